@@ -1,0 +1,177 @@
+"""Who uses the product: accounts, their API keys, and the secret that signs their callbacks."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import zlib
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from config.ids import new_id
+from config.sealing import seal, unseal
+
+
+class AccountManager(BaseUserManager["Account"]):
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> Account:
+        account = self.model(email=normalize_email(email), **fields)
+        account.set_password(password)
+        account.save(using=self._db)
+        return account
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Account:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> Account:
+        return self.get(email=normalize_email(username or ""))
+
+
+def normalize_email(email: str) -> str:
+    """Return the form in which addresses are stored and compared: case does not count."""
+    return email.strip().lower()
+
+
+class Account(AbstractBaseUser, PermissionsMixin):
+    """A company, which is also the user that logs in."""
+
+    class Status(models.TextChoices):
+        INACTIVE = "INACTIVE", "Inactive (has not paid yet)"
+        ACTIVE = "ACTIVE", "Active"
+        SUSPENDED = "SUSPENDED", "Suspended"
+
+    id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
+    email = models.EmailField(max_length=254, unique=True)
+    company_name = models.CharField(max_length=200, blank=True)
+    status = models.CharField(
+        "billing status", max_length=9, choices=Status, default=Status.INACTIVE
+    )
+    suspended_by_operator = models.BooleanField(
+        default=False, help_text="Wins over whatever billing says."
+    )
+    is_staff = models.BooleanField("operator", default=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    objects = AccountManager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(email=Lower("email")), name="account_email_lower_case"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+    def clean(self) -> None:
+        super().clean()
+        self.email = normalize_email(self.email)
+
+    @property
+    def effective_status(self) -> str:
+        """What the account may do: billing's word, unless an operator suspended it."""
+        return self.Status.SUSPENDED if self.suspended_by_operator else self.status
+
+
+KEY_PREFIX = "rtk_"
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_RANDOM_LENGTH = 32
+_CHECKSUM_LENGTH = 6
+
+
+def new_api_key() -> str:
+    """Return ``rtk_``, 32 random base62 characters (190 bits) and a checksum of them."""
+    random = "".join(secrets.choice(_BASE62) for _ in range(_RANDOM_LENGTH))
+    return KEY_PREFIX + random + _checksum(random)
+
+
+def is_well_formed(key: str) -> bool:
+    """Whether the checksum fits, so that a mistyped key costs no query."""
+    random = key.removeprefix(KEY_PREFIX)[:_RANDOM_LENGTH]
+    return key == KEY_PREFIX + random + _checksum(random)
+
+
+def digest_of(key: str) -> str:
+    """Return SHA-256 in hex: 190 random bits need no slow hash."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _checksum(text: str) -> str:
+    number = zlib.crc32(text.encode())
+    digits = ""
+    for _ in range(_CHECKSUM_LENGTH):
+        number, remainder = divmod(number, 62)
+        digits = _BASE62[remainder] + digits
+    return digits
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def active(self) -> Self:
+        return self.filter(revoked_at=None)
+
+    def for_key(self, key: str) -> ApiKey | None:
+        """Return the active key with its account, or None."""
+        if not is_well_formed(key):
+            return None
+        return self.active().select_related("account").filter(digest=digest_of(key)).first()
+
+
+class ApiKey(models.Model):
+    id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="api_keys")
+    label = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=7)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "created_at"], name="api_key_by_account")]
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… ({self.label})"
+
+
+class WebhookSecret(models.Model):
+    """The secret that signs an account's callbacks, sealed; the previous one is valid for 24 h."""
+
+    PURPOSE = "webhook-secret"
+    OVERLAP = timedelta(hours=24)
+
+    account = models.OneToOneField(
+        Account, primary_key=True, on_delete=models.CASCADE, related_name="webhook_secret"
+    )
+    current = models.BinaryField()
+    previous = models.BinaryField(null=True)
+    rotated_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"Webhook secret of {self.account_id}"
+
+    @property
+    def secret(self) -> str:
+        """``whsec_…`` in the clear."""
+        return unseal(self.current, purpose=self.PURPOSE).decode()
+
+    def secrets(self, now: datetime) -> list[str]:
+        """Return the secrets to sign with at ``now``, the current one first."""
+        if self.previous and self.rotated_at and now < self.rotated_at + self.OVERLAP:
+            return [self.secret, unseal(self.previous, purpose=self.PURPOSE).decode()]
+        return [self.secret]
+
+    def rotate(self, secret: str, now: datetime) -> None:
+        self.previous, self.rotated_at = self.current, now
+        self.current = seal(secret.encode(), purpose=self.PURPOSE)

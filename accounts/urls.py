@@ -1,0 +1,5 @@
+"""Endpoints of accounts, below ``/api/``."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

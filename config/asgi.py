@@ -1,0 +1,38 @@
+"""The ``engine`` process: ``/voice`` over HTTP, and the media listener beside it.
+
+Gunicorn's ASGI worker sends lifespan events: the media listener starts and drains with them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+django = get_asgi_application()
+
+from telephony.voice.media import MediaListener  # noqa: E402 (needs the apps loaded)
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    else:
+        await django(scope, receive, send)
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    await receive()
+    listener = MediaListener()
+    try:
+        await listener.start()
+    except OSError as error:
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await listener.drain()
+    await send({"type": "lifespan.shutdown.complete"})

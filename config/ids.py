@@ -1,0 +1,31 @@
+"""Opaque identifiers in the shape of a cuid."""
+
+import itertools
+import secrets
+import time
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_counter = itertools.count()
+
+
+def new_id() -> str:
+    """Return 25 characters: ``c``, milliseconds, a counter, 12 random ones; all in base 36.
+
+    Ids sort by the time of their creation (the counter keeps the order within a millisecond of one
+    process), and cannot be guessed: 62 bits are random.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    return (
+        "c"
+        + _base36(milliseconds, 8)
+        + _base36(next(_counter) % 36**4, 4)
+        + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+    )
+
+
+def _base36(number: int, width: int) -> str:
+    digits = ""
+    for _ in range(width):
+        number, remainder = divmod(number, 36)
+        digits = _ALPHABET[remainder] + digits
+    return digits

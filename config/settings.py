@@ -1,0 +1,215 @@
+"""All settings, from the environment. README lists every variable."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+
+from config.logs import logging_config
+from config.postgres import embedded_url
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+LOCAL_DIR = BASE_DIR / ".local"
+
+env = environ.Env()
+
+DEBUG = env.bool("DEBUG", default=False)
+SANDBOX = env.bool("SANDBOX", default=DEBUG)
+
+
+def _secret_key() -> str:
+    if key := env.str("SECRET_KEY", default=""):
+        return key
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set. Set it to 50 random characters or more, or DEBUG=1 on a "
+            "development machine."
+        )
+    path = LOCAL_DIR / "secret_key"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(50))
+    return path.read_text()
+
+
+SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+
+# Addresses
+
+PORT = env.int("PORT", default=8000)
+MEDIA_PORT = env.int("MEDIA_PORT", default=PORT + 1)
+SANDBOX_PORT = env.int("SANDBOX_PORT", default=PORT + 2)
+
+
+def _public_url(name: str, schemes: tuple[str, str], default: str) -> str:
+    """Return a base URL without a trailing slash; plain (unencrypted) ones only with DEBUG."""
+    url = str(env.str(name, default=default if DEBUG else "")).rstrip("/")
+    plain, encrypted = schemes
+    allowed = schemes if DEBUG else (encrypted,)
+    parts = urlsplit(url)
+    if not url or parts.scheme not in allowed or not parts.hostname:
+        raise ImproperlyConfigured(
+            f"{name} must be a public {encrypted}:// address (it is {url or 'not set'!r})."
+        )
+    return url
+
+
+PUBLIC_URL = _public_url("PUBLIC_URL", ("http", "https"), f"http://127.0.0.1:{PORT}")
+ENGINE_URL = _public_url("ENGINE_URL", ("http", "https"), f"http://127.0.0.1:{PORT}")
+MEDIA_STREAM_URL = _public_url("MEDIA_URL", ("ws", "wss"), f"ws://127.0.0.1:{MEDIA_PORT}/media")
+
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS",
+    default=[
+        *{str(urlsplit(url).hostname) for url in (PUBLIC_URL, ENGINE_URL)},
+        *(["127.0.0.1", "localhost", "[::1]", "testserver"] if DEBUG else []),
+    ],
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+# What the product talks to. An address that is set wins over the sandbox's.
+
+_SANDBOX_URL = f"127.0.0.1:{SANDBOX_PORT}"
+TWILIO_API_URL = env.str(
+    "TWILIO_API_URL",
+    default=f"http://{_SANDBOX_URL}/twilio" if SANDBOX else "https://api.twilio.com",
+).rstrip("/")
+OPENAI_REALTIME_URL = env.str(
+    "OPENAI_REALTIME_URL",
+    default=(
+        f"ws://{_SANDBOX_URL}/openai/v1/realtime" if SANDBOX else "wss://api.openai.com/v1/realtime"
+    ),
+)
+
+CALLBACK_ALLOW_PRIVATE = env.bool("CALLBACK_ALLOW_PRIVATE", default=DEBUG)
+if CALLBACK_ALLOW_PRIVATE and not DEBUG:
+    raise ImproperlyConfigured(
+        "CALLBACK_ALLOW_PRIVATE=1 lets customers reach this network; it is refused when DEBUG is "
+        "off. Unset it."
+    )
+
+# Limits and prices
+
+ALLOWED_COUNTRIES = env.list("ALLOWED_COUNTRIES", default=["US", "CA"])
+MAX_CONCURRENT_CALLS = env.int("MAX_CONCURRENT_CALLS", default=50)
+MONTHLY_BASE = Decimal(env.str("MONTHLY_BASE", default="5"))
+PER_MINUTE_RATE = Decimal(env.str("PER_MINUTE_RATE", default="0.05"))
+
+# Django
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+AUTH_USER_MODEL = "accounts.Account"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "procrastinate.contrib.django",
+    "rest_framework",
+    "accounts",
+    "usage",
+    "telephony",
+    *(["sandbox"] if SANDBOX else []),
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Connections come from a pool, so that a thread holds one only while it queries: a call that waits
+# for a customer's backend holds none.
+DATABASES = {
+    "default": {
+        **env.db_url_config(env.str("DATABASE_URL", default="") or embedded_url(LOCAL_DIR)),
+        "CONN_MAX_AGE": 0,
+    }
+}
+DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+    "min_size": 1,
+    "max_size": env.int("DATABASE_POOL_SIZE", default=10),
+    "timeout": 5,
+}
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 8},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+if not DEBUG:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "config.errors.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(hours=12),
+    "UPDATE_LAST_LOGIN": False,
+}
+
+PROCRASTINATE_ON_APP_READY = "config.jobs.on_app_ready"
+
+LOGGING_CONFIG = None
+logging_config(json=not DEBUG, structlog=structlog)

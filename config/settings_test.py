@@ -1,0 +1,11 @@
+"""The one settings module, with what a test run needs in place of an environment."""
+
+import os
+
+os.environ.setdefault("SECRET_KEY", "test-" + "x" * 50)
+os.environ["DEBUG"] = "1"
+os.environ["SANDBOX"] = "1"
+
+from config.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # seconds, over a whole run

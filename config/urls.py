@@ -1,0 +1,22 @@
+"""Every URL of the product."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+
+from config import errors, health
+
+urlpatterns = [
+    path("livez", health.livez),
+    path("readyz", health.readyz),
+    path("admin/", admin.site.urls),
+    path("api/", include("accounts.urls")),
+    path("api/", include("usage.urls")),
+    path("api/", include("telephony.urls")),
+    path("voice", include("telephony.voice.urls")),
+    re_path(r"^api(/.*)?$", errors.unknown_path),
+]
+
+handler400 = errors.bad_request
+handler403 = errors.permission_denied
+handler404 = errors.page_not_found
+handler500 = errors.server_error

@@ -1,0 +1,204 @@
+"""Numbers, calls, and what a call leaves behind for other processes to act on."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import Account
+from config.ids import new_id
+
+
+class PhoneNumberQuerySet(models.QuerySet["PhoneNumber"]):
+    def of(self, account: Account) -> Self:
+        return self.filter(account=account)
+
+
+class PhoneNumber(models.Model):
+    """A US number, in E.164, and the URLs that are asked about its calls."""
+
+    id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="phone_numbers")
+    phone_number = models.CharField(max_length=16, unique=True)
+    on_call_start_url = models.URLField(max_length=2000)
+    on_call_end_url = models.URLField(max_length=2000)
+    on_error_url = models.URLField(max_length=2000, blank=True)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PhoneNumberQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "created_at"], name="number_by_account")]
+
+    def __str__(self) -> str:
+        return self.phone_number
+
+
+class CallQuerySet(models.QuerySet["Call"]):
+    def of(self, account: Account) -> Self:
+        return self.filter(account=account)
+
+    def live(self) -> Self:
+        return self.filter(ended_at=None)
+
+
+class Call(models.Model):
+    """A call from the moment we hear of it, or place it, until its end and after."""
+
+    class Direction(models.TextChoices):
+        INBOUND = "inbound"
+        OUTBOUND = "outbound"
+
+    class Status(models.TextChoices):
+        """Twilio's words for a call's state, and ``rejected`` for one that was never answered."""
+
+        QUEUED = "queued"
+        RINGING = "ringing"
+        IN_PROGRESS = "in-progress"
+        COMPLETED = "completed"
+        BUSY = "busy"
+        NO_ANSWER = "no-answer"
+        FAILED = "failed"
+        CANCELED = "canceled"
+        REJECTED = "rejected"
+
+    id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="calls")
+    call_sid = models.CharField(max_length=34, unique=True, null=True, blank=True)
+    direction = models.CharField(max_length=8, choices=Direction)
+    status = models.CharField(max_length=11, choices=Status)
+    caller_phone = models.CharField(max_length=64)
+    called_number = models.CharField(max_length=64)
+    answered_by = models.CharField(max_length=32, blank=True)
+    ended_reason = models.CharField(max_length=32, blank=True)
+    metadata = models.JSONField(null=True, blank=True)
+
+    on_call_start_url = models.URLField(max_length=2000)
+    on_call_end_url = models.URLField(max_length=2000)
+    on_error_url = models.URLField(max_length=2000, blank=True)
+
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    accepted_at = models.DateTimeField(
+        null=True, blank=True, help_text="The customer's backend took the call, or placed it."
+    )
+    answered_at = models.DateTimeField(
+        null=True, blank=True, help_text="The caller's audio was connected: billing starts."
+    )
+    last_seen_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the engine that holds the call last said so."
+    )
+    hangup_requested_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    duration_seconds = models.PositiveIntegerField(default=0)
+    after_stream = models.JSONField(
+        null=True,
+        blank=True,
+        help_text='What Twilio is told when the media stream has closed: {"say"} or {"transfer"}.',
+    )
+
+    objects = CallQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["account", "-created_at", "-id"], name="call_by_account"),
+            models.Index(fields=["account"], condition=Q(ended_at=None), name="call_live"),
+            models.Index(
+                fields=["last_seen_at", "created_at"],
+                condition=Q(ended_at=None),
+                name="call_live_by_age",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.call_sid or self.id
+
+
+class CallEvent(models.Model):
+    """One line of a call's timeline: what happened and when, never what was said."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(default=timezone.now)
+    kind = models.CharField(max_length=40)
+    detail = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["call", "at", "id"], name="call_event_by_call")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.at}"
+
+
+class SealedPlan(models.Model):
+    """A call's plan on its way from the webhook to the media socket.
+
+    The key is in the TwiML only. The table is unlogged: neither a backup nor a replica has it, and
+    a plan that is lost with a crash is a call that was lost with it.
+    """
+
+    call = models.OneToOneField(Call, primary_key=True, on_delete=models.CASCADE)
+    ciphertext = models.BinaryField()
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"Sealed plan of {self.call_id}"
+
+
+class CallProgress(models.Model):
+    """What a running call has come to so far, sealed, for whoever ends it if its engine dies."""
+
+    PURPOSE = "call-progress"
+
+    call = models.OneToOneField(Call, primary_key=True, on_delete=models.CASCADE)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    sealed = models.BinaryField()
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"Progress of {self.call_id}"
+
+
+class CallbackDelivery(models.Model):
+    """A callback on its way to a customer's backend: the outbox.
+
+    The body is sealed, and erased when it was delivered or given up.
+    """
+
+    PURPOSE = "callback"
+
+    class Kind(models.TextChoices):
+        CALL_END = "onCallEnd"
+        ERROR = "onError"
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        GIVEN_UP = "given-up"
+
+    id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="callbacks")
+    kind = models.CharField(max_length=9, choices=Kind)
+    url = models.URLField(max_length=2000)
+    sealed_body = models.BinaryField(null=True)
+    state = models.CharField(max_length=9, choices=State, default=State.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    last_result = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["call"], condition=Q(kind="onCallEnd"), name="one_call_end_per_call"
+            )
+        ]
+        indexes = [models.Index(fields=["call", "created_at"], name="delivery_by_call")]
+        verbose_name_plural = "callback deliveries"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"

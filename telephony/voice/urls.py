@@ -1,0 +1,5 @@
+"""What Twilio requests, below ``/voice``."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
