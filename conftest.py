@@ -1,0 +1,105 @@
+"""The standing cast of every test.
+
+Alice and Bob are active companies (Bob has no access to Alice's stuff), Carol has not paid yet, Dave
+is suspended, Olga is an operator. ``alice_api`` and so on are clients that send the person's API
+key; ``anonymous_api`` sends none. A person exists only in the tests that ask for them.
+
+Django is imported inside the fixtures: the call engine's tests load this file and run without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+    from accounts.models import Account
+
+PASSWORD = "a long walk in the rain"  # noqa: S105 (everybody's, in tests)
+
+
+@pytest.fixture
+def password() -> str:
+    """Everybody's password."""
+    return PASSWORD
+
+
+@pytest.fixture
+def alice(db: None) -> Account:
+    return _account("alice@example.org", company_name="Alice's Plumbing", status="ACTIVE")
+
+
+@pytest.fixture
+def bob(db: None) -> Account:
+    return _account("bob@example.org", company_name="Bob's Bakery", status="ACTIVE")
+
+
+@pytest.fixture
+def carol(db: None) -> Account:
+    return _account("carol@example.org", company_name="Carol's Cars", status="INACTIVE")
+
+
+@pytest.fixture
+def dave(db: None) -> Account:
+    return _account("dave@example.org", company_name="Dave's Dentistry", status="SUSPENDED")
+
+
+@pytest.fixture
+def operator(db: None) -> Account:
+    """Olga, who may do everything in the admin."""
+    return _account("olga@example.org", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def alice_api(alice: Account) -> APIClient:
+    return _client(alice)
+
+
+@pytest.fixture
+def bob_api(bob: Account) -> APIClient:
+    return _client(bob)
+
+
+@pytest.fixture
+def carol_api(carol: Account) -> APIClient:
+    return _client(carol)
+
+
+@pytest.fixture
+def dave_api(dave: Account) -> APIClient:
+    return _client(dave)
+
+
+@pytest.fixture
+def anonymous_api() -> APIClient:
+    from rest_framework.test import APIClient
+
+    return APIClient()
+
+
+def _account(email: str, **fields: Any) -> Account:
+    """Make an account with what registration gives it, but for the first API key."""
+    from accounts.models import Account, WebhookSecret
+    from config.sealing import seal
+
+    account = Account.objects.create_user(email, PASSWORD, **fields)
+    secret = f"whsec_{'c2VjcmV0' * 4}"
+    sealed = seal(secret.encode(), purpose=WebhookSecret.PURPOSE)
+    WebhookSecret.objects.create(account=account, current=sealed)
+    return account
+
+
+def _client(account: Account) -> APIClient:
+    """Make an API key, and a client that sends it."""
+    from rest_framework.test import APIClient
+
+    from accounts.models import ApiKey, digest_of, new_api_key
+
+    key = new_api_key()
+    ApiKey.objects.create(account=account, label="Default", prefix=key[:7], digest=digest_of(key))
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    return client
