@@ -1,0 +1,436 @@
+"""The websockets of a call, both sides, behind a small interface: the one module that knows picows.
+
+Thin on purpose: a message that came in one frame costs one Python call more than picows itself.
+There is no compression, and text is passed on as the bytes it came in, unchecked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import re
+import ssl
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from picows import (
+    WSCloseCode,
+    WSError,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_connect,
+    ws_create_server,
+)
+
+log = logging.getLogger(__name__)
+
+# Silent: the handler is told what goes wrong, and picows' lowest level logs the upgrade request,
+# Authorization header included.
+_picows_log = logging.getLogger(f"{__name__}.picows")
+_picows_log.setLevel(logging.CRITICAL)
+
+# RFC 6455, section 7.4.1.
+NORMAL = 1000
+PROTOCOL_ERROR = 1002
+NO_CODE = 1005
+CONNECTION_LOST = 1006
+TOO_BIG = 1009
+INTERNAL_ERROR = 1011
+
+# A control frame holds 125 bytes; two of them are the close code.
+_LONGEST_REASON = 123
+
+# aiofastnet's own default takes half a megabyte for each TLS connection. One TLS record is enough.
+_TLS_BUFFER = 16 * 1024 + 64
+
+# Looked up for every frame: a global is quicker than an enum's attribute.
+_CONTINUATION = WSMsgType.CONTINUATION
+_TEXT = WSMsgType.TEXT
+_PONG = WSMsgType.PONG
+_CLOSE = WSMsgType.CLOSE
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a socket holds (bytes) and how long it waits (seconds)."""
+
+    message: int = 1 << 20
+    # Blocked is a peer with more than this unsent, some 15 seconds of audio.
+    unsent: int = 256 << 10
+    # Silence for this long is answered with a ping, and no answer to that is a lost connection.
+    idle: float = 15.0
+    ping_answer: float = 10.0
+    close_answer: float = 2.0
+
+
+_DEFAULT_LIMITS = Limits()
+
+
+class ConnectFailed(Exception):
+    """There is no connection; ``status`` is the HTTP status that refused it, if one did."""
+
+    def __init__(self, status: int | None, reason: str) -> None:
+        self.status = status
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Handler:
+    """What one side does with its socket. All methods are called in the event loop.
+
+    An exception is logged without its message, which might quote the caller, and closes the socket
+    with 1011.
+    """
+
+    def on_open(self, socket: Socket) -> None:
+        """The upgrade is done."""
+
+    def on_message(self, text: bytes) -> None:
+        """One whole message, text or binary. None comes once the socket is closed."""
+
+    def on_close(self, code: int, reason: str) -> None:
+        """The connection is gone: called once for each ``on_open``, however it ended.
+
+        The code is that of whoever closed first, the peer (1005: it gave none) or we; 1006 says
+        that the connection broke or a ping was not answered.
+        """
+
+    def on_blocked(self) -> None:
+        """The peer does not keep up: what is sent now is queued. May be called within ``send``."""
+
+    def on_unblocked(self) -> None:
+        """The peer has caught up."""
+
+
+class Socket:
+    """One websocket. It belongs to its event loop's thread."""
+
+    __slots__ = ("_ending", "_limits", "_timer", "_transport", "headers", "is_open", "path")
+
+    def __init__(self, transport: WSTransport, limits: Limits) -> None:
+        self._transport = transport
+        self._limits = limits
+        self._ending: tuple[int, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        #: The path (and query) that the client asked for.
+        self.path = transport.request.path.decode("latin-1")
+        #: What the peer sent along with the upgrade, names in any case.
+        upgrade = transport.response if transport.is_client_side else transport.request
+        self.headers: Mapping[str, str] = upgrade.headers
+        #: Until either side closes.
+        self.is_open = True
+
+    def send(self, text: bytes) -> None:
+        """Send a text message; it is dropped once the socket is closed."""
+        self._transport.send(_TEXT, text)
+
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Close after what was sent so far. ``on_close`` follows the peer's answer, or its lack.
+
+        ``reason`` is cut to 123 bytes. Nothing happens if the socket is closed already.
+        """
+        if self.is_open:
+            self._end(code, reason)
+            self.resume_reading()  # the peer's answer is to be seen
+            clipped = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+            self._transport.send_close(WSCloseCode(code), clipped)
+
+    def pause_reading(self) -> None:
+        """Let the peer wait. Messages that have arrived already are still handed over."""
+        self._transport.underlying_transport.pause_reading()
+        self._transport.notify_user_specific_pong_received()  # it would not be seen
+
+    def resume_reading(self) -> None:
+        """Undo :meth:`pause_reading`."""
+        self._transport.underlying_transport.resume_reading()
+
+    def _end(self, code: int, reason: str) -> None:
+        """Note how the socket ends, and break the connection if the peer does not end it too."""
+        self.is_open = False
+        self._ending = (code, reason)
+        self._timer = asyncio.get_running_loop().call_later(
+            self._limits.close_answer, self._transport.disconnect, False
+        )
+
+
+class Listener:
+    """A port that takes connections; ``open_sockets`` counts those that came through it."""
+
+    def __init__(self) -> None:
+        self.open_sockets = 0
+        self._server: asyncio.Server
+
+    @property
+    def port(self) -> int:
+        """The port in use, also if 0 was asked for. Not to be read after :meth:`close`."""
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Take no more connections. Open sockets stay open."""
+        self._server.close()
+
+
+async def connect(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    handler: Handler,
+    timeout: float,  # noqa: ASYNC109 (picows needs it as well)
+    limits: Limits = _DEFAULT_LIMITS,
+) -> Socket:
+    """Open a socket to a ``ws://`` or ``wss://`` URL; raise :class:`ConnectFailed`.
+
+    ``timeout`` seconds are for all of it: DNS, TCP, TLS and the upgrade. ``on_open`` is called
+    before this returns. Redirects count as refusals, since ``headers`` may hold credentials.
+    """
+    if any(re.search(r"[\0\r\n]", name + value) for name, value in headers.items()):
+        raise ValueError("A header holds a line break.")
+    side = _Side(handler, limits)
+    try:
+        async with asyncio.timeout(timeout):
+            await ws_connect(
+                lambda request, response: side,
+                url,
+                extra_headers=headers,
+                max_redirects=0,
+                websocket_handshake_timeout=timeout,
+                # A dead first address costs a quarter of a second, not the whole time.
+                happy_eyeballs_delay=0.25,
+                **_options(limits),
+                **(_tls_options() if url.startswith("wss:") else {}),
+            )
+        if not side.is_connected:
+            raise ConnectionError("The connection was closed before the upgrade.")
+    except (OSError, UnicodeError, WSError) as error:
+        side.abandon()
+        raise _connect_failed(error, timeout) from None
+    except BaseException:
+        side.abandon()
+        raise
+    return side.socket
+
+
+async def listen(
+    host: str,
+    port: int,
+    accept: Callable[[str, Mapping[str, str]], Handler | None],
+    *,
+    limits: Limits = _DEFAULT_LIMITS,
+) -> Listener:
+    """Take connections on a port, which several processes may share; raise :class:`OSError`.
+
+    ``accept`` gets the path and the headers of each request and answers with the handler of the
+    socket, or with None for a 404. It decides before the upgrade is checked: a handler whose
+    ``on_open`` was never called hears nothing more.
+    """
+    listener = Listener()
+    listener._server = await ws_create_server(
+        functools.partial(_accepted, accept, limits, listener),
+        host,
+        port,
+        reuse_port=True,
+        backlog=1024,
+        read_buffer_init_size=4096,  # a dozen media messages
+        **_options(limits),
+    )
+    return listener
+
+
+class _Side(WSListener):
+    """picows' view of a handler."""
+
+    def __init__(self, handler: Handler, limits: Limits, listener: Listener | None = None) -> None:
+        self.socket: Socket  # once connected
+        self.is_connected = False
+        self._handler = handler
+        self._on_message = handler.on_message
+        self._limits = limits
+        self._listener = listener
+        self._fragments: bytearray | None = None
+        self._is_abandoned = False
+
+    def abandon(self) -> None:
+        """Nobody waits for the socket any more: close it, also if it opens only later."""
+        self._is_abandoned = True
+        if self.is_connected:
+            self.socket.close()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        if self._is_abandoned:
+            transport.disconnect(graceful=False)
+            return
+        unsent = self._limits.unsent
+        transport.underlying_transport.set_write_buffer_limits(high=unsent, low=unsent // 4)
+        self.socket = Socket(transport, self._limits)
+        self.is_connected = True
+        if self._listener is not None:
+            self._listener.open_sockets += 1
+        self._tell(self._handler.on_open, self.socket)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind is _CLOSE:
+            self._peer_closes(transport, frame)
+            return
+        if kind is _PONG or not self.socket.is_open:
+            return
+        message: bytes | None
+        if frame.fin and kind is not _CONTINUATION and self._fragments is None:
+            message = frame.get_payload_as_bytes()
+        elif (message := self._joined(frame)) is None:
+            return
+        try:
+            self._on_message(message)
+        except Exception as error:
+            self._failed(error)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if not self.is_connected:
+            return
+        socket = self.socket
+        socket.is_open = False
+        if socket._timer is not None:
+            socket._timer.cancel()
+        if self._listener is not None:
+            self._listener.open_sockets -= 1
+        self._tell(self._handler.on_close, *(socket._ending or _broken(transport)))
+
+    def pause_writing(self) -> None:
+        self._tell(self._handler.on_blocked)
+
+    def resume_writing(self) -> None:
+        self._tell(self._handler.on_unblocked)
+
+    def send_user_specific_ping(self, transport: WSTransport) -> None:
+        if transport.underlying_transport.is_reading():
+            transport.send_ping()
+        else:
+            # It is we who do not listen: that is no silence of the peer's.
+            call_soon = asyncio.get_running_loop().call_soon
+            call_soon(transport.notify_user_specific_pong_received)
+
+    def is_user_specific_pong(self, frame: WSFrame) -> bool:
+        # Asked only while a ping is without answer. Any frame shows that the peer is there.
+        self.socket._transport.notify_user_specific_pong_received()
+        return frame.msg_type is _PONG
+
+    def _joined(self, frame: WSFrame) -> bytes | None:
+        """Add a fragment; return the message if that was the last one."""
+        if (frame.msg_type is _CONTINUATION) is (self._fragments is None):
+            self.socket.close(PROTOCOL_ERROR, "A fragment is out of order.")
+            return None
+        fragments = self._fragments = self._fragments or bytearray()
+        if len(fragments) + frame.payload_size > self._limits.message:
+            self.socket.close(TOO_BIG, f"A message exceeds {self._limits.message} bytes.")
+            return None
+        fragments += frame.get_payload_as_memoryview()
+        if not frame.fin:
+            return None
+        self._fragments = None
+        return bytes(fragments)
+
+    def _peer_closes(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Answer the peer's close, unless it is the answer to ours, and hang up."""
+        if self.socket.is_open:
+            code = frame.get_close_code().value
+            self.socket._end(code or NO_CODE, frame.get_close_reason() or "")
+            transport.send_close(WSCloseCode(code or NORMAL))
+        transport.disconnect()
+
+    def _tell(self, method: Callable[..., None], *arguments: object) -> None:
+        try:
+            method(*arguments)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        _log_failure("A websocket's handler", error)
+        self.socket.close(INTERNAL_ERROR)
+
+
+def _accepted(
+    accept: Callable[[str, Mapping[str, str]], Handler | None],
+    limits: Limits,
+    listener: Listener,
+    request: WSUpgradeRequest,
+) -> _Side | WSUpgradeResponseWithListener | None:
+    """Return what picows answers a request with: a handler's side, a 500, or None for a 404."""
+    try:
+        handler = accept(request.path.decode("latin-1"), request.headers)
+    except Exception as error:
+        _log_failure("Accepting a websocket", error)
+        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(500), None)
+    if handler is None:
+        return None
+    # A list that holds "upgrade" is as good (RFC 6455, section 4.2.1). picows wants it alone.
+    connection = ",".join(request.headers.getall("Connection", ()))
+    if "upgrade" in (option.strip().lower() for option in connection.split(",")):
+        request.headers["Connection"] = "upgrade"
+    return _Side(handler, limits, listener)
+
+
+def _options(limits: Limits) -> dict[str, Any]:
+    """Return what both sides ask of picows."""
+    return {
+        "logger_name": _picows_log,
+        "max_frame_size": limits.message,
+        "enable_auto_ping": True,
+        "auto_ping_idle_timeout": limits.idle,
+        "auto_ping_reply_timeout": limits.ping_answer,
+        # The plain event loops keep a reference to what picows writes next into the same buffer.
+        "use_aiofastnet": True,
+    }
+
+
+def _tls_options() -> dict[str, Any]:
+    return {
+        "ssl_context": _client_tls(),
+        "ssl_incoming_bio_size": _TLS_BUFFER,
+        "ssl_outgoing_bio_size": _TLS_BUFFER,
+    }
+
+
+@functools.cache
+def _client_tls() -> ssl.SSLContext:
+    """Return the one context of all clients: loading the authorities takes memory and time."""
+    return ssl.create_default_context()
+
+
+def _connect_failed(error: Exception, timeout: float) -> ConnectFailed:
+    """Say why there is no connection, without quoting what the peer sent."""
+    if isinstance(error, WSHandshakeError):
+        # Not the parsed response: it lacks statuses that Python has no name for, such as 520.
+        status = re.match(rb"HTTP/1\.[01] ([0-9]{3})\b", error.raw_header or b"")
+        if status is None or status[1] == b"101":
+            return ConnectFailed(None, "The answer is not a websocket upgrade.")
+        return ConnectFailed(int(status[1]), f"The upgrade was refused with {int(status[1])}.")
+    if isinstance(error, TimeoutError):
+        return ConnectFailed(None, f"No connection within {timeout:g} seconds.")
+    return ConnectFailed(None, str(error))
+
+
+def _broken(transport: WSTransport) -> tuple[int, str]:
+    """Return code and reason of a connection that neither side closed through its :class:`Socket`.
+
+    picows sends a close itself when the peer breaks the protocol, and 1001 for a lost ping.
+    """
+    sent = transport.close_handshake.sent if transport.close_handshake else None
+    if sent is None or sent.code == WSCloseCode.GOING_AWAY:
+        return CONNECTION_LOST, sent.reason if sent else "The connection was lost."
+    return sent.code.value, sent.reason
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    # The traceback without its last line: an exception's message may quote what was said.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s failed: %s\n%s", what, type(error).__name__, where)
