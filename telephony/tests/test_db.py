@@ -1,0 +1,63 @@
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from telephony.db import in_database
+
+
+@pytest.fixture
+def pool(transactional_db: None) -> Any:
+    """The pool, with all its connections in it."""
+    connection.close()
+    return connection.pool
+
+
+def _backend_pid() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+def _fail() -> None:
+    _backend_pid()
+    raise LookupError("no such thing")
+
+
+def _take_every_connection(pool: Any) -> None:
+    """Fail unless all that the pool may hand out are free."""
+    taken = []
+    try:
+        taken += (pool.getconn(timeout=2) for _ in range(pool.max_size))
+    finally:
+        for one in taken:
+            pool.putconn(one)
+
+
+async def test_it_works(pool: Any) -> None:
+    assert await in_database(_backend_pid) > 0
+    _take_every_connection(pool)
+
+
+async def test_an_error_is_passed_on_and_the_connection_given_back(pool: Any) -> None:
+    with pytest.raises(LookupError):
+        await in_database(_fail)
+    _take_every_connection(pool)
+
+
+async def test_more_at_once_than_there_are_connections(pool: Any) -> None:
+    pids = await asyncio.gather(*(in_database(_backend_pid) for _ in range(100)))
+    assert len(set(pids)) <= pool.max_size
+    _take_every_connection(pool)
+
+
+async def test_a_slow_look_up_in_the_loops_threads_holds_up_no_query(pool: Any) -> None:
+    loop, release = asyncio.get_running_loop(), threading.Event()
+    busy = [loop.run_in_executor(None, release.wait, 5) for _ in range(64)]
+    try:
+        assert await asyncio.wait_for(in_database(_backend_pid), 2) > 0
+    finally:
+        release.set()
+        await asyncio.gather(*busy)
