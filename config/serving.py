@@ -1,0 +1,72 @@
+"""What gunicorn is told to use: the worker of the ``engine`` process, and everybody's logger."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gunicorn.glogging import Logger
+from gunicorn.workers.gasgi import ASGIWorker
+
+_BEAT_S = 1.0
+_LOOK_AGAIN_S = 0.2
+# How long requests may take to end once no call is left: onCallStart takes 10 seconds.
+_HTTP_GRACE_S = 15.0
+
+
+class EngineWorker(ASGIWorker):
+    """Gunicorn's ASGI worker, but for its stop.
+
+    Gunicorn's closes the HTTP port first, gives the application's lifespan 30 seconds, and shows
+    the arbiter no sign of life meanwhile, which is taken for a hang. A call may last an hour, and
+    needs HTTP until its end: Twilio asks there how to go on once the media stream has closed. So
+    here the lifespan ends first, within ``graceful_timeout``, and the heartbeat goes on.
+    """
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Accept ``threads``: it is for the ``web`` process, which shares the configuration."""
+
+    async def _shutdown(self) -> None:
+        heartbeat = self.loop.create_task(self._beat())
+        try:
+            if self.lifespan:
+                await self._end_lifespan()
+            # A connection that never sends its first request would hold gunicorn's own wait.
+            async with asyncio.timeout(_HTTP_GRACE_S):
+                await super()._shutdown()
+        except TimeoutError:
+            self.log.warning("Closing %d connections that did not end.", self.nr_conns)
+        finally:
+            heartbeat.cancel()
+
+    async def _beat(self) -> None:
+        while True:
+            self.notify()
+            await asyncio.sleep(_BEAT_S)
+
+    async def _end_lifespan(self) -> None:
+        """Let the application drain, until it has, its time is up, or SIGINT or SIGQUIT ends it.
+
+        Gunicorn's own step then finds the lifespan finished and has nothing to wait for.
+        """
+        lifespan = self.lifespan
+        deadline = self.loop.time() + self.cfg.graceful_timeout
+        await lifespan._receive_queue.put({"type": "lifespan.shutdown"})
+        while not lifespan._app_finished and not self._quick_shutdown:
+            if self.loop.time() > deadline:
+                self.log.warning("Stopping with calls still going on: graceful_timeout is over.")
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        lifespan._task.cancel()
+        await asyncio.wait([lifespan._task], timeout=_BEAT_S)
+
+
+class GunicornLogger(Logger):
+    """Gunicorn's own lines, down the road of all others (``config.logs``). No access log."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
