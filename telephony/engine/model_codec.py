@@ -1,0 +1,284 @@
+"""OpenAI's realtime events: read, scanned and built.
+
+``agent_audio`` is the hot path; like its counterpart for Twilio it knows one shape and gives None
+for everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from telephony.engine.costs import TokenUsage
+from telephony.engine.events import (
+    AgentAudioEnded,
+    AgentTranscribed,
+    CallerTranscribed,
+    Event,
+    FunctionCall,
+    ItemAdded,
+    ModelConfigured,
+    ModelErrored,
+    ModelReady,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+)
+from telephony.engine.plan import CallPlan, Tool
+
+TRANSCRIPTION_MODEL = "gpt-transcribe"
+# An item is named by whoever creates it; ours begin with this.
+OWN_ITEM = "sh_"
+# When the transcription is billed in tokens: a token of audio is a tenth of a second.
+_AUDIO_TOKENS_PER_SECOND = 10
+
+_DELTA = b'{"type":"response.output_audio.delta"'
+_ITEM = b'"item_id":"'
+_AUDIO = b'"delta":"'
+_APPEND = b'{"type":"input_audio_buffer.append","audio":"'
+
+
+# The hot path
+
+
+def append_audio(payload: bytes) -> bytes:
+    """Return the message that gives the model a frame of the caller's audio."""
+    return _APPEND + payload + b'"}'
+
+
+def agent_audio(text: bytes) -> tuple[str, bytes] | None:
+    """Return ``(item_id, base64)`` of a delta of the model's audio, or None."""
+    if not text.startswith(_DELTA):
+        return None
+    item = text.find(_ITEM) + 11
+    audio = text.find(_AUDIO) + 9
+    if item < 11 or audio < 9:
+        return None
+    end = text.find(b'"', audio)
+    return text[item : text.find(b'"', item)].decode("ascii", "replace"), text[audio:end]
+
+
+def audio_size(payload: bytes) -> int:
+    """Return how many bytes the base64 text stands for (an escaped slash counts as one more)."""
+    return len(payload) // 4 * 3 - payload[-2:].count(b"=")
+
+
+# What the model says
+
+
+def decode(message: Mapping[str, Any]) -> Event | None:
+    """Return what a parsed event says; None for one that changes nothing.
+
+    Raises KeyError, TypeError or ValueError when an event lacks what it must have.
+    """
+    match message.get("type"):
+        case "session.created":
+            return ModelReady()
+        case "session.updated":
+            return ModelConfigured()
+        case "input_audio_buffer.speech_started":
+            return SpeechStarted(message["item_id"])
+        case "input_audio_buffer.speech_stopped":
+            return SpeechStopped(message["item_id"])
+        case "conversation.item.added":
+            item = message["item"]
+            return ItemAdded(
+                item["id"], message.get("previous_item_id"), item["type"], item.get("role") or ""
+            )
+        case "conversation.item.input_audio_transcription.completed":
+            seconds = _transcribed_seconds(message.get("usage") or {})
+            return CallerTranscribed(message["item_id"], message["transcript"], seconds)
+        case "conversation.item.input_audio_transcription.failed":
+            return CallerTranscribed(message["item_id"], "")
+        case "response.output_audio_transcript.done":
+            return AgentTranscribed(message["item_id"], message["transcript"])
+        case "response.output_audio.done":
+            return AgentAudioEnded(message["item_id"])
+        case "response.created":
+            return ResponseStarted(message["response"]["id"])
+        case "response.done":
+            return _response_done(message["response"])
+        case "error":
+            error = message["error"]
+            code = error.get("code") or error.get("type") or "unknown"
+            return ModelErrored(code, error.get("message") or "")
+    return None
+
+
+def delta(message: Mapping[str, Any]) -> tuple[str, bytes] | None:
+    """Return ``(item_id, base64)`` of a parsed delta that the scan did not recognize."""
+    if message.get("type") != "response.output_audio.delta":
+        return None
+    return message["item_id"], message["delta"].encode("ascii")
+
+
+def _transcribed_seconds(usage: Mapping[str, Any]) -> float:
+    if usage.get("type") == "duration":
+        return float(usage["seconds"])
+    tokens = (usage.get("input_token_details") or {}).get("audio_tokens") or 0
+    return float(tokens / _AUDIO_TOKENS_PER_SECOND)
+
+
+def _response_done(response: Mapping[str, Any]) -> ResponseDone:
+    output = response.get("output") or []
+    error = ((response.get("status_details") or {}).get("error")) or {}
+    return ResponseDone(
+        response_id=response["id"],
+        status=response["status"],
+        calls=tuple(
+            FunctionCall(item["call_id"], item["name"], item["arguments"])
+            for item in output
+            if item["type"] == "function_call" and item.get("status") == "completed"
+        ),
+        spoke=any(item["type"] == "message" for item in output),
+        usage=_token_usage(response.get("usage") or {}),
+        error_code=error.get("code") or error.get("type") or "",
+        error_message=error.get("message") or "",
+    )
+
+
+def _token_usage(usage: Mapping[str, Any]) -> TokenUsage:
+    """Return OpenAI's numbers with the cached tokens taken out of the input they are part of."""
+    given = usage.get("input_token_details") or {}
+    cached = given.get("cached_tokens_details") or {}
+    made = usage.get("output_token_details") or {}
+    text_cached = cached.get("text_tokens") or 0
+    audio_cached = cached.get("audio_tokens") or 0
+    return TokenUsage(
+        text_in=max(0, (given.get("text_tokens") or 0) - text_cached),
+        audio_in=max(0, (given.get("audio_tokens") or 0) - audio_cached),
+        text_cached=text_cached,
+        audio_cached=audio_cached,
+        text_out=made.get("text_tokens") or 0,
+        audio_out=made.get("audio_tokens") or 0,
+    )
+
+
+# What the model is told
+
+
+def session_update(plan: CallPlan) -> dict[str, Any]:
+    """Return the configuration of the session: mu-law both ways, turns by semantic VAD."""
+    tools = (*plan.tools, *(_BUILTIN[name] for name in plan.builtin_tools))
+    return {
+        "type": "session.update",
+        "session": {
+            "type": "realtime",
+            "output_modalities": ["audio"],
+            "instructions": plan.system_prompt,
+            "tools": [
+                {
+                    "type": "function",
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": tool.parameters,
+                }
+                for tool in tools
+            ],
+            "tool_choice": "auto",
+            "audio": {
+                "input": {
+                    "format": {"type": "audio/pcmu"},
+                    "noise_reduction": {"type": plan.noise_reduction},
+                    "transcription": {"model": TRANSCRIPTION_MODEL},
+                    "turn_detection": {
+                        "type": "semantic_vad",
+                        "eagerness": plan.vad_eagerness,
+                        "create_response": True,
+                        "interrupt_response": True,
+                    },
+                },
+                "output": {"format": {"type": "audio/pcmu"}, "voice": plan.voice},
+            },
+        },
+    }
+
+
+def response_create(instructions: str = "") -> dict[str, Any]:
+    """Ask for a response; instructions of its own replace the session's, and leave tools out."""
+    if not instructions:
+        return {"type": "response.create"}
+    return {
+        "type": "response.create",
+        "response": {"instructions": instructions, "tool_choice": "none"},
+    }
+
+
+def response_cancel() -> dict[str, Any]:
+    return {"type": "response.cancel"}
+
+
+def commit_audio() -> dict[str, Any]:
+    """End the caller's turn now, so that its transcript comes."""
+    return {"type": "input_audio_buffer.commit"}
+
+
+def function_output(item_id: str, call_id: str, output: Any) -> dict[str, Any]:
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+    return {
+        "type": "conversation.item.create",
+        "item": {
+            "id": item_id,
+            "type": "function_call_output",
+            "call_id": call_id,
+            "output": text,
+        },
+    }
+
+
+def user_text(item_id: str, text: str) -> dict[str, Any]:
+    return {
+        "type": "conversation.item.create",
+        "item": {
+            "id": item_id,
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_text", "text": text}],
+        },
+    }
+
+
+def truncate(item_id: str, heard_ms: int) -> dict[str, Any]:
+    return {
+        "type": "conversation.item.truncate",
+        "item_id": item_id,
+        "content_index": 0,
+        "audio_end_ms": heard_ms,
+    }
+
+
+_BUILTIN = {
+    "end_call": Tool(
+        "end_call",
+        "Hang up. Say goodbye first: the call ends when the caller has heard what you said.",
+        {"type": "object", "properties": {}},
+    ),
+    "transfer_call": Tool(
+        "transfer_call",
+        "Put the caller through to another phone number, which ends your part of the call. Tell "
+        "the caller first.",
+        {
+            "type": "object",
+            "properties": {
+                "to": {"type": "string", "description": "The number in E.164: +15551234567."}
+            },
+            "required": ["to"],
+        },
+    ),
+    "send_dtmf": Tool(
+        "send_dtmf",
+        "Press keys on the phone's keypad, for example to get through another phone menu.",
+        {
+            "type": "object",
+            "properties": {
+                "digits": {
+                    "type": "string",
+                    "description": "0-9, *, #, A-D; w waits half a second.",
+                }
+            },
+            "required": ["digits"],
+        },
+    ),
+}

@@ -1,0 +1,124 @@
+"""What was sent to the caller, and how much of it has been heard.
+
+Twilio takes audio faster than it plays it, and returns a mark when all audio before it has been
+played. A mark goes out every 400 ms of an item and at its end; between two marks the clock tells.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+BYTES_PER_MS = 8  # mu-law, 8 kHz, mono
+MARK_EVERY_BYTES = 400 * BYTES_PER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    number: int
+    item_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """An item of which the caller heard the first ``heard_ms`` only."""
+
+    item_id: str
+    heard_ms: int
+
+
+class Playback:
+    def __init__(self) -> None:
+        self._item_id = ""  # the item that is being sent
+        self._sent = 0  # bytes of it
+        self._marked = 0  # bytes of it that lie before a mark
+        self._marks: deque[_Mark] = deque()
+        self._number = 0
+        self._void_through = 0  # marks up to this number were cleared, not played
+        self._dropped: set[str] = set()
+        # At _heard_at, the caller had heard this many bytes of that item.
+        self._heard_item = ""
+        self._heard = 0
+        self._heard_at = 0.0
+
+    @property
+    def is_outstanding(self) -> bool:
+        """Whether the caller has yet to hear something."""
+        return bool(self._marks) or self._sent > self._marked
+
+    def sent(self, item_id: str, size: int, now: float) -> str | None:
+        """Count ``size`` bytes of the item's audio; return None if they must not be sent.
+
+        Otherwise return the name of the mark to send behind them, or "" for none. This runs for
+        every frame of the model's audio.
+        """
+        if item_id != self._item_id:
+            if item_id in self._dropped:
+                return None
+            self._begin(item_id, now)
+        elif not self.is_outstanding:
+            self._heard_item, self._heard, self._heard_at = item_id, self._sent, now
+        self._sent += size
+        if self._sent - self._marked < MARK_EVERY_BYTES:
+            return ""
+        return self._mark()
+
+    def _begin(self, item_id: str, now: float) -> None:
+        if not self.is_outstanding:
+            self._heard_item, self._heard, self._heard_at = item_id, 0, now
+        self._item_id, self._sent, self._marked = item_id, 0, 0
+
+    def end(self, item_id: str) -> str | None:
+        """All audio of the item was sent: return the mark for what lies behind the last one."""
+        if item_id == self._item_id and self._sent > self._marked:
+            return self._mark()
+        return None
+
+    def _mark(self) -> str:
+        self._number += 1
+        self._marked = self._sent
+        self._marks.append(_Mark(self._number, self._item_id, self._sent))
+        return str(self._number)
+
+    def played(self, name: str, now: float) -> None:
+        """A mark came back. One that was cleared, or that is not ours, changes nothing."""
+        number = int(name) if name.isascii() and name.isdecimal() else 0
+        if not self._void_through < number <= self._number:
+            return
+        while self._marks and self._marks[0].number <= number:
+            mark = self._marks.popleft()
+            self._heard_item, self._heard, self._heard_at = mark.item_id, mark.position, now
+        if self._marks and self._marks[0].item_id != self._heard_item:
+            self._heard_item, self._heard = self._marks[0].item_id, 0
+
+    def clear(self, now: float) -> list[Unheard]:
+        """Forget what has not been heard; return how far the caller got, oldest item first.
+
+        The rest of those items, when it still arrives, is not to be sent.
+        """
+        unheard: list[Unheard] = []
+        if self.is_outstanding:
+            items = dict.fromkeys([mark.item_id for mark in self._marks])
+            if self._sent > self._marked:
+                items[self._item_id] = None
+            unheard = [Unheard(item_id, self._heard_ms(item_id, now)) for item_id in items]
+        self._dropped.update(item.item_id for item in unheard)
+        self._void_through = self._number
+        self._marks.clear()
+        self._item_id, self._sent, self._marked = "", 0, 0
+        return unheard
+
+    def drop(self, item_id: str) -> None:
+        """Let nothing more of the item through."""
+        self._dropped.add(item_id)
+        if item_id == self._item_id:
+            self._item_id, self._sent, self._marked = "", 0, 0
+
+    def _heard_ms(self, item_id: str, now: float) -> int:
+        if item_id != self._heard_item:
+            return 0
+        elapsed = round((now - self._heard_at) * 1000) * BYTES_PER_MS
+        # The next mark has not come back, so the caller cannot be past it.
+        limit = next((mark.position for mark in self._marks if mark.item_id == item_id), self._sent)
+        return max(0, min(self._heard + elapsed, limit)) // BYTES_PER_MS

@@ -1,0 +1,67 @@
+"""Who said what, in the order of the conversation.
+
+Transcripts arrive late and out of order; the model's item chain (each item names the one before it)
+says where they belong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Line:
+    """One turn. ``at`` is when it began, on the session's clock."""
+
+    role: str
+    at: float
+    text: str = ""
+    interrupted: bool = False
+
+
+class Transcript:
+    def __init__(self) -> None:
+        self._lines: dict[str, Line] = {}
+        self._order: list[str] = []
+        self._awaited: set[str] = set()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing that was said still waits for its text."""
+        return not self._awaited
+
+    def begin(self, item_id: str, role: str, now: float, *, awaited: bool = True) -> None:
+        """A turn began; where it belongs is told by :meth:`place`."""
+        if item_id not in self._lines:
+            self._lines[item_id] = Line(role, now)
+            if item_id not in self._order:
+                self._order.append(item_id)
+            if awaited:
+                self._awaited.add(item_id)
+
+    def place(self, item_id: str, previous_item_id: str | None) -> None:
+        """Put an item behind another one; every item of the chain is placed, spoken or not."""
+        if item_id in self._order:
+            self._order.remove(item_id)
+        if previous_item_id is None:
+            self._order.insert(0, item_id)
+        elif previous_item_id in self._order:
+            self._order.insert(self._order.index(previous_item_id) + 1, item_id)
+        else:
+            self._order.append(item_id)
+
+    def write(self, item_id: str, role: str, text: str, now: float) -> None:
+        """The text of a turn has arrived."""
+        self.begin(item_id, role, now, awaited=False)
+        self._lines[item_id].text = text.strip()
+        self._awaited.discard(item_id)
+
+    def interrupt(self, item_id: str) -> None:
+        """The caller did not hear all of the turn."""
+        if line := self._lines.get(item_id):
+            line.interrupted = True
+
+    def lines(self) -> tuple[Line, ...]:
+        """Return the turns that have a text."""
+        spoken = (self._lines.get(item_id) for item_id in self._order)
+        return tuple(line for line in spoken if line and line.text)

@@ -1,0 +1,127 @@
+"""A call session with a clock that tests turn, and short words for what happens to it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from telephony.engine.actions import Action, ToModel
+from telephony.engine.events import (
+    AgentAudioEnded,
+    AgentTranscribed,
+    CallerTranscribed,
+    Event,
+    FunctionCall,
+    ItemAdded,
+    ModelConfigured,
+    ModelReady,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+    TimePassed,
+)
+from telephony.engine.plan import CallPlan, Tool
+from telephony.engine.session import CallSession
+
+PLAN = CallPlan(
+    twilio_account_sid="AC" + "0" * 32,
+    twilio_auth_token="token",
+    openai_api_key="sk-1",
+    system_prompt="Be brief.",
+    on_tool_call_url="https://backend.example/tool",
+    tools=(Tool("look_up"), Tool("book")),
+    builtin_tools=("end_call", "transfer_call", "send_dtmf"),
+)
+
+A = TypeVar("A", bound=Action)
+
+
+class Conversation:
+    def __init__(self, *, ready: bool = True, **plan: Any) -> None:
+        self.now = 100.0
+        self.session = CallSession(replace(PLAN, **plan), self.now)
+        self.actions: list[Action] = []  # of the last event
+        self.all: list[Action] = []
+        self._items: list[str] = []
+        if ready:
+            self.receive(ModelReady())
+            self.receive(ModelConfigured())
+
+    def receive(self, event: Event) -> list[Action]:
+        self.actions = self.session.receive(event, self.now)
+        self.all += self.actions
+        return self.actions
+
+    def wait(self, seconds: float) -> list[Action]:
+        """Let time pass, ringing the session whenever it asked to be; return all it did."""
+        until = self.now + seconds
+        done: list[Action] = []
+        while (at := self.session.deadline) is not None and at <= until:
+            self.now = max(self.now, at)
+            done += self.receive(TimePassed())
+        self.now = until
+        return done
+
+    # What the model does
+
+    def respond(self, response_id: str = "r1") -> None:
+        self.receive(ResponseStarted(response_id))
+
+    def say(
+        self, ms: int, *, item: str = "a1", text: str = "", ended: bool = False
+    ) -> list[str | None]:
+        """Send ``ms`` of the item's audio in frames of 20 ms; return what each was answered."""
+        if item not in self._items:
+            self._add(item, "assistant")
+        payload = base64.b64encode(b"\x00" * 160)
+        answers = [self.session.agent_audio(item, payload, self.now) for _ in range(ms // 20)]
+        if ended:
+            self.receive(AgentAudioEnded(item))
+        if text:
+            self.receive(AgentTranscribed(item, text))
+        return answers
+
+    def done(self, *calls: FunctionCall, status: str = "completed", **fields: Any) -> list[Action]:
+        return self.receive(ResponseDone("r1", status, calls, **fields))
+
+    def call_tool(self, name: str = "look_up", arguments: str = "{}", *, id: str = "c1") -> None:
+        self.respond()
+        self.done(FunctionCall(id, name, arguments))
+
+    def listen(self, item: str = "u1") -> None:
+        self.receive(SpeechStarted(item))
+
+    def heard(self, text: str, item: str = "u1") -> None:
+        """The caller's speech ends, and its text arrives."""
+        self.receive(SpeechStopped(item))
+        self._add(item, "user")
+        self.receive(CallerTranscribed(item, text, 1.5))
+
+    def _add(self, item: str, role: str) -> None:
+        previous = self._items[-1] if self._items else None
+        self._items.append(item)
+        self.receive(ItemAdded(item, previous, "message", role))
+
+    # What the session did
+
+    def took(self, kind: type[A]) -> list[A]:
+        """Return the actions of a kind that the last event led to."""
+        return [action for action in self.actions if isinstance(action, kind)]
+
+    def ever(self, kind: type[A]) -> list[A]:
+        return [action for action in self.all if isinstance(action, kind)]
+
+    def told(self) -> list[str]:
+        """Return the types of what the model was told because of the last event."""
+        return [action.event["type"] for action in self.took(ToModel)]
+
+    def outputs(self) -> list[str]:
+        """Return all answers that the model got to its tool calls."""
+        items = [
+            action.event["item"]
+            for action in self.ever(ToModel)
+            if action.event["type"] == "conversation.item.create"
+        ]
+        return [item["output"] for item in items if item["type"] == "function_call_output"]

@@ -1,0 +1,189 @@
+"""OpenAI's realtime events, read."""
+
+import json
+
+import pytest
+
+from telephony.engine import model_codec
+from telephony.engine.costs import TokenUsage
+from telephony.engine.events import (
+    AgentTranscribed,
+    CallerTranscribed,
+    FunctionCall,
+    ItemAdded,
+    ModelErrored,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+)
+
+# As OpenAI writes it.
+DELTA = (
+    b'{"type":"response.output_audio.delta","event_id":"event_1","response_id":"resp_1",'
+    b'"item_id":"item_008","output_index":0,"content_index":0,"delta":"/v7+fn5+"}'
+)
+
+
+class TestScan:
+    def test_it_finds_item_and_audio(self):
+        assert model_codec.agent_audio(DELTA) == ("item_008", b"/v7+fn5+")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            json.dumps(json.loads(DELTA)).encode(),
+            b'{"event_id":"e","type":"response.output_audio.delta","item_id":"i","delta":"AA=="}',
+            b'{"type":"response.output_audio.delta","item_id":"i"}',
+            b'{"type":"response.output_audio.delta","delta":"AA=="}',
+            b'{"type":"response.output_audio_transcript.delta","item_id":"i","delta":"AA=="}',
+            b'{"type":"response.done"}',
+        ],
+    )
+    def test_it_leaves_everything_else_to_the_parser(self, text):
+        assert model_codec.agent_audio(text) is None
+
+    def test_a_delta_that_it_does_not_know_is_decoded(self):
+        assert model_codec.delta(json.loads(DELTA)) == ("item_008", b"/v7+fn5+")
+        assert model_codec.delta({"type": "response.done"}) is None
+
+    @pytest.mark.parametrize(("text", "size"), [(b"", 0), (b"AA==", 1), (b"AAA=", 2), (b"AAAA", 3)])
+    def test_size(self, text, size):
+        assert model_codec.audio_size(text) == size
+
+
+class TestWhatTheModelSays:
+    @pytest.mark.parametrize(
+        ("message", "event"),
+        [
+            (
+                {
+                    "type": "input_audio_buffer.speech_started",
+                    "audio_start_ms": 12,
+                    "item_id": "u1",
+                },
+                SpeechStarted("u1"),
+            ),
+            (
+                {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 99, "item_id": "u1"},
+                SpeechStopped("u1"),
+            ),
+            (
+                {
+                    "type": "conversation.item.added",
+                    "previous_item_id": "a0",
+                    "item": {"id": "u1", "type": "message", "role": "user", "content": []},
+                },
+                ItemAdded("u1", "a0", "message", "user"),
+            ),
+            (
+                {
+                    "type": "conversation.item.added",
+                    "previous_item_id": None,
+                    "item": {"id": "f1", "type": "function_call_output"},
+                },
+                ItemAdded("f1", None, "function_call_output", ""),
+            ),
+            (
+                {
+                    "type": "conversation.item.input_audio_transcription.completed",
+                    "item_id": "u1",
+                    "transcript": "Hi",
+                    "usage": {"type": "duration", "seconds": 2},
+                },
+                CallerTranscribed("u1", "Hi", 2.0),
+            ),
+            (
+                {
+                    "type": "conversation.item.input_audio_transcription.completed",
+                    "item_id": "u1",
+                    "transcript": "Hi",
+                    "usage": {"type": "tokens", "input_token_details": {"audio_tokens": 15}},
+                },
+                CallerTranscribed("u1", "Hi", 1.5),
+            ),
+            (
+                {"type": "conversation.item.input_audio_transcription.failed", "item_id": "u1"},
+                CallerTranscribed("u1", "", 0.0),
+            ),
+            (
+                {
+                    "type": "response.output_audio_transcript.done",
+                    "item_id": "a1",
+                    "transcript": "Hello.",
+                },
+                AgentTranscribed("a1", "Hello."),
+            ),
+            ({"type": "response.created", "response": {"id": "r1"}}, ResponseStarted("r1")),
+            (
+                {"type": "error", "error": {"type": "server_error", "code": None, "message": "M"}},
+                ModelErrored("server_error", "M"),
+            ),
+        ],
+    )
+    def test_events(self, message, event):
+        assert model_codec.decode(message) == event
+
+    @pytest.mark.parametrize("message", [{"type": "rate_limits.updated"}, {"type": "new one"}, {}])
+    def test_what_changes_nothing_is_no_event(self, message):
+        assert model_codec.decode(message) is None
+
+    def test_response_done_with_cached_tokens_apart(self):
+        response = {
+            "id": "resp_1",
+            "status": "completed",
+            "output": [
+                {"id": "a1", "type": "message", "role": "assistant", "content": []},
+                {
+                    "id": "f1",
+                    "type": "function_call",
+                    "status": "completed",
+                    "call_id": "c1",
+                    "name": "book",
+                    "arguments": "{}",
+                },
+                {
+                    "id": "f2",
+                    "type": "function_call",
+                    "status": "incomplete",
+                    "call_id": "c2",
+                    "name": "book",
+                    "arguments": "{",
+                },
+            ],
+            "usage": {
+                "total_tokens": 253,
+                "input_tokens": 132,
+                "output_tokens": 121,
+                "input_token_details": {
+                    "text_tokens": 119,
+                    "audio_tokens": 13,
+                    "cached_tokens": 64,
+                    "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4},
+                },
+                "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+            },
+        }
+        assert model_codec.decode({"type": "response.done", "response": response}) == ResponseDone(
+            "resp_1",
+            "completed",
+            calls=(FunctionCall("c1", "book", "{}"),),
+            spoke=True,
+            usage=TokenUsage(
+                text_in=59, audio_in=9, text_cached=60, audio_cached=4, text_out=30, audio_out=91
+            ),
+        )
+
+    def test_a_failed_response_says_why(self):
+        response = {
+            "id": "resp_1",
+            "status": "failed",
+            "status_details": {
+                "type": "failed",
+                "error": {"type": "insufficient_quota", "code": "insufficient_quota"},
+            },
+            "output": [],
+            "usage": None,
+        }
+        done = model_codec.decode({"type": "response.done", "response": response})
+        assert (done.status, done.error_code) == ("failed", "insufficient_quota")

@@ -1,0 +1,672 @@
+"""A call's conversation, event by event."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from telephony.engine.actions import (
+    CancelTool,
+    ClearAudio,
+    CloseCaller,
+    Dial,
+    Finish,
+    Note,
+    PlayAudio,
+    ReportError,
+    RunTool,
+    Say,
+    SendMark,
+    ToModel,
+)
+from telephony.engine.costs import TokenUsage
+from telephony.engine.events import (
+    CallerHungUp,
+    CallerTranscribed,
+    DigitPressed,
+    FunctionCall,
+    HangupRequested,
+    ItemAdded,
+    MarkPlayed,
+    ModelClosed,
+    ModelConfigured,
+    ModelErrored,
+    ModelReady,
+    ModelUnreachable,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+    ToolFailed,
+    ToolReturned,
+)
+from telephony.engine.session import APOLOGY
+from telephony.engine.transcript import Line
+from telephony.tests.engine.conversation import Conversation
+
+
+def test_a_whole_call():
+    call = Conversation(greeting="Hello!")
+    call.respond()
+    call.say(400, item="a1", text="Hello!", ended=True)
+    call.done(spoke=True, usage=TokenUsage(audio_out=8))
+    call.wait(0.4)
+    call.receive(MarkPlayed("1"))
+    call.wait(1)
+    call.listen("u1")
+    call.wait(2)
+    call.heard("What is my balance?", "u1")
+    call.call_tool("look_up", '{"id": 7}', id="c1")
+    assert call.took(RunTool) == [RunTool("c1", "look_up", {"id": 7})]
+    call.receive(ToolReturned("c1", {"balance": 12}))
+    assert call.told() == ["conversation.item.create", "response.create"]
+    call.respond("r3")
+    call.say(800, item="a2", text="Twelve dollars.", ended=True)
+    call.done(spoke=True)
+    call.wait(0.8)
+    call.receive(MarkPlayed("3"))
+    call.receive(CallerHungUp())
+    (finish,) = call.took(Finish)
+    assert finish == Finish(
+        reason="caller_hangup",
+        ended_at=104.2,
+        transcript=(
+            Line("assistant", 100.0, "Hello!"),
+            Line("user", 101.4, "What is my balance?"),
+            Line("assistant", 103.4, "Twelve dollars."),
+        ),
+        usage=TokenUsage(audio_out=8, transcribed_seconds=1.5),
+    )
+    assert call.session.deadline is None
+
+
+class TestStart:
+    def test_the_session_is_configured_as_soon_as_the_model_is_there(self):
+        call = Conversation(ready=False)
+        call.receive(ModelReady())
+        assert call.told() == ["session.update"]
+
+    def test_a_greeting_is_spoken_first(self):
+        call = Conversation(ready=False, greeting='Hi, "friend"!')
+        call.receive(ModelReady())
+        assert call.told() == ["session.update", "response.create"]
+        response = call.took(ToModel)[1].event["response"]
+        assert response["instructions"].endswith(
+            r'saying exactly this, and nothing else: "Hi, \"friend\"!"'
+        )
+        assert response["tool_choice"] == "none"
+
+    def test_without_a_greeting_the_model_waits_for_the_caller(self):
+        call = Conversation()
+        assert [action.event["type"] for action in call.ever(ToModel)] == ["session.update"]
+
+    def test_a_model_that_does_not_get_ready_ends_the_call(self):
+        call = Conversation(ready=False)
+        call.receive(ModelReady())
+        done = call.wait(10)
+        assert ReportError("model_unreachable", "The model did not get ready.") in done
+        assert CloseCaller(Say(APOLOGY)) in done
+
+    def test_a_model_that_cannot_be_reached_ends_the_call(self):
+        call = Conversation(ready=False)
+        call.receive(ModelUnreachable("Service Unavailable", 503))
+        (error,) = call.took(ReportError)
+        assert error.code == "model_unreachable"
+        assert "503" in error.message
+        assert call.took(Finish)[0].reason == "model_error"
+
+    def test_a_key_that_openai_refuses_is_named(self):
+        call = Conversation(ready=False)
+        call.receive(ModelUnreachable("Unauthorized", 401))
+        assert call.took(ReportError)[0].code == "model_invalid_api_key"
+
+    def test_a_configuration_that_openai_refuses_ends_the_call(self):
+        call = Conversation(ready=False)
+        call.receive(ModelReady())
+        call.receive(ModelErrored("invalid_value", "Invalid voice."))
+        assert call.took(ReportError) == [
+            ReportError("model_rejected_configuration", "Invalid voice.")
+        ]
+        assert call.took(CloseCaller) == [CloseCaller(Say(APOLOGY))]
+
+
+class TestAudio:
+    def test_frames_pass_with_a_mark_every_400_ms_and_at_the_end(self):
+        call = Conversation()
+        call.respond()
+        answers = call.say(1000, ended=True)
+        assert [index for index, mark in enumerate(answers) if mark] == [19, 39]
+        assert set(answers) == {"", "1", "2"}
+        assert call.took(SendMark) == [SendMark("3")]
+
+    def test_nothing_passes_once_the_call_has_ended(self):
+        call = Conversation()
+        call.respond()
+        call.receive(CallerHungUp())
+        payload = base64.b64encode(b"\x00" * 160)
+        assert call.session.agent_audio("a1", payload, call.now) is None
+
+
+class TestBargeIn:
+    def test_barge_in_clears_and_truncates_at_what_was_heard(self):
+        call = Conversation()
+        call.respond()
+        call.say(2000, text="A long answer.", ended=True)
+        call.wait(0.41)
+        call.receive(MarkPlayed("1"))
+        call.wait(0.25)
+        call.listen()
+        assert call.took(ClearAudio) == [ClearAudio()]
+        assert call.took(ToModel) == [
+            ToModel(
+                {
+                    "type": "conversation.item.truncate",
+                    "item_id": "a1",
+                    "content_index": 0,
+                    "audio_end_ms": 650,
+                }
+            )
+        ]
+        call.receive(CallerHungUp())
+        call.wait(2)
+        (finish,) = call.ever(Finish)
+        assert finish.transcript == (Line("assistant", 100.0, "A long answer.", interrupted=True),)
+
+    def test_never_beyond_the_next_mark_nor_beyond_what_was_sent(self):
+        call = Conversation()
+        call.respond()
+        call.say(500)
+        call.wait(5)  # the network is slow: the first mark should be back by now
+        call.listen()
+        assert call.took(ToModel)[0].event["audio_end_ms"] == 400
+
+    def test_later_audio_of_the_interrupted_item_is_dropped(self):
+        call = Conversation()
+        call.respond()
+        call.say(500)
+        call.listen()
+        assert set(call.say(500)) == {None}
+        assert set(call.say(100, item="a2")) == {""}
+
+    def test_marks_that_clear_sends_back_do_not_count_as_heard(self):
+        call = Conversation()
+        call.respond()
+        call.say(800)
+        call.listen()
+        call.receive(MarkPlayed("1"))
+        call.receive(MarkPlayed("2"))
+        call.receive(SpeechStopped("u1"))
+        call.respond("r2")
+        call.say(800, item="a2")
+        call.wait(0.1)
+        call.listen("u2")
+        assert call.took(ToModel)[0].event["audio_end_ms"] == 100
+
+    def test_every_item_that_waits_behind_the_first_is_truncated_too(self):
+        call = Conversation()
+        call.respond()
+        call.say(400, item="a1")
+        call.say(400, item="a2")
+        call.wait(0.2)
+        call.listen()
+        events = [action.event for action in call.took(ToModel)]
+        assert [(event["item_id"], event["audio_end_ms"]) for event in events] == [
+            ("a1", 200),
+            ("a2", 0),
+        ]
+
+    def test_speech_after_everything_was_heard_interrupts_nothing(self):
+        call = Conversation()
+        call.respond()
+        call.say(400, ended=True)
+        call.wait(0.4)
+        call.receive(MarkPlayed("1"))
+        call.listen()
+        assert call.actions == []
+
+    @pytest.mark.parametrize("name", ["", "x", "-1", "99", "0", "1²"])
+    def test_foreign_marks_change_nothing(self, name):
+        call = Conversation()
+        call.respond()
+        call.say(800)
+        call.wait(0.1)
+        call.receive(MarkPlayed(name))
+        call.listen()
+        assert call.took(ToModel)[0].event["audio_end_ms"] == 100
+
+
+class TestOneResponseAtATime:
+    def test_a_response_that_is_wanted_waits_for_the_active_one(self):
+        call = Conversation()
+        call.call_tool()
+        call.respond("r2")
+        call.receive(ToolReturned("c1", "ok"))
+        assert call.told() == ["conversation.item.create"]
+        call.done()
+        assert call.told() == ["response.create"]
+
+    def test_results_of_two_tools_lead_to_one_response(self):
+        call = Conversation()
+        call.respond()
+        call.done(FunctionCall("c1", "look_up", "{}"), FunctionCall("c2", "book", "{}"))
+        call.receive(ToolReturned("c1", 1))
+        assert call.told() == ["conversation.item.create"]
+        call.receive(ToolReturned("c2", 2))
+        assert call.told() == ["conversation.item.create", "response.create"]
+
+    def test_a_refused_request_is_made_again_after_the_active_response(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        call.respond("server's own")
+        call.receive(ModelErrored("conversation_already_has_active_response", ""))
+        assert call.told() == []
+        call.done()
+        assert call.told() == ["response.create"]
+
+    def test_tool_during_speech_is_answered_at_once_and_spoken_of_after_it(self):
+        call = Conversation()
+        call.call_tool()
+        call.listen()
+        call.receive(ToolReturned("c1", "ok"))
+        assert call.told() == ["conversation.item.create"]
+        call.receive(ItemAdded("sh_1", None, "function_call_output", ""))
+        call.receive(SpeechStopped("u1"))
+        assert call.told() == []
+        call.respond("r2")  # the model's own answer to the speech: it knows the result
+        call.done()
+        assert call.told() == []
+
+    def test_tool_during_speech_is_spoken_of_even_if_the_model_does_not_answer_the_speech(self):
+        call = Conversation()
+        call.call_tool()
+        call.listen()
+        call.receive(ToolReturned("c1", "ok"))
+        call.receive(SpeechStopped("u1"))
+        assert ToModel({"type": "response.create"}) in call.wait(2)
+
+    def test_a_response_that_did_not_know_the_result_is_followed_by_another(self):
+        call = Conversation()
+        call.call_tool()
+        call.listen()
+        call.receive(SpeechStopped("u1"))
+        call.receive(ToolReturned("c1", "ok"))
+        call.respond("r2")  # began before the model had added our item
+        call.receive(ItemAdded("sh_1", None, "function_call_output", ""))
+        call.done()
+        assert call.told() == ["response.create"]
+
+
+class TestTools:
+    def test_tool_error_is_told_to_the_model(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolFailed("c1", "The backend answered with status 500."))
+        assert call.outputs() == ['{"error": "The backend answered with status 500."}']
+        assert "response.create" in call.told()
+
+    def test_tool_timeout_is_told_to_the_model_and_a_late_answer_is_ignored(self):
+        call = Conversation()
+        call.call_tool()
+        done = call.wait(30)
+        assert CancelTool("c1") in done
+        assert ToModel({"type": "response.create"}) in done
+        assert call.outputs() == ['{"error": "The tool did not answer in time."}']
+        call.receive(ToolReturned("c1", "late"))
+        assert call.actions == []
+
+    def test_unknown_tools_and_broken_arguments_are_answered_at_once(self):
+        call = Conversation()
+        call.respond()
+        call.done(
+            FunctionCall("c1", "fly", "{}"),
+            FunctionCall("c2", "book", "{"),
+            FunctionCall("c3", "book", "[]"),
+        )
+        assert call.ever(RunTool) == []
+        assert call.outputs() == [
+            '{"error": "There is no tool named fly."}',
+            '{"error": "The arguments are not a JSON object."}',
+            '{"error": "The arguments are not a JSON object."}',
+        ]
+        assert call.told().count("response.create") == 1
+
+    def test_calls_of_a_cancelled_response_do_not_run(self):
+        call = Conversation()
+        call.respond()
+        call.done(FunctionCall("c1", "book", "{}"), status="cancelled")
+        assert call.took(RunTool) == []
+
+    def test_text_is_passed_on_as_it_is(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "Zürich"))
+        assert call.outputs() == ["Zürich"]
+
+
+class TestKeypad:
+    def test_digits_reach_the_model_as_text_after_a_pause(self):
+        call = Conversation()
+        for digit in "12":
+            call.receive(DigitPressed(digit))
+            call.wait(1)
+        done = call.wait(1)
+        events = [action.event for action in done if isinstance(action, ToModel)]
+        assert events[0]["item"]["content"] == [
+            {"type": "input_text", "text": "[The caller pressed on the keypad: 12]"}
+        ]
+        assert events[1] == {"type": "response.create"}
+
+    def test_the_hash_key_ends_them_at_once(self):
+        call = Conversation()
+        call.receive(DigitPressed("7"))
+        call.receive(DigitPressed("#"))
+        assert call.told() == ["conversation.item.create", "response.create"]
+        assert not [action for action in call.wait(5) if isinstance(action, ToModel)]
+
+    def test_the_timeline_does_not_say_which(self):
+        call = Conversation()
+        call.receive(DigitPressed("7"))
+        assert call.took(Note) == [Note("digit_pressed")]
+
+    def test_send_dtmf_plays_tones_with_a_mark(self):
+        call = Conversation()
+        call.call_tool("send_dtmf", '{"digits": "1w#"}')
+        (audio,) = call.took(PlayAudio)
+        assert len(base64.b64decode(audio.payload)) == (200 + 500 + 200) * 8
+        assert call.took(SendMark) == [SendMark("1")]
+        assert call.outputs() == ['{"sent": "1w#"}']
+
+    def test_tones_that_are_interrupted_are_no_matter_of_the_model(self):
+        call = Conversation()
+        call.call_tool("send_dtmf", '{"digits": "123"}')
+        call.listen()
+        assert call.took(ClearAudio)
+        assert call.told() == []
+
+    @pytest.mark.parametrize("digits", ['""', "5", '"1x"', "null"])
+    def test_what_is_no_key_is_refused(self, digits):
+        call = Conversation()
+        call.call_tool("send_dtmf", f'{{"digits": {digits}}}')
+        assert call.ever(PlayAudio) == []
+        assert "error" in call.outputs()[0]
+
+
+class TestLeaving:
+    def test_end_call_waits_for_the_goodbye_to_be_heard(self):
+        call = Conversation()
+        call.respond()
+        call.say(400, text="Goodbye!", ended=True)
+        call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
+        assert call.told() == ["conversation.item.create"]
+        call.wait(0.4)
+        call.receive(MarkPlayed("1"))
+        assert call.took(CloseCaller) == [CloseCaller(None)]
+        assert call.took(Finish)[0].reason == "agent_hangup"
+
+    def test_end_call_without_a_word_asks_for_a_goodbye_first(self):
+        call = Conversation()
+        call.call_tool("end_call")
+        assert call.told() == ["conversation.item.create", "response.create"]
+        call.respond("r2")
+        call.say(400, text="Goodbye!", ended=True)
+        call.done(spoke=True)
+        assert call.took(CloseCaller) == []
+        call.receive(MarkPlayed("1"))
+        assert call.took(CloseCaller) == [CloseCaller(None)]
+
+    def test_a_caller_who_has_more_to_say_is_heard(self):
+        call = Conversation()
+        call.respond()
+        call.say(800, text="Goodbye!", ended=True)
+        call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
+        call.listen()
+        call.heard("One more thing…")
+        call.receive(MarkPlayed("1"))
+        call.receive(MarkPlayed("2"))
+        assert [action for action in call.wait(30) if isinstance(action, CloseCaller)] == []
+
+    def test_a_goodbye_whose_marks_never_come_back_ends_all_the_same(self):
+        call = Conversation()
+        call.respond()
+        call.say(400, ended=True)
+        call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
+        assert CloseCaller(None) in call.wait(15)
+
+    def test_transfer_call_dials_once_the_announcement_is_heard(self):
+        call = Conversation()
+        call.respond()
+        call.say(400, text="I will put you through.", ended=True)
+        call.done(FunctionCall("c1", "transfer_call", '{"to": "+15559876543"}'), spoke=True)
+        call.receive(MarkPlayed("1"))
+        assert call.took(CloseCaller) == [CloseCaller(Dial("+15559876543"))]
+        assert call.ever(Finish)[0].reason == "transferred"
+
+    def test_transfer_call_to_what_is_no_number_is_refused(self):
+        call = Conversation()
+        call.call_tool("transfer_call", '{"to": "the boss"}')
+        assert "E.164" in call.outputs()[0]
+        assert call.ever(CloseCaller) == []
+
+
+class TestModelTrouble:
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "insufficient_quota",
+            "invalid_api_key",
+            "account_deactivated",
+            "billing_hard_limit_reached",
+            "session_expired",
+        ],
+    )
+    def test_model_error_that_is_fatal_ends_the_call_with_an_apology(self, code):
+        call = Conversation()
+        call.receive(ModelErrored(code, "Why."))
+        assert call.took(ReportError) == [ReportError(f"model_{code}", "Why.")]
+        assert call.took(CloseCaller) == [CloseCaller(Say(APOLOGY))]
+        assert isinstance(call.actions[-1], Finish)
+        assert call.took(Finish)[0].reason == "model_error"
+
+    def test_model_error_that_is_not_fatal_is_only_noted(self):
+        call = Conversation()
+        call.receive(ModelErrored("invalid_value", "…"))
+        assert call.actions == [Note("model_error", {"code": "invalid_value"})]
+
+    def test_a_failed_response_is_tried_again(self):
+        call = Conversation()
+        call.respond()
+        call.done(status="failed", error_code="server_error")
+        assert ToModel({"type": "response.create"}) in call.wait(1)
+        call.respond("r2")
+        call.done()
+        assert call.ever(ReportError) == []
+
+    def test_the_third_failure_in_a_row_ends_the_call(self):
+        call = Conversation()
+        for _ in range(3):
+            call.respond()
+            call.done(status="failed", error_code="server_error", error_message="Sorry.")
+            call.wait(2)
+        assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
+        assert call.ever(CloseCaller) == [CloseCaller(Say(APOLOGY))]
+
+    def test_a_response_that_fails_for_lack_of_money_ends_the_call_at_once(self):
+        call = Conversation()
+        call.respond()
+        call.done(status="failed", error_code="insufficient_quota")
+        assert call.took(ReportError)[0].code == "model_insufficient_quota"
+
+    def test_model_disconnect_ends_the_call_with_an_apology(self):
+        call = Conversation()
+        call.respond()
+        call.say(400, text="Well,")
+        call.receive(ModelClosed(1006))
+        assert call.took(ReportError)[0].code == "model_disconnected"
+        assert call.took(CloseCaller) == [CloseCaller(Say(APOLOGY))]
+        assert call.took(Finish)[0].transcript == (
+            Line("assistant", 100.0, "Well,", interrupted=True),
+        )
+
+
+def _starting():
+    return Conversation(ready=False)
+
+
+def _quiet():
+    return Conversation()
+
+
+def _agent_speaks():
+    call = Conversation()
+    call.respond()
+    call.say(400)
+    return call
+
+
+def _caller_speaks():
+    call = Conversation()
+    call.listen()
+    return call
+
+
+def _tool_runs():
+    call = Conversation()
+    call.call_tool()
+    return call
+
+
+def _leaving():
+    call = Conversation()
+    call.respond()
+    call.say(400, ended=True)
+    call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
+    return call
+
+
+STATES = [_starting, _quiet, _agent_speaks, _caller_speaks, _tool_runs, _leaving]
+
+
+class TestTheEnd:
+    @pytest.mark.parametrize("state", STATES)
+    def test_caller_hang_up_in_every_state_finishes_once(self, state):
+        call = state()
+        call.receive(CallerHungUp())
+        call.wait(2)
+        (finish,) = call.ever(Finish)
+        assert finish.reason == "caller_hangup"
+        assert finish.ended_at == 100.0
+        assert call.ever(CloseCaller) == []
+        assert call.session.deadline is None
+        for event in (CallerHungUp(), ModelClosed(1000), HangupRequested(), SpeechStarted("u9")):
+            assert call.receive(event) == []
+
+    @pytest.mark.parametrize("state", STATES)
+    def test_a_hang_up_over_the_api_in_every_state_closes_the_stream(self, state):
+        call = state()
+        call.receive(HangupRequested())
+        call.wait(2)
+        assert call.ever(CloseCaller) == [CloseCaller(None)]
+        assert [finish.reason for finish in call.ever(Finish)] == ["api_hangup"]
+
+    def test_a_running_tool_is_cancelled(self):
+        call = _tool_runs()
+        call.receive(CallerHungUp())
+        assert call.took(CancelTool) == [CancelTool("c1")]
+
+    def test_the_last_transcript_is_waited_for(self):
+        call = _caller_speaks()
+        call.receive(CallerHungUp())
+        assert call.told() == ["input_audio_buffer.commit"]
+        call.wait(1)
+        assert call.ever(Finish) == []
+        call.receive(CallerTranscribed("u1", "Bye."))
+        (finish,) = call.took(Finish)
+        assert finish.transcript == (Line("user", 100.0, "Bye."),)
+        assert finish.ended_at == 100.0
+
+    def test_the_last_transcript_is_not_waited_for_longer_than_two_seconds(self):
+        call = _caller_speaks()
+        call.receive(CallerHungUp())
+        assert [type(action) for action in call.wait(2)] == [Finish]
+
+    def test_the_response_under_way_is_cancelled_and_its_usage_counted(self):
+        call = _agent_speaks()
+        call.receive(CallerHungUp())
+        assert call.told() == ["response.cancel"]
+        call.done(status="cancelled", usage=TokenUsage(audio_out=5))
+        call.wait(2)
+        assert call.ever(Finish)[0].usage == TokenUsage(audio_out=5)
+
+    def test_an_answer_that_begins_after_the_end_is_cancelled(self):
+        call = _caller_speaks()
+        call.receive(CallerHungUp())
+        call.receive(ResponseStarted("r9"))
+        assert call.told() == ["response.cancel"]
+
+    def test_an_error_after_the_end_does_not_lose_the_last_transcript(self):
+        call = _caller_speaks()
+        call.receive(CallerHungUp())
+        call.receive(ModelErrored("input_audio_buffer_commit_empty", ""))
+        call.receive(CallerTranscribed("u1", "Bye."))
+        assert call.took(Finish)[0].transcript == (Line("user", 100.0, "Bye."),)
+
+    def test_the_model_going_away_after_the_end_finishes_the_call(self):
+        call = _caller_speaks()
+        call.receive(CallerHungUp())
+        call.receive(ModelClosed(1000))
+        assert call.took(ReportError) == []
+        assert [finish.reason for finish in call.took(Finish)] == ["caller_hangup"]
+
+
+class TestSilence:
+    def test_silence_ends_the_call(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        assert call.wait(4.9) == []
+        done = call.wait(0.1)
+        assert CloseCaller(None) in done
+        assert done[-1].reason == "inactivity"
+
+    def test_silence_begins_when_the_caller_has_heard_everything(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.respond()
+        call.say(400, ended=True)
+        call.done(spoke=True)
+        call.wait(20)
+        call.receive(MarkPlayed("1"))
+        assert call.wait(4.9) == []
+        assert call.wait(0.1)
+
+    @pytest.mark.parametrize("state", [_caller_speaks, _tool_runs])
+    def test_there_is_no_silence_while_somebody_is_busy(self, state):
+        call = state()
+        call.wait(29)
+        assert call.ever(Finish) == []
+
+    def test_pressed_keys_break_the_silence(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.wait(4)
+        call.receive(DigitPressed("1"))
+        call.wait(4)
+        assert call.ever(Finish) == []
+
+    def test_a_model_that_starts_an_answer_and_says_nothing_is_silence(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.respond()
+        assert CloseCaller(None) in call.wait(5)
+
+
+def test_the_length_limit_ends_the_call_whoever_speaks():
+    call = Conversation(max_duration_seconds=60)
+    call.wait(30)
+    call.listen()
+    assert call.wait(29.9) == []
+    assert CloseCaller(None) in call.wait(0.1)
+    call.wait(2)
+    assert call.ever(Finish)[0].reason == "max_duration"
+
+
+def test_what_the_model_configured_again_changes_nothing():
+    call = Conversation()
+    call.receive(ModelConfigured())
+    assert call.actions == []

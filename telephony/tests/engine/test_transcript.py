@@ -1,0 +1,63 @@
+"""The order of a conversation whose texts arrive out of order."""
+
+import random
+
+from telephony.engine.transcript import Transcript
+
+
+def _texts(transcript):
+    return [line.text for line in transcript.lines()]
+
+
+def test_turns_stand_in_the_order_of_the_item_chain():
+    transcript = Transcript()
+    transcript.begin("u1", "user", 1.0)
+    transcript.place("u1", None)
+    transcript.begin("a1", "assistant", 2.0)
+    transcript.place("a1", "u1")
+    transcript.write("a1", "assistant", "Second.", 2.5)
+    transcript.write("u1", "user", "First.", 3.0)
+    assert _texts(transcript) == ["First.", "Second."]
+    assert [line.at for line in transcript.lines()] == [1.0, 2.0]
+
+
+def test_the_order_of_arrival_does_not_matter():
+    chain = [f"i{number}" for number in range(20)]
+    for seed in range(20):
+        transcript = Transcript()
+        for index, item in enumerate(chain):
+            transcript.place(item, chain[index - 1] if index else None)
+        shuffled = random.Random(seed).sample(chain, len(chain))  # noqa: S311
+        for item in shuffled:
+            transcript.write(item, "user", item, 0.0)
+        assert _texts(transcript) == chain
+
+
+def test_items_without_words_keep_their_place_in_the_chain():
+    transcript = Transcript()
+    transcript.place("u1", None)
+    transcript.place("call", "u1")
+    transcript.place("output", "call")
+    transcript.place("a1", "output")
+    transcript.write("a1", "assistant", "Done.", 2.0)
+    transcript.write("u1", "user", "Do it.", 1.0)
+    assert _texts(transcript) == ["Do it.", "Done."]
+
+
+def test_it_is_complete_when_every_turn_that_began_has_its_text():
+    transcript = Transcript()
+    assert transcript.is_complete
+    transcript.begin("u1", "user", 1.0)
+    assert not transcript.is_complete
+    transcript.write("u1", "user", "", 2.0)
+    assert transcript.is_complete
+    assert transcript.lines() == ()
+
+
+def test_an_interrupted_turn_is_marked():
+    transcript = Transcript()
+    transcript.begin("a1", "assistant", 1.0)
+    transcript.interrupt("a1")
+    transcript.interrupt("unknown")
+    transcript.write("a1", "assistant", "As I was", 2.0)
+    assert transcript.lines()[0].interrupted

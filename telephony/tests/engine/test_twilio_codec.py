@@ -1,0 +1,100 @@
+"""Twilio's media stream messages."""
+
+import json
+
+import pytest
+
+from telephony.engine.events import CallerHungUp, DigitPressed, MarkPlayed
+from telephony.engine.twilio_codec import (
+    MULAW,
+    CallerAudio,
+    Encoder,
+    StreamStarted,
+    caller_audio,
+    decode,
+)
+
+# As Twilio writes it.
+MEDIA = (
+    b'{"event":"media","sequenceNumber":"4","media":{"track":"inbound","chunk":"2",'
+    b'"timestamp":"5","payload":"no+JhoaJjpz/"},"streamSid":"MZ18ad"}'
+)
+
+
+def test_the_scan_finds_the_audio():
+    assert caller_audio(MEDIA) == b"no+JhoaJjpz/"
+
+
+def test_the_scan_passes_escaped_slashes_on_as_they_are():
+    text = b'{"event":"media","media":{"payload":"ab\\/c"},"streamSid":"MZ1"}'
+    payload = caller_audio(text)
+    assert json.loads(b'{"audio":"' + payload + b'"}') == {"audio": "ab/c"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(json.loads(MEDIA)).encode(),  # spaces behind colons
+        b'{"streamSid":"MZ1","event":"media","media":{"payload":"AA=="}}',  # another order
+        b'{"event":"mark","mark":{"name":"1"}}',
+        b'{"event":"media"}',
+        b'{"event":"media","media":{"payload":""}}',
+        b'{"event":"media","media":{"payload":"AA',
+        b"",
+    ],
+)
+def test_the_scan_leaves_everything_else_to_the_parser(text):
+    assert caller_audio(text) is None
+
+
+def test_what_the_scan_does_not_know_is_decoded():
+    assert decode(json.loads(MEDIA)) == CallerAudio(b"no+JhoaJjpz/")
+
+
+def test_start():
+    message = {
+        "event": "start",
+        "sequenceNumber": "1",
+        "start": {
+            "streamSid": "MZ1",
+            "accountSid": "AC1",
+            "callSid": "CA1",
+            "tracks": ["inbound"],
+            "customParameters": {"ticket": "t"},
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        },
+        "streamSid": "MZ1",
+    }
+    assert decode(message) == StreamStarted("MZ1", "CA1", "AC1", {"ticket": "t"}, MULAW)
+
+
+def test_dtmf_mark_and_stop():
+    assert decode({"event": "dtmf", "dtmf": {"track": "inbound_track", "digit": "1"}}) == (
+        DigitPressed("1")
+    )
+    assert decode({"event": "mark", "mark": {"name": "7"}}) == MarkPlayed("7")
+    assert decode({"event": "stop", "stop": {"callSid": "CA1"}}) == CallerHungUp()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"event": "connected", "protocol": "Call", "version": "1.0.0"},
+        {"event": "media", "media": {"track": "outbound", "payload": "AA=="}},
+        {"event": "new one"},
+        {},
+    ],
+)
+def test_what_changes_nothing_is_no_event(message):
+    assert decode(message) is None
+
+
+def test_what_we_send():
+    encoder = Encoder("MZ1")
+    assert [
+        json.loads(text) for text in (encoder.media(b"AA=="), encoder.mark("3"), encoder.clear())
+    ] == [
+        {"event": "media", "streamSid": "MZ1", "media": {"payload": "AA=="}},
+        {"event": "mark", "streamSid": "MZ1", "mark": {"name": "3"}},
+        {"event": "clear", "streamSid": "MZ1"},
+    ]
