@@ -1,17 +1,84 @@
-"""What every endpoint of the REST API shares: times, numbers, paging."""
+"""What every endpoint of the REST API shares: bodies, texts, times, numbers, paging."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import IO, Any
 
+import orjson
 from rest_framework import serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
-from config.errors import ApiError
+from config.errors import invalid
 
 MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 50
+
+
+class JsonParser(BaseParser):
+    """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that would end the stack.
+
+    Nor a NUL character anywhere: PostgreSQL cannot store one, neither in text nor in JSON.
+    """
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        body = stream.read()
+        try:
+            data = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise ParseError(str(error)) from None
+        if rb"\u0000" in body and (fields := sorted(set(_fields_with_nul(data)))):
+            raise invalid({name: ["The character NUL is not allowed."] for name in fields})
+        return data
+
+
+def _fields_with_nul(data: Any, path: str = "body") -> Iterator[str]:
+    """Yield the paths of the strings and of the objects' names that hold a NUL."""
+    if isinstance(data, str) and "\0" in data:
+        yield path
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            yield from _fields_with_nul(name, path)
+            yield from _fields_with_nul(value, name if path == "body" else f"{path}.{name}")
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _fields_with_nul(value, f"{path}.{index}")
+
+
+class ObjectSerializer(serializers.Serializer[Any]):
+    """The serializer of a JSON object."""
+
+    default_error_messages = {"invalid": "Send a JSON object."}
+
+
+def validated(serializer_class: type[serializers.Serializer[Any]], request: Request) -> Any:
+    """Return the request's body by the serializer's sources, without what was left null.
+
+    Raises 400 with the fields that are wrong.
+    """
+    serializer = serializer_class(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    return {name: value for name, value in serializer.validated_data.items() if value is not None}
+
+
+class TextField(serializers.CharField):
+    """A string. A number is refused, which Django REST framework would take for its digits."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
 
 
 def iso(moment: datetime) -> str:
@@ -25,8 +92,8 @@ def as_number(amount: Decimal) -> int | float:
 
 
 class UtcDateTimeField(serializers.DateTimeField):
-    def to_representation(self, value: datetime | None) -> str | None:
-        return iso(value) if value else None
+    def to_representation(self, value: datetime) -> str:
+        return iso(value)
 
 
 class NumberField(serializers.DecimalField):
@@ -49,7 +116,7 @@ def _whole_number(request: Request, name: str, *, default: int, least: int) -> i
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdecimal() and least <= int(text) < 2**31):
-        message = f"Send a whole number of at least {least}."
-        raise ApiError(400, "invalid_request", f"{name}: {message}", fields={name: [message]})
+    # The length first: Python refuses to read numbers of thousands of digits.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) < 2**31):
+        raise invalid({name: [f"Send a whole number of at least {least}."]})
     return int(text)

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied
-from django.db import close_old_connections
+from django.core.exceptions import (
+    NON_FIELD_ERRORS,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
@@ -40,6 +45,17 @@ class ApiError(exceptions.APIException):
         self.headers = headers or {}
 
 
+def unauthorized(code: str, message: str) -> ApiError:
+    """Return a 401, with the challenge that HTTP asks for."""
+    return ApiError(401, code, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def invalid(fields: Mapping[str, list[str]], code: str = "invalid_request") -> ApiError:
+    """Return a 400 whose sentence is the first field's first message."""
+    name, messages = next(iter(fields.items()))
+    return ApiError(400, code, f"{name}: {messages[0]}", fields=fields)
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Answer any exception from a view in the one shape (DRF's ``EXCEPTION_HANDLER``)."""
     request = context.get("request")
@@ -47,7 +63,6 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     refusal = _as_api_error(error)
     if refusal.status_code >= 500 and not isinstance(error, ApiError):
         log.error("request_failed", exc_info=error)
-        close_old_connections()
     body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
     return Response(body, status=refusal.status_code, headers=dict(refusal.headers))
 
@@ -66,27 +81,25 @@ def _as_api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case exceptions.ValidationError():
-            fields = _flatten(error.detail)
-            name, messages = next(iter(fields.items()))
-            return ApiError(400, "invalid_request", f"{name}: {messages[0]}", fields=fields)
+            return invalid(_flatten(error.detail))
+        case ValidationError():
+            return invalid(_of_model(error))
         case exceptions.ParseError():
-            return ApiError(400, "invalid_json", "The request body is not valid JSON.")
+            return invalid({"body": [f"This is not valid JSON: {error.detail}."]}, "invalid_json")
+        case RequestDataTooBig():
+            return invalid({"body": ["This is larger than a request may be."]}, "body_too_large")
         case exceptions.UnsupportedMediaType():
             return ApiError(
                 415, "unsupported_media_type", "Send JSON, with Content-Type: application/json."
             )
-        case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
-            code = error.get_codes() if isinstance(error.get_codes(), str) else "unauthorized"
-            return ApiError(
-                401,
-                str(code) if code != "not_authenticated" else "unauthorized",
-                str(error.detail),
-                headers={"WWW-Authenticate": "Bearer"},
+        case exceptions.NotAuthenticated():
+            return unauthorized(
+                "missing_credentials", "Send your API key in the header Authorization: Bearer rtk_…"
             )
         case exceptions.MethodNotAllowed():
             return ApiError(405, "method_not_allowed", str(error.detail))
         case exceptions.Throttled():
-            wait = int(error.wait or 1)
+            wait = int(error.wait or 1)  # type: ignore[attr-defined]  # missing in its stubs
             return ApiError(
                 429,
                 "too_many_requests",
@@ -94,18 +107,20 @@ def _as_api_error(error: Exception) -> ApiError:
                 headers={"Retry-After": str(wait)},
             )
         case Http404() | exceptions.NotFound():
-            return ApiError(404, "not_found", "There is no such resource.")
+            return _of_status(404)
         case PermissionDenied() | exceptions.PermissionDenied():
-            return ApiError(403, "forbidden", "You may not do that.")
+            return _of_status(403)
+        case SuspiciousOperation():
+            return _of_status(400)
         case exceptions.APIException():
             return ApiError(error.status_code, str(error.default_code), str(error.detail))
-    return ApiError(
-        500, "internal_error", "Something failed on our side. Quote the request id to support."
-    )
+    return _of_status(500)
 
 
 def _flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
     """Return ``{"tools.0.name": ["…"]}`` for DRF's nested error details."""
+    if isinstance(detail, str):
+        return {prefix or "body": [str(detail)]}
     if isinstance(detail, Mapping):
         items = [(str(key), value) for key, value in detail.items()]
     elif all(isinstance(entry, str) for entry in detail):
@@ -119,9 +134,26 @@ def _flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
     return fields
 
 
-# Below: what Django itself answers, outside any DRF view.
+def _of_model(error: ValidationError) -> dict[str, list[str]]:
+    """Return the fields of an error that a model or a service found, by their names in the API."""
+    if not hasattr(error, "error_dict"):
+        return {"body": error.messages}
+    return {
+        "body" if name == NON_FIELD_ERRORS else _camel_case(name): messages
+        for name, messages in error.message_dict.items()
+    }
 
-_DJANGO_ERRORS = {
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def _of_status(status: int) -> ApiError:
+    return ApiError(status, *_BY_STATUS[status])
+
+
+_BY_STATUS = {
     400: ("bad_request", "The request could not be read."),
     403: ("forbidden", "You may not do that."),
     404: ("not_found", "There is no such resource."),
@@ -129,11 +161,14 @@ _DJANGO_ERRORS = {
 }
 
 
+# Below: what Django itself answers, outside any DRF view.
+
+
 def _django_error(status: int, request: HttpRequest) -> HttpResponse:
-    code, message = _DJANGO_ERRORS[status]
-    request_id = getattr(request, "request_id", "")
-    if request.path.startswith("/api/"):
-        return JsonResponse(error_body(code, message, request_id), status=status)
+    code, message = _BY_STATUS[status]
+    if request.path == "/api" or request.path.startswith("/api/"):
+        body = error_body(code, message, getattr(request, "request_id", ""))
+        return JsonResponse(body, status=status)
     return HttpResponse(f"{message}\n", status=status, content_type="text/plain; charset=utf-8")
 
 

@@ -1,10 +1,12 @@
 """Opaque identifiers in the shape of a cuid."""
 
 import itertools
+import re
 import secrets
 import time
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_SHAPE = re.compile(r"c[0-9a-z]{24}")
 _counter = itertools.count()
 
 
@@ -21,6 +23,11 @@ def new_id() -> str:
         + _base36(next(_counter) % 36**4, 4)
         + "".join(secrets.choice(_ALPHABET) for _ in range(12))
     )
+
+
+def is_id(text: str) -> bool:
+    """Whether the text could be an id of ours; what could not need not be looked for."""
+    return _SHAPE.fullmatch(text) is not None
 
 
 def _base36(number: int, width: int) -> str:

@@ -23,7 +23,7 @@ def seal(plaintext: bytes, *, purpose: str) -> bytes:
     )
 
 
-def unseal(ciphertext: bytes, *, purpose: str) -> bytes:
+def unseal(ciphertext: bytes | memoryview, *, purpose: str) -> bytes:
     box = _box(settings.SECRET_KEY, tuple(settings.SECRET_KEY_FALLBACKS), purpose)
     try:
         return box.decrypt(bytes(ciphertext))

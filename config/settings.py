@@ -248,7 +248,6 @@ REST_FRAMEWORK = {
 
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=12),
-    "CHECK_REVOKE_TOKEN": True,  # a changed password ends the tokens made before
 }
 
 PROCRASTINATE_ON_APP_READY = "config.jobs.on_app_ready"

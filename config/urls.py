@@ -13,7 +13,7 @@ urlpatterns = [
     path("api/", include("usage.urls")),
     path("api/", include("telephony.urls")),
     path("voice", include("telephony.voice.urls")),
-    re_path(r"^api(/.*)?$", errors.unknown_path),
+    re_path(r"^api(?:/|$)", errors.unknown_path),
 ]
 
 handler400 = errors.bad_request
