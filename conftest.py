@@ -1,8 +1,8 @@
 """The standing cast of every test.
 
-Alice and Bob are active companies (Bob has no access to Alice's stuff), Carol has not paid yet, Dave
-is suspended, Olga is an operator. ``alice_api`` and so on are clients that send the person's API
-key; ``anonymous_api`` sends none. A person exists only in the tests that ask for them.
+Alice and Bob are active companies (Bob has no access to Alice's stuff), Carol has not paid yet,
+Dave is suspended, Olga is an operator. ``alice_api`` and so on are clients that send the person's
+API key; ``anonymous_api`` sends none. A person exists only in the tests that ask for them.
 
 Django is imported inside the fixtures: the call engine's tests load this file and run without it.
 """
@@ -81,15 +81,9 @@ def anonymous_api() -> APIClient:
 
 
 def _account(email: str, **fields: Any) -> Account:
-    """Make an account with what registration gives it, but for the first API key."""
-    from accounts.models import Account, WebhookSecret
-    from config.sealing import seal
+    from accounts.models import Account
 
-    account = Account.objects.create_user(email, PASSWORD, **fields)
-    secret = f"whsec_{'c2VjcmV0' * 4}"
-    sealed = seal(secret.encode(), purpose=WebhookSecret.PURPOSE)
-    WebhookSecret.objects.create(account=account, current=sealed)
-    return account
+    return Account.objects.create_user(email, PASSWORD, **fields)
 
 
 def _client(account: Account) -> APIClient:

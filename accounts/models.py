@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 import secrets
 import zlib
 from datetime import datetime, timedelta
@@ -10,26 +12,34 @@ from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
-from django.db import models
+from django.db import models, transaction
+from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.ownership import OwnedQuerySet
 from config.ids import new_id
 from config.sealing import seal, unseal
 
 
 class AccountManager(BaseUserManager["Account"]):
+    def with_email(self, email: str) -> models.QuerySet[Account]:
+        return self.filter(email=normalize_email(email))
+
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> Account:
+        """Make an account with all that every account has: a webhook secret, but no API key."""
         account = self.model(email=normalize_email(email), **fields)
-        account.set_password(password)
-        account.save(using=self._db)
+        account.set_password(password)  # slow on purpose, so outside the transaction
+        with transaction.atomic(using=self._db):
+            account.save(using=self._db)
+            WebhookSecret.objects.create_for(account)
         return account
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Account:
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
     def get_by_natural_key(self, username: str | None) -> Account:
-        return self.get(email=normalize_email(username or ""))
+        return self.with_email(username or "").get()
 
 
 def normalize_email(email: str) -> str:
@@ -54,6 +64,11 @@ class Account(AbstractBaseUser, PermissionsMixin):
     suspended_by_operator = models.BooleanField(
         default=False, help_text="Wins over whatever billing says."
     )
+    is_active = models.BooleanField(
+        "enabled",
+        default=True,
+        help_text="A disabled account can neither log in nor use its API keys. Its records stay.",
+    )
     is_staff = models.BooleanField("operator", default=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -66,7 +81,7 @@ class Account(AbstractBaseUser, PermissionsMixin):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(email=Lower("email")), name="account_email_lower_case"
+                condition=Q(email=Lower("email")), name="account_email_lower_case"
             ),
         ]
 
@@ -82,11 +97,20 @@ class Account(AbstractBaseUser, PermissionsMixin):
         """What the account may do: billing's word, unless an operator suspended it."""
         return self.Status.SUSPENDED if self.suspended_by_operator else self.status
 
+    @property
+    def resource_counts(self) -> dict[str, int]:
+        """How much the account has of what it can list; the numbers are telephony's."""
+        return {
+            "phoneNumbers": self.phone_numbers.count(),
+            "apiKeys": self.api_keys.active().count(),
+        }
+
 
 KEY_PREFIX = "rtk_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH = 32
 _CHECKSUM_LENGTH = 6
+_KEY_SHAPE = re.compile(rf"{KEY_PREFIX}[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECKSUM_LENGTH}}}")
 
 
 def new_api_key() -> str:
@@ -96,9 +120,11 @@ def new_api_key() -> str:
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether the checksum fits, so that a mistyped key costs no query."""
+    """Whether shape and checksum fit, so that a mistyped key costs no query."""
+    if not _KEY_SHAPE.fullmatch(key):
+        return False
     random = key.removeprefix(KEY_PREFIX)[:_RANDOM_LENGTH]
-    return key == KEY_PREFIX + random + _checksum(random)
+    return key.endswith(_checksum(random))
 
 
 def digest_of(key: str) -> str:
@@ -115,9 +141,12 @@ def _checksum(text: str) -> str:
     return digits
 
 
-class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+class ApiKeyQuerySet(OwnedQuerySet["ApiKey"]):
     def active(self) -> Self:
         return self.filter(revoked_at=None)
+
+    def newest_first(self) -> Self:
+        return self.order_by("-created_at", "-id")
 
     def for_key(self, key: str) -> ApiKey | None:
         """Return the active key with its account, or None."""
@@ -127,10 +156,14 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
 
 class ApiKey(models.Model):
+    PREFIX_LENGTH = 7
+    DEFAULT_LABEL = "Default"
+    USE_IS_NOTED_EVERY = timedelta(minutes=1)
+
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="api_keys")
     label = models.CharField(max_length=100)
-    prefix = models.CharField(max_length=7)
+    prefix = models.CharField(max_length=PREFIX_LENGTH)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -140,9 +173,29 @@ class ApiKey(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["account", "created_at"], name="api_key_by_account")]
+        verbose_name = "API key"
 
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.label})"
+
+    def note_use(self, now: datetime) -> None:
+        """Write down that the key was used, unless that was done less than a minute ago."""
+        before = now - self.USE_IS_NOTED_EVERY
+        if self.last_used_at and self.last_used_at > before:
+            return
+        not_noted = Q(last_used_at=None) | Q(last_used_at__lte=before)
+        ApiKey.objects.filter(not_noted, pk=self.pk).update(last_used_at=now)
+
+
+def new_webhook_secret() -> str:
+    """Return ``whsec_`` and 24 random bytes in base64, as Standard Webhooks has it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+
+
+class WebhookSecretManager(models.Manager["WebhookSecret"]):
+    def create_for(self, account: Account) -> WebhookSecret:
+        secret = new_webhook_secret().encode()
+        return self.create(account=account, current=seal(secret, purpose=WebhookSecret.PURPOSE))
 
 
 class WebhookSecret(models.Model):
@@ -157,6 +210,8 @@ class WebhookSecret(models.Model):
     current = models.BinaryField()
     previous = models.BinaryField(null=True)
     rotated_at = models.DateTimeField(null=True)
+
+    objects = WebhookSecretManager()
 
     def __str__(self) -> str:
         return f"Webhook secret of {self.account_id}"

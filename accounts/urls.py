@@ -1,5 +1,17 @@
 """Endpoints of accounts, below ``/api/``."""
 
-from django.urls import URLPattern
+from django.urls import path
+from rest_framework.routers import SimpleRouter
 
-urlpatterns: list[URLPattern] = []
+from accounts import views
+
+router = SimpleRouter(trailing_slash=False)
+router.register("auth", views.AuthViewSet, basename="auth")
+router.register("api-keys", views.ApiKeyViewSet, basename="api-key")
+
+urlpatterns = [
+    *router.urls,
+    path("account", views.AccountViewSet.as_view({"get": "retrieve"})),
+    path("webhooks/secret", views.WebhookSecretViewSet.as_view({"get": "retrieve"})),
+    path("webhooks/secret/rotate", views.WebhookSecretViewSet.as_view({"post": "rotate"})),
+]

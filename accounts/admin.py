@@ -1,0 +1,123 @@
+"""Accounts for operators. Nothing here shows a password's hash, a key's digest or a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+
+from accounts.models import Account, ApiKey, WebhookSecret
+from accounts.services import account_activate, account_suspend, account_unsuspend
+
+
+class AccountCreationForm(AdminUserCreationForm):
+    class Meta:
+        model = Account
+        fields = ["email", "company_name", "status"]
+
+
+class ApiKeyInline(admin.TabularInline):
+    model = ApiKey
+    fields = ["prefix", "label", "created_at", "last_used_at", "revoked_at"]
+    readonly_fields = ["created_at", "last_used_at"]
+    ordering = ["-created_at", "-id"]
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Account)
+class AccountAdmin(UserAdmin):
+    list_display = ["email", "company_name", "effective_status", "created_at", "last_login"]
+    list_filter = ["status", "suspended_by_operator", "is_active", "is_staff", "last_login"]
+    search_fields = ["email", "company_name", "=id", "=api_keys__prefix"]
+    ordering = ["-id"]  # by time of creation, on the primary key's index
+    show_full_result_count = False
+    actions = ["activate", "suspend", "unsuspend"]
+    inlines = [ApiKeyInline]
+
+    form = forms.ModelForm
+    add_form = AccountCreationForm
+    add_fieldsets = [
+        (None, {"fields": ["email", "company_name", "status"]}),
+        ("Password", {"fields": ["usable_password", "password1", "password2"]}),
+    ]
+    fieldsets = [
+        (None, {"fields": ["id", "email", "company_name", "password_link"]}),
+        ("Standing", {"fields": ["status", "suspended_by_operator", "is_active"]}),
+        (
+            "Operators only",
+            {
+                "fields": ["is_staff", "is_superuser", "groups", "user_permissions"],
+                "classes": ["collapse"],
+            },
+        ),
+        ("Dates", {"fields": ["created_at", "last_login"]}),
+    ]
+    readonly_fields = ["id", "password_link", "created_at", "last_login"]
+
+    @admin.display(description="password")
+    def password_link(self, account: Account) -> str:
+        url = reverse("admin:auth_user_password_change", args=[account.pk])
+        return format_html('<a href="{}">Set a new password</a>', url)
+
+    @admin.action(description="Activate: let the selected accounts call", permissions=["change"])
+    def activate(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        self._apply(request, accounts, account_activate, "Activated")
+
+    @admin.action(description="Suspend the selected accounts", permissions=["change"])
+    def suspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        self._apply(request, accounts, account_suspend, "Suspended")
+
+    @admin.action(description="Unsuspend the selected accounts", permissions=["change"])
+    def unsuspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        self._apply(request, accounts, account_unsuspend, "Unsuspended")
+
+    def _apply(
+        self,
+        request: HttpRequest,
+        accounts: QuerySet[Account],
+        service: Callable[..., None],
+        done: str,
+    ) -> None:
+        for account in accounts:
+            service(account=account)
+            self.log_change(request, account, f"{done}.")
+        emails = ", ".join(account.email for account in accounts)
+        self.message_user(request, f"{done}: {emails}.", messages.SUCCESS)
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:
+            WebhookSecret.objects.create_for(obj)
+
+    def get_inlines(self, request: HttpRequest, obj: Account | None) -> list[Any]:
+        return self.inlines if obj else []
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
+        """Only a superuser gives away rights; any operator could else make himself one."""
+        rights = [] if _is_superuser(request) else self.fieldsets[2][1]["fields"]
+        return [*self.readonly_fields, *rights]
+
+    def has_change_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        """Only a superuser changes a superuser, whose password would open everything."""
+        if obj and obj.is_superuser and not _is_superuser(request):
+            return False
+        return super().has_change_permission(request, obj)
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return bool(getattr(request.user, "is_superuser", False))

@@ -1,0 +1,101 @@
+"""Who sends an API request: the one place that reads the ``Authorization`` header."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
+from rest_framework_simplejwt.settings import api_settings as jwt_settings
+from rest_framework_simplejwt.tokens import AccessToken
+
+from accounts.models import KEY_PREFIX, Account, ApiKey, is_well_formed
+from config.errors import ApiError, unauthorized
+
+# The claim that ties a token to the password it was made with, as Django ties its sessions.
+_PASSWORD_CLAIM = "password"  # noqa: S105
+
+
+class AccountRequest(Request):
+    """A request as views get it: ``user`` is the account that sent it."""
+
+    user: Account
+    auth: ApiKey | AccessToken
+
+
+class BearerAuthentication(BaseAuthentication):
+    """``Authorization: Bearer``, with an API key or with the token that login gave.
+
+    A request without the header is anonymous; one whose credentials do not hold gets 401, with a
+    code that says why.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Account, ApiKey | AccessToken] | None:
+        header = request.headers.get("Authorization")
+        if not header:
+            return None
+        credentials = _credentials(header)
+        if credentials.startswith(KEY_PREFIX):
+            return _by_api_key(credentials)
+        return _by_token(credentials)
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+def token_for(account: Account) -> str:
+    """Return a JWT that holds until it expires, or the account's password changes."""
+    token = AccessToken.for_user(account)
+    token[_PASSWORD_CLAIM] = account.get_session_auth_hash()
+    return str(token)
+
+
+def _credentials(header: str) -> str:
+    scheme, _, credentials = header.strip().partition(" ")
+    if scheme.lower() != "bearer" or not credentials or " " in credentials.strip():
+        raise unauthorized(
+            "malformed_credentials", "Send the header in this form: Authorization: Bearer rtk_…"
+        )
+    return credentials.strip()
+
+
+def _by_api_key(credentials: str) -> tuple[Account, ApiKey]:
+    if not is_well_formed(credentials):
+        raise unauthorized("malformed_api_key", "This API key is mistyped or cut: copy it again.")
+    key = ApiKey.objects.for_key(credentials)
+    if key is None:
+        raise unauthorized("invalid_api_key", "This API key does not exist, or it was revoked.")
+    if not key.account.is_active:
+        raise _disabled()
+    key.note_use(timezone.now())
+    return key.account, key
+
+
+def _by_token(credentials: str) -> tuple[Account, AccessToken]:
+    token = _token(credentials)
+    account = Account.objects.filter(pk=token.get(jwt_settings.USER_ID_CLAIM)).first()
+    if account is None:
+        raise unauthorized("unknown_account", "The account of this token does not exist any more.")
+    if not account.is_active:
+        raise _disabled()
+    if not constant_time_compare(token.get(_PASSWORD_CLAIM), account.get_session_auth_hash()):
+        raise unauthorized(
+            "password_changed", "The password was changed since this token was made: log in again."
+        )
+    return account, token
+
+
+def _token(credentials: str) -> AccessToken:
+    try:
+        return AccessToken(credentials)  # type: ignore[arg-type]  # its annotation is wrong
+    except ExpiredTokenError:
+        raise unauthorized("expired_token", "This token has expired: log in again.") from None
+    except (TokenError, RecursionError):  # a header of thousands of nested arrays is no token
+        raise unauthorized(
+            "invalid_token", "This is neither an API key (rtk_…) nor a token from login."
+        ) from None
+
+
+def _disabled() -> ApiError:
+    return unauthorized("account_disabled", "This account is disabled: contact support.")

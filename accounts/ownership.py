@@ -1,0 +1,32 @@
+"""The one way to another object than one's own account: through the account that owns it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from django.db import models
+
+from config.errors import ApiError
+from config.ids import is_id
+
+if TYPE_CHECKING:
+    from accounts.models import Account
+
+Owned = TypeVar("Owned", bound=models.Model)
+
+
+class OwnedQuerySet(models.QuerySet[Owned]):
+    """The queryset of a model with an ``account``."""
+
+    def of(self, account: Account) -> Self:
+        return self.filter(account=account)
+
+    def access(self, account: Account, id: str) -> Owned:
+        """Return the account's object with that id.
+
+        Raises 404 when there is none, and when it is another account's: nobody learns which.
+        """
+        found = self.of(account).filter(pk=id).first() if is_id(id) else None
+        if found is None:
+            raise ApiError(404, "not_found", f"There is no {self.model._meta.verbose_name} {id!r}.")
+        return found

@@ -1,0 +1,146 @@
+"""What can be done to accounts, keys and secrets. Each function is one transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import update_last_login
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from accounts.models import (
+    Account,
+    ApiKey,
+    WebhookSecret,
+    digest_of,
+    new_api_key,
+    new_webhook_secret,
+)
+from config.errors import ApiError, unauthorized
+
+MAX_ACTIVE_KEYS = 100
+
+
+class NewKey(NamedTuple):
+    """A key at the only moment at which it exists in the clear."""
+
+    api_key: ApiKey
+    plain: str
+
+
+class Rotation(NamedTuple):
+    """The new secret, and until when the one before it is still signed with."""
+
+    secret: str
+    previous_valid_until: datetime
+
+
+@sensitive_variables()
+def account_register(*, email: str, password: str, company_name: str = "") -> NewKey:
+    """Make an inactive account with its first API key; the key's ``account`` is the new one.
+
+    Raises ``ValidationError`` (``password``), and 409 ``email_taken``.
+    """
+    _check_password(password)
+    try:
+        with transaction.atomic():
+            account = Account.objects.create_user(email, password, company_name=company_name)
+            return _new_key(account, ApiKey.DEFAULT_LABEL)
+    except IntegrityError:
+        if Account.objects.with_email(email).exists():
+            raise ApiError(
+                409, "email_taken", "There is an account with this e-mail address: log in."
+            ) from None
+        raise
+
+
+@sensitive_variables()
+def account_log_in(*, email: str, password: str) -> Account:
+    """Return the account with that e-mail and password; raise 401 ``invalid_credentials``.
+
+    A password is hashed whether or not there is such an account, so that the time tells nothing.
+    """
+    account = authenticate(email=email, password=password)
+    if not isinstance(account, Account):
+        raise unauthorized(
+            "invalid_credentials", "The e-mail address or the password is wrong. Check both."
+        )
+    update_last_login(Account, account)
+    return account
+
+
+def account_activate(*, account: Account) -> None:
+    """Let an account place and take calls, as a payment would."""
+    account.status = Account.Status.ACTIVE
+    account.save(update_fields=["status"])
+
+
+def account_suspend(*, account: Account) -> None:
+    """Stop an account's calls, whatever billing says, until it is unsuspended."""
+    account.suspended_by_operator = True
+    account.save(update_fields=["suspended_by_operator"])
+
+
+def account_unsuspend(*, account: Account) -> None:
+    """Lift an operator's suspension: billing's word holds again."""
+    account.suspended_by_operator = False
+    account.save(update_fields=["suspended_by_operator"])
+
+
+@transaction.atomic
+def api_key_create(*, account: Account, label: str = "") -> NewKey:
+    """Make a key; raise 409 ``too_many_api_keys`` at 100 active ones."""
+    Account.objects.select_for_update(no_key=True).get(pk=account.pk)  # one at a time counts
+    if account.api_keys.active().count() >= MAX_ACTIVE_KEYS:
+        raise ApiError(
+            409,
+            "too_many_api_keys",
+            f"This account has {MAX_ACTIVE_KEYS} API keys, the most it may have: revoke one first.",
+        )
+    return _new_key(account, label or ApiKey.DEFAULT_LABEL)
+
+
+@transaction.atomic
+def api_key_revoke(*, account: Account, id: str) -> None:
+    """End a key at once; raise 404 unless it is an active one of the account.
+
+    The last key may go too: whoever has lost it revokes it, and logs in to make another.
+    """
+    key = ApiKey.objects.active().select_for_update().access(account, id)
+    key.revoked_at = timezone.now()
+    key.save(update_fields=["revoked_at"])
+
+
+@transaction.atomic
+def webhook_secret_rotate(*, account: Account) -> Rotation:
+    """Replace the secret that signs callbacks."""
+    record = WebhookSecret.objects.select_for_update().get(account=account)
+    secret, now = new_webhook_secret(), timezone.now()
+    record.rotate(secret, now)
+    record.save()
+    return Rotation(secret, now + WebhookSecret.OVERLAP)
+
+
+def _new_key(account: Account, label: str) -> NewKey:
+    plain = new_api_key()
+    api_key = ApiKey(
+        account=account,
+        label=label,
+        prefix=plain[: ApiKey.PREFIX_LENGTH],
+        digest=digest_of(plain),
+    )
+    api_key.full_clean(validate_unique=False, validate_constraints=False)
+    api_key.save(force_insert=True)
+    return NewKey(api_key, plain)
+
+
+def _check_password(password: str) -> None:
+    try:
+        validate_password(password)
+    except ValidationError as error:
+        raise ValidationError({"password": error.messages}) from None
