@@ -1,0 +1,247 @@
+"""The HTTP client that calls customers' backends, and nothing but public addresses.
+
+The customer chooses the URL and what answers there, so nothing of it is trusted: not the name, not
+its addresses, not the speed, the size or the encoding of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import ClassVar
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from django.conf import settings
+
+from telephony.callback_urls import callback_url_problem, is_public_address
+
+LARGEST_ANSWER = 2**20
+# Node closes an idle connection after 5 s: be the first, or a request meets a connection that is
+# being closed and fails (a POST is not sent twice).
+KEEP_IDLE_SECONDS = 4.0
+
+# A name server can keep a look-up waiting for long, and its thread with it. These threads are for
+# look-ups alone; the client starts one at a time for each name.
+_lookups = ThreadPoolExecutor(64, thread_name_prefix="callback-lookup")
+
+_Session = AsyncGenerator[aiohttp.ClientSession]
+_sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, _Session]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a backend answered: any status, at most 1 MiB, seconds of ``Retry-After`` if sent."""
+
+    status: int
+    body: bytes
+    retry_after: float | None
+
+
+class CallbackFailed(Exception):
+    """There is no answer. ``reason`` says why in a few words, without the URL."""
+
+    code: ClassVar[str]
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class TimedOut(CallbackFailed):
+    code = "timeout"
+
+
+class Unreachable(CallbackFailed):
+    code = "unreachable"
+
+
+class BlockedAddress(CallbackFailed):
+    code = "blocked_address"
+
+
+class TooLarge(CallbackFailed):
+    code = "too_large"
+
+
+class BadUrl(CallbackFailed):
+    code = "bad_url"
+
+
+class TlsFailed(CallbackFailed):
+    code = "tls"
+
+
+async def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout: float,  # noqa: ASYNC109 (every caller wants its failure told apart, not a TimeoutError)
+) -> Answer:
+    """POST JSON; ``timeout`` in seconds is for all of it, from the look-up to the last byte.
+
+    Redirects are not followed. Raises :class:`CallbackFailed`.
+    """
+    if problem := callback_url_problem(url):
+        raise BadUrl(problem)
+    try:
+        async with asyncio.timeout(timeout):
+            return await _post(url, body, headers)
+    except TimeoutError:
+        raise TimedOut(f"no answer within {timeout:g} seconds") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise _failure(error) from None
+
+
+async def close() -> None:
+    """Close this event loop's connections. The end of ``asyncio.run`` does it too."""
+    if kept := _sessions.get(asyncio.get_running_loop()):
+        _, opened = kept
+        await opened.aclose()
+
+
+async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    session = await _session()
+    async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        return Answer(
+            status=response.status,
+            body=await _read(response),
+            retry_after=retry_after_seconds(
+                response.headers.get("Retry-After", ""), datetime.now(UTC)
+            ),
+        )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read the body in pieces, as it is unpacked: a small one may be compressed and endless."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > LARGEST_ANSWER:
+            raise TooLarge("the answer has more than 1 MiB")
+    return bytes(body)
+
+
+def retry_after_seconds(value: str, now: datetime) -> float | None:
+    """Read ``Retry-After``: seconds, or an HTTP date; None when it is neither."""
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    try:
+        then = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())
+
+
+async def _session() -> aiohttp.ClientSession:
+    """Return this event loop's session; open one the first time."""
+    loop = asyncio.get_running_loop()
+    if loop not in _sessions:
+        opened = _open_session(loop)
+        # Nothing in there waits, so no other task comes in between.
+        _sessions[loop] = await anext(opened), opened
+    return _sessions[loop][0]
+
+
+async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
+    """Hold a session open. A generator, because an event loop closes those when it ends."""
+    tls = ssl.create_default_context()
+    tls.set_alpn_protocols(["http/1.1"])
+    connector = aiohttp.TCPConnector(
+        ssl=tls,
+        resolver=_Resolver(),
+        socket_factory=_guarded_socket,
+        keepalive_timeout=KEEP_IDLE_SECONDS,
+        limit=0,  # connections that one slow host fills would be missing for all others
+    )
+    try:
+        async with aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # post() has the clock
+            headers={"Content-Type": "application/json", "User-Agent": "Switchhook/1"},
+        ) as session:
+            yield session
+    finally:
+        _sessions.pop(loop, None)
+
+
+class _Resolver(AbstractResolver):
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return await asyncio.get_running_loop().run_in_executor(
+            _lookups, _look_up, host, port, family
+        )
+
+    async def close(self) -> None:
+        pass
+
+
+def _look_up(host: str, port: int, family: int) -> list[ResolveResult]:
+    try:
+        found = socket.getaddrinfo(
+            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+    except UnicodeError as error:  # a label that is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from None
+    return [
+        ResolveResult(
+            hostname=host,
+            host=str(address[0]),
+            port=port,
+            family=family,
+            proto=protocol,
+            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+        )
+        for family, _, protocol, _, address in found
+    ]
+
+
+class _NotPublic(OSError):
+    """One text for every address, so that the client does not merge several into another error."""
+
+    def __init__(self) -> None:
+        super().__init__("not a public address")
+
+
+def _guarded_socket(addr_info: aiohttp.AddrInfoType) -> socket.socket:
+    """Make the socket for an address that was looked up, if it may be called.
+
+    What is checked here is what is connected to: a name that resolves to something else the next
+    time gains nothing.
+    """
+    family, kind, protocol, _, address = addr_info
+    if not settings.CALLBACK_ALLOW_PRIVATE and not is_public_address(ip_address(address[0])):
+        raise _NotPublic
+    return socket.socket(family, kind, protocol)
+
+
+def _failure(error: aiohttp.ClientError | OSError) -> CallbackFailed:
+    """Return our error for the client's, which may quote the URL or the answer."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            why = getattr(error.certificate_error, "verify_message", "it is for another host")
+            return TlsFailed(f"the certificate is not trusted: {why}")
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return TlsFailed("the TLS handshake failed")
+        case aiohttp.ClientConnectorDNSError():
+            return Unreachable("the host name was not found")
+        case aiohttp.ClientConnectorError(os_error=_NotPublic()):
+            return BlockedAddress("the host has no public address")
+        case aiohttp.ClientConnectorError():
+            return Unreachable("no connection")
+        case aiohttp.InvalidURL():
+            return BadUrl("the URL is not valid")
+        case aiohttp.ClientResponseError():
+            return Unreachable("the answer is not valid HTTP")
+        case _:
+            return Unreachable("the connection was closed before the end of the answer")

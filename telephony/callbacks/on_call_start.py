@@ -1,0 +1,93 @@
+"""onCallStart: the customer's backend decides what becomes of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+from django.conf import settings
+from django.utils import timezone
+
+from telephony.callback_urls import callback_url_problem
+from telephony.callbacks import client, payloads, signing
+from telephony.callbacks.payloads import CallFacts
+from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
+from telephony.numbers import country_of
+
+# Twilio waits 15 seconds for its own answer.
+TIMEOUT_SECONDS = 10.0
+
+
+class CallStartFailed(Exception):
+    """The call cannot be taken. ``code`` and ``message`` are what onError tells the customer."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(message)
+
+
+async def ask(
+    url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str
+) -> CallPlan | Refusal | Transfer:
+    """Ask once how to handle a call, and wait 10 seconds at most; ``message_id`` is the webhook-id.
+
+    Raises :class:`CallStartFailed`: call_start_timeout, call_start_unreachable,
+    call_start_bad_status, or call_start_bad_answer, which names the fields but not their values.
+    """
+    now = timezone.now()
+    body = payloads.encode(payloads.call_start(facts, now))
+    headers = signing.headers(body, secrets=secrets, message_id=message_id, now=now)
+    try:
+        answer = await client.post(url, body, headers, timeout=TIMEOUT_SECONDS)
+    except client.CallbackFailed as failure:
+        raise _no_answer(failure) from None
+    if not 200 <= answer.status < 300:
+        raise CallStartFailed(
+            "call_start_bad_status", f"onCallStart answered with status {answer.status}."
+        )
+    return _decision(answer.body)
+
+
+def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
+    match failure:
+        case client.TimedOut():
+            code = "call_start_timeout"
+        case client.TooLarge():
+            code = "call_start_bad_answer"
+        case _:
+            code = "call_start_unreachable"
+    return CallStartFailed(code, f"onCallStart failed: {failure.reason}.")
+
+
+def _decision(body: bytes) -> CallPlan | Refusal | Transfer:
+    try:
+        decision = parse_plan(orjson.loads(body))
+        _refuse_what_may_not_be(decision)
+    except orjson.JSONDecodeError:
+        raise CallStartFailed(
+            "call_start_bad_answer", "onCallStart answered with something that is not JSON."
+        ) from None
+    except PlanError as error:
+        raise CallStartFailed(
+            "call_start_bad_answer", f"The answer of onCallStart cannot be used. {error}"
+        ) from None
+    return decision
+
+
+def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:
+    """Raise :class:`PlanError` for what is well formed, but not allowed on this server."""
+    fields: dict[str, list[str]] = {}
+    if isinstance(decision, Transfer):
+        if country_of(decision.to) not in settings.ALLOWED_COUNTRIES:
+            countries = ", ".join(settings.ALLOWED_COUNTRIES)
+            fields["transfer"] = [f"Use a number in one of these countries: {countries}."]
+    elif isinstance(decision, CallPlan):
+        urls = {"onToolCallUrl": decision.on_tool_call_url, "greetingUrl": decision.greeting_url}
+        for name, url in urls.items():
+            if url and callback_url_problem(url):
+                fields[name] = ["Use a public https:// URL."]
+        if problem := payloads.metadata_problem(decision.metadata):
+            fields["metadata"] = [problem]
+    if fields:
+        raise PlanError(fields)

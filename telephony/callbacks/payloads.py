@@ -1,0 +1,126 @@
+"""The bodies that we send to customers' backends. Names and order are a contract."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from config.api import iso
+
+if TYPE_CHECKING:
+    from telephony.models import Call
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What every callback tells about its call."""
+
+    call_sid: str
+    caller_phone: str
+    called_number: str
+    direction: str
+    metadata: Any = None
+    answered_by: str = ""
+
+    @classmethod
+    def of(cls, call: Call) -> CallFacts:
+        return cls(
+            call_sid=call.call_sid or "",
+            caller_phone=call.caller_phone,
+            called_number=call.called_number,
+            direction=call.direction,
+            metadata=call.metadata,
+            answered_by=call.answered_by,
+        )
+
+
+def call_start(facts: CallFacts, now: datetime) -> dict[str, Any]:
+    """Return onCallStart; ``metadata`` and ``answeredBy`` are there only when the call has them."""
+    body = {
+        "callSid": facts.call_sid,
+        **_parties(facts),
+        "direction": facts.direction,
+        "timestamp": iso(now),
+    }
+    if facts.metadata is not None:
+        body["metadata"] = facts.metadata
+    if facts.answered_by:
+        body["answeredBy"] = facts.answered_by
+    return body
+
+
+def tool_call(
+    facts: CallFacts, name: str, arguments: dict[str, Any], now: datetime
+) -> dict[str, Any]:
+    return {
+        "callSid": facts.call_sid,
+        "toolName": name,
+        "arguments": arguments,
+        "metadata": facts.metadata,
+        "timestamp": iso(now),
+    }
+
+
+def call_end(
+    facts: CallFacts,
+    *,
+    duration_seconds: int,
+    ended_reason: str,
+    transcript: list[dict[str, Any]],
+    cost_breakdown: dict[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """Return onCallEnd; a line of the transcript is ``{role, text, timestamp, interrupted?}``."""
+    return {
+        "callSid": facts.call_sid,
+        **_parties(facts),
+        "direction": facts.direction,
+        "durationSeconds": duration_seconds,
+        "endedReason": ended_reason,
+        "transcript": transcript,
+        "costBreakdown": cost_breakdown,
+        "metadata": facts.metadata,
+        "timestamp": iso(now),
+    }
+
+
+def error(facts: CallFacts, *, code: str, message: str, now: datetime) -> dict[str, Any]:
+    return {
+        "callSid": facts.call_sid,
+        "code": code,
+        "message": message,
+        **_parties(facts),
+        "metadata": facts.metadata,
+        "timestamp": iso(now),
+    }
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    """Return the JSON that is sent and signed."""
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+
+
+def metadata_problem(metadata: Any) -> str | None:
+    """Return why a customer's metadata cannot be stored and sent back, as a sentence, or None.
+
+    PostgreSQL refuses NUL in JSON, and deep nesting exhausts the encoders.
+    """
+    try:
+        text = orjson.dumps(metadata)
+    except orjson.JSONEncodeError:
+        return "Use valid JSON, nested at most 250 deep, with integers of at most 64 bits."
+    has_nul = b"\\u0000" in text.replace(rb"\\", b"")
+    return "Leave NUL characters out." if has_nul else None
+
+
+def _parties(facts: CallFacts) -> dict[str, Any]:
+    """The caller twice: backends of the original service read either name."""
+    return {
+        "callerPhone": facts.caller_phone,
+        "callerNumber": facts.caller_phone,
+        "calledNumber": facts.called_number,
+    }
