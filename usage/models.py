@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Self
 
@@ -9,12 +10,14 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Account
+from accounts.ownership import OwnedQuerySet
+from config.api import as_number
 from config.ids import new_id
 
 
-class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
-    def of(self, account: Account) -> Self:
-        return self.filter(account=account)
+class UsageRecordQuerySet(OwnedQuerySet["UsageRecord"]):
+    def newest_first(self) -> Self:
+        return self.order_by("-created_at", "-id")
 
 
 class UsageRecord(models.Model):
@@ -47,6 +50,22 @@ class UsageRecord(models.Model):
     def total_cost(self) -> Decimal:
         return self.platform_cost + self.twilio_cost + self.openai_cost
 
+    @property
+    def cost_breakdown(self) -> dict[str, int | float]:
+        """The costs in USD, as the API and callbacks give them; Twilio's and OpenAI's estimated."""
+        return {
+            "platformCost": as_number(self.platform_cost),
+            "twilioCost": as_number(self.twilio_cost),
+            "openaiCost": as_number(self.openai_cost),
+            "totalCost": as_number(self.total_cost),
+        }
+
+
+class DailyUsageQuerySet(OwnedQuerySet["DailyUsage"]):
+    def month_of(self, day: date) -> Self:
+        """The days of the month so far: 31 rows of an account at most."""
+        return self.filter(day__gte=day.replace(day=1), day__lte=day)
+
 
 class DailyUsage(models.Model):
     """An account's calls and minutes of one UTC day."""
@@ -55,6 +74,8 @@ class DailyUsage(models.Model):
     day = models.DateField()
     calls = models.PositiveIntegerField(default=0)
     minutes = models.PositiveIntegerField(default=0)
+
+    objects = DailyUsageQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -66,6 +87,12 @@ class DailyUsage(models.Model):
         return f"{self.account_id} {self.day}"
 
 
+class TotalUsageQuerySet(models.QuerySet["TotalUsage"]):
+    def total_of(self, account: Account) -> TotalUsage:
+        """Return the account's row, or one that says zero while there was no call."""
+        return self.filter(account=account).first() or TotalUsage(account=account)
+
+
 class TotalUsage(models.Model):
     """An account's calls and minutes since it exists."""
 
@@ -74,6 +101,8 @@ class TotalUsage(models.Model):
     )
     calls = models.PositiveBigIntegerField(default=0)
     minutes = models.PositiveBigIntegerField(default=0)
+
+    objects = TotalUsageQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "total usage"

@@ -72,7 +72,7 @@ def whole_minutes(seconds: int) -> int:
 
 
 def _add_to_totals(account_id: str, day: date, minutes: int) -> None:
-    values = {"account_id": account_id, "day": day, "minutes": minutes}
+    values: dict[str, str | int | date] = {"account_id": account_id, "day": day, "minutes": minutes}
     with connection.cursor() as cursor:
         cursor.execute(_BUMP_DAY, values)
         cursor.execute(_BUMP_TOTAL, values)

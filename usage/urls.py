@@ -1,5 +1,10 @@
 """Endpoints of usage, below ``/api/``."""
 
-from django.urls import URLPattern
+from rest_framework.routers import SimpleRouter
 
-urlpatterns: list[URLPattern] = []
+from usage.views import UsageViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("usage", UsageViewSet, basename="usage")
+
+urlpatterns = router.urls

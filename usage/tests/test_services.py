@@ -1,0 +1,136 @@
+"""Recording an ended call."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from threading import Barrier
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.transaction import TransactionManagementError
+
+from accounts.models import Account
+from usage.models import DailyUsage, TotalUsage, UsageRecord
+from usage.services import usage_record_create, whole_minutes
+
+NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
+
+
+def record(account: Account, number: int = 1, **fields: Any) -> UsageRecord:
+    values = {
+        "account_id": account.id,
+        "call_sid": f"CA{number:032x}",
+        "direction": "inbound",
+        "caller_phone": "+19805551234",
+        "called_number": "+15551234567",
+        "duration_seconds": 61,
+        "twilio_cost": Decimal("0.0258"),
+        "openai_cost": Decimal("0.031416"),
+        "ended_at": NOON,
+    }
+    with transaction.atomic():
+        return usage_record_create(**values | fields)
+
+
+def totals(account: Account) -> tuple[int, int]:
+    total = TotalUsage.objects.total_of(account)
+    return total.calls, total.minutes
+
+
+@pytest.mark.django_db
+class TestRecord:
+    def test_it_works(self, alice: Account) -> None:
+        stored = record(alice)
+        assert (stored.minutes, stored.duration_seconds) == (2, 61)
+        assert stored.platform_cost == Decimal("0.10")
+        assert stored.total_cost == Decimal("0.157216")
+        assert stored.created_at == NOON
+        assert UsageRecord.objects.get() == stored
+
+    def test_the_totals_add_up(self, alice: Account, bob: Account) -> None:
+        record(alice, 1)
+        record(alice, 2, duration_seconds=30)
+        record(bob, 3, duration_seconds=600)
+        assert totals(alice) == (2, 3)
+        assert totals(bob) == (1, 10)
+        day = DailyUsage.objects.of(alice).get()
+        assert (day.day, day.calls, day.minutes) == (date(2026, 4, 1), 2, 3)
+
+    def test_the_same_call_again_changes_nothing(self, alice: Account) -> None:
+        first = record(alice)
+        again = record(alice, duration_seconds=6_000, ended_at=NOON + timedelta(days=1))
+        assert (again.id, again.minutes, again.created_at) == (first.id, 2, NOON)
+        assert totals(alice) == (1, 2)
+        assert DailyUsage.objects.count() == 1
+
+    def test_a_call_that_was_not_answered_counts_without_minutes(self, alice: Account) -> None:
+        stored = record(alice, duration_seconds=0, twilio_cost=Decimal(0), openai_cost=Decimal(0))
+        assert stored.total_cost == 0
+        assert totals(alice) == (1, 0)
+
+    def test_the_day_is_the_one_of_utc(self, alice: Account) -> None:
+        evening = datetime(2026, 3, 31, 22, 30, tzinfo=timezone(timedelta(hours=-5)))
+        record(alice, ended_at=evening)
+        assert DailyUsage.objects.get().day == date(2026, 4, 1)
+
+    def test_nothing_stays_when_the_transaction_fails(self, alice: Account) -> None:
+        def fail() -> None:
+            with transaction.atomic():
+                record(alice)
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail()
+        assert not UsageRecord.objects.exists()
+        assert totals(alice) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes"), [(0, 0), (1, 1), (59, 1), (60, 1), (61, 2), (120, 2), (3_300, 55)]
+)
+def test_every_begun_minute_counts_as_a_whole(seconds: int, minutes: int) -> None:
+    assert whole_minutes(seconds) == minutes
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTransactions:
+    def test_there_must_be_one(self, alice: Account) -> None:
+        with pytest.raises(TransactionManagementError):
+            usage_record_create(
+                account_id=alice.id,
+                call_sid="CA1",
+                direction="inbound",
+                caller_phone="",
+                called_number="",
+                duration_seconds=1,
+                twilio_cost=Decimal(0),
+                openai_cost=Decimal(0),
+                ended_at=NOON,
+            )
+        assert not UsageRecord.objects.exists()
+
+    def test_calls_that_end_at_once_are_all_counted(self, alice: Account) -> None:
+        """Eight threads, each of which ends its own call, and then all the same one."""
+        threads = 8
+        barrier = Barrier(threads, timeout=10)
+
+        def end_two(number: int) -> set[str]:
+            try:
+                barrier.wait()
+                own = record(alice, number)
+                barrier.wait()
+                return {own.id, record(alice, 1_000).id}
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(threads) as pool:
+            ids = set().union(*pool.map(end_two, range(threads)))
+
+        assert len(ids) == threads + 1
+        assert UsageRecord.objects.of(alice).count() == threads + 1
+        assert totals(alice) == (threads + 1, 2 * (threads + 1))
+        day = DailyUsage.objects.of(alice).get()
+        assert (day.calls, day.minutes) == (threads + 1, 2 * (threads + 1))

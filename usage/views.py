@@ -1,0 +1,51 @@
+"""What was used, as the REST API answers it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db.models import Sum
+from django.utils import timezone
+from rest_framework.decorators import action
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from accounts.authentication import AccountRequest
+from config.api import as_number, page_of
+from usage.models import DailyUsage, TotalUsage, UsageRecord
+from usage.serializers import UsageRecordSerializer
+
+
+class UsageViewSet(ViewSet):
+    """Reads the kept totals and one page of the index: the cost does not grow with the history."""
+
+    def list(self, request: AccountRequest) -> Response:
+        """``GET /api/usage``: the ended calls, newest first."""
+        limit, offset = page_of(request)
+        records = UsageRecord.objects.of(request.user).newest_first()[offset : offset + limit]
+        return Response(
+            {
+                "records": UsageRecordSerializer(records, many=True).data,
+                "total": TotalUsage.objects.total_of(request.user).calls,
+                "limit": limit,
+                "offset": offset,
+            }
+        )
+
+    @action(detail=False)
+    def current(self, request: AccountRequest) -> Response:
+        """``GET /api/usage/current``: this month (UTC) and all time."""
+        month = (
+            DailyUsage.objects.of(request.user)
+            .month_of(timezone.now().date())
+            .aggregate(calls=Sum("calls", default=0), minutes=Sum("minutes", default=0))
+        )
+        total = TotalUsage.objects.total_of(request.user)
+        rate = settings.PER_MINUTE_RATE
+        return Response(
+            {
+                "currentMonth": month | {"estimatedCost": as_number(month["minutes"] * rate)},
+                "allTime": {"calls": total.calls, "minutes": total.minutes},
+                "perMinuteRate": as_number(rate),
+                "monthlyBase": as_number(settings.MONTHLY_BASE),
+            }
+        )
