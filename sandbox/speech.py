@@ -129,6 +129,12 @@ class Ear:
         return UNKNOWN if before < FRAME_BYTES <= self._noise else ""
 
 
+def hold_tone(seconds: float) -> bytes:
+    """Return a soft tone that stands for sound which is no speech, such as music."""
+    frame = bytes(to_mulaw(round(_HIGH_VOLUME * x)) for x in _tone(450))
+    return frame * round(seconds * 1000 / FRAME_MS)
+
+
 def write_wav(path: Path | str, caller: Iterable[bytes], agent: Iterable[bytes]) -> None:
     """Write a stereo WAV: the caller on the left, the agent on the right, both from time zero."""
     left, right = b"".join(caller), b"".join(agent)

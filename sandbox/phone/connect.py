@@ -1,0 +1,86 @@
+"""``<Connect><Stream>``: the call's audio goes to a websocket until that is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from sandbox.phone.execution import Execution, Flow, Outcome
+from sandbox.phone.stream import MediaStream, StreamError
+from sandbox.phone.twiml import Verb
+
+
+async def connect(run: Execution) -> Outcome:
+    noun = run.verb.child("Stream")
+    if noun is None:
+        return Flow.GO_ON
+    call = run.call
+    stream = _stream(run, noun)
+    try:
+        await stream.open(call.session, call.webhooks)
+    except StreamError as error:
+        call.journal.add("error", code=error.code, message=error.message)
+        _report(run, noun, stream, "stream-error", str(error))
+    else:
+        await _converse(run, noun, stream)
+    return await run.ask_action()
+
+
+def _stream(run: Execution, noun: Verb) -> MediaStream:
+    call = run.call
+    return MediaStream(
+        account_sid=call.account.sid,
+        call_sid=call.sid,
+        url=run.document.address(noun.get("url")),
+        parameters={
+            child.get("name"): child.get("value")
+            for child in noun.children
+            if child.name == "Parameter"
+        },
+        line=call.line,
+        clock=call.clock,
+        journal=call.journal,
+        faults=call.faults,
+    )
+
+
+async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
+    """Return when the other side has closed the stream; stop it if the call goes elsewhere."""
+    call = run.call
+    _report(run, noun, stream, "stream-started")
+    call.stream = call.line.far_end = stream
+    try:
+        await stream.closed()
+    except asyncio.CancelledError:
+        if call.is_over:
+            _tell_action_of_the_end(run)
+        raise
+    finally:
+        call.stream = call.line.far_end = None
+        call.line.playback.clear()
+        await stream.stop()
+        event = "stream-error" if stream.error else "stream-stopped"
+        _report(run, noun, stream, event, stream.error)
+
+
+def _tell_action_of_the_end(run: Execution) -> None:
+    """The person has hung up: nothing is done with the answer any more."""
+    if url := run.url("action"):
+        run.call.notify("action", url, method=run.verb.get("method"))
+
+
+def _report(run: Execution, noun: Verb, stream: MediaStream, event: str, error: str = "") -> None:
+    status = run.of(noun)
+    url = status.url("statusCallback")
+    if not url:
+        return
+    run.call.notify(
+        "stream-status",
+        url,
+        method=noun.get("statusCallbackMethod"),
+        StreamSid=stream.sid,
+        StreamName=noun.get("name") or stream.sid,
+        StreamEvent=event,
+        Timestamp=datetime.now(UTC).isoformat(),
+        **({"StreamError": error} if error else {}),
+    )
