@@ -9,12 +9,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account
+from accounts.ownership import OwnedQuerySet
 from config.ids import new_id
-
-
-class PhoneNumberQuerySet(models.QuerySet["PhoneNumber"]):
-    def of(self, account: Account) -> Self:
-        return self.filter(account=account)
 
 
 class PhoneNumber(models.Model):
@@ -29,7 +25,7 @@ class PhoneNumber(models.Model):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = PhoneNumberQuerySet.as_manager()
+    objects = OwnedQuerySet["PhoneNumber"].as_manager()
 
     class Meta:
         indexes = [models.Index(fields=["account", "created_at"], name="number_by_account")]
@@ -38,10 +34,7 @@ class PhoneNumber(models.Model):
         return self.phone_number
 
 
-class CallQuerySet(models.QuerySet["Call"]):
-    def of(self, account: Account) -> Self:
-        return self.filter(account=account)
-
+class CallQuerySet(OwnedQuerySet["Call"]):
     def live(self) -> Self:
         return self.filter(ended_at=None)
 

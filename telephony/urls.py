@@ -1,5 +1,10 @@
 """Endpoints of telephony, below ``/api/``."""
 
-from django.urls import URLPattern
+from rest_framework.routers import SimpleRouter
 
-urlpatterns: list[URLPattern] = []
+from telephony.api.phone_numbers import PhoneNumberViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("phone-numbers", PhoneNumberViewSet, basename="phone-number")
+
+urlpatterns = router.urls

@@ -1,0 +1,1 @@
+"""Telephony's part of the REST API: one module per resource."""

@@ -1,0 +1,75 @@
+"""What several of the resources take: numbers, callback URLs, metadata."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from rest_framework import serializers
+
+from config.api import TextField
+from telephony.callback_urls import callback_url_problem
+from telephony.numbers import E164_NUMBER, US_NUMBER
+
+MAX_METADATA_BYTES = 16 * 1024
+
+
+class UsNumberField(TextField):
+    """A US number: ``+1`` and ten digits."""
+
+    default_error_messages = {"format": "Use a US number in E.164, like +15551234567."}
+
+    def to_internal_value(self, data: Any) -> str:
+        number = super().to_internal_value(data)
+        if not US_NUMBER.fullmatch(number):
+            self.fail("format")
+        return number
+
+
+class E164Field(TextField):
+    """Any country's number; ``+1`` takes ten digits after it."""
+
+    default_error_messages = {"format": "Use a number in E.164, like +15551234567."}
+
+    def to_internal_value(self, data: Any) -> str:
+        number = super().to_internal_value(data)
+        pattern = US_NUMBER if number.startswith("+1") else E164_NUMBER
+        if not pattern.fullmatch(number):
+            self.fail("format")
+        return number
+
+
+class CallbackUrlField(TextField):
+    def to_internal_value(self, data: Any) -> str:
+        url = super().to_internal_value(data)
+        if problem := callback_url_problem(url):
+            raise serializers.ValidationError(problem)
+        return url
+
+
+class MetadataField(serializers.Field[Any, Any, Any, Any]):
+    """Any JSON, up to 16 KB as UTF-8 without spaces."""
+
+    default_error_messages = {
+        "size": "Use at most 16 KB of JSON.",
+        "depth": "This is nested too deeply.",
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        try:
+            size = len(orjson.dumps(data))
+        except orjson.JSONEncodeError:  # what the parser read fails here for its depth only
+            self.fail("depth")
+        if size > MAX_METADATA_BYTES:
+            self.fail("size")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class OptionalTextField(serializers.CharField):
+    """A text whose absence is ``""`` in the database and ``null`` in the API."""
+
+    def to_representation(self, value: str) -> str | None:  # type: ignore[override]
+        return value or None

@@ -1,0 +1,87 @@
+"""``/api/phone-numbers``"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from accounts.authentication import AccountRequest
+from accounts.permissions import IsActiveOrReadOnly
+from config.api import ObjectSerializer, UtcDateTimeField, validated
+from telephony.api.fields import CallbackUrlField, OptionalTextField, UsNumberField
+from telephony.models import PhoneNumber
+from telephony.numbers import phone_number_register, phone_number_remove, phone_number_update
+
+
+class RegistrationSerializer(ObjectSerializer):
+    phoneNumber = UsNumberField(source="phone_number")
+    onCallStartUrl = CallbackUrlField(source="on_call_start_url")
+    onCallEndUrl = CallbackUrlField(source="on_call_end_url")
+    onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
+
+
+class ChangesSerializer(ObjectSerializer):
+    """What may be changed; each field may be left out. ``"onErrorUrl": null`` takes it away."""
+
+    phoneNumber = serializers.JSONField(required=False)
+    onCallStartUrl = CallbackUrlField(source="on_call_start_url", required=False)
+    onCallEndUrl = CallbackUrlField(source="on_call_end_url", required=False)
+    onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
+    isActive = serializers.BooleanField(source="is_active", required=False)
+
+    def validate_phoneNumber(self, value: Any) -> None:
+        raise serializers.ValidationError("A number cannot become another: register that one.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return {name: "" if value is None else value for name, value in attrs.items()}
+
+
+class PhoneNumberSerializer(serializers.ModelSerializer[PhoneNumber]):
+    phoneNumber = serializers.CharField(source="phone_number")
+    onCallStartUrl = serializers.CharField(source="on_call_start_url")
+    onCallEndUrl = serializers.CharField(source="on_call_end_url")
+    onErrorUrl = OptionalTextField(source="on_error_url")
+    isActive = serializers.BooleanField(source="is_active")
+    createdAt = UtcDateTimeField(source="created_at")
+
+    class Meta:
+        model = PhoneNumber
+        fields = [
+            "id",
+            "phoneNumber",
+            "onCallStartUrl",
+            "onCallEndUrl",
+            "onErrorUrl",
+            "isActive",
+            "createdAt",
+        ]
+
+
+class PhoneNumberViewSet(ViewSet):
+    permission_classes = [IsActiveOrReadOnly]
+
+    def list(self, request: AccountRequest) -> Response:
+        numbers = PhoneNumber.objects.of(request.user).order_by("created_at", "id")
+        return Response({"phoneNumbers": PhoneNumberSerializer(numbers, many=True).data})
+
+    def create(self, request: AccountRequest) -> Response:
+        """201 for a new number, 200 for one that the account had already."""
+        number, is_new = phone_number_register(
+            account=request.user, **validated(RegistrationSerializer, request)
+        )
+        return _one(number, status=201 if is_new else 200)
+
+    def partial_update(self, request: AccountRequest, pk: str) -> Response:
+        changes = validated(ChangesSerializer, request)
+        return _one(phone_number_update(account=request.user, id=pk, **changes))
+
+    def destroy(self, request: AccountRequest, pk: str) -> Response:
+        phone_number_remove(account=request.user, id=pk)
+        return Response({"deleted": True})
+
+
+def _one(number: PhoneNumber, *, status: int = 200) -> Response:
+    return Response({"phoneNumber": PhoneNumberSerializer(number).data}, status=status)

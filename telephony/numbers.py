@@ -1,0 +1,76 @@
+"""The numbers that accounts have registered."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import phonenumbers
+from django.db import IntegrityError, transaction
+from phonenumbers import NumberParseException
+
+from accounts.models import Account
+from config.errors import ApiError
+from telephony.models import PhoneNumber
+
+US_NUMBER = re.compile(r"\+1[0-9]{10}")
+E164_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
+
+
+def phone_number_register(
+    *,
+    account: Account,
+    phone_number: str,
+    on_call_start_url: str,
+    on_call_end_url: str,
+    on_error_url: str = "",
+) -> tuple[PhoneNumber, bool]:
+    """Return the account's record of a number, and whether it is new.
+
+    A number that is the account's already gets the new URLs and stays as active as it was. One
+    that another account holds, or gets hold of at the same moment, is 409 ``phone_number_taken``.
+    """
+    urls = {
+        "on_call_start_url": on_call_start_url,
+        "on_call_end_url": on_call_end_url,
+        "on_error_url": on_error_url,
+    }
+    try:
+        return PhoneNumber.objects.update_or_create(
+            account=account, phone_number=phone_number, defaults=urls
+        )
+    except IntegrityError:
+        raise ApiError(
+            409, "phone_number_taken", f"{phone_number} is registered by another account."
+        ) from None
+
+
+@transaction.atomic
+def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNumber:
+    """Change URLs or ``is_active`` of a number; raise 404 unless it is the account's."""
+    number = PhoneNumber.objects.select_for_update().access(account, id)
+    for name, value in changes.items():
+        setattr(number, name, value)
+    number.save(update_fields=list(changes))
+    return number
+
+
+@transaction.atomic
+def phone_number_remove(*, account: Account, id: str) -> None:
+    """Forget a number, but not its calls; raise 404 unless it is the account's."""
+    PhoneNumber.objects.select_for_update().access(account, id).delete()
+
+
+def country_of(phone_number: str) -> str | None:
+    """Return the ISO country of a number in E.164, or None when there is no such number.
+
+    ``+1`` and ten digits that belong to nobody (555 numbers) count as ``US``.
+    """
+    try:
+        number = phonenumbers.parse(phone_number)
+    except NumberParseException:
+        return None
+    country = phonenumbers.region_code_for_number(number)
+    if country is None and US_NUMBER.fullmatch(phone_number):
+        return "US"
+    return country
