@@ -114,7 +114,7 @@ class Handler:
 class Socket:
     """One websocket. It belongs to its event loop's thread."""
 
-    __slots__ = ("_ending", "_limits", "_timer", "_transport", "headers", "is_open", "path")
+    __slots__ = ("_ending", "_limits", "_timer", "_transport", "headers", "path")
 
     def __init__(self, transport: WSTransport, limits: Limits) -> None:
         self._transport = transport
@@ -126,8 +126,11 @@ class Socket:
         #: What the peer sent along with the upgrade, names in any case.
         upgrade = transport.response if transport.is_client_side else transport.request
         self.headers: Mapping[str, str] = upgrade.headers
-        #: Until either side closes.
-        self.is_open = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has closed yet."""
+        return not (self._transport.is_close_frame_sent or self._transport.is_disconnected)
 
     def send(self, text: bytes) -> None:
         """Send a text message; it is dropped once the socket is closed."""
@@ -155,7 +158,6 @@ class Socket:
 
     def _end(self, code: int, reason: str) -> None:
         """Note how the socket ends, and break the connection if the peer does not end it too."""
-        self.is_open = False
         self._ending = (code, reason)
         self._timer = asyncio.get_running_loop().call_later(
             self._limits.close_answer, self._transport.disconnect, False
@@ -282,7 +284,7 @@ class _Side(WSListener):
         if kind is _CLOSE:
             self._peer_closes(transport, frame)
             return
-        if kind is _PONG or not self.socket.is_open:
+        if kind is _PONG or transport.is_close_frame_sent:
             return
         message: bytes | None
         if frame.fin and kind is not _CONTINUATION and self._fragments is None:
@@ -298,7 +300,6 @@ class _Side(WSListener):
         if not self.is_connected:
             return
         socket = self.socket
-        socket.is_open = False
         if socket._timer is not None:
             socket._timer.cancel()
         if self._listener is not None:
