@@ -10,7 +10,8 @@ from typing import IO, Any
 import orjson
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import BaseParser
+from rest_framework.metadata import BaseMetadata
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
 from config.errors import invalid
@@ -19,13 +20,12 @@ MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 50
 
 
-class JsonParser(BaseParser):
+class JsonParser(JSONParser):
     """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that would end the stack.
 
-    Nor a NUL character anywhere: PostgreSQL cannot store one, neither in text nor in JSON.
+    Nor a NUL character anywhere: PostgreSQL cannot store one, neither in text nor in JSON. (Of the
+    base class, only its being one matters: Django REST framework limits the size for it alone.)
     """
-
-    media_type = "application/json"
 
     def parse(
         self,
@@ -43,17 +43,25 @@ class JsonParser(BaseParser):
         return data
 
 
-def _fields_with_nul(data: Any, path: str = "body") -> Iterator[str]:
+def _fields_with_nul(data: Any) -> Iterator[str]:
     """Yield the paths of the strings and of the objects' names that hold a NUL."""
-    if isinstance(data, str) and "\0" in data:
-        yield path
-    elif isinstance(data, dict):
-        for name, value in data.items():
-            yield from _fields_with_nul(name, path)
-            yield from _fields_with_nul(value, name if path == "body" else f"{path}.{name}")
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from _fields_with_nul(value, f"{path}.{index}")
+    todo = [("", data)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, dict):
+            todo += [(path, name) for name in value]
+            todo += [(f"{path}.{name}" if path else name, item) for name, item in value.items()]
+        elif isinstance(value, list):
+            todo += [(f"{path or 'body'}.{index}", item) for index, item in enumerate(value)]
+        elif isinstance(value, str) and "\0" in value:
+            yield path or "body"
+
+
+class AllowedMethods(BaseMetadata):
+    """``OPTIONS`` is answered by the ``Allow`` header, and by nothing of how views are written."""
+
+    def determine_metadata(self, request: Request, view: Any) -> dict[str, Any]:
+        return {}
 
 
 class ObjectSerializer(serializers.Serializer[Any]):

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from django.core.exceptions import (
     ValidationError,
 )
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.debug import SafeExceptionReporterFilter
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -192,3 +194,18 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     return _django_error(500, request)
+
+
+class WithoutValues(SafeExceptionReporterFilter):
+    """Django's page for an exception during development, without what was in the variables.
+
+    That is where a customer's credentials would be, and a screenshot of the page is soon shared.
+    """
+
+    def get_traceback_frame_variables(
+        self, request: HttpRequest, tb_frame: FrameType
+    ) -> ItemsView[str, Any]:
+        return {}.items()
+
+    def get_post_parameters(self, request: HttpRequest | None) -> dict[str, Any]:
+        return {}

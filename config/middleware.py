@@ -6,9 +6,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-import structlog
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from config.ids import new_id
 
@@ -30,17 +30,20 @@ class RequestIdMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
         offered = request.headers.get("X-Request-Id", "")
-        request.request_id = offered if _ACCEPTABLE.fullmatch(offered) else new_id()  # type: ignore[attr-defined]
-        if iscoroutinefunction(self):
-            return self._respond_async(request)
-        with structlog.contextvars.bound_contextvars(request_id=request.request_id):  # type: ignore[attr-defined]
-            return self._stamp(request, cast(HttpResponse, self.get_response(request)))
+        request_id = offered if _ACCEPTABLE.fullmatch(offered) else new_id()
+        request.request_id = request_id  # type: ignore[attr-defined]
+        # Left bound at the end, until the next request: Django logs a 4xx after all middleware.
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+        if iscoroutinefunction(self.get_response):
+            return self._respond_async(request, request_id)
+        return _stamped(cast(HttpResponse, self.get_response(request)), request_id)
 
-    async def _respond_async(self, request: HttpRequest) -> HttpResponse:
-        with structlog.contextvars.bound_contextvars(request_id=request.request_id):  # type: ignore[attr-defined]
-            response = await cast(Awaitable[HttpResponse], self.get_response(request))
-            return self._stamp(request, response)
+    async def _respond_async(self, request: HttpRequest, request_id: str) -> HttpResponse:
+        response = await cast(Awaitable[HttpResponse], self.get_response(request))
+        return _stamped(response, request_id)
 
-    def _stamp(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
-        return response
+
+def _stamped(response: HttpResponse, request_id: str) -> HttpResponse:
+    response["X-Request-Id"] = request_id
+    return response

@@ -75,6 +75,8 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
 PORT = _number("PORT", 8000, least=1, most=65_533)
 MEDIA_PORT = _number("MEDIA_PORT", PORT + 1, least=1, most=65_535)
+# During development nothing listens beyond this machine.
+LISTEN_HOST = "127.0.0.1" if DEBUG else "0.0.0.0"  # noqa: S104
 SANDBOX_PORT = _number("SANDBOX_PORT", PORT + 2, least=1, most=65_535)
 
 
@@ -161,6 +163,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "config.health.health_checks",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -225,11 +228,9 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
-# The reverse proxy ends TLS, and says so in a header that it takes from nobody else. Health checks
-# come without it.
+# The reverse proxy ends TLS, and says so in a header that it takes from nobody else.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = not DEBUG
-SECURE_REDIRECT_EXEMPT = ["^livez$", "^readyz$"]
 SECURE_HSTS_SECONDS = 0 if DEBUG else 365 * 24 * 3600
 SESSION_COOKIE_SECURE = not DEBUG
 CSRF_COOKIE_SECURE = not DEBUG
@@ -242,7 +243,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.api.JsonParser"],
     "EXCEPTION_HANDLER": "config.errors.exception_handler",
-    "DEFAULT_METADATA_CLASS": None,  # OPTIONS is a wrong method like any other
+    "DEFAULT_METADATA_CLASS": "config.api.AllowedMethods",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 
@@ -250,7 +251,8 @@ SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=12),
 }
 
-PROCRASTINATE_ON_APP_READY = "config.jobs.on_app_ready"
+PROCRASTINATE_IMPORT_PATHS = ["config.jobs", "telephony.voice.tasks"]
 
+DEFAULT_EXCEPTION_REPORTER_FILTER = "config.errors.WithoutValues"
 LOGGING_CONFIG = None
 configure_logging(json=not DEBUG)

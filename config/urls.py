@@ -3,11 +3,9 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from config import errors, health
+from config import errors
 
 urlpatterns = [
-    path("livez", health.livez),
-    path("readyz", health.readyz),
     path("admin/", admin.site.urls),
     path("api/", include("accounts.urls")),
     path("api/", include("usage.urls")),
