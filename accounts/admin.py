@@ -17,6 +17,8 @@ from django.utils.html import format_html
 from accounts.models import Account, ApiKey, WebhookSecret
 from accounts.services import account_activate, account_suspend, account_unsuspend
 
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
 
 class AccountCreationForm(AdminUserCreationForm):
     class Meta:
@@ -60,10 +62,7 @@ class AccountAdmin(UserAdmin):
         ("Standing", {"fields": ["status", "suspended_by_operator", "is_active"]}),
         (
             "Operators only",
-            {
-                "fields": ["is_staff", "is_superuser", "groups", "user_permissions"],
-                "classes": ["collapse"],
-            },
+            {"fields": RIGHTS, "classes": ["collapse"]},
         ),
         ("Dates", {"fields": ["created_at", "last_login"]}),
     ]
@@ -94,10 +93,12 @@ class AccountAdmin(UserAdmin):
         done: str,
     ) -> None:
         for account in accounts:
-            service(account=account)
-            self.log_change(request, account, f"{done}.")
-        emails = ", ".join(account.email for account in accounts)
-        self.message_user(request, f"{done}: {emails}.", messages.SUCCESS)
+            if self.has_change_permission(request, account):
+                service(account=account)
+                self.log_change(request, account, f"{done}.")
+                self.message_user(request, f"{done}: {account}.", messages.SUCCESS)
+            else:
+                self.message_user(request, f"You may not change {account}.", messages.ERROR)
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
@@ -108,15 +109,20 @@ class AccountAdmin(UserAdmin):
         return self.inlines if obj else []
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
-        """Only a superuser gives away rights; any operator could else make himself one."""
-        rights = [] if _is_superuser(request) else self.fieldsets[2][1]["fields"]
+        """Only a superuser gives rights away; else any operator could become one."""
+        rights = () if _is_superuser(request) else RIGHTS
         return [*self.readonly_fields, *rights]
 
     def has_change_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
-        """Only a superuser changes a superuser, whose password would open everything."""
-        if obj and obj.is_superuser and not _is_superuser(request):
-            return False
-        return super().has_change_permission(request, obj)
+        return super().has_change_permission(request, obj) and _may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and _may_touch(request, obj)
+
+
+def _may_touch(request: HttpRequest, account: Account | None) -> bool:
+    """Only a superuser touches a superuser, whose password would open everything."""
+    return account is None or not account.is_superuser or _is_superuser(request)
 
 
 def _is_superuser(request: HttpRequest) -> bool:

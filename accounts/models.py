@@ -178,13 +178,16 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.label})"
 
-    def note_use(self, now: datetime) -> None:
-        """Write down that the key was used, unless that was done less than a minute ago."""
+    def note_use(self, now: datetime) -> bool:
+        """Write down that the key was used, unless that was done less than a minute before.
+
+        Returns whether it was written: of requests at the same time, one writes.
+        """
         before = now - self.USE_IS_NOTED_EVERY
         if self.last_used_at and self.last_used_at > before:
-            return
+            return False
         not_noted = Q(last_used_at=None) | Q(last_used_at__lte=before)
-        ApiKey.objects.filter(not_noted, pk=self.pk).update(last_used_at=now)
+        return ApiKey.objects.filter(not_noted, pk=self.pk).update(last_used_at=now) == 1
 
 
 def new_webhook_secret() -> str:

@@ -143,7 +143,9 @@ class TestRevoke:
         key.refresh_from_db()
         assert key.revoked_at is None
 
-    @pytest.mark.parametrize("id", ["c" + "0" * 24, "1", "%00", "%F0%9F%98%80", "c" * 5000, "%2e%2e"])
+    @pytest.mark.parametrize(
+        "id", ["c" + "0" * 24, "1", "%00", "%F0%9F%98%80", "c" * 5000, "%2e%2e"]
+    )
     def test_what_is_not_there_is_404(self, alice_api, id):
         response = alice_api.delete(f"/api/api-keys/{id}")
         assert response.status_code == 404

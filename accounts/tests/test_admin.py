@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.urls import reverse
+from rest_framework.test import APIClient
+
+from accounts.models import Account
+from accounts.services import api_key_create, api_key_revoke
+
+pytestmark = pytest.mark.django_db
+
+LIST = reverse("admin:accounts_account_changelist")
+ADD = reverse("admin:accounts_account_add")
+
+
+def page_of(account: Account) -> str:
+    return reverse("admin:accounts_account_change", args=[account.pk])
+
+
+@pytest.fixture
+def olga(client, operator):
+    """A browser in which the operator has logged in."""
+    client.force_login(operator)
+    return client
+
+
+@pytest.fixture
+def clerk(client, db):
+    """A browser of an operator who may see and change accounts, but is no superuser."""
+    account = Account.objects.create_user("clerk@example.org", "a long walk", is_staff=True)
+    for name in ("view_account", "change_account", "add_account", "view_apikey"):
+        account.user_permissions.add(Permission.objects.get(codename=name))
+    client.force_login(account)
+    return client
+
+
+class TestLogin:
+    def test_it_works_with_any_case(self, client, operator, password):
+        body = {"username": "Olga@Example.org", "password": password}
+        response = client.post(reverse("admin:login"), body)
+        assert response.status_code == 302
+
+    @pytest.mark.parametrize("disable", [True, False])
+    def test_customers_and_disabled_operators_stay_out(self, client, alice, password, disable):
+        alice.is_staff, alice.is_active = disable, not disable
+        alice.save()
+        body = {"username": alice.email, "password": password}
+        assert client.post(reverse("admin:login"), body).status_code == 200
+        assert client.get(LIST).status_code == 302
+
+
+class TestList:
+    def test_it_works(self, olga, alice, carol):
+        text = olga.get(LIST).content.decode()
+        for shown in ("alice@example.org", "Carol&#x27;s Cars", "ACTIVE", "INACTIVE"):
+            assert shown in text
+
+    @pytest.mark.parametrize("term", ["alice@", "Plumbing", "{id}", "{prefix}"])
+    def test_the_search_finds(self, olga, alice, carol, term):
+        key = api_key_create(account=alice).api_key
+        text = olga.get(LIST, {"q": term.format(id=alice.id, prefix=key.prefix)}).content.decode()
+        assert "alice@example.org" in text
+        assert "carol@example.org" not in text
+
+    @pytest.mark.parametrize(
+        "filters", [{"status__exact": "ACTIVE"}, {"suspended_by_operator__exact": "0"}]
+    )
+    def test_the_filters_filter(self, olga, alice, carol, filters):
+        carol.suspended_by_operator = True
+        carol.save()
+        text = olga.get(LIST, filters).content.decode()
+        assert "alice@example.org" in text
+        assert "carol@example.org" not in text
+
+    def test_it_costs_the_same_with_many_accounts(self, olga, alice, django_assert_max_num_queries):
+        for number in range(5):
+            Account.objects.create_user(f"{number}@example.org", None)
+        with django_assert_max_num_queries(7):
+            olga.get(LIST)
+
+
+class TestActions:
+    @pytest.mark.parametrize(
+        ("action", "person", "before", "after"),
+        [
+            ("activate", "carol", {}, "ACTIVE"),
+            ("suspend", "alice", {}, "SUSPENDED"),
+            ("unsuspend", "alice", {"suspended_by_operator": True}, "ACTIVE"),
+            ("unsuspend", "carol", {"suspended_by_operator": True}, "INACTIVE"),
+            ("activate", "carol", {"suspended_by_operator": True}, "SUSPENDED"),
+        ],
+    )
+    def test_it_works(self, olga, request, action, person, before, after):
+        account = request.getfixturevalue(person)
+        Account.objects.filter(pk=account.pk).update(**before)
+        body = {"action": action, "_selected_action": [account.pk]}
+        response = olga.post(LIST, body, follow=True)
+        assert account.email in response.content.decode()
+        account.refresh_from_db()
+        assert account.effective_status == after
+        assert LogEntry.objects.get(object_id=account.pk).change_message
+
+    def test_others_are_left_alone(self, olga, alice, bob):
+        olga.post(LIST, {"action": "suspend", "_selected_action": [alice.pk]})
+        bob.refresh_from_db()
+        assert bob.effective_status == "ACTIVE"
+
+
+class TestChange:
+    def test_it_works(self, olga, alice):
+        body = form_of(olga, alice) | {"company_name": "Alice & Daughters"}
+        assert olga.post(page_of(alice), body).status_code == 302
+        alice.refresh_from_db()
+        assert alice.company_name == "Alice & Daughters"
+
+    def test_the_password_stays(self, olga, alice, password):
+        olga.post(page_of(alice), form_of(olga, alice))
+        alice.refresh_from_db()
+        assert alice.check_password(password)
+
+    def test_nothing_secret_is_shown(self, olga, alice):
+        new = api_key_create(account=alice, label="Production")
+        gone = api_key_create(account=alice, label="Old")
+        api_key_revoke(account=alice, id=gone.api_key.id)
+        text = olga.get(page_of(alice)).content.decode()
+        assert new.api_key.prefix in text
+        assert "Production" in text
+        for secret in (
+            new.plain,
+            new.api_key.digest,
+            gone.api_key.digest,
+            alice.webhook_secret.secret,
+            alice.password,
+            *alice.password.split("$")[1:],
+        ):
+            assert secret not in text
+
+    def test_keys_cannot_be_changed(self, olga, alice):
+        key = api_key_create(account=alice, label="Production").api_key
+        body = form_of(olga, alice) | {
+            "api_keys-TOTAL_FORMS": "1",
+            "api_keys-INITIAL_FORMS": "1",
+            "api_keys-0-id": key.id,
+            "api_keys-0-account": alice.id,
+            "api_keys-0-label": "Changed",
+        }
+        olga.post(page_of(alice), body)
+        key.refresh_from_db()
+        assert key.label == "Production"
+
+    def test_a_new_password_can_be_set(self, olga, alice):
+        url = reverse("admin:auth_user_password_change", args=[alice.pk])
+        assert url in olga.get(page_of(alice)).content.decode()
+        body = {"password1": "another long walk", "password2": "another long walk"}
+        response = olga.post(url, body | {"usable_password": "true"})
+        assert response.status_code == 302
+        alice.refresh_from_db()
+        assert alice.check_password("another long walk")
+
+    def test_the_address_keeps_its_lower_case(self, olga, alice):
+        olga.post(page_of(alice), form_of(olga, alice) | {"email": "Alice@New.example"})
+        alice.refresh_from_db()
+        assert alice.email == "alice@new.example"
+
+
+class TestAdd:
+    BODY = {
+        "email": "New@Company.example",
+        "company_name": "New",
+        "status": "ACTIVE",
+        "usable_password": "true",
+        "password1": "a long walk in the rain",
+        "password2": "a long walk in the rain",
+    }
+
+    def test_it_works(self, olga):
+        assert olga.get(ADD).status_code == 200
+        response = olga.post(ADD, self.BODY)
+        account = Account.objects.get(email="new@company.example")
+        assert response["Location"] == page_of(account)
+        assert account.webhook_secret.secret.startswith("whsec_")
+        body = {"email": account.email, "password": self.BODY["password1"]}
+        assert APIClient().post("/api/auth/login", body).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"password2": "other"}, "t match."),
+            ({"password1": "short", "password2": "short"}, "too short"),
+            ({"email": "ALICE@example.org"}, "already exists"),
+            ({"email": "new"}, "valid email"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, olga, alice, changes, message):
+        response = olga.post(ADD, self.BODY | changes)
+        assert response.status_code == 200
+        assert message in response.content.decode()
+        assert not Account.objects.filter(email="new@company.example").exists()
+
+
+class TestClerk:
+    def test_accounts_can_be_changed(self, clerk, alice):
+        body = form_of(clerk, alice) | {"company_name": "Other"}
+        assert clerk.post(page_of(alice), body).status_code == 302
+        alice.refresh_from_db()
+        assert alice.company_name == "Other"
+
+    def test_rights_cannot_be_given(self, clerk, alice):
+        body = form_of(clerk, alice) | {"is_staff": "on", "is_superuser": "on"}
+        clerk.post(page_of(alice), body)
+        alice.refresh_from_db()
+        assert not alice.is_staff
+        assert not alice.is_superuser
+
+    def test_a_superuser_cannot_be_changed(self, clerk, operator):
+        url = reverse("admin:auth_user_password_change", args=[operator.pk])
+        assert clerk.get(url).status_code == 403
+        body = {"action": "suspend", "_selected_action": [operator.pk]}
+        assert "You may not change olga" in clerk.post(LIST, body, follow=True).content.decode()
+        operator.refresh_from_db()
+        assert not operator.suspended_by_operator
+
+
+def form_of(browser, account: Account) -> dict[str, str]:
+    """Return what a browser would send if the page's form was sent as it came."""
+    form = browser.get(page_of(account)).context["adminform"].form
+    body = {
+        name: "on" if value is True else value
+        for name in form.fields
+        if (value := form[name].value()) not in (None, False, [])
+    }
+    return body | {"api_keys-TOTAL_FORMS": "0", "api_keys-INITIAL_FORMS": "0"}
