@@ -1,0 +1,35 @@
+"""A stand-in for OpenAI's realtime model. README.md tells what it does and how to script it."""
+
+from sandbox.model.script import (
+    Call,
+    Close,
+    Drop,
+    Error,
+    Fail,
+    Incomplete,
+    Say,
+    Script,
+    Stall,
+    Twice,
+    Wait,
+    When,
+)
+from sandbox.model.server import ModelServer, SessionRecord, serve_model
+
+__all__ = [
+    "Call",
+    "Close",
+    "Drop",
+    "Error",
+    "Fail",
+    "Incomplete",
+    "ModelServer",
+    "Say",
+    "Script",
+    "SessionRecord",
+    "Stall",
+    "Twice",
+    "Wait",
+    "When",
+    "serve_model",
+]

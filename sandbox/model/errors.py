@@ -1,0 +1,148 @@
+"""OpenAI's error shapes, in the words of the real server where they are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+INVALID_REQUEST = "invalid_request_error"
+
+# Codes with which the real server closes the socket right after the error.
+CLOSE_AUTHENTICATION = 3000
+CLOSE_REQUEST_SHAPE = 4000
+CLOSE_TRY_AGAIN_LATER = 1013
+CLOSE_GOING_AWAY = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """What an ``error`` event carries; ``close`` is the code the socket is closed with after it."""
+
+    code: str | None
+    message: str
+    type: str = INVALID_REQUEST
+    param: str | None = None
+    close: int | None = None
+    close_reason: str = ""
+
+    def event(self, event_id: str | None = None) -> dict[str, Any]:
+        """Return the ``error`` event; ``event_id`` is the client event's that caused it."""
+        return {"type": "error", "error": {**self.wire(), "event_id": event_id}}
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+        }
+
+    @property
+    def reason(self) -> str:
+        """The reason of the close frame: ``type.code`` unless another is known."""
+        return self.close_reason or ".".join(part for part in (self.type, self.code) if part)
+
+
+class ClientError(Exception):
+    """A client event that cannot be served; the session goes on."""
+
+    def __init__(
+        self, message: str, *, code: str | None = "invalid_value", param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.body = ErrorBody(code, message, param=param)
+
+
+def error_body(code: str, message: str = "") -> ErrorBody:
+    """Return the error of that code, as the real server sends it if it is one that we know."""
+    body = _KNOWN.get(code) or ErrorBody(code, f"The sandbox was told to fail with {code}.")
+    if not message:
+        return body
+    return ErrorBody(body.code, message, body.type, body.param, body.close, body.close_reason)
+
+
+def invalid_api_key(key: str) -> ErrorBody:
+    """Name the key as the real server does: its beginning and its end."""
+    masked = f"{key[:8]}***{key[-4:]}" if len(key) > 16 else "***"
+    return ErrorBody(
+        "invalid_api_key",
+        f"Incorrect API key provided: {masked}. "
+        "You can find your API key at https://platform.openai.com/account/api-keys.",
+        close=CLOSE_AUTHENTICATION,
+    )
+
+
+def missing_api_key() -> ErrorBody:
+    return ErrorBody(
+        None, "Missing bearer or basic authentication in header", close=CLOSE_AUTHENTICATION
+    )
+
+
+def missing_model() -> ErrorBody:
+    return ErrorBody(
+        "missing_model",
+        "You must provide a model parameter, for example "
+        "wss://api.openai.com/v1/realtime?model=gpt-realtime-1.5",
+        close=CLOSE_REQUEST_SHAPE,
+    )
+
+
+def invalid_model(model: str) -> ErrorBody:
+    return ErrorBody(
+        "invalid_model",
+        f'Model "{model}" is not supported in realtime mode.',
+        close=CLOSE_REQUEST_SHAPE,
+    )
+
+
+def _body(
+    code: str, message: str, type: str = INVALID_REQUEST, close: int | None = None, reason: str = ""
+) -> tuple[str, ErrorBody]:
+    return code, ErrorBody(code, message, type, close=close, close_reason=reason)
+
+
+_EXPIRED = "Your session hit the maximum duration of 60 minutes."
+_KNOWN = dict(
+    [
+        _body(
+            "invalid_api_key",
+            "Incorrect API key provided: ***. "
+            "You can find your API key at https://platform.openai.com/account/api-keys.",
+            close=CLOSE_AUTHENTICATION,
+        ),
+        _body(
+            "account_deactivated",
+            "The OpenAI account associated with this API key has been deactivated.",
+            close=CLOSE_AUTHENTICATION,
+        ),
+        _body(
+            "insufficient_quota",
+            "You exceeded your current quota, please check your plan and billing details.",
+            "insufficient_quota",
+            CLOSE_TRY_AGAIN_LATER,
+        ),
+        _body(
+            "credit_balance_exhausted",
+            "You have no credits remaining. Add credits to continue using the API.",
+            "insufficient_quota",
+            CLOSE_TRY_AGAIN_LATER,
+        ),
+        _body(
+            "billing_hard_limit_reached",
+            "Billing hard limit has been reached.",
+            "insufficient_quota",
+            CLOSE_TRY_AGAIN_LATER,
+        ),
+        _body("session_expired", _EXPIRED, close=CLOSE_GOING_AWAY, reason=_EXPIRED),
+        _body(
+            "rate_limit_exceeded",
+            "Rate limit reached for this model on tokens per min. Please try again in 1s.",
+            "rate_limit_error",
+        ),
+        _body(
+            "server_error",
+            "The server had an error while processing your request. Sorry about that!",
+            "server_error",
+        ),
+    ]
+)

@@ -1,0 +1,216 @@
+"""Checks of JSON values against a description, refused as OpenAI refuses them.
+
+Every ``check(value, path)`` returns nothing, or raises :class:`ClientError` with the path that is
+wrong in ``param``. A field that is ``null`` counts as absent unless it is required.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sandbox.model.errors import ClientError
+
+
+class Spec(Protocol):
+    def check(self, value: Any, path: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Anything:
+    def check(self, value: Any, path: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Text:
+    longest: int | None = None
+    pattern: str = ""
+
+    def check(self, value: Any, path: str) -> None:
+        _expect(value, str, "a string", path)
+        if self.longest is not None and len(value) > self.longest:
+            raise ClientError(
+                f"Invalid '{path}': string too long. Expected a string with maximum length "
+                f"{self.longest}, but got a string with length {len(value)} instead.",
+                code="string_above_max_length",
+                param=path,
+            )
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise ClientError(
+                f"Invalid '{path}': string does not match pattern. "
+                f"Expected a string that matches the pattern '^{self.pattern}$'.",
+                param=path,
+            )
+
+
+@dataclass(frozen=True)
+class Choice:
+    values: tuple[str, ...]
+
+    def check(self, value: Any, path: str) -> None:
+        if value not in self.values:
+            raise invalid_choice(value, self.values, path)
+
+
+@dataclass(frozen=True)
+class Flag:
+    def check(self, value: Any, path: str) -> None:
+        _expect(value, bool, "a boolean", path)
+
+
+@dataclass(frozen=True)
+class Number:
+    least: float
+    most: float
+    whole: bool = True
+
+    def check(self, value: Any, path: str) -> None:
+        kind = "integer" if self.whole else "decimal"
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            raise _invalid_type(value, "an integer" if self.whole else "a decimal", path)
+        for wrong, bound, word, sign in (
+            (value < self.least, self.least, "below_min", ">="),
+            (value > self.most, self.most, "above_max", "<="),
+        ):
+            if wrong:
+                raise ClientError(
+                    f"Invalid '{path}': {kind} {word.replace('_', ' ')}imum value. "
+                    f"Expected a value {sign} {bound}, but got {value} instead.",
+                    code=f"{kind}_{word}_value",
+                    param=path,
+                )
+
+
+@dataclass(frozen=True)
+class ListOf:
+    entry: Spec
+
+    def check(self, value: Any, path: str) -> None:
+        _expect(value, list, "an array", path)
+        for index, entry in enumerate(value):
+            self.entry.check(entry, f"{path}[{index}]")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """An object with these fields and no others."""
+
+    fields: Mapping[str, Spec]
+    required: tuple[str, ...] = ()
+
+    def check(self, value: Any, path: str) -> None:
+        _expect(value, dict, "an object", path)
+        prefix = f"{path}." if path else ""
+        for name in self.required:
+            if value.get(name) is None:
+                raise missing(prefix + name)
+        for name, entry in value.items():
+            if name not in self.fields:
+                raise ClientError(
+                    f"Unknown parameter: '{prefix}{name}'.",
+                    code="unknown_parameter",
+                    param=prefix + name,
+                )
+            if entry is not None:
+                self.fields[name].check(entry, prefix + name)
+
+
+@dataclass(frozen=True)
+class AnyObject:
+    def check(self, value: Any, path: str) -> None:
+        _expect(value, dict, "an object", path)
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """An object whose field ``tag`` tells which of the descriptions applies."""
+
+    tag: str
+    variants: Mapping[str, Spec]
+
+    def check(self, value: Any, path: str) -> None:
+        _expect(value, dict, "an object", path)
+        tag = value.get(self.tag)
+        if tag is None:
+            raise missing(f"{path}.{self.tag}")
+        if not isinstance(tag, str) or tag not in self.variants:
+            raise invalid_choice(tag, self.variants, f"{path}.{self.tag}")
+        self.variants[tag].check(value, path)
+
+
+@dataclass(frozen=True)
+class ByType:
+    """A value that may have several JSON types, each with its description."""
+
+    text: Spec | None = None
+    object: Spec | None = None
+    number: Spec | None = None
+
+    def check(self, value: Any, path: str) -> None:
+        match value:
+            case str() if self.text:
+                self.text.check(value, path)
+            case dict() if self.object:
+                self.object.check(value, path)
+            case int() if self.number:
+                self.number.check(value, path)
+            case _:
+                names = {"a string": self.text, "an object": self.object, "an integer": self.number}
+                expected = " or ".join(name for name, spec in names.items() if spec)
+                raise _invalid_type(value, expected, path)
+
+
+def missing(path: str) -> ClientError:
+    return ClientError(
+        f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path
+    )
+
+
+def invalid_choice(value: Any, choices: Iterable[str], path: str) -> ClientError:
+    return ClientError(
+        f"Invalid value: '{value}'. Supported values are: {_enumeration(list(choices))}.",
+        param=path,
+    )
+
+
+def _enumeration(names: list[str]) -> str:
+    *most, last = [f"'{name}'" for name in names]
+    match most:
+        case []:
+            return last
+        case [first]:
+            return f"{first} and {last}"
+    return f"{', '.join(most)}, and {last}"
+
+
+def _expect(value: Any, kind: type, expected: str, path: str) -> None:
+    if not isinstance(value, kind):
+        raise _invalid_type(value, expected, path)
+
+
+def _invalid_type(value: Any, expected: str, path: str) -> ClientError:
+    return ClientError(
+        f"Invalid type for '{path}': expected {expected}, but got {_kind(value)} instead.",
+        code="invalid_type",
+        param=path,
+    )
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a decimal"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+    return "an object"

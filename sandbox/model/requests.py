@@ -1,0 +1,229 @@
+"""What a client may send: every event of the realtime API, field by field.
+
+The sandbox takes everything that the real server takes, except MCP servers, images, stored prompts
+and responses outside of the conversation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandbox.model.fields import (
+    AnyObject,
+    Anything,
+    ByType,
+    Choice,
+    Fields,
+    Flag,
+    ListOf,
+    Number,
+    Spec,
+    Tagged,
+    Text,
+    invalid_choice,
+    missing,
+)
+
+VOICES = (
+    "alloy",
+    "ash",
+    "ballad",
+    "coral",
+    "echo",
+    "sage",
+    "shimmer",
+    "verse",
+    "marin",
+    "cedar",
+)
+MOST_TRUNCATED_MS = 24 * 3_600_000
+
+_NAME = Text(longest=64, pattern="[a-zA-Z0-9_-]+")
+_ID = Text(longest=32)
+_MODALITIES = ListOf(Choice(("text", "audio")))
+_VOICE = ByType(text=Choice(VOICES), object=Fields({"id": Text()}, required=("id",)))
+_FORMAT = Tagged(
+    "type",
+    {
+        "audio/pcm": Fields({"type": Text(), "rate": Number(24_000, 24_000)}),
+        "audio/pcmu": Fields({"type": Text()}),
+        "audio/pcma": Fields({"type": Text()}),
+    },
+)
+_VAD: dict[str, Spec] = {"type": Text(), "create_response": Flag(), "interrupt_response": Flag()}
+_TURN_DETECTION = Tagged(
+    "type",
+    {
+        "server_vad": Fields(
+            {
+                **_VAD,
+                "threshold": Number(0, 1, whole=False),
+                "prefix_padding_ms": Number(0, 5_000),
+                "silence_duration_ms": Number(0, 10_000),
+                "idle_timeout_ms": Number(5_000, 30_000),
+            }
+        ),
+        "semantic_vad": Fields({**_VAD, "eagerness": Choice(("low", "medium", "high", "auto"))}),
+    },
+)
+_TRANSCRIPTION = Fields(
+    {
+        "model": Text(),
+        "language": Text(),
+        "languages": ListOf(Text()),
+        "keywords": ListOf(Text()),
+        "prompt": Text(),
+        "delay": Choice(("minimal", "low", "medium", "high", "xhigh")),
+    },
+    required=("model",),
+)
+_NOISE_REDUCTION = Fields(
+    {
+        "type": Choice(("near_field", "far_field")),
+        "strength": Number(0, 1, whole=False),
+    }
+)
+_TOOLS = ListOf(
+    Tagged(
+        "type",
+        {
+            "function": Fields(
+                {
+                    "type": Text(),
+                    "name": _NAME,
+                    "description": Text(),
+                    "parameters": AnyObject(),
+                },
+                required=("name",),
+            )
+        },
+    )
+)
+_TOOL_CHOICE = ByType(
+    text=Choice(("none", "auto", "required")),
+    object=Tagged(
+        "type", {"function": Fields({"type": Text(), "name": _NAME}, required=("name",))}
+    ),
+)
+_ANSWER: dict[str, Spec] = {
+    "instructions": Text(),
+    "max_output_tokens": ByType(text=Choice(("inf",)), number=Number(1, 4_096)),
+    "output_modalities": _MODALITIES,
+    "parallel_tool_calls": Flag(),
+    "reasoning": AnyObject(),
+    "tools": _TOOLS,
+    "tool_choice": _TOOL_CHOICE,
+}
+SESSION = Fields(
+    {
+        **_ANSWER,
+        "type": Choice(("realtime",)),
+        "model": Text(),
+        "include": ListOf(Choice(("item.input_audio_transcription.logprobs",))),
+        "tracing": Anything(),
+        "truncation": Anything(),
+        "audio": Fields(
+            {
+                "input": Fields(
+                    {
+                        "format": _FORMAT,
+                        "noise_reduction": _NOISE_REDUCTION,
+                        "transcription": _TRANSCRIPTION,
+                        "turn_detection": _TURN_DETECTION,
+                    }
+                ),
+                "output": Fields(
+                    {
+                        "format": _FORMAT,
+                        "speed": Number(0.25, 1.5, whole=False),
+                        "voice": _VOICE,
+                    }
+                ),
+            }
+        ),
+    },
+    required=("type",),
+)
+RESPONSE = Fields(
+    {
+        **_ANSWER,
+        "conversation": Choice(("auto",)),
+        "metadata": AnyObject(),
+        "audio": Fields({"output": Fields({"format": _FORMAT, "voice": _VOICE})}),
+    }
+)
+
+_ITEM_FIELDS: dict[str, Spec] = {
+    "id": _ID,
+    "type": Text(),
+    "object": Choice(("realtime.item",)),
+    "status": Choice(("completed", "incomplete", "in_progress")),
+}
+_INPUT_TEXT = Fields({"type": Text(), "text": Text()}, required=("text",))
+
+
+def _message(**content: Spec) -> Fields:
+    fields: dict[str, Spec] = {"role": Text(), "content": ListOf(Tagged("type", content))}
+    return Fields({**_ITEM_FIELDS, **fields}, required=("content",))
+
+
+_MESSAGE = Tagged(
+    "role",
+    {
+        "system": _message(input_text=_INPUT_TEXT),
+        "user": _message(
+            input_text=_INPUT_TEXT,
+            input_audio=Fields(
+                {"type": Text(), "audio": Text(), "transcript": Text()}, required=("audio",)
+            ),
+        ),
+        "assistant": _message(output_text=_INPUT_TEXT),
+    },
+)
+_ITEM = Tagged(
+    "type",
+    {
+        "message": _MESSAGE,
+        "function_call": Fields(
+            {**_ITEM_FIELDS, "call_id": Text(), "name": _NAME, "arguments": Text()},
+            required=("name", "arguments"),
+        ),
+        "function_call_output": Fields(
+            {**_ITEM_FIELDS, "call_id": Text(), "output": Text()}, required=("call_id", "output")
+        ),
+    },
+)
+
+
+def _event(required: tuple[str, ...] = (), **fields: Spec) -> Fields:
+    return Fields({"type": Text(), "event_id": Text(longest=512), **fields}, required=required)
+
+
+_EVENTS = {
+    "session.update": _event(("session",), session=SESSION),
+    "input_audio_buffer.append": _event(("audio",), audio=Text()),
+    "input_audio_buffer.commit": _event(),
+    "input_audio_buffer.clear": _event(),
+    "conversation.item.create": _event(("item",), item=_ITEM, previous_item_id=Text()),
+    "conversation.item.truncate": _event(
+        ("item_id", "content_index", "audio_end_ms"),
+        item_id=Text(),
+        content_index=Number(0, 0),
+        audio_end_ms=Number(0, MOST_TRUNCATED_MS),
+    ),
+    "conversation.item.delete": _event(("item_id",), item_id=Text()),
+    "conversation.item.retrieve": _event(("item_id",), item_id=Text()),
+    "response.create": _event(response=RESPONSE),
+    "response.cancel": _event(response_id=Text()),
+}
+
+
+def check_event(event: dict[str, Any]) -> str:
+    """Return the event's type; raise :class:`ClientError` unless it is a valid client event."""
+    kind = event.get("type")
+    if kind is None:
+        raise missing("type")
+    if not isinstance(kind, str) or kind not in _EVENTS:
+        raise invalid_choice(kind, _EVENTS, "type")
+    _EVENTS[kind].check(event, "")
+    return kind

@@ -1,0 +1,303 @@
+"""The realtime model as an aiohttp server: the only part that knows sockets and clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiohttp import WSMsgType, web
+
+from sandbox.constants import SANDBOX_OPENAI_KEY
+from sandbox.model.errors import (
+    ErrorBody,
+    error_body,
+    invalid_api_key,
+    invalid_model,
+    missing_api_key,
+    missing_model,
+)
+from sandbox.model.script import Close, Disturbance, Drop, Script
+from sandbox.model.session import RealtimeSession
+
+PATH = "/openai/v1/realtime"
+MODELS = "gpt-realtime"
+PING_SECONDS = 20
+LIFETIME_S = 3_600.0
+# What the real server allows for one event: 15 MiB of audio, in base64.
+LONGEST_MESSAGE = 20 * 1024 * 1024 + 1024
+NO_BINARY = ErrorBody(
+    "invalid_event", "Expected a text WebSocket message; binary frames are not supported."
+)
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class SessionRecord:
+    """A connection as a test sees it: every event that was received and sent, in order."""
+
+    query: dict[str, str]
+    headers: dict[str, str]
+    received: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    is_closed: bool = False
+    close_code: int | None = None
+    _disturb: Callable[[Disturbance], None] | None = None
+
+    def received_of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.received if event.get("type") == kind]
+
+    def sent_of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.sent if event["type"] == kind]
+
+    def disturb(self, disturbance: Disturbance) -> None:
+        """Send an error, close the socket or drop it, now."""
+        if self._disturb is None:
+            raise RuntimeError("The session is not open.")
+        self._disturb(disturbance)
+
+
+class ModelServer:
+    """Serves sessions; ``pace`` is how many times slower than the real server it is, 0 is at once.
+
+    ``key`` is the one API key that it accepts, None accepts any. A session ends after
+    ``lifetime_s`` seconds. Only a server that records keeps ``sessions``, and events in them.
+    """
+
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        pace: float = 1.0,
+        key: str | None = SANDBOX_OPENAI_KEY,
+        lifetime_s: float = LIFETIME_S,
+        records: bool = False,
+    ) -> None:
+        self.script = script or Script()
+        self.pace = pace
+        self.lifetime_s = lifetime_s
+        self.url = ""
+        self.sessions: list[SessionRecord] = []
+        self._key = key
+        self._records = records
+        self._numbers = itertools.count(1)
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_get(PATH, self._realtime)
+        app.on_shutdown.append(self._shut_down)
+
+    async def wait_for(self, predicate: Callable[[ModelServer], T], timeout: float = 5.0) -> T:  # noqa: ASYNC109
+        """Return the predicate's first true value; it is asked again whenever something happens."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not (value := predicate(self)):
+                    await self._changed.wait()
+        except TimeoutError:
+            seen = [[event.get("type") for event in s.received] for s in self.sessions]
+            raise AssertionError(f"It did not happen. The model received {seen}.") from None
+        return value
+
+    def changed(self) -> None:
+        """Wake whoever waits for something that was recorded."""
+        if self._records:
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def _shut_down(self, _app: web.Application) -> None:
+        self._stopping.set()
+
+    async def _realtime(self, request: web.Request) -> web.StreamResponse:
+        script = self.script
+        record = SessionRecord(dict(request.query), dict(request.headers))
+        if self._records:
+            self.sessions.append(record)
+        self.changed()
+        if script.upgrade is None:
+            await self._stopping.wait()
+            return web.Response(status=503)
+        if script.upgrade != 101:
+            return _refuse_upgrade(script.upgrade)
+        socket = web.WebSocketResponse(
+            heartbeat=PING_SECONDS, max_msg_size=LONGEST_MESSAGE, compress=False, timeout=1
+        )
+        await socket.prepare(request)
+        session = RealtimeSession(
+            request.query.get("model", ""),
+            script,
+            number=next(self._numbers),
+            expires_at=int(time.time() + self.lifetime_s),
+        )
+        link = _Link(self, session, socket, request, record if self._records else None)
+        await link.run(self._reason_to_refuse(request), self._stopping)
+        record.is_closed, record.close_code = True, socket.close_code
+        self.changed()
+        return socket
+
+    def _reason_to_refuse(self, request: web.Request) -> ErrorBody | None:
+        """Return why the session is not served; the real server says so after the upgrade."""
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not key:
+            return missing_api_key()
+        if self._key is not None and key != self._key:
+            return invalid_api_key(key)
+        model = request.query.get("model")
+        if not model:
+            return missing_model()
+        return None if model.startswith(MODELS) else invalid_model(model)
+
+
+class _Link:
+    """A session and its socket: one task reads, one writes, the session never waits."""
+
+    def __init__(
+        self,
+        server: ModelServer,
+        session: RealtimeSession,
+        socket: web.WebSocketResponse,
+        request: web.Request,
+        record: SessionRecord | None,
+    ) -> None:
+        self._server = server
+        self._session = session
+        self._socket = socket
+        self._request = request
+        self._record = record
+        self._odd_json = itertools.count() if server.script.odd_json else None
+        self._began = time.monotonic()
+        self._wake = asyncio.Event()
+        if record:
+            record._disturb = lambda what: self._let(lambda: session.disturb(what))
+
+    async def run(self, refused: ErrorBody | None, stopping: asyncio.Event) -> None:
+        self._let((lambda: self._session.fail(refused)) if refused else self._session.open)
+        writer = asyncio.create_task(self._write())
+        closer = asyncio.create_task(self._close_when(stopping))
+        try:
+            await self._read()
+        finally:
+            self._session.is_over = True
+            self._wake.set()
+            closer.cancel()
+            with suppress(asyncio.CancelledError):
+                await closer
+            await writer
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            if message.type is WSMsgType.TEXT:
+                self._receive(message.data)
+            elif message.type is WSMsgType.BINARY:
+                self._let(lambda: self._session.fail(NO_BINARY))
+
+    def _receive(self, text: str) -> None:
+        if self._record:
+            with suppress(ValueError):
+                self._record.received.append(json.loads(text))
+        self._let(lambda: self._session.receive(text))
+        self._server.changed()
+
+    def _let(self, act: Callable[[], None]) -> None:
+        """Let the session act at the right time, and go on from there."""
+        self._session.advance(self._now_ms)
+        act()
+        self._session.advance(self._now_ms)
+        self._wake.set()
+
+    @property
+    def _now_ms(self) -> float:
+        """The session's time: without pace it is over before anything else can happen."""
+        if self._server.pace == 0:
+            return math.inf
+        return (time.monotonic() - self._began) * 1000 / self._server.pace
+
+    async def _write(self) -> None:
+        while True:
+            self._wake.clear()
+            self._session.advance(self._now_ms)
+            for output in self._session.take():
+                await self._send(output)
+            if self._session.is_over or self._socket.closed:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds_to_wait()):
+                    await self._wake.wait()
+
+    def _seconds_to_wait(self) -> float | None:
+        if self._session.next_ms is None:
+            return None
+        return max(0.0, self._session.next_ms - self._now_ms) * self._server.pace / 1000
+
+    async def _send(self, output: dict[str, Any] | Close | Drop) -> None:
+        match output:
+            case Close():
+                await self._socket.close(code=output.code, message=output.reason.encode())
+            case Drop():
+                if self._request.transport:
+                    self._request.transport.abort()
+            case _:
+                if self._record:
+                    self._record.sent.append(output)
+                with suppress(ConnectionError):
+                    await self._socket.send_str(_json(output, self._odd_json))
+                self._server.changed()
+
+    async def _close_when(self, stopping: asyncio.Event) -> None:
+        """End the session when the server stops, or when it has lasted as long as it may."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._server.lifetime_s):
+                await stopping.wait()
+        body = error_body("session_expired")
+        if stopping.is_set():
+            self._let(lambda: self._session.disturb(Close(1001, "server shutdown")))
+        else:
+            self._let(lambda: self._session.fail(body))
+
+
+def _refuse_upgrade(status: int) -> web.Response:
+    body = ErrorBody(None, f"The sandbox was told to answer {status}.", "server_error")
+    return web.json_response({"error": body.wire()}, status=status)
+
+
+def _json(event: dict[str, Any], odd: itertools.count[int] | None) -> str:
+    """Write an event as the real server does, or in turn in three other ways that mean the same."""
+    if odd is None:
+        return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    match next(odd) % 3:
+        case 0:
+            return json.dumps(dict(reversed(event.items())), separators=(",", ":"))
+        case 1:
+            return json.dumps(event, ensure_ascii=False)
+    return f"\n{json.dumps(event, indent=1)}\n"
+
+
+@asynccontextmanager
+async def serve_model(
+    script: Script | None = None,
+    *,
+    pace: float = 0.0,
+    key: str | None = SANDBOX_OPENAI_KEY,
+    lifetime_s: float = LIFETIME_S,
+) -> AsyncIterator[ModelServer]:
+    """Serve a model for a test on a port of 127.0.0.1 that is free; ``url`` tells where."""
+    model = ModelServer(script, pace=pace, key=key, lifetime_s=lifetime_s, records=True)
+    app = web.Application()
+    model.add_routes(app)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        model.url = f"ws://{host}:{port}{PATH}"
+        yield model
+    finally:
+        await runner.cleanup()

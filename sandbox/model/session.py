@@ -1,0 +1,454 @@
+"""One realtime session, without a socket and without a clock.
+
+``receive`` takes a client event as text, ``advance`` tells the time in milliseconds since the
+session began, ``take`` returns what is to be sent, and what is to happen to the connection.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from sandbox.model import persona
+from sandbox.model.conversation import Conversation, Item, decode_audio, item_from_client
+from sandbox.model.errors import ClientError, ErrorBody, error_body
+from sandbox.model.hearing import (
+    BYTES_PER_MS,
+    InputBuffer,
+    SpeechStarted,
+    SpeechStopped,
+    VadSettings,
+)
+from sandbox.model.requests import check_event
+from sandbox.model.response import Answer, Event, Output, Pause, Response
+from sandbox.model.script import (
+    Close,
+    Disturbance,
+    Drop,
+    Error,
+    Script,
+    ScriptError,
+    Turn,
+    script_in,
+)
+from sandbox.model.settings import default_session, expect_mulaw, updated_session
+from sandbox.model.timeline import Timeline
+from sandbox.model.usage import Meter, Tokens, text_tokens, transcription_usage
+
+SHORTEST_COMMIT_MS = 100
+TRANSCRIPT_MS = 900.0
+OPEN = "open"
+
+
+class RealtimeSession:
+    """The model's side of a connection, from ``session.created`` on."""
+
+    def __init__(self, model: str, script: Script, number: int = 1, expires_at: int = 0) -> None:
+        self._script = script
+        self._number = number
+        self._ids = itertools.count(1)
+        self._outbox: list[Event | Close | Drop] = []
+        self.is_over = False
+
+        self.settings = default_session(self._new_id("sess"), model, expires_at)
+        self.conversation = Conversation()
+        self._conversation_id = self._new_id("conv")
+        self._buffer = InputBuffer()
+        self._apply_turn_detection()
+        self._meter = Meter()
+        self._timeline = Timeline()
+
+        self._response: Response | None = None
+        self._running: Iterator[Output] = iter(())
+        self._prompt_turns: list[Turn] | None = None
+        self._turns_taken = 0
+        self._responses = 0
+        self._unanswered: list[Item] = []
+        self._speech_item = ""
+        self._heard = 0
+        self._seen: Counter[str] = Counter()
+
+    # From outside
+
+    @property
+    def next_ms(self) -> float | None:
+        """When :meth:`advance` has something to do; None if nothing is going on."""
+        return self._timeline.next_ms
+
+    def open(self) -> None:
+        """Greet the client, as the real server does, before anything was received."""
+        if self._disturbed(OPEN):
+            return
+        self._emit({"type": "session.created", "session": self.settings})
+
+    def receive(self, text: str) -> None:
+        """Take note of a client event."""
+        if self.is_over:
+            return
+        event_id = None
+        try:
+            event = _parse(text)
+            event_id = event.get("event_id")
+            if not self._disturbed(str(event.get("type"))):
+                kind = check_event(event)
+                _HANDLERS[kind](self, event)
+        except ClientError as error:
+            self._refuse(error.body, event_id)
+
+    def advance(self, now_ms: float) -> None:
+        """Do what is due by then; infinity is for a session that takes no time."""
+        self._timeline.advance(now_ms)
+
+    def take(self) -> list[Event | Close | Drop]:
+        """Return what has accumulated since the last call, in its order."""
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    def disturb(self, disturbance: Disturbance) -> None:
+        """Let something go wrong now."""
+        match disturbance:
+            case Error():
+                self.fail(error_body(disturbance.code, disturbance.message))
+            case _:
+                self._end(disturbance)
+
+    def fail(self, body: ErrorBody) -> None:
+        """Send an error of the server's own; close the socket if that is what follows it."""
+        self._refuse(body, None)
+        if body.close:
+            self._end(Close(body.close, body.reason))
+
+    # The session
+
+    def _update_session(self, event: Event) -> None:
+        changes = event["session"]
+        settings = updated_session(
+            self.settings, changes, voice_is_fixed=self.conversation.has_model_audio
+        )
+        if "instructions" in changes:
+            self._read_script(settings["instructions"])
+        self.settings = settings
+        self._apply_turn_detection()
+        self._emit({"type": "session.updated", "session": settings})
+
+    def _apply_turn_detection(self) -> None:
+        detection = self._detection
+        self._buffer.vad = VadSettings.of(detection) if detection else None
+
+    def _read_script(self, instructions: str) -> None:
+        try:
+            turns = script_in(instructions)
+        except ScriptError as error:
+            raise ClientError(str(error), param="session.instructions") from None
+        if turns != self._prompt_turns:
+            self._prompt_turns = turns
+            self._turns_taken = 0
+
+    # The caller's audio
+
+    def _append_audio(self, event: Event) -> None:
+        expect_mulaw(self.settings, "input")
+        for detected in self._buffer.append(decode_audio(event["audio"], "audio")):
+            match detected:
+                case SpeechStarted(at_ms):
+                    self._speech_started(at_ms)
+                case SpeechStopped(at_ms):
+                    self._speech_stopped(at_ms)
+
+    def _speech_started(self, at_ms: int) -> None:
+        self._speech_item = self._new_id("item")
+        self._emit(
+            {
+                "type": "input_audio_buffer.speech_started",
+                "audio_start_ms": at_ms,
+                "item_id": self._speech_item,
+            }
+        )
+        if self._detection["interrupt_response"]:
+            self._cancel("turn_detected")
+
+    def _speech_stopped(self, at_ms: int) -> None:
+        self._emit(
+            {
+                "type": "input_audio_buffer.speech_stopped",
+                "audio_end_ms": at_ms,
+                "item_id": self._speech_item,
+            }
+        )
+        self._commit()
+        if self._detection["create_response"]:
+            try:
+                self._create_response({})
+            except ClientError as error:
+                self._refuse(error.body, None)
+
+    @property
+    def _detection(self) -> dict[str, Any]:
+        detection: dict[str, Any] = self.settings["audio"]["input"]["turn_detection"]
+        return detection
+
+    def _commit_audio(self, _event: Event) -> None:
+        if self._buffer.duration_ms < SHORTEST_COMMIT_MS:
+            raise ClientError(
+                "Error committing input audio buffer: buffer too small. Expected at least "
+                f"{SHORTEST_COMMIT_MS}ms of audio, but buffer only has "
+                f"{self._buffer.duration_ms:.2f}ms of audio.",
+                code="input_audio_buffer_commit_empty",
+            )
+        self._commit()
+
+    def _commit(self) -> None:
+        """Make the buffer's audio an item of the conversation."""
+        item_id, self._speech_item = self._speech_item or self._new_id("item"), ""
+        content = [{"type": "input_audio", "transcript": None}]
+        wire = {"id": item_id, "type": "message", "status": "completed", "role": "user"}
+        item = Item({**wire, "content": content}, bytearray(self._buffer.take()))
+        self._emit(
+            {
+                "type": "input_audio_buffer.committed",
+                "previous_item_id": self.conversation.last_id,
+                "item_id": item_id,
+            }
+        )
+        self._add(item)
+        self._transcribe(item)
+
+    def _clear_audio(self, _event: Event) -> None:
+        self._buffer.take()
+        self._speech_item = ""
+        self._emit({"type": "input_audio_buffer.cleared"})
+
+    def _transcribe(self, item: Item) -> None:
+        """Have the transcript come later, while the model may be answering already."""
+        number, self._heard = self._heard, self._heard + 1
+        listed = self._script.transcripts_ms
+        delay_ms = listed[number] if number < len(listed) else TRANSCRIPT_MS
+        if self.settings["audio"]["input"]["transcription"] and delay_ms is not None:
+            self._timeline.after(delay_ms, lambda: self._transcribed(item))
+
+    def _transcribed(self, item: Item) -> None:
+        kind = "conversation.item.input_audio_transcription"
+        of_item = {"item_id": item.id, "content_index": 0}
+        if self._script.transcription_fails:
+            error = {
+                "type": "server_error",
+                "code": "transcription_failed",
+                "message": "Input transcription failed.",
+                "param": None,
+            }
+            self._emit({"type": f"{kind}.failed", **of_item, "error": error})
+            return
+        settings = self.settings["audio"]["input"]["transcription"] or {"model": ""}
+        transcript = item.text
+        item.content[0]["transcript"] = transcript
+        self._emit({"type": f"{kind}.delta", **of_item, "delta": transcript})
+        self._emit(
+            {
+                "type": f"{kind}.completed",
+                **of_item,
+                "transcript": transcript,
+                "usage": transcription_usage(
+                    settings["model"], len(item.audio) / BYTES_PER_MS, transcript
+                ),
+            }
+        )
+
+    # Items
+
+    def _create_item(self, event: Event) -> None:
+        item = item_from_client(event["item"], self._new_id("item"))
+        self._add(item, event.get("previous_item_id"))
+
+    def _add(self, item: Item, after: str | None = None) -> None:
+        previous_id = self.conversation.add(item, after)
+        for what in ("added", "done"):
+            self._emit(
+                {
+                    "type": f"conversation.item.{what}",
+                    "previous_item_id": previous_id,
+                    "item": item.wire,
+                }
+            )
+        if not item.is_from_model:
+            self._unanswered.append(item)
+
+    def _truncate_item(self, event: Event) -> None:
+        self.conversation.truncate(event["item_id"], event["audio_end_ms"])
+        self._emit(
+            {
+                "type": "conversation.item.truncated",
+                "item_id": event["item_id"],
+                "content_index": event["content_index"],
+                "audio_end_ms": event["audio_end_ms"],
+            }
+        )
+
+    def _delete_item(self, event: Event) -> None:
+        self.conversation.delete(event["item_id"])
+        self._emit({"type": "conversation.item.deleted", "item_id": event["item_id"]})
+
+    def _retrieve_item(self, event: Event) -> None:
+        item = self.conversation.retrieve(event["item_id"])
+        self._emit({"type": "conversation.item.retrieved", "item": item.with_audio()})
+
+    # Responses
+
+    def _ask_for_response(self, event: Event) -> None:
+        self._create_response(event.get("response") or {})
+
+    def _create_response(self, wanted: dict[str, Any]) -> None:
+        if self._response:
+            raise ClientError(
+                f"Conversation already has an active response in progress: {self._response.id}. "
+                "Wait until the response is finished before creating a new one.",
+                code="conversation_already_has_active_response",
+            )
+        settings = {**self.settings, **{k: v for k, v in wanted.items() if v is not None}}
+        answer = self._answer(settings, wanted)
+        turn = self._next_turn(settings)
+        self._response = Response(
+            turn, answer, self.conversation, self._conversation_id, self._meter, self._new_id
+        )
+        self._unanswered.clear()
+        self._responses += 1
+        self._running = self._response.run()
+        self._go_on()
+
+    def _answer(self, settings: dict[str, Any], wanted: dict[str, Any]) -> Answer:
+        changes = (wanted.get("audio") or {}).get("output") or {}
+        output = {**self.settings["audio"]["output"], **changes}
+        modality = settings["output_modalities"][0]
+        if modality == "audio":
+            expect_mulaw({"audio": {"output": output}}, "output")
+        return Answer(
+            modality=modality,
+            audio={"output": {"format": output["format"], "voice": output["voice"]}},
+            max_output_tokens=settings["max_output_tokens"],
+            metadata=wanted.get("metadata"),
+            instructions=Tokens(
+                text_tokens(settings["instructions"] + json.dumps(settings["tools"]))
+            ),
+        )
+
+    def _next_turn(self, settings: dict[str, Any]) -> Turn:
+        """Return the script's turn, or what the model comes up with by itself."""
+        instructions = settings["instructions"]
+        is_greeting = self._script.greets and persona.exact_words(instructions) is not None
+        if not is_greeting and (turn := self._scripted_turn()) is not None:
+            return turn
+        results = [i for i in self._unanswered if i.wire["type"] == "function_call_output"]
+        said = [item for item in self._unanswered if item not in results]
+        return persona.reply(
+            persona.Prompt(
+                instructions=instructions,
+                said=" ".join(item.text for item in said),
+                results=[item.text for item in results],
+                tools=settings["tools"],
+                tool_choice=settings["tool_choice"],
+                is_first=not self._responses,
+            )
+        )
+
+    def _scripted_turn(self) -> Turn | None:
+        number = self._turns_taken
+        turns = self._prompt_turns
+        if turns is None:
+            turn = self._script.turn(number)
+        else:
+            turn = turns[number] if number < len(turns) else None
+        self._turns_taken += turn is not None
+        return turn
+
+    def _cancel_response(self, event: Event) -> None:
+        wanted = event.get("response_id")
+        if self._response is None or wanted not in (None, self._response.id):
+            raise ClientError(
+                "Cancellation failed: no active response found", code="response_cancel_not_active"
+            )
+        self._cancel("client_cancelled")
+
+    def _cancel(self, reason: str) -> None:
+        if self._response:
+            self._response.cancel(reason)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Run the response up to its next pause, or to its end."""
+        running = self._running
+        for output in running:
+            if isinstance(output, Pause):
+                if output.ms < math.inf:
+                    self._timeline.after(output.ms, lambda: self._resume(running))
+                return
+            if isinstance(output, dict):
+                self._emit(output)
+            else:
+                self._end(output)
+                return
+        self._response = None
+
+    def _resume(self, running: Iterator[Output]) -> None:
+        """Go on after a pause, unless the response was cancelled in the middle of it."""
+        if self._response and running is self._running:
+            self._go_on()
+
+    # Out
+
+    def _disturbed(self, event: str) -> bool:
+        """Do what the script has for this event; return whether that is all that happens."""
+        self._seen[event] += 1
+        swallowed = False
+        for when in self._script.when:
+            if when.event == event and when.nth == self._seen[event]:
+                swallowed = swallowed or when.instead
+                for disturbance in when.disturbances:
+                    self.disturb(disturbance)
+        return swallowed or self.is_over
+
+    def _refuse(self, body: ErrorBody, event_id: str | None) -> None:
+        self._emit(body.event(event_id if isinstance(event_id, str) else None))
+
+    def _emit(self, event: Event) -> None:
+        if not self.is_over:
+            identified = {"type": event["type"], "event_id": self._new_id("event"), **event}
+            self._outbox.append(copy.deepcopy(identified))
+
+    def _end(self, how: Close | Drop) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._timeline.clear()
+            self._outbox.append(how)
+
+    def _new_id(self, kind: str) -> str:
+        return f"{kind}_{self._number:04x}{next(self._ids):08x}"
+
+
+def _parse(text: str) -> Event:
+    try:
+        event = json.loads(text)
+    except ValueError as error:
+        raise ClientError(
+            f"Invalid event: failed to parse JSON value. {error}.", code="invalid_json"
+        ) from None
+    if not isinstance(event, dict):
+        raise ClientError("Invalid event: expected a JSON object.", code="invalid_event")
+    return event
+
+
+_HANDLERS = {
+    "session.update": RealtimeSession._update_session,
+    "input_audio_buffer.append": RealtimeSession._append_audio,
+    "input_audio_buffer.commit": RealtimeSession._commit_audio,
+    "input_audio_buffer.clear": RealtimeSession._clear_audio,
+    "conversation.item.create": RealtimeSession._create_item,
+    "conversation.item.truncate": RealtimeSession._truncate_item,
+    "conversation.item.delete": RealtimeSession._delete_item,
+    "conversation.item.retrieve": RealtimeSession._retrieve_item,
+    "response.create": RealtimeSession._ask_for_response,
+    "response.cancel": RealtimeSession._cancel_response,
+}
