@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -26,9 +27,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
-    listener = MediaListener()
     try:
-        await listener.start()
+        listener = await MediaListener.start(settings.LISTEN_HOST, settings.MEDIA_PORT)
     except OSError as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return

@@ -47,7 +47,7 @@ def after_stream_url(call_id: str) -> str:
 
 
 def call_id_of(purpose: str, token: str) -> str:
-    """Return the call's id; raise :class:`InvalidLink` unless we made the token for that purpose."""
+    """Return the call's id; raise :class:`InvalidLink` unless the token is ours for it."""
     try:
         value = _signer.unsign(token, max_age=VALID_FOR)
     except signing.BadSignature as error:

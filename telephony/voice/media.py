@@ -1,0 +1,197 @@
+"""The media socket: Twilio opens it as our TwiML says, and shows the ticket that lets a call in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Self
+from urllib.parse import urlsplit
+
+import orjson
+import structlog
+from django.conf import settings
+from django.utils import timezone
+
+from accounts.models import WebhookSecret
+from telephony.callbacks import client
+from telephony.db import in_database
+from telephony.engine.events import CallerHungUp, Event
+from telephony.engine.plan import CallPlan
+from telephony.engine.twilio_codec import (
+    MULAW,
+    CallerAudio,
+    StreamStarted,
+    caller_audio,
+    decode,
+)
+from telephony.models import Call
+from telephony.services import call_connect
+from telephony.voice import signatures, websocket
+from telephony.voice.handover import InvalidTicket, take_plan
+from telephony.voice.live import LiveCalls
+from telephony.voice.runner import CallRunner, Connection
+from telephony.voice.twiml import TICKET
+from telephony.voice.websocket import Handler, Limits, Socket
+
+log = structlog.get_logger(__name__)
+
+START_WITHIN_S = 10.0
+# Twilio's own messages have a few hundred bytes; its parameters at most a few thousand.
+_LIMITS = Limits(message=64 << 10)
+_POLICY_VIOLATION = 1008
+# What arrives while a ticket is looked up: 5 s of frames.
+_MOST_WAITING = 250
+
+
+class MediaListener:
+    """The port of the media sockets, and the calls that came in through it."""
+
+    def __init__(self, listener: websocket.Listener, calls: LiveCalls) -> None:
+        self._listener = listener
+        self.calls = calls
+
+    @classmethod
+    async def start(cls, host: str, port: int) -> Self:
+        """Listen; raise :class:`OSError` if the port is taken."""
+        calls = LiveCalls()
+        listener = await websocket.listen(host, port, partial(_accept, calls), limits=_LIMITS)
+        return cls(listener, calls)
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
+
+    async def drain(self) -> None:
+        """Take no more calls, and wait until those that are there have ended."""
+        self._listener.close()
+        await self.calls.wait_until_none()
+        await client.close()
+
+
+def _accept(calls: LiveCalls, path: str, headers: Mapping[str, str]) -> Handler | None:
+    if path.partition("?")[0] != urlsplit(settings.MEDIA_STREAM_URL).path:
+        return None
+    return _CallerSide(calls, headers.get("X-Twilio-Signature", ""))
+
+
+class _CallerSide(Handler):
+    """What the caller's socket hears: first its ticket, then the call."""
+
+    def __init__(self, calls: LiveCalls, signature: str) -> None:
+        self._calls = calls
+        self._signature = signature
+        self._socket: Socket
+        self._runner: CallRunner | None = None
+        self._waiting: list[bytes | Event] = []
+        self._admission: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle
+
+    def on_open(self, socket: Socket) -> None:
+        self._socket = socket
+        self._timer = asyncio.get_running_loop().call_later(
+            START_WITHIN_S, socket.close, _POLICY_VIOLATION, "No start message came."
+        )
+
+    def on_message(self, text: bytes) -> None:
+        payload = caller_audio(text)
+        if payload is None:
+            self._read(text)
+        elif self._runner is not None:
+            self._runner.caller_audio(payload)
+        else:
+            self._keep(payload)
+
+    def on_close(self, code: int, reason: str) -> None:
+        self._timer.cancel()
+        self._pass_on(CallerHungUp())
+
+    def on_blocked(self) -> None:
+        if self._runner is not None:
+            self._runner.caller_blocked()
+
+    def on_unblocked(self) -> None:
+        if self._runner is not None:
+            self._runner.caller_unblocked()
+
+    def _read(self, text: bytes) -> None:
+        """Take a message that the scan did not recognize."""
+        try:
+            message = decode(orjson.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("media_message_not_understood", error=type(error).__name__)
+            return
+        match message:
+            case None:
+                pass
+            case StreamStarted():
+                self._start(message)
+            case CallerAudio() if self._runner is not None:
+                self._runner.caller_audio(message.payload)
+            case CallerAudio():
+                self._keep(message.payload)
+            case _:
+                self._pass_on(message)
+
+    def _pass_on(self, event: Event) -> None:
+        if self._runner is not None:
+            self._runner.receive(event)
+        else:
+            self._keep(event)
+
+    def _keep(self, item: bytes | Event) -> None:
+        if len(self._waiting) < _MOST_WAITING or isinstance(item, CallerHungUp):
+            self._waiting.append(item)
+
+    def _start(self, started: StreamStarted) -> None:
+        if self._admission is not None:
+            return
+        self._timer.cancel()
+        if started.format != MULAW:
+            self._socket.close(_POLICY_VIOLATION, f"The stream must be {MULAW}.")
+            return
+        self._admission = asyncio.get_running_loop().create_task(self._admit(started))
+
+    async def _admit(self, started: StreamStarted) -> None:
+        """Let the call in if its ticket is good, and hold it to its end."""
+        try:
+            call, plan, secrets = await in_database(_let_in, started, self._signature)
+        except InvalidTicket as error:
+            log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
+            self._socket.close(_POLICY_VIOLATION, "The ticket is not valid.")
+            return
+        except Exception as error:
+            log.error("admission_failed", call_sid=started.call_sid, error=type(error).__name__)
+            self._socket.close(websocket.INTERNAL_ERROR)
+            return
+        runner = CallRunner(Connection(call, plan, secrets, self._socket, started.stream_sid))
+        self._calls.add(call.id, runner)
+        try:
+            self._hand_over_to(runner)
+            await runner.run()
+        finally:
+            self._calls.remove(call.id)
+
+    def _hand_over_to(self, runner: CallRunner) -> None:
+        self._runner = runner
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            if isinstance(item, bytes):
+                runner.caller_audio(item)
+            else:
+                runner.receive(item)
+
+
+def _let_in(started: StreamStarted, signature: str) -> tuple[Call, CallPlan, list[str]]:
+    """Use the ticket: return the connected call; raise :class:`InvalidTicket`."""
+    now = timezone.now()
+    ticket = started.parameters.get(TICKET, "")
+    call, plan = take_plan(ticket, started.call_sid, now)
+    if started.account_sid != plan.twilio_account_sid:
+        raise InvalidTicket("of another Twilio account")
+    # The ticket is the proof, and only Twilio has it. A signature that is there must fit, though.
+    if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
+        raise InvalidTicket("with a wrong signature")
+    if not call_connect(call, now=now):
+        raise InvalidTicket("of a call that has ended")
+    return call, plan, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)

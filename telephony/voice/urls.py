@@ -1,5 +1,13 @@
-"""What Twilio requests, below ``/voice``."""
+"""What Twilio requests, below ``/voice``; ``telephony.voice.links`` makes these URLs."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from telephony.voice import webhooks
+
+urlpatterns = [
+    path("", webhooks.inbound),
+    path("/answer/<str:token>", webhooks.answered),
+    path("/status/<str:token>", webhooks.status_changed),
+    path("/stream/<str:token>", webhooks.stream_changed),
+    path("/after/<str:token>", webhooks.after_stream),
+]

@@ -1,0 +1,217 @@
+"""The life of a call in the database: heard of, accepted, connected, ended. Each step is one
+transaction, and each may be tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from config.api import as_number, iso
+from config.sealing import CannotUnseal, seal, unseal
+from telephony.callbacks import outbox, payloads
+from telephony.callbacks.payloads import CallFacts
+from telephony.engine.costs import TokenUsage, openai_cost, twilio_cost
+from telephony.models import Call, CallEvent, CallProgress
+from usage.models import UsageRecord
+from usage.services import usage_record_create, whole_minutes
+
+log = structlog.get_logger(__name__)
+
+# The engine says every 15 s which calls it holds; one that was not named for a minute is lost.
+LOST_AFTER = timedelta(seconds=60)
+# An outbound call rings for two minutes at most, a greeting is played before the stream opens.
+UNCONNECTED_AFTER = timedelta(minutes=15)
+
+Timed = tuple[datetime, str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a conversation came to. ``transcript`` is as onCallEnd has it."""
+
+    model: str = ""
+    transcript: list[dict[str, Any]] = field(default_factory=list)
+    usage: TokenUsage = field(default_factory=TokenUsage)
+
+
+@transaction.atomic
+def call_accept(call: Call, *, metadata: Any = None, events: Iterable[Timed] = ()) -> None:
+    """The customer's backend takes the call: from now on it counts, however it ends."""
+    call.accepted_at = call.accepted_at or timezone.now()
+    if metadata is not None:
+        call.metadata = metadata
+    call.save(update_fields=["accepted_at", "metadata"])
+    call_note(call, "accepted")
+    call_record(call.id, call.account_id, events)
+
+
+@transaction.atomic
+def call_connect(call: Call, *, now: datetime) -> bool:
+    """The caller's audio is connected, so billing starts; False if the call has ended already."""
+    connected = Call.objects.live().filter(pk=call.pk, answered_at=None)
+    if not connected.update(status=Call.Status.IN_PROGRESS, answered_at=now, last_seen_at=now):
+        return False
+    call.refresh_from_db(fields=["status", "answered_at", "last_seen_at"])
+    call_note(call, "connected", at=now)
+    return True
+
+
+def call_note(call: Call, kind: str, *, at: datetime | None = None, **detail: Any) -> None:
+    """Add a line to the call's timeline."""
+    CallEvent.objects.create(
+        account_id=call.account_id, call=call, at=at or timezone.now(), kind=kind, detail=detail
+    )
+
+
+@transaction.atomic
+def call_record(
+    call_id: str, account_id: str, events: Iterable[Timed], outcome: Outcome | None = None
+) -> None:
+    """Keep what a running call has come to so far: lines of the timeline, the conversation."""
+    CallEvent.objects.bulk_create(
+        CallEvent(account_id=account_id, call_id=call_id, at=at, kind=kind, detail=detail)
+        for at, kind, detail in events
+    )
+    if outcome is not None and Call.objects.live().filter(pk=call_id).exists():
+        sealed = seal(json.dumps(asdict(outcome)).encode(), purpose=CallProgress.PURPOSE)
+        CallProgress.objects.update_or_create(
+            call_id=call_id,
+            defaults={"account_id": account_id, "sealed": sealed, "updated_at": timezone.now()},
+        )
+
+
+def call_report_error(call: Call, *, code: str, message: str) -> None:
+    """Fire onError, in the caller's transaction or one of its own."""
+    with transaction.atomic():
+        call_note(call, "error", code=code, message=message)
+        outbox.enqueue_error(call, code=code, message=message)
+
+
+@transaction.atomic
+def call_end(
+    *,
+    call_id: str,
+    status: str,
+    reason: str,
+    ended_at: datetime | None = None,
+    outcome: Outcome | None = None,
+    errors: Sequence[tuple[str, str]] = (),
+) -> bool:
+    """End a call: its record, its usage, the totals, onCallEnd. False if it has ended already.
+
+    Whoever learns of an end calls this, and the first one wins. Without an ``outcome``, what the
+    engine kept on the way counts. A call that nobody accepted leaves a record, and nothing else.
+    ``errors`` are ``(code, message)`` for onError.
+    """
+    call = Call.objects.select_for_update().get(pk=call_id)
+    if call.ended_at is not None:
+        return False
+    kept = CallProgress.objects.filter(call=call).first()
+    outcome = outcome or (_unsealed(kept) if kept else Outcome())
+    if kept:
+        kept.delete()
+    _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
+    for code, message in errors:
+        call_report_error(call, code=code, message=message)
+    call_note(call, "ended", at=call.ended_at, reason=reason)
+    if call.accepted_at is not None and call.call_sid:
+        record = _record_usage(call, call.call_sid, outcome)
+        outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
+    return True
+
+
+def calls_end_stale(now: datetime) -> int:
+    """End the calls that their engine lost, and those that never got one; return how many."""
+    lost = Call.objects.live().filter(last_seen_at__lt=now - LOST_AFTER)
+    count = 0
+    for call in lost[:1000]:
+        count += call_end_lost(call_id=call.id, ended_at=call.last_seen_at or now)
+    unconnected = Call.objects.live().filter(
+        last_seen_at=None, created_at__lt=now - UNCONNECTED_AFTER
+    )
+    for call_id in unconnected.values_list("id", flat=True)[:1000]:
+        count += call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
+    return count
+
+
+def call_end_lost(*, call_id: str, ended_at: datetime) -> bool:
+    """End a connected call whose engine is gone."""
+    return call_end(
+        call_id=call_id,
+        status=Call.Status.COMPLETED,
+        reason="engine_lost",
+        ended_at=ended_at,
+        errors=[("engine_lost", "The process that held the call has stopped.")],
+    )
+
+
+def _close(call: Call, *, status: str, reason: str, ended_at: datetime) -> None:
+    call.status, call.ended_reason = status, reason
+    call.ended_at = max(ended_at, call.answered_at or call.created_at)
+    if call.answered_at:
+        seconds = (call.ended_at - call.answered_at).total_seconds()
+        call.duration_seconds = math.ceil(seconds)
+    call.save(update_fields=["status", "ended_reason", "ended_at", "duration_seconds"])
+
+
+def _record_usage(call: Call, call_sid: str, outcome: Outcome) -> UsageRecord:
+    inbound = call.direction == Call.Direction.INBOUND
+    our_number = call.called_number if inbound else call.caller_phone
+    return usage_record_create(
+        account_id=call.account_id,
+        call_sid=call_sid,
+        direction=call.direction,
+        caller_phone=call.caller_phone,
+        called_number=call.called_number,
+        duration_seconds=call.duration_seconds,
+        twilio_cost=twilio_cost(call.direction, our_number, whole_minutes(call.duration_seconds)),
+        openai_cost=openai_cost(outcome.model, outcome.usage),
+        ended_at=call.ended_at or timezone.now(),
+    )
+
+
+def cost_breakdown(record: UsageRecord) -> dict[str, int | float]:
+    """Return the costs of a call in USD, as callbacks and the API give them."""
+    parts: dict[str, Decimal] = {
+        "platformCost": record.platform_cost,
+        "twilioCost": record.twilio_cost,
+        "openaiCost": record.openai_cost,
+        "totalCost": record.total_cost,
+    }
+    return {name: as_number(amount) for name, amount in parts.items()}
+
+
+def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[str, Any]:
+    return payloads.call_end(
+        CallFacts.of(call),
+        duration_seconds=call.duration_seconds,
+        ended_reason=call.ended_reason,
+        transcript=outcome.transcript,
+        cost_breakdown=cost_breakdown(record),
+        now=call.ended_at or timezone.now(),
+    )
+
+
+def _unsealed(kept: CallProgress) -> Outcome:
+    try:
+        data = json.loads(unseal(kept.sealed, purpose=CallProgress.PURPOSE))
+    except CannotUnseal:  # the key was rotated away: the call still ends, and is still charged
+        log.error("call_progress_lost", call_id=kept.call_id)
+        return Outcome()
+    return Outcome(data["model"], data["transcript"], TokenUsage(**data["usage"]))
+
+
+def transcript_line(role: str, text: str, at: datetime, *, interrupted: bool) -> dict[str, Any]:
+    """Return a turn as onCallEnd has it."""
+    line: dict[str, Any] = {"role": role, "text": text, "timestamp": iso(at)}
+    return line | {"interrupted": True} if interrupted else line

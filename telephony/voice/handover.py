@@ -1,0 +1,85 @@
+"""A call's plan on its way from the webhook to the media socket, which may be another process.
+
+The plan holds the customer's credentials. It is encrypted with a key of its own that is in the
+TwiML alone: neither the database nor a backup of it can open what it holds, and once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+from datetime import datetime, timedelta
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.db import transaction
+
+from telephony.engine.plan import CallPlan, plan_as_dict, plan_from_dict
+from telephony.models import Call, SealedPlan
+
+VALID_FOR = timedelta(seconds=60)
+# A greeting is played before the stream opens, and how long it is only the caller's ear knows.
+VALID_FOR_WITH_GREETING = timedelta(minutes=10)
+
+_KEY_BYTES = 32
+# The key encrypts one message in its life, so the nonce need not be secret, random or stored.
+_NONCE = bytes(12)
+
+
+class InvalidTicket(Exception):
+    """The ticket is not ours, was used, is too old, or belongs to another call."""
+
+
+def seal_plan(call: Call, plan: CallPlan, now: datetime) -> str:
+    """Keep the plan until the media socket asks for it; return the ticket that opens it."""
+    key = secrets.token_bytes(_KEY_BYTES)
+    plaintext = json.dumps(plan_as_dict(plan)).encode()
+    valid_for = VALID_FOR_WITH_GREETING if plan.greeting_url else VALID_FOR
+    SealedPlan.objects.update_or_create(
+        call=call,
+        defaults={
+            "ciphertext": AESGCM(key).encrypt(_NONCE, plaintext, _bound_to(call)),
+            "expires_at": now + valid_for,
+        },
+    )
+    return f"{call.id}.{base64.urlsafe_b64encode(key).decode()}"
+
+
+def take_plan(ticket: str, call_sid: str, now: datetime) -> tuple[Call, CallPlan]:
+    """Return the call and its plan, once; raise :class:`InvalidTicket`.
+
+    A wrong key leaves the plan where it is: knowing a call's id is not enough to spoil the call.
+    """
+    call_id, _, encoded_key = ticket.partition(".")
+    try:
+        key = base64.urlsafe_b64decode(encoded_key)
+        cipher = AESGCM(key)
+    except (binascii.Error, ValueError):
+        raise InvalidTicket("malformed") from None
+    with transaction.atomic():
+        sealed = (
+            SealedPlan.objects.select_for_update(of=("self",))
+            .select_related("call")
+            .filter(call_id=call_id, expires_at__gt=now)
+            .first()
+        )
+        if sealed is None or sealed.call.call_sid != call_sid:
+            raise InvalidTicket("unknown, used or expired")
+        try:
+            plaintext = cipher.decrypt(_NONCE, bytes(sealed.ciphertext), _bound_to(sealed.call))
+        except InvalidTag:
+            raise InvalidTicket("wrong key") from None
+        sealed.delete()
+    return sealed.call, plan_from_dict(json.loads(plaintext))
+
+
+def forget_expired_plans(now: datetime) -> int:
+    """Delete what nobody came for; return how many."""
+    deleted, _ = SealedPlan.objects.filter(expires_at__lte=now).delete()
+    return deleted
+
+
+def _bound_to(call: Call) -> bytes:
+    return f"{call.id} {call.call_sid}".encode()

@@ -1,0 +1,366 @@
+"""A running call: its two sockets, its clock and its tasks around a :class:`CallSession`.
+
+Frames of audio go straight from one socket to the other (``caller_audio``, ``agent_audio``). All
+else is decoded to an event, given to the session, and done as it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import traceback
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import structlog
+from django.conf import settings
+from django.db import transaction
+
+from telephony.callbacks.payloads import CallFacts
+from telephony.callbacks.tools import ToolFailed, run_tool
+from telephony.db import in_database
+from telephony.engine import actions, events, model_codec
+from telephony.engine.actions import Action, Dial, Say
+from telephony.engine.costs import TokenUsage
+from telephony.engine.plan import CallPlan
+from telephony.engine.session import APOLOGY, CallSession
+from telephony.engine.transcript import Line
+from telephony.engine.twilio_codec import Encoder
+from telephony.models import Call
+from telephony.services import Outcome, Timed, call_end, call_record, transcript_line
+from telephony.voice import websocket
+from telephony.voice.recorder import Recorder
+from telephony.voice.websocket import ConnectFailed, Handler, Socket
+
+log = structlog.get_logger(__name__)
+
+MODEL_CONNECT_S = 8.0
+# What the caller says before the model is there is kept: 5 s of frames.
+MOST_EARLY_FRAMES = 250
+# Ending a call is tried again while the database is away, then left to the stale-call task.
+END_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An accepted call and the media stream that was opened for it."""
+
+    call: Call
+    plan: CallPlan
+    secrets: Sequence[str]
+    socket: Socket
+    stream_sid: str
+
+
+class CallRunner:
+    """Made when the media stream is open and its ticket was good; gone when the call has ended."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._call = connection.call
+        self._plan = connection.plan
+        self._secrets = connection.secrets
+        self._caller = connection.socket
+        self._encoder = Encoder(connection.stream_sid)
+
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._started_at = datetime.now(UTC)
+        self._session = CallSession(self._plan, self._started)
+        self._recorder = Recorder(self._call.id, self._call.account_id, self._outcome)
+
+        self._model: Socket | None = None
+        self._listening: Socket | None = None  # the model's socket, once it may be sent audio
+        self._early: list[bytes] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._errors: list[tuple[str, str]] = []
+        self._tools: dict[str, asyncio.Task[None]] = {}
+        self._connecting: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._finished: asyncio.Future[actions.Finish] = self._loop.create_future()
+
+    async def run(self) -> None:
+        """Hold the call until it has ended and is recorded."""
+        with structlog.contextvars.bound_contextvars(call_id=self._call.id):
+            self._connecting = self._spawn(self._connect_model())
+            self._set_alarm()
+            finish = await self._finished
+            await self._let_go()
+            await self._record_end(finish)
+
+    # The hot path
+
+    def caller_audio(self, payload: bytes) -> None:
+        """Pass a frame of the caller's on to the model: base64 as it came."""
+        if self._listening is not None:
+            self._listening.send(model_codec.append_audio(payload))
+        elif len(self._early) < MOST_EARLY_FRAMES:
+            self._early.append(payload)
+
+    def agent_audio(self, item_id: str, payload: bytes) -> None:
+        """Pass audio of the model's on to the caller, unless it was interrupted."""
+        mark = self._session.agent_audio(item_id, payload, self._loop.time())
+        if mark is None:
+            return
+        self._caller.send(self._encoder.media(payload))
+        if mark:
+            self._caller.send(self._encoder.mark(mark))
+
+    # Everything else
+
+    def receive(self, event: events.Event) -> None:
+        """Tell the session, do what it says, and set the clock."""
+        try:
+            for action in self._session.receive(event, self._loop.time()):
+                self._do(action)
+            self._set_alarm()
+        except Exception as error:
+            self._abandon(error)
+
+    def model_opened(self, socket: Socket) -> None:
+        self._model = socket
+
+    def request_hangup(self) -> None:
+        self.receive(events.HangupRequested())
+
+    def caller_blocked(self) -> None:
+        """The caller's side does not keep up: let the model wait."""
+        if self._model is not None:
+            self._model.pause_reading()
+
+    def caller_unblocked(self) -> None:
+        if self._model is not None:
+            self._model.resume_reading()
+
+    def model_blocked(self) -> None:
+        self._caller.pause_reading()
+
+    def model_unblocked(self) -> None:
+        self._caller.resume_reading()
+
+    def model_message(self, text: bytes) -> None:
+        """Take a message of the model's that the scan did not recognize."""
+        try:
+            message = orjson.loads(text)
+            if delta := model_codec.delta(message):
+                self.agent_audio(*delta)
+                return
+            event = model_codec.decode(message)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("model_message_not_understood", error=type(error).__name__)
+            return
+        if event is not None:
+            self.receive(event)
+        if isinstance(event, events.ModelReady):
+            self._let_model_listen()
+
+    def _let_model_listen(self) -> None:
+        """The model is configured: it hears what the caller has said meanwhile, then the rest."""
+        self._listening = self._model
+        early, self._early = self._early, []
+        for payload in early:
+            self.caller_audio(payload)
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case actions.ToModel():
+                if self._model is not None:
+                    self._model.send(json.dumps(action.event, separators=(",", ":")).encode())
+            case actions.PlayAudio():
+                self._caller.send(self._encoder.media(action.payload))
+            case actions.SendMark():
+                self._caller.send(self._encoder.mark(action.name))
+            case actions.ClearAudio():
+                self._caller.send(self._encoder.clear())
+            case actions.RunTool():
+                self._tools[action.call_id] = self._spawn(self._run_tool(action))
+            case actions.CancelTool():
+                if tool := self._tools.pop(action.call_id, None):
+                    tool.cancel()
+            case actions.Note():
+                self._recorder.add((datetime.now(UTC), action.kind, action.detail))
+            case actions.ReportError():
+                self._errors.append((action.code, action.message))
+            case actions.CloseCaller():
+                self._closing = self._spawn(self._close_caller(action.after))
+            case actions.Finish():
+                self._finished.set_result(action)
+
+    def _set_alarm(self) -> None:
+        """Have the session told when its next deadline is reached."""
+        deadline = self._session.deadline
+        if self._alarm is not None:
+            if self._alarm.when() == deadline and not self._alarm.cancelled():
+                return
+            self._alarm.cancel()
+        self._alarm = None if deadline is None else self._loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.receive(events.TimePassed())
+
+    # Tasks
+
+    async def _connect_model(self) -> None:
+        url = f"{settings.OPENAI_REALTIME_URL}?model={quote(self._plan.model)}"
+        headers = {"Authorization": f"Bearer {self._plan.openai_api_key}"}
+        try:
+            await websocket.connect(
+                url, headers=headers, handler=_ModelSide(self), timeout=MODEL_CONNECT_S
+            )
+        except ConnectFailed as failure:
+            self.receive(events.ModelUnreachable(failure.reason, failure.status))
+
+    async def _run_tool(self, call: actions.RunTool) -> None:
+        try:
+            result = await run_tool(
+                self._plan.on_tool_call_url,
+                CallFacts.of(self._call),
+                name=call.name,
+                arguments=call.arguments,
+                secrets=self._secrets,
+            )
+        except ToolFailed as failure:
+            self.receive(events.ToolFailed(call.call_id, failure.message))
+        else:
+            self.receive(events.ToolReturned(call.call_id, result))
+
+    async def _close_caller(self, after: Say | Dial | None) -> None:
+        """Write down what Twilio is to do next, and only then have it ask."""
+        try:
+            await in_database(_say_what_comes_next, self._call.id, after)
+        except Exception as error:  # Twilio will be told to apologize and hang up
+            log.warning("after_stream_not_written", error=type(error).__name__)
+        self._caller.close()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._abandon(error)
+
+    # The end
+
+    def _abandon(self, error: BaseException) -> None:
+        """A bug of ours ends the call, as gently as it can; it must not leave it without an end."""
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("call_abandoned", error=type(error).__name__, where=where)
+        if not self._finished.done():
+            now = self._loop.time()
+            self._errors.append(("internal_error", "Something failed on our side."))
+            self._closing = self._closing or self._spawn(self._close_caller(Say(APOLOGY)))
+            self._finished.set_result(
+                actions.Finish("internal_error", now, self._session.lines(), self._session.usage)
+            )
+
+    async def _let_go(self) -> None:
+        """Stop everything that goes on around the session."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for task in (self._connecting, *self._tools.values()):
+            if task is not None:
+                task.cancel()
+        if self._model is not None:
+            self._model.close()
+        if self._closing is not None:
+            await self._closing
+        self._caller.close()
+
+    async def _record_end(self, finish: actions.Finish) -> None:
+        """End the call's record; try again while the database is away."""
+        end = _End(
+            call=self._call,
+            reason=finish.reason,
+            ended_at=self._wall_time(finish.ended_at),
+            outcome=self._outcome_of(finish.transcript, finish.usage),
+            errors=self._errors,
+            events=await self._recorder.close(),
+        )
+        for attempt in range(END_TRIES):
+            try:
+                await in_database(_end_call, end)
+                return
+            except Exception as error:
+                log.error("call_end_not_recorded", error=type(error).__name__, attempt=attempt)
+                await asyncio.sleep(min(2**attempt, 15))
+
+    def _outcome(self) -> Outcome:
+        return self._outcome_of(self._session.lines(), self._session.usage)
+
+    def _outcome_of(self, lines: Sequence[Line], usage: TokenUsage) -> Outcome:
+        transcript = [
+            transcript_line(
+                line.role, line.text, self._wall_time(line.at), interrupted=line.interrupted
+            )
+            for line in lines
+        ]
+        return Outcome(self._plan.model, transcript, usage)
+
+    def _wall_time(self, at: float) -> datetime:
+        return self._started_at + timedelta(seconds=at - self._started)
+
+
+class _ModelSide(Handler):
+    """What the model's socket hears."""
+
+    def __init__(self, runner: CallRunner) -> None:
+        self._runner = runner
+
+    def on_open(self, socket: Socket) -> None:
+        self._runner.model_opened(socket)
+
+    def on_message(self, text: bytes) -> None:
+        audio = model_codec.agent_audio(text)
+        if audio is not None:
+            self._runner.agent_audio(*audio)
+        else:
+            self._runner.model_message(text)
+
+    def on_close(self, code: int, reason: str) -> None:
+        self._runner.receive(events.ModelClosed(code, reason))
+
+    def on_blocked(self) -> None:
+        self._runner.model_blocked()
+
+    def on_unblocked(self) -> None:
+        self._runner.model_unblocked()
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    call: Call
+    reason: str
+    ended_at: datetime
+    outcome: Outcome
+    errors: list[tuple[str, str]]
+    events: list[Timed]
+
+
+def _end_call(end: _End) -> None:
+    with transaction.atomic():
+        call_record(end.call.id, end.call.account_id, end.events)
+        call_end(
+            call_id=end.call.id,
+            status=Call.Status.COMPLETED,
+            reason=end.reason,
+            ended_at=end.ended_at,
+            outcome=end.outcome,
+            errors=end.errors,
+        )
+
+
+def _say_what_comes_next(call_id: str, after: Say | Dial | None) -> None:
+    match after:
+        case Say():
+            after_stream = {"say": after.text}
+        case Dial():
+            after_stream = {"transfer": after.to}
+        case None:
+            after_stream = {}
+    Call.objects.filter(pk=call_id).update(after_stream=after_stream)

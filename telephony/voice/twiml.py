@@ -1,0 +1,51 @@
+"""What we answer Twilio: TwiML."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpResponse
+from twilio.twiml.voice_response import Connect, VoiceResponse
+
+from telephony.voice import links
+
+TICKET = "ticket"
+
+
+def connect(call_id: str, ticket: str, greeting_url: str = "") -> HttpResponse:
+    """Play the greeting, then stream the call's audio to the media socket, both ways."""
+    response = VoiceResponse()
+    if greeting_url:
+        response.play(greeting_url)
+    verb = Connect(action=links.after_stream_url(call_id))
+    stream = verb.stream(
+        url=settings.MEDIA_STREAM_URL, status_callback=links.stream_status_url(call_id)
+    )
+    stream.parameter(name=TICKET, value=ticket)
+    response.append(verb)
+    response.hangup()
+    return _answer(response)
+
+
+def reject(reason: str = "rejected") -> HttpResponse:
+    """Do not answer an inbound call: ``busy`` or ``rejected``. Costs the customer nothing."""
+    response = VoiceResponse()
+    response.reject(reason=reason)
+    return _answer(response)
+
+
+def hang_up(message: str = "") -> HttpResponse:
+    response = VoiceResponse()
+    if message:
+        response.say(message)
+    response.hangup()
+    return _answer(response)
+
+
+def dial(number: str) -> HttpResponse:
+    response = VoiceResponse()
+    response.dial(number)
+    return _answer(response)
+
+
+def _answer(response: VoiceResponse) -> HttpResponse:
+    return HttpResponse(str(response), content_type="text/xml; charset=utf-8")

@@ -1,0 +1,208 @@
+"""What Twilio asks and tells over HTTP, below ``/voice``.
+
+No Twilio credential is known before the customer's backend has answered. So an inbound call's
+signature is checked after onCallStart and before anything that costs money, and every other URL
+carries a signature of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_POST
+
+from telephony.callbacks.on_call_start import CallStartFailed, ask
+from telephony.callbacks.payloads import CallFacts
+from telephony.db import in_database
+from telephony.engine.plan import CallPlan, Refusal, Transfer
+from telephony.engine.session import APOLOGY
+from telephony.voice import reception, signatures, twiml
+from telephony.voice.links import InvalidLink, call_id_of
+from telephony.voice.reception import Reception, TwilioForm
+
+_CALL_SID = re.compile(r"CA[0-9a-f]{32}")
+_ACCOUNT_SID = re.compile(r"AC[0-9a-f]{32}")
+
+# Twilio sends a webhook again when the connection failed: the second answer must be the first one,
+# whose ticket is still unused. Kept for twice the 15 s that Twilio gives a webhook.
+_KEEP_ANSWER_S = 30.0
+_answers: dict[str, asyncio.Task[HttpResponse]] = {}
+
+Answering = Coroutine[Any, Any, HttpResponse]
+View = Callable[..., Answering]
+
+
+def _twilio_view(view: View) -> View:
+    """Read Twilio's form, and answer 400 to what is none."""
+
+    @csrf_exempt
+    @require_POST
+    @wraps(view)
+    async def wrapped(request: HttpRequest, **kwargs: str) -> HttpResponse:
+        form = TwilioForm(
+            fields={name: str(value) for name, value in request.POST.items()},
+            path=request.get_full_path(),
+            signature=request.headers.get("X-Twilio-Signature", ""),
+        )
+        if not _CALL_SID.fullmatch(form.call_sid):
+            return HttpResponse("CallSid is missing or malformed.\n", status=400)
+        return await view(form, **kwargs)
+
+    return wrapped
+
+
+def _linked(purpose: str) -> Callable[[View], View]:
+    """Give the view the call that the URL's token names; answer 403 to any other token."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        async def wrapped(form: TwilioForm, *, token: str) -> HttpResponse:
+            try:
+                call_id = call_id_of(purpose, token)
+            except InvalidLink:
+                return HttpResponse("This link is not valid.\n", status=403)
+            if not await in_database(reception.is_call_of, call_id, form.call_sid):
+                return HttpResponse("This link belongs to another call.\n", status=403)
+            return await view(form, call_id)
+
+        return wrapped
+
+    return decorate
+
+
+@_twilio_view
+async def inbound(form: TwilioForm) -> HttpResponse:
+    """``POST /voice``: somebody rings a registered number."""
+    if not _ACCOUNT_SID.fullmatch(form.account_sid) or not form.called or not form.caller:
+        return HttpResponse("AccountSid, From or To is missing or malformed.\n", status=400)
+    if not form.signature:
+        return HttpResponse("X-Twilio-Signature is missing.\n", status=403)
+    return await _once(form.call_sid, _answer_inbound(form))
+
+
+@_twilio_view
+@_linked("answer")
+async def answered(form: TwilioForm, call_id: str) -> HttpResponse:
+    """``POST /voice/answer/<token>``: a call that we placed has been answered."""
+    return await _once(form.call_sid, _answer_outbound(form, call_id))
+
+
+@_twilio_view
+@_linked("status")
+async def status_changed(form: TwilioForm, call_id: str) -> HttpResponse:
+    """``POST /voice/status/<token>``: a call that we placed rings, or has ended."""
+    await in_database(reception.outbound_status, call_id, form)
+    return HttpResponse(status=204)
+
+
+@_twilio_view
+@_linked("stream")
+async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
+    """``POST /voice/stream/<token>``: the media stream has started, stopped or failed."""
+    await in_database(reception.stream_status, call_id, form)
+    return HttpResponse(status=204)
+
+
+@_twilio_view
+@_linked("after")
+async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
+    """``POST /voice/after/<token>``: the media stream is closed, what now?"""
+    after = await in_database(reception.after_stream, call_id)
+    if after is None:
+        # Nobody said what comes next: the engine that held the call has died (or the caller has
+        # hung up, and does not hear this).
+        return twiml.hang_up(APOLOGY)
+    if "transfer" in after:
+        return twiml.dial(after["transfer"])
+    return twiml.hang_up(after.get("say", ""))
+
+
+async def _once(call_sid: str, answering: Answering) -> HttpResponse:
+    """Answer a webhook and its repetition alike, and go on if Twilio hangs up meanwhile."""
+    task = _answers.get(call_sid)
+    if task is None:
+        task = asyncio.ensure_future(answering)
+        _answers[call_sid] = task
+        asyncio.get_running_loop().call_later(_KEEP_ANSWER_S, _answers.pop, call_sid, None)
+    else:
+        answering.close()
+    response = await asyncio.shield(task)
+    return HttpResponse(
+        response.content, status=response.status_code, headers=dict(response.headers)
+    )
+
+
+async def _answer_inbound(form: TwilioForm) -> HttpResponse:
+    received = await in_database(reception.receive_inbound, form)
+    if not isinstance(received, Reception):
+        return twiml.reject(received)
+    return await _decide(form, received)
+
+
+async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
+    received = await in_database(reception.receive_answer, call_id, form)
+    if received is None:
+        return twiml.hang_up()
+    return await _decide(form, received)
+
+
+@sensitive_variables()
+async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
+    """Ask the customer's backend, and turn its answer into TwiML."""
+    call = received.call
+    try:
+        decision = await ask(
+            call.on_call_start_url,
+            CallFacts.of(call),
+            secrets=received.secrets,
+            message_id=f"msg_{call.id}",
+        )
+    except CallStartFailed as failure:
+        await in_database(reception.fail, call, (failure.code, failure.message))
+        return _turn_away(received)
+    match decision:
+        case Refusal():
+            await in_database(reception.refuse, call, decision.reason)
+            return _turn_away(received, decision)
+        case Transfer():
+            await in_database(reception.transfer, call, decision.to)
+            return twiml.dial(decision.to)
+        case CallPlan():
+            return await _accept(form, received, decision)
+
+
+@sensitive_variables()
+async def _accept(form: TwilioForm, received: Reception, plan: CallPlan) -> HttpResponse:
+    """Let the caller in, if it is Twilio that asks, for the account that the backend named."""
+    call = received.call
+    if form.account_sid != plan.twilio_account_sid:
+        error = ("account_sid_mismatch", "The call came from another Twilio account than yours.")
+    elif not signatures.is_signed_webhook(
+        form.path, form.fields, form.signature, plan.twilio_auth_token
+    ):
+        error = (
+            "invalid_twilio_signature",
+            "The signature of Twilio's request does not fit your twilioAuthToken.",
+        )
+    else:
+        ticket = await in_database(reception.accept, call, plan)
+        if ticket is None:  # it has ended meanwhile
+            return twiml.hang_up()
+        return twiml.connect(call.id, ticket, plan.greeting_url)
+    await in_database(reception.fail, call, error)
+    return HttpResponse(f"{error[1]}\n", status=403)
+
+
+def _turn_away(received: Reception, refusal: Refusal | None = None) -> HttpResponse:
+    """Reject a call that rings, hang up one that was answered."""
+    message = refusal.message if refusal else ""
+    if message or received.is_answered:
+        return twiml.hang_up(message)
+    return twiml.reject(refusal.reason if refusal else "rejected")
