@@ -82,6 +82,7 @@ class Call:
         self._ended = asyncio.Event()
         self._interruption: asyncio.Future[Callable[[], Work] | None] = asyncio.Future()
         self._background: set[asyncio.Task[Any]] = set()
+        self._notifications: dict[str, asyncio.Task[Any]] = {}
 
     @property
     def duration(self) -> int:
@@ -156,6 +157,19 @@ class Call:
             ending = "canceled" if by == "api" else "no-answer"
         self.end(ending, by=by)
 
+    def new_stream(self, url: str, parameters: dict[str, str]) -> MediaStream:
+        """Return a stream for this call's audio; it is not open yet."""
+        return MediaStream(
+            account_sid=self.account.sid,
+            call_sid=self.sid,
+            url=url,
+            parameters=parameters,
+            line=self.line,
+            clock=self.clock,
+            journal=self.journal,
+            faults=self.faults,
+        )
+
     async def play_out(self, audio: bytes) -> None:
         """Let the person hear the audio to its end, or until the call goes elsewhere."""
         playback = self.line.playback
@@ -229,18 +243,29 @@ class Call:
         request = self.webhooks.request(purpose, url, parameters, method=method or "POST")
         return await asyncio.shield(self.start(request))
 
-    def notify(self, purpose: str, url: str, *, method: str = "POST", **extra: str) -> None:
-        """Make a request of which nobody awaits the answer."""
-        self.start(self.tell(purpose, url, self.parameters() | extra, method=method))
-
-    async def tell(
+    def notify(
         self, purpose: str, url: str, parameters: dict[str, str], *, method: str = "POST"
     ) -> None:
-        """Make a request whose answer does not matter."""
+        """Make a request whose answer does not matter, after those before it of that purpose."""
         if purpose in self.faults.lost:
             return
+        before = self._notifications.get(purpose)
+        self._notifications[purpose] = self.start(
+            self._notify(purpose, url, parameters, method or "POST", before)
+        )
+
+    async def _notify(
+        self,
+        purpose: str,
+        url: str,
+        parameters: dict[str, str],
+        method: str,
+        before: asyncio.Task[Any] | None,
+    ) -> None:
+        if before:
+            await asyncio.wait({before})
         try:
-            await self.webhooks.request(purpose, url, parameters, method=method or "POST")
+            await self.webhooks.request(purpose, url, parameters, method=method)
         except WebhookError as error:
             self.journal.add("warning", code=error.code, message=error.message)
 

@@ -15,7 +15,12 @@ async def connect(run: Execution) -> Outcome:
     if noun is None:
         return Flow.GO_ON
     call = run.call
-    stream = _stream(run, noun)
+    parameters = {
+        child.get("name"): child.get("value")
+        for child in noun.children
+        if child.name == "Parameter"
+    }
+    stream = call.new_stream(noun.get("url"), parameters)
     try:
         await stream.open(call.session, call.webhooks)
     except StreamError as error:
@@ -24,24 +29,6 @@ async def connect(run: Execution) -> Outcome:
     else:
         await _converse(run, noun, stream)
     return await run.ask_action()
-
-
-def _stream(run: Execution, noun: Verb) -> MediaStream:
-    call = run.call
-    return MediaStream(
-        account_sid=call.account.sid,
-        call_sid=call.sid,
-        url=run.document.address(noun.get("url")),
-        parameters={
-            child.get("name"): child.get("value")
-            for child in noun.children
-            if child.name == "Parameter"
-        },
-        line=call.line,
-        clock=call.clock,
-        journal=call.journal,
-        faults=call.faults,
-    )
 
 
 async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
@@ -66,7 +53,7 @@ async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
 def _tell_action_of_the_end(run: Execution) -> None:
     """The person has hung up: nothing is done with the answer any more."""
     if url := run.url("action"):
-        run.call.notify("action", url, method=run.verb.get("method"))
+        run.call.notify("action", url, run.call.parameters(), method=run.verb.get("method"))
 
 
 def _report(run: Execution, noun: Verb, stream: MediaStream, event: str, error: str = "") -> None:
@@ -74,13 +61,12 @@ def _report(run: Execution, noun: Verb, stream: MediaStream, event: str, error: 
     url = status.url("statusCallback")
     if not url:
         return
-    run.call.notify(
-        "stream-status",
-        url,
-        method=noun.get("statusCallbackMethod"),
-        StreamSid=stream.sid,
-        StreamName=noun.get("name") or stream.sid,
-        StreamEvent=event,
-        Timestamp=datetime.now(UTC).isoformat(),
-        **({"StreamError": error} if error else {}),
-    )
+    parameters = run.call.parameters() | {
+        "StreamSid": stream.sid,
+        "StreamName": noun.get("name") or stream.sid,
+        "StreamEvent": event,
+        "Timestamp": datetime.now(UTC).isoformat(),
+    }
+    if error:
+        parameters["StreamError"] = error
+    run.call.notify("stream-status", url, parameters, method=noun.get("statusCallbackMethod"))

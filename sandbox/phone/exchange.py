@@ -17,6 +17,7 @@ from sandbox.phone.identity import Accounts, CarrierAccount
 from sandbox.phone.interpreter import Interpreter
 from sandbox.phone.outbound import Order, place
 from sandbox.phone.person import Step
+from sandbox.phone.stream import MediaStream
 
 ANY_CALLER = "+19805551234"
 # A running sandbox remembers that many calls, with their recordings (2 MB per minute).
@@ -109,6 +110,17 @@ class Phone:
             call.redirect(lambda: interpreter.run_text(twiml))
         else:
             call.redirect(lambda: interpreter.fetch_and_run("voice", url, method=method))
+
+    async def join(self, call: Call, *, url: str, parameters: dict[str, str]) -> MediaStream:
+        """Open a stream for the call by hand: one more, too late, or with another's parameters.
+
+        It sends what it is told to; nothing of the line. Whoever opens it stops it.
+
+        :raises StreamError: the other side refuses.
+        """
+        stream = call.new_stream(url, parameters)
+        await stream.open(self._session, call.webhooks)
+        return stream
 
     async def call_to(self, number: str, *, within: float = 10.0) -> Call:
         """Return the latest call to the number, waiting for one that many real seconds."""

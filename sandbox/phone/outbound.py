@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,13 +33,12 @@ class Order:
 
 
 class StatusCallbacks:
-    """Tells the customer of each change that was asked for, one after the other."""
+    """Tells the customer of each change that was asked for."""
 
     def __init__(self, call: Call, order: Order) -> None:
         self._call = call
         self._order = order
         self._sequence = 0
-        self._previous: asyncio.Task[None] | None = None
         self._held: list[dict[str, str]] = []
 
     def report(self, event: str, **extra: str) -> None:
@@ -58,7 +56,12 @@ class StatusCallbacks:
         if self._call.faults.statuses_reversed and event != "completed":
             return
         for held in reversed(self._held):
-            self._previous = self._call.start(self._send(held, self._previous))
+            self._call.notify(
+                "status",
+                self._order.status_callback,
+                held,
+                method=self._order.status_callback_method,
+            )
         self._held.clear()
 
     def report_end(self) -> None:
@@ -70,14 +73,6 @@ class StatusCallbacks:
             outcome = {"CallDuration": "0", "Duration": "0"}
         outcome["SipResponseCode"] = _SIP_CODES.get(call.status, "200")
         self.report("completed", **outcome)
-
-    async def _send(self, parameters: dict[str, str], after: asyncio.Task[None] | None) -> None:
-        if after:
-            await asyncio.wait({after})
-        order = self._order
-        await self._call.tell(
-            "status", order.status_callback, parameters, method=order.status_callback_method
-        )
 
 
 async def place(call: Call, order: Order, callee: Callee, interpreter: Interpreter) -> None:

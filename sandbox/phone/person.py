@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from sandbox.phone.journal import Journal
 from sandbox.phone.line import Line, LineClosed
 
-Action = Literal["say", "listen", "interrupt", "press", "wait", "hang_up"]
+Action = Literal["say", "listen", "interrupt", "press", "wait", "until_connected", "hang_up"]
 
 # How long somebody must have been silent until one takes it that they have finished.
 QUIET_S = 0.8
@@ -107,6 +107,10 @@ class Person:
     async def wait(self, seconds: float) -> None:
         await self._line.until(lambda: False, within=seconds)
 
+    async def until_connected(self, *, patience: float = 30.0) -> None:
+        """Wait until a media stream takes what is said: before that, nobody hears it."""
+        await self._line.until(lambda: self._line.far_end is not None, within=patience)
+
     async def follow(self, script: Iterable[Step]) -> None:
         """Do one thing after the other, as long as the call lasts."""
         try:
@@ -127,5 +131,7 @@ class Person:
                 await self.press(str(step.what))
             case "wait":
                 await self.wait(float(step.what))
+            case "until_connected":
+                await self.until_connected()
             case "hang_up":
                 self.hang_up()

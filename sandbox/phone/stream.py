@@ -58,7 +58,7 @@ class MediaStream:
         self.error = ""
         self._account_sid = account_sid
         self._call_sid = call_sid
-        self._parameters = parameters
+        self.parameters = parameters
         self._line = line
         self._clock = clock
         self._journal = journal
@@ -71,7 +71,10 @@ class MediaStream:
 
     async def open(self, session: aiohttp.ClientSession, webhooks: Webhooks) -> None:
         """Connect and introduce the call; raise :class:`StreamError` if the other side refuses."""
-        if urlsplit(self.url).query:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("ws", "wss"):
+            raise StreamError(31920, f"{self.url!r} is no websocket's address")
+        if parts.query:
             raise StreamError(31920, f"{self.url} has a query string: use <Parameter>")
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
@@ -151,7 +154,7 @@ class MediaStream:
                 "callSid": self._call_sid,
                 "tracks": ["inbound"],
                 "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                "customParameters": self._parameters,
+                "customParameters": self.parameters,
             },
         )
 

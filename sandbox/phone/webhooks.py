@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from twilio.request_validator import RequestValidator
+from yarl import URL
 
 from sandbox.phone.faults import NO_FAULTS, Faults
 from sandbox.phone.journal import Journal
@@ -128,7 +129,7 @@ class Webhooks:
         headers |= {"I-Twilio-Idempotency-Token": token, "User-Agent": "TwilioProxy/1.1"}
         async with self._session.request(
             method.upper(),
-            address,
+            URL(address, encoded=True),  # as it was signed: quoted no further
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S),
