@@ -1,0 +1,157 @@
+"""Calls that a customer places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from accounts.models import Account
+from config.errors import ApiError, invalid
+from telephony.models import Call, PhoneNumber
+from telephony.numbers import country_of
+from telephony.services import call_end, call_note
+from telephony.twilio_rest import (
+    CarrierRejected,
+    CarrierUnavailable,
+    TwilioCredentials,
+    place_call,
+)
+from telephony.voice import links
+
+DEFAULT_TIMEOUT_SECONDS = 30
+
+
+@sensitive_variables("credentials")
+def outbound_call_place(
+    *,
+    account: Account,
+    credentials: TwilioCredentials,
+    to: str,
+    from_number: str,
+    on_call_start_url: str,
+    on_call_end_url: str,
+    on_error_url: str = "",
+    metadata: Any = None,
+    machine_detection: str = "",
+    timeout: int = DEFAULT_TIMEOUT_SECONDS,
+) -> Call:
+    """Have Twilio call ``to`` from a number of the account; return the queued call.
+
+    The credentials are used and not kept. Raises 400 ``country_not_allowed``, 403
+    ``phone_number_not_owned``, 429 ``too_many_calls``, 400 ``carrier_rejected`` and 502
+    ``carrier_unavailable``.
+    """
+    _check_country(to)
+    call = _queue(
+        account,
+        Call(
+            account=account,
+            direction=Call.Direction.OUTBOUND,
+            status=Call.Status.QUEUED,
+            caller_phone=from_number,
+            called_number=to,
+            metadata=metadata,
+            on_call_start_url=on_call_start_url,
+            on_call_end_url=on_call_end_url,
+            on_error_url=on_error_url,
+        ),
+    )
+    _give_connection_back()
+    try:
+        call_sid = place_call(
+            credentials,
+            to=to,
+            from_number=from_number,
+            url=links.outbound_url(call.id),
+            status_url=links.status_url(call.id),
+            timeout=timeout,
+            machine_detection=machine_detection,
+        )
+    except CarrierRejected as refusal:
+        raise _rejected(call, refusal) from None
+    except CarrierUnavailable as failure:
+        raise _unavailable(call, failure) from None
+    outbound_call_taken(call_id=call.id, call_sid=call_sid)
+    call.call_sid = call_sid
+    return call
+
+
+@transaction.atomic
+def outbound_call_taken(*, call_id: str, call_sid: str) -> None:
+    """Note that Twilio has taken an outbound call, unless that is noted already.
+
+    Twilio's answer to us and its first callback say so, in either order, and the call may be over
+    by then: whoever hears of it first calls this before anything else.
+    """
+    calls = Call.objects.filter(pk=call_id, call_sid=None)
+    if calls.update(call_sid=call_sid, accepted_at=timezone.now()):
+        call_note(Call.objects.get(pk=call_id), "placed")
+
+
+def _check_country(to: str) -> None:
+    country = country_of(to)
+    if country not in settings.ALLOWED_COUNTRIES:
+        allowed = ", ".join(settings.ALLOWED_COUNTRIES)
+        where = f"in {country}" if country else "of no known country"
+        message = f"{to} is a number {where}; this account may call {allowed}."
+        raise invalid({"to": [message]}, "country_not_allowed")
+
+
+@transaction.atomic
+def _queue(account: Account, call: Call) -> Call:
+    """Write the call down, if the account may place it now."""
+    Account.objects.select_for_update(no_key=True).get(pk=account.pk)  # one at a time counts
+    own = PhoneNumber.objects.of(account).filter(phone_number=call.caller_phone, is_active=True)
+    if not own.exists():
+        raise ApiError(
+            403,
+            "phone_number_not_owned",
+            f"{call.caller_phone} is not an active number of this account: register it first.",
+        )
+    if Call.objects.of(account).live().count() >= settings.MAX_CONCURRENT_CALLS:
+        raise ApiError(
+            429,
+            "too_many_calls",
+            f"This account has {settings.MAX_CONCURRENT_CALLS} calls, the most it may have at a "
+            "time: try again when one has ended.",
+        )
+    call.save(force_insert=True)
+    return call
+
+
+def _give_connection_back() -> None:
+    """Leave the connection to others while Twilio is waited for; a test's transaction keeps it."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+@transaction.atomic
+def _rejected(call: Call, refusal: CarrierRejected) -> ApiError:
+    """End a call that Twilio did not take."""
+    call_note(call, "carrier_rejected", code=refusal.code, message=refusal.message)
+    call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
+    message = f"Twilio refused the call: {refusal.message} (Twilio error {refusal.code})"
+    return ApiError(400, "carrier_rejected", message)
+
+
+@transaction.atomic
+def _unavailable(call: Call, failure: CarrierUnavailable) -> ApiError:
+    """End a call that never got to Twilio.
+
+    One that may have got there stays queued: if Twilio placed it, its callbacks carry it on as if
+    the answer had come; if not, it is ended with the stale calls.
+    """
+    call_note(call, "carrier_unavailable", reason=str(failure))
+    if failure.was_sent:
+        message = (
+            "Twilio did not answer as it should, and may have placed the call: look at "
+            f"GET /api/calls/{call.id} before you try again."
+        )
+    else:
+        call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
+        message = "Twilio cannot be reached, so nothing was placed: try again in a minute."
+    return ApiError(502, "carrier_unavailable", message)
