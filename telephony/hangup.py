@@ -1,0 +1,27 @@
+"""Ending a call from outside."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from config.errors import ApiError
+from telephony.models import Call
+from telephony.services import call_note
+
+
+@transaction.atomic
+def call_request_hangup(*, call_id: str) -> Call:
+    """Ask whoever holds a call to end it; return the call. Asking again changes nothing.
+
+    The engine looks for this while the call runs, and when a call that rings is answered. Raises
+    409 ``call_already_ended``.
+    """
+    call = Call.objects.select_for_update().get(pk=call_id)
+    if call.ended_at is not None:
+        raise ApiError(409, "call_already_ended", "This call has ended already.")
+    if call.hangup_requested_at is None:
+        call.hangup_requested_at = timezone.now()
+        call.save(update_fields=["hangup_requested_at"])
+        call_note(call, "hangup_requested", at=call.hangup_requested_at)
+    return call

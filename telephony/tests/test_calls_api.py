@@ -1,0 +1,326 @@
+"""``/api/calls``"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from pytest_django import DjangoAssertNumQueries
+from rest_framework.test import APIClient
+
+from accounts.models import Account
+from telephony.models import Call, CallbackDelivery
+from telephony.services import call_accept, call_connect, call_end, call_note
+
+NOW = datetime(2026, 4, 5, 9, 30, tzinfo=UTC)
+SECRET = b"what was said"
+
+
+def call_of(account: Account, number: int = 1, **fields: Any) -> Call:
+    values = {
+        "call_sid": f"CA{number:032x}",
+        "direction": Call.Direction.INBOUND,
+        "status": Call.Status.RINGING,
+        "caller_phone": "+19805551234",
+        "called_number": "+15551234567",
+        "on_call_start_url": "https://your-backend.com/calls/start",
+        "on_call_end_url": "https://your-backend.com/calls/end",
+    }
+    return Call.objects.create(account=account, **values | fields)
+
+
+def ended_call_of(account: Account, number: int = 1) -> Call:
+    """A call that went through all of its life in 61 seconds."""
+    call = call_of(account, number, created_at=NOW, metadata={"customerId": "cust_123"})
+    call_accept(call, metadata=call.metadata)
+    call_connect(call, now=NOW + timedelta(seconds=2))
+    call_end(
+        call_id=call.id,
+        status=Call.Status.COMPLETED,
+        reason="caller_hangup",
+        ended_at=NOW + timedelta(seconds=63),
+    )
+    call.refresh_from_db()
+    return call
+
+
+@pytest.mark.django_db
+class TestList:
+    def get(self, api: APIClient, **query: Any) -> Any:
+        response = api.get("/api/calls", query)
+        assert response.status_code == 200, response.content
+        return response.json()
+
+    def test_it_works(self, alice: Account, alice_api: APIClient) -> None:
+        call = call_of(alice, created_at=NOW)
+        assert self.get(alice_api) == {
+            "calls": [
+                {
+                    "id": call.id,
+                    "callSid": call.call_sid,
+                    "direction": "inbound",
+                    "status": "ringing",
+                    "callerPhone": "+19805551234",
+                    "calledNumber": "+15551234567",
+                    "answeredBy": None,
+                    "endedReason": None,
+                    "metadata": None,
+                    "createdAt": "2026-04-05T09:30:00.000Z",
+                    "answeredAt": None,
+                    "endedAt": None,
+                    "durationSeconds": 0,
+                }
+            ],
+            "limit": 50,
+            "offset": 0,
+            "hasMore": False,
+        }
+
+    def test_newest_first_and_page_by_page(self, alice: Account, alice_api: APIClient) -> None:
+        calls = {
+            number: call_of(alice, number, created_at=NOW - timedelta(minutes=number))
+            for number in (3, 1, 2, 5, 4)
+        }
+        pages = [self.get(alice_api, limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+        shown = [call["id"] for page in pages for call in page["calls"]]
+        assert shown == [calls[number].id for number in (1, 2, 3, 4, 5)]
+        assert [page["hasMore"] for page in pages] == [True, True, False, False]
+
+    def test_a_full_last_page_has_no_more(self, alice: Account, alice_api: APIClient) -> None:
+        call_of(alice, 1)
+        call_of(alice, 2)
+        page = self.get(alice_api, limit=2)
+        assert (len(page["calls"]), page["hasMore"]) == (2, False)
+
+    def test_those_that_are_on(self, alice: Account, alice_api: APIClient) -> None:
+        live = call_of(alice, 1)
+        ended = call_of(alice, 2, ended_at=NOW)
+        assert [call["id"] for call in self.get(alice_api, live="true")["calls"]] == [live.id]
+        assert [call["id"] for call in self.get(alice_api, live="false")["calls"]] == [ended.id]
+
+    def test_those_since_a_moment(self, alice: Account, alice_api: APIClient) -> None:
+        call_of(alice, 1, created_at=NOW - timedelta(seconds=1))
+        late = call_of(alice, 2, created_at=NOW)
+        for since in ("2026-04-05T09:30:00.000Z", "2026-04-05T09:30:00"):
+            assert [call["id"] for call in self.get(alice_api, since=since)["calls"]] == [late.id]
+
+    @pytest.mark.parametrize(
+        "query", [{"limit": 0}, {"offset": "x"}, {"since": "yesterday"}, {"live": "perhaps"}]
+    )
+    def test_what_cannot_be_asked_is_refused(
+        self, alice_api: APIClient, query: dict[str, Any]
+    ) -> None:
+        response = alice_api.get("/api/calls", query)
+        assert response.status_code == 400
+        assert list(response.json()["fields"]) == list(query)
+
+    def test_nobody_sees_the_calls_of_another(
+        self, alice: Account, bob_api: APIClient, dave_api: APIClient, anonymous_api: APIClient
+    ) -> None:
+        call_of(alice)
+        assert self.get(bob_api)["calls"] == []
+        assert self.get(dave_api)["calls"] == []
+        assert anonymous_api.get("/api/calls").status_code == 401
+
+    def test_the_number_of_queries_is_fixed(
+        self,
+        alice: Account,
+        alice_api: APIClient,
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        alice_api.get("/api/calls")
+        for number in range(5):
+            call_of(alice, number)
+        with django_assert_num_queries(2):  # the key, a page
+            assert len(self.get(alice_api)["calls"]) == 5
+
+    def test_no_plan_reads_the_history(
+        self, alice: Account, bob: Account, alice_api: APIClient
+    ) -> None:
+        make_history([alice, bob], 4_000)
+        call_of(alice, 4_001)
+        alice_api.get("/api/calls")
+        for query in ({}, {"live": "true"}, {"since": "2020-01-01T00:00:00Z"}):
+            with CaptureQueriesContext(connection) as queries:
+                assert self.get(alice_api, **query)["calls"]
+            [sql] = [query["sql"] for query in queries if 'FROM "telephony_call"' in query["sql"]]
+            for node in plan_of(sql):
+                rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                assert rows * node["Actual Loops"] <= 51, node
+
+
+def make_history(accounts: list[Account], count: int) -> None:
+    Call.objects.bulk_create(
+        [
+            Call(
+                account=accounts[number % len(accounts)],
+                call_sid=f"CA{number:032x}",
+                direction=Call.Direction.INBOUND,
+                status=Call.Status.COMPLETED,
+                created_at=NOW - timedelta(minutes=number),
+                ended_at=NOW - timedelta(minutes=number - 1),
+            )
+            for number in range(count)
+        ],
+        batch_size=2000,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE telephony_call")
+
+
+def plan_of(sql: str) -> Iterator[dict[str, Any]]:
+    """Run a query, and yield the nodes of its plan."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
+        nodes = [cursor.fetchone()[0][0]["Plan"]]
+    while nodes:
+        node = nodes.pop()
+        yield node
+        nodes += node.get("Plans", [])
+
+
+@pytest.mark.django_db
+class TestOne:
+    def get(self, api: APIClient, reference: str | None) -> Any:
+        response = api.get(f"/api/calls/{reference}")
+        assert response.status_code == 200, response.content
+        return response.json()["call"]
+
+    def test_it_works(self, alice: Account, alice_api: APIClient) -> None:
+        call = ended_call_of(alice)
+        delivery = CallbackDelivery.objects.get(call=call)
+        shown = self.get(alice_api, call.id)
+        timeline = shown.pop("timeline")
+        assert {
+            "at": "2026-04-05T09:31:03.000Z",
+            "kind": "ended",
+            "detail": {"reason": "caller_hangup"},
+        } in timeline
+        [callback] = shown.pop("callbacks")
+        assert callback.pop("createdAt")
+        assert callback == {
+            "id": delivery.id,
+            "kind": "onCallEnd",
+            "state": "pending",
+            "attempts": 0,
+            "lastResult": None,
+        }
+        costs = shown.pop("costBreakdown")
+        assert list(costs) == ["platformCost", "twilioCost", "openaiCost", "totalCost"]
+        assert costs["platformCost"] == 0.1
+        assert shown == {
+            "id": call.id,
+            "callSid": call.call_sid,
+            "direction": "inbound",
+            "status": "completed",
+            "callerPhone": "+19805551234",
+            "calledNumber": "+15551234567",
+            "answeredBy": None,
+            "endedReason": "caller_hangup",
+            "metadata": {"customerId": "cust_123"},
+            "createdAt": "2026-04-05T09:30:00.000Z",
+            "answeredAt": "2026-04-05T09:30:02.000Z",
+            "endedAt": "2026-04-05T09:31:03.000Z",
+            "durationSeconds": 61,
+        }
+
+    def test_the_call_sid_will_do_too(self, alice: Account, alice_api: APIClient) -> None:
+        call = call_of(alice)
+        assert self.get(alice_api, call.call_sid)["id"] == call.id
+
+    def test_a_call_that_is_on_has_no_costs(self, alice: Account, alice_api: APIClient) -> None:
+        assert self.get(alice_api, call_of(alice).id)["costBreakdown"] is None
+        assert self.get(alice_api, call_of(alice, 2, call_sid=None).id)["costBreakdown"] is None
+
+    def test_the_timeline_is_in_order(self, alice: Account, alice_api: APIClient) -> None:
+        call = call_of(alice)
+        for second in (2, 0, 1):
+            call_note(call, f"event-{second}", at=NOW + timedelta(seconds=second))
+        kinds = [event["kind"] for event in self.get(alice_api, call.id)["timeline"]]
+        assert kinds == ["event-0", "event-1", "event-2"]
+
+    def test_another_account_gets_404(
+        self, alice: Account, bob_api: APIClient, anonymous_api: APIClient
+    ) -> None:
+        call = call_of(alice)
+        for reference in (call.id, call.call_sid):
+            assert bob_api.get(f"/api/calls/{reference}").status_code == 404
+            assert anonymous_api.get(f"/api/calls/{reference}").status_code == 401
+
+    @pytest.mark.parametrize(
+        "reference", ["c" + "0" * 24, "CA" + "0" * 32, "CA1", "1", "%00", "x" * 300]
+    )
+    def test_an_unknown_call_is_404(self, alice_api: APIClient, reference: str) -> None:
+        response = alice_api.get(f"/api/calls/{reference}")
+        assert response.status_code == 404
+        assert response.json()["code"] == "not_found"
+
+    def test_it_stays_readable_without_paying(self, carol: Account, carol_api: APIClient) -> None:
+        assert self.get(carol_api, call_of(carol).id)
+
+    def test_the_number_of_queries_is_fixed(
+        self,
+        alice: Account,
+        alice_api: APIClient,
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        call = ended_call_of(alice)
+        self.get(alice_api, call.id)
+        for number in range(5):
+            call_note(call, f"event-{number}")
+            CallbackDelivery.objects.create(
+                account=alice, call=call, kind=CallbackDelivery.Kind.ERROR, sealed_body=SECRET
+            )
+        # The key, the call, its events, its callbacks, its usage.
+        with django_assert_num_queries(5), CaptureQueriesContext(connection) as queries:
+            shown = self.get(alice_api, call.id)
+        assert len(shown["callbacks"]) == 6
+        assert not any("sealed_body" in query["sql"] for query in queries)
+
+
+@pytest.mark.django_db
+class TestHangUp:
+    def test_it_works(self, alice: Account, alice_api: APIClient) -> None:
+        call = call_of(alice)
+        response = alice_api.post(f"/api/calls/{call.id}/hangup")
+        assert response.status_code == 202
+        assert response.json()["call"]["id"] == call.id
+        assert response.json()["call"]["timeline"][-1]["kind"] == "hangup_requested"
+        call.refresh_from_db()
+        assert call.hangup_requested_at
+        assert call.ended_at is None
+
+    def test_once_is_enough(self, alice: Account, alice_api: APIClient) -> None:
+        call = call_of(alice)
+        requested_at = []
+        for _ in range(2):
+            assert alice_api.post(f"/api/calls/{call.call_sid}/hangup").status_code == 202
+            requested_at.append(Call.objects.get().hangup_requested_at)
+        assert requested_at[0] == requested_at[1]
+        assert call.events.filter(kind="hangup_requested").count() == 1
+
+    def test_an_ended_call_is_409(self, alice: Account, alice_api: APIClient) -> None:
+        call = ended_call_of(alice)
+        response = alice_api.post(f"/api/calls/{call.id}/hangup")
+        assert response.status_code == 409
+        assert response.json()["code"] == "call_already_ended"
+        call.refresh_from_db()
+        assert call.hangup_requested_at is None
+
+    def test_another_account_gets_404(self, alice: Account, bob_api: APIClient) -> None:
+        call = call_of(alice)
+        for reference in (call.id, call.call_sid):
+            assert bob_api.post(f"/api/calls/{reference}/hangup").status_code == 404
+        call.refresh_from_db()
+        assert call.hangup_requested_at is None
+
+    def test_only_active_accounts_may(
+        self, anonymous_api: APIClient, carol: Account, carol_api: APIClient, dave_api: APIClient
+    ) -> None:
+        path = f"/api/calls/{call_of(carol).id}/hangup"
+        statuses = [api.post(path).status_code for api in (anonymous_api, carol_api, dave_api)]
+        assert statuses == [401, 402, 403]
