@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from aiohttp import WSMsgType, web
 
+from sandbox.bell import Bell
 from sandbox.constants import SANDBOX_OPENAI_KEY
 from sandbox.model.errors import (
     ErrorBody,
@@ -88,7 +89,7 @@ class ModelServer:
         self._key = key
         self._records = records
         self._numbers = itertools.count(1)
-        self._changed = asyncio.Event()
+        self._bell = Bell()
         self._stopping = asyncio.Event()
 
     def add_routes(self, app: web.Application) -> None:
@@ -98,19 +99,15 @@ class ModelServer:
     async def wait_for(self, predicate: Callable[[ModelServer], T], timeout: float = 5.0) -> T:  # noqa: ASYNC109
         """Return the predicate's first true value; it is asked again whenever something happens."""
         try:
-            async with asyncio.timeout(timeout):
-                while not (value := predicate(self)):
-                    await self._changed.wait()
+            return await self._bell.until(lambda: predicate(self), timeout)
         except TimeoutError:
             seen = [[event.get("type") for event in s.received] for s in self.sessions]
             raise AssertionError(f"It did not happen. The model received {seen}.") from None
-        return value
 
     def changed(self) -> None:
         """Wake whoever waits for something that was recorded."""
         if self._records:
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self._bell.ring()
 
     async def _shut_down(self, _app: web.Application) -> None:
         self._stopping.set()

@@ -1,0 +1,60 @@
+"""How the backend behaves for development: the query of the URL that was registered tells it.
+
+- ``reject=busy`` or ``rejected``, with ``message=…`` if something is to be said;
+- ``transfer=+1…``;
+- ``greeting=…``, or empty for none;
+- ``omit=field,field``: a configuration without them;
+- ``script=[…]``: for the sandbox's model, see its README;
+- on every callback ``slow=seconds`` and ``error=status``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.backend.restaurant import configuration, with_script
+
+LONGEST_DELAY_S = 120.0
+
+
+class WrongQuery(ValueError):
+    """The query asks for something that does not exist; the message says what."""
+
+
+def answer_to_call(call: Mapping[str, Any], tools_url: str, query: Mapping[str, str]) -> Any:
+    """Return the answer to onCallStart."""
+    if reason := query.get("reject"):
+        refusal = {"reject": True, "reason": reason, "message": query.get("message")}
+        return {name: value for name, value in refusal.items() if value is not None}
+    if number := query.get("transfer"):
+        # A plus sign in a query is a space.
+        return {"transfer": f"+{number.strip().removeprefix('+')}"}
+    plan = configuration(call, tools_url)
+    if "greeting" in query:
+        plan["greeting"] = query["greeting"]
+    if "script" in query:
+        try:
+            plan["systemPrompt"] = with_script(plan["systemPrompt"], query["script"])
+        except ValueError as error:
+            raise WrongQuery(f"script is not JSON: {error}.") from None
+    for name in query.get("omit", "").split(","):
+        plan.pop(name, None)
+    return plan
+
+
+def delay_s(query: Mapping[str, str]) -> float:
+    try:
+        delay = float(query.get("slow", 0))
+    except ValueError:
+        raise WrongQuery("slow is not a number of seconds.") from None
+    return min(max(delay, 0.0), LONGEST_DELAY_S)
+
+
+def error_status(query: Mapping[str, str]) -> int | None:
+    status = query.get("error")
+    if status is None:
+        return None
+    if not (status.isdecimal() and 300 <= int(status) < 600):
+        raise WrongQuery("error is not an HTTP status from 300 to 599.")
+    return int(status)
