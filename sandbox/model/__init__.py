@@ -10,7 +10,6 @@ from sandbox.model.script import (
     Say,
     Script,
     Stall,
-    Twice,
     Wait,
     When,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "Script",
     "SessionRecord",
     "Stall",
-    "Twice",
     "Wait",
     "When",
     "serve_model",

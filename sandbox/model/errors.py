@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 INVALID_REQUEST = "invalid_request_error"
@@ -56,9 +56,7 @@ class ClientError(Exception):
 def error_body(code: str, message: str = "") -> ErrorBody:
     """Return the error of that code, as the real server sends it if it is one that we know."""
     body = _KNOWN.get(code) or ErrorBody(code, f"The sandbox was told to fail with {code}.")
-    if not message:
-        return body
-    return ErrorBody(body.code, message, body.type, body.param, body.close, body.close_reason)
+    return replace(body, message=message) if message else body
 
 
 def invalid_api_key(key: str) -> ErrorBody:
@@ -95,54 +93,44 @@ def invalid_model(model: str) -> ErrorBody:
     )
 
 
-def _body(
-    code: str, message: str, type: str = INVALID_REQUEST, close: int | None = None, reason: str = ""
-) -> tuple[str, ErrorBody]:
-    return code, ErrorBody(code, message, type, close=close, close_reason=reason)
-
-
 _EXPIRED = "Your session hit the maximum duration of 60 minutes."
-_KNOWN = dict(
-    [
-        _body(
-            "invalid_api_key",
-            "Incorrect API key provided: ***. "
-            "You can find your API key at https://platform.openai.com/account/api-keys.",
-            close=CLOSE_AUTHENTICATION,
-        ),
-        _body(
+_KNOWN = {
+    body.code: body
+    for body in (
+        invalid_api_key(""),
+        ErrorBody(
             "account_deactivated",
             "The OpenAI account associated with this API key has been deactivated.",
             close=CLOSE_AUTHENTICATION,
         ),
-        _body(
+        ErrorBody(
             "insufficient_quota",
             "You exceeded your current quota, please check your plan and billing details.",
             "insufficient_quota",
-            CLOSE_TRY_AGAIN_LATER,
+            close=CLOSE_TRY_AGAIN_LATER,
         ),
-        _body(
+        ErrorBody(
             "credit_balance_exhausted",
             "You have no credits remaining. Add credits to continue using the API.",
             "insufficient_quota",
-            CLOSE_TRY_AGAIN_LATER,
+            close=CLOSE_TRY_AGAIN_LATER,
         ),
-        _body(
+        ErrorBody(
             "billing_hard_limit_reached",
             "Billing hard limit has been reached.",
             "insufficient_quota",
-            CLOSE_TRY_AGAIN_LATER,
+            close=CLOSE_TRY_AGAIN_LATER,
         ),
-        _body("session_expired", _EXPIRED, close=CLOSE_GOING_AWAY, reason=_EXPIRED),
-        _body(
+        ErrorBody("session_expired", _EXPIRED, close=CLOSE_GOING_AWAY, close_reason=_EXPIRED),
+        ErrorBody(
             "rate_limit_exceeded",
             "Rate limit reached for this model on tokens per min. Please try again in 1s.",
             "rate_limit_error",
         ),
-        _body(
+        ErrorBody(
             "server_error",
             "The server had an error while processing your request. Sorry about that!",
             "server_error",
         ),
-    ]
-)
+    )
+}

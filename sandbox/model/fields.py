@@ -68,20 +68,26 @@ class Number:
     whole: bool = True
 
     def check(self, value: Any, path: str) -> None:
-        kind = "integer" if self.whole else "decimal"
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
-            raise _invalid_type(value, "an integer" if self.whole else "a decimal", path)
-        for wrong, bound, word, sign in (
-            (value < self.least, self.least, "below_min", ">="),
-            (value > self.most, self.most, "above_max", "<="),
-        ):
-            if wrong:
-                raise ClientError(
-                    f"Invalid '{path}': {kind} {word.replace('_', ' ')}imum value. "
-                    f"Expected a value {sign} {bound}, but got {value} instead.",
-                    code=f"{kind}_{word}_value",
-                    param=path,
-                )
+            raise _invalid_type(value, f"a{'n' if self.whole else ''} {self._kind}", path)
+        if value < self.least:
+            raise self._out_of_range(value, path, "below", "min", f">= {self.least}")
+        if value > self.most:
+            raise self._out_of_range(value, path, "above", "max", f"<= {self.most}")
+
+    @property
+    def _kind(self) -> str:
+        return "integer" if self.whole else "decimal"
+
+    def _out_of_range(
+        self, value: float, path: str, side: str, bound: str, expected: str
+    ) -> ClientError:
+        return ClientError(
+            f"Invalid '{path}': {self._kind} {side} {bound}imum value. "
+            f"Expected a value {expected}, but got {value} instead.",
+            code=f"{self._kind}_{side}_{bound}_value",
+            param=path,
+        )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from sandbox.model.script import (
     Stall,
     Step,
     Turn,
-    Twice,
     Wait,
 )
 from sandbox.model.usage import OUTPUT_MS_PER_TOKEN, Meter, Tokens, text_tokens
@@ -129,11 +128,6 @@ class Response:
                 yield from self._pause(step.ms)
             case Stall():
                 yield from self._pause(math.inf)
-            case Twice():
-                for output in self._take(step.step):
-                    yield output
-                    if isinstance(output, dict):
-                        yield output
             case Fail():
                 error = error_body(step.code, step.message).wire()
                 del error["param"]

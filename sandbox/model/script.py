@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,15 +82,8 @@ class Drop:
     """Cut the connection without a word."""
 
 
-@dataclass(frozen=True, slots=True)
-class Twice:
-    """Take a step, and send every event of it two times."""
-
-    step: Say | Call
-
-
 Disturbance = Error | Close | Drop
-Step = Say | Call | Wait | Stall | Fail | Incomplete | Twice | Disturbance
+Step = Say | Call | Wait | Stall | Fail | Incomplete | Disturbance
 Turn = tuple[Step, ...]
 
 
@@ -119,6 +112,7 @@ class Script:
     ``transcripts_ms``: when the transcript of the caller's nth turn comes, after that turn's end
     (None: never); a turn that is not listed has its transcript after ``TRANSCRIPT_MS``.
     ``transcription_fails``: transcripts are reported as failed.
+    ``twice``: types of events that are sent two times.
     ``odd_json``: events are written with other key orders and spacing than the real server's.
     """
 
@@ -128,6 +122,7 @@ class Script:
     upgrade: int | None = 101
     transcripts_ms: Sequence[float | None] = ()
     transcription_fails: bool = False
+    twice: Collection[str] = ()
     odd_json: bool = False
 
     def turn(self, number: int) -> Turn | None:

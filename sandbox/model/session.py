@@ -246,7 +246,8 @@ class RealtimeSession:
         settings = self.settings["audio"]["input"]["transcription"] or {"model": ""}
         transcript = item.text
         item.content[0]["transcript"] = transcript
-        self._emit({"type": f"{kind}.delta", **of_item, "delta": transcript})
+        if transcript:
+            self._emit({"type": f"{kind}.delta", **of_item, "delta": transcript})
         self._emit(
             {
                 "type": f"{kind}.completed",
@@ -416,7 +417,8 @@ class RealtimeSession:
     def _emit(self, event: Event) -> None:
         if not self.is_over:
             identified = {"type": event["type"], "event_id": self._new_id("event"), **event}
-            self._outbox.append(copy.deepcopy(identified))
+            times = 2 if event["type"] in self._script.twice else 1
+            self._outbox.extend(copy.deepcopy(identified) for _ in range(times))
 
     def _end(self, how: Close | Drop) -> None:
         if not self.is_over:
