@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Iterable
 from functools import cache
 from itertools import zip_longest
-from pathlib import Path
+from typing import BinaryIO
 
 SAMPLE_RATE = 8_000
 FRAME_MS = 20
@@ -135,7 +135,7 @@ def hold_tone(seconds: float) -> bytes:
     return frame * round(seconds * 1000 / FRAME_MS)
 
 
-def write_wav(path: Path | str, caller: Iterable[bytes], agent: Iterable[bytes]) -> None:
+def write_wav(file: BinaryIO | str, caller: Iterable[bytes], agent: Iterable[bytes]) -> None:
     """Write a stereo WAV: the caller on the left, the agent on the right, both from time zero."""
     left, right = b"".join(caller), b"".join(agent)
     samples = array("h")
@@ -143,11 +143,11 @@ def write_wav(path: Path | str, caller: Iterable[bytes], agent: Iterable[bytes])
         samples.extend((_LINEAR[pair[0]], _LINEAR[pair[1]]))
     if sys.byteorder == "big":
         samples.byteswap()
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
+    with wave.open(file, "wb") as recording:
+        recording.setnchannels(2)
+        recording.setsampwidth(2)
+        recording.setframerate(SAMPLE_RATE)
+        recording.writeframes(samples.tobytes())
 
 
 def to_mulaw(sample: int) -> int:

@@ -299,7 +299,12 @@ class Call:
     async def _finish(self) -> None:
         while self._background:
             await asyncio.wait(set(self._background))
-        self.journal.add("ended", status=self.status, duration=self.duration)
+        self.journal.add(
+            "ended",
+            status=self.status,
+            duration=self.duration,
+            went_through=self.went_through,
+        )
         self.journal.close()
         self._ended.set()
 

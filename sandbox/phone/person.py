@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from sandbox.phone.journal import Journal
 from sandbox.phone.line import Line, LineClosed
@@ -28,8 +28,10 @@ class ScriptError(ValueError):
     """A step that nobody can take."""
 
 
-def parse_script(steps: Iterable[Any]) -> list[Step]:
+def parse_script(steps: object) -> list[Step]:
     """Read steps such as ``{"say": "Hello"}``, ``{"listen": 5}``, ``{"hang_up": true}``."""
+    if not isinstance(steps, list):
+        raise ScriptError("A script is a list of steps.")
     script: list[Step] = []
     for step in steps:
         if not isinstance(step, dict) or len(step) != 1:
@@ -91,11 +93,18 @@ class Person:
         if not await self._line.until(lambda: text in self._line.heard, within=patience):
             raise TimeoutError(f"Did not hear {text!r}, but {self._line.heard!r}.")
 
-    async def interrupt(self, text: str, *, after: float = 0.4) -> None:
-        """Say the text while the agent is speaking, when it has spoken for that long."""
+    async def interrupt(
+        self, text: str, *, after: float = 0.4, patience: float = PATIENCE_S
+    ) -> None:
+        """Say the text while the agent is speaking, when it has spoken for that long.
+
+        If it says nothing for as long as one has patience, there is nothing to interrupt.
+        """
         line = self._line
         after_ms = after * 1000
-        await line.until(lambda: line.silent_ms == 0 and line.spoken_ms >= after_ms)
+        await line.until(
+            lambda: line.silent_ms == 0 and line.spoken_ms >= after_ms, within=patience
+        )
         await self.say(text)
 
     async def press(self, digits: str) -> None:

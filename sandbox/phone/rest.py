@@ -184,10 +184,14 @@ def _check_url(name: str, url: str) -> None:
         raise RestError(400, 21205, f"{name} is not a valid URL: {url}")
 
 
-def resource(call: Call) -> dict[str, Any]:
-    """Return the Call resource, as Twilio's libraries read it."""
+def resource(call: Call, *, priced_after: float = _PRICED_AFTER_S) -> dict[str, Any]:
+    """Return the Call resource, as Twilio's libraries read it.
+
+    :param priced_after: seconds after the call's end until its price is known.
+    """
     uri = f"/{API_VERSION}/Accounts/{call.account.sid}/Calls/{call.sid}"
     is_charged = call.is_over and call.is_answered
+    is_priced = is_charged and call.seconds_since_end >= priced_after
     return {
         "sid": call.sid,
         "account_sid": call.account.sid,
@@ -205,7 +209,7 @@ def resource(call: Call) -> dict[str, Any]:
         "start_time": timestamp(call.answered_at) if call.answered_at else None,
         "end_time": timestamp(call.ended_at) if call.ended_at else None,
         "duration": str(call.duration) if is_charged else None,
-        "price": _price(call) if is_charged else None,
+        "price": _price(call) if is_priced else None,
         "price_unit": "USD",
         "api_version": API_VERSION,
         "annotation": None,
@@ -222,10 +226,7 @@ def resource(call: Call) -> dict[str, Any]:
     }
 
 
-def _price(call: Call) -> str | None:
-    """Return what the call cost, once that is known: some time after its end."""
-    if call.seconds_since_end < _PRICED_AFTER_S:
-        return None
+def _price(call: Call) -> str:
     minutes = math.ceil(call.duration / 60)
     return f"{-_PRICE_PER_MINUTE[call.direction] * minutes:.5f}"
 

@@ -12,9 +12,13 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from sandbox.phone.call import Call
+
 ACCOUNT_SID = "AC" + "0123456789abcdef" * 2
 AUTH_TOKEN = "the-token-of-a-test"
 NUMBER = "+15551234567"
+# How much quicker than real time a call is in tests.
+SPEED = 20
 
 Talk = Callable[["Socket"], Awaitable[None]]
 
@@ -148,6 +152,12 @@ class Customer:
         await self.talk(socket)
         await ws.close()
         return ws
+
+
+async def ended(call: Call) -> Call:
+    """Return the call when it is over and every request about it was made."""
+    await call.journal.wait_for("ended")
+    return call
 
 
 def wire_url(request: web.Request) -> str:

@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import AsyncIterator
 from io import BytesIO
 
 import pytest
 from twilio.request_validator import RequestValidator
 
-from sandbox.phone.call import Call
 from sandbox.phone.callees import Callee
 from sandbox.phone.exchange import Phone
 from sandbox.phone.faults import Faults
 from sandbox.phone.interpreter import APPLICATION_ERROR
 from sandbox.phone.person import Step
-from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, Customer, serving
-
-
-@pytest.fixture
-async def customer() -> AsyncIterator[Customer]:
-    customer = Customer()
-    async with serving(customer.handle) as base:
-        customer.base = base
-        yield customer
-
-
-@pytest.fixture
-async def phone(customer: Customer) -> AsyncIterator[Phone]:
-    async with Phone(
-        voice_url=customer.voice_url, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, speed=20
-    ) as phone:
-        yield phone
-
-
-async def ended(call: Call) -> Call:
-    await call.journal.wait_for("ended")
-    return call
+from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, Customer, ended
 
 
 async def test_it_works(customer: Customer, phone: Phone) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 
 import pytest
 from twilio.request_validator import RequestValidator
 
-from sandbox.phone.call import Call
 from sandbox.phone.exchange import Phone
 from sandbox.phone.faults import Faults
 from sandbox.phone.person import Step
@@ -18,34 +16,12 @@ from sandbox.tests.customer import (
     ACCOUNT_SID,
     AUTH_TOKEN,
     NUMBER,
+    SPEED,
     Customer,
     Request,
     Socket,
-    serving,
+    ended,
 )
-
-SPEED = 10
-
-
-@pytest.fixture
-async def customer() -> AsyncIterator[Customer]:
-    customer = Customer()
-    async with serving(customer.handle) as base:
-        customer.base = base
-        yield customer
-
-
-@pytest.fixture
-async def phone(customer: Customer) -> AsyncIterator[Phone]:
-    async with Phone(
-        voice_url=customer.voice_url, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, speed=SPEED
-    ) as phone:
-        yield phone
-
-
-async def ended(call: Call) -> Call:
-    await call.journal.wait_for("ended")
-    return call
 
 
 def said(text: str) -> bytes:

@@ -133,10 +133,10 @@ def test_frames_are_quiet_and_meet_without_a_click() -> None:
 
 
 def test_a_recording_has_the_caller_on_the_left(tmp_path) -> None:
-    path = tmp_path / "call.wav"
+    path = str(tmp_path / "call.wav")
     write_wav(path, frames("Hi"), [SILENCE])
 
-    with wave.open(str(path)) as recording:
+    with wave.open(path) as recording:
         assert recording.getnchannels() == 2
         assert recording.getframerate() == 8000
         assert recording.getnframes() == 6 * 160

@@ -1,0 +1,371 @@
+"""Twilio's REST API, as Twilio's own library uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC
+from typing import Any, TypeVar
+
+import pytest
+import requests
+from aiohttp import web
+from twilio.base.exceptions import TwilioRestException
+from twilio.request_validator import RequestValidator
+from twilio.rest import Client
+
+from sandbox.phone import rest
+from sandbox.phone.callees import Callee
+from sandbox.phone.exchange import Phone
+from sandbox.phone.faults import Faults
+from sandbox.phone.person import Step
+from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, Customer, ended, running
+
+CALLEE = "+15559876543"
+EVENTS = ["initiated", "ringing", "answered", "completed"]
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+async def api(phone: Phone) -> AsyncIterator[str]:
+    app = web.Application()
+    rest.add_routes(app, phone)
+    async with running(app) as base:
+        yield f"{base}/twilio"
+
+
+@pytest.fixture
+def client(api: str) -> Client:
+    return client_for(api)
+
+
+def client_for(api: str, sid: str = ACCOUNT_SID, token: str = AUTH_TOKEN) -> Client:
+    client = Client(sid, token)
+    client.api.base_url = api
+    return client
+
+
+async def ask(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Use the library in a thread, since it blocks."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def order(client: Client, customer: Customer, **options: Any) -> Any:
+    options = {"to": CALLEE, "from_": NUMBER, "url": customer.voice_url, **options}
+    return await ask(client.calls.create, **options)
+
+
+def statuses(customer: Customer) -> list[str]:
+    return [request.form["CallStatus"] for request in customer.to("/status")]
+
+
+async def test_it_works(client: Client, customer: Customer, phone: Phone) -> None:
+    phone.directory.put(CALLEE, Callee(script=(Step("say", "Hello?"), Step("wait", 60))))
+    customer.says('<Say>Good news</Say><Pause length="2"/>')
+
+    created = await order(
+        client,
+        customer,
+        status_callback=f"{customer.base}/status",
+        status_callback_event=EVENTS,
+        timeout=20,
+    )
+    call = await ended(phone.calls[created.sid])
+
+    assert created.status == "queued"
+    assert created.direction == "outbound-api"
+    assert created.to == CALLEE
+    assert created._from == NUMBER
+    assert created.to_formatted == "(555) 987-6543"
+    assert created.date_created.tzinfo == UTC
+    assert created.price is None
+    assert call.line.heard == "Good news"
+    (voice,) = customer.to("/voice")
+    assert voice.form["CallStatus"] == "in-progress"
+    assert voice.form["Direction"] == "outbound-api"
+    assert "AnsweredBy" not in voice.form
+    assert statuses(customer) == ["initiated", "ringing", "in-progress", "completed"]
+    assert [request.form["SequenceNumber"] for request in customer.to("/status")] == list("0123")
+    completed = customer.to("/status")[-1]
+    assert completed.form["CallDuration"] == str(call.duration)
+    assert completed.form["CallbackSource"] == "call-progress-events"
+    assert RequestValidator(AUTH_TOKEN).validate(
+        completed.url, completed.form, completed.signature or ""
+    )
+
+
+async def test_a_fetched_call_has_its_price_later(
+    client: Client, customer: Customer, phone: Phone
+) -> None:
+    customer.says("<Hangup/>")
+    created = await order(client, customer)
+    await ended(phone.calls[created.sid])
+
+    fetched = await ask(client.calls(created.sid).fetch)
+    assert fetched.status == "completed"
+    assert fetched.duration == "1"
+    assert fetched.price is None
+    assert fetched.price_unit == "USD"
+
+    assert rest.resource(phone.calls[created.sid], priced_after=0)["price"] == "-0.01400"
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "heard_of"),
+    [
+        ("busy", "busy", ["initiated", "ringing", "busy"]),
+        ("no-answer", "no-answer", ["initiated", "ringing", "no-answer"]),
+        ("failed", "failed", ["initiated", "failed"]),
+    ],
+)
+async def test_nobody_answers(
+    client: Client, customer: Customer, phone: Phone, answers: Any, status: str, heard_of: list[str]
+) -> None:
+    phone.directory.put(CALLEE, Callee(answers=answers))
+
+    created = await order(
+        client,
+        customer,
+        status_callback=f"{customer.base}/status",
+        status_callback_event=EVENTS,
+        timeout=2,
+    )
+    call = await ended(phone.calls[created.sid])
+
+    assert call.status == status
+    assert statuses(customer) == heard_of
+    assert customer.to("/status")[-1].form["CallDuration"] == "0"
+    assert not customer.to("/voice")
+
+
+async def test_it_rings_no_longer_than_the_timeout(
+    client: Client, customer: Customer, phone: Phone
+) -> None:
+    phone.directory.put(CALLEE, Callee(rings_for=30))
+
+    created = await order(client, customer, timeout=5)
+
+    assert (await ended(phone.calls[created.sid])).status == "no-answer"
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"), [("0001", "busy"), ("0002", "no-answer"), ("0003", "failed")]
+)
+async def test_the_number_tells_who_answers(
+    client: Client, customer: Customer, phone: Phone, ending: str, status: str
+) -> None:
+    created = await order(client, customer, to=f"+1555123{ending}", timeout=1)
+
+    assert (await ended(phone.calls[created.sid])).status == status
+
+
+@pytest.mark.parametrize(
+    ("answers", "detection", "answered_by"),
+    [
+        ("human", "Enable", "human"),
+        ("machine", "Enable", "machine_start"),
+        ("machine", "DetectMessageEnd", "machine_end_beep"),
+    ],
+)
+async def test_machine_detection(
+    client: Client,
+    customer: Customer,
+    phone: Phone,
+    answers: Any,
+    detection: str,
+    answered_by: str,
+) -> None:
+    script = (Step("say", "Please leave a message after the beep. " * 2),)
+    phone.directory.put(CALLEE, Callee(answers=answers, script=script))
+    customer.says("<Hangup/>")
+
+    created = await order(client, customer, machine_detection=detection)
+    call = await ended(phone.calls[created.sid])
+
+    assert customer.to("/voice")[0].form["AnsweredBy"] == answered_by
+    said_all = call.journal.of("answered-by")[0].at - call.journal.of("answered")[0].at > 3
+    assert said_all == (answered_by == "machine_end_beep")
+
+
+async def test_completed_hangs_up(client: Client, customer: Customer, phone: Phone) -> None:
+    customer.connects()
+    created = await order(client, customer)
+    call = phone.calls[created.sid]
+    await call.journal.wait_for("stream-connected")
+
+    updated = await ask(client.calls(created.sid).update, status="completed")
+    await ended(call)
+
+    assert updated.status == "completed"
+    assert call.journal.of("hang-up")[0]["by"] == "api"
+    assert customer.sockets[0].of("stop")
+
+
+async def test_canceled_stops_the_ringing(client: Client, customer: Customer, phone: Phone) -> None:
+    phone.directory.put(CALLEE, Callee(rings_for=30))
+    created = await order(client, customer, status_callback=f"{customer.base}/status")
+    call = phone.calls[created.sid]
+    await call.journal.wait_for("rings")
+
+    updated = await ask(client.calls(created.sid).update, status="canceled")
+    await ended(call)
+
+    assert updated.status == "canceled"
+    assert statuses(customer) == ["canceled"]
+
+
+async def test_canceled_does_nothing_to_an_answered_call(
+    client: Client, customer: Customer, phone: Phone
+) -> None:
+    customer.connects()
+    created = await order(client, customer)
+    await phone.calls[created.sid].journal.wait_for("stream-connected")
+
+    updated = await ask(client.calls(created.sid).update, status="canceled")
+
+    assert updated.status == "in-progress"
+
+
+@pytest.mark.parametrize("way", ["twiml", "url"])
+async def test_a_call_is_redirected(
+    client: Client, customer: Customer, phone: Phone, way: str
+) -> None:
+    customer.connects()
+    customer.says("<Say>Elsewhere</Say>", "/elsewhere")
+    created = await order(client, customer)
+    call = phone.calls[created.sid]
+    await call.journal.wait_for("stream-connected")
+
+    change = (
+        {"twiml": "<Response><Say>Elsewhere</Say></Response>"}
+        if way == "twiml"
+        else {"url": f"{customer.base}/elsewhere"}
+    )
+    await ask(client.calls(created.sid).update, **change)
+    await ended(call)
+
+    assert call.line.heard == "Elsewhere"
+    assert customer.sockets[0].of("stop")
+    assert not customer.to("/after")
+
+
+async def test_twiml_may_come_with_the_order(
+    client: Client, customer: Customer, phone: Phone
+) -> None:
+    twiml = "<Response><Say>Right here</Say></Response>"
+    created = await ask(client.calls.create, to=CALLEE, from_=NUMBER, twiml=twiml)
+
+    assert (await ended(phone.calls[created.sid])).line.heard == "Right here"
+    assert not customer.requests
+
+
+async def test_statuses_may_come_in_reverse(api: str, customer: Customer, phone: Phone) -> None:
+    phone.faults = Faults(statuses_reversed=True)
+    customer.says("<Hangup/>")
+
+    created = await order(
+        client_for(api),
+        customer,
+        status_callback=f"{customer.base}/status",
+        status_callback_event=EVENTS,
+    )
+    await ended(phone.calls[created.sid])
+
+    assert statuses(customer) == ["completed", "in-progress", "ringing", "initiated"]
+    assert [request.form["SequenceNumber"] for request in customer.to("/status")] == list("3210")
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"to": ""}, 21201),
+        ({"to": "555"}, 21211),
+        ({"to": NUMBER}, 21211),
+        ({"from_": ""}, 21213),
+        ({"from_": "me"}, 21212),
+        ({"from_": "+15005550001"}, 21212),
+        ({"to": "+15005550001"}, 21217),
+        ({"to": "+15005550003"}, 21215),
+        ({"url": "/voice"}, 21205),
+        ({"status_callback": "nowhere"}, 21205),
+        ({"status_callback_event": ["sneezed"]}, 21626),
+        ({"timeout": 0}, 21208),
+        ({"machine_detection": "Maybe"}, 20001),
+    ],
+)
+async def test_an_order_that_is_refused(
+    client: Client, customer: Customer, phone: Phone, options: dict[str, Any], code: int
+) -> None:
+    with pytest.raises(TwilioRestException) as caught:
+        await order(client, customer, **options)
+
+    assert (caught.value.status, caught.value.code) == (400, code)
+    assert not phone.calls
+
+
+@pytest.mark.parametrize(
+    ("sid", "token"), [(ACCOUNT_SID, "wrong"), ("AC1", AUTH_TOKEN), (ACCOUNT_SID, "")]
+)
+async def test_wrong_credentials(api: str, sid: str, token: str) -> None:
+    url = f"{api}/2010-04-01/Accounts/{sid}/Calls.json"
+
+    response = await ask(requests.post, url, auth=(sid, token), timeout=5)
+
+    assert response.status_code == 401
+    assert response.json() == {
+        "code": 20003,
+        "message": "Authenticate",
+        "more_info": "https://www.twilio.com/docs/errors/20003",
+        "status": 401,
+    }
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer x"}])
+async def test_no_credentials(api: str, header: dict[str, str]) -> None:
+    url = f"{api}/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json"
+
+    response = await ask(requests.post, url, headers=header, timeout=5)
+
+    assert response.json()["code"] == 20003
+
+
+async def test_another_account_has_its_own_token_and_calls(
+    api: str, client: Client, customer: Customer, phone: Phone
+) -> None:
+    other = client_for(api, "AC" + "e" * 32, "another-token")
+    customer.says("<Hangup/>")
+    created = await order(other, customer)
+    await ended(phone.calls[created.sid])
+
+    (voice,) = customer.to("/voice")
+    assert RequestValidator("another-token").validate(voice.url, voice.form, voice.signature or "")
+    with pytest.raises(TwilioRestException) as caught:
+        await ask(client.calls(created.sid).fetch)
+    assert (caught.value.status, caught.value.code) == (404, 20404)
+    with pytest.raises(TwilioRestException) as caught:
+        await order(client_for(api, "AC" + "e" * 32, "a-third-token"), customer)
+    assert caught.value.code == 20003
+
+
+async def test_a_call_that_is_over_cannot_be_changed(
+    client: Client, customer: Customer, phone: Phone
+) -> None:
+    customer.says("<Hangup/>")
+    created = await order(client, customer)
+    await ended(phone.calls[created.sid])
+
+    with pytest.raises(TwilioRestException) as caught:
+        await ask(client.calls(created.sid).update, status="completed")
+    assert (caught.value.status, caught.value.code) == (400, 21220)
+
+
+async def test_a_call_that_rings_cannot_be_redirected(
+    client: Client, customer: Customer, phone: Phone
+) -> None:
+    phone.directory.put(CALLEE, Callee(rings_for=30))
+    created = await order(client, customer)
+
+    with pytest.raises(TwilioRestException) as caught:
+        await ask(client.calls(created.sid).update, url=customer.voice_url)
+    assert caught.value.code == 21220
