@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,7 @@ class Journal:
         self._numbers = itertools.count(1)
         self._bell = Bell()
         self._now = now
+        self._closed = False
 
     def write(
         self,
@@ -70,10 +72,14 @@ class Journal:
 
     async def wait_after(self, number: int, seconds: float) -> list[Entry]:
         """Return them as soon as there are any; an empty list after that many seconds."""
-        try:
-            return await self._bell.until(lambda: self.after(number), seconds)
-        except TimeoutError:
-            return []
+        with suppress(TimeoutError):
+            await self._bell.until(lambda: self._closed or self.after(number), seconds)
+        return self.after(number)
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self._closed = True
+        self._bell.ring()
 
 
 def masked(value: Any) -> Any:

@@ -12,7 +12,7 @@ from sandbox.backend.journal import Entry
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #c62828; }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 48rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.4rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1rem; }
 details { border-top: 1px solid var(--line); padding: .5rem 0; }
 summary { cursor: pointer; padding: .4rem 0; overflow-wrap: anywhere; }
 time { opacity: .7; font-variant-numeric: tabular-nums; }

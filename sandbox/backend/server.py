@@ -113,6 +113,7 @@ class Backend:
 
     async def _shut_down(self, _app: web.Application) -> None:
         self._stopping.set()
+        self._journal.close()
 
 
 def _start(body: dict[str, Any], request: web.Request) -> Reply:

@@ -184,8 +184,7 @@ class _Link:
             self._session.is_over = True
             self._wake.set()
             closer.cancel()
-            with suppress(asyncio.CancelledError):
-                await closer
+            await asyncio.wait([closer])
             await writer
 
     async def _read(self) -> None:
@@ -198,7 +197,9 @@ class _Link:
     def _receive(self, text: str) -> None:
         if self._record:
             with suppress(ValueError):
-                self._record.received.append(json.loads(text))
+                event = json.loads(text)
+                if isinstance(event, dict):
+                    self._record.received.append(event)
         self._let(lambda: self._session.receive(text))
         self._server.changed()
 

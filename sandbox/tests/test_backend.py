@@ -260,6 +260,17 @@ async def test_new_callbacks_are_waited_for() -> None:
         assert await journal(client, "?after=2&wait=0.01") == []
 
 
+async def test_nobody_waits_for_a_backend_that_stops() -> None:
+    async with serving() as client:
+        waiting = asyncio.create_task(journal(client, "?wait=60"))
+        assert (await post(client, "/backend/calls/end", params={"error": "500"}))[0] == 500
+        [entry] = await waiting
+        waiting = asyncio.create_task(journal(client, f"?after={entry['number']}&wait=60"))
+        await journal(client)
+        await client.server.close()
+        assert await waiting == []
+
+
 async def test_waiting_needs_numbers() -> None:
     async with serving() as client, client.get("/backend/callbacks?after=x") as response:
         assert response.status == 400
