@@ -427,7 +427,6 @@ class CallSession:
             self._do(CancelTool(call_id))
         self._timers.clear_all()
         self._timers.set("transcript", self._now + TRANSCRIPT_S)
-        self._note("ended", reason=reason)
         if reason != "caller_hangup":
             self._do(CloseCaller(after))
         if reason in ("model_error", "model_disconnected"):

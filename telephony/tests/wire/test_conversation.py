@@ -1,0 +1,241 @@
+"""What happens while caller and model talk, over the wire; the pure tests have every branch."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from sandbox.model import Call as CallTool
+from sandbox.model import Close, Drop, Error, Fail, Say, Script, When
+from sandbox.phone.faults import Faults
+from telephony.callbacks import tools
+from telephony.db import in_database
+from telephony.engine import session as engine
+from telephony.engine.session import APOLOGY
+
+LONG = "This is a very long answer that goes on and on and on until somebody says something"
+
+
+async def test_barge_in(world, model):
+    async with model(Script(turns=[Say(LONG), Say("All right.")])) as openai:
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Tell me everything")
+        await ringing.person.interrupt("Stop")
+        await ringing.person.hears("All right.")
+        ringing.person.hang_up()
+        await world.over(ringing)
+    (truncation,) = openai.sessions[0].received_of("conversation.item.truncate")
+    spoken = openai.sessions[0].sent_of("response.output_audio_transcript.done")
+    assert truncation["item_id"] == spoken[1]["item_id"]
+    assert truncation["audio_end_ms"] > 0
+    assert ringing.journal.of("clear")[0]["dropped_ms"] > 0
+    assert LONG not in ringing.line.heard
+    transcript = (await world.told("end"))["transcript"]
+    assert [line["interrupted"] for line in transcript if line["text"] == LONG] == [True]
+
+
+async def test_tool_during_speech(world, model):
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(body):
+        is_asked.set()
+        await may_answer.wait()
+        return web.json_response({"result": "table seven"})
+
+    world.backend.tool = slow
+    turns = [(Say("Let me look."), CallTool("book_table", {})), Say("Still looking."), Say("Done.")]
+    async with model(Script(turns=turns)) as openai:
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Book a table")
+        await asyncio.wait_for(is_asked.wait(), 5)
+        await ringing.person.hears("Let me look.")
+        await ringing.person.say("Are you there")
+        await ringing.person.hears("Still looking.")
+        may_answer.set()
+        await ringing.person.hears("Done.")
+        ringing.person.hang_up()
+        await world.over(ringing)
+    created = openai.sessions[0].received_of("conversation.item.create")
+    assert [event["item"]["output"] for event in created] == ["table seven"]
+
+
+async def test_tool_timeout(world, model, monkeypatch):
+    monkeypatch.setattr(engine, "TOOL_S", 0.3)
+    answers = asyncio.Event()
+
+    async def silent(body):
+        await answers.wait()
+        return web.Response()
+
+    world.backend.tool = silent
+    async with model(Script(turns=[CallTool("book_table", {}), Say("Sorry.")])) as openai:
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Sorry.")
+        ringing.person.hang_up()
+        await world.over(ringing)
+    answers.set()
+    (created,) = openai.sessions[0].received_of("conversation.item.create")
+    assert created["item"]["output"] == '{"error": "The tool did not answer in time."}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (web.Response(status=500), "The tool book_table failed with HTTP status 500."),
+        (web.Response(text="{"), "The tool book_table answered with something that is not JSON."),
+        (web.Response(text="{}"), "The tool book_table answered without a result."),
+    ],
+)
+async def test_tool_error(world, model, answer, told):
+    async def broken(body):
+        return answer
+
+    world.backend.tool = broken
+    async with model(Script(turns=[CallTool("book_table", {}), Say("Sorry.")])) as openai:
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Sorry.")
+        ringing.person.hang_up()
+        await world.over(ringing)
+    (created,) = openai.sessions[0].received_of("conversation.item.create")
+    assert created["item"]["output"] == f'{{"error": "{told}"}}'
+
+
+async def test_the_tool_client_gives_up_when_the_session_does():
+    assert tools.TIMEOUT_SECONDS == engine.TOOL_S
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (Script(turns=[Error("insufficient_quota", "No money.")]), "model_insufficient_quota"),
+        (Script(turns=[Fail("insufficient_quota")]), "model_insufficient_quota"),
+        (Script(turns=[Error("session_expired")]), "model_session_expired"),
+        (Script(turns=[Close(1011, "restarting")]), "model_disconnected"),
+        (Script(turns=[Drop()]), "model_disconnected"),
+        (Script(when=[When("session.update", (Drop(),))]), "model_disconnected"),
+        (Script(upgrade=401), "model_invalid_api_key"),
+        (Script(upgrade=429), "model_unreachable"),
+        (Script(upgrade=500), "model_unreachable"),
+    ],
+)
+async def test_model_error_and_model_disconnect_are_apologized_for(world, model, script, code):
+    async with model(script):
+        ringing = world.ring()
+        if script.turns:
+            await ringing.person.hears("Hello.")
+            await ringing.person.say("Hello")
+        call = await world.over(ringing)
+    said = [event["text"] for event in ringing.journal.of("twiml") if event["verb"] == "Say"]
+    assert said == [APOLOGY]
+    assert (await world.told("error"))["code"] == code
+    assert call.ended_reason == ("model_disconnected" if "disconn" in code else "model_error")
+
+
+async def test_a_wrong_openai_key_is_named(world, model):
+    world.backend.plan["openaiApiKey"] = "sk-wrong"
+    async with model():
+        await world.over(world.ring())
+    assert (await world.told("error"))["code"] == "model_invalid_api_key"
+
+
+async def test_a_model_error_that_is_not_fatal_does_not_end_the_call(world, model):
+    turns = [Fail("server_error"), Say("Now it works.")]
+    async with model(Script(turns=turns)):
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Hello")
+        await ringing.person.hears("Now it works.")
+        ringing.person.hang_up()
+        await world.over(ringing)
+    await world.work()
+    assert world.backend.to("error") == []
+
+
+async def test_silence(world, model):
+    world.backend.plan["inactivityTimeoutMs"] = 1000
+    async with model():
+        call = await world.over(world.ring())
+    assert call.ended_reason == "inactivity"
+
+
+async def test_length_limit(world, model):
+    world.backend.plan["maxDurationSeconds"] = 1
+    async with model():
+        call = await world.over(world.ring())
+    assert call.ended_reason == "max_duration"
+    assert call.duration_seconds in (1, 2)
+
+
+async def test_end_call_lets_the_goodbye_be_heard(world, model):
+    turns = [(Say("It was a pleasure. Goodbye."), CallTool("end_call", {}))]
+    async with model(Script(turns=turns)):
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("That is all")
+        call = await world.over(ringing)
+    assert "It was a pleasure. Goodbye." in ringing.line.heard
+    assert call.ended_reason == "agent_hangup"
+
+
+async def test_transfer_call_dials(world, model):
+    turns = [(Say("One moment."), CallTool("transfer_call", {"to": "+15559876543"}))]
+    async with model(Script(turns=turns)):
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("A human please")
+        await ringing.journal.wait_for("dials")
+        ringing.person.hang_up()
+        call = await world.over(ringing)
+    assert "One moment." in ringing.line.heard
+    assert call.ended_reason == "transferred"
+
+
+async def test_keys_reach_the_model_and_the_model_presses_keys(world, model):
+    turns = [CallTool("send_dtmf", {"digits": "12"}), Say("Pressed.")]
+    async with model(Script(turns=turns)) as openai:
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.press("42#")
+        await ringing.person.hears("Pressed.")
+        ringing.person.hang_up()
+        await world.over(ringing)
+    created = openai.sessions[0].received_of("conversation.item.create")
+    assert created[0]["item"]["content"][0]["text"] == "[The caller pressed on the keypad: 42#]"
+    assert created[1]["item"]["output"] == '{"sent": "12"}'
+
+
+async def test_a_hang_up_over_the_api(world, model, alice_api):
+    async with model():
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        response = await in_database(alice_api.post, f"/api/calls/{ringing.sid}/hangup")
+        assert response.status_code == 202
+        call = await world.over(ringing)
+    assert call.ended_reason == "api_hangup"
+
+
+async def test_caller_hang_up_while_the_agent_speaks(world, model):
+    async with model(Script(turns=[Say(LONG)])):
+        ringing = world.ring()
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Tell me everything")
+        await ringing.person.hears("This is")
+        ringing.person.hang_up()
+        await world.over(ringing)
+    end = await world.told("end")
+    assert end["transcript"][-1]["interrupted"]
+
+
+async def test_a_socket_that_breaks_ends_the_call(world, model):
+    async with model():
+        ringing = world.ring(faults=Faults(socket_dropped_after=5))
+        call = await world.over(ringing)
+    assert call.ended_reason == "caller_hangup"
