@@ -60,23 +60,10 @@ def outbound_call_place(
             on_error_url=on_error_url,
         ),
     )
-    _give_connection_back()
-    try:
-        call_sid = place_call(
-            credentials,
-            to=to,
-            from_number=from_number,
-            url=links.outbound_url(call.id),
-            status_url=links.status_url(call.id),
-            timeout=timeout,
-            machine_detection=machine_detection,
-        )
-    except CarrierRejected as refusal:
-        raise _rejected(call, refusal) from None
-    except CarrierUnavailable as failure:
-        raise _unavailable(call, failure) from None
-    outbound_call_taken(call_id=call.id, call_sid=call_sid)
-    call.call_sid = call_sid
+    call.call_sid = _ask_twilio(
+        call, credentials, timeout=timeout, machine_detection=machine_detection
+    )
+    outbound_call_taken(call_id=call.id, call_sid=call.call_sid)
     return call
 
 
@@ -121,6 +108,28 @@ def _queue(account: Account, call: Call) -> Call:
         )
     call.save(force_insert=True)
     return call
+
+
+@sensitive_variables("credentials")
+def _ask_twilio(
+    call: Call, credentials: TwilioCredentials, *, timeout: int, machine_detection: str
+) -> str:
+    """Return the CallSid, or raise what the customer is to read."""
+    _give_connection_back()
+    try:
+        return place_call(
+            credentials,
+            to=call.called_number,
+            from_number=call.caller_phone,
+            url=links.outbound_url(call.id),
+            status_url=links.status_url(call.id),
+            timeout=timeout,
+            machine_detection=machine_detection,
+        )
+    except CarrierRejected as refusal:
+        raise _rejected(call, refusal) from None
+    except CarrierUnavailable as failure:
+        raise _unavailable(call, failure) from None
 
 
 def _give_connection_back() -> None:
