@@ -1,0 +1,34 @@
+"""Usage for operators, who may look at it: it is what customers are charged for."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from config.admin import ReadOnlyAdmin
+from usage.models import DailyUsage, TotalUsage, UsageRecord
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(ReadOnlyAdmin):
+    list_display = ["call_sid", "account", "direction", "minutes", "total_cost", "created_at"]
+    list_filter = ["direction"]
+    list_select_related = ["account"]
+    search_fields = ["call_sid__exact"]
+    search_help_text = "A CallSid."
+    ordering = ["-id"]  # by time of creation, on the primary key's index
+
+
+@admin.register(DailyUsage)
+class DailyUsageAdmin(ReadOnlyAdmin):
+    list_display = ["day", "account", "calls", "minutes"]
+    list_select_related = ["account"]
+    search_fields = ["account__email"]
+    ordering = ["-id"]
+
+
+@admin.register(TotalUsage)
+class TotalUsageAdmin(ReadOnlyAdmin):
+    list_display = ["account", "calls", "minutes"]
+    list_select_related = ["account"]
+    search_fields = ["account__email"]
+    ordering = ["account_id"]
