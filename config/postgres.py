@@ -18,7 +18,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -50,7 +50,7 @@ def embedded_url(local: Path) -> str:
         server.base.mkdir(parents=True, exist_ok=True)
         with server.gate():
             server.start()
-            users = (server.base / "postgres.users").open("w")
+            users = _open_lock(server.base / "postgres.users")
             fcntl.flock(users, fcntl.LOCK_SH)
     except PermissionError as error:
         raise ImproperlyConfigured(
@@ -61,7 +61,12 @@ def embedded_url(local: Path) -> str:
     return f"postgresql://postgres@/postgres?host={server.socket_folder()}"
 
 
-def _release(server: _Server, users: Any, owner: int) -> None:
+def _open_lock(path: Path) -> int:
+    """Return a descriptor to lock; reading is enough, so that the file's owner does not matter."""
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+
+
+def _release(server: _Server, users: int, owner: int) -> None:
     """Stop the server if nobody else holds a lock on ``users``; forked children do nothing."""
     if os.getpid() != owner:
         return
@@ -92,9 +97,12 @@ class _Server:
     @contextmanager
     def gate(self) -> Iterator[None]:
         """Let one process at a time start or stop the server."""
-        with (self.base / "postgres.lock").open("w") as lock:
+        lock = _open_lock(self.base / "postgres.lock")
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
     def start(self) -> None:
         for path in (self.log, self.data):
@@ -115,7 +123,10 @@ class _Server:
 
     def stop(self) -> None:
         if self._runs():
+            socket_folder = Path(self.socket_folder())
             self._run("pg_ctl", "stop", "--wait", "--mode=fast")
+            if socket_folder != self.data:
+                socket_folder.rmdir()
 
     def socket_folder(self) -> str:
         """Return where the running server listens: the fifth line of its pid file."""
@@ -162,6 +173,7 @@ class _Server:
                 stdout=log,
                 stderr=log,
                 cwd="/",  # ours may be closed to the server's user
+                start_new_session=True,  # a terminal's Ctrl-C is not for it
                 check=False,
                 **identity,
             )
@@ -172,11 +184,10 @@ def _server_of(local: Path) -> _Server:
     programs = _wheel() / "pginstall18" / "bin"
     if os.geteuid() != 0:
         return _Server(programs, local, None)
-    user = _unprivileged_user()
     if _open_to_all(local) and _open_to_all(programs):
-        return _Server(programs, local, user)
+        return _Server(programs, local, _unprivileged_user(local))
     base = Path("/var/lib/switchhook") / _digest(local)
-    return _Server(_copy_of_programs(base), base, user)
+    return _Server(_copy_of_programs(base), base, _unprivileged_user(base))
 
 
 def _wheel() -> Path:
@@ -189,13 +200,14 @@ def _wheel() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _unprivileged_user() -> pwd.struct_passwd:
+def _unprivileged_user(base: Path) -> pwd.struct_passwd:
     """Return as whom root runs the server, which refuses to run as root."""
+    with suppress(FileNotFoundError, KeyError):
+        if owner := (base / "postgres").stat().st_uid:
+            return pwd.getpwuid(owner)
     for name in ("postgres", "nobody"):
-        try:
+        with suppress(KeyError):
             return pwd.getpwnam(name)
-        except KeyError:
-            continue
     raise ImproperlyConfigured("Root needs a user named postgres to run PostgreSQL: add one.")
 
 

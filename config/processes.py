@@ -1,0 +1,143 @@
+"""Processes that are started and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# How long processes may take to end, in seconds, before they are killed.
+_GRACE_S = 8.0
+
+
+class Failed(Exception):
+    """Something is not as it must be, in one sentence."""
+
+
+class Processes:
+    """The processes of one run. Leaving the ``async with`` ends them, and all that they started."""
+
+    def __init__(self, output: TextIO, *, grace: float = _GRACE_S) -> None:
+        self._output = output
+        self._grace = grace
+        self._children: list[_Child] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        running = [child for child in self._children if not child.ended.done()]
+        for child in running:
+            child.process.terminate()
+        if running:
+            await asyncio.wait([child.ended for child in running], timeout=self._grace)
+        self.kill()
+        if self._children:
+            everything = [task for child in self._children for task in (child.ended, child.output)]
+            await asyncio.wait(everything, timeout=self._grace)
+
+    def kill(self) -> None:
+        """End every process, and what it started, at once."""
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+
+    async def start(self, name: str, *command: str) -> None:
+        """Start what is to run on; each line of its output comes with its name before it."""
+        await self._start(name, command, lasts=True)
+
+    async def run(self, name: str, *command: str, own_output: bool = False) -> None:
+        """Run to the end; raise :class:`Failed` unless its status is 0.
+
+        With ``own_output`` it writes to our standard output itself.
+        """
+        child = await self._start(name, command, own_output=own_output)
+        await asyncio.wait([child.ended, child.output])
+        if child.process.returncode:
+            raise Failed(child.how_it_ended)
+
+    async def unless_one_ends(self, work: Coroutine[Any, Any, object]) -> None:
+        """Await the work; raise :class:`Failed` as soon as one of what was started has ended."""
+        lasting = [child for child in self._children if child.lasts]
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait(
+                [task, *(child.ended for child in lasting)], return_when=asyncio.FIRST_COMPLETED
+            )
+            for child in lasting:
+                if child.ended.done():
+                    raise Failed(child.how_it_ended)
+            task.result()
+        finally:
+            task.cancel()
+
+    def say(self, name: str, line: str) -> None:
+        try:
+            self._output.write(f"{name:<8}| {line}\n")
+            self._output.flush()
+        except OSError:  # nobody is left to read it
+            signal.raise_signal(signal.SIGHUP)
+
+    async def _start(
+        self, name: str, command: Sequence[str], *, lasts: bool = False, own_output: bool = False
+    ) -> _Child:
+        # Not asyncio's pipe: with one, a process counts as running as long as what it started.
+        read_end, write_end = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=None if own_output else write_end,
+                stderr=None if own_output else write_end,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # A group of its own: it can be killed as one, and Ctrl-C in the terminal is ours.
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_end)
+        child = _Child(
+            name,
+            process,
+            ended=asyncio.ensure_future(process.wait()),
+            output=asyncio.ensure_future(self._pass_on(name, read_end)),
+            lasts=lasts,
+        )
+        self._children.append(child)
+        return child
+
+    async def _pass_on(self, name: str, read_end: int) -> None:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
+        )
+        rest = b""
+        while chunk := await reader.read(1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self.say(name, line.decode(errors="replace"))
+        if rest:
+            self.say(name, rest.decode(errors="replace"))
+        transport.close()
+
+
+@dataclass
+class _Child:
+    name: str
+    process: asyncio.subprocess.Process
+    ended: asyncio.Future[int]
+    output: asyncio.Future[None]
+    lasts: bool
+
+    @property
+    def how_it_ended(self) -> str:
+        status = self.process.returncode or 0
+        how = f"status {status}" if status >= 0 else f"signal {-status}"
+        return f"{self.name} ended with {how}."

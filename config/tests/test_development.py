@@ -1,0 +1,124 @@
+"""``bin/dev``'s program, whole: it starts, says so, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def port() -> int:
+    """The first of three free ports."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+@pytest.fixture
+def database_url(transactional_db: None) -> str:
+    """The address of the tests' own database."""
+    parameters = connection.get_connection_params()
+    parameters.pop("pool", None)
+    host, name = parameters.get("host", ""), parameters["dbname"]
+    user, port = parameters.get("user", ""), parameters.get("port", "")
+    address = f"@/{name}?host={host}" if host.startswith("/") else f"@{host}:{port}/{name}"
+    return f"postgresql://{user}:{parameters.get('password', '')}{address}"
+
+
+@pytest.fixture
+def environment(port: int, database_url: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "DEBUG": "1",
+        "SECRET_KEY": "x",
+        "PORT": str(port),
+        "DATABASE_URL": database_url,
+    }
+
+
+def start(environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "config.development", "dev"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def dev(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    with start(environment) as process:
+        yield process
+        process.kill()
+
+
+def lines_until(process: subprocess.Popen[str], text: str) -> list[str]:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"It never said {text!r}:\n{''.join(lines)}")
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the end and return the status and the errors."""
+    _, errors = process.communicate(timeout=30)
+    return process.returncode, errors
+
+
+def takes_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_it_works(dev: subprocess.Popen[str], port: int) -> None:
+    lines_until(dev, f"Ready: http://127.0.0.1:{port}")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as response:
+        assert response.status == 200
+    assert takes_connections(port + 2)
+    dev.send_signal(signal.SIGTERM)
+    assert ended(dev) == (0, "")
+    assert not any(takes_connections(port + offset) for offset in range(3))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_it_ends_during_the_start(dev: subprocess.Popen[str], number: signal.Signals) -> None:
+    lines_until(dev, "migrate |")
+    dev.send_signal(number)
+    assert ended(dev) == (0, "")
+
+
+@pytest.mark.parametrize(("offset", "what"), [(0, "web"), (1, "media"), (2, "sandbox")])
+def test_a_port_that_is_taken_is_named(
+    environment: dict[str, str], port: int, offset: int, what: str
+) -> None:
+    with socket.create_server(("127.0.0.1", port + offset)):
+        status, errors = ended(start(environment))
+    assert status == 1
+    assert errors == (
+        f"bin/dev: Port {port + offset} ({what}) cannot be used (Address already in use): set PORT "
+        "to the first of three free ports in a row.\n"
+    )

@@ -1,0 +1,112 @@
+"""What a deployment is refused for, and what it gets when nothing is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PRODUCTION = {
+    "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    "PUBLIC_URL": "https://switchhook.example",
+    "ENGINE_URL": "https://engine.switchhook.example",
+    "MEDIA_URL": "wss://media.switchhook.example/media",
+    "DATABASE_URL": "postgresql://switchhook@127.0.0.1:1/nobody_connects",
+}
+DEVELOPMENT = {"DEBUG": "1", "SECRET_KEY": "x", "DATABASE_URL": PRODUCTION["DATABASE_URL"]}
+
+
+def run(*command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        env={"PATH": os.environ["PATH"], **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def refusal(environment: dict[str, str], *command: str) -> str:
+    """Return the one line that a process ends with, which must be all that it says."""
+    ended = run(*(command or ("manage.py", "check")), environment=environment)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    return line
+
+
+def test_it_works() -> None:
+    ended = run("manage.py", "check", "--deploy", "--fail-level=WARNING", environment=PRODUCTION)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "PUBLIC_URL", "ENGINE_URL", "MEDIA_URL"])
+def test_production_names_what_is_missing(name: str) -> None:
+    environment = {key: value for key, value in PRODUCTION.items() if key != name}
+    assert refusal(environment).startswith(f"{name} ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PUBLIC_URL", "http://switchhook.example"),
+        ("ENGINE_URL", "http://engine.switchhook.example"),
+        ("MEDIA_URL", "ws://media.switchhook.example/media"),
+        ("PUBLIC_URL", "switchhook.example"),
+        ("CALLBACK_ALLOW_PRIVATE", "1"),
+        ("SANDBOX", "1"),
+        ("DATABASE_URL", "mysql://root@127.0.0.1/switchhook"),
+    ],
+)
+def test_production_refuses(name: str, value: str) -> None:
+    assert name in refusal({**PRODUCTION, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("PER_MINUTE_RATE", "a nickel"),
+        ("PER_MINUTE_RATE", "NaN"),
+        ("MAX_CONCURRENT_CALLS", "-1"),
+    ],
+)
+def test_numbers_are_numbers(name: str, value: str) -> None:
+    line = refusal({**DEVELOPMENT, name: value})
+    assert line.startswith(f"{name} must be a ")
+    assert repr(value) in line
+
+
+def test_gunicorn_says_it_as_plainly() -> None:
+    environment = {key: value for key, value in PRODUCTION.items() if key != "SECRET_KEY"}
+    command = ("-m", "gunicorn", "--config=config/gunicorn.conf.py")
+    assert refusal(environment, *command).startswith("SECRET_KEY is not set.")
+    assert "PROCESS must be" in refusal({**PRODUCTION, "PROCESS": "wbe"}, *command)
+
+
+class TestEncryption:
+    """In production plain HTTP is sent to HTTPS, but for the health checks."""
+
+    @pytest.fixture(autouse=True)
+    def as_in_production(self, settings: pytest.FixtureRequest) -> None:
+        settings.SECURE_SSL_REDIRECT = True  # type: ignore[attr-defined]
+
+    def test_it_works(self, client: Client) -> None:
+        response = client.get("/admin/login/?next=/")
+        assert response.status_code == 301
+        assert response["Location"].startswith("https://")
+
+    def test_the_proxy_says_that_it_was_encrypted(self, client: Client) -> None:
+        response = client.get("/livez", headers={"X-Forwarded-Proto": "https"})
+        assert response.status_code == 200
+
+    def test_health_checks_come_unencrypted(self, client: Client) -> None:
+        assert client.get("/livez").status_code == 200
