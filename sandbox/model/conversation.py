@@ -32,6 +32,11 @@ class Item:
         return self.wire.get("role") == "assistant"
 
     @property
+    def wants_an_answer(self) -> bool:
+        """Whether it is something new to the model: what the user said, or what a tool returned."""
+        return self.wire.get("role") == "user" or self.wire["type"] == "function_call_output"
+
+    @property
     def content(self) -> list[dict[str, Any]]:
         content: list[dict[str, Any]] = self.wire.get("content", [])
         return content

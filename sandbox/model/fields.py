@@ -19,12 +19,6 @@ class Spec(Protocol):
 
 
 @dataclass(frozen=True)
-class Anything:
-    def check(self, value: Any, path: str) -> None:
-        pass
-
-
-@dataclass(frozen=True)
 class Text:
     longest: int | None = None
     pattern: str = ""
@@ -93,9 +87,17 @@ class Number:
 @dataclass(frozen=True)
 class ListOf:
     entry: Spec
+    may_be_empty: bool = True
 
     def check(self, value: Any, path: str) -> None:
         _expect(value, list, "an array", path)
+        if not (value or self.may_be_empty):
+            raise ClientError(
+                f"Invalid '{path}': empty array. Expected an array with minimum length 1, "
+                "but got an empty array instead.",
+                code="empty_array",
+                param=path,
+            )
         for index, entry in enumerate(value):
             self.entry.check(entry, f"{path}[{index}]")
 
@@ -128,6 +130,18 @@ class Fields:
 class AnyObject:
     def check(self, value: Any, path: str) -> None:
         _expect(value, dict, "an object", path)
+
+
+@dataclass(frozen=True)
+class MapOf:
+    """An object with any fields, all of one kind."""
+
+    entry: Spec
+
+    def check(self, value: Any, path: str) -> None:
+        _expect(value, dict, "an object", path)
+        for name, entry in value.items():
+            self.entry.check(entry, f"{path}.{name}")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from sandbox.model.fields import (
     AnyObject,
-    Anything,
     ByType,
     Choice,
     Fields,
     Flag,
     ListOf,
+    MapOf,
     Number,
     Spec,
     Tagged,
@@ -38,9 +38,10 @@ VOICES = (
 )
 MOST_TRUNCATED_MS = 24 * 3_600_000
 
+_EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
 _NAME = Text(longest=64, pattern="[a-zA-Z0-9_-]+")
 _ID = Text(longest=32)
-_MODALITIES = ListOf(Choice(("text", "audio")))
+_MODALITIES = ListOf(Choice(("text", "audio")), may_be_empty=False)
 _VOICE = ByType(text=Choice(VOICES), object=Fields({"id": Text()}, required=("id",)))
 _FORMAT = Tagged(
     "type",
@@ -73,7 +74,7 @@ _TRANSCRIPTION = Fields(
         "languages": ListOf(Text()),
         "keywords": ListOf(Text()),
         "prompt": Text(),
-        "delay": Choice(("minimal", "low", "medium", "high", "xhigh")),
+        "delay": Choice(_EFFORTS),
     },
     required=("model",),
 )
@@ -105,12 +106,32 @@ _TOOL_CHOICE = ByType(
         "type", {"function": Fields({"type": Text(), "name": _NAME}, required=("name",))}
     ),
 )
+_TRACING = ByType(
+    text=Choice(("auto",)),
+    object=Fields({"workflow_name": Text(), "group_id": Text(), "metadata": AnyObject()}),
+)
+_TRUNCATION = ByType(
+    text=Choice(("auto", "disabled")),
+    object=Tagged(
+        "type",
+        {
+            "retention_ratio": Fields(
+                {
+                    "type": Text(),
+                    "retention_ratio": Number(0, 1, whole=False),
+                    "token_limits": Fields({"post_instructions": Number(0, 1_000_000)}),
+                },
+                required=("retention_ratio",),
+            )
+        },
+    ),
+)
 _ANSWER: dict[str, Spec] = {
     "instructions": Text(),
     "max_output_tokens": ByType(text=Choice(("inf",)), number=Number(1, 4_096)),
     "output_modalities": _MODALITIES,
     "parallel_tool_calls": Flag(),
-    "reasoning": AnyObject(),
+    "reasoning": Fields({"effort": Choice(_EFFORTS)}),
     "tools": _TOOLS,
     "tool_choice": _TOOL_CHOICE,
 }
@@ -120,8 +141,8 @@ SESSION = Fields(
         "type": Choice(("realtime",)),
         "model": Text(),
         "include": ListOf(Choice(("item.input_audio_transcription.logprobs",))),
-        "tracing": Anything(),
-        "truncation": Anything(),
+        "tracing": _TRACING,
+        "truncation": _TRUNCATION,
         "audio": Fields(
             {
                 "input": Fields(
@@ -148,7 +169,7 @@ RESPONSE = Fields(
     {
         **_ANSWER,
         "conversation": Choice(("auto",)),
-        "metadata": AnyObject(),
+        "metadata": MapOf(Text(longest=512)),
         "audio": Fields({"output": Fields({"format": _FORMAT, "voice": _VOICE})}),
     }
 )

@@ -275,7 +275,7 @@ class RealtimeSession:
                     "item": item.wire,
                 }
             )
-        if not item.is_from_model:
+        if item.wants_an_answer:
             self._unanswered.append(item)
 
     def _truncate_item(self, event: Event) -> None:
