@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import structlog
-from procrastinate import App
+from django.db import transaction
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.job_context import JobContext
+from procrastinate.manager import JobManager
+from procrastinate.types import JSONValue
 
 log = structlog.get_logger(__name__)
 
 KEEP_FINISHED_HOURS = 72
 
+_on_djangos_connection = JobManager(DjangoConnector())
 
-def on_app_ready(app: App) -> None:
-    """Register the tasks of this module (it is no Django app, so nothing discovers them)."""
+
+def defer(
+    task_name: str,
+    *,
+    at: datetime | None = None,
+    only_one: str | None = None,
+    **arguments: JSONValue,
+) -> None:
+    """Queue a job that commits with the caller's transaction, or not at all.
+
+    Of jobs with the same ``only_one``, a second is not queued while the first waits.
+
+    In a web process ``task.defer()`` does the same. In a worker it does not: there the app has
+    connections of its own, and the job would start before what it is about can be seen.
+    """
+    deferrer = app.configure_task(
+        task_name, allow_unknown=False, schedule_at=at, queueing_lock=only_one
+    )
+    deferrer.job_manager = _on_djangos_connection
+    with suppress(AlreadyEnqueued), transaction.atomic():
+        deferrer.defer(**arguments)
 
 
 @app.periodic(cron="* * * * *")

@@ -6,6 +6,7 @@ from typing import Self
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Account
@@ -155,10 +156,25 @@ class CallProgress(models.Model):
         return f"Progress of {self.call_id}"
 
 
+class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
+    def under_way(self) -> Self:
+        """Those that a worker is sending right now."""
+        return self.filter(state=CallbackDelivery.State.PENDING, claimed_until__gt=Now())
+
+    def ready(self) -> Self:
+        """Those that may be sent now: due, and not under way."""
+        return self.filter(
+            Q(claimed_until=None) | Q(claimed_until__lte=Now()),
+            state=CallbackDelivery.State.PENDING,
+            due_at__lte=Now(),
+        )
+
+
 class CallbackDelivery(models.Model):
     """A callback on its way to a customer's backend: the outbox.
 
-    The body is sealed, and erased when it was delivered or given up.
+    The body is sealed, and erased when it was delivered or given up. ``due_at`` and
+    ``claimed_until`` go by the database's clock, which all workers share.
     """
 
     PURPOSE = "callback"
@@ -181,8 +197,14 @@ class CallbackDelivery(models.Model):
     state = models.CharField(max_length=9, choices=State, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     last_result = models.CharField(max_length=200, blank=True)
+    due_at = models.DateTimeField(db_default=Now(), help_text="When it is sent next.")
+    claimed_until = models.DateTimeField(
+        null=True, blank=True, help_text="A worker is sending it, or died before this moment."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CallbackDeliveryQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -190,7 +212,14 @@ class CallbackDelivery(models.Model):
                 fields=["call"], condition=Q(kind="onCallEnd"), name="one_call_end_per_call"
             )
         ]
-        indexes = [models.Index(fields=["call", "created_at"], name="delivery_by_call")]
+        indexes = [
+            models.Index(fields=["call", "created_at"], name="delivery_by_call"),
+            models.Index(
+                fields=["account", "due_at"],
+                condition=Q(state="pending"),
+                name="delivery_pending",
+            ),
+        ]
         verbose_name_plural = "callback deliveries"
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ def _fail() -> None:
     raise LookupError("no such thing")
 
 
-def _take_every_connection(pool: Any) -> None:
+def take_every_connection(pool: Any) -> None:
     """Fail unless all that the pool may hand out are free."""
     taken = []
     try:
@@ -38,19 +38,19 @@ def _take_every_connection(pool: Any) -> None:
 
 async def test_it_works(pool: Any) -> None:
     assert await in_database(_backend_pid) > 0
-    _take_every_connection(pool)
+    take_every_connection(pool)
 
 
 async def test_an_error_is_passed_on_and_the_connection_given_back(pool: Any) -> None:
     with pytest.raises(LookupError):
         await in_database(_fail)
-    _take_every_connection(pool)
+    take_every_connection(pool)
 
 
 async def test_more_at_once_than_there_are_connections(pool: Any) -> None:
     pids = await asyncio.gather(*(in_database(_backend_pid) for _ in range(100)))
     assert len(set(pids)) <= pool.max_size
-    _take_every_connection(pool)
+    take_every_connection(pool)
 
 
 async def test_a_slow_look_up_in_the_loops_threads_holds_up_no_query(pool: Any) -> None:

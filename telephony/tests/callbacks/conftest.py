@@ -77,7 +77,7 @@ async def serve(backend: Backend, stack: AsyncExitStack, tls: ssl.SSLContext | N
     """Start a backend that stops with ``stack``; return its port."""
     app = web.Application(client_max_size=8 * 2**20)
     app.router.add_route("*", "/{path:.*}", backend.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)

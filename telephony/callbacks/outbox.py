@@ -1,0 +1,209 @@
+"""onCallEnd and onError: kept until a customer's backend has taken them, or will not.
+
+The table is the truth, and a job is no more than a hint to look at one delivery: it may come twice,
+early or never. A delivery is claimed for the length of an attempt, so that it is sent once at a
+time, and an account has a few attempts under way at most, so that a slow backend leaves the workers
+to the others. A delivery that finds its account at that limit has no job of its own any more; each
+attempt that ends wakes the next one up. :func:`resume` finds what a crash left asleep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts.models import Account, WebhookSecret
+from config.jobs import defer
+from config.sealing import CannotUnseal, seal, unseal
+from telephony.callbacks import client, payloads, signing
+from telephony.callbacks.payloads import CallFacts
+from telephony.callbacks.schedule import retry_delay
+from telephony.db import in_database
+from telephony.models import Call, CallbackDelivery
+
+log = structlog.get_logger(__name__)
+
+TASK = "telephony.tasks.deliver_callback"
+
+TIMEOUT_SECONDS = 15.0
+# Longer than an attempt can take: a claim that is past belongs to a worker that died.
+CLAIM = timedelta(seconds=30)
+UNDER_WAY_PER_ACCOUNT = 4
+# Later than a job can be on a worker that keeps up.
+OVERDUE = timedelta(minutes=1)
+
+GONE = 410
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a worker needs to send a delivery without the database."""
+
+    delivery_id: str
+    account_id: str
+    url: str
+    sealed_body: bytes = field(repr=False)
+    secret: WebhookSecret
+    claimed_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an attempt ended; ``text`` is a status or the code of a failure, never what was said."""
+
+    text: str
+    delivered: bool = False
+    gone: bool = False
+    retry_after: float | None = None
+
+
+@transaction.atomic
+def enqueue_call_end(call: Call, body: dict[str, Any]) -> None:
+    """Send onCallEnd, once for each call, if the caller's transaction commits."""
+    delivery, is_new = CallbackDelivery.objects.get_or_create(
+        call=call,
+        kind=CallbackDelivery.Kind.CALL_END,
+        defaults=_fields(call, call.on_call_end_url, body),
+    )
+    if is_new:
+        defer(TASK, delivery_id=delivery.id)
+
+
+@transaction.atomic
+def enqueue_error(call: Call, *, code: str, message: str) -> None:
+    """Send onError, if the call has a URL for it and the caller's transaction commits."""
+    if not call.on_error_url:
+        return
+    body = payloads.error(CallFacts.of(call), code=code, message=message, now=timezone.now())
+    delivery = CallbackDelivery.objects.create(
+        call=call,
+        kind=CallbackDelivery.Kind.ERROR,
+        **_fields(call, call.on_error_url, body),
+    )
+    defer(TASK, delivery_id=delivery.id)
+
+
+def _fields(call: Call, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    sealed = seal(payloads.encode(body), purpose=CallbackDelivery.PURPOSE)
+    return {"account_id": call.account_id, "url": url, "sealed_body": sealed}
+
+
+async def deliver(delivery_id: str) -> None:
+    """Make one attempt, if it is time for one."""
+    if attempt := await in_database(_claim, delivery_id):
+        result = await _send(attempt)
+        await in_database(_record, attempt, result)
+
+
+def resume() -> None:
+    """Wake up one delivery of each account that has overdue ones; it will wake up the next."""
+    overdue = CallbackDelivery.objects.ready().filter(due_at__lt=Now() - OVERDUE)
+    one_each = overdue.order_by("account_id", "due_at").distinct("account_id")
+    for delivery_id in one_each.values_list("id", flat=True):
+        defer(TASK, delivery_id=delivery_id)
+
+
+@transaction.atomic
+def _claim(delivery_id: str) -> Attempt | None:
+    """Reserve a delivery for an attempt; None if it is not ready or its account at the limit."""
+    ready = CallbackDelivery.objects.ready().filter(pk=delivery_id)
+    account_id = ready.values_list("account_id", flat=True).first()
+    if account_id is None:
+        return None
+    _lock(account_id)
+    under_way = CallbackDelivery.objects.under_way().filter(account_id=account_id)
+    if under_way.count() >= UNDER_WAY_PER_ACCOUNT or not ready.update(claimed_until=Now() + CLAIM):
+        return None
+    delivery = CallbackDelivery.objects.get(pk=delivery_id)
+    return Attempt(
+        delivery_id=delivery_id,
+        account_id=account_id,
+        url=delivery.url,
+        sealed_body=bytes(delivery.sealed_body or b""),
+        secret=WebhookSecret.objects.get(account_id=account_id),
+        claimed_until=delivery.claimed_until,
+    )
+
+
+async def _send(attempt: Attempt) -> Result:
+    now = timezone.now()
+    try:
+        body = unseal(attempt.sealed_body, purpose=CallbackDelivery.PURPOSE)
+        secrets = attempt.secret.secrets(now)
+    except CannotUnseal:
+        # SECRET_KEY was changed without a fallback; the schedule leaves a day to put it back.
+        log.exception("callback_cannot_be_unsealed", delivery_id=attempt.delivery_id)
+        return Result("cannot be unsealed")
+    headers = signing.headers(
+        body, secrets=secrets, message_id=f"msg_{attempt.delivery_id}", now=now
+    )
+    try:
+        answer = await client.post(attempt.url, body, headers, timeout=TIMEOUT_SECONDS)
+    except client.CallbackFailed as failure:
+        return Result(failure.code)
+    return Result(
+        str(answer.status),
+        delivered=200 <= answer.status < 300,
+        gone=answer.status == GONE,
+        retry_after=answer.retry_after,
+    )
+
+
+@transaction.atomic
+def _record(attempt: Attempt, result: Result) -> None:
+    """Write down how an attempt ended, and see to what comes next."""
+    _lock(attempt.account_id)
+    delivery = CallbackDelivery.objects.filter(pk=attempt.delivery_id).first()
+    if delivery is None or delivery.state != CallbackDelivery.State.PENDING:
+        return
+    if delivery.claimed_until != attempt.claimed_until and not result.delivered:
+        return  # this worker was so slow that another one took over
+    delivery.attempts += 1
+    delivery.last_result = result.text
+    delivery.claimed_until = None
+    delay = None if result.gone else retry_delay(delivery.attempts, result.retry_after)
+    if result.delivered:
+        _end(delivery, CallbackDelivery.State.DELIVERED)
+    elif delay is None:
+        _end(delivery, CallbackDelivery.State.GIVEN_UP)
+        _log_given_up(delivery)
+    else:
+        delivery.due_at = timezone.now() + delay
+        defer(TASK, at=delivery.due_at, delivery_id=delivery.id)
+    delivery.save()
+    _wake_next(attempt.account_id)
+
+
+def _end(delivery: CallbackDelivery, state: CallbackDelivery.State) -> None:
+    delivery.state = state
+    delivery.sealed_body = None
+    delivery.ended_at = timezone.now()
+
+
+def _wake_next(account_id: str) -> None:
+    waiting = CallbackDelivery.objects.ready().filter(account_id=account_id).order_by("due_at")
+    if delivery_id := waiting.values_list("id", flat=True).first():
+        defer(TASK, delivery_id=delivery_id)
+
+
+def _lock(account_id: str) -> None:
+    """Let one worker at a time decide what an account has under way, and what comes next."""
+    Account.objects.select_for_update(no_key=True).only("pk").get(pk=account_id)
+
+
+def _log_given_up(delivery: CallbackDelivery) -> None:
+    log.warning(
+        "callback_given_up",
+        delivery_id=delivery.id,
+        account_id=delivery.account_id,
+        call_id=delivery.call_id,
+        kind=delivery.kind,
+        attempts=delivery.attempts,
+        last_result=delivery.last_result,
+    )

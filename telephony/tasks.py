@@ -1,0 +1,19 @@
+"""The jobs of this app. Their arguments are ids: a job is stored in the clear."""
+
+from __future__ import annotations
+
+from procrastinate.contrib.django import app
+
+from telephony.callbacks import outbox
+from telephony.db import in_database
+
+
+@app.task(queue="callbacks")
+async def deliver_callback(delivery_id: str) -> None:
+    await outbox.deliver(delivery_id)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="resume_callbacks")
+async def resume_callbacks(timestamp: int) -> None:
+    await in_database(outbox.resume)

@@ -1,0 +1,637 @@
+"""Deliveries, with real jobs, real workers and a real backend.
+
+No test waits for a retry: it moves the delivery's time and its job's time to now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+from aiohttp import web
+from django.db import connection, transaction
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import TaskNotFound
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from accounts.models import Account, WebhookSecret
+from telephony.callbacks import outbox
+from telephony.callbacks.outbox import Result
+from telephony.db import in_database
+from telephony.models import Call, CallbackDelivery
+from telephony.tests.callbacks.conftest import OLD_SECRET, SECRET, Backend
+from telephony.tests.test_db import take_every_connection
+
+BODY = {"callSid": "CA1", "transcript": [{"role": "user", "text": "my canary is yellow"}]}
+SENT = json.dumps(BODY, separators=(",", ":")).encode()
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+_sids = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def no_jobs(transactional_db: None) -> None:
+    """The tables of the queue are not Django's, so they are not emptied between tests."""
+    with connection.cursor() as cursor:
+        cursor.execute("truncate procrastinate_jobs, procrastinate_workers cascade")
+
+
+@pytest.fixture
+def call(alice: Account, backend: Backend) -> Call:
+    return _call(alice, backend.url)
+
+
+def _call(account: Account, url: str) -> Call:
+    return Call.objects.create(
+        account=account,
+        call_sid=f"CA{next(_sids):032x}",
+        direction=Call.Direction.INBOUND,
+        status=Call.Status.COMPLETED,
+        caller_phone="+19805551234",
+        called_number="+15551234567",
+        on_call_start_url=f"{url}/start",
+        on_call_end_url=f"{url}/end",
+        on_error_url=f"{url}/error",
+    )
+
+
+def _set_secrets(account: Account, *secrets: str) -> None:
+    stored = WebhookSecret.objects.get(account=account)
+    for secret in secrets:
+        stored.rotate(secret, timezone.now())
+    stored.save()
+
+
+async def enqueue(call: Call) -> None:
+    await in_database(outbox.enqueue_call_end, call, BODY)
+
+
+def _delivery(call: Call) -> CallbackDelivery:
+    return CallbackDelivery.objects.get(call=call)
+
+
+async def delivery_of(call: Call) -> CallbackDelivery:
+    return await in_database(_delivery, call)
+
+
+def _jobs(status: str = "todo") -> list[tuple[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select args ->> 'delivery_id', scheduled_at from procrastinate_jobs"
+            " where task_name = %s and status = %s order by id",
+            [outbox.TASK, status],
+        )
+        return list(cursor.fetchall())
+
+
+async def jobs(status: str = "todo") -> list[tuple[str, Any]]:
+    return await in_database(_jobs, status)
+
+
+def _bring_forward() -> None:
+    CallbackDelivery.objects.filter(state="pending").update(due_at=timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute("update procrastinate_jobs set scheduled_at = null where status = 'todo'")
+
+
+def _is_idle() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select not exists (select from procrastinate_jobs where queue_name = 'callbacks'"
+            " and status = 'todo' and (scheduled_at is null or scheduled_at <= now()))"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+@asynccontextmanager
+async def _worker_app() -> AsyncIterator[None]:
+    """Give procrastinate connections of its own, as in a worker."""
+    with app.replace_connector(app.connector.get_worker_connector()):
+        async with app.open_async():
+            yield
+
+
+async def work() -> None:
+    """Run a worker until no job is due."""
+    async with _worker_app():
+        while not await in_database(_is_idle):
+            await app.run_worker_async(
+                queues=["callbacks"],
+                wait=False,
+                concurrency=10,
+                install_signal_handlers=False,
+                listen_notify=False,
+            )
+
+
+async def test_it_works(call: Call, backend: Backend) -> None:
+    await enqueue(call)
+    await work()
+    (received,) = backend.received
+    delivery = await delivery_of(call)
+    assert received.path == "/end"
+    assert received.body == SENT
+    assert received.headers["webhook-id"] == f"msg_{delivery.id}"
+    assert delivery.state == "delivered"
+    assert delivery.attempts == 1
+    assert delivery.last_result == "200"
+    assert delivery.sealed_body is None
+    assert delivery.claimed_until is None
+    assert delivery.ended_at is not None
+    assert await jobs() == []
+
+
+async def test_an_error(call: Call, backend: Backend) -> None:
+    await in_database(outbox.enqueue_error, call, code="engine_lost", message="It stopped.")
+    await in_database(outbox.enqueue_error, call, code="engine_lost", message="It stopped.")
+    await work()
+    assert [received.path for received in backend.received] == ["/error", "/error"]
+    body = json.loads(backend.received[0].body)
+    assert (body["callSid"], body["code"], body["message"]) == (
+        call.call_sid,
+        "engine_lost",
+        "It stopped.",
+    )
+
+
+async def test_an_error_without_a_url_for_it(call: Call) -> None:
+    call.on_error_url = ""
+    await in_database(outbox.enqueue_error, call, code="engine_lost", message="It stopped.")
+    assert not await in_database(CallbackDelivery.objects.exists)
+    assert await jobs() == []
+
+
+# Enqueueing
+
+
+def _enqueue_and_fail(call: Call) -> None:
+    with transaction.atomic():
+        outbox.enqueue_call_end(call, BODY)
+        outbox.enqueue_error(call, code="engine_lost", message="It stopped.")
+        raise LookupError
+
+
+async def test_nothing_is_left_of_a_transaction_that_fails(call: Call) -> None:
+    with pytest.raises(LookupError):
+        await in_database(_enqueue_and_fail, call)
+    assert not await in_database(CallbackDelivery.objects.exists)
+    assert await jobs() == []
+
+
+async def test_nor_in_a_worker(call: Call) -> None:
+    """There, procrastinate has connections of its own."""
+    async with _worker_app():
+        with pytest.raises(LookupError):
+            await in_database(_enqueue_and_fail, call)
+    assert await jobs() == []
+
+
+def test_a_call_ends_once(call: Call) -> None:
+    outbox.enqueue_call_end(call, BODY)
+    outbox.enqueue_call_end(call, BODY | {"durationSeconds": 7})
+    assert len(_jobs()) == CallbackDelivery.objects.count() == 1
+
+
+def test_a_call_ends_once_when_two_end_it_at_the_same_time(call: Call) -> None:
+    barrier = Barrier(2, timeout=5)
+
+    def end() -> None:
+        try:
+            with transaction.atomic():
+                barrier.wait()
+                outbox.enqueue_call_end(call, BODY)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        for ending in [pool.submit(end), pool.submit(end)]:
+            ending.result()
+    assert len(_jobs()) == CallbackDelivery.objects.count() == 1
+
+
+# Signatures
+
+
+async def test_both_signatures(call: Call, backend: Backend, alice: Account) -> None:
+    await in_database(_set_secrets, alice, SECRET)
+    await enqueue(call)
+    await work()
+    (received,) = backend.received
+    Webhook(SECRET).verify(received.body, dict(received.headers))
+    by_hand = hmac.new(SECRET.encode(), SENT, hashlib.sha256).hexdigest()
+    assert received.headers["X-Veevo-Signature"] == by_hand
+
+
+async def test_a_rotated_secret_signs_for_a_day_more(
+    call: Call, backend: Backend, alice: Account
+) -> None:
+    await enqueue(call)
+    await in_database(_set_secrets, alice, OLD_SECRET, SECRET)
+    backend.answers(503)
+    await work()
+    yesterday = timezone.now() - timedelta(hours=25)
+    await in_database(WebhookSecret.objects.filter(account=alice).update, rotated_at=yesterday)
+    await in_database(_bring_forward)
+    await work()
+    first, second = backend.received
+    for secret in (SECRET, OLD_SECRET):
+        Webhook(secret).verify(first.body, dict(first.headers))
+    Webhook(SECRET).verify(second.body, dict(second.headers))
+    with pytest.raises(WebhookVerificationError):
+        Webhook(OLD_SECRET).verify(second.body, dict(second.headers))
+
+
+async def test_each_account_signs_with_its_own_secret_and_leaves_the_other_alone(
+    call: Call, backend: Backend, alice: Account, bob: Account
+) -> None:
+    await in_database(_set_secrets, alice, SECRET)
+    bobs = await in_database(_call, bob, backend.url)
+    await in_database(outbox.enqueue_call_end, bobs, {"callSid": "bob"})
+    before = await delivery_of(bobs)
+    await enqueue(call)
+    await outbox.deliver((await delivery_of(call)).id)
+    (received,) = backend.received
+    Webhook(SECRET).verify(received.body, dict(received.headers))
+    assert await delivery_of(bobs) == before
+    assert (await delivery_of(bobs)).state == "pending"
+
+
+# Retries
+
+
+async def test_the_schedule(call: Call, backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    seconds = [5, 300, 1800, 7200, 18000, 36000, 36000]
+    backend.answers(503)
+    await enqueue(call)
+    for attempts, delay in enumerate(seconds, start=1):
+        before = timezone.now()
+        await work()
+        after = timezone.now()
+        delivery = await delivery_of(call)
+        assert (delivery.state, delivery.attempts) == ("pending", attempts)
+        assert delivery.last_result == "503"
+        assert await jobs() == [(delivery.id, delivery.due_at)]
+        assert before + timedelta(seconds=delay) <= delivery.due_at
+        assert delivery.due_at <= after + timedelta(seconds=delay * 1.1)
+        await in_database(_bring_forward)
+    await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.attempts) == ("given-up", 8)
+    assert delivery.sealed_body is None
+    assert delivery.ended_at is not None
+    assert await jobs() == []
+    assert {received.headers["webhook-id"] for received in backend.received} == {
+        f"msg_{delivery.id}"
+    }
+    assert {received.body for received in backend.received} == {SENT}
+    assert len(backend.received) == 8
+    assert [event for event in _events(caplog) if event["event"] == "callback_given_up"] == [
+        {
+            "event": "callback_given_up",
+            "delivery_id": delivery.id,
+            "account_id": call.account_id,
+            "call_id": call.id,
+            "kind": "onCallEnd",
+            "attempts": 8,
+            "last_result": "503",
+        }
+    ]
+
+
+def _events(caplog: pytest.LogCaptureFixture) -> Iterator[dict[str, Any]]:
+    """Structured log lines, without what every line has."""
+    common = ("level", "logger", "timestamp")
+    for record in caplog.records:
+        if isinstance(record.msg, dict):
+            yield {name: value for name, value in record.msg.items() if name not in common}
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 404, 429, 500])
+async def test_what_is_tried_again(call: Call, backend: Backend, status: int) -> None:
+    backend.answers(status, Location="/elsewhere")
+    await enqueue(call)
+    await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.last_result) == ("pending", str(status))
+    backend.answers(204)
+    await in_database(_bring_forward)
+    await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.last_result, delivery.attempts) == ("delivered", "204", 2)
+    assert [received.path for received in backend.received] == ["/end", "/end"]
+
+
+async def test_410_stops(call: Call, backend: Backend) -> None:
+    backend.answers(410)
+    await enqueue(call)
+    await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.attempts, delivery.last_result) == ("given-up", 1, "410")
+    assert delivery.sealed_body is None
+    assert await jobs() == []
+
+
+async def test_a_backend_that_does_not_answer(
+    call: Call, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.1)
+    backend.answer = _never
+    await enqueue(call)
+    await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.last_result) == ("pending", "timeout")
+
+
+async def _never(request: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def test_a_backend_that_is_not_there(call: Call) -> None:
+    call.on_call_end_url = "http://127.0.0.1:1/"
+    await enqueue(call)
+    await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.last_result) == ("pending", "unreachable")
+
+
+async def test_retry_after(call: Call, backend: Backend) -> None:
+    backend.answers(503, **{"Retry-After": "3600"})
+    await enqueue(call)
+    before = timezone.now()
+    await work()
+    delivery = await delivery_of(call)
+    assert delivery.due_at >= before + timedelta(hours=1)
+    assert await jobs() == [(delivery.id, delivery.due_at)]
+
+
+async def test_a_body_that_cannot_be_unsealed_waits_for_the_key(
+    call: Call, backend: Backend, settings: Any
+) -> None:
+    await enqueue(call)
+    key, settings.SECRET_KEY = settings.SECRET_KEY, "x" * 50
+    await work()
+    assert (await delivery_of(call)).last_result == "cannot be unsealed"
+    assert backend.received == []
+    settings.SECRET_KEY_FALLBACKS = [key]
+    await in_database(_bring_forward)
+    await work()
+    assert (await delivery_of(call)).state == "delivered"
+
+
+# Twice, early, late, never
+
+
+async def test_two_jobs_at_the_same_time_send_once(call: Call, backend: Backend) -> None:
+    release = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return web.json_response({})
+
+    backend.answer = answer
+    await enqueue(call)
+    delivery = await delivery_of(call)
+    first = asyncio.ensure_future(outbox.deliver(delivery.id))
+    await _until(lambda: backend.received)
+    await asyncio.gather(*(outbox.deliver(delivery.id) for _ in range(5)))
+    release.set()
+    await first
+    await outbox.deliver(delivery.id)
+    assert len(backend.received) == 1
+    assert (await delivery_of(call)).attempts == 1
+
+
+async def _until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (what it looks at is on the other side of a socket)
+            await asyncio.sleep(0.005)
+
+
+async def test_a_job_that_comes_early_sends_nothing(call: Call, backend: Backend) -> None:
+    backend.answers(503)
+    await enqueue(call)
+    await work()
+    await outbox.deliver((await delivery_of(call)).id)
+    assert len(backend.received) == 1
+
+
+async def test_a_job_for_a_delivery_that_is_gone(backend: Backend) -> None:
+    await outbox.deliver("c" + "0" * 24)
+    assert backend.received == []
+
+
+def _age(**fields: timedelta) -> None:
+    """Set the times of all deliveries to so long ago."""
+    now = timezone.now()
+    CallbackDelivery.objects.update(**{name: now - age for name, age in fields.items()})
+
+
+@pytest.mark.parametrize("dies_after", ["claim", "send"])
+async def test_a_worker_that_dies_during_an_attempt(
+    call: Call, backend: Backend, dies_after: str
+) -> None:
+    await enqueue(call)
+    delivery = await delivery_of(call)
+    attempt = await in_database(outbox._claim, delivery.id)
+    assert attempt is not None
+    if dies_after == "send":
+        await outbox._send(attempt)
+    await in_database(_jobs_are_lost)
+
+    await in_database(outbox.resume)
+    assert await jobs() == [], "the claim is still good"
+    await in_database(_age, due_at=timedelta(minutes=2), claimed_until=timedelta(0))
+    await in_database(outbox.resume)
+    await work()
+    assert (await delivery_of(call)).state == "delivered"
+    assert len(backend.received) == (2 if dies_after == "send" else 1)
+    assert {received.headers["webhook-id"] for received in backend.received} == {
+        f"msg_{delivery.id}"
+    }
+
+
+def _jobs_are_lost() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("delete from procrastinate_jobs")
+
+
+async def test_the_record_and_the_next_job_commit_together(
+    call: Call, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.answers(503)
+    await enqueue(call)
+    delivery = await delivery_of(call)
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "TASK", "no.such.task")
+        with pytest.raises(TaskNotFound):
+            await outbox.deliver(delivery.id)
+    assert (await delivery_of(call)).attempts == 0
+
+    await in_database(_age, claimed_until=timedelta(0))
+    await work()
+    assert (await delivery_of(call)).attempts == 1
+    assert len(await jobs()) == 1
+
+
+async def test_a_worker_that_was_overtaken(call: Call, backend: Backend) -> None:
+    """Its failure is not counted: the other attempt is. Its success is."""
+    await enqueue(call)
+    delivery = await delivery_of(call)
+    slow = await in_database(outbox._claim, delivery.id)
+    await in_database(_age, claimed_until=timedelta(0))
+    quick = await in_database(outbox._claim, delivery.id)
+    assert slow is not None
+    assert quick is not None
+    await in_database(outbox._record, slow, Result("timeout"))
+    assert (await delivery_of(call)).attempts == 0
+    await in_database(outbox._record, slow, Result("200", delivered=True))
+    assert (await delivery_of(call)).state == "delivered"
+    await in_database(outbox._record, quick, Result("503"))
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.attempts, delivery.last_result) == ("delivered", 1, "200")
+
+
+async def test_resume_wakes_one_overdue_delivery_of_each_account(
+    call: Call, backend: Backend, alice: Account, bob: Account
+) -> None:
+    await enqueue(call)
+    for account in (alice, bob):
+        await enqueue(await in_database(_call, account, backend.url))
+    await in_database(_jobs_are_lost)
+    await in_database(outbox.resume)
+    assert await jobs() == [], "none is overdue"
+
+    await in_database(_age, due_at=timedelta(minutes=2))
+    await in_database(outbox.resume)
+    assert len(await jobs()) == 2
+    await work()
+    assert len(backend.received) == 3, "the one that was woken up wakes up the next"
+    await in_database(_age, due_at=timedelta(minutes=2))
+    await in_database(outbox.resume)
+    assert await jobs() == [], "all are delivered"
+
+
+# Fairness
+
+
+@asynccontextmanager
+async def worker(concurrency: int) -> AsyncIterator[None]:
+    """Run a worker as in production, until the end of the block."""
+    async with _worker_app():
+        running = asyncio.ensure_future(
+            app.run_worker_async(
+                queues=["callbacks"], concurrency=concurrency, install_signal_handlers=False
+            )
+        )
+        yield
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def pool(alice: Account, bob: Account) -> Any:
+    """The pool, with all its connections in it."""
+    connection.close()
+    return connection.pool
+
+
+async def test_a_slow_backend_leaves_workers_and_connections_to_the_others(
+    alice: Account, bob: Account, backend: Backend, pool: Any
+) -> None:
+    release = asyncio.Event()
+    under_way, most_under_way = 0, 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal under_way, most_under_way
+        if request.path == "/alice/end":
+            under_way += 1
+            most_under_way = max(most_under_way, under_way)
+            await release.wait()
+            under_way -= 1
+        return web.json_response({})
+
+    def received(path: str) -> int:
+        return sum(received.path == path for received in backend.received)
+
+    backend.answer = answer
+    async with worker(concurrency=outbox.UNDER_WAY_PER_ACCOUNT + 1):
+        for _ in range(20):
+            await enqueue(await in_database(_call, alice, f"{backend.url}/alice"))
+        await _until(lambda: under_way == outbox.UNDER_WAY_PER_ACCOUNT)
+        for _ in range(5):
+            await enqueue(await in_database(_call, bob, f"{backend.url}/bob"))
+        await _until(lambda: received("/bob/end") == 5)
+        assert received("/alice/end") == outbox.UNDER_WAY_PER_ACCOUNT
+        take_every_connection(pool)
+
+        release.set()
+        await _until(lambda: received("/alice/end") == 20)
+    assert most_under_way == outbox.UNDER_WAY_PER_ACCOUNT
+    assert not await in_database(CallbackDelivery.objects.exclude(state="delivered").exists)
+
+
+# Secrets
+
+
+async def test_neither_bodies_nor_secrets_lie_around(
+    call: Call,
+    backend: Backend,
+    alice: Account,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for logger in (None, "procrastinate"):
+        caplog.set_level("DEBUG", logger)
+    await in_database(_set_secrets, alice, SECRET)
+    await enqueue(call)
+    backend.answers(503, {"answer": "a canary of the backend"})
+    await work()
+    await in_database(CallbackDelivery.objects.update, url="http://127.0.0.1:1/")
+    await in_database(_bring_forward)
+    await work()
+    await in_database(_bring_forward)
+    monkeypatch.setattr(outbox, "TASK", "no.such.task")
+    await work()
+
+    stored = await in_database(_dump)
+    delivery = await delivery_of(call)
+    assert (delivery.attempts, delivery.sealed_body is None) == (2, False)
+    assert delivery.id in stored, "the dump has what it should"
+    logged = caplog.text + "".join(repr(vars(record)) for record in caplog.records)
+    assert "TaskNotFound" in logged, "the log has the traceback of an error"
+    for canary in ("canary", SECRET, SECRET.removeprefix("whsec_")):
+        assert canary not in stored
+        assert canary not in logged
+
+
+def _dump() -> str:
+    """All that is stored about jobs, deliveries and secrets."""
+    with connection.cursor() as cursor:
+        text = ""
+        for table in (
+            "procrastinate_jobs",
+            "procrastinate_events",
+            "procrastinate_periodic_defers",
+            "telephony_callbackdelivery",
+            "accounts_webhooksecret",
+        ):
+            cursor.execute(f"select * from {table}")  # noqa: S608
+            text += repr([tuple(map(_readable, row)) for row in cursor.fetchall()])
+    return text
+
+
+def _readable(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else value
