@@ -18,6 +18,7 @@ from sandbox.backend.restaurant import TOOLS, run_tool
 from sandbox.backend.signatures import Signatures
 from sandbox.constants import SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 from sandbox.model.script import Say, script_in
+from sandbox.server import create_app
 from sandbox.tests.test_backend_signatures import OTHER, SECRET, signed
 from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
 
@@ -67,6 +68,16 @@ async def test_it_works() -> None:
         assert [tool.name for tool in plan.tools] == ["look_up_order", "book_table"]
         assert plan.builtin_tools == ("end_call", "transfer_call", "send_dtmf")
         assert plan.greeting
+
+
+async def test_the_sandbox_has_a_backend_and_a_model() -> None:
+    app = create_app(voice_url="http://127.0.0.1:1/voice")
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/backend/")).status == 200
+        headers = {"Authorization": f"Bearer {SANDBOX_OPENAI_KEY}"}
+        url = "/openai/v1/realtime?model=gpt-realtime-1.5"
+        async with client.ws_connect(url, headers=headers) as socket:
+            assert (await socket.receive_json())["type"] == "session.created"
 
 
 async def test_metadata_comes_back() -> None:
