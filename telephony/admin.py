@@ -1,0 +1,168 @@
+"""Calls, numbers and callbacks for operators.
+
+What a call's plan, its progress and a callback's body hold is shown nowhere here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from accounts.models import Account
+from config.admin import ReadOnlyAdmin, ReadOnlyInline
+from config.errors import ApiError
+from config.ids import is_id
+from telephony.hangup import call_request_hangup
+from telephony.models import Call, CallbackDelivery, CallEvent, PhoneNumber
+from telephony.twilio_rest import CALL_SID
+
+
+@admin.register(PhoneNumber)
+class PhoneNumberAdmin(admin.ModelAdmin):
+    """An operator can switch a number off; the rest is its account's to say."""
+
+    list_display = ["phone_number", "account", "is_active", "created_at"]
+    list_filter = ["is_active"]
+    list_select_related = ["account"]
+    search_fields = ["phone_number", "account__email"]
+    readonly_fields = [
+        "id",
+        "account",
+        "phone_number",
+        "on_call_start_url",
+        "on_call_end_url",
+        "on_error_url",
+        "created_at",
+    ]
+    fields = [*readonly_fields, "is_active"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class CallEventInline(ReadOnlyInline):
+    model = CallEvent
+    verbose_name_plural = "timeline"
+    fields = ["at", "kind", "detail"]
+    ordering = ["at", "id"]
+
+
+class CallbackInline(ReadOnlyInline):
+    model = CallbackDelivery
+    fields = ["kind", "state", "attempts", "last_result", "created_at", "ended_at"]
+    readonly_fields = ["created_at"]
+    ordering = ["created_at"]
+    show_change_link = True
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CallbackDelivery]:
+        return super().get_queryset(request).defer("sealed_body")
+
+
+class LiveFilter(admin.SimpleListFilter):
+    title = "live"
+    parameter_name = "live"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Live"), ("no", "Ended")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Call]) -> QuerySet[Call]:
+        match self.value():
+            case "yes":
+                return queryset.filter(ended_at=None)
+            case "no":
+                return queryset.exclude(ended_at=None)
+        return queryset
+
+
+@admin.register(Call)
+class CallAdmin(ReadOnlyAdmin):
+    list_display = [
+        "__str__",
+        "account",
+        "direction",
+        "status",
+        "caller_phone",
+        "called_number",
+        "created_at",
+        "duration_seconds",
+        "ended_reason",
+    ]
+    list_filter = [LiveFilter, "direction", "status"]
+    list_select_related = ["account"]
+    search_fields = ["call_sid"]
+    search_help_text = "A CallSid, an id of a call or an account, a number or an e-mail address."
+    ordering = ["-id"]  # by time of creation, on the primary key's index
+    inlines = [CallEventInline, CallbackInline]
+    actions = ["hang_up"]
+    fields = [
+        ("id", "call_sid"),
+        "account",
+        ("direction", "status", "ended_reason"),
+        ("caller_phone", "called_number", "answered_by"),
+        ("created_at", "accepted_at", "answered_at", "ended_at", "duration_seconds"),
+        ("last_seen_at", "hangup_requested_at"),
+        ("on_call_start_url", "on_call_end_url", "on_error_url"),
+        "metadata",
+    ]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Call], search_term: str
+    ) -> tuple[QuerySet[Call], bool]:
+        """Find exactly what was asked for: a part of it would have to be looked for in all rows."""
+        return _found(queryset, search_term.strip()), False
+
+    def has_hang_up_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("telephony.change_call"))
+
+    @admin.action(description="Hang up the selected calls", permissions=["hang_up"])
+    def hang_up(self, request: HttpRequest, calls: QuerySet[Call]) -> None:
+        asked = 0
+        for call in calls:
+            try:
+                call_request_hangup(call_id=call.id)
+            except ApiError as refusal:
+                self.message_user(request, f"{call}: {refusal.message}", messages.WARNING)
+            else:
+                self.log_change(request, call, "Asked to hang up.")
+                asked += 1
+        if asked:
+            self.message_user(request, f"Asked to hang up: {asked}.", messages.SUCCESS)
+
+
+def _found(calls: QuerySet[Call], term: str) -> QuerySet[Call]:
+    if not term:
+        return calls
+    if CALL_SID.fullmatch(term):
+        return calls.filter(call_sid=term)
+    if is_id(term):
+        return calls.filter(Q(pk=term) | Q(account_id=term))
+    if "@" in term:
+        return calls.filter(account__in=Account.objects.with_email(term))
+    return calls.filter(Q(caller_phone=term) | Q(called_number=term))
+
+
+@admin.register(CallbackDelivery)
+class CallbackDeliveryAdmin(ReadOnlyAdmin):
+    list_display = ["id", "kind", "account", "call", "state", "attempts", "last_result", "due_at"]
+    list_filter = ["state", "kind"]
+    list_select_related = ["account", "call"]
+    search_fields = ["call__call_sid__exact"]
+    search_help_text = "A CallSid."
+    ordering = ["-id"]
+    fields = [
+        "id",
+        "kind",
+        ("account", "call"),
+        "url",
+        ("state", "attempts", "last_result"),
+        ("created_at", "due_at", "claimed_until", "ended_at"),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CallbackDelivery]:
+        return super().get_queryset(request).defer("sealed_body")

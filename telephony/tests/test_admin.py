@@ -1,0 +1,217 @@
+"""Calls, numbers and callbacks in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import Account
+from config.admin import CappedPaginator
+from config.sealing import seal
+from telephony.models import Call, CallbackDelivery, CallProgress, PhoneNumber, SealedPlan
+from telephony.services import call_note
+
+pytestmark = pytest.mark.django_db
+
+CALLS = reverse("admin:telephony_call_changelist")
+CANARY = "canary-that-nobody-may-read"
+
+
+@pytest.fixture
+def olga(client: Client, operator: Account) -> Client:
+    """A browser in which the operator has logged in."""
+    client.force_login(operator)
+    return client
+
+
+@pytest.fixture
+def call(alice: Account) -> Call:
+    return call_of(alice)
+
+
+def call_of(account: Account, number: int = 1, **fields: Any) -> Call:
+    values = {
+        "call_sid": f"CA{number:032x}",
+        "direction": Call.Direction.INBOUND,
+        "status": Call.Status.IN_PROGRESS,
+        "caller_phone": "+19805551234",
+        "called_number": "+15551234567",
+        "on_call_start_url": "https://your-backend.com/calls/start",
+        "on_call_end_url": "https://your-backend.com/calls/end",
+    }
+    return Call.objects.create(account=account, **values | fields)
+
+
+def number_of(account: Account) -> PhoneNumber:
+    return PhoneNumber.objects.create(
+        account=account,
+        phone_number="+15551234567",
+        on_call_start_url="https://your-backend.com/calls/start",
+        on_call_end_url="https://your-backend.com/calls/end",
+    )
+
+
+def page_of(thing: Any) -> str:
+    return reverse(f"admin:telephony_{thing._meta.model_name}_change", args=[thing.pk])
+
+
+def text_of(browser: Client, path: str, **query: str) -> str:
+    response = browser.get(path, query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+class TestCalls:
+    def test_it_works(self, olga: Client, call: Call) -> None:
+        text = text_of(olga, CALLS)
+        for shown in (call.call_sid, "alice@example.org", "+19805551234", "In Progress"):
+            assert shown in text
+
+    @pytest.mark.parametrize(
+        "term", ["{sid}", "{id}", "{account}", "+19805551234", "+15551234567", "Alice@example.org"]
+    )
+    def test_an_operator_finds_a_call(
+        self, olga: Client, call: Call, bob: Account, term: str
+    ) -> None:
+        other = call_of(bob, 2, caller_phone="+1", called_number="+1")
+        term = term.format(sid=call.call_sid, id=call.id, account=call.account_id)
+        text = text_of(olga, CALLS, q=term)
+        assert call.call_sid in text
+        assert other.call_sid not in text
+
+    def test_what_is_not_there_is_not_found(self, olga: Client, call: Call) -> None:
+        assert call.call_sid not in text_of(olga, CALLS, q="+19990000000")
+
+    @pytest.mark.parametrize(("live", "number"), [("yes", 1), ("no", 2)])
+    def test_live_and_ended_calls_are_told_apart(
+        self, olga: Client, call: Call, alice: Account, live: str, number: int
+    ) -> None:
+        call_of(alice, 2, ended_at=timezone.now(), status=Call.Status.COMPLETED)
+        text = text_of(olga, CALLS, live=live)
+        assert f"CA{number:032x}" in text
+        assert f"CA{3 - number:032x}" not in text
+
+    def test_the_number_of_queries_does_not_grow(self, olga: Client, alice: Account) -> None:
+        counts = []
+        for number in range(3):
+            call_of(alice, number)
+            with CaptureQueriesContext(connection) as queries:
+                text_of(olga, CALLS)
+            counts.append(len(queries))
+        assert counts[1] == counts[2]
+
+    def test_long_tables_are_not_counted_to_the_end(
+        self, alice: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            call_of(alice, number)
+        monkeypatch.setattr(CappedPaginator, "MOST", 2)
+        assert CappedPaginator(Call.objects.order_by("-id"), 100).count == 2
+
+    def test_the_page_of_a_call_tells_what_happened(self, olga: Client, call: Call) -> None:
+        call_note(call, "tool_called", name="look_up")
+        delivery_of(call)
+        text = text_of(olga, page_of(call))
+        for shown in (call.id, call.call_sid, "tool_called", "look_up", "onError", "HTTP 500"):
+            assert shown in text
+
+    def test_nothing_can_be_changed(self, olga: Client, call: Call) -> None:
+        assert olga.post(page_of(call), {"status": "busy"}).status_code == 403
+        assert olga.post(f"{page_of(call)[:-7]}delete/", {"post": "yes"}).status_code == 403
+        assert olga.get(reverse("admin:telephony_call_add")).status_code == 403
+        call.refresh_from_db()
+        assert call.status == Call.Status.IN_PROGRESS
+
+
+class TestHangUp:
+    def hang_up(self, browser: Client, *calls: Call) -> Any:
+        body = {"action": "hang_up", "_selected_action": [call.pk for call in calls]}
+        return browser.post(CALLS, body, follow=True)
+
+    def test_it_works(self, olga: Client, call: Call, alice: Account) -> None:
+        ended = call_of(alice, 2, ended_at=timezone.now())
+        response = self.hang_up(olga, call, ended)
+        assert [str(message) for message in response.context["messages"]] == [
+            f"{ended}: This call has ended already.",
+            "Asked to hang up: 1.",
+        ]
+        call.refresh_from_db()
+        ended.refresh_from_db()
+        assert call.hangup_requested_at
+        assert ended.hangup_requested_at is None
+        assert LogEntry.objects.get().object_id == call.pk
+
+    def test_whoever_may_only_look_may_not(self, client: Client, call: Call) -> None:
+        clerk = Account.objects.create_user("clerk@example.org", "a long walk", is_staff=True)
+        clerk.user_permissions.add(Permission.objects.get(codename="view_call"))
+        client.force_login(clerk)
+        assert "hang_up" not in text_of(client, CALLS)
+        self.hang_up(client, call)
+        call.refresh_from_db()
+        assert call.hangup_requested_at is None
+
+
+class TestNumbers:
+    def test_an_operator_switches_a_number_off(self, olga: Client, alice: Account) -> None:
+        number = number_of(alice)
+        body = {"phone_number": "+15550000000", "on_call_start_url": "https://evil.example.com"}
+        assert olga.post(page_of(number), body).status_code == 302
+        number.refresh_from_db()
+        assert not number.is_active
+        assert number.phone_number == "+15551234567"
+        assert number.on_call_start_url == "https://your-backend.com/calls/start"
+
+    def test_numbers_are_neither_added_nor_removed(self, olga: Client, alice: Account) -> None:
+        number = number_of(alice)
+        assert olga.get(reverse("admin:telephony_phonenumber_add")).status_code == 403
+        path = reverse("admin:telephony_phonenumber_delete", args=[number.pk])
+        assert olga.post(path, {"post": "yes"}).status_code == 403
+        assert "+15551234567" in text_of(olga, reverse("admin:telephony_phonenumber_changelist"))
+
+
+def delivery_of(call: Call) -> CallbackDelivery:
+    return CallbackDelivery.objects.create(
+        account=call.account,
+        call=call,
+        kind=CallbackDelivery.Kind.ERROR,
+        url="https://your-backend.com/calls/error",
+        sealed_body=seal(CANARY.encode(), purpose=CallbackDelivery.PURPOSE),
+        attempts=1,
+        last_result="HTTP 500",
+    )
+
+
+class TestSecrets:
+    def test_no_page_shows_what_is_sealed(self, olga: Client, call: Call) -> None:
+        delivery = delivery_of(call)
+        SealedPlan.objects.create(call=call, ciphertext=CANARY.encode(), expires_at=timezone.now())
+        CallProgress.objects.create(call=call, account=call.account, sealed=CANARY.encode())
+        pages = [
+            page_of(call),
+            page_of(delivery),
+            CALLS,
+            reverse("admin:telephony_callbackdelivery_changelist"),
+        ]
+        with CaptureQueriesContext(connection) as queries:
+            texts = [text_of(olga, page) for page in pages]
+        sealed = bytes(delivery.sealed_body or b"").decode()
+        for text in texts:
+            assert CANARY not in text
+            assert sealed not in text
+            assert "sealed" not in text.lower()
+        assert not any("sealed_body" in query["sql"] for query in queries)
+        assert delivery.url in texts[1]
+
+    def test_the_hand_over_has_no_page(self, olga: Client) -> None:
+        index = text_of(olga, reverse("admin:index"))
+        assert "Callback deliveries" in index
+        assert "plan" not in index.lower()
+        assert "progress" not in index.lower()
