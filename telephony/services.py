@@ -77,16 +77,20 @@ def call_note(call: Call, kind: str, *, at: datetime | None = None, **detail: An
 def call_record(
     call_id: str, account_id: str, events: Iterable[Timed], outcome: Outcome | None = None
 ) -> None:
-    """Keep what a running call has come to so far: lines of the timeline, the conversation."""
+    """Keep what a running call has come to so far: lines of the timeline, the conversation.
+
+    The conversation comes from the engine that holds the call, so it is a sign of life as well.
+    """
     CallEvent.objects.bulk_create(
         CallEvent(account_id=account_id, call_id=call_id, at=at, kind=kind, detail=detail)
         for at, kind, detail in events
     )
-    if outcome is not None and Call.objects.live().filter(pk=call_id).exists():
+    now = timezone.now()
+    if outcome is not None and Call.objects.live().filter(pk=call_id).update(last_seen_at=now):
         sealed = seal(json.dumps(asdict(outcome)).encode(), purpose=CallProgress.PURPOSE)
         CallProgress.objects.update_or_create(
             call_id=call_id,
-            defaults={"account_id": account_id, "sealed": sealed, "updated_at": timezone.now()},
+            defaults={"account_id": account_id, "sealed": sealed, "updated_at": now},
         )
 
 

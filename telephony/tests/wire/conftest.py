@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 from django.core.asgi import get_asgi_application
+from django.db import connection
 from procrastinate.contrib.django import app as jobs
 
 from accounts.models import Account
@@ -75,6 +76,7 @@ class World:
 @pytest.fixture
 async def world(transactional_db: None, alice: Account, settings: Any) -> AsyncIterator[World]:
     """Alice's number, her backend, a phone, and the engine; the model comes with each test."""
+    await in_database(_forget_jobs)
     media = await MediaListener.start("127.0.0.1", 0)
     async with serve_backend(ACCOUNT_SID, AUTH_TOKEN, OPENAI_KEY) as backend, _http() as port:
         settings.ENGINE_URL = f"http://127.0.0.1:{port}"
@@ -110,6 +112,12 @@ def model(settings: Any) -> Iterator[Any]:
             yield server
 
     return serve
+
+
+def _forget_jobs() -> None:
+    """Django does not empty the queue between tests: its tables are not Django's."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
 
 
 @asynccontextmanager

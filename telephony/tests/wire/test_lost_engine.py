@@ -1,0 +1,167 @@
+"""The engine's process dies in the middle of a call, and what is left ends the call, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import settings as configured
+from django.db import connection
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from sandbox.phone.exchange import Phone
+from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
+from telephony.db import in_database
+from telephony.models import Call, CallProgress
+from telephony.services import calls_end_stale
+from telephony.tests.wire.test_refusals import post
+from telephony.voice import links
+from telephony.voice.tasks import close_call
+from usage.models import TotalUsage, UsageRecord
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@asynccontextmanager
+async def engine(model_url):
+    """Run the engine as in production, gunicorn and all; yield its process and its URL."""
+    port, media_port = _free_port(), _free_port()
+    database = connection.settings_dict
+    environment = {
+        **os.environ,
+        "DEBUG": "1",
+        "SANDBOX": "1",
+        "SECRET_KEY": configured.SECRET_KEY,
+        "DATABASE_URL": _database_url(database),
+        "PORT": str(port),
+        "MEDIA_PORT": str(media_port),
+        "OPENAI_REALTIME_URL": model_url,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        "config/gunicorn.conf.py",
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        await _ready(process)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        _kill(process)
+        await process.communicate()
+
+
+def _database_url(database):
+    """Return the URL of the test database."""
+    host = database["OPTIONS"].get("host") or database["HOST"]
+    user, password = database["USER"], database["PASSWORD"]
+    port = f"&port={database['PORT']}" if database["PORT"] else ""
+    return f"postgresql://{user}:{password}@/{database['NAME']}?host={host}{port}"
+
+
+async def _ready(process):
+    """Read the log until the worker listens."""
+    async with asyncio.timeout(30):
+        while line := await process.stderr.readline():
+            if b"ASGI server listening" in line:
+                return
+    raise AssertionError("The engine did not start.")
+
+
+def _kill(process):
+    """kill -9, the arbiter and its worker alike."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+@pytest.fixture
+async def lost_call(world, model):
+    """A call that had begun when its engine was killed."""
+    async with (
+        model() as openai,
+        engine(openai.url) as (process, url),
+        Phone(
+            voice_url=f"{url}/voice", account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, speed=10
+        ) as phone,
+    ):
+        ringing = phone.ring(to=NUMBER)
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Are you there")
+        await openai.wait_for(
+            lambda server: server.sessions[0].sent_of(
+                "conversation.item.input_audio_transcription.completed"
+            )
+        )
+        call = await in_database(Call.objects.get, call_sid=ringing.sid)
+        await _kept(call)
+        _kill(process)
+        await ringing.journal.wait_for("stream-closed")
+        yield call, ringing
+
+
+async def _kept(call):
+    """Wait until the engine has written down what was said."""
+    kept = CallProgress.objects.filter(call=call)
+    async with asyncio.timeout(10):
+        while not await in_database(kept.exists):  # noqa: ASYNC110 (in another process)
+            await asyncio.sleep(0.1)
+
+
+async def _assert_ended_once(world, call):
+    call = await in_database(Call.objects.get, pk=call.pk)
+    assert (call.status, call.ended_reason) == ("completed", "engine_lost")
+    record = await in_database(UsageRecord.objects.get)
+    assert record.minutes == 1
+    totals = await in_database(TotalUsage.objects.get)
+    assert (totals.calls, totals.minutes) == (1, 1)
+    end = await world.told("end")
+    assert end["endedReason"] == "engine_lost"
+    assert end["transcript"][0]["text"] == "Hello."
+    (error,) = world.backend.to("error")
+    assert error.body["code"] == "engine_lost"
+
+
+async def test_twilios_callback_ends_it(world, lost_call):
+    """Another engine process gets the callbacks that the dead one cannot take."""
+    call, _ = lost_call
+    fields = {"CallSid": call.call_sid, "StreamEvent": "stream-stopped"}
+    for _ in range(2):  # Twilio tells both URLs, and may repeat itself
+        assert (await post(world, fields, url=links.stream_status_url(call.id)))[0] == 204
+        status, twiml = await post(world, fields, url=links.after_stream_url(call.id))
+    assert status == 200
+    assert "We are sorry" in twiml
+    job = await in_database(
+        ProcrastinateJob.objects.get, task_name="telephony.voice.tasks.close_call"
+    )
+    assert job.scheduled_at > timezone.now()
+    await in_database(close_call, **job.args)
+    await in_database(close_call, **job.args)
+    await in_database(calls_end_stale, timezone.now() + timedelta(hours=1))
+    await _assert_ended_once(world, call)
+
+
+async def test_the_search_for_stale_calls_ends_it(world, lost_call):
+    call, _ = lost_call
+    now = timezone.now()
+    assert await in_database(calls_end_stale, now) == 0
+    assert await in_database(calls_end_stale, now + timedelta(minutes=2)) == 1
+    assert await in_database(calls_end_stale, now + timedelta(minutes=2)) == 0
+    await _assert_ended_once(world, call)

@@ -1,0 +1,342 @@
+"""What is wrong, missing or comes twice: the right TwiML or status, no 5xx, and nothing charged."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+from twilio.request_validator import RequestValidator
+
+from sandbox.phone.faults import Faults
+from sandbox.phone.identity import new_sid
+from sandbox.phone.stream import StreamError
+from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
+from telephony.db import in_database
+from telephony.models import Call, PhoneNumber
+from telephony.voice import links
+from usage.models import UsageRecord
+
+
+def form(**changes):
+    fields = {
+        "CallSid": new_sid("CA"),
+        "AccountSid": ACCOUNT_SID,
+        "From": "+19805550000",
+        "To": NUMBER,
+        "Direction": "inbound",
+        "CallStatus": "ringing",
+        "ApiVersion": "2010-04-01",
+    }
+    return {**fields, **changes}
+
+
+async def post(world, fields, *, url="", token=AUTH_TOKEN, headers=None):
+    """Post a form as Twilio does; return status and body."""
+    url = url or world.phone.voice_url
+    signature = RequestValidator(token).compute_signature(url, fields)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            url,
+            data=fields,
+            headers={"X-Twilio-Signature": signature} if headers is None else headers,
+        ) as response,
+    ):
+        return response.status, await response.text()
+
+
+async def nothing_charged(world):
+    assert await in_database(UsageRecord.objects.count) == 0
+    await world.work()
+    assert world.backend.to("end") == []
+
+
+REJECTED = '<?xml version="1.0" encoding="UTF-8"?><Response><Reject reason="rejected" /></Response>'
+BUSY = REJECTED.replace("rejected", "busy")
+HANGUP = '<?xml version="1.0" encoding="UTF-8"?><Response><Hangup /></Response>'
+
+
+class TestTheNumber:
+    async def test_an_unknown_number_is_rejected(self, world):
+        assert await post(world, form(To="+15550000000")) == (200, REJECTED)
+        assert world.backend.received == []
+
+    async def test_a_number_that_is_switched_off_is_rejected(self, world):
+        await in_database(PhoneNumber.objects.update, is_active=False)
+        assert await post(world, form()) == (200, REJECTED)
+
+    @pytest.mark.parametrize("status", ["INACTIVE", "SUSPENDED"])
+    async def test_a_number_of_an_account_that_does_not_pay_is_rejected(self, world, status):
+        world.account.status = status
+        await in_database(world.account.save)
+        assert await post(world, form()) == (200, REJECTED)
+        assert world.backend.received == []
+        await nothing_charged(world)
+
+    async def test_one_call_too_many_is_busy(self, world, settings):
+        settings.MAX_CONCURRENT_CALLS = 0
+        assert await post(world, form()) == (200, BUSY)
+        await nothing_charged(world)
+
+
+class TestTheForm:
+    @pytest.mark.parametrize("missing", ["CallSid", "AccountSid", "From", "To"])
+    async def test_a_form_without_what_it_must_have_is_400(self, world, missing):
+        fields = form()
+        del fields[missing]
+        status, text = await post(world, fields)
+        assert status == 400
+        assert missing in text
+
+    @pytest.mark.parametrize("sid", ["CA1", "CA" + "x" * 32, "' OR 1=1", "CA" + "0" * 31 + "\0"])
+    async def test_a_malformed_call_sid_is_400(self, world, sid):
+        status, _ = await post(world, form(CallSid=sid))
+        assert status == 400
+
+    async def test_get_is_405(self, world):
+        async with aiohttp.ClientSession() as http, http.get(world.phone.voice_url) as response:
+            assert response.status == 405
+
+
+class TestTheSignature:
+    async def test_without_one_nobody_is_asked(self, world):
+        status, _ = await post(world, form(), headers={})
+        assert status == 403
+        assert world.backend.received == []
+
+    async def test_a_wrong_one_is_403_and_reported(self, world):
+        status, _ = await post(world, form(), token="of somebody else")
+        assert status == 403
+        assert (await world.told("error"))["code"] == "invalid_twilio_signature"
+        await nothing_charged(world)
+
+    async def test_the_account_must_be_the_one_that_the_backend_named(self, world):
+        status, _ = await post(world, form(AccountSid="AC" + "f" * 32))
+        assert status == 403
+        assert (await world.told("error"))["code"] == "account_sid_mismatch"
+        await nothing_charged(world)
+
+    async def test_a_socket_with_a_wrong_one_is_closed(self, world, model):
+        async with model() as openai:
+            ringing = world.ring()
+            call = await world.phone.call_to(NUMBER)
+            call.webhooks._faults = Faults(signature="wrong")
+            record = await _closed(world, ringing)
+        assert openai.sessions == []
+        assert record.answered_at is None
+
+
+async def _closed(world, ringing):
+    """Wait for the phone's end, and for the job that ends what no engine held."""
+    await ringing.journal.wait_for("ended", within=20)
+    return await in_database(Call.objects.get, call_sid=ringing.sid)
+
+
+class TestTheBackendsAnswer:
+    @pytest.mark.parametrize(
+        "field", ["twilioAccountSid", "twilioAuthToken", "openaiApiKey", "systemPrompt"]
+    )
+    async def test_a_missing_field_rejects_the_call_and_is_named(self, world, field):
+        del world.backend.plan[field]
+        assert await post(world, form()) == (200, REJECTED)
+        error = await world.told("error")
+        assert error["code"] == "call_start_bad_answer"
+        assert field in error["message"]
+        await nothing_charged(world)
+
+    async def test_a_failing_backend_rejects_the_call(self, world):
+        world.backend.status = 500
+        assert await post(world, form()) == (200, REJECTED)
+        assert (await world.told("error"))["code"] == "call_start_bad_status"
+        await nothing_charged(world)
+
+    async def test_a_refusal(self, world):
+        world.backend.answer = {"reject": True}
+        assert await post(world, form()) == (200, REJECTED)
+        world.backend.answer = {"reject": True, "reason": "busy"}
+        assert await post(world, form()) == (200, BUSY)
+        await world.work()
+        assert world.backend.to("error") == []
+        await nothing_charged(world)
+
+    async def test_a_refusal_may_be_spoken(self, world):
+        world.backend.answer = {"reject": True, "message": "We are closed."}
+        status, twiml = await post(world, form())
+        assert status == 200
+        assert twiml.endswith("<Response><Say>We are closed.</Say><Hangup /></Response>")
+        await nothing_charged(world)
+
+    async def test_a_transfer_dials_and_costs_nothing_here(self, world):
+        world.backend.answer = {"transfer": "+15559876543"}
+        fields = form()
+        status, twiml = await post(world, fields)
+        assert status == 200
+        assert twiml.endswith("<Response><Dial>+15559876543</Dial></Response>")
+        end = await world.told("end")
+        assert (end["endedReason"], end["durationSeconds"]) == ("transferred", 0)
+        assert end["costBreakdown"]["totalCost"] == 0
+
+
+class TestTheSameCallSid:
+    async def test_at_the_same_time_is_one_call(self, world):
+        fields = form()
+        (first, second) = await _both(post(world, fields), post(world, fields))
+        assert first == second
+        assert "<Connect" in first[1]
+        assert len(world.backend.to("start")) == 1
+        assert await in_database(Call.objects.count) == 1
+
+    async def test_a_repetition_gets_the_same_answer(self, world, model):
+        async with model():
+            ringing = world.ring(faults=Faults(answer_lost=frozenset({"voice"})))
+            await ringing.person.hears("Hello.")
+            ringing.person.hang_up()
+            call = await world.over(ringing)
+        assert len(world.backend.to("start")) == 1
+        assert call.ended_reason == "caller_hangup"
+        assert await in_database(UsageRecord.objects.count) == 1
+
+    async def test_after_the_end_nothing_begins(self, world, model, monkeypatch):
+        async with model():
+            ringing = world.ring()
+            await ringing.person.hears("Hello.")
+            ringing.person.hang_up()
+            await world.over(ringing)
+            _forget_answers(monkeypatch)
+            assert await post(world, form(CallSid=ringing.sid)) == (200, REJECTED)
+        assert len(world.backend.to("start")) == 1
+        assert await in_database(UsageRecord.objects.count) == 1
+
+    async def test_of_another_accounts_call_gives_nothing_away(self, world, bob, monkeypatch):
+        fields = form()
+        await post(world, fields)
+        _forget_answers(monkeypatch)
+        await in_database(
+            PhoneNumber.objects.create,
+            account=bob,
+            phone_number="+15550001111",
+            on_call_start_url=f"{world.backend.url}/start",
+            on_call_end_url=f"{world.backend.url}/end",
+        )
+        assert await post(world, {**fields, "To": "+15550001111"}) == (200, REJECTED)
+
+    async def test_another_process_asks_again_while_nobody_has_accepted(self, world, monkeypatch):
+        fields = form()
+        await in_database(
+            Call.objects.create,
+            account=world.account,
+            call_sid=fields["CallSid"],
+            direction="inbound",
+            status="ringing",
+            on_call_start_url=f"{world.backend.url}/start",
+        )
+        _, twiml = await post(world, fields)
+        assert "<Connect" in twiml
+
+
+def _forget_answers(monkeypatch):
+    """Be another process, which does not remember what this one answered."""
+    from telephony.voice import webhooks
+
+    monkeypatch.setattr(webhooks, "_answers", {})
+
+
+async def _both(one, other):
+
+    return await asyncio.gather(one, other)
+
+
+class TestTheTicket:
+    async def _stream(self, world, ringing, ticket):
+        """Open a media socket of one's own; return the code it is closed with."""
+        parameters = {"ticket": ticket} if ticket is not None else {}
+        url = f"ws://127.0.0.1:{world.media.port}/media"
+        stream = await world.phone.join(ringing, url=url, parameters=parameters)
+        await stream.closed()
+        (*_, closed) = ringing.journal.of("stream-closed")
+        await stream.stop()
+        return closed["code"]
+
+    @pytest.mark.parametrize("ticket", [None, "", "x", "a.b", "cmwu.!!!!", "." + "A" * 43 + "="])
+    async def test_what_is_no_ticket_opens_nothing(self, world, model, ticket):
+        async with model() as openai:
+            ringing = world.ring()
+            await ringing.person.hears("Hello.")
+            assert await self._stream(world, ringing, ticket) == 1008
+            ringing.person.hang_up()
+            await world.over(ringing)
+        assert len(openai.sessions) == 1
+
+    async def test_a_ticket_opens_once(self, world, model):
+        async with model() as openai:
+            ringing = world.ring()
+            await ringing.person.hears("Hello.")
+            ticket = ringing.stream.parameters["ticket"]
+            assert await self._stream(world, ringing, ticket) == 1008
+            ringing.person.hang_up()
+            await world.over(ringing)
+            assert await self._stream(world, ringing, ticket) == 1008
+        assert len(openai.sessions) == 1
+        assert await in_database(UsageRecord.objects.count) == 1
+
+    async def test_a_ticket_of_another_call_opens_nothing(self, world, model):
+        async with model():
+            fields = form()
+            _, twiml = await post(world, fields)
+            ticket = twiml.split('name="ticket" value="')[1].split('"')[0]
+            ringing = world.ring()
+            await ringing.person.hears("Hello.")
+            assert await self._stream(world, ringing, ticket) == 1008
+            ringing.person.hang_up()
+            await world.over(ringing)
+
+    async def test_a_wrong_key_does_not_spoil_the_call(self, world):
+        _, twiml = await post(world, form())
+        ticket = twiml.split('name="ticket" value="')[1].split('"')[0]
+        ringing = world.ring()
+        spoiled = ticket.partition(".")[0] + "." + "A" * 43 + "="
+        assert await self._stream(world, ringing, spoiled) == 1008
+        from telephony.models import SealedPlan
+
+        assert await in_database(SealedPlan.objects.filter(pk=ticket.partition(".")[0]).exists)
+        ringing.person.hang_up()
+
+    async def test_another_path_is_404(self, world):
+        ringing = world.ring()
+        url = f"ws://127.0.0.1:{world.media.port}/other"
+        with pytest.raises(StreamError, match="404"):
+            await world.phone.join(ringing, url=url, parameters={})
+        ringing.person.hang_up()
+
+
+class TestOurOwnLinks:
+    @pytest.mark.parametrize("purpose", ["answer", "status", "stream", "after"])
+    async def test_a_forged_token_is_403(self, world, settings, purpose):
+        url = f"{settings.ENGINE_URL}/voice/{purpose}/forged:token:x"
+        assert (await post(world, form(), url=url))[0] == 403
+
+    async def test_a_token_is_for_one_purpose(self, world, settings):
+        fields = form()
+        await post(world, fields)
+        call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
+        token = links.stream_status_url(call.id).rpartition("/")[2]
+        url = f"{settings.ENGINE_URL}/voice/after/{token}"
+        assert (await post(world, fields, url=url))[0] == 403
+
+    async def test_a_token_is_for_one_call(self, world):
+        fields = form()
+        await post(world, fields)
+        call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
+        assert (await post(world, form(), url=links.after_stream_url(call.id)))[0] == 403
+
+    async def test_a_strange_status_changes_nothing(self, world):
+        fields = form()
+        await post(world, fields)
+        call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
+        for status in ("queued", "in-progress", "new one", ""):
+            changed = {**fields, "CallStatus": status, "StreamEvent": status}
+            for url in (links.status_url(call.id), links.stream_status_url(call.id)):
+                assert (await post(world, changed, url=url))[0] == 204
+        call = await in_database(Call.objects.get, pk=call.pk)
+        assert call.ended_at is None

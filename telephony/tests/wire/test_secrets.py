@@ -1,0 +1,107 @@
+"""A canary for each credential of a customer's: where is it, after a call and a forced error?"""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from django.db import connection
+
+from sandbox.model import Script
+from sandbox.phone.exchange import Phone
+from sandbox.tests.customer import ACCOUNT_SID, NUMBER
+from telephony.db import in_database
+from telephony.engine.session import CallSession
+from telephony.models import Call
+
+TOKEN = "canary-of-the-twilio-token"
+KEY = "sk-canary-of-the-openai-key"
+
+
+def dump():
+    """Return every value of every table, as text."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = [name for (name,) in cursor.fetchall()]
+        rows = []
+        for table in tables:
+            cursor.execute(f'SELECT t::text FROM "{table}" t')  # noqa: S608
+            rows += [text for (text,) in cursor.fetchall()]
+    return "\n".join(rows)
+
+
+def is_free_of_canaries(text):
+    hexed = [each.encode().hex() for each in (TOKEN, KEY)]
+    return not any(canary in text for canary in (TOKEN, KEY, *hexed))
+
+
+@pytest.fixture
+async def phone(world):
+    world.backend.plan |= {"twilioAuthToken": TOKEN, "openaiApiKey": KEY}
+    async with Phone(
+        voice_url=world.phone.voice_url, account_sid=ACCOUNT_SID, auth_token=TOKEN, speed=10
+    ) as phone:
+        yield phone
+
+
+@pytest.fixture
+def logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    return lambda: caplog.text + "\n".join(str(vars(record)) for record in caplog.records)
+
+
+async def test_they_are_nowhere_while_a_call_runs_and_after_it(
+    world, model, phone, logged, client, operator
+):
+    async with model(Script()) as openai:
+        ringing = phone.ring(to=NUMBER)
+        await ringing.journal.wait_for("response")
+        at_the_start = await in_database(dump)
+        await ringing.journal.wait_for("stream-connected")
+        await openai.wait_for(lambda server: server.sessions)
+        assert KEY in openai.sessions[0].headers["Authorization"]
+        during = await in_database(dump)
+        ringing.person.hang_up()
+        call = await world.over(ringing)
+    await world.work()
+    assert ringing.sid in at_the_start
+    for text in (at_the_start, during, await in_database(dump), logged()):
+        assert is_free_of_canaries(text)
+    await in_database(client.force_login, operator)
+    page = await in_database(client.get, f"/admin/telephony/call/{call.pk}/change/")
+    assert page.status_code == 200
+    assert is_free_of_canaries(page.content.decode())
+
+
+async def test_an_error_of_ours_does_not_tell_them(world, model, phone, logged, monkeypatch):
+    def fails(self, event):
+        raise RuntimeError(f"{self._plan.twilio_auth_token} {self._plan.openai_api_key}")
+
+    monkeypatch.setattr(CallSession, "receive", lambda self, event, now: fails(self, event))
+    async with model():
+        ringing = phone.ring(to=NUMBER)
+        call = await world.over(ringing)
+    assert call.ended_reason == "internal_error"
+    error = await world.told("error")
+    assert error["code"] == "internal_error"
+    assert is_free_of_canaries(logged() + str(error))
+    assert is_free_of_canaries(await in_database(dump))
+
+
+async def test_an_error_in_the_webhook_does_not_tell_them(
+    world, phone, logged, monkeypatch, settings
+):
+    from telephony.voice import webhooks
+
+    def fails(*args):
+        raise RuntimeError("forced")
+
+    monkeypatch.setattr(webhooks.signatures, "is_signed_webhook", fails)
+    settings.DEBUG = True  # the technical page shows local variables
+    ringing = phone.ring(to=NUMBER)
+    await ringing.journal.wait_for("ended")
+    (answer,) = ringing.journal.of("response")
+    assert answer["status"] == 500
+    assert is_free_of_canaries(answer["body"])
+    assert is_free_of_canaries(logged())
+    assert await in_database(Call.objects.count) == 1
