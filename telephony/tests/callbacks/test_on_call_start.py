@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from telephony.callbacks import on_call_start
+from telephony.callbacks.on_call_start import CallStartFailed
+from telephony.callbacks.payloads import CallFacts
+from telephony.engine.plan import CallPlan, Refusal, Transfer
+from telephony.tests.callbacks.conftest import OLD_SECRET, SECRET, Backend, Names
+
+PLAN = {
+    "twilioAccountSid": "AC" + "0" * 32,
+    "twilioAuthToken": "canary-token",
+    "openaiApiKey": "canary-key",
+    "systemPrompt": "You answer the phone.",
+    "unknown": "ignored",
+}
+TOOL = {"name": "find_order", "parameters": {"type": "object", "properties": {}}}
+
+
+async def ask(
+    url: str, facts: CallFacts, secrets: Sequence[str] = (SECRET,)
+) -> CallPlan | Refusal | Transfer:
+    return await on_call_start.ask(url, facts, secrets=secrets, message_id="msg_1")
+
+
+async def failure(url: str, facts: CallFacts) -> CallStartFailed:
+    with pytest.raises(CallStartFailed) as raised:
+        await ask(url, facts)
+    return raised.value
+
+
+async def test_it_works(backend: Backend, facts: CallFacts) -> None:
+    backend.answers(200, PLAN)
+    plan = await ask(f"{backend.url}/calls/start", facts, [SECRET, OLD_SECRET])
+    assert isinstance(plan, CallPlan)
+    assert plan.twilio_auth_token == "canary-token"
+    (received,) = backend.received
+    assert received.path == "/calls/start"
+    assert received.headers["webhook-id"] == "msg_1"
+    for secret in (SECRET, OLD_SECRET):
+        body = Webhook(secret).verify(received.body, dict(received.headers))
+    assert body["callSid"] == facts.call_sid
+    assert body["metadata"] == facts.metadata
+
+
+async def test_a_refusal(backend: Backend, facts: CallFacts) -> None:
+    backend.answers(200, {"reject": True, "reason": "busy", "message": "Call again."})
+    assert await ask(backend.url, facts) == Refusal("busy", "Call again.")
+
+
+@pytest.mark.parametrize("number", ["+15551234567", "+14165550123"])
+async def test_a_transfer(backend: Backend, facts: CallFacts, number: str) -> None:
+    backend.answers(200, {"transfer": number})
+    assert await ask(backend.url, facts) == Transfer(number)
+
+
+@pytest.mark.parametrize("number", ["+4915112345678", "+8823460000000", "+9990000000"])
+async def test_a_transfer_to_another_country(
+    backend: Backend, facts: CallFacts, number: str
+) -> None:
+    backend.answers(200, {"transfer": number})
+    failed = await failure(backend.url, facts)
+    assert failed.code == "call_start_bad_answer"
+    assert "transfer: Use a number in one of these countries: US, CA." in failed.message
+
+
+async def test_it_is_asked_once_and_not_for_long(
+    backend: Backend, facts: CallFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert on_call_start.TIMEOUT_SECONDS == 10
+    monkeypatch.setattr(on_call_start, "TIMEOUT_SECONDS", 0.1)
+    backend.answer = answer
+    failed = await failure(backend.url, facts)
+    assert failed.code == "call_start_timeout"
+    assert failed.message == "onCallStart failed: no answer within 0.1 seconds."
+    assert len(backend.received) == 1
+
+
+async def test_nobody_there(facts: CallFacts) -> None:
+    failed = await failure("http://127.0.0.1:1/", facts)
+    assert failed.code == "call_start_unreachable"
+
+
+async def test_a_private_address(facts: CallFacts, names: Names, settings: Any) -> None:
+    settings.CALLBACK_ALLOW_PRIVATE = False
+    names.addresses["inside.test"] = ["127.0.0.1"]
+    failed = await failure("https://inside.test/", facts)
+    assert failed.code == "call_start_unreachable"
+    assert failed.message == "onCallStart failed: the host has no public address."
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 500, 503])
+async def test_another_status(backend: Backend, facts: CallFacts, status: int) -> None:
+    backend.answers(status, PLAN, Location="/elsewhere")
+    failed = await failure(backend.url, facts)
+    assert failed.code == "call_start_bad_status"
+    assert failed.message == f"onCallStart answered with status {status}."
+    assert len(backend.received) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"OK", b"\xff\xfe", b'{"a":', b"NaN", b"[" * 100_000, b" " * (2**20 + 1)],
+    ids=["empty", "text", "not UTF-8", "cut off", "NaN", "deep", "long"],
+)
+async def test_not_json(backend: Backend, facts: CallFacts, body: bytes) -> None:
+    backend.answers_bytes(body)
+    assert (await failure(backend.url, facts)).code == "call_start_bad_answer"
+
+
+@pytest.mark.parametrize("body", [None, [], "reject", 7])
+async def test_not_an_object(backend: Backend, facts: CallFacts, body: Any) -> None:
+    backend.answers(200, body)
+    failed = await failure(backend.url, facts)
+    assert failed.code == "call_start_bad_answer"
+    assert "body:" in failed.message
+
+
+async def test_wrong_fields_are_named_and_their_values_are_not(
+    backend: Backend, facts: CallFacts
+) -> None:
+    backend.answers(200, PLAN | {"twilioAccountSid": "canary-sid", "voice": 7, "systemPrompt": ""})
+    failed = await failure(backend.url, facts)
+    assert failed.code == "call_start_bad_answer"
+    for field in ("twilioAccountSid", "voice", "systemPrompt"):
+        assert f"{field}: " in failed.message
+    assert "canary" not in failed.message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/", "https://canary:canary@example.com/", "https://127.0.0.1/canary"]
+)
+@pytest.mark.parametrize("field", ["onToolCallUrl", "greetingUrl"])
+async def test_a_url_of_the_plan_that_may_not_be_called(
+    backend: Backend, facts: CallFacts, settings: Any, field: str, url: str
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        settings.CALLBACK_ALLOW_PRIVATE = False  # the backend of the test is private itself
+        return web.json_response(PLAN | {"tools": [TOOL], "onToolCallUrl": good} | {field: url})
+
+    good = "https://example.com/tools"
+    backend.answer = answer
+    failed = await failure(backend.url, facts)
+    assert failed.message == (
+        f"The answer of onCallStart cannot be used. {field}: Use a public https:// URL."
+    )
+
+
+async def test_metadata_that_cannot_be_kept(backend: Backend, facts: CallFacts) -> None:
+    backend.answers_bytes(json.dumps(PLAN | {"metadata": {"a": "\x00"}}).encode())
+    failed = await failure(backend.url, facts)
+    assert "metadata: Leave NUL characters out." in failed.message

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from telephony.callbacks import tools
+from telephony.callbacks.payloads import CallFacts
+from telephony.callbacks.tools import ToolFailed
+from telephony.tests.callbacks.conftest import SECRET, Backend
+
+
+async def run(url: str, facts: CallFacts) -> Any:
+    return await tools.run_tool(
+        url, facts, name="find_order", arguments={"number": 7}, secrets=[SECRET]
+    )
+
+
+async def failure(url: str, facts: CallFacts) -> ToolFailed:
+    with pytest.raises(ToolFailed) as raised:
+        await run(url, facts)
+    return raised.value
+
+
+async def test_it_works(backend: Backend, facts: CallFacts) -> None:
+    backend.answers(200, {"result": {"status": "shipped"}})
+    assert await run(f"{backend.url}/tools", facts) == {"status": "shipped"}
+    (received,) = backend.received
+    assert received.path == "/tools"
+    body = Webhook(SECRET).verify(received.body, dict(received.headers))
+    assert (body["toolName"], body["arguments"]) == ("find_order", {"number": 7})
+
+
+async def test_each_call_is_a_message_of_its_own(backend: Backend, facts: CallFacts) -> None:
+    backend.answers(200, {"result": 1})
+    await asyncio.gather(*(run(backend.url, facts) for _ in range(3)))
+    ids = {received.headers["webhook-id"] for received in backend.received}
+    assert len(ids) == 3
+    assert all(one.startswith("msg_") for one in ids)
+
+
+@pytest.mark.parametrize("result", [None, False, 0, "", [], {}, "text"])
+async def test_any_value_is_a_result(backend: Backend, facts: CallFacts, result: Any) -> None:
+    backend.answers(200, {"result": result})
+    assert await run(backend.url, facts) == result
+
+
+async def test_no_answer_in_time(
+    backend: Backend, facts: CallFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert tools.TIMEOUT_SECONDS == 30
+    monkeypatch.setattr(tools, "TIMEOUT_SECONDS", 0.1)
+    backend.answer = answer
+    failed = await failure(backend.url, facts)
+    assert failed.code == "tool_timeout"
+    assert failed.message == "The tool find_order did not answer in time."
+    assert len(backend.received) == 1
+
+
+async def test_nobody_there(facts: CallFacts) -> None:
+    failed = await failure("http://127.0.0.1:1/", facts)
+    assert failed.code == "tool_unreachable"
+    assert failed.message == "The tool find_order could not be reached."
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+async def test_another_status(backend: Backend, facts: CallFacts, status: int) -> None:
+    backend.answers(status, {"result": 1})
+    failed = await failure(backend.url, facts)
+    assert failed.code == "tool_bad_status"
+    assert failed.message == f"The tool find_order failed with HTTP status {status}."
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "The tool find_order answered with something that is not JSON."),
+        (b"<html>", "The tool find_order answered with something that is not JSON."),
+        (b"{}", "The tool find_order answered without a result."),
+        (b"[1]", "The tool find_order answered without a result."),
+        (b'"result"', "The tool find_order answered without a result."),
+        (b" " * (2**20 + 1), "The tool find_order answered with too much data."),
+    ],
+)
+async def test_a_bad_answer(backend: Backend, facts: CallFacts, body: bytes, message: str) -> None:
+    backend.answers_bytes(body)
+    failed = await failure(backend.url, facts)
+    assert (failed.code, failed.message) == ("tool_bad_answer", message)
