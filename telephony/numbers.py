@@ -14,7 +14,6 @@ from config.errors import ApiError
 from telephony.models import PhoneNumber
 
 US_NUMBER = re.compile(r"\+1[0-9]{10}")
-E164_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 def phone_number_register(

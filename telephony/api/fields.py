@@ -9,7 +9,8 @@ from rest_framework import serializers
 
 from config.api import TextField
 from telephony.callback_urls import callback_url_problem
-from telephony.numbers import E164_NUMBER, US_NUMBER
+from telephony.engine.plan import is_phone_number
+from telephony.numbers import US_NUMBER
 
 MAX_METADATA_BYTES = 16 * 1024
 
@@ -33,8 +34,8 @@ class E164Field(TextField):
 
     def to_internal_value(self, data: Any) -> str:
         number = super().to_internal_value(data)
-        pattern = US_NUMBER if number.startswith("+1") else E164_NUMBER
-        if not pattern.fullmatch(number):
+        is_us_number = US_NUMBER.fullmatch(number) is not None
+        if not (is_us_number if number.startswith("+1") else is_phone_number(number)):
             self.fail("format")
         return number
 
