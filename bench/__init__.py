@@ -1,0 +1,1 @@
+"""Measurements of the product's speed. Not imported by the product."""

@@ -1,0 +1,68 @@
+"""The figures are the machine's; that they are taken, and that no fault goes unseen, is ours."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from picows import WSFrame, WSTransport, ws_create_server
+
+from bench import bare, load
+from bench.measure import Setting, _measure, measure
+from bench.relays import ENGINE, LIMIT, Relay
+
+CORES = sorted(os.sched_getaffinity(0))
+SETTING = Setting(relay_core=CORES[-1], load_core=CORES[0], warm_up=0.1, seconds=0.5, latest=0.2)
+
+
+@pytest.mark.parametrize("name", [LIMIT, ENGINE])
+async def test_it_works(name: str) -> None:
+    measured = await measure(name, 3, SETTING)
+    assert measured.is_complete
+    assert measured.frames_sent > 60  # of about 75, if the machine has the time
+    assert measured.cpu_seconds_per_call_minute > 0
+    assert 0 < measured.round_trip_p50_ms <= measured.round_trip_p99_ms
+
+
+class Bad(bare.CallerEnd):
+    """Treats every tenth frame badly."""
+
+    def __init__(self, model_url: str, fault: str) -> None:
+        super().__init__(model_url)
+        self.fault = fault
+        self.count = 0
+        self.held = b""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        text = frame.get_payload_as_bytes()
+        self.count += 1
+        if self.count % 10 == 0:
+            if self.fault == "loses":
+                return
+            if self.fault == "changes":
+                text = text[:200] + (b"A" if text[200] != ord("A") else b"B") + text[201:]
+            if self.fault == "swaps":
+                self.held = text
+                return
+        if self.other is not None:
+            self.other.send(load._TEXT, text)
+            if self.held:
+                self.other.send(load._TEXT, self.held)
+                self.held = b""
+
+
+@pytest.mark.parametrize("fault", ["loses", "changes", "swaps"])
+async def test_faults_are_seen(fault: str) -> None:
+    async with load.ModelServer() as model:
+        url = f"ws://127.0.0.1:{model.port}/"
+        server = await ws_create_server(lambda request: Bad(url, fault), "127.0.0.1", 0)
+        relay = Relay(os.getpid(), server.sockets[0].getsockname()[1])
+        measured = await _measure(relay, "bad relay", 3, SETTING)
+        server.close()
+        await server.wait_closed()
+    assert not measured.is_complete
+    assert {
+        "loses": measured.frames_lost,
+        "changes": measured.frames_damaged,
+        "swaps": measured.frames_out_of_order,
+    }[fault] >= 3
