@@ -14,7 +14,7 @@ from rest_framework.metadata import BaseMetadata
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
-from config.errors import invalid
+from config.errors import ApiError, invalid
 
 MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 50
@@ -73,8 +73,11 @@ class ObjectSerializer(serializers.Serializer[Any]):
 def validated(serializer_class: type[serializers.Serializer[Any]], request: Request) -> Any:
     """Return the request's body by the serializer's sources, without what was left null.
 
-    Raises 400 with the fields that are wrong.
+    Raises 400 with the fields that are wrong, and 411.
     """
+    if "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length"):
+        # Django REST framework would take it for an empty one.
+        raise ApiError(411, "length_required", "Send the body with a Content-Length.")
     serializer = serializer_class(data=request.data)
     serializer.is_valid(raise_exception=True)
     return {name: value for name, value in serializer.validated_data.items() if value is not None}

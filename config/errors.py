@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
@@ -152,6 +153,9 @@ def _camel_case(name: str) -> str:
 
 
 def _of_status(status: int) -> ApiError:
+    if status not in _BY_STATUS:
+        phrase = HTTPStatus(status).phrase
+        return ApiError(status, phrase.lower().replace(" ", "_"), f"{phrase}.")
     return ApiError(status, *_BY_STATUS[status])
 
 
@@ -167,11 +171,25 @@ _BY_STATUS = {
 
 
 def _django_error(status: int, request: HttpRequest) -> HttpResponse:
-    code, message = _BY_STATUS[status]
-    if request.path == "/api" or request.path.startswith("/api/"):
-        body = error_body(code, message, getattr(request, "request_id", ""))
+    refusal = _of_status(status)
+    if is_api(request):
+        body = error_body(refusal.code, refusal.message, getattr(request, "request_id", ""))
         return JsonResponse(body, status=status)
-    return HttpResponse(f"{message}\n", status=status, content_type="text/plain; charset=utf-8")
+    text = f"{refusal.message}\n"
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path == "/api" or request.path.startswith("/api/")
+
+
+def in_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Return the response, or the API's error in its place if it is another error below ``/api/``.
+
+    Such are the pages that Django shows developers when ``DEBUG`` is on.
+    """
+    is_page = response.status_code >= 400 and response["Content-Type"] != "application/json"
+    return _django_error(response.status_code, request) if is_page and is_api(request) else response
 
 
 @csrf_exempt

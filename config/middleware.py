@@ -1,4 +1,4 @@
-"""A request id on every request, response and log line."""
+"""What holds for every request: it has an id, and an error of the API has one shape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from config.errors import in_shape
 from config.ids import new_id
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -18,7 +19,10 @@ GetResponse = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 
 
 class RequestIdMiddleware:
-    """Take the caller's ``X-Request-Id`` when it is a plain token, make one otherwise."""
+    """Put an id on the request, its response and its log lines.
+
+    It is the caller's ``X-Request-Id`` when that is a plain token, a new one otherwise.
+    """
 
     sync_capable = True
     async_capable = True
@@ -37,13 +41,14 @@ class RequestIdMiddleware:
         bind_contextvars(request_id=request_id)
         if iscoroutinefunction(self.get_response):
             return self._respond_async(request, request_id)
-        return _stamped(cast(HttpResponse, self.get_response(request)), request_id)
+        return _finished(request, cast(HttpResponse, self.get_response(request)), request_id)
 
     async def _respond_async(self, request: HttpRequest, request_id: str) -> HttpResponse:
         response = await cast(Awaitable[HttpResponse], self.get_response(request))
-        return _stamped(response, request_id)
+        return _finished(request, response, request_id)
 
 
-def _stamped(response: HttpResponse, request_id: str) -> HttpResponse:
+def _finished(request: HttpRequest, response: HttpResponse, request_id: str) -> HttpResponse:
+    response = in_shape(request, response)
     response["X-Request-Id"] = request_id
     return response

@@ -6,6 +6,7 @@ import pytest
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.test import Client
 from django.urls import include, path
+from django.views.decorators.http import require_GET
 from rest_framework import serializers
 from rest_framework.exceptions import Throttled
 from rest_framework.permissions import AllowAny
@@ -49,6 +50,7 @@ urlpatterns = [
     path("api/failing", Failing.as_view()),
     path("api/echo", Echo.as_view()),
     path("api/plain", outside_of_django_rest_framework),
+    path("api/get-only", require_GET(outside_of_django_rest_framework)),
     path("plain", outside_of_django_rest_framework),
     path("", include("config.urls")),
 ]
@@ -192,7 +194,9 @@ def test_an_unsupported_answer(api):
     assert_shape(response, 406, "not_acceptable")
 
 
-def test_a_host_that_is_not_ours(api):
+@pytest.mark.parametrize("debug", [True, False])
+def test_a_host_that_is_not_ours(api, settings, debug):
+    settings.DEBUG = debug
     response = api.get("/api/account", headers={"host": "evil.example"})
     assert_shape(response, 400, "bad_request")
 
@@ -262,8 +266,21 @@ def test_an_exception_in_a_view(api, monkeypatch, settings, debug, logged):
     assert CANARY not in logged()
 
 
-def test_an_exception_outside_of_the_api_framework(api):
+@pytest.mark.parametrize("debug", [True, False])
+def test_an_exception_outside_of_the_api_framework(api, settings, debug):
+    settings.DEBUG = debug
     assert_shape(api.get("/api/plain"), 500, "internal_error")
+
+
+def test_an_error_without_a_word_of_ours(api):
+    assert_shape(api.post("/api/get-only"), 405, "method_not_allowed")
+
+
+def test_a_body_without_a_length(api):
+    headers = {"transfer-encoding": "chunked"}
+    request = {"CONTENT_LENGTH": "", "CONTENT_TYPE": "application/json"}
+    response = api.generic("POST", "/api/auth/login", b"", headers=headers, **request)
+    assert_shape(response, 411, "length_required")
 
 
 def test_an_exception_on_a_page_is_plain_text(api):
