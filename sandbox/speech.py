@@ -85,6 +85,11 @@ class Ear:
         self._release_of: int | None = None
         self._noise = 0
 
+    @property
+    def is_puzzled(self) -> bool:
+        """Whether what was heard last is no speech."""
+        return self._noise > 0
+
     def listen(self, audio: bytes) -> str:
         """Return the text that became clear with this piece; it may be empty."""
         self._audio += audio
@@ -92,7 +97,7 @@ class Ear:
         meanings = _meanings()
         at = 0
         while True:
-            at = self._skip_silence(at)
+            at = _end_of_silence(self._audio, at)
             frame = self._audio[at : at + FRAME_BYTES]
             if len(frame) < FRAME_BYTES:
                 break
@@ -110,13 +115,6 @@ class Ear:
         """Return what is left to be said about audio that ended in the middle of something."""
         return self._wonder(len(self._audio)) + self._decoder.decode(b"", final=True)
 
-    def _skip_silence(self, at: int) -> int:
-        match = _SILENT_BYTES.match(self._audio, at)
-        after = match.end() if match else at
-        if after - at >= FRAME_BYTES:
-            self._noise = 0
-        return after
-
     def _understand(self, byte: int, is_release: bool) -> str:
         self._noise = 0
         heard_already = is_release and self._release_of == byte
@@ -124,7 +122,7 @@ class Ear:
         return "" if heard_already else self._decoder.decode(bytes((byte,)))
 
     def _wonder(self, length: int) -> str:
-        """Say "…" once for a stretch of unknown sound; less than a frame of it is a click."""
+        """Say "…" once for the unknown sound between two letters, unless it is but a click."""
         before, self._noise = self._noise, self._noise + length
         return UNKNOWN if before < FRAME_BYTES <= self._noise else ""
 
@@ -169,6 +167,11 @@ _LINEAR = [to_linear(code) for code in range(256)]
 
 _UNKNOWN_BYTES = "sandbox.speech.unknown"
 codecs.register_error(_UNKNOWN_BYTES, lambda error: (UNKNOWN, error.end))  # type: ignore[attr-defined]
+
+
+def _end_of_silence(audio: bytes, at: int) -> int:
+    match = _SILENT_BYTES.match(audio, at)
+    return match.end() if match else at
 
 
 def _next_start(audio: bytes, at: int) -> int:

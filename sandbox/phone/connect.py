@@ -44,7 +44,7 @@ async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
         raise
     finally:
         call.stream = call.line.far_end = None
-        call.line.playback.clear()
+        call.line.drop_playback()
         await stream.stop()
         event = "stream-error" if stream.error else "stream-stopped"
         _report(run, noun, stream, event, stream.error)

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from sandbox.phone.clock import Clock
 from sandbox.phone.journal import Journal
+from sandbox.phone.keypad import Keypad
 from sandbox.phone.playback import Playback
-from sandbox.speech import FRAME_MS, SILENCE, Ear, frames, is_silence, normal
+from sandbox.speech import FRAME_BYTES, FRAME_MS, SILENCE, Ear, frames, is_silence, normal
 
 _TICK = FRAME_MS / 1000
 # How long the agent must be silent until what it said is written down.
@@ -49,6 +50,7 @@ class Line:
         self._journal = journal
         self._speech: deque[bytes] = deque()
         self._ear = Ear()
+        self._keypad = Keypad()
         self._heard = ""
         self._utterance = ""
         self._is_closed = False
@@ -82,7 +84,7 @@ class Line:
         if self._is_closed:
             return
         self._is_closed = True
-        self.end_utterance(cut_off=bool(self._utterance) and self.silent_ms == 0)
+        self._end_utterance(cut_off=bool(self._utterance) and self.silent_ms == 0)
         self._wake()
 
     async def until(self, holds: Callable[[], bool], *, within: float | None = None) -> bool:
@@ -99,7 +101,14 @@ class Line:
             await self._ticked.wait()
         return True
 
-    def end_utterance(self, *, cut_off: bool) -> None:
+    def drop_playback(self) -> tuple[int, list[str]]:
+        """Stop what plays; return how many milliseconds were dropped, and the marks in them."""
+        dropped_ms = self.playback.queued_bytes * FRAME_MS // FRAME_BYTES
+        marks = self.playback.clear()
+        self._end_utterance(cut_off=dropped_ms > 0)
+        return dropped_ms, marks
+
+    def _end_utterance(self, *, cut_off: bool) -> None:
         """Write down what the agent has said since the last time."""
         self._utterance += self._ear.finish()
         text = normal(self._utterance)
@@ -122,15 +131,23 @@ class Line:
 
     def _hear(self, frame: bytes) -> None:
         self._utterance += self._ear.listen(frame)
+        self._recognize_keys(frame)
         if is_silence(frame):
             self.silent_ms += FRAME_MS
             if self.silent_ms == _UTTERANCE_GAP_MS:
-                self.end_utterance(cut_off=False)
+                self._end_utterance(cut_off=False)
         else:
             if self.silent_ms >= _UTTERANCE_GAP_MS:
                 self.spoken_ms = 0
             self.silent_ms = 0
             self.spoken_ms += FRAME_MS
+
+    def _recognize_keys(self, frame: bytes) -> None:
+        """Look for tones only where there is a sound that is no speech: it costs something."""
+        if not (self._ear.is_puzzled or self._keypad.is_pressed):
+            return
+        if key := self._keypad.listen(frame):
+            self._journal.add("key-tone", digit=key)
 
     def _wake(self) -> None:
         self._ticked.set()

@@ -62,12 +62,6 @@ def _heard(event: Mapping[str, Any]) -> Line:
     return "agent", f"“{event['text']}”{cut_off}"
 
 
-def _mark(event: Mapping[str, Any]) -> Line | None:
-    if not event["cleared"]:
-        return None
-    return "carrier", f"mark {event['name']} comes back unplayed"
-
-
 def _ended(event: Mapping[str, Any]) -> Line:
     return "carrier", f"the call is {event['status']}; it took {event['duration']} s"
 
@@ -86,13 +80,13 @@ _TELLERS: dict[str, Callable[[Mapping[str, Any]], Line | None]] = {
     "error": lambda e: ("carrier", f"ERROR {e['code']}: {e['message']}"),
     "plays": lambda e: ("agent", f"♪ {e['url']} ({e['seconds']} s)"),
     "stream-connected": lambda e: ("carrier", f"media stream open: {e['url']}"),
-    "stream-closed": lambda e: ("product", e["error"] or "closes the media stream"),
+    "stream-closed": lambda e: (e["by"], e["error"] or "closes the media stream"),
     "socket-dropped": lambda e: ("carrier", "drops the socket"),
     "says": lambda e: ("person", f"“{e['text']}”"),
     "presses": lambda e: ("person", f"presses {e['digit']}"),
     "heard": _heard,
+    "key-tone": lambda e: ("agent", f"presses {e['digit']}"),
     "clear": lambda e: ("product", f"interrupts the agent: {e['dropped_ms']} ms unsaid"),
-    "mark": _mark,
     "dials": lambda e: ("carrier", f"puts the call through to {e['number']}"),
     "dial-answered": lambda e: ("carrier", f"{e['number']} answers"),
     "dial-ended": lambda e: ("carrier", f"the call with {e['number']} is over: {e['status']}"),

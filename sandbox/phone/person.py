@@ -71,12 +71,13 @@ class Person:
         self._journal.add("says", text=text)
         self._line.speak(text)
         await self._line.until(lambda: not self._line.is_speaking)
+        self._attended = len(self._line.heard)
 
     async def listen(self, *, patience: float = PATIENCE_S, quiet: float = QUIET_S) -> str:
         """Return what the agent says next, once it has been quiet for a moment.
 
-        What it has said since the last time one listened counts; "" if it says nothing for as long
-        as one has patience.
+        What it has said since one last listened, or spoke, counts; "" if it says nothing for as
+        long as one has patience.
         """
         line = self._line
         start, quiet_ms = self._attended, quiet * 1000

@@ -179,9 +179,14 @@ class MediaStream:
                 break
             if self._faults.read_delay:
                 await self._clock.sleep(self._faults.read_delay)
-        if message.type not in (WSMsgType.CLOSE, WSMsgType.CLOSING):
+        self._note_the_end(message.type)
+
+    def _note_the_end(self, kind: WSMsgType) -> None:
+        """Tell apart who closed the socket: the customer, we ourselves, or nobody: it broke."""
+        if kind not in (WSMsgType.CLOSE, WSMsgType.CLOSING):
             self.error = "31921 Stream - WebSocket - Close Error"
-        self._journal.add("stream-closed", code=self._socket.close_code, error=self.error)
+        by = "product" if kind is WSMsgType.CLOSE else "carrier"
+        self._journal.add("stream-closed", by=by, error=self.error)
         self._closed.set()
 
     def _obey(self, text: str) -> None:
@@ -203,10 +208,8 @@ class MediaStream:
             self._refuse(31951, f"{type(error).__name__}: {error}")
 
     def _clear(self) -> None:
-        dropped = self._line.playback.queued_bytes
-        marks = self._line.playback.clear()
-        self._journal.add("clear", dropped_ms=dropped // 8)
-        self._line.end_utterance(cut_off=bool(dropped))
+        dropped_ms, marks = self._line.drop_playback()
+        self._journal.add("clear", dropped_ms=dropped_ms, marks=len(marks))
         for name in marks:
             self._return_mark(name, cleared=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,12 +14,19 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from sandbox.phone.call import Call
+from sandbox.speech import to_mulaw
 
 ACCOUNT_SID = "AC" + "0123456789abcdef" * 2
 AUTH_TOKEN = "the-token-of-a-test"
 NUMBER = "+15551234567"
 # How much quicker than real time a call is in tests.
 SPEED = 20
+
+KEY_TONES = {
+    key: (low, high)
+    for low, row in zip((697, 770, 852, 941), ("123A", "456B", "789C", "*0#D"), strict=True)
+    for high, key in zip((1209, 1336, 1477, 1633), row, strict=True)
+}
 
 Talk = Callable[["Socket"], Awaitable[None]]
 
@@ -152,6 +160,20 @@ class Customer:
         await self.talk(socket)
         await ws.close()
         return ws
+
+
+def key_tone(key: str, milliseconds: int = 100) -> bytes:
+    """Return the sound of a key."""
+    low, high = KEY_TONES[key]
+    return bytes(
+        to_mulaw(
+            round(
+                8_000 * math.sin(2 * math.pi * low * i / 8_000)
+                + 8_000 * math.sin(2 * math.pi * high * i / 8_000)
+            )
+        )
+        for i in range(milliseconds * 8)
+    )
 
 
 async def ended(call: Call) -> Call:

@@ -21,6 +21,7 @@ from sandbox.tests.customer import (
     Request,
     Socket,
     ended,
+    key_tone,
 )
 
 
@@ -236,6 +237,23 @@ async def test_keys_are_sent_as_dtmf(customer: Customer, phone: Phone) -> None:
         {"track": "inbound_track", "digit": "1"},
         {"track": "inbound_track", "digit": "#"},
     ]
+
+
+async def test_keys_are_recognized_by_their_sound(customer: Customer, phone: Phone) -> None:
+    async def talk(socket: Socket) -> None:
+        await socket.until("start")
+        await socket.play(said("Dialing"))
+        for key in "11#":
+            await socket.play(key_tone(key) + SILENCE * 3)
+        await socket.send("mark", mark={"name": "end"})
+        await socket.until("mark")
+
+    customer.talk = talk
+    customer.connects()
+    call = await ended(phone.ring(to=NUMBER))
+
+    assert [event["digit"] for event in call.journal.of("key-tone")] == ["1", "1", "#"]
+    assert call.line.heard == "Dialing…"
 
 
 async def test_the_caller_listens_until_the_agent_has_finished(
