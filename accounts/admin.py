@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from accounts.models import Account, ApiKey, WebhookSecret
+from accounts.models import Account, ApiKey
 from accounts.services import account_activate, account_suspend, account_unsuspend
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
@@ -101,9 +101,10 @@ class AccountAdmin(UserAdmin):
                 self.message_user(request, f"You may not change {account}.", messages.ERROR)
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if not change:
-            WebhookSecret.objects.create_for(obj)
+        if change:
+            super().save_model(request, obj, form, change)
+        else:
+            Account.objects.add(obj)
 
     def get_inlines(self, request: HttpRequest, obj: Account | None) -> list[Any]:
         return self.inlines if obj else []

@@ -27,13 +27,21 @@ class AccountManager(BaseUserManager["Account"]):
         return self.filter(email=normalize_email(email))
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> Account:
-        """Make an account with all that every account has: a webhook secret, but no API key."""
-        account = self.model(email=normalize_email(email), **fields)
-        account.set_password(password)  # slow on purpose, so outside the transaction
-        with transaction.atomic(using=self._db):
-            account.save(using=self._db)
-            WebhookSecret.objects.create_for(account)
+        account = self.prepare(email, password, **fields)
+        self.add(account)
         return account
+
+    def prepare(self, email: str, password: str | None, **fields: Any) -> Account:
+        """Return an account that is not saved yet; hashing its password takes its time."""
+        account = self.model(email=normalize_email(email), **fields)
+        account.set_password(password)
+        return account
+
+    def add(self, account: Account) -> None:
+        """Save a new account with what every account has: a secret that signs its callbacks."""
+        with transaction.atomic(using=self._db):
+            account.save(using=self._db, force_insert=True)
+            WebhookSecret.objects.create_for(account)
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Account:
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)

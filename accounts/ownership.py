@@ -28,5 +28,6 @@ class OwnedQuerySet(models.QuerySet[Owned]):
         """
         found = self.of(account).filter(pk=id).first() if is_id(id) else None
         if found is None:
-            raise ApiError(404, "not_found", f"There is no {self.model._meta.verbose_name} {id!r}.")
+            name = self.model._meta.verbose_name
+            raise ApiError(404, "not_found", f"You have no {name} with this id.")
         return found

@@ -1,4 +1,4 @@
-"""What can be done to accounts, keys and secrets. Each function is one transaction."""
+"""What can be done to accounts, keys and secrets; what belongs together is one transaction."""
 
 from __future__ import annotations
 
@@ -44,12 +44,14 @@ class Rotation(NamedTuple):
 def account_register(*, email: str, password: str, company_name: str = "") -> NewKey:
     """Make an inactive account with its first API key; the key's ``account`` is the new one.
 
-    Raises ``ValidationError`` (``password``), and 409 ``email_taken``.
+    Raises ``ValidationError`` with the fields that are wrong, and 409 ``email_taken``.
     """
     _check_password(password)
+    account = Account.objects.prepare(email, password, company_name=company_name)
+    account.full_clean(validate_unique=False, validate_constraints=False)
     try:
         with transaction.atomic():
-            account = Account.objects.create_user(email, password, company_name=company_name)
+            Account.objects.add(account)
             return _new_key(account, ApiKey.DEFAULT_LABEL)
     except IntegrityError:
         if Account.objects.with_email(email).exists():
@@ -68,7 +70,7 @@ def account_log_in(*, email: str, password: str) -> Account:
     account = authenticate(email=email, password=password)
     if not isinstance(account, Account):
         raise unauthorized(
-            "invalid_credentials", "The e-mail address or the password is wrong. Check both."
+            "invalid_credentials", "No account can log in with this e-mail address and password."
         )
     update_last_login(Account, account)
     return account
@@ -134,7 +136,7 @@ def _new_key(account: Account, label: str) -> NewKey:
         prefix=plain[: ApiKey.PREFIX_LENGTH],
         digest=digest_of(plain),
     )
-    api_key.full_clean(validate_unique=False, validate_constraints=False)
+    api_key.full_clean(exclude={"account"}, validate_unique=False, validate_constraints=False)
     api_key.save(force_insert=True)
     return NewKey(api_key, plain)
 

@@ -23,8 +23,8 @@ DEFAULT_PAGE_SIZE = 50
 class JsonParser(JSONParser):
     """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that would end the stack.
 
-    Nor a NUL character anywhere: PostgreSQL cannot store one, neither in text nor in JSON. (Of the
-    base class, only its being one matters: Django REST framework limits the size for it alone.)
+    Nor a NUL character anywhere: PostgreSQL cannot store one, neither in text nor in JSON. It is a
+    ``JSONParser`` because Django REST framework holds bodies to a size for those parsers alone.
     """
 
     def parse(

@@ -99,6 +99,8 @@ def _as_api_error(error: Exception) -> ApiError:
             return unauthorized(
                 "missing_credentials", "Send your API key in the header Authorization: Bearer rtk_…"
             )
+        case exceptions.AuthenticationFailed():
+            return unauthorized(error.default_code, str(error.detail))
         case exceptions.MethodNotAllowed():
             return ApiError(405, "method_not_allowed", str(error.detail))
         case exceptions.Throttled():
@@ -188,7 +190,7 @@ def in_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
     Such are the pages that Django shows developers when ``DEBUG`` is on.
     """
-    is_page = response.status_code >= 400 and response["Content-Type"] != "application/json"
+    is_page = response.status_code >= 400 and response.get("Content-Type") != "application/json"
     return _django_error(response.status_code, request) if is_page and is_api(request) else response
 
 

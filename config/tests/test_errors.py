@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import include, path
 from django.views.decorators.http import require_GET
 from rest_framework import serializers
-from rest_framework.exceptions import Throttled
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -207,6 +207,7 @@ def test_a_host_that_is_not_ours(api, settings, debug):
         (ApiError(409, "taken", "Take another."), 409, "taken", None),
         (unauthorized("no", "No."), 401, "no", None),
         (invalid({"a": ["Wrong."]}), 400, "invalid_request", {"a": ["Wrong."]}),
+        (AuthenticationFailed("No."), 401, "authentication_failed", None),
         (Throttled(wait=3), 429, "too_many_requests", None),
         (SuspiciousOperation("x"), 400, "bad_request", None),
         (
