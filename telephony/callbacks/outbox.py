@@ -138,7 +138,7 @@ async def _send(attempt: Attempt) -> Result:
         secrets = attempt.secret.secrets(now)
     except CannotUnseal:
         # SECRET_KEY was changed without a fallback; the schedule leaves a day to put it back.
-        log.exception("callback_cannot_be_unsealed", delivery_id=attempt.delivery_id)
+        log.error("callback_cannot_be_unsealed", delivery_id=attempt.delivery_id)
         return Result("cannot be unsealed")
     headers = signing.headers(
         body, secrets=secrets, message_id=f"msg_{attempt.delivery_id}", now=now

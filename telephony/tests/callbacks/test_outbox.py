@@ -583,6 +583,26 @@ async def test_a_slow_backend_leaves_workers_and_connections_to_the_others(
     assert not await in_database(CallbackDelivery.objects.exclude(state="delivered").exists)
 
 
+def test_the_limit_holds_when_all_claim_at_once(alice: Account) -> None:
+    together = 2 * outbox.UNDER_WAY_PER_ACCOUNT
+    for _ in range(together):
+        outbox.enqueue_call_end(_call(alice, "http://127.0.0.1:1"), BODY)
+    ids = list(CallbackDelivery.objects.values_list("id", flat=True))
+    barrier = Barrier(together, timeout=5)
+
+    def claim(delivery_id: str) -> bool:
+        connection.ensure_connection()
+        try:
+            barrier.wait()
+            return outbox._claim(delivery_id) is not None
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(together) as threads:
+        claims = list(threads.map(claim, ids))
+    assert sum(claims) == outbox.UNDER_WAY_PER_ACCOUNT
+
+
 # Secrets
 
 
