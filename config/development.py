@@ -31,6 +31,10 @@ async def serve(processes: Processes) -> None:
 
     _check_ports(settings)
     manage = (sys.executable, "manage.py")
+    addresses = [f"http://127.0.0.1:{settings.PORT}/readyz"]
+    if settings.SANDBOX:
+        await processes.start("sandbox", *manage, "sandbox")
+        addresses.append(f"http://127.0.0.1:{settings.SANDBOX_PORT}/livez")
     await processes.run("migrate", *manage, "migrate", "--no-input")
     await processes.start(
         "server", sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py"
@@ -38,10 +42,6 @@ async def serve(processes: Processes) -> None:
     await processes.start(
         "worker", *manage, "procrastinate", "worker", "--shutdown-graceful-timeout=3"
     )
-    addresses = [f"http://127.0.0.1:{settings.PORT}/readyz"]
-    if settings.SANDBOX:
-        await processes.start("sandbox", *manage, "sandbox")
-        addresses.append(f"http://127.0.0.1:{settings.SANDBOX_PORT}/livez")
     await processes.unless_one_ends(_until_ready(addresses))
 
 
@@ -139,7 +139,7 @@ async def _run(mode: str, *, once: bool) -> None:
 def main(mode: str, *options: str) -> None:
     if mode == "demo":
         os.environ.update(DEBUG="1", SANDBOX="1")
-        sys.stdout.write("Starting everything …\n")
+        sys.stdout.write("Starting PostgreSQL, the server, a worker and the sandbox …\n\n")
         sys.stdout.flush()
     try:
         LOCAL_DIR.mkdir(exist_ok=True)

@@ -54,9 +54,9 @@ def environment(port: int, database_url: str) -> dict[str, str]:
     }
 
 
-def start(environment: dict[str, str]) -> subprocess.Popen[str]:
+def start(environment: dict[str, str], *mode: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "config.development", "dev"],
+        [sys.executable, "-m", "config.development", *(mode or ("dev",))],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -85,7 +85,7 @@ def lines_until(process: subprocess.Popen[str], text: str) -> list[str]:
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for the end and return the status and the errors."""
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 
 
@@ -122,3 +122,19 @@ def test_a_port_that_is_taken_is_named(
         f"bin/dev: Port {port + offset} ({what}) cannot be used (Address already in use): set PORT "
         "to the first of three free ports in a row.\n"
     )
+
+
+def test_the_demo_tells_both_calls(environment: dict[str, str], port: int) -> None:
+    demo = start(environment, "demo", "--once")
+    story, errors = demo.communicate(timeout=120)
+    assert (demo.returncode, errors) == (0, "")
+    for line in (
+        "rosa@example.com has an account",
+        "Caller:   “Where is my order A-1001?”",
+        "onToolCall: POST /backend/tools to the backend, signature valid:",
+        "Callee:   “Great, thank you, goodbye.”",
+        "The account's totals went up by these two calls.",
+    ):
+        assert line in story
+    assert "FAILED" not in story
+    assert not any(takes_connections(port + offset) for offset in range(3))
