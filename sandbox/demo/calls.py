@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
 from sandbox.demo.wire import DemoFailed, Wire
@@ -180,7 +181,7 @@ def outbound_body(number: str, sandbox: str) -> dict[str, Any]:
     return {
         "to": CALLEE,
         "from": number,
-        "onCallStartUrl": f"{sandbox}/backend/calls/start?greeting={REMINDER.replace(' ', '+')}",
+        "onCallStartUrl": f"{sandbox}/backend/calls/start?{urlencode({'greeting': REMINDER})}",
         "onCallEndUrl": f"{sandbox}/backend/calls/end",
         "onErrorUrl": f"{sandbox}/backend/calls/error",
         "twilioAccountSid": SANDBOX_ACCOUNT_SID,

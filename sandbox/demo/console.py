@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import textwrap
 from typing import Any, TextIO
 
@@ -36,8 +37,12 @@ class Console:
             self._write(" " * indent + line)
 
     def row(self, name: str, text: str) -> None:
-        """A name and what belongs to it; nothing is wrapped, so that it can be copied."""
+        """A name and what belongs to it, on one line."""
         self._write(f"  {name:<10}{text}")
+
+    def command(self, *words: str) -> None:
+        """A command to copy, on one line."""
+        self._write(f"  {shlex.join(words)}")
 
     def step(self, action: str, outcome: str) -> None:
         """Something that was done, and what came of it."""

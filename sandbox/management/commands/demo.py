@@ -137,10 +137,12 @@ def _tell_how_to_go_on(console: Console, key: str, number: str, sandbox: str) ->
     console.row("Backend", f"{sandbox}/backend/  (what it was told)")
     console.gap()
     console.text("Another caller:")
-    console.row("", f"curl -N {sandbox}/phone/calls -d '{json.dumps(call)}'")
+    console.command("curl", "-N", f"{sandbox}/phone/calls", "-d", json.dumps(call))
     console.text("Another call to a guest:")
-    console.row(
-        "",
-        f"curl {settings.PUBLIC_URL}/api/outbound -H 'Authorization: Bearer {key}' "
-        f"-H 'Content-Type: application/json' -d '{json.dumps(outbound_body(number, sandbox))}'",
+    console.command(
+        "curl",
+        f"{settings.PUBLIC_URL}/api/outbound",
+        *("-H", f"Authorization: Bearer {key}"),
+        *("-H", "Content-Type: application/json"),
+        *("-d", json.dumps(outbound_body(number, sandbox))),
     )
