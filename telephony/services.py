@@ -9,14 +9,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from config.api import as_number, iso
+from config.api import iso
 from config.sealing import CannotUnseal, seal, unseal
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
@@ -184,24 +183,13 @@ def _record_usage(call: Call, call_sid: str, outcome: Outcome) -> UsageRecord:
     )
 
 
-def cost_breakdown(record: UsageRecord) -> dict[str, int | float]:
-    """Return the costs of a call in USD, as callbacks and the API give them."""
-    parts: dict[str, Decimal] = {
-        "platformCost": record.platform_cost,
-        "twilioCost": record.twilio_cost,
-        "openaiCost": record.openai_cost,
-        "totalCost": record.total_cost,
-    }
-    return {name: as_number(amount) for name, amount in parts.items()}
-
-
 def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[str, Any]:
     return payloads.call_end(
         CallFacts.of(call),
         duration_seconds=call.duration_seconds,
         ended_reason=call.ended_reason,
         transcript=outcome.transcript,
-        cost_breakdown=cost_breakdown(record),
+        cost_breakdown=record.cost_breakdown,
         now=call.ended_at or timezone.now(),
     )
 

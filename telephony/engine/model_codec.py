@@ -101,9 +101,7 @@ def decode(message: Mapping[str, Any]) -> Event | None:
         case "response.done":
             return _response_done(message["response"])
         case "error":
-            error = message["error"]
-            code = error.get("code") or error.get("type") or "unknown"
-            return ModelErrored(code, error.get("message") or "")
+            return ModelErrored(*_error(message["error"]))
     return None
 
 
@@ -123,7 +121,8 @@ def _transcribed_seconds(usage: Mapping[str, Any]) -> float:
 
 def _response_done(response: Mapping[str, Any]) -> ResponseDone:
     output = response.get("output") or []
-    error = ((response.get("status_details") or {}).get("error")) or {}
+    error = (response.get("status_details") or {}).get("error")
+    code, error_message = _error(error) if error else ("", "")
     return ResponseDone(
         response_id=response["id"],
         status=response["status"],
@@ -134,9 +133,22 @@ def _response_done(response: Mapping[str, Any]) -> ResponseDone:
         ),
         spoke=any(item["type"] == "message" for item in output),
         usage=_token_usage(response.get("usage") or {}),
-        error_code=error.get("code") or error.get("type") or "",
-        error_message=error.get("message") or "",
+        error_code=code,
+        error_message=error_message,
     )
+
+
+def _error(error: Mapping[str, Any]) -> tuple[str, str]:
+    """Return code and message. An empty account has several codes, and one type.
+
+    The message about a wrong key quotes parts of it, so it is replaced.
+    """
+    code = error.get("code") or error.get("type") or "unknown"
+    if error.get("type") == "insufficient_quota":
+        code = "insufficient_quota"
+    if code == "invalid_api_key":
+        return code, "OpenAI does not accept the openaiApiKey."
+    return code, error.get("message") or ""
 
 
 def _token_usage(usage: Mapping[str, Any]) -> TokenUsage:

@@ -67,12 +67,13 @@ def take_plan(ticket: str, call_sid: str, now: datetime) -> tuple[Call, CallPlan
         )
         if sealed is None or sealed.call.call_sid != call_sid:
             raise InvalidTicket("unknown, used or expired")
+        call = sealed.call
         try:
-            plaintext = cipher.decrypt(_NONCE, bytes(sealed.ciphertext), _bound_to(sealed.call))
+            plaintext = cipher.decrypt(_NONCE, bytes(sealed.ciphertext), _bound_to(call))
         except InvalidTag:
             raise InvalidTicket("wrong key") from None
         sealed.delete()
-    return sealed.call, plan_from_dict(json.loads(plaintext))
+    return call, plan_from_dict(json.loads(plaintext))
 
 
 def forget_expired_plans(now: datetime) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
@@ -71,9 +72,11 @@ class Reception:
 
 
 def is_call_of(call_id: str, call_sid: str) -> bool:
-    """Whether the call has that CallSid, or none yet (Twilio may be quicker than our record)."""
-    sids = Call.objects.filter(pk=call_id).values_list("call_sid", flat=True)
-    return any(sid in (None, call_sid) for sid in sids)
+    """Whether the CallSid is the call's, or may be: Twilio can be quicker than our record."""
+    found = dict(
+        Call.objects.filter(Q(pk=call_id) | Q(call_sid=call_sid)).values_list("pk", "call_sid")
+    )
+    return found in ({call_id: call_sid}, {call_id: None})
 
 
 def receive_inbound(form: TwilioForm) -> Reception | str:

@@ -8,7 +8,6 @@ carries a signature of ours.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
@@ -23,12 +22,10 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.db import in_database
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.session import APOLOGY
+from telephony.twilio_rest import ACCOUNT_SID, CALL_SID
 from telephony.voice import reception, signatures, twiml
 from telephony.voice.links import InvalidLink, call_id_of
 from telephony.voice.reception import Reception, TwilioForm
-
-_CALL_SID = re.compile(r"CA[0-9a-f]{32}")
-_ACCOUNT_SID = re.compile(r"AC[0-9a-f]{32}")
 
 # Twilio sends a webhook again when the connection failed: the second answer must be the first one,
 # whose ticket is still unused. Kept for twice the 15 s that Twilio gives a webhook.
@@ -51,7 +48,7 @@ def _twilio_view(view: View) -> View:
             path=request.get_full_path(),
             signature=request.headers.get("X-Twilio-Signature", ""),
         )
-        if not _CALL_SID.fullmatch(form.call_sid):
+        if not CALL_SID.fullmatch(form.call_sid):
             return HttpResponse("CallSid is missing or malformed.\n", status=400)
         return await view(form, **kwargs)
 
@@ -80,7 +77,7 @@ def _linked(purpose: str) -> Callable[[View], View]:
 @_twilio_view
 async def inbound(form: TwilioForm) -> HttpResponse:
     """``POST /voice``: somebody rings a registered number."""
-    if not _ACCOUNT_SID.fullmatch(form.account_sid) or not form.called or not form.caller:
+    if not ACCOUNT_SID.fullmatch(form.account_sid) or not form.called or not form.caller:
         return HttpResponse("AccountSid, From or To is missing or malformed.\n", status=400)
     if not form.signature:
         return HttpResponse("X-Twilio-Signature is missing.\n", status=403)

@@ -119,6 +119,20 @@ class TestWhatTheModelSays:
                 {"type": "error", "error": {"type": "server_error", "code": None, "message": "M"}},
                 ModelErrored("server_error", "M"),
             ),
+            (
+                {
+                    "type": "error",
+                    "error": {"type": "insufficient_quota", "code": "credit_balance_exhausted"},
+                },
+                ModelErrored("insufficient_quota", ""),
+            ),
+            (
+                {
+                    "type": "error",
+                    "error": {"code": "invalid_api_key", "message": "Incorrect key: sk-12***89."},
+                },
+                ModelErrored("invalid_api_key", "OpenAI does not accept the openaiApiKey."),
+            ),
         ],
     )
     def test_events(self, message, event):

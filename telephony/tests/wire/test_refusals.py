@@ -10,10 +10,9 @@ from twilio.request_validator import RequestValidator
 
 from sandbox.phone.faults import Faults
 from sandbox.phone.identity import new_sid
-from sandbox.phone.stream import StreamError
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.db import in_database
-from telephony.models import Call, PhoneNumber
+from telephony.models import Call, PhoneNumber, SealedPlan
 from telephony.voice import links
 from usage.models import UsageRecord
 
@@ -248,22 +247,29 @@ async def _both(one, other):
 
 
 class TestTheTicket:
-    async def _stream(self, world, ringing, ticket):
+    async def _stream(self, world, call_sid, ticket):
         """Open a media socket of one's own; return the code it is closed with."""
-        parameters = {"ticket": ticket} if ticket is not None else {}
+        start = {
+            "streamSid": "MZ" + "0" * 32,
+            "accountSid": ACCOUNT_SID,
+            "callSid": call_sid,
+            "tracks": ["inbound"],
+            "customParameters": {} if ticket is None else {"ticket": ticket},
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        }
         url = f"ws://127.0.0.1:{world.media.port}/media"
-        stream = await world.phone.join(ringing, url=url, parameters=parameters)
-        await stream.closed()
-        (*_, closed) = ringing.journal.of("stream-closed")
-        await stream.stop()
-        return closed["code"]
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            await socket.send_json({"event": "connected", "protocol": "Call", "version": "1.0.0"})
+            await socket.send_json({"event": "start", "start": start})
+            await socket.receive(timeout=5)
+            return socket.close_code
 
     @pytest.mark.parametrize("ticket", [None, "", "x", "a.b", "cmwu.!!!!", "." + "A" * 43 + "="])
     async def test_what_is_no_ticket_opens_nothing(self, world, model, ticket):
         async with model() as openai:
             ringing = world.ring()
             await ringing.person.hears("Hello.")
-            assert await self._stream(world, ringing, ticket) == 1008
+            assert await self._stream(world, ringing.sid, ticket) == 1008
             ringing.person.hang_up()
             await world.over(ringing)
         assert len(openai.sessions) == 1
@@ -273,10 +279,10 @@ class TestTheTicket:
             ringing = world.ring()
             await ringing.person.hears("Hello.")
             ticket = ringing.stream.parameters["ticket"]
-            assert await self._stream(world, ringing, ticket) == 1008
+            assert await self._stream(world, ringing.sid, ticket) == 1008
             ringing.person.hang_up()
             await world.over(ringing)
-            assert await self._stream(world, ringing, ticket) == 1008
+            assert await self._stream(world, ringing.sid, ticket) == 1008
         assert len(openai.sessions) == 1
         assert await in_database(UsageRecord.objects.count) == 1
 
@@ -287,27 +293,24 @@ class TestTheTicket:
             ticket = twiml.split('name="ticket" value="')[1].split('"')[0]
             ringing = world.ring()
             await ringing.person.hears("Hello.")
-            assert await self._stream(world, ringing, ticket) == 1008
+            assert await self._stream(world, ringing.sid, ticket) == 1008
             ringing.person.hang_up()
             await world.over(ringing)
 
     async def test_a_wrong_key_does_not_spoil_the_call(self, world):
-        _, twiml = await post(world, form())
-        ticket = twiml.split('name="ticket" value="')[1].split('"')[0]
-        ringing = world.ring()
-        spoiled = ticket.partition(".")[0] + "." + "A" * 43 + "="
-        assert await self._stream(world, ringing, spoiled) == 1008
-        from telephony.models import SealedPlan
-
-        assert await in_database(SealedPlan.objects.filter(pk=ticket.partition(".")[0]).exists)
-        ringing.person.hang_up()
+        fields = form()
+        _, twiml = await post(world, fields)
+        call_id = twiml.split('name="ticket" value="')[1].partition(".")[0]
+        spoiled = f"{call_id}.{'A' * 43}="
+        assert await self._stream(world, fields["CallSid"], spoiled) == 1008
+        assert await in_database(SealedPlan.objects.filter(pk=call_id).exists)
 
     async def test_another_path_is_404(self, world):
-        ringing = world.ring()
         url = f"ws://127.0.0.1:{world.media.port}/other"
-        with pytest.raises(StreamError, match="404"):
-            await world.phone.join(ringing, url=url, parameters={})
-        ringing.person.hang_up()
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await session.ws_connect(url)
+        assert caught.value.status == 404
 
 
 class TestOurOwnLinks:

@@ -105,3 +105,13 @@ async def test_an_error_in_the_webhook_does_not_tell_them(
     assert is_free_of_canaries(answer["body"])
     assert is_free_of_canaries(logged())
     assert await in_database(Call.objects.count) == 1
+
+
+async def test_a_key_that_openai_refuses_is_not_quoted(world, model, phone, logged):
+    world.backend.plan["openaiApiKey"] = "sk-canary-that-is-wrong"
+    async with model():
+        await world.over(phone.ring(to=NUMBER))
+    error = await world.told("error")
+    assert error["code"] == "model_invalid_api_key"
+    for text in (str(error), await in_database(dump), logged()):
+        assert "sk-canar" not in text
