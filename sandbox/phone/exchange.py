@@ -20,6 +20,8 @@ from sandbox.phone.person import Step
 from sandbox.phone.stream import MediaStream
 
 ANY_CALLER = "+19805551234"
+# How long the customer may take to hear that the calls have ended, when the network goes down.
+_GOODBYE_S = 5.0
 # A running sandbox remembers that many calls, with their recordings (2 MB per minute).
 _CALLS_KEPT = 50
 
@@ -62,7 +64,7 @@ class Phone:
         for call in self.calls.values():
             call.hang_up(by="sandbox")
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=_GOODBYE_S)
         await self._session.close()
 
     def ring(

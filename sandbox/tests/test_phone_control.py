@@ -180,6 +180,25 @@ async def test_a_person_is_hung_up_for(sandbox: str, customer: Customer, phone: 
     assert call.journal.of("hang-up")[0]["by"] == "caller"
 
 
+async def test_whoever_goes_away_has_hung_up(
+    sandbox: str, customer: Customer, phone: Phone
+) -> None:
+    customer.says('<Pause length="600"/>')
+    script = [{"say": "Hello?"}, {"wait": 1}] * 60
+
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{sandbox}/phone/calls", json={"to": NUMBER, "script": script}) as response,
+    ):
+        await response.content.readline()
+        response.close()
+    (call,) = phone.calls.values()
+    await call.journal.wait_for("ended")
+
+    assert call.journal.of("hang-up")[0]["by"] == "caller"
+    assert len(call.journal.of("says")) < 60
+
+
 async def test_the_command_tells_the_call(sandbox: str, customer: Customer, tmp_path: Path) -> None:
     customer.connects()
     customer.talk = answer_politely
