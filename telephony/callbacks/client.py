@@ -162,16 +162,16 @@ async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
         keepalive_timeout=KEEP_IDLE_SECONDS,
         limit=0,  # connections that one slow host fills would be missing for all others
     )
-    try:
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # post() has the clock
-            headers={"Content-Type": "application/json", "User-Agent": "Switchhook/1"},
-        ) as session:
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # post() has the clock
+        headers={"Content-Type": "application/json", "User-Agent": "Switchhook/1"},
+    ) as session:
+        try:
             yield session
-    finally:
-        _sessions.pop(loop, None)
+        finally:
+            _sessions.pop(loop, None)
 
 
 class _Resolver(AbstractResolver):

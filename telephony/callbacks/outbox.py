@@ -34,7 +34,7 @@ TASK = "telephony.tasks.deliver_callback"
 TIMEOUT_SECONDS = 15.0
 # Longer than an attempt can take: a claim that is past belongs to a worker that died.
 CLAIM = timedelta(seconds=30)
-UNDER_WAY_PER_ACCOUNT = 4
+UNDER_WAY_PER_ACCOUNT = 4  # of the fifty jobs that a worker runs at a time
 # Later than a job can be on a worker that keeps up.
 OVERDUE = timedelta(minutes=1)
 
