@@ -40,8 +40,8 @@ class Processes:
             await asyncio.wait([child.ended for child in running], timeout=self._grace)
         self.kill()
         if self._children:
-            everything = [task for child in self._children for task in (child.ended, child.output)]
-            await asyncio.wait(everything, timeout=self._grace)
+            await asyncio.wait([child.ended for child in self._children], timeout=self._grace)
+            await asyncio.wait([child.output for child in self._children], timeout=self._grace)
 
     def kill(self) -> None:
         """End every process, and what it started, at once."""
@@ -59,7 +59,8 @@ class Processes:
         With ``own_output`` it writes to our standard output itself.
         """
         child = await self._start(name, command, own_output=own_output)
-        await asyncio.wait([child.ended, child.output])
+        await asyncio.wait([child.ended])
+        await asyncio.wait([child.output])
         if child.process.returncode:
             raise Failed(child.how_it_ended)
 
@@ -67,10 +68,9 @@ class Processes:
         """Await the work; raise :class:`Failed` as soon as one of what was started has ended."""
         lasting = [child for child in self._children if child.lasts]
         task = asyncio.ensure_future(work)
+        ends: list[asyncio.Future[Any]] = [task, *(child.ended for child in lasting)]
         try:
-            await asyncio.wait(
-                [task, *(child.ended for child in lasting)], return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for child in lasting:
                 if child.ended.done():
                     raise Failed(child.how_it_ended)
