@@ -217,7 +217,7 @@ class Call:
                 break
             work = asyncio.create_task(instead())
         self._report_crash(work)
-        self.hang_up(by="agent")
+        self.hang_up(by="product")
         await self._finish()
 
     # Requests about the call

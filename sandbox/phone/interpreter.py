@@ -82,7 +82,7 @@ class Interpreter:
             return False
         reject = document.verbs[0]
         self._call.journal.add("twiml", verb="Reject", attributes=reject.attributes, text="")
-        self._call.end("busy" if reject.get("reason") == "busy" else "no-answer", by="agent")
+        self._call.end("busy" if reject.get("reason") == "busy" else "no-answer", by="product")
         return True
 
     async def _apologize(self, error: TwimlError) -> None:

@@ -84,7 +84,7 @@ class Line:
         if self._is_closed:
             return
         self._is_closed = True
-        self._end_utterance(cut_off=bool(self._utterance) and self.silent_ms == 0)
+        self.drop_playback()
         self._wake()
 
     async def until(self, holds: Callable[[], bool], *, within: float | None = None) -> bool:

@@ -183,10 +183,13 @@ class MediaStream:
 
     def _note_the_end(self, kind: WSMsgType) -> None:
         """Tell apart who closed the socket: the customer, we ourselves, or nobody: it broke."""
-        if kind not in (WSMsgType.CLOSE, WSMsgType.CLOSING):
-            self.error = "31921 Stream - WebSocket - Close Error"
-        by = "product" if kind is WSMsgType.CLOSE else "carrier"
-        self._journal.add("stream-closed", by=by, error=self.error)
+        if kind in (WSMsgType.CLOSE, WSMsgType.CLOSING):
+            by = "product" if kind is WSMsgType.CLOSE else "carrier"
+            self._journal.add("stream-closed", by=by)
+        else:
+            message = "Stream - WebSocket - Close Error: the connection broke"
+            self._journal.add("error", code=31921, message=message)
+            self.error = f"31921: {message}"
         self._closed.set()
 
     def _obey(self, text: str) -> None:

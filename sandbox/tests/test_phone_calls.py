@@ -22,6 +22,7 @@ async def test_it_works(customer: Customer, phone: Phone) -> None:
     call = await ended(phone.ring(to=NUMBER, from_="+19805550000"))
 
     assert call.line.heard == "Hello there"
+    assert not call.journal.of("heard")[0]["cut_off"]
     assert call.status == "completed"
     assert call.duration >= 1
     (request,) = customer.to("/voice")

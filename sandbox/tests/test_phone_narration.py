@@ -38,7 +38,7 @@ async def told(customer: Customer, phone: Phone, faults: Faults | None = None) -
                 "person   presses 5",
                 "person   “Is anybody there?”",
                 'carrier  <Pause length="3"/>',
-                "agent    hangs up",
+                "product  hangs up",
                 "carrier  the call is completed; it took ",
             ],
         ),
@@ -56,7 +56,11 @@ async def told(customer: Customer, phone: Phone, faults: Faults | None = None) -
         ),
         (
             '<Connect><Stream url="MEDIA"/></Connect>',
-            ["carrier  media stream open: ws://", "carrier  drops the socket", "31921 Stream"],
+            [
+                "carrier  media stream open: ws://",
+                "carrier  drops the socket",
+                "ERROR 31921: Stream",
+            ],
         ),
     ],
 )

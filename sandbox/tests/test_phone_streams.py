@@ -321,6 +321,7 @@ async def test_a_socket_that_breaks_is_an_error(customer: Customer, phone: Phone
     assert stream_events(customer) == ["stream-started", "stream-error"]
     assert len(customer.to("/after")) == 1
     assert call.status == "completed"
+    assert not call.went_through
 
 
 @pytest.mark.parametrize(
