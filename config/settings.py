@@ -157,6 +157,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "accounts",
     "usage",
+    "billing",
     "telephony",
     *(["sandbox"] if SANDBOX else []),
 ]

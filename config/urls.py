@@ -9,6 +9,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("accounts.urls")),
     path("api/", include("usage.urls")),
+    path("api/", include("billing.urls")),
     path("api/", include("telephony.urls")),
     path("voice", include("telephony.voice.urls")),
     re_path(r"^api(?:/|$)", errors.unknown_path),

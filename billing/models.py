@@ -1,0 +1,139 @@
+"""What we know of Stripe besides what dj-stripe mirrors, and what we still owe it.
+
+Stripe is the truth about subscriptions. Our own ledger is the truth about minutes: a meter event is
+written here before it is sent, and is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import Account
+from accounts.ownership import OwnedQuerySet
+from usage.models import UsageRecord
+
+
+class StripeCustomer(models.Model):
+    """Which customer of Stripe's an account is. One each, for good."""
+
+    account = models.OneToOneField(
+        Account, primary_key=True, on_delete=models.PROTECT, related_name="stripe_customer"
+    )
+    customer_id = models.CharField(max_length=255, unique=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.customer_id
+
+
+class StatusCheck(models.Model):
+    """An account whose status has to be derived anew: a webhook, or the schedule, left this row.
+
+    ``marked_at`` moves on with every mark; whoever has checked deletes the row only if it has not
+    moved since, so that no mark is lost.
+    """
+
+    account = models.OneToOneField(Account, primary_key=True, on_delete=models.CASCADE)
+    marked_at = models.DateTimeField(default=timezone.now)
+    cause = models.CharField(max_length=100)
+
+    def __str__(self) -> str:
+        return f"{self.account_id}: {self.cause}"
+
+
+class StatusChange(models.Model):
+    """A transition of an account's billing status, and what caused it."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="status_changes")
+    at = models.DateTimeField(default=timezone.now)
+    before = models.CharField(max_length=9)
+    after = models.CharField(max_length=9)
+    cause = models.CharField(max_length=100)
+    subscription_id = models.CharField(max_length=255, blank=True)
+    subscription_status = models.CharField(max_length=32, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "-at"], name="status_change_by_account")]
+
+    def __str__(self) -> str:
+        return f"{self.before} → {self.after} ({self.cause})"
+
+
+class MeterEventQuerySet(OwnedQuerySet["MeterEvent"]):
+    def unsent(self) -> Self:
+        return self.filter(state=MeterEvent.State.PENDING)
+
+
+class MeterEvent(models.Model):
+    """The minutes of one call, on their way to Stripe's meter.
+
+    The call's SID is the identifier: however often it is sent, Stripe counts it once a day, and we
+    count it once for good.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        SENT = "sent"
+        TOO_OLD = "too-old", "too old for Stripe: to be billed by hand"
+        REFUSED = "refused", "refused by Stripe: to be looked at"
+
+    identifier = models.CharField(primary_key=True, max_length=34)
+    usage_record = models.OneToOneField(
+        UsageRecord, on_delete=models.PROTECT, related_name="meter_event"
+    )
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="meter_events")
+    minutes = models.PositiveIntegerField()
+    happened_at = models.DateTimeField()
+    state = models.CharField(max_length=7, choices=State, default=State.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    last_error = models.CharField(max_length=500, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    objects = MeterEventQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["account", "happened_at"], name="meter_event_by_account"),
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(state="pending"), name="meter_event_due"
+            ),
+            models.Index(
+                fields=["state", "happened_at"],
+                condition=~Q(state__in=["pending", "sent"]),
+                name="meter_event_to_look_at",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.identifier}: {self.minutes} min"
+
+
+class MeterProblem(models.Model):
+    """Something about the meter that an operator has to look at."""
+
+    class Kind(models.TextChoices):
+        ERROR_REPORT = "error-report", "Stripe reported invalid events"
+        DIFFERENCE = "difference", "our sum differs from Stripe's"
+        AFTER_CANCELLATION = "after-cancellation", "usage after the subscription's end"
+
+    account = models.ForeignKey(
+        Account, null=True, blank=True, on_delete=models.CASCADE, related_name="meter_problems"
+    )
+    kind = models.CharField(max_length=18, choices=Kind)
+    key = models.CharField(max_length=255, unique=True, help_text="Tells one problem once.")
+    detail = models.JSONField(default=dict, blank=True)
+    found_at = models.DateTimeField(default=timezone.now)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["-found_at"], condition=Q(resolved_at=None), name="problem_open")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.key}"

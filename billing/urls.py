@@ -1,0 +1,5 @@
+"""Endpoints of billing, below ``/api/``."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
