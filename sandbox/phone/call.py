@@ -79,7 +79,6 @@ class Call:
         self.on_end: Callable[[], None] = lambda: None
         self._answered = 0.0
         self._duration = 0.0
-        self._ended = asyncio.Event()
         self._interruption: asyncio.Future[Callable[[], Work] | None] = asyncio.Future()
         self._background: set[asyncio.Task[Any]] = set()
         self._notifications: dict[str, asyncio.Task[Any]] = {}
@@ -196,9 +195,12 @@ class Call:
         """Leave what is being done, and do that instead."""
         self._interrupt(work)
 
-    async def ended(self) -> None:
-        """Return when the call is over and every request about it was made."""
-        await self._ended.wait()
+    async def ended(self, *, within: float = 10.0) -> None:
+        """Return when the call is over and every request about it was made.
+
+        :raises TimeoutError: it is not, after that many real seconds.
+        """
+        await self.journal.wait_for("ended", within=within)
 
     async def run(self, opening: Work) -> None:
         """Let the call happen: the opening, then whatever it is redirected to, until it ends."""
@@ -306,7 +308,6 @@ class Call:
             went_through=self.went_through,
         )
         self.journal.close()
-        self._ended.set()
 
 
 def document_from(answer: Answer, url: str) -> Document:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 from sandbox.phone.execution import Execution, Flow, Outcome
@@ -28,7 +27,7 @@ async def connect(run: Execution) -> Outcome:
         _report(run, noun, stream, "stream-error", str(error))
     else:
         await _converse(run, noun, stream)
-    return await run.ask_action()
+    return Flow.HANG_UP if call.is_over else await run.ask_action()
 
 
 async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
@@ -38,16 +37,14 @@ async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
     call.stream = call.line.far_end = stream
     try:
         await stream.closed()
-    except asyncio.CancelledError:
-        if call.is_over:
-            _tell_action_of_the_end(run)
-        raise
     finally:
         call.stream = call.line.far_end = None
         call.line.drop_playback()
         await stream.stop()
         event = "stream-error" if stream.error else "stream-stopped"
         _report(run, noun, stream, event, stream.error)
+        if call.is_over:
+            _tell_action_of_the_end(run)
 
 
 def _tell_action_of_the_end(run: Execution) -> None:
@@ -57,9 +54,7 @@ def _tell_action_of_the_end(run: Execution) -> None:
 
 
 def _report(run: Execution, noun: Verb, stream: MediaStream, event: str, error: str = "") -> None:
-    status = run.of(noun)
-    url = status.url("statusCallback")
-    if not url:
+    if not (url := run.of(noun).url("statusCallback")):
         return
     parameters = run.call.parameters() | {
         "StreamSid": stream.sid,

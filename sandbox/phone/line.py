@@ -54,6 +54,7 @@ class Line:
         self._heard = ""
         self._utterance = ""
         self._is_closed = False
+        self._opened = asyncio.Event()
         self._ticked = asyncio.Event()
 
     @property
@@ -73,6 +74,7 @@ class Line:
 
     async def run(self) -> None:
         """Tick until closed."""
+        self._opened.set()
         deadline = self._clock.now()
         while not self._is_closed:
             self._tick()
@@ -84,14 +86,18 @@ class Line:
         if self._is_closed:
             return
         self._is_closed = True
+        self._opened.set()
         self.drop_playback()
         self._wake()
 
     async def until(self, holds: Callable[[], bool], *, within: float | None = None) -> bool:
         """Return True at the first tick at which it holds; False after that many seconds of call.
 
+        Nothing happens, and no time passes, before the call is answered.
+
         :raises LineClosed: the call ended before.
         """
+        await self._opened.wait()
         deadline = None if within is None else self._clock.now() + within
         while not holds():
             if self._is_closed:

@@ -86,10 +86,10 @@ class Webhooks:
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT_S):
                 answer = await self._attempt_twice(purpose, url, parameters, method)
-        except TimeoutError:
-            error = WebhookError(11200, f"{url} did not answer within {TOTAL_TIMEOUT_S:.0f} s")
         except aiohttp.ClientError as problem:
             error = WebhookError(11205, f"{url} cannot be reached: {problem}")
+        except TimeoutError:
+            error = WebhookError(11200, f"{url} did not answer within {TOTAL_TIMEOUT_S:.0f} s")
         else:
             self._journal.add(
                 "response",

@@ -178,7 +178,7 @@ def key_tone(key: str, milliseconds: int = 100) -> bytes:
 
 async def ended(call: Call) -> Call:
     """Return the call when it is over and every request about it was made."""
-    await call.journal.wait_for("ended")
+    await call.ended()
     return call
 
 

@@ -8,6 +8,7 @@ from io import BytesIO
 import pytest
 from twilio.request_validator import RequestValidator
 
+from sandbox.phone import exchange, webhooks
 from sandbox.phone.callees import Callee
 from sandbox.phone.exchange import Phone
 from sandbox.phone.faults import Faults
@@ -124,6 +125,19 @@ async def test_nobody_at_the_voice_url_is_an_application_error(phone: Phone) -> 
     call = await ended(phone.ring(to=NUMBER, voice_url="http://127.0.0.1:9/voice"))
 
     assert [event["code"] for event in call.journal.of("error")] == [11205]
+
+
+async def test_a_voice_url_that_does_not_answer_in_time(
+    customer: Customer, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TOTAL_TIMEOUT_S", 0.1)
+    customer.answer_gate.clear()
+
+    call = await ended(phone.ring(to=NUMBER))
+    customer.answer_gate.set()
+
+    assert call.line.heard == APPLICATION_ERROR
+    assert [event["code"] for event in call.journal.of("error")] == [11200]
 
 
 async def test_unknown_verbs_are_warnings(customer: Customer, phone: Phone) -> None:
@@ -283,6 +297,18 @@ async def test_the_same_call_sid_may_ring_twice(customer: Customer, phone: Phone
     one, two = customer.to("/voice")
     assert one.form["CallSid"] == two.form["CallSid"]
     assert one.idempotency_token != two.idempotency_token
+
+
+async def test_old_calls_are_forgotten(
+    customer: Customer, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_CALLS_KEPT", 2)
+    customer.says("<Reject/>")
+
+    calls = [await ended(phone.ring(to=NUMBER)) for _ in range(5)]
+
+    assert list(phone.calls.values()) == calls[-len(phone.calls) :]
+    assert 2 <= len(phone.calls) < 5
 
 
 async def test_leaving_the_phone_ends_its_calls(customer: Customer) -> None:

@@ -72,8 +72,9 @@ async def test_it_works(client: Client, customer: Customer, phone: Phone) -> Non
         status_callback_event=EVENTS,
         timeout=20,
     )
-    call = await ended(phone.calls[created.sid])
+    call = await ended(await phone.call_to(CALLEE))
 
+    assert created.sid == call.sid
     assert created.status == "queued"
     assert created.direction == "outbound-api"
     assert created.to == CALLEE

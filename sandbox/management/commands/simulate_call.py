@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import requests
 from django.conf import settings
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         outbound.add_argument("--outbound", action="store_true")
         outbound.add_argument("--api-key", help="of the account that the number belongs to")
         outbound.add_argument(
-            "--answers", choices=Answers.__args__, default="human", help="who is at the other end"
+            "--answers", choices=get_args(Answers), default="human", help="who is at the other end"
         )
         outbound.add_argument("--machine-detection", choices=["Enable", "DetectMessageEnd"])
         outbound.add_argument("--timeout", type=int, help="seconds to let it ring")
