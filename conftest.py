@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 PASSWORD = "a long walk in the rain"  # noqa: S105 (everybody's, in tests)
 
 
+@pytest.fixture(autouse=True)
+def fresh_log_context() -> None:
+    """A request's id stays in the log context until the next request: not until the next test."""
+    from structlog.contextvars import clear_contextvars
+
+    clear_contextvars()
+
+
 @pytest.fixture
 def password() -> str:
     """Everybody's password."""
