@@ -80,7 +80,9 @@ _TELLERS: dict[str, Callable[[Mapping[str, Any]], Line | None]] = {
     "error": lambda e: ("carrier", f"ERROR {e['code']}: {e['message']}"),
     "plays": lambda e: ("agent", f"♪ {e['url']} ({e['seconds']} s)"),
     "stream-connected": lambda e: ("carrier", f"media stream open: {e['url']}"),
-    "stream-closed": lambda e: (e["by"], "closes the media stream"),
+    "stream-closed": lambda e: (
+        (e["by"], "closes the media stream") if e["by"] != "nobody" else None
+    ),
     "socket-dropped": lambda e: ("carrier", "drops the socket"),
     "says": lambda e: ("person", f"“{e['text']}”"),
     "presses": lambda e: ("person", f"presses {e['digit']}"),

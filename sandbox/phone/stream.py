@@ -24,6 +24,7 @@ from sandbox.speech import FRAME_MS, SILENCE
 
 HANDSHAKE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
+_CLOSED_BY = {WSMsgType.CLOSE: "product", WSMsgType.CLOSING: "carrier"}
 
 
 class StreamError(Exception):
@@ -183,10 +184,9 @@ class MediaStream:
 
     def _note_the_end(self, kind: WSMsgType) -> None:
         """Tell apart who closed the socket: the customer, we ourselves, or nobody: it broke."""
-        if kind in (WSMsgType.CLOSE, WSMsgType.CLOSING):
-            by = "product" if kind is WSMsgType.CLOSE else "carrier"
-            self._journal.add("stream-closed", by=by)
-        else:
+        by = _CLOSED_BY.get(kind, "nobody")
+        self._journal.add("stream-closed", by=by)
+        if by == "nobody":
             message = "Stream - WebSocket - Close Error: the connection broke"
             self._journal.add("error", code=31921, message=message)
             self.error = f"31921: {message}"

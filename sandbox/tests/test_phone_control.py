@@ -17,11 +17,12 @@ from django.core.management import CommandError, call_command
 from twilio.request_validator import RequestValidator
 
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
+from sandbox.management.commands import simulate_call
 from sandbox.phone import control, rest
 from sandbox.phone.exchange import Phone
 from sandbox.phone.outbound import Order
 from sandbox.speech import frames, hear
-from sandbox.tests.customer import NUMBER, Customer, Socket, running, serving
+from sandbox.tests.customer import NUMBER, Customer, Socket, ended, running, serving
 
 CALLEE = "+15559876543"
 
@@ -267,6 +268,23 @@ async def test_the_command_has_the_product_call_somebody(
     assert "the phone rings at +15559876543" in told
     assert "“Hello, who is it?”" in told
     assert "callee   hangs up" in told
+
+
+async def test_the_command_hangs_up_when_it_is_stopped(
+    sandbox: str, customer: Customer, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer.connects()
+
+    def press_control_c(event: dict[str, Any]) -> None:
+        if event["kind"] == "stream-connected":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulate_call, "narrate", press_control_c)
+    with pytest.raises(CommandError, match="You hung up"):
+        await simulate(sandbox, "--number", NUMBER, "--hangup-after", "600")
+    call = await ended(await phone.call_to(NUMBER))
+
+    assert call.journal.of("hang-up")[0]["by"] == "caller"
 
 
 async def test_the_command_fails_when_the_call_does(sandbox: str, customer: Customer) -> None:
