@@ -10,48 +10,11 @@ import json
 from enum import Enum, auto
 from typing import Any
 
-from telephony.engine import model_codec
-from telephony.engine.actions import (
-    Action,
-    CancelTool,
-    ClearAudio,
-    CloseCaller,
-    Dial,
-    Finish,
-    Note,
-    PlayAudio,
-    ReportError,
-    RunTool,
-    Say,
-    SendMark,
-    ToModel,
-)
+from telephony.engine import actions, events, model_codec
+from telephony.engine.actions import Action, Dial, Say
 from telephony.engine.costs import TokenUsage
 from telephony.engine.dtmf import is_dialable, tones
-from telephony.engine.events import (
-    AgentAudioEnded,
-    AgentTranscribed,
-    CallerHungUp,
-    CallerTranscribed,
-    DigitPressed,
-    Event,
-    FunctionCall,
-    HangupRequested,
-    ItemAdded,
-    MarkPlayed,
-    ModelClosed,
-    ModelConfigured,
-    ModelErrored,
-    ModelReady,
-    ModelUnreachable,
-    ResponseDone,
-    ResponseStarted,
-    SpeechStarted,
-    SpeechStopped,
-    TimePassed,
-    ToolFailed,
-    ToolReturned,
-)
+from telephony.engine.events import Event
 from telephony.engine.plan import CallPlan, is_phone_number
 from telephony.engine.playback import Playback
 from telephony.engine.responses import ResponseQueue
@@ -157,7 +120,7 @@ class CallSession:
 
     # The model gets ready
 
-    def _model_ready(self, event: ModelReady) -> None:
+    def _model_ready(self, event: events.ModelReady) -> None:
         self._tell(model_codec.session_update(self._plan))
         if self._plan.greeting:
             self._ask_for_response(
@@ -165,21 +128,21 @@ class CallSession:
                 + json.dumps(self._plan.greeting, ensure_ascii=False)
             )
 
-    def _model_configured(self, event: ModelConfigured) -> None:
+    def _model_configured(self, event: events.ModelConfigured) -> None:
         if self.phase is Phase.STARTING:
             self.phase = Phase.TALKING
             self._timers.clear("startup")
             self._rest()
             self._note("model_ready", model=self._plan.model)
 
-    def _model_unreachable(self, event: ModelUnreachable) -> None:
+    def _model_unreachable(self, event: events.ModelUnreachable) -> None:
         status = f" with status {event.status}" if event.status else ""
         code = "model_invalid_api_key" if event.status == 401 else "model_unreachable"
         self._fail(code, f"OpenAI could not be reached{status}: {event.reason}.", "model_error")
 
     # The caller speaks, presses keys, hangs up
 
-    def _speech_started(self, event: SpeechStarted) -> None:
+    def _speech_started(self, event: events.SpeechStarted) -> None:
         self._speaking = True
         self._timers.clear("idle")
         self._transcript.begin(event.item_id, "user", self._now)
@@ -189,7 +152,7 @@ class CallSession:
 
     def _interrupt(self) -> None:
         """Stop what the caller hears, and tell the model how far it was heard."""
-        self._do(ClearAudio())
+        self._do(actions.ClearAudio())
         for unheard in self._playback.clear(self._now):
             self._transcript.interrupt(unheard.item_id)
             if not unheard.item_id.startswith(model_codec.OWN_ITEM):
@@ -198,13 +161,13 @@ class CallSession:
             self.phase = Phase.TALKING
             self._timers.clear("goodbye")
 
-    def _speech_stopped(self, event: SpeechStopped) -> None:
+    def _speech_stopped(self, event: events.SpeechStopped) -> None:
         self._speaking = False
         self._responses.speech_stopped(self._now)
         self._send_due_response()
         self._rest()
 
-    def _digit_pressed(self, event: DigitPressed) -> None:
+    def _digit_pressed(self, event: events.DigitPressed) -> None:
         self._digits += event.digit
         self._note("digit_pressed")
         self._timers.set("digits", self._now + DIGITS_S)
@@ -221,12 +184,12 @@ class CallSession:
         self._add_item(model_codec.user_text(item_id, text))
         self._ask_for_response()
 
-    def _caller_hung_up(self, event: CallerHungUp) -> None:
+    def _caller_hung_up(self, event: events.CallerHungUp) -> None:
         self._end("caller_hangup")
 
     # The caller hears
 
-    def _mark_played(self, event: MarkPlayed) -> None:
+    def _mark_played(self, event: events.MarkPlayed) -> None:
         self._playback.played(event.name, self._now)
         if self.phase is Phase.LEAVING:
             self._timers.set("goodbye", self._now + GOODBYE_S)
@@ -234,31 +197,31 @@ class CallSession:
             self._rest()
             self._leave_when_heard()
 
-    def _agent_audio_ended(self, event: AgentAudioEnded) -> None:
+    def _agent_audio_ended(self, event: events.AgentAudioEnded) -> None:
         if mark := self._playback.end(event.item_id):
-            self._do(SendMark(mark))
+            self._do(actions.SendMark(mark))
 
     # The conversation
 
-    def _item_added(self, event: ItemAdded) -> None:
+    def _item_added(self, event: events.ItemAdded) -> None:
         self._responses.item_added(event.item_id)
         if event.type == "message" and event.role == "assistant":
             self._transcript.begin(event.item_id, "assistant", self._now)
         self._transcript.place(event.item_id, event.previous_item_id)
 
-    def _caller_transcribed(self, event: CallerTranscribed) -> None:
+    def _caller_transcribed(self, event: events.CallerTranscribed) -> None:
         self._transcript.write(event.item_id, "user", event.text, self._now)
         self._usage += TokenUsage(transcribed_seconds=event.seconds)
 
-    def _agent_transcribed(self, event: AgentTranscribed) -> None:
+    def _agent_transcribed(self, event: events.AgentTranscribed) -> None:
         self._transcript.write(event.item_id, "assistant", event.text, self._now)
 
-    def _response_started(self, event: ResponseStarted) -> None:
+    def _response_started(self, event: events.ResponseStarted) -> None:
         self._responses.started(event.response_id)
         self._send_due_response()
         self._rest()
 
-    def _response_done(self, event: ResponseDone) -> None:
+    def _response_done(self, event: events.ResponseDone) -> None:
         self._responses.done()
         self._usage += event.usage
         self._note("response_done", status=event.status)
@@ -272,7 +235,7 @@ class CallSession:
             self._send_due_response()
             self._leave_when_heard()
 
-    def _response_failed(self, event: ResponseDone) -> None:
+    def _response_failed(self, event: events.ResponseDone) -> None:
         self._failures += 1
         if event.error_code in FATAL_CODES or self._failures > MOST_FAILURES:
             code = f"model_{event.error_code or 'failed'}"
@@ -281,7 +244,7 @@ class CallSession:
             self._note("response_failed", code=event.error_code)
             self._timers.set("retry", self._now + RETRY_S * self._failures)
 
-    def _model_errored(self, event: ModelErrored) -> None:
+    def _model_errored(self, event: events.ModelErrored) -> None:
         if event.code == _ALREADY_ACTIVE:
             self._responses.refused()
             self._timers.set("response", self._now + RETRY_S)
@@ -294,19 +257,19 @@ class CallSession:
         elif self.phase is Phase.STARTING:
             self._fail("model_rejected_configuration", event.message, "model_error")
 
-    def _model_closed(self, event: ModelClosed) -> None:
+    def _model_closed(self, event: events.ModelClosed) -> None:
         reason = f": {event.reason}" if event.reason else ""
         message = f"OpenAI closed the connection (code {event.code}){reason}."
         self._fail("model_disconnected", message, "model_disconnected")
 
     # Tools
 
-    def _run_calls(self, response: ResponseDone) -> None:
+    def _run_calls(self, response: events.ResponseDone) -> None:
         batch: set[str] = set()
         for call in response.calls:
             self._run_call(call, batch, spoke=response.spoke)
 
-    def _run_call(self, call: FunctionCall, batch: set[str], *, spoke: bool) -> None:
+    def _run_call(self, call: events.FunctionCall, batch: set[str], *, spoke: bool) -> None:
         try:
             arguments = json.loads(call.arguments or "{}")
         except ValueError:
@@ -324,14 +287,14 @@ class CallSession:
             self._tools[call.call_id] = batch
             self._timers.set(f"tool {call.call_id}", self._now + TOOL_S)
             self._timers.clear("idle")
-            self._do(RunTool(call.call_id, call.name, arguments))
+            self._do(actions.RunTool(call.call_id, call.name, arguments))
 
-    def _tool_returned(self, event: ToolReturned) -> None:
+    def _tool_returned(self, event: events.ToolReturned) -> None:
         if self._tool_over(event.call_id):
             self._note("tool_returned")
             self._answer_in_batch(event.call_id, event.result)
 
-    def _tool_failed(self, event: ToolFailed) -> None:
+    def _tool_failed(self, event: events.ToolFailed) -> None:
         if self._tool_over(event.call_id):
             self._note("tool_failed", message=event.message)
             self._answer_in_batch(event.call_id, {"error": event.message})
@@ -339,7 +302,7 @@ class CallSession:
     def _tool_timed_out(self, call_id: str) -> None:
         if self._tool_over(call_id):
             self._note("tool_timeout")
-            self._do(CancelTool(call_id))
+            self._do(actions.CancelTool(call_id))
             self._answer_in_batch(call_id, {"error": "The tool did not answer in time."})
 
     def _tool_over(self, call_id: str) -> bool:
@@ -359,7 +322,9 @@ class CallSession:
         if respond:
             self._ask_for_response()
 
-    def _run_builtin(self, call: FunctionCall, arguments: dict[str, Any], *, spoke: bool) -> None:
+    def _run_builtin(
+        self, call: events.FunctionCall, arguments: dict[str, Any], *, spoke: bool
+    ) -> None:
         match call.name:
             case "end_call":
                 self._prepare_to_leave(call.call_id, "agent_hangup", None, spoke=spoke)
@@ -380,9 +345,9 @@ class CallSession:
         item_id, payload = self._own_item(), tones(digits)
         size = model_codec.audio_size(payload)
         mark = self._playback.sent(item_id, size, self._now) or self._playback.end(item_id)
-        self._do(PlayAudio(payload))
+        self._do(actions.PlayAudio(payload))
         if mark:
-            self._do(SendMark(mark))
+            self._do(actions.SendMark(mark))
         self._answer_call(call_id, {"sent": digits})
 
     # The end
@@ -408,11 +373,11 @@ class CallSession:
         ):
             self._end(*self._leave)
 
-    def _hangup_requested(self, event: HangupRequested) -> None:
+    def _hangup_requested(self, event: events.HangupRequested) -> None:
         self._end("api_hangup")
 
     def _fail(self, code: str, message: str, reason: str) -> None:
-        self._do(ReportError(code, message))
+        self._do(actions.ReportError(code, message))
         self._end(reason, Say(APOLOGY))
 
     def _end(self, reason: str, after: Say | Dial | None = None) -> None:
@@ -424,11 +389,11 @@ class CallSession:
         for unheard in self._playback.clear(self._now):
             self._transcript.interrupt(unheard.item_id)
         for call_id in self._tools:
-            self._do(CancelTool(call_id))
+            self._do(actions.CancelTool(call_id))
         self._timers.clear_all()
         self._timers.set("transcript", self._now + TRANSCRIPT_S)
         if reason != "caller_hangup":
-            self._do(CloseCaller(after))
+            self._do(actions.CloseCaller(after))
         if reason in ("model_error", "model_disconnected"):
             self._finish()
             return
@@ -441,22 +406,22 @@ class CallSession:
     def _receive_last(self, event: Event) -> None:
         """The caller is gone: only what the record of the call still lacks matters now."""
         match event:
-            case ItemAdded():
+            case events.ItemAdded():
                 self._item_added(event)
-            case CallerTranscribed():
+            case events.CallerTranscribed():
                 self._caller_transcribed(event)
-            case AgentTranscribed():
+            case events.AgentTranscribed():
                 self._agent_transcribed(event)
-            case ResponseStarted():  # an answer to the last words, which nobody will hear
+            case events.ResponseStarted():  # an answer to the last words, which nobody will hear
                 self._responses.started(event.response_id)
                 self._tell(model_codec.response_cancel())
-            case ResponseDone():
+            case events.ResponseDone():
                 self._responses.done()
                 self._usage += event.usage
-            case ModelClosed() | ModelUnreachable():
+            case events.ModelClosed() | events.ModelUnreachable():
                 self._finish()
                 return
-            case TimePassed() if self._timers.due(self._now):
+            case events.TimePassed() if self._timers.due(self._now):
                 self._finish()
                 return
         self._finish_when_complete()
@@ -468,11 +433,13 @@ class CallSession:
     def _finish(self) -> None:
         self.phase = Phase.FINISHED
         self._timers.clear_all()
-        self._do(Finish(self._reason, self._ended_at, self._transcript.lines(), self._usage))
+        self._do(
+            actions.Finish(self._reason, self._ended_at, self._transcript.lines(), self._usage)
+        )
 
     # Time
 
-    def _time_passed(self, event: TimePassed) -> None:
+    def _time_passed(self, event: events.TimePassed) -> None:
         for name in self._timers.due(self._now):
             if not self._is_over:
                 self._timer_rang(name)
@@ -532,34 +499,34 @@ class CallSession:
         return f"{model_codec.OWN_ITEM}{self._own_items}"
 
     def _tell(self, event: dict[str, Any]) -> None:
-        self._do(ToModel(event))
+        self._do(actions.ToModel(event))
 
     def _note(self, kind: str, **detail: Any) -> None:
-        self._do(Note(kind, detail))
+        self._do(actions.Note(kind, detail))
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)
 
 
 _HANDLERS: dict[type[Event], Any] = {
-    DigitPressed: CallSession._digit_pressed,
-    MarkPlayed: CallSession._mark_played,
-    CallerHungUp: CallSession._caller_hung_up,
-    ModelReady: CallSession._model_ready,
-    ModelConfigured: CallSession._model_configured,
-    ModelErrored: CallSession._model_errored,
-    ModelClosed: CallSession._model_closed,
-    ModelUnreachable: CallSession._model_unreachable,
-    SpeechStarted: CallSession._speech_started,
-    SpeechStopped: CallSession._speech_stopped,
-    ItemAdded: CallSession._item_added,
-    CallerTranscribed: CallSession._caller_transcribed,
-    AgentTranscribed: CallSession._agent_transcribed,
-    AgentAudioEnded: CallSession._agent_audio_ended,
-    ResponseStarted: CallSession._response_started,
-    ResponseDone: CallSession._response_done,
-    ToolReturned: CallSession._tool_returned,
-    ToolFailed: CallSession._tool_failed,
-    HangupRequested: CallSession._hangup_requested,
-    TimePassed: CallSession._time_passed,
+    events.DigitPressed: CallSession._digit_pressed,
+    events.MarkPlayed: CallSession._mark_played,
+    events.CallerHungUp: CallSession._caller_hung_up,
+    events.ModelReady: CallSession._model_ready,
+    events.ModelConfigured: CallSession._model_configured,
+    events.ModelErrored: CallSession._model_errored,
+    events.ModelClosed: CallSession._model_closed,
+    events.ModelUnreachable: CallSession._model_unreachable,
+    events.SpeechStarted: CallSession._speech_started,
+    events.SpeechStopped: CallSession._speech_stopped,
+    events.ItemAdded: CallSession._item_added,
+    events.CallerTranscribed: CallSession._caller_transcribed,
+    events.AgentTranscribed: CallSession._agent_transcribed,
+    events.AgentAudioEnded: CallSession._agent_audio_ended,
+    events.ResponseStarted: CallSession._response_started,
+    events.ResponseDone: CallSession._response_done,
+    events.ToolReturned: CallSession._tool_returned,
+    events.ToolFailed: CallSession._tool_failed,
+    events.HangupRequested: CallSession._hangup_requested,
+    events.TimePassed: CallSession._time_passed,
 }

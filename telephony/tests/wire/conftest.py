@@ -47,6 +47,17 @@ class World:
     def ring(self, **options: Any) -> PhoneCall:
         return self.phone.ring(to=NUMBER, **options)
 
+    async def greeted(self, **options: Any) -> PhoneCall:
+        """Ring, and hear the agent's greeting."""
+        ringing = self.ring(**options)
+        await ringing.person.hears("Hello.")
+        return ringing
+
+    async def hang_up(self, ringing: PhoneCall) -> Call:
+        """Hang up as the caller; return our record of the call."""
+        ringing.person.hang_up()
+        return await self.over(ringing)
+
     async def over(self, ringing: PhoneCall) -> Call:
         """Wait until the phone's call has ended and no engine holds it; return our record."""
         await ringing.journal.wait_for("ended", within=20)

@@ -20,13 +20,11 @@ LONG = "This is a very long answer that goes on and on and on until somebody say
 
 async def test_barge_in(world, model):
     async with model(Script(turns=[Say(LONG), Say("All right.")])) as openai:
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("Tell me everything")
         await ringing.person.interrupt("Stop")
         await ringing.person.hears("All right.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     (truncation,) = openai.sessions[0].received_of("conversation.item.truncate")
     spoken = openai.sessions[0].sent_of("response.output_audio_transcript.done")
     assert truncation["item_id"] == spoken[1]["item_id"]
@@ -48,8 +46,7 @@ async def test_tool_during_speech(world, model):
     world.backend.tool = slow
     turns = [(Say("Let me look."), CallTool("book_table", {})), Say("Still looking."), Say("Done.")]
     async with model(Script(turns=turns)) as openai:
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("Book a table")
         await asyncio.wait_for(is_asked.wait(), 5)
         await ringing.person.hears("Let me look.")
@@ -57,8 +54,7 @@ async def test_tool_during_speech(world, model):
         await ringing.person.hears("Still looking.")
         may_answer.set()
         await ringing.person.hears("Done.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     created = openai.sessions[0].received_of("conversation.item.create")
     assert [event["item"]["output"] for event in created] == ["table seven"]
 
@@ -73,12 +69,10 @@ async def test_tool_timeout(world, model, monkeypatch):
 
     world.backend.tool = silent
     async with model(Script(turns=[CallTool("book_table", {}), Say("Sorry.")])) as openai:
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("Book a table")
         await ringing.person.hears("Sorry.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     answers.set()
     (created,) = openai.sessions[0].received_of("conversation.item.create")
     assert created["item"]["output"] == '{"error": "The tool did not answer in time."}'
@@ -98,12 +92,10 @@ async def test_tool_error(world, model, answer, told):
 
     world.backend.tool = broken
     async with model(Script(turns=[CallTool("book_table", {}), Say("Sorry.")])) as openai:
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("Book a table")
         await ringing.person.hears("Sorry.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     (created,) = openai.sessions[0].received_of("conversation.item.create")
     assert created["item"]["output"] == f'{{"error": "{told}"}}'
 
@@ -149,12 +141,10 @@ async def test_a_wrong_openai_key_is_named(world, model):
 async def test_a_model_error_that_is_not_fatal_does_not_end_the_call(world, model):
     turns = [Fail("server_error"), Say("Now it works.")]
     async with model(Script(turns=turns)):
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("Hello")
         await ringing.person.hears("Now it works.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     await world.work()
     assert world.backend.to("error") == []
 
@@ -177,8 +167,7 @@ async def test_length_limit(world, model):
 async def test_end_call_lets_the_goodbye_be_heard(world, model):
     turns = [(Say("It was a pleasure. Goodbye."), CallTool("end_call", {}))]
     async with model(Script(turns=turns)):
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("That is all")
         call = await world.over(ringing)
     assert "It was a pleasure. Goodbye." in ringing.line.heard
@@ -188,12 +177,10 @@ async def test_end_call_lets_the_goodbye_be_heard(world, model):
 async def test_transfer_call_dials(world, model):
     turns = [(Say("One moment."), CallTool("transfer_call", {"to": "+15559876543"}))]
     async with model(Script(turns=turns)):
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("A human please")
         await ringing.journal.wait_for("dials")
-        ringing.person.hang_up()
-        call = await world.over(ringing)
+        call = await world.hang_up(ringing)
     assert "One moment." in ringing.line.heard
     assert call.ended_reason == "transferred"
 
@@ -201,12 +188,10 @@ async def test_transfer_call_dials(world, model):
 async def test_keys_reach_the_model_and_the_model_presses_keys(world, model):
     turns = [CallTool("send_dtmf", {"digits": "12"}), Say("Pressed.")]
     async with model(Script(turns=turns)) as openai:
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.press("42#")
         await ringing.person.hears("Pressed.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     created = openai.sessions[0].received_of("conversation.item.create")
     assert created[0]["item"]["content"][0]["text"] == "[The caller pressed on the keypad: 42#]"
     assert created[1]["item"]["output"] == '{"sent": "12"}'
@@ -214,8 +199,7 @@ async def test_keys_reach_the_model_and_the_model_presses_keys(world, model):
 
 async def test_a_hang_up_over_the_api(world, model, alice_api):
     async with model():
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         response = await in_database(alice_api.post, f"/api/calls/{ringing.sid}/hangup")
         assert response.status_code == 202
         call = await world.over(ringing)
@@ -224,12 +208,10 @@ async def test_a_hang_up_over_the_api(world, model, alice_api):
 
 async def test_caller_hang_up_while_the_agent_speaks(world, model):
     async with model(Script(turns=[Say(LONG)])):
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("Tell me everything")
         await ringing.person.hears("This is")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     end = await world.told("end")
     assert end["transcript"][-1]["interrupted"]
 

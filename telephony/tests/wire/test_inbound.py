@@ -26,12 +26,10 @@ CALLER = "+19805550000"
 async def test_it_works(world, model):
     script = Script(turns=[CallTool("book_table", {"people": 2}), Say("Table seven.")])
     async with model(script) as openai:
-        ringing = world.ring(from_=CALLER)
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted(from_=CALLER)
         await ringing.person.say("A table for two please")
         await ringing.person.hears("Table seven.")
-        ringing.person.hang_up()
-        call = await world.over(ringing)
+        call = await world.hang_up(ringing)
 
     assert call.status == Call.Status.COMPLETED
     assert call.ended_reason == "caller_hangup"
@@ -64,12 +62,10 @@ async def test_every_callback_has_its_fields_and_both_signatures(world, model):
     script = Script(turns=[CallTool("book_table", {"people": 2}), Say("Done.")])
     world.backend.plan["metadata"] = {"customerId": "cust_123"}
     async with model(script):
-        ringing = world.ring(from_=CALLER)
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted(from_=CALLER)
         await ringing.person.say("Book")
         await ringing.person.hears("Done.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     await world.work()
 
     (start,), (tool,), (end,) = (world.backend.to(name) for name in ("start", "tool", "end"))
@@ -104,13 +100,11 @@ async def test_every_callback_has_its_fields_and_both_signatures(world, model):
 
 async def test_the_audio_reaches_either_side_unchanged(world, model):
     async with model(Script(turns=[Say("Yes, I can.")])) as openai:
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted()
         await ringing.person.say("Can you hear me")
         await ringing.person.hears("Yes, I can.")
         await ringing.person.wait(2)
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     (session,) = openai.sessions
     to_model = [b64decode(event["audio"]) for event in session.received if "audio" in event]
     assert b"".join(to_model) in b"".join(ringing.line.caller_track)
@@ -124,12 +118,10 @@ async def test_the_audio_reaches_either_side_unchanged(world, model):
 async def test_messages_of_a_foreign_shape_are_understood(world, model):
     """Neither the order of JSON's keys nor its spacing is promised, and a message may be split."""
     async with model(Script(turns=[Say("Yes, I can.")], odd_json=True)):
-        ringing = world.ring(faults=Faults(fragments=3))
-        await ringing.person.hears("Hello.")
+        ringing = await world.greeted(faults=Faults(fragments=3))
         await ringing.person.say("Can you hear me")
         await ringing.person.hears("Yes, I can.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     transcript = (await world.told("end"))["transcript"]
     assert [line["text"] for line in transcript] == ["Hello.", "Can you hear me", "Yes, I can."]
 
@@ -137,10 +129,8 @@ async def test_messages_of_a_foreign_shape_are_understood(world, model):
 async def test_a_greeting_file_is_played_before_the_stream(world, model):
     world.backend.plan["greetingUrl"] = f"{world.backend.url}/hello.mp3"
     async with model():
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        ringing = await world.greeted()
+        await world.hang_up(ringing)
     verbs = [(event["verb"], event["text"]) for event in ringing.journal.of("twiml")]
     assert verbs[:2] == [("Play", f"{world.backend.url}/hello.mp3"), ("Connect", "")]
 
@@ -152,8 +142,7 @@ async def test_what_the_caller_says_before_the_model_is_there_is_not_lost(world,
         await ringing.person.until_connected()
         await ringing.person.say("Hello hello")
         await ringing.person.hears("I heard you.")
-        ringing.person.hang_up()
-        await world.over(ringing)
+        await world.hang_up(ringing)
     transcripts = openai.sessions[0].sent_of(
         "conversation.item.input_audio_transcription.completed"
     )
@@ -162,10 +151,8 @@ async def test_what_the_caller_says_before_the_model_is_there_is_not_lost(world,
 
 async def test_the_timeline_tells_what_happened(world, model):
     async with model():
-        ringing = world.ring()
-        await ringing.person.hears("Hello.")
-        ringing.person.hang_up()
-        call = await world.over(ringing)
+        ringing = await world.greeted()
+        call = await world.hang_up(ringing)
     timeline = await world.timeline(call)
     assert timeline[:4] == ["received", "accepted", "connected", "model_ready"]
     assert timeline[-1] == "ended"

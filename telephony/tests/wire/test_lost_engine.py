@@ -113,7 +113,7 @@ async def lost_call(world, model):
         call = await in_database(Call.objects.get, call_sid=ringing.sid)
         await _kept(call)
         _kill(process)
-        await ringing.journal.wait_for("stream-closed")
+        await ringing.journal.wait_for("ended")
         yield call, ringing
 
 

@@ -84,8 +84,7 @@ async def test_a_machine_is_named_to_the_backend(world, model, place):
     async with model():
         _, ringing = await place(to="+15559870004", machineDetection="Enable")
         await ringing.journal.wait_for("stream-connected")
-        ringing.person.hang_up()
-        call = await world.over(ringing)
+        call = await world.hang_up(ringing)
     assert world.backend.to("start")[0].body["answeredBy"].startswith("machine")
     assert call.answered_by.startswith("machine")
 
@@ -135,8 +134,7 @@ async def test_statuses_that_come_late_and_in_reverse_change_nothing(world, mode
     async with model():
         _, ringing = await place()
         await ringing.person.hears("Hello.")
-        ringing.person.hang_up()
-        call = await world.over(ringing)
+        call = await world.hang_up(ringing)
     assert (call.status, call.ended_reason) == ("completed", "caller_hangup")
     assert await in_database(UsageRecord.objects.count) == 1
     assert await in_database(Call.objects.live().count) == 0

@@ -188,20 +188,16 @@ class TestTheSameCallSid:
 
     async def test_a_repetition_gets_the_same_answer(self, world, model):
         async with model():
-            ringing = world.ring(faults=Faults(answer_lost=frozenset({"voice"})))
-            await ringing.person.hears("Hello.")
-            ringing.person.hang_up()
-            call = await world.over(ringing)
+            ringing = await world.greeted(faults=Faults(answer_lost=frozenset({"voice"})))
+            call = await world.hang_up(ringing)
         assert len(world.backend.to("start")) == 1
         assert call.ended_reason == "caller_hangup"
         assert await in_database(UsageRecord.objects.count) == 1
 
     async def test_after_the_end_nothing_begins(self, world, model, monkeypatch):
         async with model():
-            ringing = world.ring()
-            await ringing.person.hears("Hello.")
-            ringing.person.hang_up()
-            await world.over(ringing)
+            ringing = await world.greeted()
+            await world.hang_up(ringing)
             _forget_answers(monkeypatch)
             assert await post(world, form(CallSid=ringing.sid)) == (200, REJECTED)
         assert len(world.backend.to("start")) == 1
@@ -267,21 +263,17 @@ class TestTheTicket:
     @pytest.mark.parametrize("ticket", [None, "", "x", "a.b", "cmwu.!!!!", "." + "A" * 43 + "="])
     async def test_what_is_no_ticket_opens_nothing(self, world, model, ticket):
         async with model() as openai:
-            ringing = world.ring()
-            await ringing.person.hears("Hello.")
+            ringing = await world.greeted()
             assert await self._stream(world, ringing.sid, ticket) == 1008
-            ringing.person.hang_up()
-            await world.over(ringing)
+            await world.hang_up(ringing)
         assert len(openai.sessions) == 1
 
     async def test_a_ticket_opens_once(self, world, model):
         async with model() as openai:
-            ringing = world.ring()
-            await ringing.person.hears("Hello.")
+            ringing = await world.greeted()
             ticket = ringing.stream.parameters["ticket"]
             assert await self._stream(world, ringing.sid, ticket) == 1008
-            ringing.person.hang_up()
-            await world.over(ringing)
+            await world.hang_up(ringing)
             assert await self._stream(world, ringing.sid, ticket) == 1008
         assert len(openai.sessions) == 1
         assert await in_database(UsageRecord.objects.count) == 1
@@ -291,11 +283,9 @@ class TestTheTicket:
             fields = form()
             _, twiml = await post(world, fields)
             ticket = twiml.split('name="ticket" value="')[1].split('"')[0]
-            ringing = world.ring()
-            await ringing.person.hears("Hello.")
+            ringing = await world.greeted()
             assert await self._stream(world, ringing.sid, ticket) == 1008
-            ringing.person.hang_up()
-            await world.over(ringing)
+            await world.hang_up(ringing)
 
     async def test_a_wrong_key_does_not_spoil_the_call(self, world):
         fields = form()

@@ -61,8 +61,7 @@ async def test_they_are_nowhere_while_a_call_runs_and_after_it(
         await openai.wait_for(lambda server: server.sessions)
         assert KEY in openai.sessions[0].headers["Authorization"]
         during = await in_database(dump)
-        ringing.person.hang_up()
-        call = await world.over(ringing)
+        call = await world.hang_up(ringing)
     await world.work()
     assert ringing.sid in at_the_start
     for text in (at_the_start, during, await in_database(dump), logged()):
