@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
     # Here, in the arbiter: a setting that is missing ends it, instead of one worker after another.
-    debug, port = settings.DEBUG, settings.PORT
+    bind = f"{settings.LISTEN_HOST}:{settings.PORT}"
 except ImproperlyConfigured as error:
     sys.exit(str(error))
 
@@ -27,11 +27,10 @@ elif process == "engine":
     wsgi_app = "config.asgi:application"
     worker_class = "config.serving.EngineWorker"
     # A call lasts an hour at most, and the process that holds its socket waits for it.
-    graceful_timeout = 3 if debug else 3600
+    graceful_timeout = 3 if settings.DEBUG else 3600
 else:
     sys.exit(f"PROCESS must be web or engine (it is {process!r}).")
 
-bind = f"{'127.0.0.1' if debug else '0.0.0.0'}:{port}"  # noqa: S104
 keepalive = 5
 limit_request_line = 4094
 logger_class = "config.serving.GunicornLogger"
