@@ -43,6 +43,7 @@ class World:
         self.backend = backend
         self.phone = phone
         self.media = media
+        self.media_port = media.port
 
     def ring(self, **options: Any) -> PhoneCall:
         return self.phone.ring(to=NUMBER, **options)

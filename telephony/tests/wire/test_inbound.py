@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from base64 import b64decode
 from datetime import datetime
 from decimal import Decimal
 
+import pytest
 from openai.types.realtime import RealtimeClientEvent
 from pydantic import TypeAdapter
 from standardwebhooks import Webhook
@@ -157,3 +159,17 @@ async def test_the_timeline_tells_what_happened(world, model):
     assert timeline[:4] == ["received", "accepted", "connected", "model_ready"]
     assert timeline[-1] == "ended"
     assert timeline.count("ended") == 1
+
+
+async def test_a_process_that_stops_lets_the_call_end_first(world, model):
+    async with model(Script(turns=[Say("Still here.")])):
+        ringing = await world.greeted()
+        draining = asyncio.create_task(world.media.drain())
+        await ringing.person.say("Are you there")
+        await ringing.person.hears("Still here.")
+        assert not draining.done()
+        with pytest.raises(OSError, match="Connect call failed"):
+            await asyncio.open_connection("127.0.0.1", world.media_port)
+        call = await world.hang_up(ringing)
+        await asyncio.wait_for(draining, 5)
+    assert call.ended_reason == "caller_hangup"

@@ -1,0 +1,193 @@
+"""The life of a call in the database."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from config.sealing import unseal
+from telephony.engine.costs import TokenUsage
+from telephony.models import Call, CallbackDelivery, CallEvent, CallProgress
+from telephony.services import (
+    Outcome,
+    call_accept,
+    call_connect,
+    call_end,
+    call_record,
+    calls_end_stale,
+    transcript_line,
+)
+from usage.models import DailyUsage, TotalUsage, UsageRecord
+
+CALL_SID = "CA" + "0" * 32
+
+
+@pytest.fixture
+def call(alice):
+    """A call that rings."""
+    return Call.objects.create(
+        account=alice,
+        call_sid=CALL_SID,
+        direction="inbound",
+        status="ringing",
+        caller_phone="+19805550000",
+        called_number="+15551234567",
+        on_call_end_url="https://backend.example/end",
+        on_error_url="https://backend.example/error",
+    )
+
+
+@pytest.fixture
+def connected(call):
+    """A call that was connected now."""
+    call_accept(call)
+    assert call_connect(call, now=timezone.now())
+    return call
+
+
+def end(call, **options):
+    options = {"status": "completed", "reason": "caller_hangup", **options}
+    return call_end(call_id=call.id, **options)
+
+
+class TestTheEnd:
+    def test_it_writes_call_usage_totals_and_callback(self, connected):
+        outcome = Outcome(
+            "gpt-realtime-1.5",
+            [transcript_line("user", "Hi", connected.answered_at, interrupted=False)],
+            TokenUsage(audio_out=1000),
+        )
+        ended_at = connected.answered_at + timedelta(seconds=61)
+        assert end(connected, ended_at=ended_at, outcome=outcome)
+        connected.refresh_from_db()
+        assert (connected.status, connected.ended_reason) == ("completed", "caller_hangup")
+        assert connected.duration_seconds == 61
+        record = UsageRecord.objects.get()
+        assert (record.call_sid, record.minutes) == (CALL_SID, 2)
+        assert record.cost_breakdown == {
+            "platformCost": 0.1,
+            "twilioCost": 0.0258,
+            "openaiCost": 0.064,
+            "totalCost": 0.1898,
+        }
+        assert TotalUsage.objects.get().minutes == DailyUsage.objects.get().minutes == 2
+        assert CallbackDelivery.objects.get().kind == "onCallEnd"
+        assert CallEvent.objects.filter(kind="ended").count() == 1
+
+    def test_it_happens_once(self, connected):
+        assert end(connected)
+        assert not end(connected, reason="engine_lost", errors=[("engine_lost", "…")])
+        connected.refresh_from_db()
+        assert connected.ended_reason == "caller_hangup"
+        assert UsageRecord.objects.count() == CallbackDelivery.objects.count() == 1
+
+    @pytest.mark.django_db(transaction=True)
+    def test_of_many_at_the_same_time_one_ends_it(self, connected):
+        def try_to_end(number):
+            try:
+                return end(connected, reason=f"reason {number}")
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(8) as threads:
+            assert sum(threads.map(try_to_end, range(16))) == 1
+        assert UsageRecord.objects.count() == CallbackDelivery.objects.count() == 1
+        assert TotalUsage.objects.get().calls == 1
+
+    def test_a_begun_second_is_a_second(self, connected):
+        end(connected, ended_at=connected.answered_at + timedelta(milliseconds=1))
+        assert UsageRecord.objects.get().duration_seconds == 1
+
+    def test_a_call_that_was_not_connected_costs_nothing(self, call):
+        call_accept(call)
+        end(call, status="failed", reason="failed", ended_at=timezone.now() + timedelta(hours=1))
+        record = UsageRecord.objects.get()
+        assert (record.minutes, record.total_cost) == (0, Decimal(0))
+        assert CallbackDelivery.objects.get().kind == "onCallEnd"
+
+    def test_a_call_that_nobody_accepted_leaves_its_record_alone(self, call):
+        end(call, status="rejected", reason="rejected")
+        call.refresh_from_db()
+        assert call.ended_at
+        assert not UsageRecord.objects.exists()
+        assert not CallbackDelivery.objects.exists()
+
+    def test_errors_are_reported_with_it(self, call):
+        end(call, errors=[("call_start_timeout", "No answer.")])
+        assert CallbackDelivery.objects.get().kind == "onError"
+        event = CallEvent.objects.get(kind="error")
+        assert event.detail == {"code": "call_start_timeout", "message": "No answer."}
+
+    def test_a_clock_that_went_back_does_not_make_it_negative(self, connected):
+        end(connected, ended_at=connected.answered_at - timedelta(seconds=5))
+        assert UsageRecord.objects.get().duration_seconds == 0
+
+
+class TestProgress:
+    OUTCOME = Outcome("gpt-realtime-1.5", [{"role": "user", "text": "canary"}], TokenUsage(1))
+
+    def test_it_is_kept_sealed_and_counts_when_nobody_knows_better(self, connected):
+        call_record(connected.id, connected.account_id, [], self.OUTCOME)
+        kept = CallProgress.objects.get()
+        assert b"canary" not in bytes(kept.sealed)
+        end(connected, reason="engine_lost")
+        assert not CallProgress.objects.exists()
+        assert UsageRecord.objects.get().openai_cost == Decimal("0.000004")
+        body = unseal(CallbackDelivery.objects.get().sealed_body, purpose=CallbackDelivery.PURPOSE)
+        assert b"canary" in body
+
+    def test_who_knows_better_wins(self, connected):
+        call_record(connected.id, connected.account_id, [], self.OUTCOME)
+        end(connected, outcome=Outcome())
+        assert not CallProgress.objects.exists()
+        assert UsageRecord.objects.get().openai_cost == 0
+
+    def test_nothing_is_kept_of_a_call_that_has_ended(self, connected):
+        end(connected)
+        call_record(connected.id, connected.account_id, [], self.OUTCOME)
+        assert not CallProgress.objects.exists()
+
+    def test_a_lost_key_does_not_keep_a_call_from_its_end(self, connected, settings):
+        call_record(connected.id, connected.account_id, [], self.OUTCOME)
+        settings.SECRET_KEY = "another" * 10
+        assert end(connected)
+        assert UsageRecord.objects.get().openai_cost == 0
+
+
+class TestConnecting:
+    def test_it_starts_the_billing_once(self, call):
+        call_accept(call)
+        now = timezone.now()
+        assert call_connect(call, now=now)
+        assert not call_connect(call, now=now + timedelta(minutes=1))
+        call.refresh_from_db()
+        assert call.answered_at == now
+
+    def test_a_call_that_has_ended_is_not_connected(self, call):
+        end(call)
+        assert not call_connect(call, now=timezone.now())
+
+
+class TestStaleCalls:
+    def test_a_call_whose_engine_is_silent_ends_when_it_was_last_seen(self, connected):
+        now = timezone.now()
+        Call.objects.update(last_seen_at=connected.answered_at + timedelta(seconds=30))
+        assert calls_end_stale(now + timedelta(seconds=89)) == 0
+        assert calls_end_stale(now + timedelta(seconds=91)) == 1
+        connected.refresh_from_db()
+        assert (connected.ended_reason, connected.duration_seconds) == ("engine_lost", 30)
+
+    def test_a_call_that_never_got_an_engine_ends_after_a_quarter_of_an_hour(self, call):
+        assert calls_end_stale(call.created_at + timedelta(minutes=15)) == 0
+        assert calls_end_stale(call.created_at + timedelta(minutes=15, seconds=1)) == 1
+        call.refresh_from_db()
+        assert call.ended_reason == "failed"
+
+    def test_the_search_does_not_grow_with_history(self, connected, django_assert_num_queries):
+        with django_assert_num_queries(2):
+            calls_end_stale(timezone.now())

@@ -1,0 +1,110 @@
+"""A plan, sealed by the webhook and opened by the media socket."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from telephony.models import Call, SealedPlan
+from telephony.tests.engine.conversation import PLAN
+from telephony.voice.handover import (
+    InvalidTicket,
+    forget_expired_plans,
+    seal_plan,
+    take_plan,
+)
+
+CALL_SID = "CA" + "0" * 32
+
+
+@pytest.fixture
+def call(alice):
+    return Call.objects.create(
+        account=alice, call_sid=CALL_SID, direction="inbound", status="ringing"
+    )
+
+
+def test_it_works(call):
+    now = timezone.now()
+    ticket = seal_plan(call, PLAN, now)
+    assert take_plan(ticket, CALL_SID, now) == (call, PLAN)
+
+
+def test_a_ticket_fits_into_a_parameter_of_twilios(call):
+    assert len(seal_plan(call, PLAN, timezone.now())) < 100
+
+
+def test_it_opens_once(call):
+    now = timezone.now()
+    ticket = seal_plan(call, PLAN, now)
+    take_plan(ticket, CALL_SID, now)
+    with pytest.raises(InvalidTicket):
+        take_plan(ticket, CALL_SID, now)
+    assert not SealedPlan.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_at_the_same_time_one_opens_it(call):
+    now = timezone.now()
+    ticket = seal_plan(call, PLAN, now)
+
+    def take(_):
+        try:
+            return take_plan(ticket, CALL_SID, now)
+        except InvalidTicket:
+            return None
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = list(threads.map(take, range(8)))
+    assert [each for each in taken if each] == [(call, PLAN)]
+
+
+def test_it_opens_for_its_own_call_alone(call):
+    now = timezone.now()
+    ticket = seal_plan(call, PLAN, now)
+    with pytest.raises(InvalidTicket):
+        take_plan(ticket, "CA" + "1" * 32, now)
+
+
+def test_it_opens_for_a_minute(call):
+    now = timezone.now()
+    ticket = seal_plan(call, PLAN, now)
+    with pytest.raises(InvalidTicket):
+        take_plan(ticket, CALL_SID, now + timedelta(seconds=60))
+    assert take_plan(ticket, CALL_SID, now + timedelta(seconds=59))
+
+
+def test_with_a_greeting_it_waits_until_that_is_played(call):
+    now = timezone.now()
+    plan = replace(PLAN, greeting_url="https://example.com/hello.mp3")
+    ticket = seal_plan(call, plan, now)
+    assert take_plan(ticket, CALL_SID, now + timedelta(minutes=9))
+
+
+def test_what_nobody_came_for_is_forgotten(call):
+    now = timezone.now()
+    seal_plan(call, PLAN, now)
+    assert forget_expired_plans(now + timedelta(seconds=59)) == 0
+    assert forget_expired_plans(now + timedelta(seconds=60)) == 1
+
+
+def test_a_repeated_webhook_makes_the_earlier_ticket_void(call):
+    now = timezone.now()
+    earlier = seal_plan(call, PLAN, now)
+    later = seal_plan(call, PLAN, now)
+    with pytest.raises(InvalidTicket):
+        take_plan(earlier, CALL_SID, now)
+    assert take_plan(later, CALL_SID, now)
+
+
+def test_the_table_does_not_tell_what_is_in_the_plan(call):
+    seal_plan(call, replace(PLAN, twilio_auth_token="canary"), timezone.now())
+    (sealed,) = SealedPlan.objects.all()
+    assert b"canary" not in bytes(sealed.ciphertext)
