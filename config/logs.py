@@ -72,6 +72,8 @@ def configure_logging(*, json: bool) -> None:
                 # Their lines for each request quote addresses, which may hold a token.
                 "aiohttp.access": {"level": "WARNING"},
                 "django.server": {"level": "WARNING"},
+                # Whoever scans the internet is answered 400, and is no error of ours.
+                "django.security.DisallowedHost": {"level": "CRITICAL"},
                 "twilio": {"level": "WARNING"},
                 "picows": {"level": "WARNING"},
                 "procrastinate": {"level": "WARNING"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -223,11 +224,13 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
+# Served from where they lie: there is no step that collects them.
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
+# They are small, so that it costs nothing that the ASGI server reads them in one go.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous")
 
 # The reverse proxy ends TLS, and says so in a header that it takes from nobody else.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
