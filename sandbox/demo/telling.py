@@ -92,7 +92,7 @@ def _heard(event: dict[str, Any], _person: str) -> Line:
 
 
 def _hangs_up(event: dict[str, Any], person: str) -> Line:
-    return ("Agent" if event["by"] == "agent" else person), "hangs up"
+    return (person if event["by"] in ("caller", "callee") else "Switchhook"), "hangs up"
 
 
 def _ended(event: dict[str, Any], _person: str) -> Line:
