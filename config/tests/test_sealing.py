@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.sealing import CannotUnseal, seal, unseal
+from config.sealing import CannotUnseal, keyed_hashes, seal, unseal
 
 
 def test_it_works():
@@ -58,3 +58,20 @@ def test_a_dropped_key_opens_nothing(settings):
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new" * 20, []
     with pytest.raises(CannotUnseal):
         unseal(sealed, purpose="one")
+
+
+def test_hashes_are_equal_where_message_and_purpose_are():
+    hashes = keyed_hashes(b"you@company.example", purpose="one")
+    assert len(hashes) == 1
+    assert len(hashes[0]) == 64
+    assert keyed_hashes(b"you@company.example", purpose="one") == hashes
+    assert keyed_hashes(b"me@company.example", purpose="one") != hashes
+    assert keyed_hashes(b"you@company.example", purpose="two") != hashes
+
+
+def test_a_hash_of_before_the_rotation_is_found(settings):
+    settings.SECRET_KEY = "old" * 20
+    (old,) = keyed_hashes(b"x", purpose="one")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new" * 20, ["old" * 20]
+    new, before = keyed_hashes(b"x", purpose="one")
+    assert before == old != new

@@ -1,0 +1,66 @@
+"""The ``web`` process as in production: a gunicorn with several workers, on the test's database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """kill -9, the arbiter and its workers alike."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@contextmanager
+def web_process(*, workers: int, **environment: str) -> Iterator[Web]:
+    """Run it on a free port; the socket listens from the beginning, so nobody is turned away."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py"),
+                *(f"--workers={workers}", f"--bind=fd://{listening.fileno()}"),
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PROCESS": "web",
+                "DJANGO_SETTINGS_MODULE": "config.settings_test",
+                "DATABASE_URL": database_url(),
+                **environment,
+            },
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        web = Web(f"http://127.0.0.1:{listening.getsockname()[1]}", process)
+    try:
+        yield web
+    finally:
+        web.kill()
+
+
+def database_url() -> str:
+    database = connection.settings_dict
+    host = database["OPTIONS"].get("host") or database["HOST"]
+    user, password = database["USER"], database["PASSWORD"]
+    port = f"&port={database['PORT']}" if database["PORT"] else ""
+    return f"postgresql://{user}:{password}@/{database['NAME']}?host={host}{port}"
