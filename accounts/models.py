@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
-from django.db import models, transaction
-from django.db.models import Q
-from django.db.models.functions import Lower
+from django.db import connections, models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 from accounts.ownership import OwnedQuerySet
@@ -241,3 +241,56 @@ class WebhookSecret(models.Model):
     def rotate(self, secret: str, now: datetime) -> None:
         self.previous, self.rotated_at = self.current, now
         self.current = seal(secret.encode(), purpose=self.PURPOSE)
+
+
+_TAKE = """
+INSERT INTO accounts_attemptcount AS known (subject, count, ends_at)
+VALUES (%(subject)s, 1, STATEMENT_TIMESTAMP() + %(window)s)
+ON CONFLICT (subject) DO UPDATE SET
+    count = CASE WHEN known.ends_at > STATEMENT_TIMESTAMP() THEN known.count + 1 ELSE 1 END,
+    ends_at = CASE WHEN known.ends_at > STATEMENT_TIMESTAMP()
+        THEN known.ends_at ELSE EXCLUDED.ends_at END
+WHERE known.count < %(most)s OR known.ends_at <= STATEMENT_TIMESTAMP()
+"""
+
+
+class AttemptCountQuerySet(models.QuerySet["AttemptCount"]):
+    def take(self, subject: str, *, most: int, window: timedelta) -> timedelta | None:
+        """Count an attempt, or return how long there is to wait for the next window.
+
+        One statement decides, so that of many at once no more than ``most`` are counted.
+        """
+        with connections[self.db].cursor() as cursor:
+            values: dict[str, Any] = {"subject": subject, "most": most, "window": window}
+            cursor.execute(_TAKE, values)
+            if cursor.rowcount:
+                return None
+        left = self.filter(pk=subject).values_list(F("ends_at") - Now(), flat=True).first()
+        return left or timedelta(0)  # it has just ended, or a success has cleared it
+
+    def give_back(self, subject: str) -> None:
+        self.filter(pk=subject, count__gt=0).update(count=F("count") - 1)
+
+    def forget_ended(self, *, at_most: int) -> int:
+        """Delete windows that are over; return how many."""
+        ended = self.filter(ends_at__lt=Now())  # twice, for one may open again meanwhile
+        some = ended.order_by("ends_at").values("pk")[:at_most]
+        return ended.filter(pk__in=some).delete()[0]
+
+
+class AttemptCount(models.Model):
+    """How much of something sensitive was tried in a window, which opens with the first attempt.
+
+    The subject is a keyed hash: whom it is about cannot be told from it. The table is unlogged: a
+    crash of the database opens all windows. It goes by the database's clock, which all processes
+    share.
+    """
+
+    subject = models.CharField(primary_key=True, max_length=64)
+    count = models.PositiveIntegerField()
+    ends_at = models.DateTimeField(db_index=True)
+
+    objects = AttemptCountQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.count} until {self.ends_at}"

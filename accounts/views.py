@@ -28,6 +28,7 @@ from accounts.services import (
     api_key_revoke,
     webhook_secret_rotate,
 )
+from accounts.throttling import login_attempt, registration_attempt
 from config.api import iso, validated
 
 
@@ -37,7 +38,9 @@ class AuthViewSet(ViewSet):
 
     @action(detail=False, methods=["post"])
     def register(self, request: Request) -> Response:
-        new = account_register(**validated(RegistrationSerializer, request))
+        registration = validated(RegistrationSerializer, request)
+        with registration_attempt(request, email=registration["email"]):
+            new = account_register(**registration)
         account = new.api_key.account
         return Response(
             {
@@ -52,7 +55,9 @@ class AuthViewSet(ViewSet):
 
     @action(detail=False, methods=["post"])
     def login(self, request: Request) -> Response:
-        account = account_log_in(**validated(CredentialsSerializer, request))
+        credentials = validated(CredentialsSerializer, request)
+        with login_attempt(request, email=credentials["email"]):
+            account = account_log_in(**credentials)
         return Response({"token": token_for(account)})
 
 

@@ -135,6 +135,16 @@ MAX_CONCURRENT_CALLS = _number("MAX_CONCURRENT_CALLS", 50)
 MONTHLY_BASE = _number("MONTHLY_BASE", Decimal(5))
 PER_MINUTE_RATE = _number("PER_MINUTE_RATE", Decimal("0.05"))
 
+# How many reverse proxies append to X-Forwarded-For before a request gets here. In production there
+# is one at least, since TLS ends there.
+TRUSTED_PROXIES = _number("TRUSTED_PROXIES", 0 if DEBUG else 1)
+# During development everybody is at one address: whoever tries things out, the demo, the tests.
+_PATIENCE = 100 if DEBUG else 1
+LOGINS_PER_ADDRESS = _number("LOGINS_PER_ADDRESS", 30 * _PATIENCE, least=1)
+LOGIN_FAILURES_PER_EMAIL = _number("LOGIN_FAILURES_PER_EMAIL", 10 * _PATIENCE, least=1)
+REGISTRATIONS_PER_ADDRESS = _number("REGISTRATIONS_PER_ADDRESS", 10 * _PATIENCE, least=1)
+REGISTRATIONS_PER_EMAIL = _number("REGISTRATIONS_PER_EMAIL", 5 * _PATIENCE, least=1)
+
 # Django
 
 ROOT_URLCONF = "config.urls"

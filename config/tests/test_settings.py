@@ -77,6 +77,7 @@ def test_production_refuses(name: str, value: str) -> None:
         ("PER_MINUTE_RATE", "a nickel"),
         ("PER_MINUTE_RATE", "NaN"),
         ("MAX_CONCURRENT_CALLS", "-1"),
+        ("LOGINS_PER_ADDRESS", "0"),
     ],
 )
 def test_numbers_are_numbers(name: str, value: str) -> None:

@@ -1,0 +1,106 @@
+"""How often somebody may try to log in, and to register: per address, and per e-mail address.
+
+A window opens with an attempt and has a fixed length; it holds so many attempts, and who comes too
+late is told when it ends. A limit does not count what it refuses: trying on makes nothing longer.
+
+===========================  ==================================  ===========
+what is counted              setting                             window
+===========================  ==================================  ===========
+logins per address           ``LOGINS_PER_ADDRESS``              1 minute
+failed logins per e-mail     ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
+registrations per address    ``REGISTRATIONS_PER_ADDRESS``       1 hour
+registrations per e-mail     ``REGISTRATIONS_PER_EMAIL``         1 hour
+===========================  ==================================  ===========
+
+Whether there is an account for an e-mail address plays no part in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+
+from accounts.models import AttemptCount, normalize_email
+from config.client_address import client_network
+from config.connections import give_connection_back
+from config.errors import ApiError
+from config.sealing import keyed_hashes
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def login_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
+    """Try to log in inside; raise 429 ``too_many_requests`` instead, before a password is hashed.
+
+    Each attempt counts as a failure until it has succeeded, or all that come at once would pass.
+    One that succeeds clears what was counted against the e-mail address.
+    """
+    failures = _limit(
+        "failed logins", normalize_email(email), settings.LOGIN_FAILURES_PER_EMAIL, minutes=15
+    )
+    _limit("logins", client_network(request), settings.LOGINS_PER_ADDRESS, minutes=1).take()
+    failures.take()
+    give_connection_back()
+    yield
+    AttemptCount.objects.filter(pk=failures.subject).delete()
+
+
+@contextmanager
+def registration_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
+    """Try to register inside; raise 429 ``too_many_requests`` instead.
+
+    An attempt whose input was wrong does not count.
+    """
+    limits = [
+        _limit(
+            "registrations", client_network(request), settings.REGISTRATIONS_PER_ADDRESS, minutes=60
+        ),
+        _limit(
+            "registrations", normalize_email(email), settings.REGISTRATIONS_PER_EMAIL, minutes=60
+        ),
+    ]
+    for limit in limits:
+        limit.take()
+    give_connection_back()
+    try:
+        yield
+    except ValidationError:
+        for limit in limits:
+            AttemptCount.objects.give_back(limit.subject)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    what: str
+    subject: str
+    most: int
+    window: timedelta
+
+    def take(self) -> None:
+        """Count an attempt, or refuse it."""
+        wait = AttemptCount.objects.take(self.subject, most=self.most, window=self.window)
+        if wait is None:
+            return
+        log.info("too_many_attempts", what=self.what)
+        seconds = max(1, math.ceil(wait.total_seconds()))
+        raise ApiError(
+            429,
+            "too_many_requests",
+            f"Too many attempts: try again in {seconds} s.",
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+def _limit(what: str, who: str, most: int, *, minutes: int) -> _Limit:
+    subject, *_ = keyed_hashes(f"{what} of {who}".encode(), purpose="attempts")
+    return _Limit(what, subject, most, timedelta(minutes=minutes))
