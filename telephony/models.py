@@ -224,3 +224,31 @@ class CallbackDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+
+class IdempotencyKey(models.Model):
+    """The key under which a call was asked for, and what was answered once it was written down.
+
+    The body is kept as a keyed hash, for Twilio's token is in it. ``created_at`` goes by the
+    database's clock, which all processes share.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    call = models.OneToOneField(Call, on_delete=models.CASCADE, related_name="+")
+    status = models.PositiveSmallIntegerField(
+        null=True, help_text="The HTTP status of the answer; none while the request is running."
+    )
+    body = models.TextField(blank=True, help_text="The answer, as JSON.")
+    created_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    objects = OwnedQuerySet["IdempotencyKey"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "key"], name="idempotency_key_of_account")
+        ]
+
+    def __str__(self) -> str:
+        return self.key

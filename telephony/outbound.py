@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import Account
+from config.connections import give_connection_back
 from config.errors import ApiError, invalid
+from telephony.idempotency import RequestKey
 from telephony.models import Call, PhoneNumber
 from telephony.numbers import country_of
 from telephony.services import call_end, call_note
@@ -23,6 +25,14 @@ from telephony.twilio_rest import (
 from telephony.voice import links
 
 DEFAULT_TIMEOUT_SECONDS = 30
+
+
+class NotPlaced(ApiError):
+    """The refusal of a call that was written down: Twilio did not take it, as far as is known."""
+
+    def __init__(self, call: Call, status: int, code: str, message: str) -> None:
+        super().__init__(status, code, message)
+        self.call = call
 
 
 @sensitive_variables("credentials")
@@ -38,12 +48,13 @@ def outbound_call_place(
     metadata: Any = None,
     machine_detection: str = "",
     timeout: int = DEFAULT_TIMEOUT_SECONDS,
+    request_key: RequestKey | None = None,
 ) -> Call:
     """Have Twilio call ``to`` from a number of the account; return the queued call.
 
-    The credentials are used and not kept. Raises 400 ``country_not_allowed``, 403
-    ``phone_number_not_owned``, 429 ``too_many_calls``, 400 ``carrier_rejected`` and 502
-    ``carrier_unavailable``.
+    The credentials are used and not kept. Raises :class:`AlreadyUsed` if the key is; 400
+    ``country_not_allowed``, 403 ``phone_number_not_owned`` and 429 ``too_many_calls``; and
+    :class:`NotPlaced`, which is 400 ``carrier_rejected`` or 502 ``carrier_unavailable``.
     """
     _check_country(to)
     call = _queue(
@@ -59,12 +70,25 @@ def outbound_call_place(
             on_call_end_url=on_call_end_url,
             on_error_url=on_error_url,
         ),
+        request_key,
     )
     call.call_sid = _ask_twilio(
         call, credentials, timeout=timeout, machine_detection=machine_detection
     )
     outbound_call_taken(call_id=call.id, call_sid=call.call_sid)
     return call
+
+
+def outbound_call_outcome(call: Call) -> Call:
+    """Return the call if Twilio is known to have taken it, or raise :class:`NotPlaced`.
+
+    For who asks again after the process that placed the call has died.
+    """
+    if call.call_sid:
+        return call
+    if refusal := call.events.filter(kind="carrier_rejected").first():
+        raise _refused(call, CarrierRejected(**refusal.detail))
+    raise _perhaps_placed(call)
 
 
 @transaction.atomic
@@ -89,9 +113,11 @@ def _check_country(to: str) -> None:
 
 
 @transaction.atomic
-def _queue(account: Account, call: Call) -> Call:
+def _queue(account: Account, call: Call, request_key: RequestKey | None) -> Call:
     """Write the call down, if the account may place it now."""
     Account.objects.select_for_update(no_key=True).get(pk=account.pk)  # one at a time counts
+    if request_key:
+        request_key.require_unused()
     own = PhoneNumber.objects.of(account).filter(phone_number=call.caller_phone, is_active=True)
     if not own.exists():
         raise ApiError(
@@ -107,6 +133,8 @@ def _queue(account: Account, call: Call) -> Call:
             "time: try again when one has ended.",
         )
     call.save(force_insert=True)
+    if request_key:
+        request_key.use_for(call)
     return call
 
 
@@ -115,7 +143,7 @@ def _ask_twilio(
     call: Call, credentials: TwilioCredentials, *, timeout: int, machine_detection: str
 ) -> str:
     """Return the CallSid, or raise what the customer is to read."""
-    _give_connection_back()
+    give_connection_back()
     try:
         return place_call(
             credentials,
@@ -132,23 +160,16 @@ def _ask_twilio(
         raise _unavailable(call, failure) from None
 
 
-def _give_connection_back() -> None:
-    """Leave the connection to others while Twilio is waited for; a test's transaction keeps it."""
-    if not connection.in_atomic_block:
-        connection.close()
-
-
 @transaction.atomic
-def _rejected(call: Call, refusal: CarrierRejected) -> ApiError:
+def _rejected(call: Call, refusal: CarrierRejected) -> NotPlaced:
     """End a call that Twilio did not take."""
     call_note(call, "carrier_rejected", code=refusal.code, message=refusal.message)
     call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
-    message = f"Twilio refused the call: {refusal.message} (Twilio error {refusal.code})"
-    return ApiError(400, "carrier_rejected", message)
+    return _refused(call, refusal)
 
 
 @transaction.atomic
-def _unavailable(call: Call, failure: CarrierUnavailable) -> ApiError:
+def _unavailable(call: Call, failure: CarrierUnavailable) -> NotPlaced:
     """End a call that never got to Twilio.
 
     One that may have got there stays queued: if Twilio placed it, its callbacks carry it on as if
@@ -156,11 +177,20 @@ def _unavailable(call: Call, failure: CarrierUnavailable) -> ApiError:
     """
     call_note(call, "carrier_unavailable", reason=str(failure))
     if failure.was_sent:
-        message = (
-            "Twilio did not answer as it should, and may have placed the call: look at "
-            f"GET /api/calls/{call.id} before you try again."
-        )
-    else:
-        call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
-        message = "Twilio cannot be reached, so nothing was placed: try again in a minute."
-    return ApiError(502, "carrier_unavailable", message)
+        return _perhaps_placed(call)
+    call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
+    message = "Twilio cannot be reached, so nothing was placed: try again in a minute."
+    return NotPlaced(call, 502, "carrier_unavailable", message)
+
+
+def _refused(call: Call, refusal: CarrierRejected) -> NotPlaced:
+    message = f"Twilio refused the call: {refusal.message} (Twilio error {refusal.code})"
+    return NotPlaced(call, 400, "carrier_rejected", message)
+
+
+def _perhaps_placed(call: Call) -> NotPlaced:
+    message = (
+        "Twilio did not answer as it should, and may have placed the call: look at "
+        f"GET /api/calls/{call.id} before you try again."
+    )
+    return NotPlaced(call, 502, "carrier_unavailable", message)

@@ -6,6 +6,9 @@ from procrastinate.contrib.django import app
 
 from telephony.callbacks import outbox
 from telephony.db import in_database
+from telephony.idempotency import forget_expired
+
+BATCH = 10_000
 
 
 @app.task(queue="callbacks")
@@ -17,3 +20,11 @@ async def deliver_callback(delivery_id: str) -> None:
 @app.task(queueing_lock="resume_callbacks")
 async def resume_callbacks(timestamp: int) -> None:
     await in_database(outbox.resume)
+
+
+@app.periodic(cron="*/10 * * * *")
+@app.task(queueing_lock="forget_idempotency_keys")
+def forget_idempotency_keys(timestamp: int) -> None:
+    """Delete the keys that hold no longer."""
+    while forget_expired(at_most=BATCH) == BATCH:
+        pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rest_framework import serializers
@@ -12,8 +14,11 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActive
 from config.api import ObjectSerializer, TextField, validated
+from config.errors import exception_handler
 from telephony.api.fields import CallbackUrlField, E164Field, MetadataField, UsNumberField
-from telephony.outbound import outbound_call_place
+from telephony.idempotency import Answer, answer_once, request_key
+from telephony.models import Call
+from telephony.outbound import NotPlaced, outbound_call_outcome, outbound_call_place
 from telephony.twilio_rest import ACCOUNT_SID, TwilioCredentials
 
 
@@ -62,7 +67,27 @@ class OutboundViewSet(ViewSet):
     permission_classes = [IsActive]
 
     def create(self, request: AccountRequest) -> Response:
-        call = outbound_call_place(account=request.user, **validated(OutboundSerializer, request))
-        return Response(
-            {"id": call.id, "callSid": call.call_sid, "status": call.status}, status=201
+        order = validated(OutboundSerializer, request)
+        key = request_key(request)
+        place = partial(outbound_call_place, account=request.user, request_key=key, **order)
+        if key is None:
+            return Response(_queued(place()), status=201)
+        return answer_once(
+            key,
+            act=lambda: _answer(request, place),
+            recover=lambda call: _answer(request, partial(outbound_call_outcome, call)),
         )
+
+
+def _answer(request: AccountRequest, outcome: Callable[[], Call]) -> Answer:
+    try:
+        call = outcome()
+    except NotPlaced as refusal:
+        response = exception_handler(refusal, {"request": request})
+        return Answer(refusal.call, response.status_code, response.data)
+    return Answer(call, 201, _queued(call))
+
+
+def _queued(call: Call) -> dict[str, Any]:
+    """Return what is answered as soon as Twilio has taken a call, whatever became of it later."""
+    return {"id": call.id, "callSid": call.call_sid, "status": Call.Status.QUEUED}
