@@ -59,6 +59,7 @@ def web_process(*, workers: int, **environment: str) -> Iterator[Web]:
 
 
 def database_url() -> str:
+    """Return the address of the test's database."""
     database = connection.settings_dict
     host = database["OPTIONS"].get("host") or database["HOST"]
     user, password = database["USER"], database["PASSWORD"]

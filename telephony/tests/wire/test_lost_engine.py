@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings as configured
-from django.db import connection
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from config.tests.web import database_url
 from sandbox.phone.exchange import Phone
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.db import in_database
@@ -34,13 +34,12 @@ ROOT = Path(__file__).resolve().parents[3]
 async def engine(model_url):
     """Run the engine as in production, gunicorn and all; yield its process and its URL."""
     port, media_port = _free_port(), _free_port()
-    database = connection.settings_dict
     environment = {
         **os.environ,
         "DEBUG": "1",
         "SANDBOX": "1",
         "SECRET_KEY": configured.SECRET_KEY,
-        "DATABASE_URL": _database_url(database),
+        "DATABASE_URL": database_url(),
         "PORT": str(port),
         "MEDIA_PORT": str(media_port),
         "OPENAI_REALTIME_URL": model_url,
@@ -62,14 +61,6 @@ async def engine(model_url):
     finally:
         _kill(process)
         await process.communicate()
-
-
-def _database_url(database):
-    """Return the URL of the test database."""
-    host = database["OPTIONS"].get("host") or database["HOST"]
-    user, password = database["USER"], database["PASSWORD"]
-    port = f"&port={database['PORT']}" if database["PORT"] else ""
-    return f"postgresql://{user}:{password}@/{database['NAME']}?host={host}{port}"
 
 
 async def _ready(process):
