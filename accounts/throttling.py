@@ -12,7 +12,8 @@ registrations per address    ``REGISTRATIONS_PER_ADDRESS``       1 hour
 registrations per e-mail     ``REGISTRATIONS_PER_EMAIL``         1 hour
 ===========================  ==================================  ===========
 
-Whether there is an account for an e-mail address plays no part in it.
+Whether there is an account for an e-mail address plays no part in it. Somebody who fails often
+enough on purpose keeps its owner from logging in for as long; API keys and tokens work on.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ def login_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
     )
     _limit("logins", client_network(request), settings.LOGINS_PER_ADDRESS, minutes=1).take()
     failures.take()
-    give_connection_back()
     yield
     AttemptCount.objects.filter(pk=failures.subject).delete()
 
