@@ -11,7 +11,7 @@ from rest_framework_simplejwt.settings import api_settings as jwt_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import KEY_PREFIX, Account, ApiKey, is_well_formed
-from config.errors import ApiError, unauthorized
+from config.errors import ApiError, Refusals, unauthorized
 
 # The claim that ties a token to the password it was made with, as Django ties its sessions.
 _PASSWORD_CLAIM = "password"  # noqa: S105
@@ -42,6 +42,22 @@ class BearerAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+    def refusals(self, http_method: str) -> Refusals:
+        """What the API's description says of this class."""
+        return {
+            401: {
+                "missing_credentials": "There is no `Authorization` header.",
+                "malformed_credentials": "The header is not `Bearer` and one credential.",
+                "malformed_api_key": "The API key is mistyped or cut.",
+                "invalid_api_key": "The API key does not exist, or was revoked.",
+                "invalid_token": "This is neither an API key nor a token.",
+                "expired_token": "The token has expired: log in again.",
+                "password_changed": "The password was changed since the token was made.",
+                "unknown_account": "The account does not exist any more.",
+                "account_disabled": "The account is disabled: contact support.",
+            }
+        }
 
 
 def token_for(account: Account) -> str:

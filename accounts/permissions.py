@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.models import Account
-from config.errors import ApiError
+from config.errors import ApiError, Refusals
 
 
 class IsActive(IsAuthenticated):
@@ -21,6 +21,13 @@ class IsActive(IsAuthenticated):
         require_active(cast(Account, request.user))
         return True
 
+    def refusals(self, http_method: str) -> Refusals:
+        """What the API's description says of this class."""
+        return {
+            402: {"payment_required": "The account is not active yet: complete the checkout."},
+            403: {"account_suspended": "The account is suspended."},
+        }
+
 
 class IsActiveOrReadOnly(IsActive):
     """Lets every account read, and active ones write."""
@@ -29,6 +36,9 @@ class IsActiveOrReadOnly(IsActive):
         if request.method in SAFE_METHODS:
             return IsAuthenticated.has_permission(self, request, view)
         return super().has_permission(request, view)
+
+    def refusals(self, http_method: str) -> Refusals:
+        return {} if http_method in SAFE_METHODS else super().refusals(http_method)
 
 
 def require_active(account: Account) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from accounts.models import Account, ApiKey
-from config.api import ObjectSerializer, TextField, UtcDateTimeField
+from config.api import AnswerSerializer, ObjectSerializer, TextField, UtcDateTimeField
 
+MIN_PASSWORD_LENGTH = 8
 # Long enough for every password manager, short enough that hashing it costs what a short one costs.
 MAX_PASSWORD_LENGTH = 1000
 
@@ -17,6 +18,13 @@ class CredentialsSerializer(ObjectSerializer):
 
 
 class RegistrationSerializer(CredentialsSerializer):
+    password = TextField(
+        min_length=MIN_PASSWORD_LENGTH,
+        max_length=MAX_PASSWORD_LENGTH,
+        trim_whitespace=False,
+        error_messages={"min_length": "Use at least 8 characters."},
+        help_text="Not a common password.",
+    )
     companyName = TextField(
         source="company_name", max_length=200, required=False, allow_blank=True, allow_null=True
     )
@@ -30,7 +38,7 @@ class NewApiKeySerializer(ObjectSerializer):
 
 class RegisteredAccountSerializer(serializers.ModelSerializer[Account]):
     companyName = serializers.SerializerMethodField()
-    status = serializers.CharField(source="effective_status")
+    status = serializers.ChoiceField(Account.Status.choices, source="effective_status")
 
     class Meta:
         model = Account
@@ -40,9 +48,14 @@ class RegisteredAccountSerializer(serializers.ModelSerializer[Account]):
         return account.company_name or None
 
 
+class ResourceCountsSerializer(ObjectSerializer):
+    phoneNumbers = serializers.IntegerField()
+    apiKeys = serializers.IntegerField()
+
+
 class AccountSerializer(RegisteredAccountSerializer):
     createdAt = UtcDateTimeField(source="created_at")
-    _count = serializers.DictField(source="resource_counts")
+    _count = ResourceCountsSerializer(source="resource_counts")
 
     class Meta(RegisteredAccountSerializer.Meta):
         fields = [*RegisteredAccountSerializer.Meta.fields, "createdAt", "_count"]
@@ -50,9 +63,53 @@ class AccountSerializer(RegisteredAccountSerializer):
 
 class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
     keyPrefix = serializers.CharField(source="prefix")
-    lastUsedAt = UtcDateTimeField(source="last_used_at")
+    lastUsedAt = UtcDateTimeField(source="last_used_at", allow_null=True)
     createdAt = UtcDateTimeField(source="created_at")
 
     class Meta:
         model = ApiKey
         fields = ["id", "keyPrefix", "label", "lastUsedAt", "createdAt"]
+
+
+class RegisteredSerializer(AnswerSerializer):
+    account = RegisteredAccountSerializer()
+    apiKey = serializers.CharField(help_text="Shown this once.")
+    token = serializers.CharField(help_text="A JWT, as from a login.")
+    checkoutUrl = serializers.URLField(
+        allow_null=True, help_text="Where to pay. Null if Stripe could not be reached."
+    )
+    engineVoiceUrl = serializers.URLField(help_text="The voice webhook for your Twilio numbers.")
+
+
+class TokenSerializer(AnswerSerializer):
+    token = serializers.CharField(help_text="A JWT that holds for 12 hours.")
+
+
+class AccountAnswerSerializer(AnswerSerializer):
+    account = AccountSerializer()
+
+
+class NewlyMadeApiKeySerializer(ApiKeySerializer):
+    key = serializers.CharField(help_text="Shown this once.")
+    lastUsedAt = None  # type: ignore[assignment]  # a new key was never used
+
+    class Meta(ApiKeySerializer.Meta):
+        fields = ["id", "key", "keyPrefix", "label", "createdAt"]
+
+
+class ApiKeysSerializer(AnswerSerializer):
+    apiKeys = ApiKeySerializer(many=True)
+
+
+class RevokedSerializer(AnswerSerializer):
+    revoked = serializers.BooleanField()
+
+
+class WebhookSecretSerializer(AnswerSerializer):
+    secret = serializers.CharField(help_text="`whsec_…`")
+
+
+class RotatedWebhookSecretSerializer(WebhookSecretSerializer):
+    previousSecretValidUntil = UtcDateTimeField(
+        help_text="Until then callbacks carry a signature of the previous secret too."
+    )

@@ -14,12 +14,20 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest, token_for
 from accounts.models import ApiKey
 from accounts.serializers import (
+    AccountAnswerSerializer,
     AccountSerializer,
     ApiKeySerializer,
+    ApiKeysSerializer,
     CredentialsSerializer,
     NewApiKeySerializer,
+    NewlyMadeApiKeySerializer,
     RegisteredAccountSerializer,
+    RegisteredSerializer,
     RegistrationSerializer,
+    RevokedSerializer,
+    RotatedWebhookSecretSerializer,
+    TokenSerializer,
+    WebhookSecretSerializer,
 )
 from accounts.services import (
     account_log_in,
@@ -30,12 +38,26 @@ from accounts.services import (
 )
 from accounts.throttling import login_attempt, registration_attempt
 from config.api import iso, validated
+from config.schema import endpoint
+
+TOO_MANY_ATTEMPTS = {"too_many_requests": "Too many attempts: wait for `Retry-After` seconds."}
 
 
 class AuthViewSet(ViewSet):
     authentication_classes = []
     permission_classes = [AllowAny]
 
+    @endpoint(
+        "register",
+        "Create an account",
+        description="It is `INACTIVE` until it has paid: open `checkoutUrl`.",
+        request=RegistrationSerializer,
+        answers={201: RegisteredSerializer},
+        errors={
+            409: {"email_taken": "There is an account with this e-mail address: log in."},
+            429: TOO_MANY_ATTEMPTS,
+        },
+    )
     @action(detail=False, methods=["post"])
     def register(self, request: Request) -> Response:
         registration = validated(RegistrationSerializer, request)
@@ -53,6 +75,16 @@ class AuthViewSet(ViewSet):
             status=201,
         )
 
+    @endpoint(
+        "logIn",
+        "Get a token",
+        request=CredentialsSerializer,
+        answers={200: TokenSerializer},
+        errors={
+            401: {"invalid_credentials": "No account can log in with these credentials."},
+            429: TOO_MANY_ATTEMPTS,
+        },
+    )
     @action(detail=False, methods=["post"])
     def login(self, request: Request) -> Response:
         credentials = validated(CredentialsSerializer, request)
@@ -62,30 +94,55 @@ class AuthViewSet(ViewSet):
 
 
 class AccountViewSet(ViewSet):
+    @endpoint("getAccount", "See the account", answers={200: AccountAnswerSerializer})
     def retrieve(self, request: AccountRequest) -> Response:
         return Response({"account": AccountSerializer(request.user).data})
 
 
 class ApiKeyViewSet(ViewSet):
+    @endpoint("listApiKeys", "List the active API keys", answers={200: ApiKeysSerializer})
     def list(self, request: AccountRequest) -> Response:
         keys = ApiKey.objects.of(request.user).active().newest_first()
         return Response({"apiKeys": ApiKeySerializer(keys, many=True).data})
 
+    @endpoint(
+        "createApiKey",
+        "Make another API key",
+        request=NewApiKeySerializer,
+        answers={201: NewlyMadeApiKeySerializer},
+        errors={409: {"too_many_api_keys": "The account has the most keys it may have."}},
+    )
     def create(self, request: AccountRequest) -> Response:
         new = api_key_create(account=request.user, **validated(NewApiKeySerializer, request))
         body: dict[str, Any] = {**ApiKeySerializer(new.api_key).data, "key": new.plain}
         del body["lastUsedAt"]
         return Response(body, status=201)
 
+    @endpoint(
+        "revokeApiKey",
+        "Revoke an API key",
+        description="It stops working at once.",
+        answers={200: RevokedSerializer},
+    )
     def destroy(self, request: AccountRequest, pk: str) -> Response:
         api_key_revoke(account=request.user, id=pk)
         return Response({"revoked": True})
 
 
 class WebhookSecretViewSet(ViewSet):
+    @endpoint(
+        "getWebhookSecret",
+        "See the secret that signs callbacks",
+        answers={200: WebhookSecretSerializer},
+    )
     def retrieve(self, request: AccountRequest) -> Response:
         return Response({"secret": request.user.webhook_secret.secret})
 
+    @endpoint(
+        "rotateWebhookSecret",
+        "Replace the secret that signs callbacks",
+        answers={200: RotatedWebhookSecretSerializer},
+    )
     def rotate(self, request: AccountRequest) -> Response:
         secret, previous_valid_until = webhook_secret_rotate(account=request.user)
         return Response({"secret": secret, "previousSecretValidUntil": iso(previous_valid_until)})

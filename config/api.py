@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import IO, Any
 
 import orjson
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.metadata import BaseMetadata
@@ -18,6 +19,8 @@ from config.errors import ApiError, invalid
 
 MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 50
+
+_ISO = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 
 
 class JsonParser(JSONParser):
@@ -70,6 +73,11 @@ class ObjectSerializer(serializers.Serializer[Any]):
     default_error_messages = {"invalid": "Send a JSON object."}
 
 
+@extend_schema_serializer(many=False)
+class AnswerSerializer(ObjectSerializer):
+    """The shape of a whole answer, for the API's description: views put answers together."""
+
+
 def validated(serializer_class: type[serializers.Serializer[Any]], request: Request) -> Any:
     """Return the request's body by the serializer's sources, without what was left null.
 
@@ -102,11 +110,13 @@ def as_number(amount: Decimal) -> int | float:
     return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
+@extend_schema_field({"type": "string", "format": "date-time", "pattern": _ISO})
 class UtcDateTimeField(serializers.DateTimeField):
     def to_representation(self, value: datetime) -> str:
         return iso(value)
 
 
+@extend_schema_field({"type": "number"})
 class NumberField(serializers.DecimalField):
     """A decimal that is read and written as a JSON number."""
 

@@ -27,6 +27,9 @@ from rest_framework.response import Response
 
 log = structlog.get_logger(__name__)
 
+# For the API's description: status → stable code → when it is given, in a sentence.
+Refusals = Mapping[int, Mapping[str, str]]
+
 
 class ApiError(exceptions.APIException):
     """A refusal: HTTP status, stable code, and one sentence a person can act on."""

@@ -11,13 +11,25 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from config.api import as_number, page_of
+from config.schema import PAGE, endpoint
 from usage.models import DailyUsage, TotalUsage, UsageRecord
-from usage.serializers import UsageRecordSerializer
+from usage.serializers import (
+    CurrentUsageSerializer,
+    UsagePageSerializer,
+    UsageRecordSerializer,
+)
 
 
 class UsageViewSet(ViewSet):
     """Reads the kept totals and one page of the index: the cost does not grow with the history."""
 
+    @endpoint(
+        "listUsage",
+        "List the ended calls, with what they cost",
+        description="The newest first.",
+        parameters=PAGE,
+        answers={200: UsagePageSerializer},
+    )
     def list(self, request: AccountRequest) -> Response:
         """``GET /api/usage``: the ended calls, newest first."""
         limit, offset = page_of(request)
@@ -31,6 +43,9 @@ class UsageViewSet(ViewSet):
             }
         )
 
+    @endpoint(
+        "getCurrentUsage", "See this month and all time", answers={200: CurrentUsageSerializer}
+    )
     @action(detail=False)
     def current(self, request: AccountRequest) -> Response:
         """``GET /api/usage/current``: this month (UTC) and all time."""

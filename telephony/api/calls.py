@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC
 
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.response import Response
@@ -17,29 +18,43 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest
 from accounts.models import Account
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import ObjectSerializer, UtcDateTimeField, page_of
+from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, page_of
+from config.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery, CallEvent
 from telephony.twilio_rest import CALL_SID
 from usage.models import UsageRecord
+from usage.serializers import CostBreakdownSerializer
 
 
 class FilterSerializer(ObjectSerializer):
-    since = serializers.DateTimeField(required=False, default_timezone=UTC)
-    live = serializers.BooleanField(required=False)
+    since = serializers.DateTimeField(
+        required=False, default_timezone=UTC, help_text="Calls made at this time, or later."
+    )
+    live = serializers.BooleanField(
+        required=False, help_text="Only calls that are on (`true`), or over (`false`)."
+    )
 
 
 class CallSerializer(serializers.ModelSerializer[Call]):
-    callSid = serializers.CharField(source="call_sid")
+    callSid = serializers.CharField(
+        source="call_sid",
+        allow_null=True,
+        help_text="Twilio's name for the call. Null until Twilio has taken it.",
+    )
     callerPhone = serializers.CharField(source="caller_phone")
     calledNumber = serializers.CharField(source="called_number")
-    answeredBy = OptionalTextField(source="answered_by")
-    endedReason = OptionalTextField(source="ended_reason")
-    metadata = MetadataField()
+    answeredBy = OptionalTextField(source="answered_by", allow_null=True)
+    endedReason = OptionalTextField(
+        source="ended_reason", allow_null=True, help_text="As in onCallEnd. Null while it is on."
+    )
+    metadata = MetadataField(allow_null=True)
     createdAt = UtcDateTimeField(source="created_at")
-    answeredAt = UtcDateTimeField(source="answered_at")
-    endedAt = UtcDateTimeField(source="ended_at")
+    answeredAt = UtcDateTimeField(
+        source="answered_at", allow_null=True, help_text="When the caller and the model met."
+    )
+    endedAt = UtcDateTimeField(source="ended_at", allow_null=True)
     durationSeconds = serializers.IntegerField(source="duration_seconds")
 
     class Meta:
@@ -61,8 +76,16 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         ]
 
 
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class EventDetailField(serializers.JSONField):
+    """What else is known of an event: its kind tells what to expect."""
+
+
 class CallEventSerializer(serializers.ModelSerializer[CallEvent]):
+    """What happened, and when; never what was said."""
+
     at = UtcDateTimeField()
+    detail = EventDetailField()
 
     class Meta:
         model = CallEvent
@@ -70,12 +93,15 @@ class CallEventSerializer(serializers.ModelSerializer[CallEvent]):
 
 
 class CallbackSerializer(serializers.ModelSerializer[CallbackDelivery]):
-    lastResult = OptionalTextField(source="last_result")
+    lastResult = OptionalTextField(
+        source="last_result", allow_null=True, help_text="A status of HTTP, or a failure's name."
+    )
     createdAt = UtcDateTimeField(source="created_at")
 
     class Meta:
         model = CallbackDelivery
         fields = ["id", "kind", "state", "attempts", "lastResult", "createdAt"]
+        read_only_fields = fields
 
 
 class CallDetailSerializer(CallSerializer):
@@ -86,6 +112,7 @@ class CallDetailSerializer(CallSerializer):
     class Meta(CallSerializer.Meta):
         fields = [*CallSerializer.Meta.fields, "costBreakdown", "timeline", "callbacks"]
 
+    @extend_schema_field(CostBreakdownSerializer(allow_null=True))
     def get_costBreakdown(self, call: Call) -> dict[str, int | float] | None:
         """Nothing while the call is on, nor for one that nobody took."""
         records = UsageRecord.objects.filter(account_id=call.account_id, call_sid=call.call_sid)
@@ -93,9 +120,30 @@ class CallDetailSerializer(CallSerializer):
         return record.cost_breakdown if record else None
 
 
+class CallAnswerSerializer(AnswerSerializer):
+    call = CallDetailSerializer()
+
+
+class CallsSerializer(AnswerSerializer):
+    calls = CallSerializer(many=True)
+    limit = serializers.IntegerField(help_text="As it was served.")
+    offset = serializers.IntegerField()
+    hasMore = serializers.BooleanField()
+
+
+CALL_ID = OpenApiParameter("id", str, "path", description="The call's `id`, or its `callSid`.")
+
+
 class CallViewSet(ViewSet):
     permission_classes = [IsActiveOrReadOnly]
 
+    @endpoint(
+        "listCalls",
+        "List calls",
+        description="The newest first.",
+        parameters=[*PAGE, FilterSerializer],
+        answers={200: CallsSerializer},
+    )
     def list(self, request: AccountRequest) -> Response:
         limit, offset = page_of(request)
         calls = _filtered(Call.objects.of(request.user), request).order_by("-created_at", "-id")
@@ -109,9 +157,23 @@ class CallViewSet(ViewSet):
             }
         )
 
+    @endpoint(
+        "getCall",
+        "See a call: what happened and when, what it cost, which callbacks were taken",
+        parameters=[CALL_ID],
+        answers={200: CallAnswerSerializer},
+    )
     def retrieve(self, request: AccountRequest, pk: str) -> Response:
         return _one(_access(request.user, pk))
 
+    @endpoint(
+        "hangUpCall",
+        "Hang up",
+        description="It ends within seconds; a call that rings, as soon as it is answered.",
+        parameters=[CALL_ID],
+        answers={202: CallAnswerSerializer},
+        errors={409: {"call_already_ended": "The call has ended already."}},
+    )
     @action(detail=True, methods=["post"])
     def hangup(self, request: AccountRequest, pk: str) -> Response:
         """202: the call ends within seconds; one that rings, as soon as it is answered."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from config.api import TextField
-from telephony.callback_urls import callback_url_problem
+from telephony.callback_urls import LONGEST_URL, callback_url_problem
 from telephony.engine.plan import is_phone_number
 from telephony.numbers import US_NUMBER
 
 MAX_METADATA_BYTES = 16 * 1024
 
 
+@extend_schema_field({"type": "string", "pattern": f"^{US_NUMBER.pattern}$"})
 class UsNumberField(TextField):
     """A US number: ``+1`` and ten digits."""
 
@@ -27,6 +29,7 @@ class UsNumberField(TextField):
         return number
 
 
+@extend_schema_field({"type": "string", "pattern": r"^\+(1[0-9]{10}|[2-9][0-9]{6,14})$"})
 class E164Field(TextField):
     """Any country's number; ``+1`` takes ten digits after it."""
 
@@ -40,7 +43,10 @@ class E164Field(TextField):
         return number
 
 
+@extend_schema_field({"type": "string", "format": "uri", "maxLength": LONGEST_URL})
 class CallbackUrlField(TextField):
+    """A public ``https://`` URL."""
+
     def to_internal_value(self, data: Any) -> str:
         url = super().to_internal_value(data)
         if problem := callback_url_problem(url):
@@ -48,6 +54,12 @@ class CallbackUrlField(TextField):
         return url
 
 
+@extend_schema_field(
+    {
+        "anyOf": [{}],  # drf-spectacular wants something that it can add null to
+        "description": "Any JSON, up to 16 KB. Every callback brings it back.",
+    }
+)
 class MetadataField(serializers.Field[Any, Any, Any, Any]):
     """Any JSON, up to 16 KB as UTF-8 without spaces."""
 

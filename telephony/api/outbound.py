@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.fields import Field
 from rest_framework.response import Response
@@ -13,22 +14,34 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActive
-from config.api import ObjectSerializer, TextField, validated
+from config.api import AnswerSerializer, ObjectSerializer, TextField, validated
 from config.errors import exception_handler
+from config.schema import endpoint
 from telephony.api.fields import CallbackUrlField, E164Field, MetadataField, UsNumberField
-from telephony.idempotency import Answer, answer_once, request_key
+from telephony.idempotency import HEADER, Answer, answer_once, request_key
 from telephony.models import Call
-from telephony.outbound import NotPlaced, outbound_call_outcome, outbound_call_place
+from telephony.outbound import (
+    DEFAULT_TIMEOUT_SECONDS,
+    NotPlaced,
+    outbound_call_outcome,
+    outbound_call_place,
+)
 from telephony.twilio_rest import ACCOUNT_SID, TwilioCredentials
 
 
+@extend_schema_field({"type": "string", "pattern": f"^{ACCOUNT_SID.pattern}$"})
+class AccountSidField(TextField):
+    """Checked by :class:`OutboundSerializer`."""
+
+
+@extend_schema_serializer(component_name="OutboundCall")
 class OutboundSerializer(ObjectSerializer):
     to = E164Field()
     from_number = UsNumberField()  # `from` in the API, which Python does not let stand here
     onCallStartUrl = CallbackUrlField(source="on_call_start_url")
     onCallEndUrl = CallbackUrlField(source="on_call_end_url")
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
-    twilioAccountSid = TextField()
+    twilioAccountSid = AccountSidField()
     twilioAuthToken = TextField(max_length=200)
     metadata = MetadataField(required=False, allow_null=True)
     machineDetection = serializers.ChoiceField(
@@ -38,7 +51,13 @@ class OutboundSerializer(ObjectSerializer):
         allow_null=True,
         error_messages={"invalid_choice": "Use Enable or DetectMessageEnd."},
     )
-    timeout = serializers.IntegerField(min_value=5, max_value=120, required=False, allow_null=True)
+    timeout = serializers.IntegerField(
+        min_value=5,
+        max_value=120,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        allow_null=True,
+        help_text="How long the phone may ring, in seconds.",
+    )
 
     def get_fields(self) -> dict[str, Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
@@ -63,9 +82,61 @@ class OutboundSerializer(ObjectSerializer):
         return attrs
 
 
+class QueuedCallSerializer(AnswerSerializer):
+    id = serializers.CharField()
+    callSid = serializers.CharField(help_text="Twilio's name for the call.")
+    status = serializers.ChoiceField(["queued"])
+
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    HEADER,
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "header",
+    description=(
+        "Makes it safe to send the request again: for 24 hours the same key and body are answered "
+        "what they were answered at first, and one call is placed."
+    ),
+)
+IDEMPOTENT_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    {"const": "true"},
+    "header",
+    response=[201, 400, 502],
+    description="The answer is that of an earlier request with the same `Idempotency-Key`.",
+)
+
+
 class OutboundViewSet(ViewSet):
     permission_classes = [IsActive]
 
+    @endpoint(
+        "placeCall",
+        "Place a call",
+        description=(
+            "From a number of yours, through your own Twilio account. The credentials are used and "
+            "not kept. What becomes of the call is asked of `onCallStartUrl` when it is answered."
+        ),
+        request=OutboundSerializer,
+        parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
+        answers={201: QueuedCallSerializer},
+        errors={
+            400: {
+                "country_not_allowed": "Numbers of that country may not be called.",
+                "carrier_rejected": "Twilio refused the call: `error` has its code and message.",
+            },
+            403: {"phone_number_not_owned": "`from` is not an active number of the account."},
+            409: {
+                "idempotency_key_reused": "The key came with another body before.",
+                "idempotency_key_in_use": "The first request with the key is still running.",
+            },
+            429: {"too_many_calls": "The account has the most calls it may have at a time."},
+            502: {
+                "carrier_unavailable": (
+                    "Twilio did not answer. `error` says whether it may have placed the call."
+                )
+            },
+        },
+    )
     def create(self, request: AccountRequest) -> Response:
         order = validated(OutboundSerializer, request)
         key = request_key(request)

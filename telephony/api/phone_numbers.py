@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import ObjectSerializer, UtcDateTimeField, validated
+from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, validated
+from config.schema import endpoint
 from telephony.api.fields import CallbackUrlField, OptionalTextField, UsNumberField
 from telephony.models import PhoneNumber
 from telephony.numbers import phone_number_register, phone_number_remove, phone_number_update
 
 
+@extend_schema_serializer(component_name="PhoneNumberRegistration")
 class RegistrationSerializer(ObjectSerializer):
     phoneNumber = UsNumberField(source="phone_number")
     onCallStartUrl = CallbackUrlField(source="on_call_start_url")
@@ -23,6 +26,11 @@ class RegistrationSerializer(ObjectSerializer):
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
 
 
+@extend_schema_serializer(
+    component_name="PhoneNumberChanges",
+    exclude_fields=["phoneNumber"],
+    description='Each may be left out. `"onErrorUrl": null` takes that URL away.',
+)
 class ChangesSerializer(ObjectSerializer):
     """What may be changed; each field may be left out. ``"onErrorUrl": null`` takes it away."""
 
@@ -43,7 +51,7 @@ class PhoneNumberSerializer(serializers.ModelSerializer[PhoneNumber]):
     phoneNumber = serializers.CharField(source="phone_number")
     onCallStartUrl = serializers.CharField(source="on_call_start_url")
     onCallEndUrl = serializers.CharField(source="on_call_end_url")
-    onErrorUrl = OptionalTextField(source="on_error_url")
+    onErrorUrl = OptionalTextField(source="on_error_url", allow_null=True)
     isActive = serializers.BooleanField(source="is_active")
     createdAt = UtcDateTimeField(source="created_at")
 
@@ -60,13 +68,34 @@ class PhoneNumberSerializer(serializers.ModelSerializer[PhoneNumber]):
         ]
 
 
+class PhoneNumberAnswerSerializer(AnswerSerializer):
+    phoneNumber = PhoneNumberSerializer()
+
+
+class PhoneNumbersSerializer(AnswerSerializer):
+    phoneNumbers = PhoneNumberSerializer(many=True)
+
+
+class DeletedSerializer(AnswerSerializer):
+    deleted = serializers.BooleanField()
+
+
 class PhoneNumberViewSet(ViewSet):
     permission_classes = [IsActiveOrReadOnly]
 
+    @endpoint("listPhoneNumbers", "List your numbers", answers={200: PhoneNumbersSerializer})
     def list(self, request: AccountRequest) -> Response:
         numbers = PhoneNumber.objects.of(request.user).order_by("created_at", "id")
         return Response({"phoneNumbers": PhoneNumberSerializer(numbers, many=True).data})
 
+    @endpoint(
+        "registerPhoneNumber",
+        "Register a number, and the URLs that are asked about its calls",
+        description="201 for a new number. One that is yours already gets the new URLs: 200.",
+        request=RegistrationSerializer,
+        answers={200: PhoneNumberAnswerSerializer, 201: PhoneNumberAnswerSerializer},
+        errors={409: {"phone_number_taken": "Another account has registered the number."}},
+    )
     def create(self, request: AccountRequest) -> Response:
         """201 for a new number, 200 for one that the account had already."""
         number, is_new = phone_number_register(
@@ -74,10 +103,22 @@ class PhoneNumberViewSet(ViewSet):
         )
         return _one(number, status=201 if is_new else 200)
 
+    @endpoint(
+        "updatePhoneNumber",
+        "Change a number's URLs, or switch it off",
+        request=ChangesSerializer,
+        answers={200: PhoneNumberAnswerSerializer},
+    )
     def partial_update(self, request: AccountRequest, pk: str) -> Response:
         changes = validated(ChangesSerializer, request)
         return _one(phone_number_update(account=request.user, id=pk, **changes))
 
+    @endpoint(
+        "removePhoneNumber",
+        "Remove a number",
+        description="Its calls and their usage stay.",
+        answers={200: DeletedSerializer},
+    )
     def destroy(self, request: AccountRequest, pk: str) -> Response:
         phone_number_remove(account=request.user, id=pk)
         return Response({"deleted": True})
