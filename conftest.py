@@ -10,6 +10,7 @@ Django is imported inside the fixtures: the call engine's tests load this file a
 from __future__ import annotations
 
 import sys
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,28 @@ def fresh_log_context() -> None:
     """A request's id stays in the log context until the next request: not until the next test."""
     if structlog := sys.modules.get("structlog"):
         structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """Clear the tables after a test with transactions by deleting rows.
+
+    Django truncates all tables, and an empty one takes as long as a full one: with dj-stripe's half
+    a second each time. Foreign keys are checked at the end of the transaction.
+    """
+    from django.db.backends.postgresql.operations import DatabaseOperations
+
+    def sql_flush(
+        self: DatabaseOperations, style: Any, tables: list[str], **options: Any
+    ) -> list[str]:
+        names = [self.quote_name(table) for table in tables]
+        has_rows = ", ".join(f"EXISTS (SELECT FROM {name})" for name in names)
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT {has_rows}")
+            found = cursor.fetchone()
+        return [f"DELETE FROM {name}" for name in compress(names, found)]  # noqa: S608
+
+    DatabaseOperations.sql_flush = sql_flush  # type: ignore[method-assign]
 
 
 @pytest.fixture

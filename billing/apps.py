@@ -1,5 +1,18 @@
 from django.apps import AppConfig
+from django.core.checks.registry import registry
 
 
 class BillingConfig(AppConfig):
     name = "billing"
+
+    def ready(self) -> None:
+        from djstripe import checks
+
+        from billing.stripe_api import configure
+
+        configure()
+        # They query the database, about webhooks of dj-stripe's own, which are not in use.
+        registry.registered_checks -= {
+            checks.check_webhook_validation,
+            checks.check_webhook_endpoint_has_secret,
+        }

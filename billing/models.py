@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from accounts.models import Account
@@ -18,28 +18,64 @@ from usage.models import UsageRecord
 
 
 class StripeCustomer(models.Model):
-    """Which customer of Stripe's an account is. One each, for good."""
+    """Which customer of Stripe's an account is, and how far it has come in paying.
+
+    An account keeps its customer; it gets another one only after Stripe has deleted that one.
+    """
 
     account = models.OneToOneField(
         Account, primary_key=True, on_delete=models.PROTECT, related_name="stripe_customer"
     )
     customer_id = models.CharField(max_length=255, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    deleted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When we learned that Stripe has deleted it."
+    )
+    checkout_number = models.PositiveIntegerField(
+        default=0, help_text="How many checkouts were begun: the next one's idempotency key."
+    )
+    checkout_id = models.CharField(max_length=255, blank=True)
+    checkout_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return self.customer_id
 
 
-class StatusCheck(models.Model):
-    """An account whose status has to be derived anew: a webhook, or the schedule, left this row.
+class StatusCheckQuerySet(OwnedQuerySet["StatusCheck"]):
+    def unsettled(self) -> Self:
+        return self.filter(marks__gt=F("settled"))
 
-    ``marked_at`` moves on with every mark; whoever has checked deletes the row only if it has not
-    moved since, so that no mark is lost.
+    def mark(self, cause: str) -> int:
+        """Put the status in doubt; the cause of the first mark is kept until it is settled."""
+        is_first = When(marks=F("settled"), then=Value(cause[:100]))
+        return self.update(
+            marks=F("marks") + 1, marked_at=timezone.now(), cause=Case(is_first, default=F("cause"))
+        )
+
+
+class StatusCheck(models.Model):
+    """How often an account's status was put in doubt, and up to where that is settled.
+
+    A webhook or the schedule adds a mark. Whoever asks Stripe settles the marks that it had seen
+    before it asked: a mark that comes meanwhile stays, and an answer that was asked for earlier
+    than one that has been applied changes nothing. There is a row for each Stripe customer.
     """
 
     account = models.OneToOneField(Account, primary_key=True, on_delete=models.CASCADE)
-    marked_at = models.DateTimeField(default=timezone.now)
-    cause = models.CharField(max_length=100)
+    marks = models.PositiveBigIntegerField(default=0)
+    settled = models.PositiveBigIntegerField(default=0)
+    cause = models.CharField(max_length=100, blank=True)
+    marked_at = models.DateTimeField(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    objects = StatusCheckQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["marked_at"], condition=Q(marks__gt=F("settled")), name="status_unsettled"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.cause}"
@@ -61,6 +97,30 @@ class StatusChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.before} → {self.after} ({self.cause})"
+
+
+class PlanPart(models.Model):
+    """A part of the plan as ``setup_stripe`` has made it at Stripe, so that nobody has to look."""
+
+    PURPOSE = "stripe-webhook"  # of what is sealed here
+
+    class Name(models.TextChoices):
+        BASE_PRICE = "base-price", "price of a month"
+        MINUTE_PRICE = "minute-price", "price of a minute"
+        METER = "meter"
+        PORTAL = "portal", "portal configuration"
+        WEBHOOK = "webhook", "endpoint for events"
+        METER_WEBHOOK = "meter-webhook", "endpoint for the meter's error reports"
+
+    name = models.CharField(primary_key=True, max_length=13, choices=Name)
+    stripe_id = models.CharField(max_length=255)
+    cents = models.DecimalField(
+        null=True, max_digits=16, decimal_places=4, help_text="What a price says."
+    )
+    sealed_secret = models.BinaryField(null=True, help_text="What signs an endpoint's events.")
+
+    def __str__(self) -> str:
+        return self.get_name_display()
 
 
 class MeterEventQuerySet(OwnedQuerySet["MeterEvent"]):

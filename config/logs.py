@@ -74,6 +74,7 @@ def configure_logging(*, json: bool) -> None:
                 "django.server": {"level": "WARNING"},
                 # Whoever scans the internet is answered 400, and is no error of ours.
                 "django.security.DisallowedHost": {"level": "CRITICAL"},
+                "stripe": {"level": "WARNING"},
                 "twilio": {"level": "WARNING"},
                 "picows": {"level": "WARNING"},
                 "procrastinate": {"level": "WARNING"},

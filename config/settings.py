@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import warnings
 from datetime import timedelta
@@ -22,28 +23,43 @@ LOCAL_DIR = BASE_DIR / ".local"
 env = environ.Env()
 
 DEBUG = env.bool("DEBUG", default=False)
-SANDBOX = env.bool("SANDBOX", default=DEBUG)
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith("sk_live_")
+SANDBOX = env.bool("SANDBOX", default=DEBUG and not STRIPE_LIVE_MODE)
 if SANDBOX and not DEBUG:
     raise ImproperlyConfigured(
-        "SANDBOX=1 puts stand-ins in the place of Twilio and OpenAI; it is refused when DEBUG is "
-        "off. Unset it."
+        "SANDBOX=1 puts stand-ins in the place of Stripe, Twilio and OpenAI; it is refused when "
+        "DEBUG is off. Unset it."
+    )
+if SANDBOX and STRIPE_LIVE_MODE:
+    raise ImproperlyConfigured(
+        "SANDBOX=1 is refused beside a live STRIPE_SECRET_KEY: unset one of them."
     )
 
 Number = TypeVar("Number", int, Decimal)
 
 
-def _number(name: str, default: Number, *, least: int = 0, most: int | None = None) -> Number:
+def _number(
+    name: str,
+    default: Number,
+    *,
+    least: int = 0,
+    most: int | None = None,
+    decimals: int | None = None,
+) -> Number:
     """Return the variable's value, of the default's type and in the range."""
     text = env.str(name, default=str(default))
     try:
         number = type(default)(text)
         is_in_range = number >= least and number <= (10**9 if most is None else most)
+        is_exact = decimals is None or number == round(number, decimals)
     except (ValueError, ArithmeticError):
-        is_in_range = False
-    if not is_in_range:
+        is_in_range = is_exact = False
+    if not (is_in_range and is_exact):
         kind = "whole number" if isinstance(default, int) else "number"
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ImproperlyConfigured(f"{name} must be a {kind} {limits} (it is {text!r}).")
+        precision = "" if decimals is None else f" with at most {decimals} decimals"
+        raise ImproperlyConfigured(f"{name} must be a {kind} {limits}{precision} (it is {text!r}).")
     return number
 
 
@@ -128,12 +144,37 @@ if CALLBACK_ALLOW_PRIVATE and not DEBUG:
         "off. Unset it."
     )
 
+# Stripe. Without a key the payments sandbox stands in for it, during development alone.
+
+STRIPE_SANDBOX = SANDBOX and not STRIPE_SECRET_KEY
+if STRIPE_SANDBOX:
+    STRIPE_SECRET_KEY = "sk_test_" + "sandbox" * 4
+if not re.fullmatch(r"sk_(test|live)_[a-zA-Z0-9]{24,}", STRIPE_SECRET_KEY):
+    raise ImproperlyConfigured(
+        "STRIPE_SECRET_KEY must be a secret key of Stripe's, sk_live_… or sk_test_… "
+        f"({'another value is' if STRIPE_SECRET_KEY else 'it is not'} set)."
+    )
+# One that setup_stripe has made needs no variable; several are separated by commas.
+STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRET", default=[])
+# Pinned, for requests and for events alike: the one that dj-stripe is made for.
+STRIPE_API_VERSION = "2026-05-27.dahlia"
+CHECKOUT_URL_FOR = "billing.checkout.checkout_url_for"
+
+# Its admin, which is not shown, has a form that Django finds old-fashioned.
+warnings.filterwarnings("ignore", message="The default scheme will be changed")
+DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
+# Which account a customer is stands in billing's own table, whatever somebody writes at Stripe.
+DJSTRIPE_SUBSCRIBER_CUSTOMER_KEY = ""
+# Its migrations take most of a minute, its tables as such a second (see billing's ``migrate``).
+MIGRATION_MODULES = {"djstripe": None} if DEBUG else {}
+
 # Limits and prices
 
 ALLOWED_COUNTRIES = env.list("ALLOWED_COUNTRIES", default=["US", "CA"])
 MAX_CONCURRENT_CALLS = _number("MAX_CONCURRENT_CALLS", 50)
-MONTHLY_BASE = _number("MONTHLY_BASE", Decimal(5))
-PER_MINUTE_RATE = _number("PER_MINUTE_RATE", Decimal("0.05"))
+# In US dollars. Stripe charges whole cents; a minute's price may have fractions of one.
+MONTHLY_BASE = _number("MONTHLY_BASE", Decimal(5), decimals=2)
+PER_MINUTE_RATE = _number("PER_MINUTE_RATE", Decimal("0.05"), decimals=6)
 
 # How many reverse proxies append to X-Forwarded-For before a request gets here. In production there
 # is one at least, since TLS ends there.

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("SECRET_KEY", "test-" + "x" * 50)
 os.environ["DEBUG"] = "1"
 os.environ["SANDBOX"] = "1"
+os.environ["STRIPE_SECRET_KEY"] = os.environ["STRIPE_WEBHOOK_SECRET"] = ""
 
 from config.settings import *  # noqa: F403
 

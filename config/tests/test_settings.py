@@ -18,6 +18,7 @@ PRODUCTION = {
     "ENGINE_URL": "https://engine.switchhook.example",
     "MEDIA_URL": "wss://media.switchhook.example/media",
     "DATABASE_URL": "postgresql://switchhook@127.0.0.1:1/nobody_connects",
+    "STRIPE_SECRET_KEY": "sk_live_0123456789abcdefghijklmn",
 }
 DEVELOPMENT = {"DEBUG": "1", "SECRET_KEY": "x", "DATABASE_URL": PRODUCTION["DATABASE_URL"]}
 
@@ -47,7 +48,9 @@ def test_it_works() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["SECRET_KEY", "PUBLIC_URL", "ENGINE_URL", "MEDIA_URL"])
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "PUBLIC_URL", "ENGINE_URL", "MEDIA_URL", "STRIPE_SECRET_KEY"]
+)
 def test_production_names_what_is_missing(name: str) -> None:
     environment = {key: value for key, value in PRODUCTION.items() if key != name}
     assert refusal(environment).startswith(f"{name} ")
@@ -63,6 +66,8 @@ def test_production_names_what_is_missing(name: str) -> None:
         ("CALLBACK_ALLOW_PRIVATE", "1"),
         ("SANDBOX", "1"),
         ("DATABASE_URL", "mysql://root@127.0.0.1/switchhook"),
+        ("STRIPE_SECRET_KEY", "pk_live_0123456789abcdefghijklmn"),
+        ("STRIPE_SECRET_KEY", "sk_live_short"),
     ],
 )
 def test_production_refuses(name: str, value: str) -> None:
@@ -76,6 +81,8 @@ def test_production_refuses(name: str, value: str) -> None:
         ("PORT", "65536"),
         ("PER_MINUTE_RATE", "a nickel"),
         ("PER_MINUTE_RATE", "NaN"),
+        ("PER_MINUTE_RATE", "0.0000001"),
+        ("MONTHLY_BASE", "4.999"),
         ("MAX_CONCURRENT_CALLS", "-1"),
         ("LOGINS_PER_ADDRESS", "0"),
     ],
@@ -84,6 +91,18 @@ def test_numbers_are_numbers(name: str, value: str) -> None:
     line = refusal({**DEVELOPMENT, name: value})
     assert line.startswith(f"{name} must be a ")
     assert repr(value) in line
+
+
+def test_a_key_is_not_repeated() -> None:
+    key = "rk_live_0123456789abcdefghijklmn"
+    assert key not in refusal({**PRODUCTION, "STRIPE_SECRET_KEY": key})
+
+
+def test_the_sandbox_never_runs_beside_a_live_key() -> None:
+    live = {**DEVELOPMENT, "STRIPE_SECRET_KEY": PRODUCTION["STRIPE_SECRET_KEY"]}
+    assert "SANDBOX" in refusal({**live, "SANDBOX": "1"})
+    script = "from config import settings; print(settings.SANDBOX, settings.STRIPE_SANDBOX)"
+    assert run("-c", script, environment=live).stdout == "False False\n"
 
 
 def test_gunicorn_says_it_as_plainly() -> None:
