@@ -207,6 +207,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "procrastinate.contrib.django",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "accounts",
     "usage",
     "billing",
@@ -299,7 +301,33 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["config.api.JsonParser"],
     "EXCEPTION_HANDLER": "config.errors.exception_handler",
     "DEFAULT_METADATA_CLASS": "config.api.AllowedMethods",
+    "DEFAULT_SCHEMA_CLASS": "config.schema.AutoSchema",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Switchhook",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": (BASE_DIR / "docs" / "openapi" / "introduction.md").read_text(encoding="utf-8"),
+    "COMPONENT_SPLIT_REQUEST": True,
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_SUFFIX": "",
+    "ENUM_NAME_OVERRIDES": {
+        "AccountStatus": "accounts.models.Account.Status",
+        "CallStatus": "telephony.models.Call.Status",
+        "CallDirection": "telephony.models.Call.Direction",
+        "CallbackKind": "telephony.models.CallbackDelivery.Kind",
+        "CallbackState": "telephony.models.CallbackDelivery.State",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "telephony.callbacks.schema.add_webhooks",
+        "config.schema.finish",
+    ],
+    "SERVE_INCLUDE_SCHEMA": False,
 }
 
 SIMPLE_JWT = {
