@@ -1,5 +1,10 @@
 """Endpoints of billing, below ``/api/``."""
 
-from django.urls import URLPattern
+from rest_framework.routers import SimpleRouter
 
-urlpatterns: list[URLPattern] = []
+from billing.views import BillingViewSet
+
+router = SimpleRouter(trailing_slash=False)
+router.register("billing", BillingViewSet, basename="billing")
+
+urlpatterns = router.urls

@@ -11,6 +11,8 @@ urlpatterns = [
     path("api/", include("usage.urls")),
     path("api/", include("billing.urls")),
     path("api/", include("telephony.urls")),
+    path("billing/", include("billing.pages")),
+    path("webhooks/stripe", include("billing.webhooks")),
     path("voice", include("telephony.voice.urls")),
     re_path(r"^api(?:/|$)", errors.unknown_path),
 ]

@@ -1,0 +1,44 @@
+"""What customers see of their billing: Stripe's portal, and their invoices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import stripe
+from django.conf import settings
+from django.urls import reverse
+
+from accounts.models import Account
+from billing.customers import customer_of
+from billing.models import PlanPart, StripeCustomer
+from billing.plan import part_id
+from billing.stripe_api import asking
+
+# More than eight years of them: what Stripe answers at a time.
+_INVOICES_AT_MOST = 100
+
+
+def portal_url_for(account: Account) -> str:
+    """Return the address of the account's billing portal, for a few minutes; raise 502."""
+    customer = customer_of(account)
+    configuration = part_id(PlanPart.Name.PORTAL)
+    with asking():
+        session = stripe.billing_portal.Session.create(
+            customer=customer.customer_id,
+            configuration=configuration,
+            return_url=settings.PUBLIC_URL + reverse("portal-left"),
+        )
+    return session.url
+
+
+def invoices_of(account: Account) -> list[dict[str, Any]]:
+    """Return the account's invoices as Stripe's JSON, the newest first, without drafts; raise 502.
+
+    From Stripe itself: the addresses under which they can be seen expire.
+    """
+    customer = StripeCustomer.objects.filter(account=account, deleted_at=None).first()
+    if customer is None:
+        return []
+    with asking():
+        invoices = stripe.Invoice.list(customer=customer.customer_id, limit=_INVOICES_AT_MOST)
+    return [invoice.to_dict() for invoice in invoices.data if invoice.status != "draft"]

@@ -1,0 +1,214 @@
+"""What has to be at Stripe before anything can be sold: made, found again, brought up to date.
+
+Each step finds what an earlier run has made, by its id, lookup key, event name or address, and
+changes only what differs: all of it can be run again at any time. What cannot be changed at Stripe,
+as a price, is made anew; subscriptions keep the price that they began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import stripe
+from django.conf import settings
+from django.urls import reverse
+from djstripe import models as mirror
+
+from billing import plan
+from billing.models import PlanPart
+from billing.stripe_api import asking, client, is_missing
+from billing.webhooks import EVENTS, METER_EVENT
+from config.sealing import seal
+
+Say = Callable[[str], None]
+
+_PORTAL = {"switchhook": "portal"}
+"""The metadata by which our portal configuration is known."""
+
+
+def plan_set_up(say: Say) -> None:
+    """Do all of it, and say what was done, a line each; raise 502 and Stripe's refusals."""
+    with asking():
+        _product(say)
+        _price(
+            say,
+            PlanPart.Name.BASE_PRICE,
+            plan.BASE_LOOKUP_KEY,
+            plan.base_cents(),
+            {"interval": "month", "usage_type": "licensed"},
+        )
+        meter_id = _meter(say)
+        _price(
+            say,
+            PlanPart.Name.MINUTE_PRICE,
+            plan.MINUTE_LOOKUP_KEY,
+            plan.minute_cents(),
+            {"interval": "month", "usage_type": "metered", "meter": meter_id},
+        )
+        _portal(say)
+        if settings.PUBLIC_URL.startswith("https://") or settings.STRIPE_SANDBOX:
+            _webhook(say, settings.PUBLIC_URL + reverse("stripe-events"))
+            _meter_webhook(say, settings.PUBLIC_URL + reverse("stripe-meter-errors"))
+        else:
+            say(
+                f"No webhooks: Stripe cannot reach {settings.PUBLIC_URL}. Forward events with "
+                "stripe listen, and set STRIPE_WEBHOOK_SECRET to the secret that it prints."
+            )
+
+
+def _product(say: Say) -> None:
+    try:
+        product = stripe.Product.retrieve(plan.PRODUCT_ID)
+    except stripe.InvalidRequestError as error:
+        if not is_missing(error):
+            raise
+        product = stripe.Product.create(id=plan.PRODUCT_ID, name=plan.PRODUCT_NAME)
+        say(f"Made the product {product.id}.")
+    else:
+        if not product.active:
+            product = stripe.Product.modify(product.id, active=True)
+        say(f"Found the product {product.id}.")
+    mirror.Product.sync_from_stripe_data(product)
+
+
+def _price(
+    say: Say, name: PlanPart.Name, lookup_key: str, cents: Decimal, recurring: dict[str, Any]
+) -> None:
+    what = f"the {name.label}, {plan.to_dollars(cents)} {plan.CURRENCY.upper()}"
+    found = stripe.Price.list(lookup_keys=[lookup_key], active=True).data
+    if found and _is_same(found[0], cents, recurring):
+        price = found[0]
+        say(f"Found {what}: {price.id}.")
+    else:
+        price = stripe.Price.create(
+            product=plan.PRODUCT_ID,
+            currency=plan.CURRENCY,
+            unit_amount_decimal=cents,
+            recurring=recurring,  # type: ignore[arg-type]  # a TypedDict
+            lookup_key=lookup_key,
+            transfer_lookup_key=True,
+        )
+        say(f"Made {what}: {price.id}." + (f" It replaces {found[0].id}." if found else ""))
+    mirror.Price.sync_from_stripe_data(price)
+    _keep(name, price.id, cents=cents)
+
+
+def _is_same(price: stripe.Price, cents: Decimal, recurring: dict[str, Any]) -> bool:
+    return (
+        price.currency == plan.CURRENCY
+        and price.unit_amount_decimal is not None
+        and Decimal(price.unit_amount_decimal) == cents
+        and price.recurring is not None
+        and all(getattr(price.recurring, key, None) == value for key, value in recurring.items())
+    )
+
+
+def _meter(say: Say) -> str:
+    meters = stripe.billing.Meter.list(status="active", limit=100).auto_paging_iter()
+    meter = next((meter for meter in meters if meter.event_name == plan.METER_EVENT_NAME), None)
+    if meter:
+        say(f"Found the meter {meter.id}.")
+    else:
+        meter = stripe.billing.Meter.create(
+            display_name="Minutes",
+            event_name=plan.METER_EVENT_NAME,
+            default_aggregation={"formula": "sum"},
+            customer_mapping={"type": "by_id", "event_payload_key": "stripe_customer_id"},
+            value_settings={"event_payload_key": "value"},
+        )
+        say(f"Made the meter {meter.id}.")
+    _keep(PlanPart.Name.METER, meter.id)
+    return meter.id
+
+
+def _portal(say: Say) -> None:
+    wanted: Any = {
+        "business_profile": {"headline": "Switchhook: subscription, card and invoices"},
+        "features": {
+            "customer_update": {"enabled": True, "allowed_updates": ["address", "tax_id"]},
+            "invoice_history": {"enabled": True},
+            "payment_method_update": {"enabled": True},
+            # At the end of what is paid for; the minutes up to then are on the last invoice.
+            "subscription_cancel": {"enabled": True, "mode": "at_period_end"},
+        },
+        "metadata": _PORTAL,
+    }
+    every = stripe.billing_portal.Configuration.list(active=True, limit=100).auto_paging_iter()
+    if found := next((each for each in every if _is_ours(each)), None):
+        stripe.billing_portal.Configuration.modify(found.id, **wanted)
+        say(f"Brought the portal configuration {found.id} up to date.")
+    else:
+        found = stripe.billing_portal.Configuration.create(**wanted)
+        say(f"Made the portal configuration {found.id}.")
+    _keep(PlanPart.Name.PORTAL, found.id)
+
+
+def _is_ours(configuration: stripe.billing_portal.Configuration) -> bool:
+    metadata = configuration.metadata
+    return metadata is not None and metadata.to_dict().items() >= _PORTAL.items()
+
+
+def _webhook(say: Say, url: str) -> None:
+    enabled_events: Any = list(EVENTS)
+    version: Any = settings.STRIPE_API_VERSION
+    every = stripe.WebhookEndpoint.list(limit=100).auto_paging_iter()
+    found = next((endpoint for endpoint in every if endpoint.url == url), None)
+    if found and _can_verify(PlanPart.Name.WEBHOOK, found.id):
+        stripe.WebhookEndpoint.modify(found.id, enabled_events=enabled_events, disabled=False)
+        say(f"Brought the webhook endpoint {found.id} up to date: {url}.")
+        _keep(PlanPart.Name.WEBHOOK, found.id)
+        return
+    if found:
+        stripe.WebhookEndpoint.delete(found.id)
+    made = stripe.WebhookEndpoint.create(
+        url=url, enabled_events=enabled_events, api_version=version
+    )
+    _say_made(say, "webhook endpoint", made.id, url, instead_of=found)
+    _keep(PlanPart.Name.WEBHOOK, made.id, secret=made.secret)
+
+
+def _meter_webhook(say: Say, url: str) -> None:
+    """The meter's error reports are thin events, which have endpoints of another kind."""
+    destinations = client().v2.core.event_destinations
+    every = destinations.list({"include": ["webhook_endpoint.url"]}).auto_paging_iter()
+    found = next((d for d in every if d.webhook_endpoint and d.webhook_endpoint.url == url), None)
+    if found and _can_verify(PlanPart.Name.METER_WEBHOOK, found.id):
+        say(f"Found the event destination {found.id}: {url}.")
+        return
+    if found:
+        destinations.delete(found.id)
+    made = destinations.create(
+        {
+            "name": "Errors of the Switchhook meter",
+            "type": "webhook_endpoint",
+            "event_payload": "thin",
+            "enabled_events": [METER_EVENT],
+            "webhook_endpoint": {"url": url},
+            "include": ["webhook_endpoint.signing_secret"],
+        }
+    )
+    secret = made.webhook_endpoint.signing_secret if made.webhook_endpoint else None
+    _say_made(say, "event destination", made.id, url, instead_of=found)
+    _keep(PlanPart.Name.METER_WEBHOOK, made.id, secret=secret)
+
+
+def _can_verify(name: PlanPart.Name, stripe_id: str) -> bool:
+    """Whether we know the secret of an endpoint, which Stripe tells only when it is made."""
+    kept = PlanPart.objects.filter(pk=name, stripe_id=stripe_id).exclude(sealed_secret=None)
+    return bool(settings.STRIPE_WEBHOOK_SECRETS) or kept.exists()
+
+
+def _say_made(say: Say, what: str, made_id: str, url: str, *, instead_of: Any) -> None:
+    why = f" It replaces {instead_of.id}, whose secret was not known." if instead_of else ""
+    say(f"Made the {what} {made_id}: {url}. Its secret is kept, sealed.{why}")
+
+
+def _keep(
+    name: PlanPart.Name, stripe_id: str, *, cents: Decimal | None = None, secret: str | None = None
+) -> None:
+    values: dict[str, Any] = {"stripe_id": stripe_id, "cents": cents}
+    if secret:
+        values["sealed_secret"] = seal(secret.encode(), purpose=PlanPart.PURPOSE)
+    PlanPart.objects.update_or_create(name=name, defaults=values)

@@ -1,0 +1,65 @@
+"""Billing as the API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rest_framework import serializers
+
+from accounts.models import Account
+from billing.plan import to_dollars
+from config.api import NumberField, ObjectSerializer, UtcDateTimeField, as_number, iso
+
+
+class PageAddressSerializer(ObjectSerializer):
+    url = serializers.URLField(help_text="A page of Stripe's: open it in a browser.")
+
+
+class SubscriptionSerializer(ObjectSerializer):
+    status = serializers.ChoiceField(Account.Status.values)
+    monthlyBase = NumberField(help_text="In USD.")
+    perMinuteRate = NumberField(help_text="In USD.")
+    totalCalls = serializers.IntegerField()
+    totalMinutes = serializers.IntegerField()
+    hasPaymentMethod = serializers.BooleanField(
+        help_text="Whether Stripe has something to charge the next invoice to."
+    )
+
+
+class InvoiceSerializer(ObjectSerializer):
+    id = serializers.CharField()
+    number = serializers.CharField(allow_null=True)
+    periodStart = UtcDateTimeField(help_text="From here on, calls are on this invoice.")
+    periodEnd = UtcDateTimeField()
+    amount = NumberField(help_text="What it comes to, in whole units of the currency.")
+    currency = serializers.CharField(help_text="`usd`.")
+    status = serializers.ChoiceField(["open", "paid", "uncollectible", "void"])
+    hostedUrl = serializers.URLField(
+        allow_null=True, help_text="Where it can be seen and paid, for some weeks."
+    )
+    createdAt = UtcDateTimeField()
+
+
+class InvoicesSerializer(ObjectSerializer):
+    invoices = InvoiceSerializer(many=True)
+
+
+def invoice_body(invoice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an invoice of Stripe's (its JSON) in the shape of :class:`InvoiceSerializer`."""
+    return {
+        "id": invoice["id"],
+        "number": invoice.get("number"),
+        "periodStart": _time(invoice["period_start"]),
+        "periodEnd": _time(invoice["period_end"]),
+        "amount": as_number(to_dollars(invoice["total"])),
+        "currency": invoice["currency"],
+        "status": invoice["status"],
+        "hostedUrl": invoice.get("hosted_invoice_url"),
+        "createdAt": _time(invoice["created"]),
+    }
+
+
+def _time(seconds: int) -> str:
+    return iso(datetime.fromtimestamp(seconds, UTC))

@@ -1,0 +1,37 @@
+"""The jobs of this app. Their arguments are ids."""
+
+from __future__ import annotations
+
+from procrastinate import RetryStrategy
+from procrastinate.contrib.django import app
+
+from billing import status_checks
+from billing.stripe_api import PaymentsUnavailable
+from config.jobs import defer
+
+# After 4, 16, 64 and 256 seconds. What fails longer is found by the schedule.
+_WHEN_STRIPE_IS_DOWN = RetryStrategy(
+    max_attempts=4, exponential_wait=4, retry_exceptions=[PaymentsUnavailable]
+)
+
+
+@app.task(queue="billing", retry=_WHEN_STRIPE_IS_DOWN)
+def check_status(account_id: str) -> None:
+    status_checks.status_check(account_id)
+
+
+@app.periodic(cron="*/15 * * * *")
+@app.task(queue="billing", queueing_lock="check_unsettled")
+def check_unsettled(timestamp: int) -> None:
+    status_checks.unsettled_mark()
+
+
+@app.periodic(cron="23 2 * * *")
+@app.task(queue="billing", queueing_lock="check_everybody")
+def check_everybody(timestamp: int) -> None:
+    defer(status_checks.PAGE_TASK, only_one=status_checks.PAGE_TASK, after="")
+
+
+@app.task(queue="billing")
+def check_page(after: str) -> None:
+    status_checks.page_mark(after)

@@ -1,0 +1,85 @@
+"""Endpoints of billing, below ``/api/``. All are served whatever the account's status."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from rest_framework.decorators import action
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from accounts.authentication import AccountRequest
+from billing.checkout import checkout_open
+from billing.customers import has_payment_method
+from billing.portal import invoices_of, portal_url_for
+from billing.serializers import (
+    InvoicesSerializer,
+    PageAddressSerializer,
+    SubscriptionSerializer,
+    invoice_body,
+)
+from config.api import as_number
+from config.errors import Refusals
+from config.schema import endpoint
+from usage.models import TotalUsage
+
+STRIPE_IS_ASKED: Refusals = {
+    502: {"payments_unavailable": "Payments cannot be reached: try again in a minute."}
+}
+
+
+class BillingViewSet(ViewSet):
+    @endpoint(
+        "getSubscription",
+        "See the subscription: its status, its prices, what was used",
+        answers={200: SubscriptionSerializer},
+    )
+    @action(detail=False)
+    def subscription(self, request: AccountRequest) -> Response:
+        account = request.user
+        total = TotalUsage.objects.total_of(account)
+        return Response(
+            {
+                "status": account.effective_status,
+                "monthlyBase": as_number(settings.MONTHLY_BASE),
+                "perMinuteRate": as_number(settings.PER_MINUTE_RATE),
+                "totalCalls": total.calls,
+                "totalMinutes": total.minutes,
+                "hasPaymentMethod": has_payment_method(account),
+            }
+        )
+
+    @endpoint(
+        "openCheckout",
+        "Get the page on which an inactive account subscribes",
+        description="The same one until it is paid for or expires, then another one.",
+        answers={200: PageAddressSerializer},
+        errors={
+            403: {"account_suspended": "An operator has suspended the account."},
+            409: {"already_subscribed": "The account has a subscription: use the portal."},
+            **STRIPE_IS_ASKED,
+        },
+    )
+    @action(detail=False, methods=["post"])
+    def checkout(self, request: AccountRequest) -> Response:
+        return Response({"url": checkout_open(account=request.user)})
+
+    @endpoint(
+        "openBillingPortal",
+        "Get the page of subscription, payment method and invoices",
+        answers={200: PageAddressSerializer},
+        errors=STRIPE_IS_ASKED,
+    )
+    @action(detail=False, methods=["post"])
+    def portal(self, request: AccountRequest) -> Response:
+        return Response({"url": portal_url_for(request.user)})
+
+    @endpoint(
+        "listInvoices",
+        "List the invoices",
+        description="The newest first, a hundred at most.",
+        answers={200: InvoicesSerializer},
+        errors=STRIPE_IS_ASKED,
+    )
+    @action(detail=False)
+    def invoices(self, request: AccountRequest) -> Response:
+        return Response({"invoices": [invoice_body(found) for found in invoices_of(request.user)]})
