@@ -28,7 +28,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-# A socket's path has 104 bytes on some systems. Others characters than these need quoting in
+# A socket's path has 104 bytes on some systems. Other characters than these need quoting in
 # PostgreSQL's list of folders, in its command line or in a URL.
 _PLAIN_SOCKET_FOLDER = re.compile(r"[A-Za-z0-9/._-]{1,85}")
 
