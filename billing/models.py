@@ -6,6 +6,7 @@ written here before it is sent, and is kept.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -127,12 +128,19 @@ class MeterEventQuerySet(OwnedQuerySet["MeterEvent"]):
     def unsent(self) -> Self:
         return self.filter(state=MeterEvent.State.PENDING)
 
+    def due(self, now: datetime) -> Self:
+        """What may be sent: neither postponed nor claimed, those first that wait the longest."""
+        return self.unsent().filter(next_attempt_at__lte=now).order_by("next_attempt_at")
+
+    def within(self, start: datetime, end: datetime) -> Self:
+        return self.filter(happened_at__gte=start, happened_at__lt=end)
+
 
 class MeterEvent(models.Model):
     """The minutes of one call, on their way to Stripe's meter.
 
     The call's SID is the identifier: however often it is sent, Stripe counts it once a day, and we
-    count it once for good.
+    count it once for good. Whoever sends it claims it by postponing the next attempt.
     """
 
     class State(models.TextChoices):
@@ -147,9 +155,14 @@ class MeterEvent(models.Model):
     )
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="meter_events")
     minutes = models.PositiveIntegerField()
-    happened_at = models.DateTimeField()
+    happened_at = models.DateTimeField(
+        help_text="When Stripe counts it: the call's end, or a time that is still billed."
+    )
     state = models.CharField(max_length=7, choices=State, default=State.PENDING)
-    attempts = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0, help_text="Those that were answered.")
+    first_attempt_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when Stripe may have it."
+    )
     next_attempt_at = models.DateTimeField(default=timezone.now)
     last_error = models.CharField(max_length=500, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
@@ -180,6 +193,8 @@ class MeterProblem(models.Model):
         ERROR_REPORT = "error-report", "Stripe reported invalid events"
         DIFFERENCE = "difference", "our sum differs from Stripe's"
         AFTER_CANCELLATION = "after-cancellation", "usage after the subscription's end"
+        REFUSED = "refused", "Stripe refused an event"
+        TOO_OLD = "too-old", "an event is too old for Stripe"
 
     account = models.ForeignKey(
         Account, null=True, blank=True, on_delete=models.CASCADE, related_name="meter_problems"

@@ -4,9 +4,12 @@ import itertools
 import re
 import secrets
 import time
+from datetime import UTC, datetime, timedelta
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SHAPE = re.compile(r"c[0-9a-z]{24}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _counter = itertools.count()
 
 
@@ -28,6 +31,16 @@ def new_id() -> str:
 def is_id(text: str) -> bool:
     """Whether the text could be an id of ours; what could not need not be looked for."""
     return _SHAPE.fullmatch(text) is not None
+
+
+def made_at(id: str) -> datetime:
+    """Return when an id of ours was made, to the millisecond, by the clock of who made it."""
+    return _EPOCH + int(id[1:9], 36) * _MILLISECOND
+
+
+def first_id_of(moment: datetime) -> str:
+    """Return what sorts before all ids that are made at that moment or later, and after others."""
+    return "c" + _base36((moment - _EPOCH) // _MILLISECOND, 8)
 
 
 def _base36(number: int, width: int) -> str:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Self
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account
@@ -40,7 +41,8 @@ class UsageRecord(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["account", "-created_at", "-id"], name="usage_record_by_account")
+            models.Index(fields=["account", "-created_at", "-id"], name="usage_record_by_account"),
+            models.Index(fields=["id"], condition=Q(minutes__gt=0), name="usage_record_billable"),
         ]
 
     def __str__(self) -> str:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from config.ids import is_id, new_id
+from config.ids import first_id_of, is_id, made_at, new_id
 
 
 def test_the_shape_is_a_cuids():
@@ -48,3 +49,15 @@ def test_it_is_none(text):
 
 def test_nothing_may_follow():
     assert not is_id(new_id() + "\n")
+
+
+def test_an_id_tells_when_it_was_made():
+    before = datetime.now(UTC)
+    made = made_at(new_id())
+    assert before - timedelta(milliseconds=1) <= made <= datetime.now(UTC)
+
+
+def test_ids_can_be_found_by_time():
+    id = new_id()
+    assert first_id_of(made_at(id)) < id
+    assert first_id_of(made_at(id) + timedelta(milliseconds=1)) > id
