@@ -25,6 +25,8 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from config.pages import error_page, prefers_html
+
 log = structlog.get_logger(__name__)
 
 # For the API's description: status → stable code → when it is given, in a sentence.
@@ -180,6 +182,8 @@ def _django_error(status: int, request: HttpRequest) -> HttpResponse:
     if is_api(request):
         body = error_body(refusal.code, refusal.message, getattr(request, "request_id", ""))
         return JsonResponse(body, status=status)
+    if prefers_html(request):
+        return error_page(request, status, refusal.message)
     text = f"{refusal.message}\n"
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
 

@@ -18,6 +18,7 @@ from drf_spectacular import openapi
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.serializers import Serializer
 
 from config.api import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from config.errors import Refusals
@@ -41,7 +42,6 @@ TAGS = {
     "webhooks": ("Webhook secret", "What callbacks are signed with."),
     "schema": ("This document", "The document itself."),
 }
-CALLBACKS_TAG = ("Callbacks", "What your backend is asked and told. Each is signed twice.")
 
 NEEDS_BODY: Refusals = {
     400: {
@@ -119,7 +119,7 @@ def endpoint(
     answers: Mapping[int, Any],
     request: Any = None,
     errors: Refusals | None = None,
-    parameters: Sequence[OpenApiParameter] = (),
+    parameters: Sequence[OpenApiParameter | type[Serializer[Any]]] = (),
     description: str = "",
 ) -> Callable[[View], View]:
     """Describe a view's method: what it takes, what it answers by status, how it can fail.
@@ -183,8 +183,10 @@ class AutoSchema(openapi.AutoSchema):
         return dict(operation)
 
     def _errors_of_parameters(self, operation: Json) -> Refusals:
-        places = {parameter["in"] for parameter in operation.get("parameters", [])}
-        return NEEDS_QUERY if "query" in places else {}
+        """A query can be wrong; what is not known as a ``format`` is not found."""
+        parameters = {(each["in"], each["name"]) for each in operation.get("parameters", [])}
+        in_query = {name for place, name in parameters if place == "query"}
+        return NEEDS_QUERY if in_query - {"format"} else {}
 
     def _errors_of_view(self, operation: Json) -> Refusals:
         guards = [*self.view.get_authenticators(), *self.view.get_permissions()]
@@ -196,7 +198,7 @@ class AutoSchema(openapi.AutoSchema):
         )
 
     def _error(self, status: int, codes: Mapping[str, str]) -> Json:
-        """Return an error response: the one shape, with its codes."""
+        """Return an error response: the one shape, with its codes and an example."""
         response = {
             "description": "\n".join(f"- `{code}`: {when}" for code, when in codes.items()),
             "content": {
@@ -204,7 +206,8 @@ class AutoSchema(openapi.AutoSchema):
                     "schema": {
                         "$ref": "#/components/schemas/Error",
                         "properties": {"code": {"enum": list(codes)}},
-                    }
+                    },
+                    "example": _error_example(*next(iter(codes.items()))),
                 }
             },
         }
@@ -231,7 +234,7 @@ class AutoSchema(openapi.AutoSchema):
         return component.ref
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BearerScheme(OpenApiAuthenticationExtension):
     target_class = "accounts.authentication.BearerAuthentication"
     name = "bearer"
 
@@ -247,12 +250,8 @@ def finish(result: Json, **kwargs: Any) -> Json:
     """Add what belongs to no view, and the examples (a post-processing hook)."""
     schemas = result["components"]["schemas"]
     schemas["Error"] = ERROR
-    tags = {name: about for name, about in reversed(TAGS.values()) if about}
-    in_use = {tag for operation in operations(result) for tag in operation["tags"]}
     result["tags"] = [
-        {"name": name, "description": about}
-        for name, about in [*reversed(tags.items()), CALLBACKS_TAG]
-        if name in in_use
+        {"name": name, "description": about} for name, about in TAGS.values() if about
     ]
     examples = read_yaml(EXAMPLES)
     for operation in operations(result):
@@ -267,6 +266,12 @@ def operations(result: Json) -> list[Json]:
     """Return all operations of a document, the webhooks' last."""
     items = [*result["paths"].values(), *result.get("webhooks", {}).values()]
     return [operation for item in items for operation in item.values()]
+
+
+def _error_example(code: str, when: str) -> Json:
+    fields = {"fields": {"name": ["This field is required."]}} if code == "invalid_request" else {}
+    sentence = "name: This field is required." if fields else when.replace("`", "")
+    return {"error": sentence, "code": code, **fields, "requestId": "cmnp1qk2y00007h3z9x4v8b2m"}
 
 
 def _add_examples(operation: Json, examples: Json) -> None:

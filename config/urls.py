@@ -3,9 +3,14 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from config import errors
+from config import docs, errors
 
 urlpatterns = [
+    path("", docs.landing),
+    re_path(r"^docs/?$", docs.index),
+    path("docs/api", docs.api_reference),
+    path("docs/<slug:slug>", docs.guide),
+    path("api/schema", docs.SchemaView.as_view(), name="schema"),
     path("admin/", admin.site.urls),
     path("api/", include("accounts.urls")),
     path("api/", include("usage.urls")),

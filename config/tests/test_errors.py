@@ -291,6 +291,15 @@ def test_an_exception_on_a_page_is_plain_text(api):
     assert CANARY not in response.content.decode()
 
 
+def test_in_a_browser_it_is_a_page(api):
+    response = api.get("/plain", headers={"accept": "text/html", "x-request-id": "find-me"})
+    assert response.status_code == 500
+    text = response.content.decode()
+    assert "<h1>Something failed on our side." in text
+    assert "find-me" in text
+    assert CANARY not in text
+
+
 def test_the_page_for_developers_shows_no_values(api, settings):
     settings.DEBUG = True
     headers = {"accept": "text/html", "authorization": "Bearer rtk_1"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from config.schema import CALLBACKS_TAG
 from telephony.callbacks import on_call_start, outbox, tools
 from telephony.engine import plan
 from telephony.models import Call
@@ -25,6 +24,7 @@ ENDED_REASONS = {
     "model_error": "The model could not be reached or configured, or failed for good.",
     "model_disconnected": "OpenAI closed the connection in the middle.",
     "engine_lost": "The process that held the call died.",
+    "internal_error": "Something failed on our side.",
     "rejected": (
         "The backend did not want the call or gave no usable answer, the account may not take "
         "calls, or it has too many."
@@ -51,6 +51,7 @@ ERROR_CODES = {
     "model_rejected_configuration": "OpenAI refused the session: the message is its own.",
     "model_disconnected": "OpenAI closed the connection.",
     "engine_lost": "The process that held the call died.",
+    "internal_error": "Something failed on our side.",
 }
 MODEL_CODES = "`model_` and OpenAI's own code, after which there is no going on"
 
@@ -101,7 +102,6 @@ def _webhook(name: str, summary: str, description: str, body: str, responses: Js
         "operationId": name,
         "summary": summary,
         "description": description,
-        "tags": [CALLBACKS_TAG[0]],
         "parameters": [{"$ref": f"#/components/parameters/{header}"} for header in _HEADERS],
         "requestBody": {
             "required": True,
@@ -287,12 +287,15 @@ _SCHEMAS: dict[str, Json] = {
         "A function of your backend, as OpenAI has it.",
         {"name": _text(pattern="^[A-Za-z0-9_-]{1,64}$")},
         {
+            "type": {"const": "function"},
             "description": _text("Tells the model when to use it."),
             "parameters": {"type": "object", "description": "A JSON schema."},
         },
     ),
     "NestedFunctionDefinition": _object(
-        "The same, as older APIs of OpenAI have it.", {"function": _ref("FunctionDefinition")}
+        "The same, as older APIs of OpenAI have it.",
+        {"function": _ref("FunctionDefinition")},
+        {"type": {"const": "function"}},
     ),
     "ToolCall": _object(
         "A tool that the model wants to have run.",

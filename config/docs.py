@@ -1,0 +1,69 @@
+"""The landing page, the guides, and the API's description, as a document and as a page."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+from drf_spectacular.renderers import (
+    OpenApiJsonRenderer,
+    OpenApiJsonRenderer2,
+    OpenApiYamlRenderer,
+    OpenApiYamlRenderer2,
+)
+from drf_spectacular.types import OpenApiTypes
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from config.errors import page_not_found
+from config.guides import GUIDES, all_guides, read_guide
+from config.pages import page
+from config.schema import document, endpoint
+
+
+class SchemaView(APIView):
+    """``GET /api/schema``: ``docs/openapi.yaml``, in the format that is asked for."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+    renderer_classes = [
+        OpenApiJsonRenderer2,
+        OpenApiYamlRenderer2,
+        OpenApiJsonRenderer,
+        OpenApiYamlRenderer,
+    ]
+
+    @endpoint(
+        "getSchema",
+        "Get this document",
+        description="As JSON or YAML, by `Accept` or by `format`.",
+        answers={200: OpenApiTypes.OBJECT},
+        errors={404: {"not_found": "There is no such format."}},
+    )
+    def get(self, request: Request) -> Response:
+        return Response(document())
+
+
+@require_safe
+def landing(request: HttpRequest) -> HttpResponse:
+    return page(request, "landing.html", {"public_url": settings.PUBLIC_URL})
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    return page(request, "docs/index.html", {"section": "docs", "guides": all_guides()})
+
+
+@require_safe
+def guide(request: HttpRequest, slug: str) -> HttpResponse:
+    if slug not in GUIDES:
+        return page_not_found(request, LookupError(slug))
+    context = {"section": "docs", "guides": all_guides(), "guide": read_guide(slug)}
+    return page(request, "docs/guide.html", context)
+
+
+@require_safe
+def api_reference(request: HttpRequest) -> HttpResponse:
+    return page(request, "docs/api.html", {"section": "api"})

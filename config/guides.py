@@ -1,0 +1,125 @@
+"""The guides: Markdown files in ``docs/``, as pages have them.
+
+The addresses of an installation stand in them as examples (``https://switchhook.example``), so that
+they read well in the repository too, and their commands can be copied from the pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.utils.html import escape
+from django.utils.text import slugify
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+FOLDER = settings.BASE_DIR / "docs"
+# In the order in which they are listed.
+GUIDES = (
+    "getting-started",
+    "callbacks",
+    "call-configuration",
+    "reasons-and-errors",
+    "sandbox",
+    "production",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A guide as a page has it; ``summary`` is its first paragraph."""
+
+    slug: str
+    title: str
+    summary: str
+    html: str
+    headings: tuple[Heading, ...]
+
+
+def all_guides() -> list[Guide]:
+    return [read_guide(slug) for slug in GUIDES]
+
+
+def read_guide(slug: str) -> Guide:
+    """Return a guide with the addresses of this installation in it."""
+    path = FOLDER / f"{slug}.md"
+    return _render(slug, path.stat().st_mtime_ns, settings.PUBLIC_URL, settings.ENGINE_URL)
+
+
+@lru_cache(maxsize=2 * len(GUIDES))
+def _render(slug: str, modified_ns: int, public_url: str, engine_url: str) -> Guide:
+    text = (FOLDER / f"{slug}.md").read_text(encoding="utf-8")
+    text = text.replace("https://engine.switchhook.example", engine_url)
+    text = text.replace("https://switchhook.example", public_url)
+    tokens = _markdown.parse(text)
+    title, *_ = _texts(tokens, "h1")
+    summary, *_ = _texts(tokens, "p")
+    headings = tuple(Heading(slugify(heading), heading) for heading in _texts(tokens, "h2"))
+    html = _markdown.renderer.render(tokens, _markdown.options, {})
+    return Guide(slug, title, summary, html, headings)
+
+
+def _texts(tokens: Sequence[Token], tag: str) -> list[str]:
+    """Return the text of each heading, or paragraph, without its markup."""
+    return [
+        _text_of(tokens[index + 1])
+        for index, token in enumerate(tokens)
+        if token.tag == tag and token.nesting == 1
+    ]
+
+
+def _text_of(inline: Token) -> str:
+    return "".join(
+        " " if child.type == "softbreak" else child.content for child in inline.children or []
+    )
+
+
+# What a page has more than Markdown says.
+
+
+def _heading(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    """A heading can be linked to."""
+    return f'<{tokens[index].tag} id="{slugify(_text_of(tokens[index + 1]))}">'
+
+
+def _link(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    """Guides link to each other as files, for who reads them in the repository."""
+    href = str(tokens[index].attrGet("href") or "")
+    tokens[index].attrSet("href", re.sub(r"^([a-z-]+)\.md(?=#|$)", r"/docs/\1", href))
+    return str(renderer.renderToken(tokens, index, options, env))
+
+
+def _code(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    """Code scrolls on a narrow screen, with the keyboard too."""
+    label = f"Code: {tokens[index].info.strip() or 'text'}"
+    code = escape(tokens[index].content)
+    return f'<pre tabindex="0" role="region" aria-label="{escape(label)}"><code>{code}</code></pre>'
+
+
+def _table(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    """A table scrolls as well."""
+    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
+    return f'{scroll}<table class="table">\n'
+
+
+def _table_end(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+    return "</table></div>\n"
+
+
+_markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+_markdown.add_render_rule("heading_open", _heading)
+_markdown.add_render_rule("link_open", _link)
+_markdown.add_render_rule("fence", _code)
+_markdown.add_render_rule("table_open", _table)
+_markdown.add_render_rule("table_close", _table_end)

@@ -1,0 +1,121 @@
+"""The landing page, the guides and the API's page, and errors for people."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import Client
+from pytest_django import Settings
+
+from config.guides import GUIDES, read_guide
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["/", "/docs", "/docs/", "/docs/api", *(f"/docs/{slug}" for slug in GUIDES)]
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+BODY = '{"callSid":"CA1","text":"Grüße"}'.encode()
+
+pytestmark = pytest.mark.django_db  # the context processors of messages and sessions
+
+
+class Links(HTMLParser):
+    """What a page links to or loads, and the ids that can be linked to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.inline: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.links += [str(values[name]) for name in ("href", "src") if values.get(name)]
+        self.ids |= {str(values["id"])} if values.get("id") else set()
+        if tag == "style" or "style" in values or (tag == "script" and not values.get("src")):
+            self.inline.append(tag)
+
+
+def get(path: str) -> str:
+    response = Client().get(path)
+    assert response.status_code == 200, path
+    return response.content.decode()
+
+
+class TestPages:
+    @pytest.mark.parametrize("path", PAGES)
+    def test_it_works(self, path: str) -> None:
+        response = Client().get(path)
+        assert response.status_code == 200
+        assert response["Content-Type"] == "text/html; charset=utf-8"
+        assert "'unsafe" not in response["Content-Security-Policy"]
+        assert response["Content-Security-Policy"].startswith("default-src 'none'")
+        text = response.content.decode()
+        assert '<html lang="en">' in text
+        assert len(re.findall(r"<main\b", text)) == 1
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_nothing_is_written_into_it_that_the_policy_forbids(self, path: str) -> None:
+        assert Links(get(path)).inline == []
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_nothing_is_loaded_from_elsewhere(self, path: str) -> None:
+        loaded = re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="([^"]+)"', get(path))
+        assert loaded
+        for address in loaded:
+            assert finders.find(address.removeprefix("/static/")), address
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_no_link_is_dead(self, path: str) -> None:
+        for link in Links(get(path)).links:
+            target, _, anchor = link.partition("#")
+            if target.startswith(("https://", "/static/", "/admin/")):
+                continue
+            text = get(target or path)
+            assert not anchor or anchor in Links(text).ids, link
+
+    def test_only_to_read(self) -> None:
+        assert Client().post("/docs/callbacks").status_code == 405
+
+    def test_the_api_page_draws_the_document(self) -> None:
+        assert 'data-url="/api/schema"' in get("/docs/api")
+
+    def test_addresses_are_those_of_this_installation(self, settings: Settings) -> None:
+        settings.PUBLIC_URL = "https://calls.example.org"
+        settings.ENGINE_URL = "https://voice.example.org"
+        text = get("/docs/getting-started")
+        assert "https://calls.example.org/api/auth/register" in text
+        assert "https://voice.example.org/voice" in text
+        assert "switchhook.example" not in text
+
+    def test_markup_in_a_guide_is_text(self) -> None:
+        assert "&lt;" not in read_guide("getting-started").title
+        assert "<script" not in "".join(read_guide(slug).html for slug in GUIDES)
+
+
+class TestErrors:
+    def test_a_browser_gets_a_page(self, settings: Settings) -> None:
+        settings.DEBUG = False
+        headers = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8", "x-request-id": "find-me"}
+        for path in ("/nothing", "/docs/nothing"):
+            response = Client().get(path, headers=headers)
+            assert response.status_code == 404
+            assert response["Content-Type"] == "text/html; charset=utf-8"
+            assert "default-src 'none'" in response["Content-Security-Policy"]
+            text = response.content.decode()
+            assert "find-me" in text
+            assert "There is no such resource." in text
+
+    @pytest.mark.parametrize("accepted", ["*/*", "text/plain", "application/json"])
+    def test_a_program_gets_a_line(self, settings: Settings, accepted: str) -> None:
+        settings.DEBUG = False
+        response = Client().get("/nothing", headers={"accept": accepted})
+        assert response.status_code == 404
+        assert response.content == b"There is no such resource.\n"
+
+    def test_the_api_stays_json(self) -> None:
+        response = Client().get("/api/nothing", headers={"accept": "text/html"})
+        assert response.json()["code"] == "not_found"
