@@ -14,7 +14,13 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActive
-from config.api import AnswerSerializer, ObjectSerializer, TextField, validated
+from config.api import (
+    AnswerSerializer,
+    ObjectSerializer,
+    TextField,
+    WholeNumberField,
+    validated,
+)
 from config.errors import exception_handler
 from config.schema import endpoint
 from telephony.api.fields import CallbackUrlField, E164Field, MetadataField, UsNumberField
@@ -34,6 +40,11 @@ class AccountSidField(TextField):
     """Checked by :class:`OutboundSerializer`."""
 
 
+@extend_schema_field({"type": "string", "pattern": "^[!-~]+$"})
+class AuthTokenField(TextField):
+    """As well."""
+
+
 @extend_schema_serializer(component_name="OutboundCall")
 class OutboundSerializer(ObjectSerializer):
     to = E164Field()
@@ -42,7 +53,7 @@ class OutboundSerializer(ObjectSerializer):
     onCallEndUrl = CallbackUrlField(source="on_call_end_url")
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
     twilioAccountSid = AccountSidField()
-    twilioAuthToken = TextField(max_length=200)
+    twilioAuthToken = AuthTokenField(max_length=200)
     metadata = MetadataField(required=False, allow_null=True)
     machineDetection = serializers.ChoiceField(
         ["Enable", "DetectMessageEnd"],
@@ -51,7 +62,7 @@ class OutboundSerializer(ObjectSerializer):
         allow_null=True,
         error_messages={"invalid_choice": "Use Enable or DetectMessageEnd."},
     )
-    timeout = serializers.IntegerField(
+    timeout = WholeNumberField(
         min_value=5,
         max_value=120,
         default=DEFAULT_TIMEOUT_SECONDS,

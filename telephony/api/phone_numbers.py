@@ -11,7 +11,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, validated
+from config.api import AnswerSerializer, FlagField, ObjectSerializer, UtcDateTimeField, validated
 from config.schema import endpoint
 from telephony.api.fields import CallbackUrlField, OptionalTextField, UsNumberField
 from telephony.models import PhoneNumber
@@ -38,7 +38,7 @@ class ChangesSerializer(ObjectSerializer):
     onCallStartUrl = CallbackUrlField(source="on_call_start_url", required=False)
     onCallEndUrl = CallbackUrlField(source="on_call_end_url", required=False)
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
-    isActive = serializers.BooleanField(source="is_active", required=False)
+    isActive = FlagField(source="is_active", required=False)
 
     def validate_phoneNumber(self, value: Any) -> None:
         raise serializers.ValidationError("A number cannot become another: register that one.")

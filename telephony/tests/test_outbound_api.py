@@ -169,6 +169,7 @@ class TestPlace:
             ("timeout", 4),
             ("timeout", 121),
             ("timeout", "soon"),
+            ("timeout", "30"),
             ("timeout", True),
             ("metadata", "x" * (16 * 1024)),
             ("metadata", "\0"),

@@ -246,6 +246,7 @@ class TestChange:
             {"onCallStartUrl": None},
             {"onCallEndUrl": ""},
             {"isActive": "maybe"},
+            {"isActive": 0},
             {"isActive": None},
         ],
     )
