@@ -1,8 +1,4 @@
-"""OpenAI's realtime events: read, scanned and built.
-
-``agent_audio`` is the hot path; like its counterpart for Twilio it knows one shape and gives None
-for everything else.
-"""
+"""OpenAI's realtime events: read and built. Audio has a shorter way: see ``relay``."""
 
 from __future__ import annotations
 
@@ -34,30 +30,15 @@ OWN_ITEM = "sh_"
 # When the transcription is billed in tokens: a token of audio is a tenth of a second.
 _AUDIO_TOKENS_PER_SECOND = 10
 
-_DELTA = b'{"type":"response.output_audio.delta"'
-_ITEM = b'"item_id":"'
-_AUDIO = b'"delta":"'
-_APPEND = b'{"type":"input_audio_buffer.append","audio":"'
+APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
 
-# The hot path
+# Audio
 
 
 def append_audio(payload: bytes) -> bytes:
     """Return the message that gives the model a frame of the caller's audio."""
-    return _APPEND + payload + b'"}'
-
-
-def agent_audio(text: bytes) -> tuple[str, bytes] | None:
-    """Return ``(item_id, base64)`` of a delta of the model's audio, or None."""
-    if not text.startswith(_DELTA):
-        return None
-    item = text.find(_ITEM) + 11
-    audio = text.find(_AUDIO) + 9
-    if item < 11 or audio < 9:
-        return None
-    end = text.find(b'"', audio)
-    return text[item : text.find(b'"', item)].decode("ascii", "replace"), text[audio:end]
+    return APPEND + payload + b'"}'
 
 
 def audio_size(payload: bytes) -> int:
@@ -106,7 +87,7 @@ def decode(message: Mapping[str, Any]) -> Event | None:
 
 
 def delta(message: Mapping[str, Any]) -> tuple[str, bytes] | None:
-    """Return ``(item_id, base64)`` of a parsed delta that the scan did not recognize."""
+    """Return ``(item_id, base64)`` of a delta of the model's audio; None if it is another event."""
     if message.get("type") != "response.output_audio.delta":
         return None
     return message["item_id"], message["delta"].encode("ascii")

@@ -1,7 +1,8 @@
 """What was sent to the caller, and how much of it has been heard.
 
 Twilio takes audio faster than it plays it, and returns a mark when all audio before it has been
-played. A mark goes out every 400 ms of an item and at its end; between two marks the clock tells.
+played. A mark goes out after every second of an item and at its end; between two marks the clock
+tells.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 BYTES_PER_MS = 8  # mu-law, 8 kHz, mono
-MARK_EVERY_BYTES = 400 * BYTES_PER_MS
+MARK_EVERY_BYTES = 1000 * BYTES_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Playback:
         self._number = 0
         self._void_through = 0  # marks up to this number were cleared, not played
         self._dropped: set[str] = set()
+        self._is_closed = False
         # At _heard_at, the caller had heard this many bytes of that item.
         self._heard_item = ""
         self._heard = 0
@@ -47,27 +49,37 @@ class Playback:
         """Whether the caller has yet to hear something."""
         return bool(self._marks) or self._sent > self._marked
 
+    @property
+    def room(self) -> int:
+        """How many bytes of the current item may follow before a mark is due."""
+        return self._marked + MARK_EVERY_BYTES - self._sent
+
     def sent(self, item_id: str, size: int, now: float) -> str | None:
         """Count ``size`` bytes of the item's audio; return None if they must not be sent.
 
-        Otherwise return the name of the mark to send behind them, or "" for none. This runs for
-        every frame of the model's audio.
+        Otherwise return the name of the mark to send behind them, or "" for none.
         """
+        mark = ""
         if item_id != self._item_id:
-            if item_id in self._dropped:
+            if self._is_closed or item_id in self._dropped:
                 return None
-            self._begin(item_id, now)
+            mark = self._begin(item_id, now)
         elif not self.is_outstanding:
             self._heard_item, self._heard, self._heard_at = item_id, self._sent, now
         self._sent += size
-        if self._sent - self._marked < MARK_EVERY_BYTES:
-            return ""
-        return self._mark()
+        return mark if self.room > 0 else self._mark()
 
-    def _begin(self, item_id: str, now: float) -> None:
+    def passed(self, size: int) -> None:
+        """Count bytes of the current item that followed, fewer than ``room``."""
+        self._sent += size
+
+    def _begin(self, item_id: str, now: float) -> str:
+        """Go on to another item; return the mark for the end of the last one, if it has none."""
+        mark = self.end(self._item_id) or ""
         if not self.is_outstanding:
             self._heard_item, self._heard, self._heard_at = item_id, 0, now
         self._item_id, self._sent, self._marked = item_id, 0, 0
+        return mark
 
     def end(self, item_id: str) -> str | None:
         """All audio of the item was sent: return the mark for what lies behind the last one."""
@@ -109,11 +121,10 @@ class Playback:
         self._item_id, self._sent, self._marked = "", 0, 0
         return unheard
 
-    def drop(self, item_id: str) -> None:
-        """Let nothing more of the item through."""
-        self._dropped.add(item_id)
-        if item_id == self._item_id:
-            self._item_id, self._sent, self._marked = "", 0, 0
+    def close(self, now: float) -> list[Unheard]:
+        """Clear, for good: nothing more is to be sent."""
+        self._is_closed = True
+        return self.clear(now)
 
     def _heard_ms(self, item_id: str, now: float) -> int:
         if item_id != self._heard_item:

@@ -1,7 +1,8 @@
 """One call's conversation: everything that decides what happens next, and nothing that does it.
 
 ``receive(event, now)`` returns the actions to take, in their order; ``deadline`` is when
-``TimePassed`` is due. ``now`` is in seconds on any clock that does not go backwards.
+``TimePassed`` is due. ``now`` is in seconds on any clock that does not go backwards. Audio passes
+by the session: ``playback`` counts it.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class CallSession:
         self._actions: list[Action] = []
         self.phase = Phase.STARTING
 
-        self._playback = Playback()
+        self.playback = Playback()
         self._responses = ResponseQueue()
         self._transcript = Transcript()
         self._usage = TokenUsage()
@@ -97,16 +98,6 @@ class CallSession:
     def lines(self) -> tuple[Line, ...]:
         """Return the transcript so far."""
         return self._transcript.lines()
-
-    def agent_audio(self, item_id: str, payload: bytes, now: float) -> str | None:
-        """Count a frame of the model's audio: the hot path's only word with the session.
-
-        Returns None if the caller must not hear it; otherwise the name of the mark to send behind
-        it, or "" for none.
-        """
-        if self._is_over:
-            return None
-        return self._playback.sent(item_id, model_codec.audio_size(payload), now)
 
     def receive(self, event: Event, now: float) -> list[Action]:
         """Take note of an event; return what is to be done about it."""
@@ -146,14 +137,14 @@ class CallSession:
         self._speaking = True
         self._timers.clear("idle")
         self._transcript.begin(event.item_id, "user", self._now)
-        if self._playback.is_outstanding:
+        if self.playback.is_outstanding:
             self._interrupt()
             self._note("interrupted")
 
     def _interrupt(self) -> None:
         """Stop what the caller hears, and tell the model how far it was heard."""
         self._do(actions.ClearAudio())
-        for unheard in self._playback.clear(self._now):
+        for unheard in self.playback.clear(self._now):
             self._transcript.interrupt(unheard.item_id)
             if not unheard.item_id.startswith(model_codec.OWN_ITEM):
                 self._tell(model_codec.truncate(unheard.item_id, unheard.heard_ms))
@@ -190,15 +181,15 @@ class CallSession:
     # The caller hears
 
     def _mark_played(self, event: events.MarkPlayed) -> None:
-        self._playback.played(event.name, self._now)
+        self.playback.played(event.name, self._now)
         if self.phase is Phase.LEAVING:
             self._timers.set("goodbye", self._now + GOODBYE_S)
-        if not self._playback.is_outstanding:
+        if not self.playback.is_outstanding:
             self._rest()
             self._leave_when_heard()
 
     def _agent_audio_ended(self, event: events.AgentAudioEnded) -> None:
-        if mark := self._playback.end(event.item_id):
+        if mark := self.playback.end(event.item_id):
             self._do(actions.SendMark(mark))
 
     # The conversation
@@ -344,7 +335,7 @@ class CallSession:
             return
         item_id, payload = self._own_item(), tones(digits)
         size = model_codec.audio_size(payload)
-        mark = self._playback.sent(item_id, size, self._now) or self._playback.end(item_id)
+        mark = self.playback.sent(item_id, size, self._now) or self.playback.end(item_id)
         self._do(actions.PlayAudio(payload))
         if mark:
             self._do(actions.SendMark(mark))
@@ -368,7 +359,7 @@ class CallSession:
     def _leave_when_heard(self) -> None:
         if (
             self.phase is Phase.LEAVING
-            and not self._playback.is_outstanding
+            and not self.playback.is_outstanding
             and not self._responses.is_busy
         ):
             self._end(*self._leave)
@@ -386,7 +377,7 @@ class CallSession:
             return
         self.phase = Phase.DRAINING
         self._reason, self._ended_at = reason, self._now
-        for unheard in self._playback.clear(self._now):
+        for unheard in self.playback.close(self._now):
             self._transcript.interrupt(unheard.item_id)
         for call_id in self._tools:
             self._do(actions.CancelTool(call_id))
@@ -450,7 +441,7 @@ class CallSession:
                 self._fail("model_unreachable", "The model did not get ready.", "model_error")
             case ["length"]:
                 self._end("max_duration")
-            case ["idle"] if not self._playback.is_outstanding:
+            case ["idle"] if not self.playback.is_outstanding:
                 self._end("inactivity")
             case ["goodbye"]:
                 self._end(*self._leave)
@@ -465,7 +456,7 @@ class CallSession:
 
     def _rest(self) -> None:
         """Something happened: start the wait for the next thing, unless one is under way."""
-        if self._speaking or self._tools or self._playback.is_outstanding:
+        if self._speaking or self._tools or self.playback.is_outstanding:
             self._timers.clear("idle")
         else:
             self._timers.set("idle", self._now + self._plan.inactivity_timeout_ms / 1000)

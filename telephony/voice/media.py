@@ -22,7 +22,6 @@ from telephony.engine.twilio_codec import (
     MULAW,
     CallerAudio,
     StreamStarted,
-    caller_audio,
     decode,
 )
 from telephony.models import Call
@@ -94,13 +93,21 @@ class _CallerSide(Handler):
         )
 
     def on_message(self, text: bytes) -> None:
-        payload = caller_audio(text)
-        if payload is None:
-            self._read(text)
-        elif self._runner is not None:
-            self._runner.caller_audio(payload)
-        else:
-            self._keep(payload)
+        """Take a message; once the model listens, frames go past this through a relay."""
+        try:
+            message = decode(orjson.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("media_message_not_understood", error=type(error).__name__)
+            return
+        match message:
+            case None:
+                pass
+            case StreamStarted():
+                self._start(message)
+            case CallerAudio():
+                self._pass_audio_on(message.payload)
+            case _:
+                self._pass_on(message)
 
     def on_close(self, code: int, reason: str) -> None:
         self._timer.cancel()
@@ -114,24 +121,11 @@ class _CallerSide(Handler):
         if self._runner is not None:
             self._runner.caller_unblocked()
 
-    def _read(self, text: bytes) -> None:
-        """Take a message that the scan did not recognize."""
-        try:
-            message = decode(orjson.loads(text))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            log.warning("media_message_not_understood", error=type(error).__name__)
-            return
-        match message:
-            case None:
-                pass
-            case StreamStarted():
-                self._start(message)
-            case CallerAudio() if self._runner is not None:
-                self._runner.caller_audio(message.payload)
-            case CallerAudio():
-                self._keep(message.payload)
-            case _:
-                self._pass_on(message)
+    def _pass_audio_on(self, payload: bytes) -> None:
+        if self._runner is not None:
+            self._runner.caller_audio(payload)
+        else:
+            self._keep(payload)
 
     def _pass_on(self, event: Event) -> None:
         if self._runner is not None:

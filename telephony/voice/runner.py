@@ -1,7 +1,7 @@
 """A running call: its two sockets, its clock and its tasks around a :class:`CallSession`.
 
-Frames of audio go straight from one socket to the other (``caller_audio``, ``agent_audio``). All
-else is decoded to an event, given to the session, and done as it says.
+Frames of audio go straight from one socket to the other, through the relays. All else is decoded
+to an event, given to the session, and done as it says.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from telephony.engine import actions, events, model_codec
 from telephony.engine.actions import Action, Dial, Say
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
+from telephony.engine.relay import AgentRelay, CallerRelay
 from telephony.engine.session import APOLOGY, CallSession
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
@@ -70,6 +71,9 @@ class CallRunner:
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
         self._session = CallSession(self._plan, self._started)
+        self._agent = AgentRelay(
+            self._caller.send, self._encoder, self._session.playback, self._loop.time
+        )
         self._recorder = Recorder(self._call.id, self._call.account_id, self._outcome)
 
         self._model: Socket | None = None
@@ -91,29 +95,17 @@ class CallRunner:
             await self._let_go()
             await self._record_end(finish)
 
-    # The hot path
-
     def caller_audio(self, payload: bytes) -> None:
-        """Pass a frame of the caller's on to the model: base64 as it came."""
+        """Take a frame of the caller's that no relay took: keep it until the model listens."""
         if self._listening is not None:
             self._listening.send(model_codec.append_audio(payload))
         elif len(self._early) < MOST_EARLY_FRAMES:
             self._early.append(payload)
 
-    def agent_audio(self, item_id: str, payload: bytes) -> None:
-        """Pass audio of the model's on to the caller, unless it was interrupted."""
-        mark = self._session.agent_audio(item_id, payload, self._loop.time())
-        if mark is None:
-            return
-        self._caller.send(self._encoder.media(payload))
-        if mark:
-            self._caller.send(self._encoder.mark(mark))
-
-    # Everything else
-
     def receive(self, event: events.Event) -> None:
         """Tell the session, do what it says, and set the clock."""
         try:
+            self._agent.settle()
             for action in self._session.receive(event, self._loop.time()):
                 self._do(action)
             self._set_alarm()
@@ -142,11 +134,11 @@ class CallRunner:
         self._caller.resume_reading()
 
     def model_message(self, text: bytes) -> None:
-        """Take a message of the model's that the scan did not recognize."""
+        """Take a message of the model's that no relay took."""
         try:
             message = orjson.loads(text)
             if delta := model_codec.delta(message):
-                self.agent_audio(*delta)
+                self._agent.play(*delta)
                 return
             event = model_codec.decode(message)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -159,10 +151,14 @@ class CallRunner:
 
     def _let_model_listen(self) -> None:
         """The model is configured: it hears what the caller has said meanwhile, then the rest."""
+        if self._model is None:
+            return
         self._listening = self._model
         early, self._early = self._early, []
         for payload in early:
             self.caller_audio(payload)
+        self._caller.relay_with(CallerRelay(self._model.send).take)
+        self._model.relay_with(self._agent.take)
 
     def _do(self, action: Action) -> None:
         match action:
@@ -316,11 +312,7 @@ class _ModelSide(Handler):
         self._runner.model_opened(socket)
 
     def on_message(self, text: bytes) -> None:
-        audio = model_codec.agent_audio(text)
-        if audio is not None:
-            self._runner.agent_audio(*audio)
-        else:
-            self._runner.model_message(text)
+        self._runner.model_message(text)
 
     def on_close(self, code: int, reason: str) -> None:
         self._runner.receive(events.ModelClosed(code, reason))

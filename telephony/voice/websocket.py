@@ -114,10 +114,13 @@ class Handler:
 class Socket:
     """One websocket. It belongs to its event loop's thread."""
 
-    __slots__ = ("_ending", "_limits", "_timer", "_transport", "headers", "path")
+    __slots__ = ("_ending", "_limits", "_side", "_timer", "_transport", "headers", "path", "send")
 
-    def __init__(self, transport: WSTransport, limits: Limits) -> None:
+    def __init__(self, side: _Side, transport: WSTransport, limits: Limits) -> None:
+        self._side = side
         self._transport = transport
+        #: Sends a text message; it is dropped once the socket is closed.
+        self.send: Callable[[bytes], None] = functools.partial(transport.send, _TEXT)
         self._limits = limits
         self._ending: tuple[int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -132,9 +135,12 @@ class Socket:
         """Whether neither side has closed yet."""
         return not (self._transport.is_close_frame_sent or self._transport.is_disconnected)
 
-    def send(self, text: bytes) -> None:
-        """Send a text message; it is dropped once the socket is closed."""
-        self._transport.send(_TEXT, text)
+    def relay_with(self, take: Callable[[bytes], bool]) -> None:
+        """Offer each message that came in one piece to ``take`` first; what it takes is done with.
+
+        Control frames are offered too: ``take`` must know its messages by what they are.
+        """
+        self._side.take = take
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Close after what was sent so far. ``on_close`` follows the peer's answer, or its lack.
@@ -158,6 +164,7 @@ class Socket:
 
     def _end(self, code: int, reason: str) -> None:
         """Note how the socket ends, and break the connection if the peer does not end it too."""
+        self._side.take = _takes_nothing
         self._ending = (code, reason)
         self._timer = asyncio.get_running_loop().call_later(
             self._limits.close_answer, self._transport.disconnect, False
@@ -248,6 +255,10 @@ async def listen(
     return listener
 
 
+def _takes_nothing(text: bytes) -> bool:
+    return False
+
+
 class _Side(WSListener):
     """picows' view of a handler."""
 
@@ -256,6 +267,7 @@ class _Side(WSListener):
         self.is_connected = False
         self._handler = handler
         self._on_message = handler.on_message
+        self.take: Callable[[bytes], bool] = _takes_nothing
         self._limits = limits
         self._listener = listener
         self._fragments: bytearray | None = None
@@ -273,13 +285,19 @@ class _Side(WSListener):
             return
         unsent = self._limits.unsent
         transport.underlying_transport.set_write_buffer_limits(high=unsent, low=unsent // 4)
-        self.socket = Socket(transport, self._limits)
+        self.socket = Socket(self, transport, self._limits)
         self.is_connected = True
         if self._listener is not None:
             self._listener.open_sockets += 1
         self._tell(self._handler.on_open, self.socket)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        try:
+            if frame.fin and self.take(frame.get_payload_as_bytes()):
+                return
+        except Exception as error:
+            self._failed(error)
+            return
         kind = frame.msg_type
         if kind is _CLOSE:
             self._peer_closes(transport, frame)

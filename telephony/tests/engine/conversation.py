@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -75,8 +74,7 @@ class Conversation:
         """Send ``ms`` of the item's audio in frames of 20 ms; return what each was answered."""
         if item not in self._items:
             self._add(item, "assistant")
-        payload = base64.b64encode(b"\x00" * 160)
-        answers = [self.session.agent_audio(item, payload, self.now) for _ in range(ms // 20)]
+        answers = [self.session.playback.sent(item, 160, self.now) for _ in range(ms // 20)]
         if ended:
             self.receive(AgentAudioEnded(item))
         if text:

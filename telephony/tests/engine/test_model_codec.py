@@ -25,31 +25,14 @@ DELTA = (
 )
 
 
-class TestScan:
-    def test_it_finds_item_and_audio(self):
-        assert model_codec.agent_audio(DELTA) == ("item_008", b"/v7+fn5+")
+def test_a_delta_of_audio():
+    assert model_codec.delta(json.loads(DELTA)) == ("item_008", b"/v7+fn5+")
+    assert model_codec.delta({"type": "response.done"}) is None
 
-    @pytest.mark.parametrize(
-        "text",
-        [
-            json.dumps(json.loads(DELTA)).encode(),
-            b'{"event_id":"e","type":"response.output_audio.delta","item_id":"i","delta":"AA=="}',
-            b'{"type":"response.output_audio.delta","item_id":"i"}',
-            b'{"type":"response.output_audio.delta","delta":"AA=="}',
-            b'{"type":"response.output_audio_transcript.delta","item_id":"i","delta":"AA=="}',
-            b'{"type":"response.done"}',
-        ],
-    )
-    def test_it_leaves_everything_else_to_the_parser(self, text):
-        assert model_codec.agent_audio(text) is None
 
-    def test_a_delta_that_it_does_not_know_is_decoded(self):
-        assert model_codec.delta(json.loads(DELTA)) == ("item_008", b"/v7+fn5+")
-        assert model_codec.delta({"type": "response.done"}) is None
-
-    @pytest.mark.parametrize(("text", "size"), [(b"", 0), (b"AA==", 1), (b"AAA=", 2), (b"AAAA", 3)])
-    def test_size(self, text, size):
-        assert model_codec.audio_size(text) == size
+@pytest.mark.parametrize(("text", "size"), [(b"", 0), (b"AA==", 1), (b"AAA=", 2), (b"AAAA", 3)])
+def test_size(text, size):
+    assert model_codec.audio_size(text) == size
 
 
 class TestWhatTheModelSays:

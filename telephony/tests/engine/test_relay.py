@@ -1,0 +1,146 @@
+"""Audio on its way, message by message."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from telephony.engine import model_codec
+from telephony.engine.playback import Playback
+from telephony.engine.relay import AgentRelay, CallerRelay
+from telephony.engine.twilio_codec import Encoder
+
+FRAME = base64.b64encode(b"\x01" * 160).decode()
+
+
+def media(payload=FRAME):
+    message = {
+        "event": "media",
+        "sequenceNumber": "4",
+        "media": {"track": "inbound", "chunk": "2", "timestamp": "5", "payload": payload},
+        "streamSid": "MZ1",
+    }
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def delta(item="item_1", audio=FRAME, event="event_1"):
+    message = {
+        "type": "response.output_audio.delta",
+        "event_id": event,
+        "response_id": "resp_1",
+        "item_id": item,
+        "output_index": 0,
+        "content_index": 0,
+        "delta": audio,
+    }
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+class TestFromTheCaller:
+    def test_a_frame_is_passed_on_as_it_came(self):
+        sent = []
+        assert CallerRelay(sent.append).take(media())
+        assert [json.loads(text) for text in sent] == [
+            {"type": "input_audio_buffer.append", "audio": FRAME}
+        ]
+
+    @pytest.mark.parametrize("text", [b"", b'{"event":"stop"}', b'{"event":"media"}', b"\x03\xe8"])
+    def test_everything_else_is_left_to_others(self, text):
+        sent = []
+        assert not CallerRelay(sent.append).take(text)
+        assert sent == []
+
+
+class TestFromTheAgent:
+    @pytest.fixture
+    def agent(self):
+        return Agent()
+
+    def test_a_frame_is_passed_on_as_it_came(self, agent):
+        agent.give(delta())
+        assert agent.heard() == [FRAME]
+
+    def test_frames_are_added_up_until_somebody_asks(self, agent):
+        for number in range(30):  # 600 ms, with ids of every length
+            agent.give(delta(event="e" * number))
+        agent.now = 5.0
+        agent.relay.settle()
+        assert [(each.item_id, each.heard_ms) for each in agent.playback.clear(5.0)] == [
+            ("item_1", 600)
+        ]
+        assert agent.heard() == [FRAME] * 30
+
+    def test_a_mark_follows_after_every_second(self, agent):
+        for _ in range(125):
+            agent.give(delta())
+        assert [index for index, text in enumerate(agent.sent) if text["event"] == "mark"] == [
+            50,
+            101,
+        ]
+
+    def test_sizes_may_differ_from_frame_to_frame(self, agent):
+        for size in (1, 2, 3, 159, 7000, 1001):
+            agent.give(delta(audio=base64.b64encode(bytes(size)).decode()))
+        agent.relay.settle()
+        (unheard,) = agent.playback.clear(60.0)
+        assert unheard.heard_ms == (1 + 2 + 3 + 159 + 7000 + 1001) // 8
+
+    def test_another_item_is_noticed_wherever_its_id_stands(self, agent):
+        for item in ("item_1", "item_1", "item_2", "item_22", "item_2"):
+            agent.give(delta(item))
+        agent.relay.settle()
+        assert {each.item_id for each in agent.playback.clear(0.0)} == {
+            "item_1",
+            "item_2",
+            "item_22",
+        }
+
+    def test_an_interrupted_item_is_dropped_and_the_next_one_passes(self, agent):
+        agent.give(delta())
+        agent.relay.settle()
+        agent.playback.clear(0.0)
+        agent.give(delta())
+        agent.give(delta("item_2", "AAAA"))
+        assert agent.heard() == [FRAME, "AAAA"]
+
+    def test_after_the_end_everything_is_dropped(self, agent):
+        agent.playback.close(0.0)
+        agent.give(delta())
+        assert agent.sent == []
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b"",
+            b'{"type":"response.done"}',
+            json.dumps(json.loads(delta())).encode(),
+            b'{"type":"response.output_audio.delta","item_id":"item_1"}',
+        ],
+    )
+    def test_everything_else_is_left_to_others(self, agent, text):
+        agent.give(delta())
+        agent.give(delta())
+        assert not agent.relay.take(text)
+        assert agent.heard() == [FRAME] * 2
+
+
+class Agent:
+    def __init__(self):
+        self.now = 0.0
+        self._texts = []
+        self.playback = Playback()
+        self.relay = AgentRelay(self._texts.append, Encoder("MZ1"), self.playback, lambda: self.now)
+
+    def give(self, text):
+        """Offer a delta to the relay; what it does not take is parsed, as by the runner."""
+        if not self.relay.take(text):
+            self.relay.play(*model_codec.delta(json.loads(text)))
+
+    @property
+    def sent(self):
+        return [json.loads(text) for text in self._texts]
+
+    def heard(self):
+        return [text["media"]["payload"] for text in self.sent if text["event"] == "media"]
