@@ -20,7 +20,7 @@ def configure(model_url: str) -> None:
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "DEBUG": "1",
-        "SANDBOX": "0",
+        "SANDBOX": "1",
         "SECRET_KEY": "bench",
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         "OPENAI_REALTIME_URL": model_url,
