@@ -302,7 +302,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["config.api.JsonParser"],
     "EXCEPTION_HANDLER": "config.errors.exception_handler",
     "DEFAULT_METADATA_CLASS": "config.api.AllowedMethods",
-    "DEFAULT_SCHEMA_CLASS": "config.schema.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "config.openapi.AutoSchema",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 
@@ -326,7 +326,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "telephony.callbacks.schema.add_webhooks",
-        "config.schema.finish",
+        "config.openapi.finish",
     ],
     "SERVE_INCLUDE_SCHEMA": False,
 }
