@@ -10,6 +10,8 @@ import asyncio
 import itertools
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_create_server
@@ -27,7 +29,7 @@ _TEXT = WSMsgType.TEXT
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the frames that were sent within the window (microseconds, see :func:`now`)."""
+    """What came of the frames that were sent within a window (microseconds, see :func:`now`)."""
 
     window: tuple[int, int] = (0, 0)
     sent: int = 0
@@ -156,13 +158,12 @@ class ModelServer:
 
 
 class Callers:
-    """Calls through one relay, from the first word on until they are hung up."""
+    """Calls through one relay, from the first word until they are hung up."""
 
     def __init__(self, calls: int) -> None:
         self.tally = Tally()
         self._callers = [Caller(call, self.tally) for call in range(calls)]
         self._connected: list[Caller] = []
-        self._speaking: asyncio.Task[None] | None = None
 
     async def call(self, port: int) -> None:
         """Connect all of them; return when each of them hears itself. Raises OSError."""
@@ -170,13 +171,20 @@ class Callers:
         for first in range(0, len(self._callers), _CONNECT_AT_ONCE):
             batch = self._callers[first : first + _CONNECT_AT_ONCE]
             await asyncio.gather(*(self._connect(caller, url) for caller in batch))
-        self._speaking = asyncio.create_task(self._speak())
-        async with asyncio.timeout(_HEARD_WITHIN_S):
-            await asyncio.gather(*(caller.hears_itself.wait() for caller in self._callers))
+        with self.speaking():
+            async with asyncio.timeout(_HEARD_WITHIN_S):
+                await asyncio.gather(*(caller.hears_itself.wait() for caller in self._callers))
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Have all of them speak; each second they do is 50 frames of each."""
+        task = asyncio.create_task(self._speak())
+        try:
+            yield
+        finally:
+            task.cancel()
 
     async def hang_up(self) -> None:
-        if self._speaking is not None:
-            self._speaking.cancel()
         for caller in self._connected:
             caller.transport.disconnect(graceful=False)
             await caller.transport.wait_disconnected()

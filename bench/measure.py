@@ -1,10 +1,16 @@
-"""One measurement: so many calls through one relay for so long."""
+"""Measurements of one or more relays under the same load, taken in turns.
+
+All relays run and hold their calls from the first turn to the last, but only one of them has calls
+that speak. Turns are short: what happens to the machine meanwhile happens to all relays alike.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from bench import load, relays
@@ -16,9 +22,10 @@ class Setting:
 
     relay_core: int
     load_core: int
-    warm_up: float
-    seconds: float
-    latest: float = 1.0  # a frame that comes later than that counts as lost
+    turns: int = 5
+    seconds: float = 4.0  # of a turn
+    warm_up: float = 1.0  # before each turn
+    latest: float = 0.5  # after it; a frame that comes later counts as lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,47 +51,77 @@ class Measurement:
         return not (self.frames_lost or self.frames_damaged or self.frames_out_of_order)
 
 
-async def measure(name: str, calls: int, setting: Setting) -> Measurement:
-    """Measure a freshly started relay; raise OSError or TimeoutError if it takes no such load."""
-    async with load.ModelServer() as model:
-        with relays.running(name, core=setting.relay_core, model_port=model.port) as relay:
-            return await _measure(relay, name, calls, setting)
+async def measure(names: Sequence[str], calls: int, setting: Setting) -> list[Measurement]:
+    """Measure freshly started relays; raise OSError or TimeoutError if one takes no such load."""
+    async with AsyncExitStack() as stack:
+        model = await stack.enter_async_context(load.ModelServer())
+        trials = []
+        for name in names:
+            running = relays.running(name, core=setting.relay_core, model_port=model.port)
+            trial = Trial(name, stack.enter_context(running), calls)
+            stack.push_async_callback(trial.end)
+            await trial.begin()
+            trials.append(trial)
+        for turn in range(setting.turns):
+            # There and back, so that none is always the first after a pause.
+            for trial in trials if turn % 2 == 0 else reversed(trials):
+                await trial.take_turn(setting)
+        return [trial.result() for trial in trials]
 
 
-async def _measure(relay: relays.Relay, name: str, calls: int, setting: Setting) -> Measurement:
-    memory = relay.memory()
-    callers = load.Callers(calls)
-    try:
-        await callers.call(relay.port)
-        await asyncio.sleep(setting.warm_up)
-        gc.collect()
-        gc.disable()
-        cpu, own, begin = relay.cpu_seconds(), time.process_time(), load.now()
-        callers.tally.window = (begin, begin + round(setting.seconds * 1e6))
-        await asyncio.sleep(setting.seconds)
-        seconds = (load.now() - begin) / 1e6
-        cpu, own = relay.cpu_seconds() - cpu, time.process_time() - own
-        memory = relay.memory() - memory
+class Trial:
+    """One relay, the calls through it, and what has been measured so far."""
+
+    def __init__(self, name: str, relay: relays.Relay, calls: int) -> None:
+        self._name = name
+        self._relay = relay
+        self._calls = calls
+        self._callers = load.Callers(calls)
+        self._empty = relay.memory()
+        self._memory = 0
+        self._seconds = 0.0
+        self._cpu = 0.0
+        self._load_cpu = 0.0
+
+    async def begin(self) -> None:
+        await self._callers.call(self._relay.port)
+
+    async def end(self) -> None:
+        await self._callers.hang_up()
+
+    async def take_turn(self, setting: Setting) -> None:
+        with self._callers.speaking():
+            await asyncio.sleep(setting.warm_up)
+            gc.collect()
+            gc.disable()
+            cpu, load_cpu = self._relay.cpu_seconds(), time.process_time()
+            begin = load.now()
+            self._callers.tally.window = (begin, begin + round(setting.seconds * 1e6))
+            await asyncio.sleep(setting.seconds)
+            self._seconds += (load.now() - begin) / 1e6
+            self._cpu += self._relay.cpu_seconds() - cpu
+            self._load_cpu += time.process_time() - load_cpu
+            gc.enable()
+        self._memory = self._relay.memory() - self._empty
         await asyncio.sleep(setting.latest)
-    finally:
-        gc.enable()
-        await callers.hang_up()
-    tally = callers.tally
-    return Measurement(
-        relay=name,
-        calls=calls,
-        cpu_seconds_per_call_minute=cpu / calls / seconds * 60,
-        round_trip_p50_ms=_percentile(tally.round_trips, 0.50),
-        round_trip_p99_ms=_percentile(tally.round_trips, 0.99),
-        memory_per_call=memory // calls,
-        frames_sent=tally.sent,
-        frames_lost=tally.sent - len(tally.round_trips),
-        frames_damaged=tally.damaged,
-        frames_out_of_order=tally.out_of_order,
-        relay_busy=cpu / seconds,
-        load_busy=own / seconds,
-        load_late_p99_ms=_percentile(tally.lateness, 0.99),
-    )
+
+    def result(self) -> Measurement:
+        tally = self._callers.tally
+        return Measurement(
+            relay=self._name,
+            calls=self._calls,
+            cpu_seconds_per_call_minute=self._cpu / self._calls / self._seconds * 60,
+            round_trip_p50_ms=_percentile(tally.round_trips, 0.50),
+            round_trip_p99_ms=_percentile(tally.round_trips, 0.99),
+            memory_per_call=self._memory // self._calls,
+            frames_sent=tally.sent,
+            frames_lost=tally.sent - len(tally.round_trips),
+            frames_damaged=tally.damaged,
+            frames_out_of_order=tally.out_of_order,
+            relay_busy=self._cpu / self._seconds,
+            load_busy=self._load_cpu / self._seconds,
+            load_late_p99_ms=_percentile(tally.lateness, 0.99),
+        )
 
 
 def _percentile(microseconds: list[int], share: float) -> float:

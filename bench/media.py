@@ -1,7 +1,7 @@
 """``bin/bench media``: what the engine's media socket costs, beside the least a relay can cost.
 
 The same load is put on a bare relay, which passes frames on without looking at them, and on the
-engine, in turns. The figures belong to the machine; their ratios are what counts.
+engine. The figures belong to the machine; their ratios are what counts.
 """
 
 from __future__ import annotations
@@ -12,32 +12,28 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from statistics import median
 
 import uvloop
 
 from bench.measure import Measurement, Setting, measure
 from bench.relays import ENGINE, LIMIT
 
-WARM_UP_S = 3.0
 GOOD_P99_MS = 50.0
 # A load that is this late to send says more about itself than about the relay.
 LATE_MS = 10.0
 
-# While the most calls are looked for: shorter measurements, steps up, then halves of the last step.
-STEP_S = 8.0
+# While the most calls are looked for: steps up, then halves of the last one.
 FIRST_CALLS = 100
 STEP_UP = 1.25
 CLOSE_ENOUGH = 1.04
 COMFORTABLE = 0.6  # of the limit's most calls
 
-# Measurements of the limit and of the engine, by what they show.
-Report = dict[str, tuple[Measurement, Measurement]]
+Report = dict[str, list[Measurement]]  # the limit's and the engine's, by what they show
 
 
 def main() -> None:
     options = _options()
-    setting = _setting(options.seconds)
+    setting = _setting(options)
     report = uvloop.run(_report(options, setting))
     if options.json:
         results = {title: [asdict(one) for one in pair] for title, pair in report.items()}
@@ -51,53 +47,44 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/bench media", description=__doc__)
     parser.add_argument("--calls", type=int, default=60, help="calls at the same time (60)")
-    parser.add_argument("--seconds", type=float, default=20, help="of a measurement (20)")
-    parser.add_argument("--rounds", type=int, default=2, help="measurements of each relay (2)")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each relay (5)")
+    parser.add_argument("--seconds", type=float, default=4, help="of a turn (4)")
     parser.add_argument("--max", action="store_true", help="look for the most calls as well")
     parser.add_argument("--json", action="store_true", help="write JSON instead of tables")
     return parser.parse_args()
 
 
-def _setting(seconds: float) -> Setting:
-    """Choose a core for the relay, and keep the load, which is this process, on another."""
+def _setting(options: argparse.Namespace) -> Setting:
+    """Choose a core for the relays, and keep the load, which is this process, on another."""
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("bin/bench: this needs Linux, where a process can be kept on one core.")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        sys.exit("bin/bench: this needs two cores, one for the relay and one for the load.")
+        sys.exit("bin/bench: this needs two cores, one for the relays and one for the load.")
     os.sched_setaffinity(0, {cores[0]})
-    return Setting(cores[-1], cores[0], WARM_UP_S, seconds)
+    return Setting(cores[-1], cores[0], turns=options.turns, seconds=options.seconds)
 
 
 async def _report(options: argparse.Namespace, setting: Setting) -> Report:
-    report = {f"{options.calls} calls": await _compare(options.calls, setting, options.rounds)}
+    both = (LIMIT, ENGINE)
+    report = {f"{options.calls} calls": await _measure(both, options.calls, setting)}
     if options.max:
-        limit, engine = await _most(LIMIT, setting), await _most(ENGINE, setting)
-        report["The most calls that passed"] = limit, engine
-        calls = round(limit.calls * COMFORTABLE)
-        title = f"{calls} calls, {COMFORTABLE:.0%} of the limit's"
-        report[title] = await _compare(calls, setting, options.rounds)
+        most = [await _most(name, setting) for name in both]
+        report["The most calls that passed"] = most
+        calls = round(most[0].calls * COMFORTABLE)
+        title = f"{calls} calls, {COMFORTABLE:.0%} of the limit's most"
+        report[title] = await _measure(both, calls, setting)
     return report
-
-
-async def _compare(calls: int, setting: Setting, rounds: int) -> tuple[Measurement, Measurement]:
-    """Measure both relays in turns, so that a machine that slows down slows both."""
-    limits, engines = [], []
-    for _ in range(rounds):
-        limits.append(await _measure(LIMIT, calls, setting))
-        engines.append(await _measure(ENGINE, calls, setting))
-    return _combined(limits), _combined(engines)
 
 
 async def _most(name: str, setting: Setting) -> Measurement:
     """Return the measurement with the most calls that passed."""
-    setting = replace(setting, seconds=min(setting.seconds, STEP_S))
-    best = await _measure(name, FIRST_CALLS, setting)
-    while _passed(step := await _measure(name, round(best.calls * STEP_UP), setting)):
-        best = step
-    too_many = step.calls
+    setting = replace(setting, turns=1, seconds=setting.seconds * 2)
+    [best] = await _measure([name], FIRST_CALLS, setting)
+    too_many: float = float("inf")
     while too_many / best.calls > CLOSE_ENOUGH:
-        step = await _measure(name, (best.calls + too_many) // 2, setting)
+        calls = min(best.calls * STEP_UP, (best.calls + too_many) / 2)
+        [step] = await _measure([name], round(calls), setting)
         if _passed(step):
             best = step
         else:
@@ -109,12 +96,13 @@ def _passed(measured: Measurement) -> bool:
     return measured.is_complete and measured.round_trip_p99_ms < GOOD_P99_MS
 
 
-async def _measure(name: str, calls: int, setting: Setting) -> Measurement:
+async def _measure(names: Sequence[str], calls: int, setting: Setting) -> list[Measurement]:
     try:
-        measured = await measure(name, calls, setting)
+        measured = await measure(names, calls, setting)
     except (OSError, TimeoutError) as error:
-        sys.exit(f"bin/bench: the {name} did not take {calls} calls ({error!r}).")
-    print(_progress(measured), file=sys.stderr)
+        sys.exit(f"bin/bench: {' and '.join(names)} did not take {calls} calls ({error!r}).")
+    for one in measured:
+        print(_progress(one), file=sys.stderr)
     return measured
 
 
@@ -128,18 +116,6 @@ def _progress(measured: Measurement) -> str:
     )
 
 
-def _combined(rounds: Sequence[Measurement]) -> Measurement:
-    """Return the median of each figure, but all frames."""
-    figures = {}
-    for name, first in asdict(rounds[0]).items():
-        values = [getattr(one, name) for one in rounds]
-        if name.startswith("frames_"):
-            figures[name] = sum(values)
-        elif isinstance(first, float):
-            figures[name] = median(values)
-    return replace(rounds[0], **figures)
-
-
 _HEAD = (
     f"{'':12}{'calls':>7}{'CPU-s per':>14}{'x limit':>10}{'round trip':>14}{'':>10}{'memory':>10}"
     f"{'frames':>9}{'relay':>8}{'load':>8}\n"
@@ -148,7 +124,7 @@ _HEAD = (
 )
 
 
-def _table(title: str, pair: tuple[Measurement, Measurement]) -> str:
+def _table(title: str, pair: Sequence[Measurement]) -> str:
     limit, _ = pair
     rows = (
         f"{one.relay:12}{one.calls:7}{one.cpu_seconds_per_call_minute:14.4f}"
