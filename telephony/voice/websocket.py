@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 # Authorization header included.
 _picows_log = logging.getLogger(f"{__name__}.picows")
 _picows_log.setLevel(logging.CRITICAL)
+# The transports warn of each write to a connection that has just broken: those are dropped here.
+logging.getLogger("aiofastnet").setLevel(logging.ERROR)
 
 # RFC 6455, section 7.4.1.
 NORMAL = 1000

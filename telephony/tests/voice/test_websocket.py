@@ -364,6 +364,60 @@ async def test_protocol_errors(frames: bytes) -> None:
         assert server.messages.empty()
 
 
+class Relaying(Recorder):
+    """Has messages that begin with "audio" taken before they reach it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offered: list[bytes] = []
+
+    def on_open(self, socket: Socket) -> None:
+        super().on_open(socket)
+        socket.relay_with(self.take)
+
+    def take(self, text: bytes) -> bool:
+        self.offered.append(text)
+        if text == b"audio out of tune":
+            raise ValueError(CANARY)
+        return text.startswith(b"audio")
+
+
+async def test_a_relay_takes_messages() -> None:
+    server = Relaying()
+    async with listening(server) as listener:
+        raw = await Raw.client(listener.port)
+        raw.send(TEXT, b"audio 1")
+        raw.send(TEXT, b"other")
+        raw.send(TEXT, b"audio in ", fin=False)
+        raw.send(CONTINUATION, b"pieces")
+        assert await server.message() == b"other"
+        assert await server.message() == b"audio in pieces"
+        assert server.offered == [b"audio 1", b"other", b"pieces"]
+
+        server.socket.close()
+        raw.send(TEXT, b"audio, too late")
+        raw.send(CLOSE, close_payload(1000))
+        await raw.gone()
+        assert await server.end() == (1000, "")
+        assert len(server.offered) == 3
+        assert server.messages.empty()
+
+
+async def test_a_relay_fails(caplog: pytest.LogCaptureFixture) -> None:
+    server = Relaying()
+    async with listening(server) as listener:
+        raw = await Raw.client(listener.port)
+        raw.send(TEXT, b"audio out of tune")
+        raw.send(TEXT, b"audio 2")
+        assert await raw.close_code() == 1011
+        raw.send(CLOSE, close_payload(1011))
+        await raw.gone()
+        assert await server.end() == (1011, "")
+    assert server.offered == [b"audio out of tune"]
+    assert "in take" in caplog.text
+    assert CANARY not in caplog.text
+
+
 # The end
 
 
@@ -390,6 +444,22 @@ async def test_a_broken_connection_while_sending() -> None:
             server.socket.send(b"is anybody there?" * 50)
             await asyncio.sleep(0)
         assert (await server.end())[0] == 1006
+
+
+async def test_sending_into_a_broken_connection_is_silent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Recorder()
+    async with listening(server) as listener:
+        raw = await Raw.client(listener.port)
+        await soon(server.opened.wait())
+        server.socket.pause_reading()  # so that it is the sending that finds out
+        raw.reset()
+        await soon(raw.writer.wait_closed())
+        for _ in range(20):
+            server.socket.send(b"is anybody there?")
+        assert (await server.end())[0] == 1006
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
