@@ -335,7 +335,7 @@ SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=12),
 }
 
-PROCRASTINATE_IMPORT_PATHS = ["config.jobs", "telephony.voice.tasks"]
+PROCRASTINATE_IMPORT_PATHS = ["config.jobs", "billing.metering_tasks", "telephony.voice.tasks"]
 # A job waits for customers' backends most of its time, and holds no database connection meanwhile.
 PROCRASTINATE_WORKER_DEFAULTS = {"concurrency": 50}
 

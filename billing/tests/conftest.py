@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import stripe
 from django.db import connection
+
+from billing.tests.stripes_meter import StripesMeter
 
 
 @pytest.fixture
@@ -9,3 +12,12 @@ def no_jobs(db: None) -> None:
     """The tables of the queue are not Django's, so they are not emptied between tests."""
     with connection.cursor() as cursor:
         cursor.execute("delete from procrastinate_jobs")
+
+
+@pytest.fixture
+def stripes_meter(monkeypatch: pytest.MonkeyPatch) -> StripesMeter:
+    """Stripe's meter is this; the SDK repeats no request by itself."""
+    meter = StripesMeter()
+    monkeypatch.setattr(stripe, "default_http_client", meter)
+    monkeypatch.setattr(stripe, "max_network_retries", 0)
+    return meter

@@ -1,0 +1,154 @@
+"""Our minutes beside those that Stripe has counted.
+
+Stripe counts in its own time: what was sent within the last hour may be missing in what it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import stripe
+from django.db.models import Q, Sum
+from django.utils import timezone
+
+from billing.meter_periods import Term, Window, windows_of
+from billing.meter_problems import problem_note, problem_resolve
+from billing.meter_terms import terms_by_customer
+from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
+from billing.plan import part_id
+from billing.stripe_api import asking
+from config.jobs import defer
+
+PAGE_TASK = "billing.metering_tasks.compare_page"
+PAGE_SIZE = 50
+
+_COUNTED_AFTER = timedelta(hours=1)
+# Longer than the daily comparison may have failed to run.
+_LOOKED_AT = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Minutes:
+    """What we have for a window: sent long ago, sent just now, and attempted without an answer."""
+
+    settled: int
+    just_sent: int
+    in_doubt: int
+
+    def agree_with(self, stripes: int) -> bool:
+        return self.settled <= stripes <= self.settled + self.just_sent + self.in_doubt
+
+
+def has_counted(event: MeterEvent, customer_id: str) -> bool | None:
+    """Whether Stripe has counted an event that was sent without an answer; None if one cannot tell.
+
+    Stripe is asked about the minute of the event. What it has beyond what we know of belongs to
+    events without an answer, of which there is hardly ever another one in the same minute.
+    Raises 502 ``payments_unavailable``.
+    """
+    window = Window.around(event.happened_at, event.happened_at + timedelta(microseconds=1))
+    stripes = _stripe_minutes(part_id(PlanPart.Name.METER), customer_id, window)
+    ours = _our_minutes(event.account_id, window, now=timezone.now())
+    unexplained = stripes - ours.settled
+    if ours.just_sent or not 0 <= unexplained <= ours.in_doubt:
+        return None
+    if unexplained < event.minutes:
+        return False
+    others = ours.in_doubt - event.minutes
+    return True if unexplained > others else None
+
+
+def page_compare(after: str = "") -> None:
+    """Compare a page of all accounts, from that id on, then the next page, and so on."""
+    customers = StripeCustomer.objects.filter(account_id__gt=after, deleted_at=None)
+    page = list(customers.order_by("account_id")[:PAGE_SIZE])
+    meter_id = part_id(PlanPart.Name.METER)
+    terms = terms_by_customer([customer.customer_id for customer in page], meter_id)
+    now = timezone.now()
+    for customer in page:
+        of_customer = terms[customer.customer_id]
+        for window in (window for term in of_customer for window in windows_of(term, now=now)):
+            _compare(customer, meter_id, window)
+        _flag_what_nobody_bills(customer.account_id, of_customer, since=now - _LOOKED_AT)
+    if len(page) == PAGE_SIZE:
+        defer(PAGE_TASK, only_one=PAGE_TASK, after=page[-1].account_id)
+
+
+def flag_unbilled(event: MeterEvent) -> None:
+    """Tell an operator about minutes that no subscription pays for."""
+    problem_note(
+        kind=MeterProblem.Kind.AFTER_CANCELLATION,
+        key=_unbilled_key(event),
+        account_id=event.account_id,
+        detail={"call": event.identifier, "minutes": event.minutes},
+    )
+
+
+def _compare(customer: StripeCustomer, meter_id: str, window: Window) -> None:
+    now = timezone.now()
+    # In this order: what Stripe has counted by then was attempted before.
+    stripes = _stripe_minutes(meter_id, customer.customer_id, window)
+    ours = _our_minutes(customer.account_id, window, now=now)
+    key = f"difference-{customer.account_id}-{window.start:%Y-%m-%dT%H:%M}"
+    detail = {"from": window.start.isoformat(), "stripes": stripes, **asdict(ours)}
+    if ours.agree_with(stripes):
+        problem_resolve(key=key, detail=detail)
+    else:
+        problem_note(
+            kind=MeterProblem.Kind.DIFFERENCE,
+            key=key,
+            account_id=customer.account_id,
+            detail=detail,
+        )
+
+
+def _stripe_minutes(meter_id: str, customer_id: str, window: Window) -> int:
+    with asking():
+        summaries = stripe.billing.Meter.list_event_summaries(
+            meter_id,
+            customer=customer_id,
+            start_time=int(window.start.timestamp()),
+            end_time=int(window.end.timestamp()),
+        )
+        return round(sum(each.aggregated_value for each in summaries.auto_paging_iter()))
+
+
+def _our_minutes(account_id: str, window: Window, *, now: datetime) -> Minutes:
+    sent = Q(state=MeterEvent.State.SENT)
+    settled = Q(sent_at__lt=now - _COUNTED_AFTER)
+    in_doubt = Q(state=MeterEvent.State.PENDING, first_attempt_at__isnull=False)
+    events = MeterEvent.objects.filter(account_id=account_id).within(window.start, window.end)
+    return Minutes(
+        **events.aggregate(
+            settled=_minutes_of(sent & settled),
+            just_sent=_minutes_of(sent & ~settled),
+            in_doubt=_minutes_of(in_doubt),
+        )
+    )
+
+
+def _minutes_of(events: Q) -> Sum:
+    return Sum("minutes", filter=events, default=0)
+
+
+def _flag_what_nobody_bills(account_id: str, terms: tuple[Term, ...], *, since: datetime) -> None:
+    """Flag what was sent before we knew that the subscription had ended.
+
+    What was found to be unbilled when it was sent is flagged already.
+    """
+    if any(term.covers(since) and term.ends is None for term in terms):
+        return
+    events = MeterEvent.objects.filter(account_id=account_id, happened_at__gte=since)
+    for term in terms:
+        ends = Q(happened_at__lt=term.ends) if term.ends else Q()
+        events = events.exclude(Q(happened_at__gte=term.begins) & ends)
+    flagged = MeterProblem.objects.filter(key__in=[_unbilled_key(event) for event in events])
+    known = set(flagged.values_list("key", flat=True))
+    for event in events:
+        if _unbilled_key(event) not in known:
+            flag_unbilled(event)
+
+
+def _unbilled_key(event: MeterEvent) -> str:
+    return f"unbilled-{event.identifier}"

@@ -1,0 +1,99 @@
+"""What an operator has to look at, and what Stripe reports about our meter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from billing.models import MeterEvent, MeterProblem
+from billing.stripe_api import asking, client
+from config.jobs import defer
+
+log = structlog.get_logger(__name__)
+
+READ_TASK = "billing.metering_tasks.read_error_report"
+
+# Stripe names a request by its idempotency key: ours begins with the event's identifier.
+_CALL_SID = re.compile(r"CA[0-9a-f]{32}")
+
+
+@transaction.atomic
+def problem_note(
+    *, kind: str, key: str, account_id: str | None = None, detail: dict[str, Any]
+) -> None:
+    """Tell an operator about a problem; one that is known is brought up to date.
+
+    One that was resolved stays so while nothing about it has changed.
+    """
+    problem, _ = MeterProblem.objects.select_for_update().get_or_create(
+        key=key, defaults={"kind": kind, "account_id": account_id, "detail": detail}
+    )
+    if problem.detail != detail:
+        problem.detail, problem.resolved_at = detail, None
+        problem.save(update_fields=["detail", "resolved_at"])
+    if problem.resolved_at is None:
+        log.error("meter_problem", kind=kind, problem=key, account_id=account_id, detail=detail)
+
+
+def problem_resolve(*, key: str, detail: dict[str, Any]) -> None:
+    """Say that a problem is none any more, if there was one."""
+    MeterProblem.objects.filter(key=key, resolved_at=None).update(
+        detail=detail, resolved_at=timezone.now()
+    )
+
+
+@transaction.atomic
+def error_report(event: Mapping[str, Any]) -> None:
+    """Note that Stripe could not count some of our events; a job finds out which.
+
+    ``event`` is the thin event ``v1.billing.meter.error_report_triggered``, verified: it says no
+    more than that.
+    """
+    _, is_new = MeterProblem.objects.get_or_create(
+        key=event["id"], defaults={"kind": MeterProblem.Kind.ERROR_REPORT}
+    )
+    if is_new:
+        log.error("meter_error_report", event_id=event["id"])
+        defer(READ_TASK, event_id=event["id"])
+
+
+def error_report_read(event_id: str) -> None:
+    """Ask Stripe what a report says; events that it names were not counted, so they are refused.
+
+    It names some of them only. Raises 502 ``payments_unavailable``.
+    """
+    with asking():
+        data = client().v2.core.events.retrieve(event_id).to_dict()["data"]
+    errors = [_error(error) for error in data["reason"]["error_types"]]
+    detail = {
+        "summary": data.get("developer_message_summary", ""),
+        "from": data["validation_start"],
+        "to": data["validation_end"],
+        "errors": errors,
+    }
+    with transaction.atomic():
+        for error in errors:
+            _not_counted(error)
+        problem_note(kind=MeterProblem.Kind.ERROR_REPORT, key=event_id, detail=detail)
+
+
+def _error(error: Mapping[str, Any]) -> dict[str, Any]:
+    samples = error["sample_errors"]
+    named = (_CALL_SID.match(sample["request"]["identifier"]) for sample in samples)
+    return {
+        "code": error["code"],
+        "count": error["error_count"],
+        "message": samples[0]["error_message"] if samples else "",
+        "identifiers": [match[0] for match in named if match],
+    }
+
+
+def _not_counted(error: Mapping[str, Any]) -> None:
+    MeterEvent.objects.filter(identifier__in=error["identifiers"]).update(
+        state=MeterEvent.State.REFUSED, last_error=f"{error['code']}: {error['message']}"[:500]
+    )

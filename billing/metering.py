@@ -1,0 +1,206 @@
+"""From usage records to Stripe's meter: each call's minutes once, whatever dies on the way.
+
+Usage is not told about this: what has no meter event yet is looked for. An event is written before
+it is sent, under the call's own SID. Who sends it claims it for a while; what nobody has recorded
+as sent by then is sent again. Stripe takes an identifier once within a day; what was attempted
+earlier than that is asked for before it is sent again (``billing.meter_delivery``).
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import transaction
+from django.db.models import Exists, F, Max, OuterRef, QuerySet
+from django.utils import timezone
+
+from billing.meter_delivery import Claim, Result, attempt
+from billing.meter_problems import problem_note
+from billing.meter_terms import terms_by_customer
+from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
+from billing.plan import part_id
+from billing.stripe_api import PaymentsUnavailable
+from config.ids import first_id_of, made_at
+from usage.models import UsageRecord
+
+log = structlog.get_logger(__name__)
+
+PAGE_SIZE = 1000
+# A record's id is made before its transaction ends, by the clock of another machine.
+OVERLAP = timedelta(minutes=15)
+# Longer than the nightly search may have failed to run.
+SEARCHED = timedelta(days=7)
+_HOUR = timedelta(hours=1)
+
+BATCH_SIZE = 50
+LEASE = timedelta(minutes=10)
+# Before the lease ends: longer than the requests for one event can take.
+_MARGIN = timedelta(minutes=2)
+_RUN_AT_MOST = timedelta(minutes=10)
+_OUTAGE_AFTER = 3  # failures in a row
+
+_FIRST_RETRY = timedelta(seconds=5)
+_LONGEST_RETRY = timedelta(hours=1)
+_JITTER = 0.25
+
+
+def meter_events_write() -> int:
+    """Write a meter event for each new usage record that costs something; return how many.
+
+    It goes on where the newest event was, and looks at a few minutes before that again.
+    """
+    after, count = _where_to_continue(), 0
+    while page := _write_page(after):
+        after, count = page[-1].id, count + len(page)
+    return count
+
+
+def meter_events_search() -> int:
+    """Write the meter events of the past days that were not written, which should be none."""
+    end = timezone.now()
+    start, count = end - SEARCHED, 0
+    while start < end:
+        after, until = first_id_of(start), first_id_of(start + _HOUR)
+        while page := _write_page(after, until):
+            after, count = page[-1].id, count + len(page)
+        start += _HOUR
+    if count:
+        log.error("usage_found_late", records=count, likely="a clock that is wrong")
+    return count
+
+
+def _where_to_continue() -> str:
+    newest = MeterEvent.objects.aggregate(newest=Max("usage_record_id"))["newest"]
+    if newest is None:
+        return ""
+    # A clock that is ahead does not hide what the others do.
+    return first_id_of(min(made_at(newest), timezone.now()) - OVERLAP)
+
+
+@transaction.atomic
+def _write_page(after: str, until: str | None = None) -> list[UsageRecord]:
+    """Write the next events, in the order of the records' ids; return the records."""
+    records = list(_unwritten(after, until).order_by("id")[:PAGE_SIZE])
+    MeterEvent.objects.bulk_create(
+        (
+            MeterEvent(
+                identifier=record.call_sid,
+                usage_record=record,
+                account_id=record.account_id,
+                minutes=record.minutes,
+                happened_at=record.created_at,
+            )
+            for record in records
+        ),
+        ignore_conflicts=True,  # somebody else was quicker
+    )
+    return records
+
+
+def _unwritten(after: str, until: str | None) -> QuerySet[UsageRecord]:
+    """The records between these ids that cost something and have no event.
+
+    The range is said of both tables: PostgreSQL would read one of them from its beginning.
+    """
+    records, events = UsageRecord.objects.filter(id__gt=after), MeterEvent.objects.all()
+    events = events.filter(usage_record=OuterRef("pk"), usage_record_id__gt=after)
+    if until is not None:
+        records, events = records.filter(id__lt=until), events.filter(usage_record_id__lt=until)
+    return records.filter(~Exists(events), minutes__gt=0)
+
+
+def meter_events_send() -> None:
+    """Send what is due, until nothing is, or Stripe is down, or it is time to let others work.
+
+    Several may do so at once: each sends what it has claimed.
+    """
+    started = timezone.now()
+    if not MeterEvent.objects.due(started).exists():
+        return
+    try:
+        meter_id = part_id(PlanPart.Name.METER)
+    except PaymentsUnavailable:  # says so in the log: there is no meter yet
+        return
+    while timezone.now() < started + _RUN_AT_MOST and (claims := _claim(meter_id)):
+        if not _send_all(claims):
+            return
+
+
+def _send_all(claims: list[Claim]) -> bool:
+    """Send each, and give back what is left when Stripe is down: then return False."""
+    failures = 0
+    for number, claim in enumerate(claims):
+        if failures == _OUTAGE_AFTER or timezone.now() > claim.until - _MARGIN:
+            _give_back(claims[number:])
+            return False
+        result = attempt(claim)
+        if result:
+            _record(claim, result)
+            failures = failures + 1 if result.is_outage else 0
+    return failures < _OUTAGE_AFTER
+
+
+def _claim(meter_id: str) -> list[Claim]:
+    now = timezone.now()
+    until = now + LEASE
+    with transaction.atomic():
+        due = MeterEvent.objects.due(now).select_for_update(skip_locked=True)
+        events = list(due[:BATCH_SIZE])
+        _postpone(events, until)
+    customers = StripeCustomer.objects.filter(
+        account_id__in={event.account_id for event in events}, deleted_at=None
+    )
+    customer_ids = dict(customers.values_list("account_id", "customer_id"))
+    terms = terms_by_customer(customer_ids.values(), meter_id)
+    ids = [customer_ids.get(event.account_id) for event in events]
+    return [
+        Claim(event, customer_id, terms.get(customer_id or "", ()), until)
+        for event, customer_id in zip(events, ids, strict=True)
+    ]
+
+
+def _postpone(events: list[MeterEvent], until: datetime) -> None:
+    MeterEvent.objects.filter(pk__in=[event.pk for event in events]).update(next_attempt_at=until)
+
+
+def _give_back(claims: list[Claim]) -> None:
+    ours = MeterEvent.objects.unsent().filter(next_attempt_at=claims[0].until)
+    ours.filter(pk__in=[claim.event.pk for claim in claims]).update(next_attempt_at=timezone.now())
+
+
+@transaction.atomic
+def _record(claim: Claim, result: Result) -> None:
+    event = MeterEvent.objects.filter(pk=claim.event.pk)
+    if result.state == MeterEvent.State.SENT:
+        # True whoever finds it out, and however late.
+        event.exclude(state=result.state).update(
+            state=result.state, attempts=F("attempts") + 1, sent_at=timezone.now(), last_error=""
+        )
+        return
+    ours = event.filter(state=MeterEvent.State.PENDING, next_attempt_at=claim.until)
+    attempts = claim.event.attempts + 1
+    recorded = ours.update(
+        state=result.state,
+        attempts=attempts,
+        next_attempt_at=timezone.now() + retry_delay(attempts),
+        last_error=result.error[:500],
+    )
+    if recorded and result.state != MeterEvent.State.PENDING:
+        problem_note(
+            kind=MeterProblem.Kind(result.state),
+            key=f"{result.state}-{claim.event.identifier}",
+            account_id=claim.event.account_id,
+            detail={
+                "minutes": claim.event.minutes,
+                "attempts": attempts,
+                "message": result.error,
+            },
+        )
+
+
+def retry_delay(attempts: int) -> timedelta:
+    """Return how long to wait after so many attempts: from seconds to an hour, and a bit."""
+    delay = min(_FIRST_RETRY * 2 ** min(attempts - 1, 16), _LONGEST_RETRY)
+    return delay * (1 + random.uniform(0, _JITTER))  # noqa: S311

@@ -1,0 +1,134 @@
+"""From usage records to meter events."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from accounts.models import Account
+from billing import metering
+from billing.metering import OVERLAP, SEARCHED, meter_events_search, meter_events_write
+from billing.models import MeterEvent
+from billing.tests.metered import call
+
+pytestmark = pytest.mark.django_db
+
+MINUTE = timedelta(minutes=1)
+
+
+def written() -> set[str]:
+    return set(MeterEvent.objects.values_list("identifier", flat=True))
+
+
+def test_it_works(alice: Account) -> None:
+    record = call(alice, 3)
+    assert meter_events_write() == 1
+    event = MeterEvent.objects.get()
+    assert event.identifier == record.call_sid
+    assert (event.usage_record, event.account, event.minutes) == (record, alice, 3)
+    assert event.happened_at == record.created_at
+    assert (event.state, event.attempts, event.first_attempt_at) == ("pending", 0, None)
+
+
+def test_a_call_is_written_once(alice: Account) -> None:
+    call(alice)
+    assert meter_events_write() == 1
+    assert meter_events_write() == 0
+    assert meter_events_search() == 0
+
+
+def test_what_costs_nothing_is_not_metered(alice: Account) -> None:
+    call(alice, 0)
+    assert meter_events_write() == 0
+    assert written() == set()
+
+
+def test_there_may_be_many(alice: Account, bob: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metering, "PAGE_SIZE", 3)
+    records = [call(account) for _ in range(4) for account in (alice, bob)]
+    assert meter_events_write() == 8
+    assert written() == {record.call_sid for record in records}
+
+
+def test_it_goes_on_after_a_long_pause(alice: Account) -> None:
+    """However long nobody wrote, what came since the last event is found."""
+    now = timezone.now()
+    call(alice, recorded_at=now - timedelta(days=20))
+    meter_events_write()
+    call(alice, recorded_at=now - timedelta(days=19))
+    call(alice, recorded_at=now)
+    assert meter_events_write() == 2
+
+
+def test_what_was_committed_late_is_found(alice: Account) -> None:
+    """The transaction of an earlier record ended after that of a later one."""
+    now = timezone.now()
+    call(alice, recorded_at=now)
+    meter_events_write()
+    late = call(alice, recorded_at=now - OVERLAP + MINUTE)
+    assert meter_events_write() == 1
+    assert late.call_sid in written()
+
+
+def test_a_clock_that_is_ahead_hides_nothing(alice: Account) -> None:
+    now = timezone.now()
+    call(alice, recorded_at=now + timedelta(days=1))
+    meter_events_write()
+    call(alice, recorded_at=now)
+    assert meter_events_write() == 1
+
+
+def test_a_call_that_ended_long_before_it_was_recorded(alice: Account) -> None:
+    call(alice)
+    meter_events_write()
+    record = call(alice, ended_at=timezone.now() - timedelta(days=3))
+    assert meter_events_write() == 1
+    assert MeterEvent.objects.get(pk=record.call_sid).happened_at == record.created_at
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_may_write_at_once(alice: Account) -> None:
+    for _ in range(50):
+        call(alice)
+    start = Barrier(4, timeout=10)
+
+    def write(_: int) -> None:
+        try:
+            start.wait()
+            meter_events_write()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert MeterEvent.objects.count() == 50
+
+
+class TestSearch:
+    def test_what_was_missed_is_found_at_night(self, alice: Account) -> None:
+        now = timezone.now()
+        call(alice, recorded_at=now)
+        meter_events_write()
+        missed = call(alice, recorded_at=now - SEARCHED + MINUTE)
+        assert meter_events_write() == 0
+        assert meter_events_search() == 1
+        assert missed.call_sid in written()
+
+    def test_what_is_older_is_not_looked_at(self, alice: Account) -> None:
+        now = timezone.now()
+        call(alice, recorded_at=now)
+        meter_events_write()
+        call(alice, recorded_at=now - SEARCHED - MINUTE)
+        assert meter_events_search() == 0
+
+    def test_there_may_be_many(self, alice: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(metering, "PAGE_SIZE", 2)
+        now = timezone.now()
+        for hours in (1, 1, 1, 50, 100):
+            call(alice, recorded_at=now - timedelta(hours=hours))
+        assert meter_events_search() == 5
