@@ -49,7 +49,7 @@ def django_db_setup(django_db_setup: None) -> None:
             found = cursor.fetchone()
         return [f"DELETE FROM {name}" for name in compress(names, found)]  # noqa: S608
 
-    DatabaseOperations.sql_flush = sql_flush  # type: ignore[method-assign]
+    DatabaseOperations.sql_flush = sql_flush  # type: ignore[assignment, method-assign]
 
 
 @pytest.fixture

@@ -213,5 +213,5 @@ class TestSecrets:
     def test_the_hand_over_has_no_page(self, olga: Client) -> None:
         index = text_of(olga, reverse("admin:index"))
         assert "Callback deliveries" in index
-        assert "plan" not in index.lower()
+        assert "sealed" not in index.lower()
         assert "progress" not in index.lower()
