@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from bench import load, relays
 
+LATE_MS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -49,6 +51,11 @@ class Measurement:
     def is_complete(self) -> bool:
         """Whether all frames came back as they were and in their order."""
         return not (self.frames_lost or self.frames_damaged or self.frames_out_of_order)
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the load was so late to send that the times say more about it than the relay."""
+        return self.load_late_p99_ms > LATE_MS
 
 
 async def measure(names: Sequence[str], calls: int, setting: Setting) -> list[Measurement]:

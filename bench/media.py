@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,13 +20,12 @@ from bench.measure import Measurement, Setting, measure
 from bench.relays import ENGINE, LIMIT
 
 GOOD_P99_MS = 50.0
-# A load that is this late to send says more about itself than about the relay.
-LATE_MS = 10.0
 
 # While the most calls are looked for: steps up, then halves of the last one.
 FIRST_CALLS = 100
 STEP_UP = 1.25
 CLOSE_ENOUGH = 1.04
+TRIES = 3
 COMFORTABLE = 0.6  # of the limit's most calls
 
 Report = dict[str, list[Measurement]]  # the limit's and the engine's, by what they show
@@ -51,7 +51,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4, help="of a turn (4)")
     parser.add_argument("--max", action="store_true", help="look for the most calls as well")
     parser.add_argument("--json", action="store_true", help="write JSON instead of tables")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if min(options.calls, options.turns) < 1 or options.seconds <= 0:
+        parser.error("calls, turns and seconds must be more than 0")
+    return options
 
 
 def _setting(options: argparse.Namespace) -> Setting:
@@ -62,6 +65,8 @@ def _setting(options: argparse.Namespace) -> Setting:
     if len(cores) < 2:
         sys.exit("bin/bench: this needs two cores, one for the relays and one for the load.")
     os.sched_setaffinity(0, {cores[0]})
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # two for each call
     return Setting(cores[-1], cores[0], turns=options.turns, seconds=options.seconds)
 
 
@@ -84,12 +89,21 @@ async def _most(name: str, setting: Setting) -> Measurement:
     too_many: float = float("inf")
     while too_many / best.calls > CLOSE_ENOUGH:
         calls = min(best.calls * STEP_UP, (best.calls + too_many) / 2)
-        [step] = await _measure([name], round(calls), setting)
+        step = await _try(name, round(calls), setting)
         if _passed(step):
             best = step
         else:
             too_many = step.calls
     return best
+
+
+async def _try(name: str, calls: int, setting: Setting) -> Measurement:
+    """Measure, again if it was something else on the machine that held the load up."""
+    for _ in range(TRIES):
+        [step] = await _measure([name], calls, setting)
+        if _passed(step) or not step.is_rough:
+            break
+    return step
 
 
 def _passed(measured: Measurement) -> bool:
@@ -112,7 +126,7 @@ def _progress(measured: Measurement) -> str:
         f"{measured.relay}, {measured.calls} calls: "
         f"{measured.cpu_seconds_per_call_minute:.4f} CPU-s per call-minute, "
         f"p99 {measured.round_trip_p99_ms:.1f} ms, {measured.frames_lost} lost"
-        + (f" (rough: the load was {late:.0f} ms late)" if late > LATE_MS else "")
+        + (f" (rough: the load was {late:.0f} ms late)" if measured.is_rough else "")
     )
 
 
