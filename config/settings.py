@@ -214,7 +214,7 @@ INSTALLED_APPS = [
     "usage",
     "billing",
     "telephony",
-    *(["sandbox"] if SANDBOX else []),
+    *(["sandbox", "sandbox.payments"] if SANDBOX else []),
 ]
 
 MIDDLEWARE = [

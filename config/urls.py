@@ -1,5 +1,6 @@
 """Every URL of the product."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
 
@@ -21,6 +22,9 @@ urlpatterns = [
     path("voice", include("telephony.voice.urls")),
     re_path(r"^api(?:/|$)", errors.unknown_path),
 ]
+
+if settings.SANDBOX:
+    urlpatterns.append(path("sandbox/payments/", include("sandbox.payments.pages.urls")))
 
 handler400 = errors.bad_request
 handler403 = errors.permission_denied

@@ -1,7 +1,16 @@
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class SandboxConfig(AppConfig):
-    """The stand-ins' management commands; there are no models."""
+    """The stand-ins: their management commands, and Stripe's in the place of Stripe."""
 
     name = "sandbox"
+
+    def ready(self) -> None:
+        if settings.STRIPE_SANDBOX:
+            import stripe
+
+            from sandbox.payments.transport import SandboxClient
+
+            stripe.default_http_client = SandboxClient()

@@ -1,0 +1,1 @@
+"""What it means: subscriptions, invoices and cards, and the time that passes for them."""

@@ -1,0 +1,48 @@
+"""Each customer has a clock, which can be turned. All else is on the real one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from sandbox.payments.models import Steering
+
+HOUR = 3_600
+DAY = 24 * HOUR
+
+_standing: ContextVar[dict[str, int] | None] = ContextVar("standing clocks", default=None)
+
+
+def real() -> int:
+    return int(time.time())
+
+
+def now(customer_id: str = "") -> int:
+    """Return what a customer's clock shows."""
+    at = (_standing.get() or {}).get(customer_id)
+    return real() + ahead_s(customer_id) if at is None else at
+
+
+def ahead_s(customer_id: str) -> int:
+    """Return how far a customer's clock is ahead of real time, in seconds."""
+    if not customer_id:
+        return 0
+    ahead = Steering.objects.filter(pk=customer_id).values_list("ahead_s", flat=True).first()
+    return ahead or 0
+
+
+def set_to(customer_id: str, at: int) -> None:
+    """Set a customer's clock. What would happen until then does not (``passing.turn``)."""
+    Steering.objects.update_or_create(customer_id=customer_id, defaults={"ahead_s": at - real()})
+
+
+@contextmanager
+def standing(customer_id: str, at: int) -> Iterator[None]:
+    """Let a customer's clock stand still for what is done inside of this."""
+    token = _standing.set({**(_standing.get() or {}), customer_id: at})
+    try:
+        yield
+    finally:
+        _standing.reset(token)

@@ -1,0 +1,111 @@
+"""Getting invoices paid: attempts, retries, and what becomes of the subscription.
+
+The retries are Stripe's former default: 3, 5 and 7 days after the attempt before.
+"""
+
+from __future__ import annotations
+
+from sandbox.payments.business import cards, charging, clock, invoicing, standing
+from sandbox.payments.business.cards import Decline
+from sandbox.payments.models import StripeObject
+from sandbox.payments.objects import change, find
+from sandbox.payments.wire.errors import Refusal
+
+RETRY_AFTER_S = (3 * clock.DAY, 5 * clock.DAY, 7 * clock.DAY)
+NO_CARD = Decline(
+    "missing",
+    "This customer has no attached payment source or default payment method. Please consider "
+    "adding a default payment method.",
+)
+
+
+def collect(invoice: StripeObject, method: StripeObject | None = None) -> Decline | None:
+    """Charge the customer's card, or the one that is given; return why it was declined, if so."""
+    if invoice["amount_remaining"] == 0:
+        _paid(invoice)
+        return None
+    method = method or default_method(invoice)
+    intent = invoicing.intent_of(invoice)
+    decline = charging.confirm(intent, method) if method else NO_CARD
+    change(invoice, attempted=True, attempt_count=invoice["attempt_count"] + 1)
+    if decline is None:
+        _paid(invoice)
+    else:
+        _not_paid(invoice, decline)
+    return decline
+
+
+def pay(invoice: StripeObject, method: StripeObject | None = None) -> None:
+    """Have an invoice paid now, as somebody asks for it; raise Refusal when it cannot be."""
+    if invoice["status"] == "draft":
+        invoicing.finalize(invoice)
+    if invoice["status"] == "paid":
+        raise Refusal("Invoice is already paid")
+    if invoice["status"] == "void":
+        raise Refusal("This invoice can no longer be paid")
+    if decline := collect(invoice, method):
+        if decline is NO_CARD:
+            raise Refusal(decline.message, keeps_changes=True)
+        raise decline.refusal()
+
+
+def default_method(invoice: StripeObject) -> StripeObject | None:
+    """Return the card that the invoice is charged to."""
+    subscription = invoicing.subscription_of(invoice)
+    customer = find("customer", invoice.customer_id)
+    method_id = (
+        subscription["default_payment_method"]
+        or customer["invoice_settings"]["default_payment_method"]
+    )
+    return cards.methods_of(customer.id).filter(id=method_id).first() if method_id else None
+
+
+def _paid(invoice: StripeObject) -> None:
+    now = clock.now(invoice.customer_id)
+    if invoice["amount_due"]:
+        payment = invoicing.payment_of(invoice)
+        change(
+            payment,
+            "invoice_payment.paid",
+            amount_paid=invoice["amount_due"],
+            status="paid",
+            status_transitions={"canceled_at": None, "paid_at": now},
+        )
+    change(
+        invoice,
+        "invoice.updated",
+        "invoice.paid",
+        "invoice.payment_succeeded",
+        due_at=None,
+        amount_paid=invoice["amount_due"],
+        amount_remaining=0,
+        attempted=True,
+        auto_advance=False,
+        next_payment_attempt=None,
+        status="paid",
+        status_transitions=invoice["status_transitions"] | {"paid_at": now},
+    )
+    standing.invoice_paid(invoicing.subscription_of(invoice), invoice)
+
+
+def _not_paid(invoice: StripeObject, decline: Decline) -> None:
+    subscription = invoicing.subscription_of(invoice)
+    retry_at = _next_attempt(invoice, subscription)
+    change(
+        invoice,
+        "invoice.updated",
+        "invoice.payment_failed",
+        due_at=retry_at,
+        next_payment_attempt=retry_at,
+    )
+    standing.invoice_not_paid(subscription, is_given_up=retry_at is None)
+
+
+def _next_attempt(invoice: StripeObject, subscription: StripeObject) -> int | None:
+    """Return when the card is tried again; the first payment never is, by itself."""
+    tried = invoice["attempt_count"]
+    if subscription["status"] not in ("active", "past_due", "trialing"):
+        return None
+    if not invoice["auto_advance"] or tried > len(RETRY_AFTER_S):
+        return None
+    return clock.now(invoice.customer_id) + RETRY_AFTER_S[tried - 1]

@@ -1,0 +1,119 @@
+"""What an invoice is about: a line for each item of a subscription, to the cent."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from sandbox.payments.business import metering
+from sandbox.payments.business.periods import Period
+from sandbox.payments.ids import new_id
+from sandbox.payments.models import StripeObject
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def lines_for(
+    subscription: StripeObject, *, ahead: Period | None, behind: Period | None
+) -> list[dict[str, Any]]:
+    """Return the lines: licensed prices for the period ahead, metered ones for the one behind."""
+    lines = []
+    for item in subscription["items"]["data"]:
+        is_metered = _is_metered(item["price"])
+        period = behind if is_metered else ahead
+        if period is not None:
+            quantity = (
+                _used(item, subscription, period) if is_metered else Decimal(item["quantity"])
+            )
+            lines.append(_line(subscription, item, period, quantity))
+    return lines
+
+
+def trial_lines(subscription: StripeObject, period: Period) -> list[dict[str, Any]]:
+    """Return lines that cost nothing: what is used during a trial is not charged for."""
+    return [
+        _line(subscription, item, period, Decimal(item.get("quantity", 0)), is_trial=True)
+        for item in subscription["items"]["data"]
+    ]
+
+
+def cost(price: dict[str, Any], quantity: Decimal) -> int:
+    """Return cents: rounded once, when all of the quantity is multiplied; halves go up."""
+    exact = Decimal(price["unit_amount_decimal"]) * quantity
+    return int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def money(cents: Decimal | int | str, currency: str = "usd") -> str:
+    """Return an amount as people read it: ``$5.00``, ``$0.0125``."""
+    amount = Decimal(cents) / 100
+    decimals = max(2, -int(amount.normalize().as_tuple().exponent))
+    sign = "-" if amount < 0 else ""
+    symbol = "$" if currency == "usd" else f"{currency.upper()} "
+    return f"{sign}{symbol}{abs(amount):,.{decimals}f}"
+
+
+def _is_metered(price: dict[str, Any]) -> bool:
+    return bool(price["recurring"]["usage_type"] == "metered")
+
+
+def _used(item: dict[str, Any], subscription: StripeObject, period: Period) -> Decimal:
+    meter = StripeObject.objects.get(id=item["price"]["recurring"]["meter"])
+    return metering.usage(meter, subscription.customer_id, *period)
+
+
+def _line(
+    subscription: StripeObject,
+    item: dict[str, Any],
+    period: Period,
+    quantity: Decimal,
+    *,
+    is_trial: bool = False,
+) -> dict[str, Any]:
+    price = item["price"]
+    amount = 0 if is_trial else cost(price, quantity)
+    return {
+        "id": new_id("line_item"),
+        "object": "line_item",
+        "amount": amount,
+        "currency": price["currency"],
+        "description": _description(price, quantity, is_trial=is_trial),
+        "discount_amounts": [],
+        "discountable": True,
+        "discounts": [],
+        "invoice": None,
+        "livemode": False,
+        "metadata": subscription["metadata"],
+        "parent": {
+            "invoice_item_details": None,
+            "subscription_item_details": {
+                "invoice_item": None,
+                "proration": False,
+                "proration_details": {"credited_items": None},
+                "subscription": subscription.id,
+                "subscription_item": item["id"],
+            },
+            "type": "subscription_item_details",
+        },
+        "period": {"start": period.start, "end": period.end},
+        "pretax_credit_amounts": [],
+        "pricing": {
+            "price_details": {"price": price["id"], "product": price["product"]},
+            "type": "price_details",
+            "unit_amount_decimal": price["unit_amount_decimal"],
+        },
+        "quantity": int(quantity.to_integral_value(ROUND_HALF_UP)),
+        "quantity_decimal": f"{quantity.normalize():f}",
+        "subscription": subscription.id,
+        "subtotal": amount,
+        "taxes": [],
+    }
+
+
+def _description(price: dict[str, Any], quantity: Decimal, *, is_trial: bool) -> str:
+    product = StripeObject.objects.get(id=price["product"])["name"]
+    if is_trial:
+        return f"Trial period for {product}"
+    each = money(price["unit_amount_decimal"], price["currency"])
+    return (
+        f"{quantity.normalize():f} {TIMES} {product} (at {each} / {price['recurring']['interval']})"
+    )

@@ -1,0 +1,185 @@
+"""Metered usage: which meter events are taken, what they add up to, and what is reported of others.
+
+https://docs.stripe.com/billing/subscriptions/usage-based/recording-usage-api
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.db.models import Count, Sum
+from django.utils import timezone
+
+from sandbox.payments.business import clock
+from sandbox.payments.events import emit_thin, iso
+from sandbox.payments.models import MeterReading, StripeObject
+from sandbox.payments.wire.errors import Refusal
+
+OLDEST_S = 35 * clock.DAY
+FUTURE_S = 300
+UNIQUE_FOR = timedelta(hours=24)
+
+
+def active_meter(event_name: str) -> StripeObject | None:
+    meters = StripeObject.objects.of("billing.meter")
+    return meters.filter(body__event_name=event_name, body__status="active").first()
+
+
+def take(
+    *, event_name: str, payload: dict[str, str], identifier: str | None, timestamp: int | None
+) -> dict[str, Any]:
+    """Take a meter event, and answer with it.
+
+    Raises Refusal for what Stripe finds out at once: the same identifier within a day, a time that
+    is not near enough, a value that is none. The rest is reported later, in an event of its own.
+    """
+    identifier = identifier or str(uuid.uuid4())
+    meter = active_meter(event_name)
+    customer_id = payload.get(_customer_key(meter), "")
+    timestamp = clock.now(customer_id) if timestamp is None else timestamp
+    _require_near(timestamp, customer_id)
+    value = _value(payload, meter)
+    if meter is None:
+        _report_no_meter(event_name, identifier)
+    else:
+        _require_new(identifier, meter)
+        _record(meter, identifier, customer_id, value, timestamp)
+    return {
+        "object": "billing.meter_event",
+        "created": clock.real(),
+        "event_name": event_name,
+        "identifier": identifier,
+        "livemode": False,
+        "payload": payload,
+        "timestamp": timestamp,
+    }
+
+
+def usage(meter: StripeObject, customer_id: str, start: int, end: int) -> Decimal:
+    """Return what a customer's events add up to, from start to before end."""
+    return _aggregate(meter, customer_id, start, end)[1]
+
+
+def summaries(
+    meter: StripeObject, customer_id: str, start: int, end: int, window_s: int | None
+) -> list[dict[str, Any]]:
+    """Return summaries, newest first: one for all the time, or one for each window with events."""
+    found = []
+    for at in range(start, end, window_s or end - start):
+        until = at + window_s if window_s else end
+        events, total = _aggregate(meter, customer_id, at, until)
+        if events or window_s is None:
+            found.append(_summary(meter, at, until, total))
+    return found[::-1]
+
+
+def _aggregate(meter: StripeObject, customer_id: str, start: int, end: int) -> tuple[int, Decimal]:
+    """Return how many events there are, and their value by the meter's formula."""
+    readings = MeterReading.objects.filter(
+        meter_id=meter.id, customer_id=customer_id, timestamp__gte=start, timestamp__lt=end
+    )
+    found = readings.aggregate(events=Count("id"), total=Sum("value"))
+    is_count = meter["default_aggregation"]["formula"] == "count"
+    return found["events"], Decimal(found["events"] if is_count else found["total"] or 0)
+
+
+def _summary(meter: StripeObject, start: int, end: int, total: Decimal) -> dict[str, Any]:
+    return {
+        "id": f"mtrusg_test_{start}_{end}",
+        "object": "billing.meter_event_summary",
+        "aggregated_value": float(total),
+        "end_time": end,
+        "livemode": False,
+        "meter": meter.id,
+        "start_time": start,
+    }
+
+
+def _customer_key(meter: StripeObject | None) -> str:
+    return meter["customer_mapping"]["event_payload_key"] if meter else "stripe_customer_id"
+
+
+def _require_near(timestamp: int, customer_id: str) -> None:
+    """Raise Refusal for what is too old or in the future, on the customer's clock and the real one.
+
+    Whoever sends events does not turn clocks, and is right by the real one.
+    """
+    clocks = (clock.real(), clock.now(customer_id))
+    message = (
+        "The timestamp must be within the past 35 calendar days or up to 5 minutes in the future."
+    )
+    if timestamp < min(clocks) - OLDEST_S:
+        raise Refusal(message, code="timestamp_too_far_in_past", param="timestamp")
+    if timestamp > max(clocks) + FUTURE_S:
+        raise Refusal(message, code="timestamp_in_future", param="timestamp")
+
+
+def _value(payload: dict[str, str], meter: StripeObject | None) -> Decimal:
+    key = meter["value_settings"]["event_payload_key"] if meter else "value"
+    try:
+        value = Decimal(payload[key])
+    except (KeyError, InvalidOperation):
+        value = Decimal("nan")
+    if not value.is_finite():
+        raise Refusal(
+            f"The meter event payload must have a numeric value for the key '{key}'.",
+            code="meter_event_invalid_value",
+            param="payload",
+        )
+    return value
+
+
+def _require_new(identifier: str, meter: StripeObject) -> None:
+    within = timezone.now() - UNIQUE_FOR
+    known = MeterReading.objects.filter(meter_id=meter.id, identifier=identifier)
+    if known.filter(received_at__gt=within).exists():
+        raise Refusal(f"An event already exists with identifier {identifier}.")
+
+
+def _record(
+    meter: StripeObject, identifier: str, customer_id: str, value: Decimal, timestamp: int
+) -> None:
+    MeterReading.objects.create(
+        identifier=identifier,
+        meter_id=meter.id,
+        customer_id=customer_id,
+        value=value,
+        timestamp=timestamp,
+    )
+    if not customer_id:
+        key = _customer_key(meter)
+        message = f"Customer mapping key {key} not found in payload."
+        _report(meter, "meter_event_no_customer_defined", message, identifier)
+    elif not StripeObject.objects.of("customer").filter(id=customer_id).exists():
+        message = f"No customer found for the identifier {customer_id}."
+        _report(meter, "meter_event_customer_not_found", message, identifier)
+
+
+def _report(meter: StripeObject, code: str, message: str, identifier: str) -> None:
+    emit_thin(
+        "v1.billing.meter.error_report_triggered", meter, _report_data(code, message, identifier)
+    )
+
+
+def _report_no_meter(event_name: str, identifier: str) -> None:
+    message = f"No meter was found matching event_name {event_name}."
+    emit_thin(
+        "v1.billing.meter.no_meter_found", None, _report_data("no_meter", message, identifier)
+    )
+
+
+def _report_data(code: str, message: str, identifier: str) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    sample = {"error_message": message, "request": {"identifier": identifier}}
+    return {
+        "developer_message_summary": "There is 1 invalid event",
+        "reason": {
+            "error_count": 1,
+            "error_types": [{"code": code, "error_count": 1, "sample_errors": [sample]}],
+        },
+        "validation_end": iso(now),
+        "validation_start": iso(now - timedelta(seconds=10)),
+    }

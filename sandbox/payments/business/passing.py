@@ -1,0 +1,68 @@
+"""Time passes: what is due for a customer is done, in the order in which it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db.models import F, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
+from sandbox.payments.business import checkouts, clock, collecting, invoicing, subscribing
+from sandbox.payments.models import Steering, StripeObject
+from sandbox.payments.objects import writing
+from sandbox.payments.wire.errors import Refusal
+
+
+def turn(customer_id: str, to: int) -> None:
+    """Turn a customer's clock forward; all that happens until then happens at its time."""
+    with writing():
+        if to < clock.now(customer_id):
+            raise Refusal("A clock can only be turned forward.")
+        while (thing := _next(customer_id, to)) is not None:
+            _happen(thing)
+        clock.set_to(customer_id, to)
+
+
+def next_moment(customer_id: str) -> int | None:
+    """Return when something is due next for a customer."""
+    found = StripeObject.objects.filter(customer_id=customer_id, due_at__isnull=False)
+    return found.order_by("due_at").values_list("due_at", flat=True).first()
+
+
+def catch_up() -> None:
+    """Do what has become due for anybody while nobody looked."""
+    ahead = Steering.objects.filter(pk=OuterRef("customer_id")).values("ahead_s")
+    due = (
+        StripeObject.objects.filter(due_at__isnull=False)
+        .annotate(now=Coalesce(Subquery(ahead), 0) + clock.real())
+        .filter(due_at__lte=F("now"))
+    )
+    for customer_id in due.values_list("customer_id", flat=True).distinct():
+        with writing():
+            now = clock.now(customer_id)
+            while (thing := _next(customer_id, now)) is not None:
+                _happen(thing)
+
+
+def _next(customer_id: str, until: int) -> StripeObject | None:
+    found = StripeObject.objects.filter(customer_id=customer_id, due_at__lte=until)
+    return found.order_by("due_at", "serial").first()
+
+
+def _happen(thing: StripeObject) -> None:
+    """Do what is due; the customer's clock stands still at the moment for which it was."""
+    with clock.standing(thing.customer_id, thing.due_at or 0):
+        _HAPPENINGS[thing.kind](thing)
+
+
+def _invoice_due(invoice: StripeObject) -> None:
+    if invoice["status"] == "draft":
+        invoicing.finalize(invoice)
+    collecting.collect(invoice)
+
+
+_HAPPENINGS: dict[str, Callable[[StripeObject], None]] = {
+    "checkout.session": checkouts.expire,
+    "invoice": _invoice_due,
+    "subscription": subscribing.period_over,
+}

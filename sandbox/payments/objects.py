@@ -1,0 +1,122 @@
+"""Making and changing Stripe's objects, each together with the events that tell of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django.db import connection, transaction
+
+from sandbox.payments.business import clock
+from sandbox.payments.events import emit
+from sandbox.payments.ids import new_id
+from sandbox.payments.models import StripeObject
+from sandbox.payments.wire.errors import Refusal, missing
+
+_WITHOUT_LIVEMODE: Final = ("balance_transaction", "refund")
+_WRITERS_LOCK: Final = 0x5A9D_B0C5
+
+
+class _Unchanged:
+    """Stands for what is left as it is."""
+
+
+UNCHANGED = _Unchanged()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Change things inside of this: it is one transaction, and one at a time.
+
+    So objects and events have an order that everybody sees.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_WRITERS_LOCK])
+        yield
+
+
+def create(
+    kind: str,
+    *events: str,
+    id: str = "",
+    customer_id: str = "",
+    hidden: dict[str, Any] | None = None,
+    due_at: int | None = None,
+    **fields: Any,
+) -> StripeObject:
+    """Make an object with these fields, and tell of it."""
+    id = id or new_id(kind)
+    head: dict[str, Any] = {"id": id, "object": kind, "created": clock.now(customer_id)}
+    if kind not in _WITHOUT_LIVEMODE:
+        head["livemode"] = False
+    made = StripeObject.objects.create(
+        id=id,
+        kind=kind,
+        customer_id=customer_id,
+        body=head | fields,
+        hidden=hidden or {},
+        due_at=due_at,
+    )
+    for event in events:
+        emit(event, made)
+    return made
+
+
+def change(
+    thing: StripeObject,
+    *events: str,
+    due_at: int | _Unchanged | None = UNCHANGED,
+    hidden: dict[str, Any] | None = None,
+    **changes: Any,
+) -> StripeObject:
+    """Change these fields, and tell of it; an event ``*.updated`` says what they were before.
+
+    They are changed in what is stored: whoever else has the object in hand overwrites nothing.
+    """
+    thing.refresh_from_db(fields=["body", "hidden", "due_at"])
+    before = copy.deepcopy(thing.body)
+    thing.body |= changes
+    thing.hidden |= hidden or {}
+    if not isinstance(due_at, _Unchanged):
+        thing.due_at = due_at
+    thing.save(update_fields=["body", "hidden", "due_at"])
+    was = previous(before, thing.body)
+    for event in events:
+        if event.endswith(".updated"):
+            if was:
+                emit(event, thing, was)
+        else:
+            emit(event, thing)
+    return thing
+
+
+def previous(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the changed fields were, down to the fields of a field; None: they were not."""
+    was: dict[str, Any] = {}
+    for name in before.keys() | after.keys():
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            is_nested = isinstance(old, dict) and isinstance(new, dict)
+            was[name] = previous(old, new) if is_nested else old
+    return was
+
+
+def find(kind: str, id: str, param: str = "id") -> StripeObject:
+    """Return the object, and raise Refusal when there is none (any more)."""
+    found = StripeObject.objects.of(kind).filter(id=id).first()
+    if found is None:
+        raise missing(kind, id, param)
+    return found
+
+
+def merged(metadata: Mapping[str, str], given: Mapping[str, str] | None) -> dict[str, str]:
+    """Return metadata with what was sent: an empty value removes its key, None all of them."""
+    if given is None:
+        return {}
+    result = {key: value for key, value in {**metadata, **given}.items() if value != ""}
+    if len(result) > 50:
+        raise Refusal("Metadata can only have up to 50 keys.", param="metadata")
+    return result

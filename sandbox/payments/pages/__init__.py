@@ -1,0 +1,1 @@
+"""What a person sees: Stripe's checkout, portal and invoices, and how to steer the stand-in."""

@@ -1,0 +1,5 @@
+"""The stand-in's pages, below ``/sandbox/payments/``."""
+
+from __future__ import annotations
+
+urlpatterns: list = []

@@ -1,0 +1,16 @@
+"""What can be asked for at Stripe, a module per kind of thing. Importing them registers it all."""
+
+from sandbox.payments.resources import (  # noqa: F401
+    account,
+    catalog,
+    checkout,
+    customers,
+    endpoints,
+    events,
+    invoices,
+    meters,
+    payment_methods,
+    payments,
+    portal,
+    subscriptions,
+)

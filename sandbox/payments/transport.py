@@ -1,0 +1,105 @@
+"""What stripe-python sends its requests with: to the stand-in in this process, not to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import stripe
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from requests.structures import CaseInsensitiveDict
+
+import sandbox.payments.resources  # noqa: F401  (lets them be asked for)
+from config.connections import give_connection_back
+from sandbox.payments.models import Fault
+from sandbox.payments.wire.answering import Response, answer, refused
+from sandbox.payments.wire.errors import Refusal
+
+
+class SandboxClient(stripe.HTTPClient):
+    """Answers as Stripe does, out of PostgreSQL.
+
+    A request is a transaction of its own. Inside a transaction of the caller's it is a part of that
+    one, and is undone with it: nobody should ask Stripe while holding a transaction open.
+    """
+
+    name = "sandbox"
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not settings.SANDBOX:
+            raise ImproperlyConfigured("The payments sandbox is for SANDBOX=1 alone.")
+        _refuse_live_key(settings.STRIPE_SECRET_KEY)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        post_data: Any = None,
+        **_options: Any,
+    ) -> tuple[str, int, Mapping[str, str]]:
+        """Return body, status and headers; raise ``stripe.APIConnectionError`` as told to."""
+        sent = CaseInsensitiveDict(headers or {})
+        _refuse_live_key(sent.get("Authorization", "").removeprefix("Bearer "))
+        method = method.upper()
+        try:
+            response = _with_faults(method, url, sent, post_data or "")
+        finally:
+            give_connection_back()
+        return response.body, response.status, CaseInsensitiveDict(response.headers)
+
+    def request_stream(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("Nothing that is asked for here is a stream.")
+
+    def close(self) -> None:
+        """There is nothing that is kept open."""
+
+
+def _refuse_live_key(key: str) -> None:
+    if key.startswith(("sk_live_", "rk_live_")):
+        raise ImproperlyConfigured("The payments sandbox refuses live keys of Stripe's.")
+
+
+def _with_faults(method: str, url: str, headers: Mapping[str, str], sent: str) -> Response:
+    match _next_fault(method, urlsplit(url).path):
+        case Fault.Kind.UNREACHABLE:
+            raise _unreachable()
+        case Fault.Kind.LOST:
+            answer(method, url, headers, sent)
+            raise _unreachable()
+        case Fault.Kind.BROKEN:
+            return refused(Refusal("An unknown error occurred.", status=500, type="api_error"))
+        case Fault.Kind.BUSY:
+            return refused(Refusal("Request rate limit exceeded.", status=429, code="rate_limit"))
+    return answer(method, url, headers, sent)
+
+
+def _next_fault(method: str, path: str) -> str | None:
+    """Return the kind of the first failure that is set for the request, and count it."""
+    with transaction.atomic():
+        for fault in Fault.objects.select_for_update().order_by("id"):
+            if fault.method in ("", method) and path.startswith(fault.path):
+                _count(fault)
+                return fault.kind
+    return None
+
+
+def _count(fault: Fault) -> None:
+    if fault.times_left is None:
+        return
+    fault.times_left -= 1
+    if fault.times_left > 0:
+        fault.save(update_fields=["times_left"])
+    else:
+        fault.delete()
+
+
+def _unreachable() -> stripe.APIConnectionError:
+    return stripe.APIConnectionError(
+        "Unexpected error communicating with Stripe: the sandbox was told to fail.",
+        should_retry=True,
+    )

@@ -1,0 +1,103 @@
+"""What can be asked for: an address, the type of its parameters, and who answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.payments.models import StripeObject
+from sandbox.payments.wire.errors import Refusal, not_simulated
+
+Answer = StripeObject | dict[str, Any]
+Handler = Callable[..., Answer]
+
+_PLACE = re.compile(r"\{\w+\}")
+
+
+class Params(dict[str, Any]):
+    """A request's parameters, which are taken one by one.
+
+    One that is still there at the end is one that the stand-in knows and does not heed: the request
+    is refused then, since it would not do what Stripe does.
+    """
+
+    def take(self, name: str, default: Any = None) -> Any:
+        return self.pop(name, default)
+
+    def take_given(self, *names: str) -> dict[str, Any]:
+        """Return those of the parameters that were sent."""
+        return {name: self.pop(name) for name in names if name in self}
+
+    def ignore(self, *names: str) -> None:
+        """Pass over what makes no difference here."""
+        for name in names:
+            self.pop(name, None)
+
+    def require_empty(self) -> None:
+        for name in self:
+            raise not_simulated(f"the parameter {name}", param=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    method: str
+    path: str
+    params: type
+    handler: Handler
+
+    @property
+    def is_v2(self) -> bool:
+        return self.path.startswith("/v2/")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came in."""
+
+    id: str
+    method: str
+    path: str
+    given: Mapping[str, Any]
+    headers: Mapping[str, str] = field(repr=False)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return self.headers.get("Idempotency-Key") if self.method != "GET" else None
+
+
+_endpoints: list[tuple[re.Pattern[str], Endpoint]] = []
+
+
+def endpoint(address: str, params: type) -> Callable[[Handler], Handler]:
+    """Let a function answer to an address (``POST /v1/customers/{id}``).
+
+    It is called with the checked parameters and with the ids in the address.
+    """
+    method, _, path = address.partition(" ")
+
+    def register(handler: Handler) -> Handler:
+        pattern = re.compile(_PLACE.sub("([^/]+)", path))
+        _endpoints.append((pattern, Endpoint(method, path, params, handler)))
+        # Where two fit, the more precise address is looked at first.
+        _endpoints.sort(key=lambda known: known[1].path.count("{"))
+        return handler
+
+    return register
+
+
+def endpoints() -> Iterator[Endpoint]:
+    return (known for _, known in _endpoints)
+
+
+def find_endpoint(method: str, path: str) -> tuple[Endpoint, tuple[str, ...]]:
+    """Return the endpoint and the ids in the address; raise Refusal."""
+    for pattern, known in _endpoints:
+        if known.method == method and (match := pattern.fullmatch(path)):
+            return known, match.groups()
+    raise Refusal(
+        f"Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we "
+        "can help at https://support.stripe.com/.",
+        status=404,
+    )
