@@ -40,11 +40,11 @@ def problem_note(
         log.error("meter_problem", kind=kind, problem=key, account_id=account_id, detail=detail)
 
 
-def problem_resolve(*, key: str, detail: dict[str, Any]) -> None:
-    """Say that a problem is none any more, if there was one."""
-    MeterProblem.objects.filter(key=key, resolved_at=None).update(
-        detail=detail, resolved_at=timezone.now()
-    )
+def problem_resolve(*, key: str, detail: dict[str, Any] | None = None) -> bool:
+    """Say that a problem is none any more, and why; False if there was none."""
+    found = MeterProblem.objects.filter(key=key, resolved_at=None)
+    why = {} if detail is None else {"detail": detail}
+    return bool(found.update(resolved_at=timezone.now(), **why))
 
 
 @transaction.atomic

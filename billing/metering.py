@@ -17,7 +17,7 @@ from django.db.models import Exists, F, Max, OuterRef, QuerySet
 from django.utils import timezone
 
 from billing.meter_delivery import Claim, Result, attempt
-from billing.meter_problems import problem_note
+from billing.meter_problems import problem_note, problem_resolve
 from billing.meter_terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
@@ -198,6 +198,16 @@ def _record(claim: Claim, result: Result) -> None:
                 "message": result.error,
             },
         )
+
+
+@transaction.atomic
+def meter_event_send_again(*, identifier: str) -> bool:
+    """Have an event sent that was refused, once its cause is removed; False if it was not."""
+    refused = MeterEvent.objects.filter(pk=identifier, state=MeterEvent.State.REFUSED)
+    if not refused.update(state=MeterEvent.State.PENDING, next_attempt_at=timezone.now()):
+        return False
+    problem_resolve(key=f"{MeterEvent.State.REFUSED}-{identifier}")
+    return True
 
 
 def retry_delay(attempts: int) -> timedelta:

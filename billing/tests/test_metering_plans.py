@@ -12,9 +12,12 @@ from django.utils import timezone
 
 from accounts.models import Account
 from billing import metering
-from billing.metering import meter_events_search, meter_events_write
-from billing.models import MeterEvent
+from billing.meter_comparison import page_compare
+from billing.metering import meter_events_search, meter_events_send, meter_events_write
+from billing.models import MeterEvent, MeterProblem
+from billing.tests.metered import become_customer, set_up_meter, subscription
 from billing.tests.plans import planned
+from billing.tests.stripes_meter import StripesMeter
 from config.ids import first_id_of
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +44,15 @@ def history(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         cursor.execute("ANALYZE usage_usagerecord, billing_meterevent")
         yield
         transaction.set_rollback(True)
+
+
+@pytest.fixture
+def account() -> Account:
+    """The account whose calls these are; it began to pay a week ago."""
+    account = Account.objects.get(email="history@example.org")
+    set_up_meter()
+    become_customer(account, subscription())
+    return account
 
 
 def _record(cursor: Any, account: Account, at: datetime, rows: int, *, minutes: int) -> None:
@@ -88,3 +100,35 @@ def test_beginning_with_a_long_history() -> None:
         assert len(metering._write_page("")) == metering.PAGE_SIZE
     assert "usage_usagerecord" not in plans.tables_read_whole
     assert plans.rows_looked_at <= 2 * metering.PAGE_SIZE
+
+
+def test_sending(stripes_meter: StripesMeter, account: Account) -> None:
+    meter_events_write()
+    with planned() as plans:
+        meter_events_send()
+    assert len(stripes_meter.events) == RECENT
+    assert "billing_meterevent" not in plans.tables_read_whole
+    assert "meter_event_due" in plans.indexes
+    # The entries of rows that were updated stay in the index while the transaction lasts.
+    assert plans.rows_looked_at <= 10 * RECENT
+
+
+def test_comparing(stripes_meter: StripesMeter, account: Account, no_jobs: None) -> None:
+    """What is looked at is the period."""
+    with planned() as plans:
+        page_compare()
+    assert MeterProblem.objects.filter(kind="difference").count() == 1
+    assert not plans.tables_read_whole & TABLES
+    assert "meter_event_by_account" in plans.indexes
+    of_the_period = 7 * ROWS // 300 + RECENT
+    assert plans.rows_looked_at <= 3 * of_the_period  # with rows that are dead, of other tests
+
+
+def test_asking_about_an_old_attempt(stripes_meter: StripesMeter, account: Account) -> None:
+    meter_events_write()
+    attempted_at = timezone.now() - timedelta(days=2)
+    MeterEvent.objects.unsent().update(first_attempt_at=attempted_at)
+    with planned() as plans:
+        meter_events_send()
+    assert "billing_meterevent" not in plans.tables_read_whole
+    assert plans.rows_looked_at <= 10 * RECENT
