@@ -31,7 +31,9 @@ def clerk(client, db):
     """A browser of an operator who may see and change accounts, but is no superuser."""
     account = Account.objects.create_user("clerk@example.org", "a long walk", is_staff=True)
     for name in ("view_account", "change_account", "add_account", "view_apikey"):
-        account.user_permissions.add(Permission.objects.get(codename=name))
+        account.user_permissions.add(
+            Permission.objects.get(codename=name, content_type__app_label="accounts")
+        )
     client.force_login(account)
     return client
 
