@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from bench import load, relays
 
 LATE_MS = 10.0
+FRAMES_PER_MINUTE = 60 / load.FRAME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,12 @@ class Measurement:
     frames_lost: int
     frames_damaged: int
     frames_out_of_order: int
-    #: The relay's and the load's shares of their cores, and how late the load was to send.
+    #: The relay's and the load's shares of their cores.
     relay_busy: float
     load_busy: float
+    #: How late the load was to send, and its share of what it should have sent.
     load_late_p99_ms: float
+    load_share: float
 
     @property
     def is_complete(self) -> bool:
@@ -54,8 +57,13 @@ class Measurement:
 
     @property
     def is_rough(self) -> bool:
-        """Whether the load was so late to send that the times say more about it than the relay."""
-        return self.load_late_p99_ms > LATE_MS
+        """Whether the load fell behind: the times say more about it than about the relay."""
+        return self.load_late_p99_ms > LATE_MS or not self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the load sent what it should have sent."""
+        return self.load_share > 0.99
 
 
 async def measure(names: Sequence[str], calls: int, setting: Setting) -> list[Measurement]:
@@ -117,7 +125,7 @@ class Trial:
         return Measurement(
             relay=self._name,
             calls=self._calls,
-            cpu_seconds_per_call_minute=self._cpu / self._calls / self._seconds * 60,
+            cpu_seconds_per_call_minute=self._cpu / tally.sent * FRAMES_PER_MINUTE,
             round_trip_p50_ms=_percentile(tally.round_trips, 0.50),
             round_trip_p99_ms=_percentile(tally.round_trips, 0.99),
             memory_per_call=self._memory // self._calls,
@@ -128,6 +136,7 @@ class Trial:
             relay_busy=self._cpu / self._seconds,
             load_busy=self._load_cpu / self._seconds,
             load_late_p99_ms=_percentile(tally.lateness, 0.99),
+            load_share=tally.sent / self._calls / self._seconds * load.FRAME_S,
         )
 
 
