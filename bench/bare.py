@@ -1,6 +1,7 @@
 """The limit: a relay that passes every frame on as it came, with picows on both sides.
 
-Started by ``bench.relays``; writes its port to standard output and serves until it is killed.
+Started by ``bench.relays``; writes its port to standard output and serves until its standard input
+is closed, at the latest when whoever started it is gone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ async def serve(model_url: str) -> None:
         lambda request: CallerEnd(model_url), "127.0.0.1", 0, backlog=1024
     )
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
+    await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

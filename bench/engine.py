@@ -1,6 +1,7 @@
 """The engine's media socket, with the database's part played from memory.
 
-Started by ``bench.relays``; writes its port to standard output and serves until it is killed.
+Started by ``bench.relays``; writes its port to standard output and serves until its standard input
+is closed, at the latest when whoever started it is gone.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ async def serve() -> None:
 
     listener = await MediaListener.start("127.0.0.1", 0)
     print(listener.port, flush=True)
-    await asyncio.Event().wait()
+    await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

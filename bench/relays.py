@@ -38,7 +38,8 @@ class Relay:
 def running(name: str, *, core: int, model_port: int) -> Iterator[Relay]:
     """Start a relay to the model, pinned to a core; kill it at the end."""
     command = [sys.executable, "-m", MODULES[name], f"ws://127.0.0.1:{model_port}/v1/realtime"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
         try:
             os.sched_setaffinity(process.pid, {core})
             port = cast(IO[str], process.stdout).readline()
