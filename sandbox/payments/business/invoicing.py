@@ -40,8 +40,7 @@ def draft(
         customer_id=subscription.customer_id,
         hidden={"behind": behind},
         due_at=due_at,
-        **body_of(id, subscription, reason, lines, period)
-        | {"automatically_finalizes_at": due_at},
+        **body_of(id, subscription, reason, lines, period) | {"automatically_finalizes_at": due_at},
     )
     change(subscription, "customer.subscription.updated", latest_invoice=invoice.id)
     return invoice

@@ -23,10 +23,10 @@ def turn(customer_id: str, to: int) -> None:
         clock.set_to(customer_id, to)
 
 
-def next_moment(customer_id: str) -> int | None:
-    """Return when something is due next for a customer."""
+def next_due(customer_id: str) -> StripeObject | None:
+    """Return what time does something to next, of all that is a customer's."""
     found = StripeObject.objects.filter(customer_id=customer_id, due_at__isnull=False)
-    return found.order_by("due_at").values_list("due_at", flat=True).first()
+    return found.order_by("due_at", "serial").first()
 
 
 def catch_up() -> None:
@@ -38,10 +38,14 @@ def catch_up() -> None:
         .filter(due_at__lte=F("now"))
     )
     for customer_id in due.values_list("customer_id", flat=True).distinct():
-        with writing():
-            now = clock.now(customer_id)
-            while (thing := _next(customer_id, now)) is not None:
-                _happen(thing)
+        let_pass(customer_id)
+
+
+def let_pass(customer_id: str) -> None:
+    """Do what has become due for a customer."""
+    with writing():
+        while (thing := _next(customer_id, clock.now(customer_id))) is not None:
+            _happen(thing)
 
 
 def _next(customer_id: str, until: int) -> StripeObject | None:

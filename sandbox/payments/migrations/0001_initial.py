@@ -6,99 +6,242 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='DeliveryRule',
+            name="DeliveryRule",
             fields=[
-                ('event_type', models.CharField(max_length=100, primary_key=True, serialize=False)),
-                ('is_held', models.BooleanField(default=False)),
-                ('copies', models.PositiveSmallIntegerField(default=1, help_text='0 drops them.')),
-                ('delay_s', models.PositiveIntegerField(default=0)),
-                ('order', models.CharField(choices=[('oldest', 'oldest first'), ('newest', 'newest first'), ('shuffled', 'Shuffled')], default='oldest', max_length=8)),
+                ("event_type", models.CharField(max_length=100, primary_key=True, serialize=False)),
+                ("is_held", models.BooleanField(default=False)),
+                ("copies", models.PositiveSmallIntegerField(default=1, help_text="0 drops them.")),
+                ("delay_s", models.PositiveIntegerField(default=0)),
+                (
+                    "order",
+                    models.CharField(
+                        choices=[
+                            ("oldest", "oldest first"),
+                            ("newest", "newest first"),
+                            ("shuffled", "Shuffled"),
+                        ],
+                        default="oldest",
+                        max_length=8,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Fault',
+            name="Fault",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('unreachable', 'cannot be reached'), ('lost', 'does as asked, and the answer is lost'), ('broken', "500, an error at Stripe's"), ('busy', '429, too many requests')], max_length=11)),
-                ('method', models.CharField(blank=True, max_length=6)),
-                ('path', models.CharField(blank=True, help_text='How the path begins.', max_length=255)),
-                ('times_left', models.PositiveIntegerField(help_text='Until it is removed, if empty.', null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("unreachable", "cannot be reached"),
+                            ("lost", "does as asked, and the answer is lost"),
+                            ("broken", "500, an error at Stripe's"),
+                            ("busy", "429, too many requests"),
+                        ],
+                        max_length=11,
+                    ),
+                ),
+                ("method", models.CharField(blank=True, max_length=6)),
+                (
+                    "path",
+                    models.CharField(blank=True, help_text="How the path begins.", max_length=255),
+                ),
+                (
+                    "times_left",
+                    models.PositiveIntegerField(
+                        help_text="Until it is removed, if empty.", null=True
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='KeptAnswer',
+            name="KeptAnswer",
             fields=[
-                ('key', models.CharField(max_length=255, primary_key=True, serialize=False)),
-                ('request_id', models.CharField(max_length=40)),
-                ('digest', models.CharField(help_text='Of method, path and parameters.', max_length=64)),
-                ('status', models.PositiveSmallIntegerField()),
-                ('body', models.TextField()),
-                ('answered_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                ("key", models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ("request_id", models.CharField(max_length=40)),
+                (
+                    "digest",
+                    models.CharField(help_text="Of method, path and parameters.", max_length=64),
+                ),
+                ("status", models.PositiveSmallIntegerField()),
+                ("body", models.TextField()),
+                (
+                    "answered_at",
+                    models.DateTimeField(db_index=True, default=django.utils.timezone.now),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Steering',
+            name="Steering",
             fields=[
-                ('customer_id', models.CharField(max_length=255, primary_key=True, serialize=False)),
-                ('ahead_s', models.BigIntegerField(default=0, help_text='How far its clock is ahead of real time.')),
-                ('next_charge', models.CharField(blank=True, help_text='Why its next charge is declined, if it is.', max_length=40)),
-                ('dunning_end', models.CharField(choices=[('canceled', 'cancel the subscription'), ('unpaid', 'leave it unpaid'), ('past_due', 'leave it past due')], default='canceled', help_text='After all retries.', max_length=8)),
+                (
+                    "customer_id",
+                    models.CharField(max_length=255, primary_key=True, serialize=False),
+                ),
+                (
+                    "ahead_s",
+                    models.BigIntegerField(
+                        default=0, help_text="How far its clock is ahead of real time."
+                    ),
+                ),
+                (
+                    "next_charge",
+                    models.CharField(
+                        blank=True,
+                        help_text="Why its next charge is declined, if it is.",
+                        max_length=40,
+                    ),
+                ),
+                (
+                    "dunning_end",
+                    models.CharField(
+                        choices=[
+                            ("canceled", "cancel the subscription"),
+                            ("unpaid", "leave it unpaid"),
+                            ("past_due", "leave it past due"),
+                        ],
+                        default="canceled",
+                        help_text="After all retries.",
+                        max_length=8,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='MeterReading',
+            name="MeterReading",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('identifier', models.CharField(max_length=100)),
-                ('meter_id', models.CharField(max_length=255)),
-                ('customer_id', models.CharField(max_length=255)),
-                ('value', models.DecimalField(decimal_places=12, max_digits=24)),
-                ('timestamp', models.BigIntegerField()),
-                ('received_at', models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("identifier", models.CharField(max_length=100)),
+                ("meter_id", models.CharField(max_length=255)),
+                ("customer_id", models.CharField(max_length=255)),
+                ("value", models.DecimalField(decimal_places=12, max_digits=24)),
+                ("timestamp", models.BigIntegerField()),
+                ("received_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'indexes': [models.Index(fields=['meter_id', 'identifier'], name='sandbox_reading_identifier'), models.Index(fields=['meter_id', 'customer_id', 'timestamp'], name='sandbox_readings')],
+                "indexes": [
+                    models.Index(
+                        fields=["meter_id", "identifier"], name="sandbox_reading_identifier"
+                    ),
+                    models.Index(
+                        fields=["meter_id", "customer_id", "timestamp"], name="sandbox_readings"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='StripeObject',
+            name="StripeObject",
             fields=[
-                ('serial', models.BigAutoField(primary_key=True, serialize=False)),
-                ('id', models.CharField(max_length=255, unique=True)),
-                ('kind', models.CharField(help_text='What Stripe calls ``object``.', max_length=60)),
-                ('customer_id', models.CharField(blank=True, help_text='On whose clock it is.', max_length=255)),
-                ('body', models.JSONField()),
-                ('hidden', models.JSONField(default=dict, help_text='What Stripe knows and does not tell.')),
-                ('due_at', models.BigIntegerField(help_text='When time does something to it.', null=True)),
-                ('is_deleted', models.BooleanField(default=False)),
+                ("serial", models.BigAutoField(primary_key=True, serialize=False)),
+                ("id", models.CharField(max_length=255, unique=True)),
+                (
+                    "kind",
+                    models.CharField(help_text="What Stripe calls ``object``.", max_length=60),
+                ),
+                (
+                    "customer_id",
+                    models.CharField(blank=True, help_text="On whose clock it is.", max_length=255),
+                ),
+                ("body", models.JSONField()),
+                (
+                    "hidden",
+                    models.JSONField(
+                        default=dict, help_text="What Stripe knows and does not tell."
+                    ),
+                ),
+                (
+                    "due_at",
+                    models.BigIntegerField(help_text="When time does something to it.", null=True),
+                ),
+                ("is_deleted", models.BooleanField(default=False)),
             ],
             options={
-                'indexes': [models.Index(fields=['kind', '-serial'], name='sandbox_by_kind'), models.Index(fields=['customer_id', 'kind', '-serial'], name='sandbox_by_customer'), models.Index(condition=models.Q(('due_at__isnull', False)), fields=['due_at'], name='sandbox_by_due_time')],
+                "indexes": [
+                    models.Index(fields=["kind", "-serial"], name="sandbox_by_kind"),
+                    models.Index(
+                        fields=["customer_id", "kind", "-serial"], name="sandbox_by_customer"
+                    ),
+                    models.Index(
+                        condition=models.Q(("due_at__isnull", False)),
+                        fields=["due_at"],
+                        name="sandbox_by_due_time",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Delivery',
+            name="Delivery",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', models.CharField(choices=[('held', 'Held'), ('pending', 'Pending'), ('delivered', 'Delivered'), ('failed', 'given up'), ('dropped', 'Dropped')], default='pending', max_length=9)),
-                ('attempts', models.PositiveSmallIntegerField(default=0)),
-                ('due_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('outcome', models.CharField(blank=True, help_text='Of the last attempt.', max_length=200)),
-                ('delivered_at', models.DateTimeField(blank=True, null=True)),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='sandbox_payments.stripeobject')),
-                ('event', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='deliveries', to='sandbox_payments.stripeobject')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("held", "Held"),
+                            ("pending", "Pending"),
+                            ("delivered", "Delivered"),
+                            ("failed", "given up"),
+                            ("dropped", "Dropped"),
+                        ],
+                        default="pending",
+                        max_length=9,
+                    ),
+                ),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("due_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "outcome",
+                    models.CharField(blank=True, help_text="Of the last attempt.", max_length=200),
+                ),
+                ("delivered_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="sandbox_payments.stripeobject",
+                    ),
+                ),
+                (
+                    "event",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deliveries",
+                        to="sandbox_payments.stripeobject",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'deliveries',
-                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['due_at'], name='sandbox_delivery_due')],
+                "verbose_name_plural": "deliveries",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["due_at"],
+                        name="sandbox_delivery_due",
+                    )
+                ],
             },
         ),
     ]
