@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import path
 from django.views.decorators.http import require_safe
+
+from config.pages import page
 
 _TEXTS = {
     "checkout-paid": (
@@ -21,13 +22,13 @@ _TEXTS = {
 
 
 @require_safe
-def page(request: HttpRequest, name: str) -> HttpResponse:
+def back_from_stripe(request: HttpRequest, name: str) -> HttpResponse:
     title, text = _TEXTS[name]
-    return render(request, "billing/page.html", {"title": title, "text": text})
+    return page(request, "billing/back_from_stripe.html", {"title": title, "text": text})
 
 
 urlpatterns = [
-    path("checkout/paid", page, {"name": "checkout-paid"}, name="checkout-paid"),
-    path("checkout/left", page, {"name": "checkout-left"}, name="checkout-left"),
-    path("portal/left", page, {"name": "portal-left"}, name="portal-left"),
+    path("checkout/paid", back_from_stripe, {"name": "checkout-paid"}, name="checkout-paid"),
+    path("checkout/left", back_from_stripe, {"name": "checkout-left"}, name="checkout-left"),
+    path("portal/left", back_from_stripe, {"name": "portal-left"}, name="portal-left"),
 ]

@@ -64,7 +64,7 @@ def status_check(account_id: str) -> None:
 
     Raises 502 ``payments_unavailable``: the marks stay, and it can be done again.
     """
-    question = _question(account_id)
+    question = question_of(account_id)
     if question is None:
         return
     try:
@@ -73,12 +73,14 @@ def status_check(account_id: str) -> None:
         # Not a deleted customer: another Stripe account's key, most likely. Nobody is cut off.
         log.error("stripe_customer_unknown", account_id=account_id, stripe_says=error.code)
         return
-    if status_apply(question, snapshot):
-        for double in doubles_of(snapshot.subscription_data):
+    if status_apply(question, snapshot) and (doubles := doubles_of(snapshot.subscription_data)):
+        for double in doubles:
             double_checkout_undo(double)
+        status_mark(account_id=account_id, cause="double checkout")
 
 
-def _question(account_id: str) -> Question | None:
+def question_of(account_id: str) -> Question | None:
+    """Return what a check has to ask, before it asks; None if nothing is in doubt."""
     check = (
         StatusCheck.objects.unsettled()
         .filter(account_id=account_id)
@@ -92,7 +94,8 @@ def _question(account_id: str) -> Question | None:
 def status_apply(question: Question, snapshot: Snapshot) -> bool:
     """Make the account what Stripe says; False if an answer that was asked for later is applied.
 
-    The suspension by an operator is another flag, and is not touched.
+    The suspension by an operator is another flag, and is not touched. With doubles there is more to
+    do, so that the marks stay.
     """
     check = StatusCheck.objects.select_for_update().get(account_id=question.account_id)
     customer = StripeCustomer.objects.get(account_id=question.account_id)
@@ -103,8 +106,9 @@ def status_apply(question: Question, snapshot: Snapshot) -> bool:
         customer.save(update_fields=["deleted_at"])
     mirror_snapshot(snapshot)
     _change(question.account_id, standing_of(snapshot.subscription_data), check.cause)
-    check.settled, check.settled_at = question.marks, timezone.now()
-    check.save(update_fields=["settled", "settled_at"])
+    if not doubles_of(snapshot.subscription_data):
+        check.settled, check.settled_at = question.marks, timezone.now()
+        check.save(update_fields=["settled", "settled_at"])
     return True
 
 

@@ -14,6 +14,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from billing.meter_problems import error_report
 from billing.models import PlanPart, StripeCustomer
 from billing.status_checks import status_mark
 from config.sealing import CannotUnseal, unseal
@@ -62,8 +63,6 @@ def meter_errors(request: HttpRequest) -> HttpResponse:
     if event is None:
         return HttpResponse(status=400)
     if event["type"] == METER_EVENT:
-        from billing.meter_problems import error_report
-
         error_report(event)
     return HttpResponse()
 

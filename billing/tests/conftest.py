@@ -4,6 +4,8 @@ import pytest
 import stripe
 from django.db import connection
 
+from billing.provisioning import plan_set_up
+from billing.tests.memory import MemoryStripe
 from billing.tests.stripes_meter import StripesMeter
 
 
@@ -21,3 +23,20 @@ def stripes_meter(monkeypatch: pytest.MonkeyPatch) -> StripesMeter:
     monkeypatch.setattr(stripe, "default_http_client", meter)
     monkeypatch.setattr(stripe, "max_network_retries", 0)
     return meter
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryStripe:
+    """Stripe is this, with nothing in it; the SDK repeats no request by itself."""
+    memory = MemoryStripe()
+    monkeypatch.setattr(stripe, "default_http_client", memory)
+    monkeypatch.setattr(stripe, "max_network_retries", 0)
+    return memory
+
+
+@pytest.fixture
+def at_stripe(memory: MemoryStripe, no_jobs: None) -> MemoryStripe:
+    """Stripe, as ``setup_stripe`` leaves it."""
+    plan_set_up(lambda line: None)
+    memory.requests.clear()
+    return memory

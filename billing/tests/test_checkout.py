@@ -1,0 +1,223 @@
+"""From registration to a subscription: through our API, and the customer's hand at Stripe."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+import stripe
+from django.db import connections
+from rest_framework.test import APIClient
+
+from accounts.models import Account
+from billing.checkout import checkout_open, checkout_url_for
+from billing.models import PlanPart, StatusCheck, StripeCustomer
+from billing.plan import price_ids
+from billing.status_checks import status_check
+from billing.tests.memory import Killed, MemoryStripe
+from billing.tests.subscribing import down, kill_at
+
+pytestmark = pytest.mark.django_db
+
+PATH = "/api/billing/checkout"
+NEWCOMER = {"email": "you@company.example", "password": "a long walk in the rain"}
+
+
+def only(memory: MemoryStripe, kind: str) -> dict[str, Any]:
+    [thing] = memory.all(kind)
+    return thing
+
+
+class TestRegistration:
+    def test_it_works(
+        self, anonymous_api: APIClient, at_stripe: MemoryStripe, settings: Any
+    ) -> None:
+        response = anonymous_api.post("/api/auth/register", NEWCOMER | {"companyName": "You Inc."})
+        assert response.status_code == 201
+        account = Account.objects.get(email=NEWCOMER["email"])
+        customer = only(at_stripe, "customer")
+        assert customer["metadata"] == {"account_id": account.id}
+        assert (customer["email"], customer["name"]) == (NEWCOMER["email"], "You Inc.")
+        assert account.stripe_customer.customer_id == customer["id"]
+        session = only(at_stripe, "checkout.session")
+        assert response.json()["checkoutUrl"] == session["url"]
+        base, minute = price_ids()
+        assert session["line_items"] == [{"price": base, "quantity": "1"}, {"price": minute}]
+        assert session["mode"] == "subscription"
+        assert session["customer"] == customer["id"]
+        assert session["client_reference_id"] == account.id
+        assert session["success_url"] == f"{settings.PUBLIC_URL}/billing/checkout/paid"
+        assert session["cancel_url"] == f"{settings.PUBLIC_URL}/billing/checkout/left"
+
+    def test_a_stripe_that_is_down_loses_nobody(
+        self, anonymous_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        at_stripe.before = down
+        response = anonymous_api.post("/api/auth/register", NEWCOMER)
+        assert response.status_code == 201
+        assert response.json()["checkoutUrl"] is None
+        at_stripe.before = lambda method, path: None
+        api = APIClient(headers={"Authorization": f"Bearer {response.json()['apiKey']}"})
+        assert api.post(PATH).json() == {"url": only(at_stripe, "checkout.session")["url"]}
+
+    def test_nor_does_one_that_is_not_set_up(
+        self, anonymous_api: APIClient, memory: MemoryStripe
+    ) -> None:
+        response = anonymous_api.post("/api/auth/register", NEWCOMER)
+        assert response.status_code == 201
+        assert response.json()["checkoutUrl"] is None
+
+    def test_a_refusal_of_stripes_does_not_either(
+        self, carol: Account, at_stripe: MemoryStripe
+    ) -> None:
+        def refuse(method: str, path: str) -> None:
+            raise stripe.InvalidRequestError("No such price", "line_items[0][price]")
+
+        at_stripe.before = refuse
+        assert checkout_url_for(carol) is None
+
+
+class TestCheckout:
+    def test_it_works(self, carol_api: APIClient, at_stripe: MemoryStripe) -> None:
+        response = carol_api.post(PATH)
+        assert response.status_code == 200
+        assert response.json() == {"url": only(at_stripe, "checkout.session")["url"]}
+
+    def test_one_that_is_open_is_used_again(
+        self, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        assert carol_api.post(PATH).json() == carol_api.post(PATH).json()
+        assert len(at_stripe.all("checkout.session")) == 1
+
+    def test_after_one_has_expired_there_is_another(
+        self, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        before = carol_api.post(PATH).json()
+        at_stripe.expire(only(at_stripe, "checkout.session")["id"])
+        assert carol_api.post(PATH).json() != before
+        assert len(at_stripe.all("checkout.session")) == 2
+
+    def test_whoever_has_just_paid_is_told(
+        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        """Before the event has come: Stripe itself is asked, and the status is on its way."""
+        carol_api.post(PATH)
+        at_stripe.pay(only(at_stripe, "checkout.session")["id"])
+        response = carol_api.post(PATH)
+        assert response.status_code == 409
+        assert response.json()["code"] == "already_subscribed"
+        assert StatusCheck.objects.unsettled().get().account == carol
+
+    @pytest.mark.parametrize("status", ["past_due", "unpaid", "paused", "trialing"])
+    def test_whoever_owes_goes_to_the_portal(
+        self, carol_api: APIClient, at_stripe: MemoryStripe, status: str
+    ) -> None:
+        carol_api.post(PATH)
+        at_stripe.pay(only(at_stripe, "checkout.session")["id"], status=status)
+        assert carol_api.post(PATH).status_code == 409
+
+    def test_whoever_has_left_may_come_back(
+        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        carol_api.post(PATH)
+        at_stripe.pay(only(at_stripe, "checkout.session")["id"], status="canceled")
+        response = carol_api.post(PATH)
+        assert response.status_code == 200
+        assert len(at_stripe.all("checkout.session")) == 2
+        assert len(at_stripe.all("customer")) == 1
+
+    def test_a_customer_that_stripe_has_deleted_gets_another(
+        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        carol_api.post(PATH)
+        gone = only(at_stripe, "customer")["id"]
+        at_stripe.delete_customer(gone)
+        assert carol_api.post(PATH).status_code == 200
+        new = StripeCustomer.objects.get(account=carol)
+        assert new.customer_id != gone
+        assert new.deleted_at is None
+        assert at_stripe.all("checkout.session")[-1]["customer"] == new.customer_id
+
+    def test_the_active_have_one(self, alice_api: APIClient, at_stripe: MemoryStripe) -> None:
+        assert alice_api.post(PATH).json()["code"] == "already_subscribed"
+
+    def test_so_have_the_suspended(self, dave_api: APIClient, at_stripe: MemoryStripe) -> None:
+        response = dave_api.post(PATH)
+        assert (response.status_code, response.json()["code"]) == (409, "already_subscribed")
+
+    def test_whom_an_operator_suspended_cannot_pay_for_it(
+        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        carol.suspended_by_operator = True
+        carol.save()
+        response = carol_api.post(PATH)
+        assert (response.status_code, response.json()["code"]) == (403, "account_suspended")
+        assert at_stripe.requests == []
+
+    def test_a_stripe_that_is_down_is_said(
+        self, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        at_stripe.before = down
+        response = carol_api.post(PATH)
+        assert response.status_code == 502
+        assert response.json()["code"] == "payments_unavailable"
+
+    def test_prices_that_were_not_set_up_are_not_sold(
+        self, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        PlanPart.objects.filter(pk=PlanPart.Name.BASE_PRICE).delete()
+        assert carol_api.post(PATH).status_code == 502
+        assert at_stripe.all("checkout.session") == []
+
+    def test_strangers_are_refused(self, anonymous_api: APIClient) -> None:
+        assert anonymous_api.post(PATH).status_code == 401
+
+    def test_everybody_has_their_own(
+        self, carol_api: APIClient, anonymous_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        carols = carol_api.post(PATH).json()
+        yours = anonymous_api.post("/api/auth/register", NEWCOMER).json()["checkoutUrl"]
+        assert carols["url"] != yours
+        assert len({s["customer"] for s in at_stripe.all("checkout.session")}) == 2
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("request_number", [0, 1])
+def test_killed_at_any_request_it_comes_to_the_same(
+    carol: Account, at_stripe: MemoryStripe, moment: str, request_number: int
+) -> None:
+    setattr(at_stripe, moment, kill_at(request_number))
+    with pytest.raises(Killed):
+        checkout_open(account=carol)
+    setattr(at_stripe, moment, lambda method, path: None)
+    assert checkout_open(account=carol) == only(at_stripe, "checkout.session")["url"]
+    assert carol.stripe_customer.customer_id == only(at_stripe, "customer")["id"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_at_once_get_the_same_page(carol: Account, at_stripe: MemoryStripe) -> None:
+    start = Barrier(5, timeout=10)
+
+    def attempt(_: int) -> str:
+        try:
+            start.wait()
+            return checkout_open(account=Account.objects.get(pk=carol.pk))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(5) as pool:
+        urls = set(pool.map(attempt, range(5)))
+    assert urls == {only(at_stripe, "checkout.session")["url"]}
+    only(at_stripe, "customer")
+
+
+def test_paying_makes_the_account_active(carol: Account, at_stripe: MemoryStripe) -> None:
+    checkout_open(account=carol)
+    subscription = at_stripe.pay(only(at_stripe, "checkout.session")["id"])
+    StatusCheck.objects.all().mark("test")
+    status_check(carol.id)
+    carol.refresh_from_db()
+    assert carol.status == Account.Status.ACTIVE
+    assert carol.status_changes.get().subscription_id == subscription["id"]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+
+import pytest
+import stripe
+from django.core.management import CommandError, call_command
+from djstripe import models as mirror
+
+from billing.models import PlanPart
+from billing.plan import price_ids
+from billing.tests.memory import MemoryStripe
+from billing.webhooks import EVENTS, METER_EVENT, _secrets
+
+pytestmark = pytest.mark.django_db
+
+KINDS = [
+    "product",
+    "price",
+    "billing.meter",
+    "billing_portal.configuration",
+    "webhook_endpoint",
+    "v2.core.event_destination",
+]
+
+
+def set_up() -> str:
+    output = StringIO()
+    call_command("setup_stripe", stdout=output)
+    return output.getvalue()
+
+
+def counts(memory: MemoryStripe) -> list[int]:
+    return [len(memory.all(kind)) for kind in KINDS]
+
+
+def test_it_works(memory: MemoryStripe, settings: Any) -> None:
+    said = set_up()
+    assert counts(memory) == [1, 2, 1, 1, 1, 1]
+    base, minute = memory.all("price")
+    assert (base["product"], base["lookup_key"]) == ("switchhook", "switchhook_base")
+    assert (base["unit_amount_decimal"], base["currency"]) == ("500", "usd")
+    assert base["recurring"] == {"interval": "month", "usage_type": "licensed"}
+    [meter] = memory.all("billing.meter")
+    assert meter["event_name"] == "switchhook_minutes"
+    assert meter["default_aggregation"] == {"formula": "sum"}
+    assert meter["value_settings"] == {"event_payload_key": "value"}
+    assert meter["customer_mapping"]["event_payload_key"] == "stripe_customer_id"
+    assert (minute["unit_amount_decimal"], minute["lookup_key"]) == ("5", "switchhook_minute")
+    assert minute["recurring"]["meter"] == meter["id"]
+    [endpoint] = memory.all("webhook_endpoint")
+    assert endpoint["url"] == f"{settings.PUBLIC_URL}/webhooks/stripe"
+    assert endpoint["enabled_events"] == list(EVENTS)
+    assert endpoint["api_version"] == settings.STRIPE_API_VERSION
+    [destination] = memory.all("v2.core.event_destination")
+    assert destination["webhook_endpoint"]["url"] == f"{settings.PUBLIC_URL}/webhooks/stripe/meter"
+    assert (destination["event_payload"], destination["enabled_events"]) == ("thin", [METER_EVENT])
+    assert price_ids() == (base["id"], minute["id"])
+    for thing in (base, minute, meter, endpoint, destination):
+        assert thing["id"] in said
+
+
+def test_it_can_be_run_again(memory: MemoryStripe) -> None:
+    set_up()
+    parts = set(PlanPart.objects.values_list("name", "stripe_id"))
+    said = set_up()
+    assert counts(memory) == [1, 2, 1, 1, 1, 1]
+    assert set(PlanPart.objects.values_list("name", "stripe_id")) == parts
+    assert "Made" not in said
+
+
+def test_the_portal_cancels_at_the_end_of_what_is_paid(memory: MemoryStripe) -> None:
+    set_up()
+    [portal] = memory.all("billing_portal.configuration")
+    assert portal["features"]["subscription_cancel"]["mode"] == "at_period_end"
+    assert "subscription_update" not in portal["features"]
+
+
+def test_secrets_are_kept_sealed_and_not_said(memory: MemoryStripe) -> None:
+    said = set_up()
+    secrets = _secrets()
+    assert len(secrets) == 2
+    for secret in secrets:
+        assert secret.startswith("whsec_")
+        assert secret not in said
+        assert not PlanPart.objects.filter(sealed_secret__contains=secret.encode()).exists()
+    assert not mirror.WebhookEndpoint.objects.exists()
+
+
+def test_an_endpoint_whose_secret_is_not_known_is_replaced(memory: MemoryStripe) -> None:
+    set_up()
+    before = memory.all("webhook_endpoint")
+    PlanPart.objects.filter(pk__in=["webhook", "meter-webhook"]).delete()
+    assert "whose secret was not known" in set_up()
+    assert counts(memory) == [1, 2, 1, 1, 1, 1]
+    assert memory.all("webhook_endpoint") != before
+    assert len(_secrets()) == 2
+
+
+def test_unless_it_is_set_in_the_environment(memory: MemoryStripe, settings: Any) -> None:
+    set_up()
+    before = memory.all("webhook_endpoint")
+    PlanPart.objects.filter(pk__in=["webhook", "meter-webhook"]).delete()
+    settings.STRIPE_WEBHOOK_SECRETS = ["whsec_set"]
+    set_up()
+    assert [found["id"] for found in memory.all("webhook_endpoint")] == [before[0]["id"]]
+    assert _secrets() == ["whsec_set"]
+
+
+@pytest.mark.parametrize(
+    ("name", "price", "lookup_key"),
+    [
+        ("MONTHLY_BASE", "7.50", "switchhook_base"),
+        ("PER_MINUTE_RATE", "0.045", "switchhook_minute"),
+    ],
+)
+def test_a_changed_price_is_a_new_one(
+    memory: MemoryStripe, settings: Any, name: str, price: str, lookup_key: str
+) -> None:
+    set_up()
+    old = price_ids()
+    setattr(settings, name, Decimal(price))
+    assert "It replaces" in set_up()
+    assert len(memory.all("price")) == 3
+    new = price_ids()
+    assert sum(a != b for a, b in zip(old, new, strict=True)) == 1
+    [holder] = [each for each in memory.all("price") if each["lookup_key"] == lookup_key]
+    assert holder["id"] in new
+    assert Decimal(holder["unit_amount_decimal"]) == Decimal(price) * 100
+
+
+def test_going_back_makes_one_more(memory: MemoryStripe, settings: Any) -> None:
+    """The old price has lost its lookup key, and what it is called by with it."""
+    set_up()
+    for price in ("7", "5"):
+        settings.MONTHLY_BASE = Decimal(price)
+        set_up()
+    base, _ = price_ids()
+    assert memory.things[base]["unit_amount_decimal"] == "500"
+
+
+def test_an_archived_product_is_sold_again(memory: MemoryStripe) -> None:
+    set_up()
+    memory.things["switchhook"]["active"] = False
+    set_up()
+    assert memory.things["switchhook"]["active"] is True
+
+
+def test_stripe_is_not_told_of_an_address_that_it_cannot_reach(
+    memory: MemoryStripe, settings: Any
+) -> None:
+    settings.STRIPE_SANDBOX = False
+    settings.PUBLIC_URL = "http://127.0.0.1:8000"
+    assert "stripe listen" in set_up()
+    assert counts(memory) == [1, 2, 1, 1, 0, 0]
+
+
+def test_checks_of_subscriptions_then_need_nothing_else(memory: MemoryStripe) -> None:
+    set_up()
+    assert set(mirror.Price.objects.values_list("id", flat=True)) == set(price_ids())
+    assert mirror.Product.objects.get().id == "switchhook"
+
+
+def test_a_stripe_that_is_down_is_named(memory: MemoryStripe) -> None:
+    def down(method: str, path: str) -> None:
+        raise stripe.APIConnectionError("Network is unreachable")
+
+    memory.before = down
+    with pytest.raises(CommandError, match=r"Stripe did not answer.*Network is unreachable"):
+        set_up()
+
+
+def test_a_refusal_is_told_in_stripes_words(memory: MemoryStripe) -> None:
+    def refuse(method: str, path: str) -> None:
+        if path == "/v1/webhook_endpoints":
+            raise stripe.InvalidRequestError("Invalid URL: not public", "url")
+
+    memory.before = refuse
+    with pytest.raises(CommandError, match="Stripe refused: Invalid URL"):
+        set_up()
