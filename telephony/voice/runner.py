@@ -79,7 +79,9 @@ class CallRunner:
         self._model: Socket | None = None
         self._listening: Socket | None = None  # the model's socket, once it may be sent audio
         self._early: list[bytes] = []
-        self._alarm: asyncio.TimerHandle | None = None
+        # uvloop's handles do not always tell when they ring, so that is kept beside them.
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at: float | None = None
         self._errors: list[tuple[str, str]] = []
         self._tools: dict[str, asyncio.Task[None]] = {}
         self._connecting: asyncio.Task[None] | None = None
@@ -188,14 +190,15 @@ class CallRunner:
     def _set_alarm(self) -> None:
         """Have the session told when its next deadline is reached."""
         deadline = self._session.deadline
+        if deadline == self._alarm_at:
+            return
         if self._alarm is not None:
-            if self._alarm.when() == deadline and not self._alarm.cancelled():
-                return
             self._alarm.cancel()
+        self._alarm_at = deadline
         self._alarm = None if deadline is None else self._loop.call_at(deadline, self._ring)
 
     def _ring(self) -> None:
-        self._alarm = None
+        self._alarm = self._alarm_at = None
         self.receive(events.TimePassed())
 
     # Tasks
