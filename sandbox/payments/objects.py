@@ -30,12 +30,21 @@ UNCHANGED = _Unchanged()
 def writing() -> Iterator[None]:
     """Change things inside of this: it is one transaction, and one at a time.
 
-    So objects and events have an order that everybody sees.
+    So objects and events have an order that everybody sees. A Refusal passes, and undoes everything
+    unless it keeps what was changed.
     """
+    kept: Refusal | None = None
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_WRITERS_LOCK])
-        yield
+        try:
+            yield
+        except Refusal as refusal:
+            if not refusal.keeps_changes:
+                raise
+            kept = refusal
+    if kept:
+        raise kept
 
 
 def create(

@@ -61,13 +61,12 @@ def complete(session: StripeObject, card: Card | None, *, email: str = "") -> St
     happened, and it can be tried again.
     """
     require_open(session)
-    customer = _customer_of(session, email)
     try:
         # Neither a subscription nor an invoice is left of a payment that failed.
         with transaction.atomic():
-            return _subscribe(session, customer, card)
+            return _subscribe(session, _customer_of(session, email), card)
     except Refusal:
-        charging.forget_next_decline(customer.id)
+        charging.forget_next_decline(session.customer_id)
         raise
 
 

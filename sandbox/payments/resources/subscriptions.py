@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
 from stripe.params import (
     SubscriptionCancelParams,
     SubscriptionCreateParams,
@@ -43,10 +42,9 @@ def create(params: Params) -> StripeObject:
     if not order.prices:
         raise missing_parameter("items")
     ends_with_period = params.take("cancel_at_period_end", False)
-    with transaction.atomic():
-        subscription, decline = subscribing.begin(order)
-        if decline and behavior == "error_if_incomplete":
-            raise decline.refusal(keeps_changes=False)
+    subscription, decline = subscribing.begin(order)
+    if decline and behavior == "error_if_incomplete":
+        raise decline.refusal(keeps_changes=False)
     if ends_with_period:
         subscribing.cancel_at_period_end(subscription, wanted=True)
     return subscription

@@ -158,12 +158,7 @@ def _written(request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Resp
     token = cause.set(Cause(request.id, request.idempotency_key))
     try:
         with writing():
-            try:
-                return _done(_carried_out(request, endpoint, ids))
-            except Refusal as refusal:
-                if not refusal.keeps_changes:
-                    raise
-                return refused(refusal)
+            return _done(_carried_out(request, endpoint, ids))
     except Refusal as refusal:
         return refused(refusal)
     finally:

@@ -1,0 +1,104 @@
+"""Checkout: where a customer subscribes and pays."""
+
+from __future__ import annotations
+
+from django import forms
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from sandbox.payments.business import checkouts, passing
+from sandbox.payments.models import StripeObject
+from sandbox.payments.objects import find, writing
+from sandbox.payments.pages.common import CardForm, closed, found, product_name, show
+from sandbox.payments.wire.errors import Refusal
+
+
+class EmailForm(forms.Form):
+    email = forms.EmailField(label="E-mail")
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def page(request: HttpRequest, id: str) -> HttpResponse:
+    session = found("checkout.session", id)
+    if session is None:
+        return closed(
+            request,
+            "There is no such page",
+            "The address is not that of a checkout. Ask for another one where you came from.",
+            status=404,
+        )
+    passing.let_pass(session.customer_id)
+    session.refresh_from_db()
+    if session["status"] != "open":
+        return _over(request, session)
+    return _pay(request, session) if request.method == "POST" else _offer(request, session)
+
+
+def _over(request: HttpRequest, session: StripeObject) -> HttpResponse:
+    if session["status"] == "complete":
+        return closed(
+            request,
+            "This has been paid",
+            "You are all set: there is nothing more to pay here.",
+            back=_success_url(session),
+            status=200,
+        )
+    return closed(
+        request,
+        "This page has expired",
+        "A checkout is there for a day. Nothing was charged. Ask for another one where you came "
+        "from.",
+        back=session["cancel_url"],
+        status=410,
+    )
+
+
+def _offer(
+    request: HttpRequest,
+    session: StripeObject,
+    *,
+    card: CardForm | None = None,
+    email: EmailForm | None = None,
+    problem: str = "",
+) -> HttpResponse:
+    customer = find("customer", session["customer"]) if session["customer"] else None
+    asks_for_email = customer is None and session["customer_email"] is None
+    return show(
+        request,
+        "checkout",
+        {
+            "session": session.body,
+            "customer": customer and customer.body,
+            "items": [item | {"name": product_name(item)} for item in session.hidden["items"]],
+            "trial_days": session.hidden["subscription_data"].get("trial_period_days"),
+            "card": card or CardForm(),
+            "email": (email or EmailForm()) if asks_for_email else None,
+            "asks_for_card": checkouts.asks_for_card(session),
+            "problem": problem,
+        },
+        status=402 if problem else 400 if card or email else 200,
+    )
+
+
+def _pay(request: HttpRequest, session: StripeObject) -> HttpResponse:
+    card, email = CardForm(request.POST), EmailForm(request.POST)
+    needs_email = not session["customer"] and not session["customer_email"]
+    needs_card = checkouts.asks_for_card(session)
+    if (needs_card and not card.is_valid()) or (needs_email and not email.is_valid()):
+        return _offer(request, session, card=card, email=email)
+    try:
+        with writing():
+            checkouts.complete(
+                find("checkout.session", session.id),
+                card.card if needs_card else None,
+                email=email.cleaned_data["email"] if needs_email else "",
+            )
+    except Refusal as refusal:
+        return _offer(request, session, card=card, email=email, problem=str(refusal))
+    return HttpResponseRedirect(_success_url(session))
+
+
+def _success_url(session: StripeObject) -> str:
+    return str(session["success_url"]).replace("{CHECKOUT_SESSION_ID}", session.id)

@@ -1,0 +1,70 @@
+"""How a customer stands, for the portal and for whoever steers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sandbox.payments.business import cards, subscribing
+from sandbox.payments.business.periods import period_of
+from sandbox.payments.models import StripeObject
+from sandbox.payments.pages.common import product_name
+from sandbox.payments.wire.errors import Refusal
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    customer: Body
+    subscription: Body | None
+    items: list[Body]
+    period_end: int | None
+    next_invoice: Body | None
+    card: Body | None
+    invoices: list[Body]
+
+    @property
+    def due(self) -> list[Body]:
+        """The invoices that somebody has to pay, since charging the card did not work."""
+        return [each for each in self.invoices if each["status"] == "open" and each["attempted"]]
+
+    @classmethod
+    def of(cls, customer: StripeObject) -> Self:
+        """Return it for the subscription that lives, or else for the last that did."""
+        every = StripeObject.objects.of("subscription").filter(customer_id=customer.id)
+        subscription = subscribing.live_of(customer.id).first() or every.order_by("-serial").first()
+        invoices = StripeObject.objects.of("invoice").filter(customer_id=customer.id)
+        return cls(
+            customer=customer.body,
+            subscription=subscription and subscription.body,
+            items=_items(subscription),
+            period_end=subscription and period_of(subscription.body).end,
+            next_invoice=_next_invoice(subscription),
+            card=_card(customer, subscription),
+            invoices=[invoice.body for invoice in invoices.order_by("-serial")[:24]],
+        )
+
+
+def _items(subscription: StripeObject | None) -> list[Body]:
+    if subscription is None:
+        return []
+    return [item | {"name": product_name(item)} for item in subscription["items"]["data"]]
+
+
+def _next_invoice(subscription: StripeObject | None) -> Body | None:
+    if subscription is None:
+        return None
+    try:
+        invoice = subscribing.preview(subscription)
+    except Refusal:
+        return None
+    return invoice if invoice["lines"]["data"] else None
+
+
+def _card(customer: StripeObject, subscription: StripeObject | None) -> Body | None:
+    method_id = (subscription and subscription["default_payment_method"]) or customer[
+        "invoice_settings"
+    ]["default_payment_method"]
+    method = method_id and cards.methods_of(customer.id).filter(id=method_id).first()
+    return method["card"] if method else None
