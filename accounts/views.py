@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 from rest_framework.decorators import action
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -69,7 +70,7 @@ class AuthViewSet(ViewSet):
                 "account": RegisteredAccountSerializer(account).data,
                 "apiKey": new.plain,
                 "token": token_for(account),
-                "checkoutUrl": None,
+                "checkoutUrl": import_string(settings.CHECKOUT_URL_FOR)(account),
                 "engineVoiceUrl": f"{settings.ENGINE_URL}/voice",
             },
             status=201,
