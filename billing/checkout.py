@@ -18,8 +18,7 @@ from billing.customers import customer_of, fetch
 from billing.models import StripeCustomer
 from billing.plan import price_ids
 from billing.status import CHECKOUT, standing_of
-from billing.status_checks import status_mark
-from billing.stripe_api import asking
+from billing.status_checks import asking_about, status_mark
 from config.errors import ApiError
 
 log = structlog.get_logger(__name__)
@@ -56,7 +55,8 @@ def _require_unsubscribed(account: Account, customer: StripeCustomer) -> StripeC
 
     What Stripe says now counts: its event may still be on the way.
     """
-    snapshot = fetch(customer.customer_id)
+    with asking_about(customer):
+        snapshot = fetch(customer.customer_id)
     if standing_of(snapshot.subscription_data).status != Account.Status.INACTIVE:
         status_mark(account_id=account.id, cause="checkout")
         raise _already_subscribed()
@@ -71,7 +71,7 @@ def _open_page(customer: StripeCustomer) -> str | None:
     """Return the address of the page that was made last, if it can still be paid on."""
     if not customer.checkout_id:
         return None
-    with asking():
+    with asking_about(customer):
         session = stripe.checkout.Session.retrieve(customer.checkout_id)
     return session.url if session.status == "open" else None
 
@@ -80,7 +80,7 @@ def _new_page(customer: StripeCustomer) -> str:
     """Make a page; of requests at the same time, and after a crash, all get the same one."""
     base, minute = price_ids()
     number = customer.checkout_number + 1
-    with asking():
+    with asking_about(customer):
         session = stripe.checkout.Session.create(
             mode="subscription",
             customer=customer.customer_id,

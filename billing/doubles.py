@@ -25,7 +25,8 @@ def double_checkout_undo(subscription: Mapping[str, Any]) -> None:
     """
     with asking():
         # In this order: one that is cancelled already is not looked for any more.
-        _refund(subscription["latest_invoice"])
+        if subscription["latest_invoice"]:
+            _refund(subscription["latest_invoice"])
         try:
             stripe.Subscription.cancel(subscription["id"])
         except stripe.InvalidRequestError as error:

@@ -12,7 +12,7 @@ from accounts.models import Account
 from billing.customers import customer_of
 from billing.models import PlanPart, StripeCustomer
 from billing.plan import part_id
-from billing.stripe_api import asking
+from billing.status_checks import asking_about
 
 # More than eight years of them: what Stripe answers at a time.
 _INVOICES_AT_MOST = 100
@@ -22,7 +22,7 @@ def portal_url_for(account: Account) -> str:
     """Return the address of the account's billing portal, for a few minutes; raise 502."""
     customer = customer_of(account)
     configuration = part_id(PlanPart.Name.PORTAL)
-    with asking():
+    with asking_about(customer):
         session = stripe.billing_portal.Session.create(
             customer=customer.customer_id,
             configuration=configuration,
@@ -39,6 +39,6 @@ def invoices_of(account: Account) -> list[dict[str, Any]]:
     customer = StripeCustomer.objects.filter(account=account, deleted_at=None).first()
     if customer is None:
         return []
-    with asking():
+    with asking_about(customer):
         invoices = stripe.Invoice.list(customer=customer.customer_id, limit=_INVOICES_AT_MOST)
     return [invoice.to_dict() for invoice in invoices.data if invoice.status != "draft"]

@@ -37,7 +37,7 @@ def standing_of(subscriptions: Iterable[Subscription]) -> Standing:
     ours = [subscription for subscription in subscriptions if has_base_price(subscription)]
     if not ours:
         return Standing()
-    best = min(ours, key=lambda subscription: (_rank(subscription), *_age(subscription)))
+    best = min(ours, key=lambda s: (_rank(s), s["created"], s["id"]))
     return Standing(_STATUS[_rank(best)], best["id"], best["status"])
 
 
@@ -47,7 +47,12 @@ def doubles_of(subscriptions: Iterable[Subscription]) -> Sequence[Subscription]:
     Only what a checkout has begun is one: whatever an operator has set up at Stripe is meant so.
     """
     paid = [s for s in subscriptions if s["status"] in _PAID and has_base_price(s)]
-    return [s for s in sorted(paid, key=_age)[1:] if CHECKOUT in (s.get("metadata") or {})]
+    oldest_first = sorted(paid, key=lambda s: (s["created"], _is_from_checkout(s), s["id"]))
+    return [s for s in oldest_first[1:] if _is_from_checkout(s)]
+
+
+def _is_from_checkout(subscription: Subscription) -> bool:
+    return CHECKOUT in (subscription.get("metadata") or {})
 
 
 def has_base_price(subscription: Subscription) -> bool:
@@ -61,7 +66,3 @@ def _rank(subscription: Subscription) -> int:
     """Return the index in ``_STATUS`` of what the subscription gives."""
     status = subscription["status"]
     return 0 if status in _PAID else 1 if status in _OWED else 2
-
-
-def _age(subscription: Subscription) -> tuple[int, str]:
-    return subscription["created"], subscription["id"]

@@ -7,6 +7,8 @@ so that events may come in any order, twice or never.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,6 +23,7 @@ from billing.customers import Snapshot, fetch, mirror_snapshot
 from billing.doubles import double_checkout_undo
 from billing.models import StatusChange, StatusCheck, StripeCustomer
 from billing.status import Standing, doubles_of, standing_of
+from billing.stripe_api import PaymentsUnavailable, asking, is_missing
 from config.jobs import defer
 
 log = structlog.get_logger(__name__)
@@ -57,6 +60,24 @@ def status_mark(*, account_id: str, cause: str, at: datetime | None = None) -> N
     """Have an account's status checked, at once or at a time; it must have a Stripe customer."""
     StatusCheck.objects.filter(account_id=account_id).mark(cause)
     defer(TASK, at=at, account_id=account_id)
+
+
+@contextmanager
+def asking_about(customer: StripeCustomer) -> Iterator[None]:
+    """Ask Stripe for something of a customer's inside of this; raise 502 ``payments_unavailable``.
+
+    A customer that is missing at Stripe was deleted, or is one of another Stripe account: a check
+    tells, and until then it is as if Stripe were down.
+    """
+    try:
+        with asking():
+            yield
+    except stripe.InvalidRequestError as error:
+        if not is_missing(error):
+            raise
+        log.error("missing_at_stripe", account_id=customer.account_id, param=error.param)
+        status_mark(account_id=customer.account_id, cause="missing at Stripe")
+        raise PaymentsUnavailable from error
 
 
 def status_check(account_id: str) -> None:

@@ -36,6 +36,8 @@ async def serve(processes: Processes) -> None:
         await processes.start("sandbox", *manage, "sandbox")
         addresses.append(f"http://127.0.0.1:{settings.SANDBOX_PORT}/livez")
     await processes.run("migrate", *manage, "migrate", "--no-input")
+    if settings.STRIPE_SANDBOX:
+        await processes.run("setup", *manage, "setup_stripe")
     await processes.start(
         "server", sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py"
     )

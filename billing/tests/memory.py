@@ -149,8 +149,8 @@ class MemoryStripe(stripe.HTTPClient):
         if method == "post" and path == "/v1/refunds":
             return self._refund(params)
         if method == "post" and path in _KINDS:
-            if (deleted := params.get("customer")) and self.things[deleted].get("deleted"):
-                return _missing("customer", deleted)
+            if (customer := params.get("customer")) and not self._has_customer(customer):
+                return _missing("customer", customer)
             return 200, self._make(path, params)
         if method == "get" and path in _KINDS:
             return 200, _list(list(self._found(path, params)), path)
@@ -163,6 +163,9 @@ class MemoryStripe(stripe.HTTPClient):
         if method == "post":
             thing |= params
         return 200, thing
+
+    def _has_customer(self, id: str) -> bool:
+        return id in self.things and not self.things[id].get("deleted")
 
     def _make(self, path: str, params: Json) -> Json:
         prefix, kind = _KINDS[path]

@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from billing.checkout import checkout_open, checkout_url_for
+from billing.customers import customer_of
 from billing.models import PlanPart, StatusCheck, StripeCustomer
 from billing.plan import price_ids
 from billing.status_checks import status_check
@@ -139,6 +140,26 @@ class TestCheckout:
         assert new.customer_id != gone
         assert new.deleted_at is None
         assert at_stripe.all("checkout.session")[-1]["customer"] == new.customer_id
+
+    @pytest.mark.parametrize("path", [PATH, "/api/billing/portal"])
+    def test_one_that_was_deleted_before_any_checkout_is_found_out(
+        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe, path: str
+    ) -> None:
+        """The first request meets it, a check finds out, and the next one is served."""
+        customer = customer_of(carol)
+        at_stripe.delete_customer(customer.customer_id)
+        response = carol_api.post(path)
+        assert (response.status_code, response.json()["code"]) == (502, "payments_unavailable")
+        status_check(carol.id)
+        assert carol_api.post(path).status_code == 200
+        assert len({each["id"] for each in at_stripe.all("customer")}) == 2
+
+    def test_one_whom_stripe_does_not_know_is_no_error_of_the_customers(
+        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+    ) -> None:
+        carol_api.post(PATH)
+        del at_stripe.things[StripeCustomer.objects.get().customer_id]
+        assert carol_api.post(PATH).status_code == 502
 
     def test_the_active_have_one(self, alice_api: APIClient, at_stripe: MemoryStripe) -> None:
         assert alice_api.post(PATH).json()["code"] == "already_subscribed"

@@ -90,3 +90,8 @@ class TestDoubles:
         by_hand = subscription("active", 2, metadata={})
         assert doubles_of([subscription(), by_hand]) == []
         assert doubles_of([subscription("active", 3), by_hand]) == [subscription("active", 3)]
+
+    def test_of_the_same_second_that_of_the_checkout_is(self) -> None:
+        by_hand = subscription("active", 2, metadata={})
+        bought = subscription("active", 1, created=by_hand["created"])
+        assert doubles_of([bought, by_hand]) == [bought]
