@@ -91,8 +91,10 @@ def status_check(account_id: str) -> None:
     try:
         snapshot = fetch(question.customer_id)
     except stripe.InvalidRequestError as error:
-        # Not a deleted customer: another Stripe account's key, most likely. Nobody is cut off.
-        log.error("stripe_customer_unknown", account_id=account_id, stripe_says=error.code)
+        if not is_missing(error):
+            raise
+        # Not deleted, but unknown: the key is another Stripe account's. Nobody is cut off for that.
+        log.error("stripe_customer_unknown", account_id=account_id)
         return
     if status_apply(question, snapshot) and (doubles := doubles_of(snapshot.subscription_data)):
         for double in doubles:

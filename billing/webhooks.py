@@ -70,7 +70,7 @@ def meter_errors(request: HttpRequest) -> HttpResponse:
 def _signed_by_stripe(request: HttpRequest) -> dict[str, Any] | None:
     """Return the event, if one of our endpoints' secrets has signed it within five minutes."""
     header = request.headers.get("Stripe-Signature")
-    for secret in _secrets():
+    for secret in webhook_secrets():
         with suppress(ValueError, stripe.SignatureVerificationError):
             stripe.WebhookSignature.verify_header(
                 request.body, header, secret, stripe.Webhook.DEFAULT_TOLERANCE
@@ -80,7 +80,7 @@ def _signed_by_stripe(request: HttpRequest) -> dict[str, Any] | None:
     return None
 
 
-def _secrets() -> list[str]:
+def webhook_secrets() -> list[str]:
     """Return the secrets of our endpoints: those that are set, those that ``setup_stripe`` made."""
     secrets = list(settings.STRIPE_WEBHOOK_SECRETS)
     for part in PlanPart.objects.exclude(sealed_secret=None):

@@ -36,14 +36,14 @@ async def serve(processes: Processes) -> None:
         await processes.start("sandbox", *manage, "sandbox")
         addresses.append(f"http://127.0.0.1:{settings.SANDBOX_PORT}/livez")
     await processes.run("migrate", *manage, "migrate", "--no-input")
-    if settings.STRIPE_SANDBOX:
-        await processes.run("setup", *manage, "setup_stripe")
     await processes.start(
         "server", sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py"
     )
     await processes.start(
         "worker", *manage, "procrastinate", "worker", "--shutdown-graceful-timeout=3"
     )
+    if settings.STRIPE_SANDBOX:  # while they start
+        await processes.run("setup", *manage, "setup_stripe")
     await processes.unless_one_ends(_until_ready(addresses))
 
 

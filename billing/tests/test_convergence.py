@@ -34,7 +34,7 @@ from billing.status_checks import (
 from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import subscribe
 from billing.tests.test_webhooks import send
-from billing.webhooks import _secrets
+from billing.webhooks import webhook_secrets
 
 STATUSES = [
     "active",
@@ -81,7 +81,7 @@ class World:
 
     def deliver(self, choice: int) -> None:
         """An event comes; it may come again, later and out of order."""
-        assert send(self.events[choice % len(self.events)], _secrets()[0]).status_code == 200
+        assert send(self.events[choice % len(self.events)], webhook_secrets()[0]).status_code == 200
 
     def lose(self, choice: int) -> None:
         self.events.pop(choice % len(self.events))

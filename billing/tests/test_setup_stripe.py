@@ -12,7 +12,7 @@ from djstripe import models as mirror
 from billing.models import PlanPart
 from billing.plan import price_ids
 from billing.tests.memory import MemoryStripe
-from billing.webhooks import EVENTS, METER_EVENT, _secrets
+from billing.webhooks import EVENTS, METER_EVENT, webhook_secrets
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +80,7 @@ def test_the_portal_cancels_at_the_end_of_what_is_paid(memory: MemoryStripe) -> 
 
 def test_secrets_are_kept_sealed_and_not_said(memory: MemoryStripe) -> None:
     said = set_up()
-    secrets = _secrets()
+    secrets = webhook_secrets()
     assert len(secrets) == 2
     for secret in secrets:
         assert secret.startswith("whsec_")
@@ -96,7 +96,7 @@ def test_an_endpoint_whose_secret_is_not_known_is_replaced(memory: MemoryStripe)
     assert "whose secret was not known" in set_up()
     assert counts(memory) == [1, 2, 1, 1, 1, 1]
     assert memory.all("webhook_endpoint") != before
-    assert len(_secrets()) == 2
+    assert len(webhook_secrets()) == 2
 
 
 def test_unless_it_is_set_in_the_environment(memory: MemoryStripe, settings: Any) -> None:
@@ -106,7 +106,7 @@ def test_unless_it_is_set_in_the_environment(memory: MemoryStripe, settings: Any
     settings.STRIPE_WEBHOOK_SECRETS = ["whsec_set"]
     set_up()
     assert [found["id"] for found in memory.all("webhook_endpoint")] == [before[0]["id"]]
-    assert _secrets() == ["whsec_set"]
+    assert webhook_secrets() == ["whsec_set"]
 
 
 @pytest.mark.parametrize(

@@ -302,12 +302,13 @@ class TestNightly:
 
 
 def test_stripe_in_words_it_does_not_know(carol: Account, at_stripe: MemoryStripe) -> None:
-    """A refusal that is not about a customer passes through, for the job to fail and be seen."""
+    """A refusal that is about our question is no answer: the job fails, and is seen."""
     subscribe(carol, at_stripe)
 
     def refuse(method: str, path: str) -> None:
         raise stripe.InvalidRequestError("Received unknown parameter: limit", "limit")
 
     at_stripe.before = refuse
-    check(carol)
+    with pytest.raises(stripe.InvalidRequestError):
+        check(carol)
     assert StatusCheck.objects.unsettled().exists()

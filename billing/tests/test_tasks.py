@@ -21,7 +21,7 @@ from billing.status_checks import PAGE_TASK, TASK, status_mark
 from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import down
 from billing.tests.test_webhooks import send
-from billing.webhooks import _secrets
+from billing.webhooks import webhook_secrets
 from config.jobs import defer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -89,7 +89,7 @@ async def until(is_true: Any, *, within: float) -> None:
 
 async def test_an_event_activates_within_two_seconds(carol: Account, paid: dict[str, Any]) -> None:
     event = {"id": "evt_1", "object": "event", "type": "checkout.session.completed"}
-    secret = (await query(_secrets))[0]
+    secret = (await query(webhook_secrets))[0]
     async with worker(waits=True):
         await until(ProcrastinateWorker.objects.exists, within=10)
         about = {"data": {"object": {"id": "cs_1", "customer": paid["customer"]}}}

@@ -15,8 +15,8 @@ from django.test import Client
 from stripe import WebhookSignature
 
 from accounts.models import Account
-from billing.models import PlanPart, StatusChange, StatusCheck, StripeCustomer
-from billing.webhooks import EVENTS
+from billing.models import MeterProblem, PlanPart, StatusChange, StatusCheck, StripeCustomer
+from billing.webhooks import EVENTS, METER_EVENT
 from config.sealing import seal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
@@ -197,6 +197,34 @@ class TestSecrets:
         settings.STRIPE_WEBHOOK_SECRETS = ["whsec_new", "whsec_old"]
         assert send(event(), secret).status_code == 200
         assert marks(customer) == 1
+
+
+class TestMeter:
+    """Stripe's thin event about meter events that it could not count."""
+
+    PATH = f"{PATH}/meter"
+    EVENT = {
+        "id": "evt_test_1",
+        "object": "v2.core.event",
+        "type": METER_EVENT,
+        "related_object": {"id": "mtr_1", "type": "billing.meter"},
+    }
+
+    def test_it_works(self) -> None:
+        for _ in range(2):
+            assert send(self.EVENT, path=self.PATH).status_code == 200
+        problem = MeterProblem.objects.get()
+        assert (problem.kind, problem.key) == ("error-report", "evt_test_1")
+
+    def test_another_kind_is_taken_and_left(self) -> None:
+        other = self.EVENT | {"type": "v1.billing.meter.no_meter_found"}
+        assert send(other, path=self.PATH).status_code == 200
+        assert not MeterProblem.objects.exists()
+
+    def test_what_stripe_has_not_signed_is_refused(self) -> None:
+        assert send(self.EVENT, "whsec_of_somebody_else", path=self.PATH).status_code == 400
+        assert Client().get(self.PATH).status_code == 405
+        assert not MeterProblem.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
