@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -21,9 +22,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
+from billing.models import StatusCheck
+from billing.provisioning import plan_set_up
+from billing.status_checks import status_check
 from config.ids import is_id
 from config.tests.described import assert_described
 from config.tests.web import web_process
+from sandbox.payments import steering, testing
+from sandbox.payments.models import Fault
 from telephony.tests.twilio_stand_in import (
     ACCOUNT_SID,
     AUTH_TOKEN,
@@ -98,6 +104,10 @@ class Server:
             requests.request(method, self.url + path, json=body, headers=headers, timeout=20)
         )
 
+    def page(self, url: str) -> str:
+        """Return where a page is that the server has at its public address."""
+        return self.url + urlsplit(url).path
+
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)
 
@@ -157,6 +167,12 @@ def running(django_db_setup: None, twilio: Twilio) -> Iterator[str]:
 
 
 @pytest.fixture
+def shop() -> None:
+    """What is sold stands at Stripe: the payments sandbox, here and in the server."""
+    plan_set_up(lambda line: None)
+
+
+@pytest.fixture
 def server(running: str) -> Server:
     return Server(running)
 
@@ -182,6 +198,8 @@ ENDPOINTS = [
     ("getCurrentUsage", "GET", "/api/usage/current"),
     ("openBillingPortal", "POST", "/api/billing/portal"),
     ("getSubscription", "GET", "/api/billing/subscription"),
+    ("openCheckout", "POST", "/api/billing/checkout"),
+    ("listInvoices", "GET", "/api/billing/invoices"),
 ]
 
 
@@ -195,6 +213,7 @@ def test_authorization(server: Server, operation: str, method: str, path: str) -
 class TestRegister:
     """POST /api/auth/register: create an account. No auth required."""
 
+    @pytest.mark.usefixtures("shop")
     def test_response(self, server: Server) -> None:
         request = {"email": EMAIL, "password": PASSWORD, "companyName": "Your Company"}
         body = server.post("/api/auth/register", request).is_like(
@@ -209,7 +228,7 @@ class TestRegister:
                 },
                 "apiKey": "rtk_abc123...",
                 "token": "eyJhbG...",
-                "checkoutUrl": None,
+                "checkoutUrl": "https://checkout.stripe.com/...",
                 "engineVoiceUrl": "https://engine.veevo.ai/voice",
             },
         )
@@ -222,6 +241,8 @@ class TestRegister:
         assert body["apiKey"].startswith("rtk_")
         assert body["token"].startswith("eyJhbG")
         assert body["engineVoiceUrl"].endswith("/voice")
+        checkout = requests.get(server.page(body["checkoutUrl"]), timeout=20)
+        assert checkout.status_code == 200  # "Open checkoutUrl to complete payment."
 
     @pytest.mark.parametrize("optional", [{}, {"companyName": None}, {"companyName": ""}])
     def test_company_name_is_optional(self, server: Server, optional: dict[str, Any]) -> None:
@@ -637,6 +658,99 @@ def record_the_reference() -> None:
     for _ in range(118):
         record(seconds=2 * 60, at=last_month)
     record(seconds=27 * 60, at=last_month)
+
+
+@pytest.mark.usefixtures("shop")
+class TestBilling:
+    """/api/billing: the portal and the subscription; and how one comes to have them."""
+
+    SUBSCRIPTION = {
+        "status": "ACTIVE",
+        "monthlyBase": 5,
+        "perMinuteRate": 0.05,
+        "totalCalls": 142,
+        "totalMinutes": 310,
+        "hasPaymentMethod": True,
+    }
+    URL = {"url": "https://billing.stripe.com/p/session/..."}
+
+    def test_portal(self, server: Server) -> None:
+        customer = server.registered()
+        pay(customer)
+        body = customer.post("/api/billing/portal").is_like("openBillingPortal", 200, self.URL)
+        portal = requests.get(server.page(body["url"]), timeout=20)
+        assert portal.status_code == 200
+        assert EMAIL in portal.text
+
+    def test_subscription(self, server: Server) -> None:
+        customer = server.registered()
+        pay(customer)
+        record_the_reference()
+        answer = customer.get("/api/billing/subscription")
+        body = answer.is_like("getSubscription", 200, self.SUBSCRIPTION)
+        assert body == self.SUBSCRIPTION
+
+    def test_subscription_before_it_is_paid(self, server: Server) -> None:
+        body = server.registered().get("/api/billing/subscription").body
+        assert body == self.SUBSCRIPTION | {
+            "status": "INACTIVE",
+            "totalCalls": 0,
+            "totalMinutes": 0,
+            "hasPaymentMethod": False,
+        }
+
+    def test_checkout(self, server: Server) -> None:
+        customer = server.registered()
+        answer = customer.post("/api/billing/checkout")
+        answer.is_like("openCheckout", 200, self.URL)
+        pay(customer)
+        answer = customer.post("/api/billing/checkout")
+        answer.is_error("openCheckout", 409, "already_subscribed")
+
+    def test_invoices(self, server: Server) -> None:
+        customer = server.registered()
+        assert customer.get("/api/billing/invoices").body == {"invoices": []}
+        pay(customer)
+        body = customer.get("/api/billing/invoices").is_like(
+            "listInvoices",
+            200,
+            {
+                "invoices": [
+                    {
+                        "id": "in_...",
+                        "number": "A1B2C3D4-0001",
+                        "periodStart": "2026-04-01T...",
+                        "periodEnd": "2026-05-01T...",
+                        "amount": 5,
+                        "currency": "usd",
+                        "status": "paid",
+                        "hostedUrl": "https://invoice.stripe.com/i/...",
+                        "createdAt": "2026-04-01T...",
+                    }
+                ]
+            },
+        )
+        (invoice,) = body["invoices"]
+        assert (invoice["amount"], invoice["currency"], invoice["status"]) == (5, "usd", "paid")
+
+    def test_stripe_is_away(self, server: Server) -> None:
+        customer = server.registered()
+        fault = steering.fail(Fault.Kind.BROKEN)
+        for operation, method, path in (
+            ("openBillingPortal", "POST", "/api/billing/portal"),
+            ("openCheckout", "POST", "/api/billing/checkout"),
+        ):
+            customer.ask(method, path).is_error(operation, 502, "payments_unavailable")
+        fault.delete()
+        assert customer.post("/api/billing/portal").status == 200
+
+
+def pay(customer: Server) -> None:
+    """Pay on the checkout page, and let a worker look at what has become of it."""
+    testing.pay(customer.post("/api/billing/checkout").body["url"])
+    accounts = Account.objects.filter(email=customer.get("/api/account").body["account"]["email"])
+    StatusCheck.objects.filter(account__in=accounts).mark("payment")
+    status_check(accounts.get().id)
 
 
 class TestErrorCodes:
