@@ -119,7 +119,9 @@ def windows_of(term: Term, *, now: datetime) -> list[Window]:
         end = term.ends or term.period_ends
         is_recent = now - end < _COMPARED_AFTER_END
         return [Window.around(term.period_begins, end)] if is_recent else []
-    windows = [Window.around(term.period_begins, min(now, term.period_ends))]
+    windows = []
+    if term.period_begins < now:
+        windows.append(Window.around(term.period_begins, min(now, term.period_ends)))
     if now - term.period_begins < _COMPARED_AFTER_END and term.begins < term.period_begins:
         windows.append(Window.around(_previous_begin(term), term.period_begins))
     return windows

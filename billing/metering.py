@@ -9,7 +9,7 @@ earlier than that is asked for before it is sent again (``billing.meter_delivery
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from django.db import transaction
@@ -51,20 +51,16 @@ def meter_events_write() -> int:
 
     It goes on where the newest event was, and looks at a few minutes before that again.
     """
-    after, count = _where_to_continue(), 0
-    while page := _write_page(after):
-        after, count = page[-1].id, count + len(page)
-    return count
+    return _write_all(_where_to_continue())
 
 
 def meter_events_search() -> int:
-    """Write the meter events of the past days that were not written, which should be none."""
-    end = timezone.now()
+    """Write the meter events of the past days that were missed, which should be none."""
+    meter_events_write()
+    end = timezone.now() - OVERLAP
     start, count = end - SEARCHED, 0
     while start < end:
-        after, until = first_id_of(start), first_id_of(start + _HOUR)
-        while page := _write_page(after, until):
-            after, count = page[-1].id, count + len(page)
+        count += _write_all(first_id_of(start), first_id_of(min(start + _HOUR, end)))
         start += _HOUR
     if count:
         log.error("usage_found_late", records=count, likely="a clock that is wrong")
@@ -77,6 +73,13 @@ def _where_to_continue() -> str:
         return ""
     # A clock that is ahead does not hide what the others do.
     return first_id_of(min(made_at(newest), timezone.now()) - OVERLAP)
+
+
+def _write_all(after: str, until: str | None = None) -> int:
+    count = 0
+    while page := _write_page(after, until):
+        after, count = page[-1].id, count + len(page)
+    return count
 
 
 @transaction.atomic
@@ -129,7 +132,7 @@ def meter_events_send() -> None:
 
 
 def _send_all(claims: list[Claim]) -> bool:
-    """Send each, and give back what is left when Stripe is down: then return False."""
+    """Send each; False if some were given back, as Stripe is down or the lease about to end."""
     failures = 0
     for number, claim in enumerate(claims):
         if failures == _OUTAGE_AFTER or timezone.now() > claim.until - _MARGIN:
@@ -139,30 +142,27 @@ def _send_all(claims: list[Claim]) -> bool:
         if result:
             _record(claim, result)
             failures = failures + 1 if result.is_outage else 0
-    return failures < _OUTAGE_AFTER
+    return True
 
 
 def _claim(meter_id: str) -> list[Claim]:
+    """Take what waits the longest; nobody else sends it until the lease ends."""
     now = timezone.now()
     until = now + LEASE
     with transaction.atomic():
         due = MeterEvent.objects.due(now).select_for_update(skip_locked=True)
         events = list(due[:BATCH_SIZE])
-        _postpone(events, until)
-    customers = StripeCustomer.objects.filter(
-        account_id__in={event.account_id for event in events}, deleted_at=None
-    )
-    customer_ids = dict(customers.values_list("account_id", "customer_id"))
-    terms = terms_by_customer(customer_ids.values(), meter_id)
-    ids = [customer_ids.get(event.account_id) for event in events]
+        ids = [event.pk for event in events]
+        MeterEvent.objects.filter(pk__in=ids).update(next_attempt_at=until)
+    account_ids = {event.account_id for event in events}
+    customers = StripeCustomer.objects.filter(account_id__in=account_ids, deleted_at=None)
+    customer_of = dict(customers.values_list("account_id", "customer_id"))
+    by_customer = terms_by_customer(customer_of.values(), meter_id)
+    terms_of = {account_id: by_customer[id] for account_id, id in customer_of.items()}
     return [
-        Claim(event, customer_id, terms.get(customer_id or "", ()), until)
-        for event, customer_id in zip(events, ids, strict=True)
+        Claim(event, customer_of.get(event.account_id), terms_of.get(event.account_id, ()), until)
+        for event in events
     ]
-
-
-def _postpone(events: list[MeterEvent], until: datetime) -> None:
-    MeterEvent.objects.filter(pk__in=[event.pk for event in events]).update(next_attempt_at=until)
 
 
 def _give_back(claims: list[Claim]) -> None:

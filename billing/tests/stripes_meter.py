@@ -15,10 +15,6 @@ import stripe
 Answer = tuple[int, dict[str, Any]]
 
 
-class Killed(BaseException):
-    """The process dies here: nothing of ours may catch it."""
-
-
 @dataclass
 class Request:
     method: str

@@ -110,21 +110,33 @@ def test_two_may_write_at_once(alice: Account) -> None:
 
 
 class TestSearch:
-    def test_what_was_missed_is_found_at_night(self, alice: Account) -> None:
-        now = timezone.now()
-        call(alice, recorded_at=now)
+    """What was recorded by a clock that was hours behind."""
+
+    @pytest.fixture(autouse=True)
+    def newest(self, alice: Account) -> None:
+        call(alice)
         meter_events_write()
-        missed = call(alice, recorded_at=now - SEARCHED + MINUTE)
+
+    def test_what_was_missed_is_found_at_night(
+        self, alice: Account, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        missed = call(alice, recorded_at=timezone.now() - SEARCHED)
         assert meter_events_write() == 0
         assert meter_events_search() == 1
         assert missed.call_sid in written()
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
 
     def test_what_is_older_is_not_looked_at(self, alice: Account) -> None:
-        now = timezone.now()
-        call(alice, recorded_at=now)
-        meter_events_write()
-        call(alice, recorded_at=now - SEARCHED - MINUTE)
+        call(alice, recorded_at=timezone.now() - SEARCHED - OVERLAP - MINUTE)
         assert meter_events_search() == 0
+
+    def test_what_is_new_was_not_missed(
+        self, alice: Account, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        new = call(alice)
+        assert meter_events_search() == 0
+        assert new.call_sid in written()
+        assert caplog.records == []
 
     def test_there_may_be_many(self, alice: Account, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(metering, "PAGE_SIZE", 2)

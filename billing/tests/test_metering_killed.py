@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from accounts.models import Account
 from billing.metering_tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
+from billing.tests.memory import Killed
 from billing.tests.metered import become_customer, call, set_up_meter, subscription
-from billing.tests.stripes_meter import Killed, Request, StripesMeter
+from billing.tests.stripes_meter import Request, StripesMeter
 from config.tests.web import database_url
 from usage.models import UsageRecord
 

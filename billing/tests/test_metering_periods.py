@@ -119,6 +119,12 @@ class TestWindows:
             Window(utc(2026, 3, 10, 9, 30), utc(2026, 4, 10, 9, 31)),
         ]
 
+    def test_a_period_that_begins_by_stripes_clock_alone_is_not(self) -> None:
+        now = APRIL[0] - SECOND
+        assert windows_of(term(), now=now) == [
+            Window(utc(2026, 3, 10, 9, 30), utc(2026, 4, 10, 9, 31))
+        ]
+
     def test_it_has_the_name_that_it_had_while_it_ran(self) -> None:
         running = windows_of(term(MARCH), now=MARCH[1] - SECOND)[0]
         ended = windows_of(term(APRIL), now=MARCH[1] + SECOND)[1]

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from billing import metering
+from billing.meter_delivery import Claim
 from billing.metering import LEASE, meter_events_send, retry_delay
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.tests.metered import (
@@ -393,6 +394,23 @@ class TestLease:
         meter_events_send()
         written.refresh_from_db()
         assert written.state == "sent"
+
+    def test_who_is_slow_postpones_nothing(
+        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+    ) -> None:
+        """Its answer, a failure, comes when somebody else has claimed the event."""
+        written = event(alice)
+        claims: list[Claim] = []
+
+        def fail_late(request: Request) -> Answer:
+            MeterEvent.objects.update(next_attempt_at=timezone.now())
+            claims.extend(metering._claim("mtr_1"))
+            return failure(500)
+
+        stripes_meter.before = fail_late
+        meter_events_send()
+        written.refresh_from_db()
+        assert (written.attempts, written.next_attempt_at) == (0, claims[0].until)
 
     def test_a_batch_ends_before_its_lease(
         self,
