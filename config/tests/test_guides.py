@@ -23,6 +23,7 @@ from markdown_it import MarkdownIt
 from config.guides import FOLDER, GUIDES
 from config.schema import document
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
+from sandbox.payments.business.cards import CARDS
 from sandbox.phone.callees import Answers
 from telephony.callbacks import on_call_start, outbox, payloads, schedule, signing, tools
 from telephony.callbacks.payloads import CallFacts
@@ -301,6 +302,14 @@ class TestSandbox:
             "twilioAuthToken": SANDBOX_AUTH_TOKEN,
             "openaiApiKey": SANDBOX_OPENAI_KEY,
         }
+
+    def test_the_cards(self) -> None:
+        table = {
+            number.replace(" ", ""): what
+            for numbers, (what,) in rows("sandbox", "card").items()
+            for number in codes(numbers)
+        }
+        assert table == {card.number: card.what for card in CARDS}
 
     def test_who_can_answer(self) -> None:
         told = codes(rows("sandbox", "option")["`--answers`"][0])
