@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -29,38 +31,59 @@ class Cause(NamedTuple):
 _NOBODYS = Cause()
 cause: ContextVar[Cause] = ContextVar("cause", default=_NOBODYS)
 
+_gathering: ContextVar[list[StripeObject] | None] = ContextVar("gathered events", default=None)
+_ENDPOINT_KINDS = {"event": "webhook_endpoint", "v2.core.event": "v2.core.event_destination"}
 
-def emit(type: str, thing: StripeObject, previous: dict[str, Any] | None = None) -> StripeObject:
-    """Write that something happened to an object, for all endpoints that want to know."""
+
+@contextmanager
+def gathered() -> Iterator[None]:
+    """Write the events of what is done inside of this at its end, and none if it fails.
+
+    Inside of another one, the outer one writes them.
+    """
+    outer = _gathering.get()
+    if outer is not None:
+        already = len(outer)
+        try:
+            yield
+        except BaseException:
+            del outer[already:]
+            raise
+        return
+    events: list[StripeObject] = []
+    token = _gathering.set(events)
+    try:
+        yield
+    finally:
+        _gathering.reset(token)
+    if events:
+        _write(events)
+
+
+def emit(type: str, thing: StripeObject, previous: dict[str, Any] | None = None) -> None:
+    """Tell that something happened to an object."""
     data: dict[str, Any] = {"object": copy.deepcopy(thing.body)}
     if previous is not None:
         data["previous_attributes"] = previous
-    endpoints = _endpoints_for("webhook_endpoint", type)
     reason = cause.get()
-    id = new_id("event")
     body = {
-        "id": id,
+        "id": new_id("event"),
         "object": "event",
         "api_version": settings.STRIPE_API_VERSION,
         "created": clock.now(thing.customer_id),
         "data": data,
         "livemode": False,
-        "pending_webhooks": len(endpoints),
+        "pending_webhooks": 0,
         "request": {"id": reason.request_id, "idempotency_key": reason.idempotency_key},
         "type": type,
     }
-    event = StripeObject.objects.create(
-        id=id, kind="event", customer_id=thing.customer_id, body=body
-    )
-    _send(event, endpoints)
-    return event
+    _gather(body, customer_id=thing.customer_id)
 
 
-def emit_thin(type: str, related: StripeObject | None, data: dict[str, Any]) -> StripeObject:
-    """Write an event of the second API, of which an endpoint gets everything but the data."""
-    id = new_id("v2.core.event")
+def emit_thin(type: str, related: StripeObject | None, data: dict[str, Any]) -> None:
+    """Tell of something in the second API, whose endpoints get everything but the data."""
     body = {
-        "id": id,
+        "id": new_id("v2.core.event"),
         "object": "v2.core.event",
         "created": iso_now(),
         "context": None,
@@ -70,9 +93,16 @@ def emit_thin(type: str, related: StripeObject | None, data: dict[str, Any]) -> 
         "type": type,
         "data": data,
     }
-    event = StripeObject.objects.create(id=id, kind="v2.core.event", body=body)
-    _send(event, _endpoints_for("v2.core.event_destination", type))
-    return event
+    _gather(body)
+
+
+def _gather(body: dict[str, Any], *, customer_id: str = "") -> None:
+    events = _gathering.get()
+    if events is None:
+        raise RuntimeError("Events are told of where things are changed: in objects.writing().")
+    events.append(
+        StripeObject(id=body["id"], kind=body["object"], customer_id=customer_id, body=body)
+    )
 
 
 def iso_now() -> str:
@@ -90,26 +120,48 @@ def _reference(thing: StripeObject | None) -> dict[str, str] | None:
     return {"id": thing.id, "type": thing.kind, "url": f"/v1/billing/meters/{thing.id}"}
 
 
-def _endpoints_for(kind: str, type: str) -> list[StripeObject]:
-    endpoints = StripeObject.objects.of(kind).filter(body__status="enabled").order_by("serial")
-    return [each for each in endpoints if {EVERY, type} & set(each["enabled_events"])]
+def _write(events: list[StripeObject]) -> None:
+    """Write events in their order, and whom they go to."""
+    every = _endpoints()
+    addressed = [(event, _endpoints_for(event, every)) for event in events]
+    for event, endpoints in addressed:
+        if event.kind == "event":
+            event.body["pending_webhooks"] = len(endpoints)
+    StripeObject.objects.bulk_create(events)
+    deliveries = [
+        delivery
+        for event, endpoints in addressed
+        for endpoint in endpoints
+        for delivery in _deliveries(event, endpoint)
+    ]
+    Delivery.objects.bulk_create(deliveries)
+    pending = {each.due_at for each in deliveries if each.state == Delivery.State.PENDING}
+    for due_at in pending:
+        deliver_soon(due_at if due_at > timezone.now() else None)
 
 
-def _send(event: StripeObject, endpoints: list[StripeObject]) -> None:
-    if not endpoints:
-        return
+def _endpoints() -> list[StripeObject]:
+    kinds = list(_ENDPOINT_KINDS.values())
+    enabled = StripeObject.objects.filter(kind__in=kinds, is_deleted=False, body__status="enabled")
+    return list(enabled.order_by("serial"))
+
+
+def _endpoints_for(event: StripeObject, endpoints: list[StripeObject]) -> list[StripeObject]:
+    wanted = {EVERY, event["type"]}
+    kind = _ENDPOINT_KINDS[event.kind]
+    return [each for each in endpoints if each.kind == kind and wanted & {*each["enabled_events"]}]
+
+
+def _deliveries(event: StripeObject, endpoint: StripeObject) -> list[Delivery]:
     rule = rule_for(event["type"])
-    due_at = timezone.now() + timedelta(seconds=rule.delay_s)
     state = Delivery.State.HELD if rule.is_held else Delivery.State.PENDING
     if rule.copies == 0:
         state = Delivery.State.DROPPED
-    Delivery.objects.bulk_create(
+    due_at = timezone.now() + timedelta(seconds=rule.delay_s)
+    return [
         Delivery(event=event, endpoint=endpoint, state=state, due_at=due_at)
-        for endpoint in endpoints
         for _ in range(max(rule.copies, 1))
-    )
-    if state == Delivery.State.PENDING:
-        deliver_soon(due_at if rule.delay_s else None)
+    ]
 
 
 def rule_for(type: str) -> DeliveryRule:

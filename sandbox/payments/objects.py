@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 
 from sandbox.payments.business import clock
-from sandbox.payments.events import emit
+from sandbox.payments.events import emit, gathered
 from sandbox.payments.ids import new_id
 from sandbox.payments.models import StripeObject
 from sandbox.payments.wire.errors import Refusal, missing
@@ -34,7 +34,7 @@ def writing() -> Iterator[None]:
     unless it keeps what was changed.
     """
     kept: Refusal | None = None
-    with transaction.atomic():
+    with transaction.atomic(), clock.remembered(), gathered():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_WRITERS_LOCK])
         try:
@@ -45,6 +45,13 @@ def writing() -> Iterator[None]:
             kept = refusal
     if kept:
         raise kept
+
+
+@contextmanager
+def attempt() -> Iterator[None]:
+    """Do something of which nothing is left, no event either, if it is refused."""
+    with transaction.atomic(), gathered():
+        yield
 
 
 def create(

@@ -224,7 +224,7 @@ def _charge(intent: StripeObject, method: StripeObject, decline: Decline | None)
         paid=is_paid,
         payment_intent=intent.id,
         payment_method=method.id,
-        payment_method_details={"card": method["card"], "type": "card"},
+        payment_method_details={"card": _charged_card(method["card"]), "type": "card"},
         radar_options={},
         receipt_email=None,
         receipt_number=None,
@@ -245,6 +245,26 @@ def _charge(intent: StripeObject, method: StripeObject, decline: Decline | None)
     fee = round(intent["amount"] * _FEE_PERMILLE / 1000) + _FEE_CENTS
     transaction = _balance_transaction(charge, intent["amount"], fee=fee, type="charge")
     return change(charge, "charge.succeeded", balance_transaction=transaction.id)
+
+
+_OF_A_CHARGED_CARD = (
+    "brand",
+    "checks",
+    "country",
+    "exp_month",
+    "exp_year",
+    "fingerprint",
+    "funding",
+    "last4",
+    "regulated_status",
+    "wallet",
+)
+
+
+def _charged_card(card: dict[str, Any]) -> dict[str, Any]:
+    """Return what a charge says of its card."""
+    kept = {name: card[name] for name in _OF_A_CHARGED_CARD}
+    return kept | {"network": card["brand"], "installments": None, "three_d_secure": None}
 
 
 def _outcome(decline: Decline | None) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from django.db import transaction
-
 from sandbox.payments.addresses import page_url
 from sandbox.payments.business import cards, charging, clock, customers, subscribing
 from sandbox.payments.business.cards import Card
@@ -14,7 +12,7 @@ from sandbox.payments.business.lines import cost
 from sandbox.payments.business.subscribing import Order
 from sandbox.payments.ids import new_id
 from sandbox.payments.models import StripeObject
-from sandbox.payments.objects import change, create, find
+from sandbox.payments.objects import attempt, change, create, find
 from sandbox.payments.wire.errors import Refusal
 
 Prices = list[tuple[StripeObject, int | None]]
@@ -63,7 +61,7 @@ def complete(session: StripeObject, card: Card | None, *, email: str = "") -> St
     require_open(session)
     try:
         # Neither a subscription nor an invoice is left of a payment that failed.
-        with transaction.atomic():
+        with attempt():
             return _subscribe(session, _customer_of(session, email), card)
     except Refusal:
         charging.forget_next_decline(session.customer_id)

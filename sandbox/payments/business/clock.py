@@ -12,6 +12,7 @@ from sandbox.payments.models import Steering
 HOUR = 3_600
 DAY = 24 * HOUR
 
+_remembered: ContextVar[dict[str, int] | None] = ContextVar("remembered clocks", default=None)
 _standing: ContextVar[dict[str, int] | None] = ContextVar("standing clocks", default=None)
 
 
@@ -29,13 +30,35 @@ def ahead_s(customer_id: str) -> int:
     """Return how far a customer's clock is ahead of real time, in seconds."""
     if not customer_id:
         return 0
+    known = _remembered.get()
+    if known is None:
+        return _ahead_s(customer_id)
+    if customer_id not in known:
+        known[customer_id] = _ahead_s(customer_id)
+    return known[customer_id]
+
+
+def _ahead_s(customer_id: str) -> int:
     ahead = Steering.objects.filter(pk=customer_id).values_list("ahead_s", flat=True).first()
     return ahead or 0
 
 
 def set_to(customer_id: str, at: int) -> None:
     """Set a customer's clock. What would happen until then does not (``passing.turn``)."""
-    Steering.objects.update_or_create(customer_id=customer_id, defaults={"ahead_s": at - real()})
+    ahead_s = at - real()
+    Steering.objects.update_or_create(customer_id=customer_id, defaults={"ahead_s": ahead_s})
+    if (known := _remembered.get()) is not None:
+        known[customer_id] = ahead_s
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Look at each clock but once for what is done inside of this."""
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
 
 
 @contextmanager

@@ -135,7 +135,8 @@ def cancel(subscription: StripeObject, *, invoice_now: bool = False, **details: 
     """End the subscription now; what was used and is on no invoice yet is billed if asked for."""
     _require_live(subscription)
     if invoice_now:
-        _bill_the_rest(subscription, until=clock.now(subscription.customer_id))
+        # What was used in this very second too.
+        _bill_the_rest(subscription, until=clock.now(subscription.customer_id) + 1)
         subscription.refresh_from_db()
     standing.end(subscription, "cancellation_requested", **details)
 

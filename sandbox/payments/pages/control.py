@@ -69,7 +69,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "overviews": [Overview.of(customer) for customer in customers],
         "sessions": [session.body for session in sessions.order_by("-serial")[:10]],
         "deliveries": _delivery_counts(),
-        "faults": Fault.objects.order_by("id"),
+        "faults": Fault.objects.exclude(times_left=0).order_by("id"),
         "fault_kinds": Fault.Kind.choices,
     }
     return show(request, "control", context)

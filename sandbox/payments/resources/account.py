@@ -32,7 +32,6 @@ def retrieve_current(params: Params) -> dict[str, Any]:
         "email": "sandbox@example.org",
         "metadata": {},
         "payouts_enabled": True,
-        "settings": {"dashboard": {"display_name": "Switchhook (sandbox)", "timezone": "Etc/UTC"}},
         "type": "standard",
     }
 

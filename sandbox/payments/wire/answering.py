@@ -107,17 +107,25 @@ def _once(request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Respons
     response = _written(request, endpoint, ids)
     # What was refused before anything was done can be asked for again with the same key.
     if response.status < 300 or response.status == 402:
-        KeptAnswer.objects.update_or_create(
-            key=key,
-            defaults={
-                "request_id": request.id,
-                "digest": digest,
-                "status": response.status,
-                "body": response.body,
-                "answered_at": timezone.now(),
-            },
-        )
+        _keep(key, digest, request, response)
     return response
+
+
+def _keep(key: str, digest: str, request: Request, response: Response) -> None:
+    """Keep the answer, in the place of one that is too old."""
+    answer = KeptAnswer(
+        key=key,
+        request_id=request.id,
+        digest=digest,
+        status=response.status,
+        body=response.body,
+    )
+    KeptAnswer.objects.bulk_create(
+        [answer],
+        update_conflicts=True,
+        unique_fields=["key"],
+        update_fields=["request_id", "digest", "status", "body", "answered_at"],
+    )
 
 
 def _digest(request: Request) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,8 +87,8 @@ def endpoint(address: str, params: type) -> Callable[[Handler], Handler]:
     return register
 
 
-def endpoints() -> Iterator[Endpoint]:
-    return (known for _, known in _endpoints)
+def endpoints() -> list[Endpoint]:
+    return [known for _, known in _endpoints]
 
 
 def find_endpoint(method: str, path: str) -> tuple[Endpoint, tuple[str, ...]]:

@@ -1,0 +1,287 @@
+"""Events: signed, in order, and as unreliable as they are told to be."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import stripe
+from django.db import connection, transaction
+from django.utils import timezone
+
+from sandbox.payments import delivery, events, steering, tasks, testing
+from sandbox.payments.models import Delivery
+from sandbox.tests.payments.conftest import Shop
+from sandbox.tests.payments.receiver import Receiver
+
+pytestmark = pytest.mark.django_db
+
+
+def states() -> list[str]:
+    return list(Delivery.objects.order_by("id").values_list("state", flat=True))
+
+
+def make(*names: str) -> None:
+    for name in names:
+        stripe.Customer.create(name=name)
+
+
+def names(receiver: Receiver, secret: str) -> list[str]:
+    return [event.data.object.name for event in receiver.events(secret)]
+
+
+class TestDelivery:
+    def test_it_works(self, receiver: Receiver) -> None:
+        secret = receiver.register("customer.created")
+        made = stripe.Customer.create(name="Alice", idempotency_key="k1")
+        tasks.deliver_events()
+        [event] = receiver.events(secret)
+        assert (event.type, event.data.object.id) == ("customer.created", made.id)
+        assert event.api_version == "2026-05-27.dahlia"
+        assert event["request"].idempotency_key == "k1"
+        assert event["request"].id == made.last_response.request_id
+        assert event.pending_webhooks == 1
+        assert states() == ["delivered"]
+        assert stripe.Event.retrieve(event.id).data.object.name == "Alice"
+
+    def test_another_secret_does_not_verify_it(self, receiver: Receiver) -> None:
+        receiver.register("customer.created")
+        make("Alice")
+        tasks.deliver_events()
+        with pytest.raises(stripe.SignatureVerificationError):
+            receiver.events("whsec_another")
+
+    def test_in_the_order_in_which_it_happened(self, shop: Shop, receiver: Receiver) -> None:
+        secret = receiver.register("*")
+        alice = stripe.Customer.create()
+        testing.pay(shop.checkout(alice.id).id)
+        tasks.deliver_events()
+        happened = testing.event_types()
+        assert receiver.types(secret) == happened[happened.index("customer.created") :]
+
+    def test_only_what_is_asked_for(self, receiver: Receiver) -> None:
+        secret = receiver.register("customer.updated", "customer.deleted")
+        alice = stripe.Customer.create()
+        stripe.Customer.modify(alice.id, name="Alice")
+        tasks.deliver_events()
+        assert receiver.types(secret) == ["customer.updated"]
+
+    def test_not_to_an_endpoint_that_is_off(self, receiver: Receiver) -> None:
+        receiver.register()
+        [endpoint] = stripe.WebhookEndpoint.list()
+        assert stripe.WebhookEndpoint.modify(endpoint.id, disabled=True).status == "disabled"
+        make("Alice")
+        stripe.WebhookEndpoint.modify(endpoint.id, disabled=False)
+        stripe.WebhookEndpoint.delete(endpoint.id)
+        make("Bob")
+        assert states() == []
+
+    def test_what_is_undone_never_happened(self, receiver: Receiver) -> None:
+        receiver.register()
+        with transaction.atomic():
+            make("Alice")
+            transaction.set_rollback(True)
+        assert (states(), testing.event_types()) == ([], [])
+
+
+class TestFailure:
+    def test_it_is_tried_again_later(self, receiver: Receiver) -> None:
+        secret = receiver.register("customer.created")
+        receiver.statuses = [500, 302]
+        make("Alice")
+        for attempts in (1, 2):
+            tasks.deliver_events()
+            [failed] = Delivery.objects.all()
+            assert (failed.attempts, failed.state) == (attempts, "pending")
+            assert failed.due_at > timezone.now()
+            tasks.deliver_events()  # not due yet
+            Delivery.objects.update(due_at=timezone.now())
+        tasks.deliver_events()
+        assert len(receiver.received) == 3
+        assert {event.id for event in receiver.events(secret)} == {only_event_id()}
+        assert states() == ["delivered"]
+
+    def test_it_is_given_up(self, receiver: Receiver) -> None:
+        receiver.register("customer.created")
+        receiver.statuses = [503] * 9
+        make("Alice")
+        [only] = steering.waiting()
+        while only.state == Delivery.State.PENDING:
+            delivery.send(only)
+        assert (only.state, only.attempts, only.outcome) == ("failed", 5, "HTTP 503")
+
+    def test_the_others_go_on(self, receiver: Receiver) -> None:
+        secret = receiver.register("customer.created")
+        receiver.statuses = [500]
+        make("Alice", "Bob")
+        tasks.deliver_events()
+        assert names(receiver, secret) == ["Alice", "Bob"]
+        assert states() == ["pending", "delivered"]
+
+    def test_nobody_is_there(self) -> None:
+        with Receiver() as gone:
+            gone.register("customer.created")
+        make("Alice")
+        tasks.deliver_events()
+        [failed] = Delivery.objects.all()
+        assert (failed.state, failed.outcome) == ("pending", "ConnectionError")
+
+
+class TestSteering:
+    @pytest.fixture
+    def secret(self, receiver: Receiver) -> str:
+        return receiver.register("customer.created")
+
+    def test_held_and_released(self, receiver: Receiver, secret: str) -> None:
+        steering.hold()
+        make("Alice", "Bob")
+        tasks.deliver_events()
+        assert receiver.received == []
+        assert steering.release() == 2
+        make("Carol")
+        tasks.deliver_events()
+        assert names(receiver, secret) == ["Alice", "Bob", "Carol"]
+
+    def test_in_another_order(self, receiver: Receiver, secret: str) -> None:
+        steering.hold()
+        make("Alice", "Bob", "Carol")
+        steering.deliver(order=lambda waiting: [waiting[n] for n in (2, 0, 1)])
+        assert names(receiver, secret) == ["Carol", "Alice", "Bob"]
+        assert steering.waiting() == []
+
+    def test_newest_first(self, receiver: Receiver, secret: str) -> None:
+        steering.set_rule(order="newest")
+        make("Alice", "Bob")
+        tasks.deliver_events()
+        assert names(receiver, secret) == ["Bob", "Alice"]
+
+    def test_shuffled(
+        self, receiver: Receiver, secret: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steering.set_rule(order="shuffled")
+        make(*"abcdef")
+        random.seed(1)
+        tasks.deliver_events()
+        assert sorted(names(receiver, secret)) == list("abcdef")
+        assert names(receiver, secret) != list("abcdef")
+
+    def test_repeated(self, receiver: Receiver, secret: str) -> None:
+        steering.hold()
+        make("Alice", "Bob")
+        steering.deliver(times=2)
+        assert names(receiver, secret) == ["Alice", "Alice", "Bob", "Bob"]
+        assert len({event.id for event in receiver.events(secret)}) == 2
+
+    def test_repeated_by_rule(self, receiver: Receiver, secret: str) -> None:
+        steering.set_rule(copies=3)
+        make("Alice")
+        tasks.deliver_events()
+        assert names(receiver, secret) == ["Alice"] * 3
+
+    def test_lost(self, receiver: Receiver, secret: str) -> None:
+        steering.hold()
+        make("Alice", "Bob")
+        assert steering.drop() == 2
+        steering.release()
+        tasks.deliver_events()
+        assert receiver.received == []
+        assert len(stripe.Event.list(type="customer.created").data) == 2
+
+    def test_lost_by_rule(self, receiver: Receiver, secret: str) -> None:
+        steering.set_rule(copies=0)
+        make("Alice")
+        steering.reset()
+        make("Bob")
+        tasks.deliver_events()
+        assert names(receiver, secret) == ["Bob"]
+        assert states() == ["dropped", "delivered"]
+
+    def test_delayed(self, receiver: Receiver, secret: str) -> None:
+        steering.set_rule(delay_s=60)
+        make("Alice")
+        tasks.deliver_events()
+        assert receiver.received == []
+        Delivery.objects.update(due_at=timezone.now())
+        tasks.deliver_events()
+        assert names(receiver, secret) == ["Alice"]
+
+    def test_by_type(self, receiver: Receiver) -> None:
+        secret = receiver.register("customer.created", "product.created")
+        steering.hold("product.created")
+        make("Alice")
+        stripe.Product.create(name="Thing")
+        tasks.deliver_events()
+        assert receiver.types(secret) == ["customer.created"]
+        steering.deliver("product.created")
+        assert receiver.types(secret)[-1] == "product.created"
+
+    def test_sent_again(self, receiver: Receiver, secret: str) -> None:
+        make("Alice")
+        tasks.deliver_events()
+        steering.send_again(Delivery.objects.get())
+        tasks.deliver_events()
+        assert names(receiver, secret) == ["Alice", "Alice"]
+
+
+class TestJobs:
+    """Who delivers: a worker, once what has happened is committed."""
+
+    def jobs(self) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select scheduled_at, lock from procrastinate_jobs "
+                "where task_name = %s and status = 'todo' order by id",
+                [events.TASK],
+            )
+            return list(cursor.fetchall())
+
+    def test_one_is_enough(self, no_jobs: None, receiver: Receiver) -> None:
+        receiver.register("customer.created")
+        make("Alice", "Bob")
+        assert self.jobs() == [(None, "sandbox-events")]
+
+    def test_none_where_nobody_listens(self, no_jobs: None) -> None:
+        make("Alice")
+        assert self.jobs() == []
+
+    def test_later_ones_do_not_keep_the_next_one_waiting(
+        self, no_jobs: None, receiver: Receiver
+    ) -> None:
+        receiver.register("customer.created")
+        steering.set_rule(delay_s=60)
+        make("Alice")
+        steering.reset()
+        make("Bob")
+        later, now = self.jobs()
+        assert later[0] - timezone.now() > timedelta(seconds=50)
+        assert now[0] is None
+
+
+def test_the_signature_is_as_old_as_it_is(receiver: Receiver) -> None:
+    """Whatever a customer's clock shows: who checks a signature has the real time."""
+    secret = receiver.register("customer.updated")
+    alice = stripe.Customer.create().id
+    testing.turn(alice, days=90)
+    stripe.Customer.modify(alice, name="Alice")
+    tasks.deliver_events()
+    [event] = receiver.events(secret)
+    assert event.created > time.time() + 89 * 86_400
+
+
+def test_list_by_type(customer: str) -> None:
+    stripe.Customer.modify(customer, name="Alice")
+    stripe.Product.create(name="Thing")
+    assert [e.type for e in stripe.Event.list(type="customer.*")] == [
+        "customer.updated",
+        "customer.created",
+    ]
+    both = stripe.Event.list(types=["product.created", "customer.created"])
+    assert [e.type for e in both] == ["product.created", "customer.created"]
+
+
+def only_event_id() -> str:
+    [event] = stripe.Event.list(type="customer.created")
+    return event.id
