@@ -9,16 +9,19 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import stripe
+import structlog
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from billing.meter_periods import Term, Window, windows_of
+from billing.meter_periods import Term, Window, has_last_invoice, windows_of
 from billing.meter_problems import problem_note, problem_resolve
 from billing.meter_terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.stripe_api import asking
 from config.jobs import defer
+
+log = structlog.get_logger(__name__)
 
 PAGE_TASK = "billing.metering_tasks.compare_page"
 PAGE_SIZE = 50
@@ -36,8 +39,12 @@ class Minutes:
     just_sent: int
     in_doubt: int
 
+    @property
+    def sent(self) -> int:
+        return self.settled + self.just_sent
+
     def agree_with(self, stripes: int) -> bool:
-        return self.settled <= stripes <= self.settled + self.just_sent + self.in_doubt
+        return self.settled <= stripes <= self.sent + self.in_doubt
 
 
 def has_counted(event: MeterEvent, customer_id: str) -> bool | None:
@@ -60,19 +67,39 @@ def has_counted(event: MeterEvent, customer_id: str) -> bool | None:
 
 
 def page_compare(after: str = "") -> None:
-    """Compare a page of all accounts, from that id on, then the next page, and so on."""
+    """Compare a page of all accounts, from that id on, then the next page, and so on.
+
+    Raises 502 ``payments_unavailable``: the page can be compared again.
+    """
     customers = StripeCustomer.objects.filter(account_id__gt=after, deleted_at=None)
     page = list(customers.order_by("account_id")[:PAGE_SIZE])
+    if not page:
+        return
     meter_id = part_id(PlanPart.Name.METER)
     terms = terms_by_customer([customer.customer_id for customer in page], meter_id)
-    now = timezone.now()
     for customer in page:
-        of_customer = terms[customer.customer_id]
-        for window in (window for term in of_customer for window in windows_of(term, now=now)):
-            _compare(customer, meter_id, window)
-        _flag_what_nobody_bills(customer.account_id, of_customer, since=now - _LOOKED_AT)
+        try:
+            _account_compare(customer, terms[customer.customer_id], meter_id)
+        except stripe.InvalidRequestError as error:
+            # As of a customer that is not there any more. The others are compared all the same.
+            log.error(
+                "meter_not_comparable",
+                account_id=customer.account_id,
+                stripe_says=error.user_message,
+            )
     if len(page) == PAGE_SIZE:
         defer(PAGE_TASK, only_one=PAGE_TASK, after=page[-1].account_id)
+
+
+def _account_compare(customer: StripeCustomer, terms: tuple[Term, ...], meter_id: str) -> None:
+    now = timezone.now()
+    for term in terms:
+        windows = windows_of(term, now=now)
+        for window in windows:
+            _compare(customer, meter_id, window)
+        if term.is_over and windows:
+            _flag_a_last_period(customer.account_id, term, terms, windows[0])
+    _flag_what_nobody_bills(customer.account_id, terms, since=now - _LOOKED_AT)
 
 
 def flag_unbilled(event: MeterEvent) -> None:
@@ -130,6 +157,30 @@ def _our_minutes(account_id: str, window: Window, *, now: datetime) -> Minutes:
 
 def _minutes_of(events: Q) -> Sum:
     return Sum("minutes", filter=events, default=0)
+
+
+def _flag_a_last_period(
+    account_id: str, term: Term, terms: tuple[Term, ...], window: Window
+) -> None:
+    """Flag the minutes of a subscription that was cancelled without an invoice for them.
+
+    Unless another one counts them too, as when a double checkout was undone.
+    """
+    minutes = _our_minutes(account_id, window, now=timezone.now()).sent
+    others = (other for other in terms if other != term)
+    if not minutes or any(other.covers(term.period_begins) for other in others):
+        return
+    with asking():
+        subscription = stripe.Subscription.retrieve(
+            term.subscription_id, expand=["latest_invoice"]
+        ).to_dict()
+    if not has_last_invoice(term, subscription["latest_invoice"]):
+        problem_note(
+            kind=MeterProblem.Kind.AFTER_CANCELLATION,
+            key=f"unbilled-{term.subscription_id}",
+            account_id=account_id,
+            detail={"subscription": term.subscription_id, "minutes": minutes},
+        )
 
 
 def _flag_what_nobody_bills(account_id: str, terms: tuple[Term, ...], *, since: datetime) -> None:

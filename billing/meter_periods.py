@@ -113,6 +113,11 @@ def place_late(at: datetime, term: Term, latest_invoice: JSON | None, *, now: da
     return Place(term.period_begins, is_billed=True)
 
 
+def has_last_invoice(term: Term, latest_invoice: JSON | None) -> bool:
+    """Whether an ended subscription has an invoice for its last period: it need not have one."""
+    return latest_invoice is not None and _time(latest_invoice["period_end"]) > term.period_begins
+
+
 def windows_of(term: Term, *, now: datetime) -> list[Window]:
     """Return the periods whose minutes are to be compared: the running one and a recent one."""
     if term.is_over:

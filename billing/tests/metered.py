@@ -52,12 +52,20 @@ def subscription(
     } | fields
 
 
-def invoice(status: str, start: datetime, *, finalizes_at: datetime | None = None) -> Any:
+def invoice(
+    status: str,
+    start: datetime,
+    *,
+    end: datetime | None = None,
+    finalizes_at: datetime | None = None,
+) -> Any:
+    """Stripe's JSON of the invoice of a period."""
     return {
         "id": "in_1",
         "object": "invoice",
         "status": status,
         "period_start": seconds(start),
+        "period_end": seconds(end or start + timedelta(days=30)),
         "automatically_finalizes_at": finalizes_at and seconds(finalizes_at),
     }
 
@@ -70,12 +78,16 @@ def become_customer(
     account: Account, *subscriptions: dict[str, Any], id: str = "cus_1"
 ) -> StripeCustomer:
     """The account's customer and its subscriptions, as they are after a check of the status."""
-    mirrored = mirror.Customer.objects.create(id=id, livemode=False, stripe_data={})
+    mirror.Customer.objects.create(id=id, livemode=False, stripe_data={})
     for each in subscriptions:
-        mirror.Subscription.objects.create(
-            id=each["id"], livemode=False, customer=mirrored, stripe_data=each
-        )
+        add_subscription(id, each)
     return StripeCustomer.objects.create(account=account, customer_id=id)
+
+
+def add_subscription(customer_id: str, subscription: dict[str, Any]) -> None:
+    mirror.Subscription.objects.create(
+        id=subscription["id"], livemode=False, customer_id=customer_id, stripe_data=subscription
+    )
 
 
 def call(

@@ -15,8 +15,16 @@ from billing.meter_comparison import page_compare
 from billing.metering import meter_events_send
 from billing.models import MeterEvent, MeterProblem
 from billing.stripe_api import PaymentsUnavailable
-from billing.tests.metered import become_customer, event, seconds, set_up_meter, subscription
-from billing.tests.stripes_meter import StripesMeter, failure
+from billing.tests.metered import (
+    add_subscription,
+    become_customer,
+    event,
+    invoice,
+    seconds,
+    set_up_meter,
+    subscription,
+)
+from billing.tests.stripes_meter import Answer, Request, StripesMeter, failure, refusal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
 
@@ -160,6 +168,25 @@ class TestDifference:
             page_compare()
         assert not MeterProblem.objects.exists()
 
+    def test_an_account_that_stripe_does_not_know_stops_nobody(
+        self,
+        alice: Account,
+        bob: Account,
+        stripes_meter: StripesMeter,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        become_customer(bob, subscription(id="sub_2"), id="cus_2")
+        sent(bob, 4, None)
+
+        def refuse(request: Request) -> Answer | None:
+            is_alices = request.params["customer"] == "cus_1"
+            return refusal("No such customer: 'cus_1'") if is_alices else None
+
+        stripes_meter.before = refuse
+        page_compare()
+        assert MeterProblem.objects.get().account == bob
+        assert "No such customer: 'cus_1'" in caplog.text
+
 
 class TestPeriods:
     def test_both_sides_of_a_renewal_are_compared(
@@ -222,12 +249,17 @@ class TestPages:
 class TestAfterTheEnd:
     """We learned of a subscription's end when a later call had been sent already."""
 
-    def ended(self, alice: Account, at: datetime) -> None:
-        ended = subscription(begins=at - 5 * DAY, period=(at - 5 * DAY, at), ended_at=seconds(at))
+    def ended(
+        self, alice: Account, meter: StripesMeter, at: datetime, *, has_invoice: bool = True
+    ) -> None:
+        begins = at - 5 * DAY
+        latest_invoice = invoice("paid", begins, end=at if has_invoice else begins)
+        ended = subscription(begins=begins, period=(begins, at), ended_at=seconds(at))
         become_customer(alice, ended)
+        meter.subscriptions["sub_1"] = ended | {"latest_invoice": latest_invoice}
 
     def test_it_is_flagged(self, alice: Account, stripes_meter: StripesMeter) -> None:
-        self.ended(alice, timezone.now() - 2 * DAY)
+        self.ended(alice, stripes_meter, timezone.now() - 2 * DAY)
         sent(alice, 3, stripes_meter, ago=3 * DAY)
         late = sent(alice, 4, stripes_meter, ago=DAY)
         page_compare()
@@ -238,7 +270,7 @@ class TestAfterTheEnd:
     def test_it_is_flagged_once(
         self, alice: Account, stripes_meter: StripesMeter, caplog: pytest.LogCaptureFixture
     ) -> None:
-        self.ended(alice, timezone.now() - 2 * DAY)
+        self.ended(alice, stripes_meter, timezone.now() - 2 * DAY)
         sent(alice, 4, stripes_meter, ago=DAY)
         page_compare()
         MeterProblem.objects.update(resolved_at=timezone.now())
@@ -249,18 +281,41 @@ class TestAfterTheEnd:
 
     def test_another_subscription_pays(self, alice: Account, stripes_meter: StripesMeter) -> None:
         now = timezone.now()
-        ended_at = now - 3 * DAY
-        become_customer(
-            alice,
-            subscription(begins=now - 9 * DAY, ended_at=seconds(ended_at)),
-            subscription(id="sub_2", begins=now - 2 * DAY),
-        )
+        self.ended(alice, stripes_meter, now - 3 * DAY)
+        add_subscription("cus_1", subscription(id="sub_2", begins=now - 2 * DAY))
         sent(alice, 1, stripes_meter, ago=4 * DAY)
         between = sent(alice, 2, stripes_meter, ago=2.5 * DAY)
         sent(alice, 3, stripes_meter, ago=DAY)
         page_compare()
-        [problem] = MeterProblem.objects.filter(kind="after-cancellation")
+        [problem] = MeterProblem.objects.all()
         assert problem.detail["call"] == between.identifier
+
+    def test_a_last_period_without_an_invoice_is_flagged(
+        self, alice: Account, stripes_meter: StripesMeter
+    ) -> None:
+        """An operator cancelled it at once, and asked for no invoice."""
+        self.ended(alice, stripes_meter, timezone.now() - 2 * DAY, has_invoice=False)
+        sent(alice, 3, stripes_meter, ago=3 * DAY)
+        sent(alice, 4, stripes_meter, ago=4 * DAY)
+        page_compare()
+        [problem] = MeterProblem.objects.all()
+        assert (problem.kind, problem.account) == ("after-cancellation", alice)
+        assert problem.detail == {"subscription": "sub_1", "minutes": 7}
+
+    def test_without_minutes_it_is_none(self, alice: Account, stripes_meter: StripesMeter) -> None:
+        self.ended(alice, stripes_meter, timezone.now() - 2 * DAY, has_invoice=False)
+        page_compare()
+        assert not MeterProblem.objects.exists()
+
+    def test_a_double_that_was_undone_leaves_its_minutes_to_the_other(
+        self, alice: Account, stripes_meter: StripesMeter
+    ) -> None:
+        now = timezone.now()
+        self.ended(alice, stripes_meter, now - 2 * DAY, has_invoice=False)
+        add_subscription("cus_1", subscription(id="sub_2", begins=now - 8 * DAY))
+        sent(alice, 3, stripes_meter, ago=3 * DAY)
+        page_compare()
+        assert not MeterProblem.objects.exists()
 
     def test_what_was_flagged_when_it_was_sent_is_not_flagged_again(
         self, alice: Account, stripes_meter: StripesMeter

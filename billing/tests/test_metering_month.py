@@ -257,6 +257,18 @@ class TestAfterTheEnd:
         detail = {"call": late.call_sid, "minutes": 10}
         assert compare() == [("after-cancellation", detail)]
 
+    def test_so_is_a_last_period_without_an_invoice(self, subscriber: Subscriber) -> None:
+        """An operator cancels at once, and asks for no invoice."""
+        testing.turn_to_renewal(subscriber.customer_id)
+        subscriber.settle()
+        subscriber.call(240, subscriber.period[0] + HOUR / 2)
+        report_usage()
+        subscription_id = testing.subscription_of(subscriber.customer_id)["id"]
+        stripe.Subscription.cancel(subscription_id)
+        subscriber.settle()
+        detail = {"subscription": subscription_id, "minutes": 4}
+        assert compare() == [("after-cancellation", detail)]
+
 
 class TestComparison:
     def test_what_stripe_has_lost_is_found(self, subscriber: Subscriber) -> None:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from billing.meter_periods import Place, Term, Window, place_late, term_at, term_of, windows_of
+from billing.meter_periods import (
+    Place,
+    Term,
+    Window,
+    has_last_invoice,
+    place_late,
+    term_at,
+    term_of,
+    windows_of,
+)
 from billing.tests.metered import METER, invoice, subscription, utc
 
 BEGINS = utc(2026, 3, 10, 9, 30, 15)
@@ -103,6 +112,18 @@ class TestLate:
         ending = term(MARCH, cancel_at=int(MARCH[1].timestamp()))
         at = MARCH[1] + SECOND
         assert self.place(at, ending, invoice("paid", MARCH[0])) == Place(at, False)
+
+
+class TestLastInvoice:
+    def test_it_is_about_the_last_period(self) -> None:
+        last = invoice("paid", APRIL[0], end=NOW)
+        assert has_last_invoice(ended(NOW, APRIL), last)
+
+    @pytest.mark.parametrize(
+        "latest", [None, invoice("paid", MARCH[0], end=MARCH[1]), invoice("paid", NOW, end=BEGINS)]
+    )
+    def test_one_that_began_the_period_is_none(self, latest: Any) -> None:
+        assert not has_last_invoice(ended(NOW, APRIL), latest)
 
 
 class TestWindows:
