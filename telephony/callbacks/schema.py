@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from config.schema import Json
 from telephony.callbacks import on_call_start, outbox, tools
 from telephony.engine import plan
 from telephony.models import Call
-
-Json = dict[str, Any]
 
 ENDED_REASONS = {
     "caller_hangup": "The person at the other end hung up.",
