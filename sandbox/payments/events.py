@@ -123,6 +123,7 @@ def _reference(thing: StripeObject | None) -> dict[str, str] | None:
 def _write(events: list[StripeObject]) -> None:
     """Write events in their order, and whom they go to."""
     every = _endpoints()
+    rules = DeliveryRule.objects.in_bulk() if every else {}
     addressed = [(event, _endpoints_for(event, every)) for event in events]
     for event, endpoints in addressed:
         if event.kind == "event":
@@ -132,7 +133,7 @@ def _write(events: list[StripeObject]) -> None:
         delivery
         for event, endpoints in addressed
         for endpoint in endpoints
-        for delivery in _deliveries(event, endpoint)
+        for delivery in _deliveries(event, endpoint, _rule_among(rules, event["type"]))
     ]
     Delivery.objects.bulk_create(deliveries)
     pending = {each.due_at for each in deliveries if each.state == Delivery.State.PENDING}
@@ -152,8 +153,7 @@ def _endpoints_for(event: StripeObject, endpoints: list[StripeObject]) -> list[S
     return [each for each in endpoints if each.kind == kind and wanted & {*each["enabled_events"]}]
 
 
-def _deliveries(event: StripeObject, endpoint: StripeObject) -> list[Delivery]:
-    rule = rule_for(event["type"])
+def _deliveries(event: StripeObject, endpoint: StripeObject, rule: DeliveryRule) -> list[Delivery]:
     state = Delivery.State.HELD if rule.is_held else Delivery.State.PENDING
     if rule.copies == 0:
         state = Delivery.State.DROPPED
@@ -166,7 +166,10 @@ def _deliveries(event: StripeObject, endpoint: StripeObject) -> list[Delivery]:
 
 def rule_for(type: str) -> DeliveryRule:
     """Return what is to become of events of the type: its own rule, the one for all, or none."""
-    rules = DeliveryRule.objects.in_bulk([type, EVERY])
+    return _rule_among(DeliveryRule.objects.in_bulk([type, EVERY]), type)
+
+
+def _rule_among(rules: dict[str, DeliveryRule], type: str) -> DeliveryRule:
     return rules.get(type) or rules.get(EVERY) or DeliveryRule(event_type=EVERY)
 
 

@@ -115,8 +115,10 @@ def previous(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
     for name in before.keys() | after.keys():
         old, new = before.get(name), after.get(name)
         if old != new:
-            is_nested = isinstance(old, dict) and isinstance(new, dict)
-            was[name] = previous(old, new) if is_nested else old
+            if isinstance(old, dict) and isinstance(new, dict):
+                was[name] = previous(old, new)
+            else:
+                was[name] = old
     return was
 
 

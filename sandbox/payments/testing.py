@@ -69,6 +69,11 @@ def start_clock(customer_id: str, *, days: float) -> None:
     clock.set_to(customer_id, clock.real() + round(days * clock.DAY))
 
 
+def now(customer_id: str) -> int:
+    """Return what the customer's clock shows."""
+    return clock.now(customer_id)
+
+
 def turn(customer_id: str, *, days: float = 0, to: int | None = None) -> None:
     """Let time pass for a customer, and everything that it brings."""
     if to is None:

@@ -58,7 +58,8 @@ def complete(session: StripeObject, card: Card | None, *, email: str = "") -> St
     Raises Refusal when the session is not open (any more) or the card is declined: then nothing has
     happened, and it can be tried again.
     """
-    require_open(session)
+    if session["status"] != "open":
+        raise Refusal(f"This Checkout Session cannot be paid: its status is {session['status']}.")
     try:
         # Neither a subscription nor an invoice is left of a payment that failed.
         with attempt():
@@ -70,16 +71,12 @@ def complete(session: StripeObject, card: Card | None, *, email: str = "") -> St
 
 def expire(session: StripeObject) -> None:
     """Close the page without payment."""
-    require_open(session)
-    change(session, "checkout.session.expired", due_at=None, status="expired", url=None)
-
-
-def require_open(session: StripeObject) -> None:
     if session["status"] != "open":
         raise Refusal(
             'Only Checkout Sessions with a status in ["open"] can be expired. This Checkout '
             f"Session has a status of {session['status']}."
         )
+    change(session, "checkout.session.expired", due_at=None, status="expired", url=None)
 
 
 def asks_for_card(session: StripeObject) -> bool:

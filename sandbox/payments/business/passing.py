@@ -55,8 +55,12 @@ def _next(customer_id: str, until: int) -> StripeObject | None:
 
 def _happen(thing: StripeObject) -> None:
     """Do what is due; the customer's clock stands still at the moment for which it was."""
-    with clock.standing(thing.customer_id, thing.due_at or 0):
+    due_at = thing.due_at or 0
+    with clock.standing(thing.customer_id, due_at):
         _HAPPENINGS[thing.kind](thing)
+    thing.refresh_from_db(fields=["due_at"])
+    if thing.due_at is not None and thing.due_at <= due_at:
+        raise RuntimeError(f"{thing.id} would be due for ever.")
 
 
 def _invoice_due(invoice: StripeObject) -> None:

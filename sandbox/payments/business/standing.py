@@ -16,11 +16,13 @@ LIVE = ("active", "past_due", "trialing", "unpaid", "paused", "incomplete")
 
 
 def set_status(subscription: StripeObject, status: str, *events: str, **changes: Any) -> None:
-    """Change the status and whatever changes with it, and be there when time changes it next."""
+    """Change the status and whatever changes with it."""
     update(subscription, *(events or ("customer.subscription.updated",)), status=status, **changes)
 
 
 def update(subscription: StripeObject, *events: str, **changes: Any) -> None:
+    """Change the subscription, and be there when time changes it next."""
+    subscription.refresh_from_db(fields=["body"])
     after = {**subscription.body, **changes}
     change(subscription, *events, due_at=_due_at(after), **changes)
 

@@ -1,27 +1,28 @@
-"""Where whoever tries things out turns clocks, declines cards and steers events."""
+"""Where whoever tries things out turns clocks, declines cards and lets Stripe fail."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.contrib import messages
-from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from sandbox.payments import steering
 from sandbox.payments.business import clock, invoicing, passing, subscribing
 from sandbox.payments.business.cards import DECLINES
-from sandbox.payments.events import EVERY, rule_for
-from sandbox.payments.models import Delivery, DeliveryRule, Fault, Steering, StripeObject
+from sandbox.payments.business.periods import period_of
+from sandbox.payments.models import Fault, Steering, StripeObject
 from sandbox.payments.objects import find, writing
 from sandbox.payments.pages.common import closed, found, show
+from sandbox.payments.pages.event_control import delivery_counts
 from sandbox.payments.pages.overview import Overview
 from sandbox.payments.wire.errors import Refusal
 
 _SHOWN_CUSTOMERS = 50
-_SHOWN_EVENTS = 100
 _STEPS = {"hour": clock.HOUR, "day": clock.DAY, "week": 7 * clock.DAY}
 _HAPPENINGS = {
     "checkout.session": "a checkout page expires",
@@ -47,28 +48,14 @@ class SteeringForm(forms.ModelForm):
         help_texts = {"dunning_end": ""}
 
 
-class RuleForm(forms.ModelForm):
-    class Meta:
-        model = DeliveryRule
-        fields = ["is_held", "copies", "delay_s", "order"]
-        labels = {
-            "is_held": "Hold them until they are released",
-            "copies": "How often each is sent (0 loses it)",
-            "delay_s": "Seconds until it is sent",
-            "order": "Order",
-        }
-        help_texts = dict.fromkeys(fields, "")
-
-
 @never_cache
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    customers = StripeObject.objects.of("customer").order_by("-serial")[:_SHOWN_CUSTOMERS]
     sessions = StripeObject.objects.of("checkout.session").filter(body__status="open")
     context = {
-        "overviews": [Overview.of(customer) for customer in customers],
+        "rows": _rows(),
         "sessions": [session.body for session in sessions.order_by("-serial")[:10]],
-        "deliveries": _delivery_counts(),
+        "deliveries": delivery_counts(),
         "faults": Fault.objects.exclude(times_left=0).order_by("id"),
         "fault_kinds": Fault.Kind.choices,
     }
@@ -89,8 +76,8 @@ def customer(request: HttpRequest, id: str) -> HttpResponse:
         "overview": Overview.of(customer),
         "now": clock.now(id),
         "ahead_s": clock.ahead_s(id),
-        "due_at": due and due.due_at,
-        "due_what": due and _HAPPENINGS[due.kind],
+        "due_at": due.due_at if due else None,
+        "due_what": _HAPPENINGS[due.kind] if due else "",
         "form": SteeringForm(instance=Steering.objects.filter(pk=id).first()),
         "sessions": [s.body for s in sessions.filter(body__status="open").order_by("-serial")],
         "steps": _STEPS,
@@ -145,54 +132,6 @@ def subscription(request: HttpRequest, id: str) -> HttpResponse:
     return redirect("sandbox-payments:customer", id)
 
 
-@never_cache
-@require_safe
-def events(request: HttpRequest) -> HttpResponse:
-    every = StripeObject.objects.filter(kind__in=["event", "v2.core.event"])
-    deliveries = Delivery.objects.select_related("event", "endpoint").order_by("-id")
-    context = {
-        "deliveries": deliveries[:_SHOWN_EVENTS],
-        "counts": _delivery_counts(),
-        "endpoints": StripeObject.objects.of("webhook_endpoint")
-        | StripeObject.objects.of("v2.core.event_destination"),
-        "events": every.count(),
-        "form": RuleForm(instance=rule_for(EVERY)),
-    }
-    return show(request, "control_events", context)
-
-
-@require_POST
-def rule(request: HttpRequest) -> HttpResponse:
-    """Say what becomes of events from now on."""
-    form = RuleForm(request.POST, instance=rule_for(EVERY))
-    if form.is_valid():
-        form.save()
-        messages.success(request, "From now on events are treated so.")
-    else:
-        messages.error(request, "That could not be understood: numbers, please.")
-    return redirect("sandbox-payments:events")
-
-
-@require_POST
-def release(request: HttpRequest) -> HttpResponse:
-    number = steering.release()
-    messages.success(request, f"Released: {number}.")
-    return redirect("sandbox-payments:events")
-
-
-@require_POST
-def delivery(request: HttpRequest, id: int) -> HttpResponse:
-    """Send one event (again) or lose it."""
-    chosen = get_object_or_404(Delivery.objects.select_related("event", "endpoint"), pk=id)
-    if request.POST.get("do") == "drop":
-        Delivery.objects.filter(pk=id).update(state=Delivery.State.DROPPED)
-    elif chosen.state == Delivery.State.DELIVERED:
-        steering.send_again(chosen)
-    else:
-        steering.send_soon(chosen)
-    return redirect("sandbox-payments:events")
-
-
 @require_POST
 def fault(request: HttpRequest) -> HttpResponse:
     """Have all requests fail, or none any more."""
@@ -204,6 +143,22 @@ def fault(request: HttpRequest) -> HttpResponse:
     return redirect("sandbox-payments:control")
 
 
+def _rows() -> list[dict[str, Any]]:
+    """Return the newest customers, each with the newest of its subscriptions."""
+    customers = StripeObject.objects.of("customer").order_by("-serial")[:_SHOWN_CUSTOMERS]
+    ids = [customer.id for customer in customers]
+    found = StripeObject.objects.of("subscription").filter(customer_id__in=ids)
+    newest = {each.customer_id: each.body for each in found.order_by("serial")}
+    return [
+        {
+            "customer": customer.body,
+            "subscription": (body := newest.get(customer.id)),
+            "period_end": body and period_of(body).end,
+        }
+        for customer in customers
+    ]
+
+
 def _moment(customer_id: str, by: str) -> int | None:
     """Return when a customer's clock is to stand."""
     now = clock.now(customer_id)
@@ -211,14 +166,9 @@ def _moment(customer_id: str, by: str) -> int | None:
         return now + _STEPS[by]
     if by == "renewal":
         end = Overview.of(find("customer", customer_id)).period_end
-        return end and end + invoicing.DRAFT_S
+        return end + invoicing.DRAFT_S if end else None
     due = passing.next_due(customer_id)
-    return due and due.due_at
-
-
-def _delivery_counts() -> dict[str, int]:
-    counts = Delivery.objects.values_list("state").annotate(Count("id"))
-    return dict(counts.order_by("state"))
+    return due.due_at if due else None
 
 
 def _unknown(request: HttpRequest) -> HttpResponse:

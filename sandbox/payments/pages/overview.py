@@ -37,9 +37,9 @@ class Overview:
         invoices = StripeObject.objects.of("invoice").filter(customer_id=customer.id)
         return cls(
             customer=customer.body,
-            subscription=subscription and subscription.body,
+            subscription=subscription.body if subscription else None,
             items=_items(subscription),
-            period_end=subscription and period_of(subscription.body).end,
+            period_end=period_of(subscription.body).end if subscription else None,
             next_invoice=_next_invoice(subscription),
             card=_card(customer, subscription),
             invoices=[invoice.body for invoice in invoices.order_by("-serial")[:24]],

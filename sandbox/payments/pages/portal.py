@@ -30,7 +30,12 @@ class Visit:
 
     session: StripeObject
     customer: StripeObject
-    features: dict[str, Any]
+    configuration: StripeObject
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """What the portal's configuration has customers do."""
+        return dict(self.configuration["features"])
 
     def may(self, feature: str) -> bool:
         """Whether the portal's configuration lets customers do it."""
@@ -66,7 +71,7 @@ def _visited(view: View) -> Callable[[HttpRequest, str], HttpResponse]:
             )
         passing.let_pass(customer.id)
         configuration = find("billing_portal.configuration", session["configuration"])
-        return view(request, Visit(session, customer, configuration["features"]))
+        return view(request, Visit(session, customer, configuration))
 
     return never_cache(visit)
 
@@ -74,10 +79,9 @@ def _visited(view: View) -> Callable[[HttpRequest, str], HttpResponse]:
 @_visited
 @require_http_methods(["GET", "HEAD"])
 def page(request: HttpRequest, visit: Visit) -> HttpResponse:
-    configuration = find("billing_portal.configuration", visit.session["configuration"])
     context = {
         "session": visit.session.body,
-        "headline": configuration["business_profile"]["headline"],
+        "headline": visit.configuration["business_profile"]["headline"],
         "features": visit.features,
         "overview": Overview.of(visit.customer),
     }
@@ -99,7 +103,7 @@ def card(request: HttpRequest, visit: Visit) -> HttpResponse:
         except Refusal as refusal:
             problem = str(refusal)
         else:
-            messages.success(request, "Your card was saved. What is due is paid with it now on.")
+            messages.success(request, "Your card was saved. Invoices are paid with it from now on.")
             return _back(visit)
     status = 402 if problem else 400 if form.is_bound else 200
     context = {"session": visit.session.body, "card": form, "problem": problem}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sandbox.payments.pages import checkout, control, invoices, portal
+from sandbox.payments.pages import checkout, control, event_control, invoices, portal
 
 app_name = "sandbox-payments"
 
@@ -15,10 +15,10 @@ urlpatterns = [
     path("customers/<str:id>/turn", control.turn, name="turn"),
     path("customers/<str:id>/steer", control.steer, name="steer"),
     path("customers/<str:id>/subscription", control.subscription, name="subscription"),
-    path("events", control.events, name="events"),
-    path("events/rule", control.rule, name="rule"),
-    path("events/release", control.release, name="release"),
-    path("events/<int:id>", control.delivery, name="delivery"),
+    path("events", event_control.events, name="events"),
+    path("events/rule", event_control.rule, name="rule"),
+    path("events/release", event_control.release, name="release"),
+    path("events/<int:id>", event_control.delivery, name="delivery"),
     path("checkout/<str:id>", checkout.page, name="checkout"),
     path("invoices/<str:id>.pdf", invoices.pdf, name="invoice-pdf"),
     path("invoices/<str:id>", invoices.page, name="invoice"),

@@ -66,7 +66,7 @@ def create(params: Params) -> StripeObject:
 @endpoint("POST /v1/checkout/sessions/{id}", SessionUpdateParams)
 def update(params: Params, id: str) -> StripeObject:
     session = find("checkout.session", id)
-    changes = {}
+    changes: dict[str, Any] = {}
     if "metadata" in params:
         changes["metadata"] = merged(session["metadata"], params.take("metadata"))
     return change(session, **changes)

@@ -130,12 +130,10 @@ def _scalar(value: Any, accepted: _Accepted, path: str) -> Any:
     for type, parse in _PARSERS.items():
         if type in accepted.types and (parsed := parse(text)) is not None:
             return parsed
-    if str in accepted.types or object in accepted.types:
-        if choices := [literal for literal in accepted.literals if literal]:
-            raise _not_one_of(choices, path)
-        return text
     if choices := [literal for literal in accepted.literals if literal]:
         raise _not_one_of(choices, path)
+    if str in accepted.types:
+        return text
     raise _invalid(_name(accepted), text, path)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sandbox.payments.models import StripeObject
 from sandbox.payments.wire.errors import Refusal, not_simulated
 
 Answer = StripeObject | dict[str, Any]
 Handler = Callable[..., Answer]
+H = TypeVar("H", bound=Handler)
 
 _PLACE = re.compile(r"\{\w+\}")
 
@@ -70,14 +71,14 @@ class Request:
 _endpoints: list[tuple[re.Pattern[str], Endpoint]] = []
 
 
-def endpoint(address: str, params: type) -> Callable[[Handler], Handler]:
+def endpoint(address: str, params: type) -> Callable[[H], H]:
     """Let a function answer to an address (``POST /v1/customers/{id}``).
 
     It is called with the checked parameters and with the ids in the address.
     """
     method, _, path = address.partition(" ")
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: H) -> H:
         pattern = re.compile(_PLACE.sub("([^/]+)", path))
         _endpoints.append((pattern, Endpoint(method, path, params, handler)))
         # Where two fit, the more precise address is looked at first.

@@ -118,7 +118,7 @@ def test_a_key_that_is_not_ours(key: str) -> None:
     assert key not in str(refusal.value) or not key
 
 
-@pytest.mark.parametrize("endpoint", endpoints(), ids=lambda e: f"{e.method} {e.path}")
-def test_the_sdk_types_every_endpoint(endpoint: Any) -> None:
+def test_the_sdk_types_every_endpoint() -> None:
     """Each type can be read, so that a new version of the SDK does not surprise a request."""
-    assert "api_key" not in parameter_names(endpoint.params)
+    for endpoint in endpoints():
+        assert "api_key" not in parameter_names(endpoint.params), endpoint.path
