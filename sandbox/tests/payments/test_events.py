@@ -158,9 +158,7 @@ class TestSteering:
         tasks.deliver_events()
         assert names(receiver, secret) == ["Bob", "Alice"]
 
-    def test_shuffled(
-        self, receiver: Receiver, secret: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_shuffled(self, receiver: Receiver, secret: str) -> None:
         steering.set_rule(order="shuffled")
         make(*"abcdef")
         random.seed(1)
