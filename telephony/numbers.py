@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import phonenumbers
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from phonenumbers import NumberParseException
 
@@ -73,3 +74,8 @@ def country_of(phone_number: str) -> str | None:
     if country is None and US_NUMBER.fullmatch(phone_number):
         return "US"
     return country
+
+
+def may_be_called(phone_number: str) -> bool:
+    """Whether a number in E.164 is in a country that accounts may call."""
+    return country_of(phone_number) in settings.ALLOWED_COUNTRIES

@@ -12,7 +12,7 @@ from telephony.callback_urls import callback_url_problem
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
-from telephony.numbers import country_of
+from telephony.numbers import may_be_called
 
 # Twilio waits 15 seconds for its own answer.
 TIMEOUT_SECONDS = 10.0
@@ -79,7 +79,7 @@ def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:
     """Raise :class:`PlanError` for what is well formed, but not allowed on this server."""
     fields: dict[str, list[str]] = {}
     if isinstance(decision, Transfer):
-        if country_of(decision.to) not in settings.ALLOWED_COUNTRIES:
+        if not may_be_called(decision.to):
             countries = ", ".join(settings.ALLOWED_COUNTRIES)
             fields["transfer"] = [f"Use a number in one of these countries: {countries}."]
     elif isinstance(decision, CallPlan):

@@ -8,6 +8,7 @@ by the session: ``playback`` counts it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -60,8 +61,12 @@ class Phase(Enum):
 class CallSession:
     """The state of a call whose media stream is open."""
 
-    def __init__(self, plan: CallPlan, now: float) -> None:
+    def __init__(
+        self, plan: CallPlan, now: float, *, may_call: Callable[[str], bool] = is_phone_number
+    ) -> None:
+        """``may_call`` tells whether ``transfer_call`` may put the caller through to a number."""
         self._plan = plan
+        self._may_call = may_call
         self._now = now
         self._actions: list[Action] = []
         self.phase = Phase.STARTING
@@ -321,10 +326,10 @@ class CallSession:
                 self._prepare_to_leave(call.call_id, "agent_hangup", None, spoke=spoke)
             case "transfer_call":
                 to = str(arguments.get("to") or "")
-                if is_phone_number(to):
+                if is_phone_number(to) and self._may_call(to):
                     self._prepare_to_leave(call.call_id, "transferred", Dial(to), spoke=spoke)
                 else:
-                    error = {"error": "Give the number in E.164, like +15551234567."}
+                    error = {"error": "Give a number that may be called, in E.164: +15551234567."}
                     self._answer_call(call.call_id, error)
             case "send_dtmf":
                 self._send_dtmf(call.call_id, arguments.get("digits"))

@@ -32,6 +32,7 @@ from telephony.engine.session import APOLOGY, CallSession
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
 from telephony.models import Call
+from telephony.numbers import may_be_called
 from telephony.services import Outcome, Timed, call_end, call_record, transcript_line
 from telephony.voice import websocket
 from telephony.voice.recorder import Recorder
@@ -70,7 +71,7 @@ class CallRunner:
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
-        self._session = CallSession(self._plan, self._started)
+        self._session = CallSession(self._plan, self._started, may_call=may_be_called)
         self._agent = AgentRelay(
             self._caller.send, self._encoder, self._session.playback, self._loop.time
         )

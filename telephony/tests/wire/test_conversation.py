@@ -185,6 +185,19 @@ async def test_transfer_call_dials(world, model):
     assert call.ended_reason == "transferred"
 
 
+async def test_transfer_call_dials_no_country_that_may_not_be_called(world, model):
+    turns = [CallTool("transfer_call", {"to": "+882130000000"}), Say("I cannot.")]
+    async with model(Script(turns=turns)) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Put me through to the satellite")
+        await ringing.person.hears("I cannot.")
+        call = await world.hang_up(ringing)
+    (created,) = openai.sessions[0].received_of("conversation.item.create")
+    assert "may be called" in created["item"]["output"]
+    assert not ringing.journal.of("dials")
+    assert call.ended_reason == "caller_hangup"
+
+
 async def test_keys_reach_the_model_and_the_model_presses_keys(world, model):
     turns = [CallTool("send_dtmf", {"digits": "12"}), Say("Pressed.")]
     async with model(Script(turns=turns)) as openai:
