@@ -116,20 +116,44 @@ class TestTheSignature:
         assert (await world.told("error"))["code"] == "account_sid_mismatch"
         await nothing_charged(world)
 
-    async def test_a_socket_with_a_wrong_one_is_closed(self, world, model):
+    @pytest.mark.parametrize("token", ["of somebody else", AUTH_TOKEN])
+    async def test_a_socket_that_is_signed_must_be_signed_right(self, world, model, token):
         async with model() as openai:
-            ringing = world.ring()
-            call = await world.phone.call_to(NUMBER)
-            call.webhooks._faults = Faults(signature="wrong")
-            record = await _closed(world, ringing)
-        assert openai.sessions == []
-        assert record.answered_at is None
+            fields = form()
+            _, twiml = await post(world, fields)
+            url = f"ws://127.0.0.1:{world.media.port}/media"
+            signature = RequestValidator(token).compute_signature(url, {})
+            code = await stream(world, fields["CallSid"], ticket_in(twiml), signature=signature)
+            assert code == (None if token == AUTH_TOKEN else 1008)
+            async with asyncio.timeout(10):
+                await world.media.calls.wait_until_none()
+        assert len(openai.sessions) == (1 if token == AUTH_TOKEN else 0)
 
 
-async def _closed(world, ringing):
-    """Wait for the phone's end, and for the job that ends what no engine held."""
-    await ringing.journal.wait_for("ended", within=20)
-    return await in_database(Call.objects.get, call_sid=ringing.sid)
+def ticket_in(twiml):
+    return twiml.split('name="ticket" value="')[1].split('"')[0]
+
+
+async def stream(world, call_sid, ticket, *, signature=None):
+    """Open a media socket of one's own; return the code it is closed with, None if it is not."""
+    start = {
+        "streamSid": "MZ" + "0" * 32,
+        "accountSid": ACCOUNT_SID,
+        "callSid": call_sid,
+        "tracks": ["inbound"],
+        "customParameters": {} if ticket is None else {"ticket": ticket},
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+    }
+    url = f"ws://127.0.0.1:{world.media.port}/media"
+    headers = {"X-Twilio-Signature": signature} if signature else {}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(url, headers=headers) as socket,
+    ):
+        await socket.send_json({"event": "connected", "protocol": "Call", "version": "1.0.0"})
+        await socket.send_json({"event": "start", "start": start})
+        await socket.receive(timeout=5)  # the greeting, or the end
+        return socket.close_code
 
 
 class TestTheBackendsAnswer:
@@ -243,28 +267,11 @@ async def _both(one, other):
 
 
 class TestTheTicket:
-    async def _stream(self, world, call_sid, ticket):
-        """Open a media socket of one's own; return the code it is closed with."""
-        start = {
-            "streamSid": "MZ" + "0" * 32,
-            "accountSid": ACCOUNT_SID,
-            "callSid": call_sid,
-            "tracks": ["inbound"],
-            "customParameters": {} if ticket is None else {"ticket": ticket},
-            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-        }
-        url = f"ws://127.0.0.1:{world.media.port}/media"
-        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
-            await socket.send_json({"event": "connected", "protocol": "Call", "version": "1.0.0"})
-            await socket.send_json({"event": "start", "start": start})
-            await socket.receive(timeout=5)
-            return socket.close_code
-
     @pytest.mark.parametrize("ticket", [None, "", "x", "a.b", "cmwu.!!!!", "." + "A" * 43 + "="])
     async def test_what_is_no_ticket_opens_nothing(self, world, model, ticket):
         async with model() as openai:
             ringing = await world.greeted()
-            assert await self._stream(world, ringing.sid, ticket) == 1008
+            assert await stream(world, ringing.sid, ticket) == 1008
             await world.hang_up(ringing)
         assert len(openai.sessions) == 1
 
@@ -272,9 +279,9 @@ class TestTheTicket:
         async with model() as openai:
             ringing = await world.greeted()
             ticket = ringing.stream.parameters["ticket"]
-            assert await self._stream(world, ringing.sid, ticket) == 1008
+            assert await stream(world, ringing.sid, ticket) == 1008
             await world.hang_up(ringing)
-            assert await self._stream(world, ringing.sid, ticket) == 1008
+            assert await stream(world, ringing.sid, ticket) == 1008
         assert len(openai.sessions) == 1
         assert await in_database(UsageRecord.objects.count) == 1
 
@@ -282,17 +289,17 @@ class TestTheTicket:
         async with model():
             fields = form()
             _, twiml = await post(world, fields)
-            ticket = twiml.split('name="ticket" value="')[1].split('"')[0]
+            ticket = ticket_in(twiml)
             ringing = await world.greeted()
-            assert await self._stream(world, ringing.sid, ticket) == 1008
+            assert await stream(world, ringing.sid, ticket) == 1008
             await world.hang_up(ringing)
 
     async def test_a_wrong_key_does_not_spoil_the_call(self, world):
         fields = form()
         _, twiml = await post(world, fields)
-        call_id = twiml.split('name="ticket" value="')[1].partition(".")[0]
+        call_id = ticket_in(twiml).partition(".")[0]
         spoiled = f"{call_id}.{'A' * 43}="
-        assert await self._stream(world, fields["CallSid"], spoiled) == 1008
+        assert await stream(world, fields["CallSid"], spoiled) == 1008
         assert await in_database(SealedPlan.objects.filter(pk=call_id).exists)
 
     async def test_another_path_is_404(self, world):
