@@ -15,7 +15,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 django = get_asgi_application()
 
-from telephony.voice.media import MediaListener  # noqa: E402 (needs the apps loaded)
+from config.health import stop_being_ready  # noqa: E402 (needs the apps loaded)
+from telephony.voice.media import MediaListener  # noqa: E402
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -34,5 +35,6 @@ async def _lifespan(receive: Any, send: Any) -> None:
         return
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    stop_being_ready()
     await listener.drain()
     await send({"type": "lifespan.shutdown.complete"})

@@ -5,6 +5,7 @@ so that one process is enough where there is little to do.
 """
 
 import os
+import resource
 import sys
 
 from django.conf import settings
@@ -28,6 +29,10 @@ elif process == "engine":
     worker_class = "config.serving.EngineWorker"
     # A call lasts an hour at most, and the process that holds its socket waits for it.
     graceful_timeout = 3 if settings.DEBUG else 3600
+    # A call has two sockets, and the usual soft limit is 1,024 files.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = 65_536 if hard == resource.RLIM_INFINITY else min(65_536, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
 else:
     sys.exit(f"PROCESS must be web or engine (it is {process!r}).")
 

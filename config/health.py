@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import cache
+from threading import Event
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db import DatabaseError, connection
@@ -11,6 +12,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import sync_and_async_middleware
 from psycopg_pool import PoolTimeout
+
+_drain = Event()
 
 
 class MigrationsMissing(Exception):
@@ -45,8 +48,15 @@ def livez(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ok"})
 
 
+def stop_being_ready() -> None:
+    """From now on this process takes no new calls, and wants no new requests either."""
+    _drain.set()
+
+
 def readyz(request: HttpRequest) -> HttpResponse:
-    """The database answers, and no migration is missing."""
+    """The database answers, no migration is missing, and the process is not about to stop."""
+    if _drain.is_set():
+        return JsonResponse({"status": "draining"}, status=503)
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 
 import psycopg
 import pytest
@@ -9,6 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import AsyncClient, Client
 
+from config import health
 from config.health import require_migrations
 
 
@@ -30,6 +32,16 @@ def test_readyz():
     response = Client().get("/readyz")
     assert response.status_code == 200
     assert response.json() == {"status": "ok"}
+
+
+@pytest.mark.django_db
+def test_a_process_that_is_about_to_stop_is_alive_and_not_ready(monkeypatch):
+    monkeypatch.setattr(health, "_drain", Event())
+    health.stop_being_ready()
+    response = Client().get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"status": "draining"}
+    assert Client().get("/livez").status_code == 200
 
 
 async def test_an_asynchronous_server_answers_too():
