@@ -44,14 +44,13 @@ class Outcome:
 
 
 @transaction.atomic
-def call_accept(call: Call, *, metadata: Any = None, events: Iterable[Timed] = ()) -> None:
+def call_accept(call: Call, *, metadata: Any = None) -> None:
     """The customer's backend takes the call: from now on it counts, however it ends."""
     call.accepted_at = call.accepted_at or timezone.now()
     if metadata is not None:
         call.metadata = metadata
     call.save(update_fields=["accepted_at", "metadata"])
     call_note(call, "accepted")
-    call_record(call.id, call.account_id, events)
 
 
 @transaction.atomic
