@@ -51,8 +51,11 @@ class Playback:
 
     @property
     def room(self) -> int:
-        """How many bytes of the current item may follow before a mark is due."""
-        return self._marked + MARK_EVERY_BYTES - self._sent
+        """How many bytes of the current item may follow before ``sent`` is to be told.
+
+        Either a mark is due then, or the caller has heard everything and the clock starts anew.
+        """
+        return self._marked + MARK_EVERY_BYTES - self._sent if self.is_outstanding else 0
 
     def sent(self, item_id: str, size: int, now: float) -> str | None:
         """Count ``size`` bytes of the item's audio; return None if they must not be sent.

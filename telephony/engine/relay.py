@@ -35,11 +35,10 @@ class CallerRelay:
         """Pass a frame on; False if the message is not one."""
         if not text.startswith(_MEDIA):
             return False
-        payload = text.partition(_PAYLOAD)[2]
-        end = payload.find(b'"')
-        if end < 1:
+        payload = text.partition(_PAYLOAD)[2].partition(b'"')[0]
+        if not payload:
             return False
-        self._send(APPEND + payload[:end] + b'"}')
+        self._send(APPEND + payload + b'"}')
         return True
 
 
@@ -47,39 +46,35 @@ class AgentRelay:
     """From the model's deltas to Twilio's media messages, with marks between them.
 
     The first frame of an item comes through ``play``. The frames behind it are only added up, until
-    a mark is due or ``settle`` tells the playback, which is done before anybody asks it something.
+    a mark is due. Before anybody asks the playback something, ``settle`` tells it of them; once it
+    has its answers, ``resume`` lets the next ones pass.
     """
 
-    __slots__ = ("_at", "_clock", "_encoder", "_item", "_passed", "_playback", "_room", "_send")
+    __slots__ = ("_before", "_clock", "_encoder", "_given", "_item", "_playback", "_room", "_send")
 
     def __init__(
         self, send: Send, encoder: Encoder, playback: Playback, clock: Callable[[], float]
     ) -> None:
         self._send = send
         self._encoder = encoder
+        self._before = encoder.before_media
         self._playback = playback
         self._clock = clock
-        self._item = b""  # the current item's id, as it stands in a delta, and where
-        self._at = 0
-        self._room = 0  # bytes that may pass before a mark is due
-        self._passed = 0  # bytes that have passed and that the playback does not know of
+        self._item = b'"item_id":""'  # the current item's id, as it stands in a delta
+        self._given = 0  # bytes that may pass before a mark is due
+        self._room = 0  # what is left of them
 
     def take(self, text: bytes) -> bool:
         """Pass on a frame of the current item; False if the message is none, or a mark is due."""
-        if not self._room or not text.startswith(_DELTA):
+        if not text.startswith(_DELTA):
             return False
-        if not text.startswith(self._item, self._at):
-            self._at = max(0, text.find(self._item))
-            if not self._at:
-                return False
-        start = text.find(_AUDIO, self._at) + 9
-        payload = text[start : text.find(b'"', start)]
-        size = len(payload) // 4 * 3 - payload.count(b"=", -2)  # audio_size, without the call
-        if start < 9 or size >= self._room:
+        payload = text.partition(self._item)[2].partition(_AUDIO)[2].partition(b'"')[0]
+        size = len(payload.rstrip(b"=")) * 3 // 4  # audio_size, without the call
+        room = self._room - size
+        if room <= 0 or not size:
             return False
-        self._room -= size
-        self._passed += size
-        self._send(self._encoder.before_media + payload + b'"}}')
+        self._room = room
+        self._send(self._before + payload + b'"}}')
         return True
 
     def play(self, item_id: str, payload: bytes) -> None:
@@ -92,10 +87,13 @@ class AgentRelay:
         if mark:
             self._send(self._encoder.mark(mark))
         self._item = b'"item_id":"' + item_id.encode() + b'"'
-        self._room = self._playback.room
+        self.resume()
+
+    def resume(self) -> None:
+        """Let frames of the playback's item pass, which is the one that was played last."""
+        self._given = self._room = self._playback.room
 
     def settle(self) -> None:
-        """Tell the playback what has passed; the next frame comes through ``play`` again."""
-        if self._passed:
-            self._playback.passed(self._passed)
-        self._passed = self._room = 0
+        """Tell the playback what has passed; until ``resume``, frames come through ``play``."""
+        self._playback.passed(self._given - self._room)
+        self._given = self._room = 0

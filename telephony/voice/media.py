@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from functools import partial
 from typing import Self
@@ -53,6 +54,9 @@ class MediaListener:
     @classmethod
     async def start(cls, host: str, port: int) -> Self:
         """Listen; raise :class:`OSError` if the port is taken."""
+        # What is loaded stays loaded. A search through it for garbage would stop all calls.
+        gc.collect()
+        gc.freeze()
         calls = LiveCalls()
         listener = await websocket.listen(host, port, partial(_accept, calls), limits=_LIMITS)
         return cls(listener, calls)

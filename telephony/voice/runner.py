@@ -111,6 +111,7 @@ class CallRunner:
             self._agent.settle()
             for action in self._session.receive(event, self._loop.time()):
                 self._do(action)
+            self._agent.resume()
             self._set_alarm()
         except Exception as error:
             self._abandon(error)

@@ -264,8 +264,21 @@ def _takes_nothing(text: bytes) -> bool:
 class _Side(WSListener):
     """picows' view of a handler."""
 
+    # Looked up for every frame: a slot is quicker than a dictionary that is not in the cache.
+    __slots__ = (
+        "_fragments",
+        "_handler",
+        "_is_abandoned",
+        "_limits",
+        "_listener",
+        "_on_message",
+        "is_connected",
+        "socket",
+        "take",
+    )
+    socket: Socket  # once connected
+
     def __init__(self, handler: Handler, limits: Limits, listener: Listener | None = None) -> None:
-        self.socket: Socket  # once connected
         self.is_connected = False
         self._handler = handler
         self._on_message = handler.on_message

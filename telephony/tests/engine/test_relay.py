@@ -105,6 +105,30 @@ class TestFromTheAgent:
         agent.give(delta("item_2", "AAAA"))
         assert agent.heard() == [FRAME, "AAAA"]
 
+    def test_a_mark_that_comes_back_holds_no_frame_up(self, agent):
+        for _ in range(60):
+            agent.give(delta())
+        agent.relay.settle()
+        agent.playback.played("1", 1.1)
+        agent.relay.resume()
+        assert agent.relay.take(delta())
+        agent.relay.settle()
+        (unheard,) = agent.playback.clear(9.0)
+        assert unheard.heard_ms == 61 * 20
+
+    def test_after_a_silence_the_clock_starts_anew(self, agent):
+        for _ in range(50):
+            agent.give(delta())
+        agent.relay.settle()
+        agent.playback.played("1", 1.1)
+        agent.relay.resume()
+        agent.now = 60.0
+        for _ in range(10):
+            agent.give(delta())
+        agent.relay.settle()
+        (unheard,) = agent.playback.clear(60.1)
+        assert unheard.heard_ms == 1100
+
     def test_after_the_end_everything_is_dropped(self, agent):
         agent.playback.close(0.0)
         agent.give(delta())
