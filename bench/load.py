@@ -1,7 +1,9 @@
 """The two ends that a relay stands between, in one process: callers, and a model that echoes.
 
 Every caller sends a frame each 20 ms, by the clock and not by the answers, and the callers' frames
-are spread over those 20 ms. The model sends each frame's audio back as a delta of its own.
+are spread over those 20 ms. They begin one after the other, within a second: what a call does once
+a second, like its marks, is not to be done by all calls in the same moment. The model sends each
+frame's audio back as a delta of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from bench import frames
 FRAME_S = 0.020
 # Callers take turns within the 20 ms: one turn each millisecond.
 TURNS = 20
+# All callers speak from this frame on.
+_ALL_SPEAK = 50
 _CONNECT_AT_ONCE = 20
 _HEARD_WITHIN_S = 20.0
 
@@ -204,7 +208,8 @@ class Callers:
                 self.tally.lateness.append(now() - due)
             number, turn = divmod(tick, TURNS)
             head = frames.media_head(number)
-            for caller in turns[turn]:
+            callers = turns[turn]
+            for caller in callers[: len(callers) * (number + 1) // _ALL_SPEAK]:
                 stamp = now()
                 if self.tally.covers(stamp):
                     self.tally.sent += 1

@@ -27,7 +27,7 @@ class Setting:
     load_core: int
     turns: int = 5
     seconds: float = 4.0  # of a turn
-    warm_up: float = 1.0  # before each turn
+    warm_up: float = 1.0  # before each turn, until all callers speak
     latest: float = 0.5  # after it; a frame that comes later counts as lost
 
 

@@ -12,7 +12,7 @@ from bench.measure import Setting, Trial, measure
 from bench.relays import ENGINE, LIMIT, Relay
 
 CORES = sorted(os.sched_getaffinity(0))
-SETTING = Setting(CORES[-1], CORES[0], turns=2, seconds=0.3, warm_up=0.1, latest=0.2)
+SETTING = Setting(CORES[-1], CORES[0], turns=2, seconds=0.3, warm_up=1.0, latest=0.2)
 
 
 async def test_it_works() -> None:
