@@ -35,8 +35,8 @@ class CallerRelay:
         """Pass a frame on; False if the message is not one."""
         if not text.startswith(_MEDIA):
             return False
-        payload = text.partition(_PAYLOAD)[2].partition(b'"')[0]
-        if not payload:
+        payload, end, _ = text.partition(_PAYLOAD)[2].partition(b'"')
+        if not payload or not end:
             return False
         self._send(APPEND + payload + b'"}')
         return True
@@ -68,10 +68,10 @@ class AgentRelay:
         """Pass on a frame of the current item; False if the message is none, or a mark is due."""
         if not text.startswith(_DELTA):
             return False
-        payload = text.partition(self._item)[2].partition(_AUDIO)[2].partition(b'"')[0]
+        payload, end, _ = text.partition(self._item)[2].partition(_AUDIO)[2].partition(b'"')
         size = len(payload.rstrip(b"=")) * 3 // 4  # audio_size, without the call
         room = self._room - size
-        if room <= 0 or not size:
+        if room <= 0 or not size or not end:
             return False
         self._room = room
         self._send(self._before + payload + b'"}}')

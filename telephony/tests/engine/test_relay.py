@@ -46,7 +46,9 @@ class TestFromTheCaller:
             {"type": "input_audio_buffer.append", "audio": FRAME}
         ]
 
-    @pytest.mark.parametrize("text", [b"", b'{"event":"stop"}', b'{"event":"media"}', b"\x03\xe8"])
+    @pytest.mark.parametrize(
+        "text", [b"", b'{"event":"stop"}', b'{"event":"media"}', media()[:200], b"\x03\xe8"]
+    )
     def test_everything_else_is_left_to_others(self, text):
         sent = []
         assert not CallerRelay(sent.append).take(text)
@@ -108,9 +110,7 @@ class TestFromTheAgent:
     def test_a_mark_that_comes_back_holds_no_frame_up(self, agent):
         for _ in range(60):
             agent.give(delta())
-        agent.relay.settle()
-        agent.playback.played("1", 1.1)
-        agent.relay.resume()
+        agent.mark_returns("1", 1.1)
         assert agent.relay.take(delta())
         agent.relay.settle()
         (unheard,) = agent.playback.clear(9.0)
@@ -119,9 +119,7 @@ class TestFromTheAgent:
     def test_after_a_silence_the_clock_starts_anew(self, agent):
         for _ in range(50):
             agent.give(delta())
-        agent.relay.settle()
-        agent.playback.played("1", 1.1)
-        agent.relay.resume()
+        agent.mark_returns("1", 1.1)
         agent.now = 60.0
         for _ in range(10):
             agent.give(delta())
@@ -141,6 +139,7 @@ class TestFromTheAgent:
             b'{"type":"response.done"}',
             json.dumps(json.loads(delta())).encode(),
             b'{"type":"response.output_audio.delta","item_id":"item_1"}',
+            delta()[:200],
         ],
     )
     def test_everything_else_is_left_to_others(self, agent, text):
@@ -161,6 +160,12 @@ class Agent:
         """Offer a delta to the relay; what it does not take is parsed, as by the runner."""
         if not self.relay.take(text):
             self.relay.play(*model_codec.delta(json.loads(text)))
+
+    def mark_returns(self, name, now):
+        """Have the playback told, as by the runner."""
+        self.relay.settle()
+        self.playback.played(name, now)
+        self.relay.resume()
 
     @property
     def sent(self):
