@@ -1,4 +1,4 @@
-"""What customers see of their billing: Stripe's portal, and their invoices."""
+"""What customers see of their billing: Stripe's portal, their invoices, and the one to come."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from billing.customers import customer_of
 from billing.models import PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.status_checks import asking_about
+from config.errors import ApiError
 
 # More than eight years of them: what Stripe answers at a time.
 _INVOICES_AT_MOST = 100
+
+NO_UPCOMING_INVOICE = "There is no subscription that another invoice would be made for."
+
+# https://docs.stripe.com/error-codes: a customer without a subscription, or with one that ends.
+_NO_UPCOMING_INVOICE = "invoice_upcoming_none"
 
 
 def portal_url_for(account: Account) -> str:
@@ -42,3 +48,21 @@ def invoices_of(account: Account) -> list[dict[str, Any]]:
     with asking_about(customer):
         invoices = stripe.Invoice.list(customer=customer.customer_id, limit=_INVOICES_AT_MOST)
     return [invoice.to_dict() for invoice in invoices.data if invoice.status != "draft"]
+
+
+def upcoming_invoice_of(account: Account) -> dict[str, Any]:
+    """Return what the account's next invoice comes to so far, as Stripe's JSON; raise 404, 502."""
+    customer = StripeCustomer.objects.filter(account=account, deleted_at=None).first()
+    if customer is None:
+        raise _no_upcoming_invoice()
+    with asking_about(customer):
+        try:
+            return stripe.Invoice.create_preview(customer=customer.customer_id).to_dict()
+        except stripe.InvalidRequestError as error:
+            if error.code != _NO_UPCOMING_INVOICE:
+                raise
+            raise _no_upcoming_invoice() from None
+
+
+def _no_upcoming_invoice() -> ApiError:
+    return ApiError(404, "no_upcoming_invoice", NO_UPCOMING_INVOICE)

@@ -46,6 +46,20 @@ class InvoicesSerializer(ObjectSerializer):
     invoices = InvoiceSerializer(many=True)
 
 
+class UpcomingInvoiceLineSerializer(ObjectSerializer):
+    description = serializers.CharField(help_text="In Stripe's words.")
+    quantity = serializers.IntegerField(help_text="Months, or minutes.")
+    amount = NumberField()
+
+
+class UpcomingInvoiceSerializer(ObjectSerializer):
+    periodStart = UtcDateTimeField(help_text="From here on, calls are on this invoice.")
+    periodEnd = UtcDateTimeField(help_text="When it is made.")
+    amount = NumberField(help_text="What it comes to so far, in whole units of the currency.")
+    currency = serializers.CharField(help_text="`usd`.")
+    lines = UpcomingInvoiceLineSerializer(many=True)
+
+
 def invoice_body(invoice: Mapping[str, Any]) -> dict[str, Any]:
     """Return an invoice of Stripe's (its JSON) in the shape of :class:`InvoiceSerializer`."""
     return {
@@ -58,6 +72,24 @@ def invoice_body(invoice: Mapping[str, Any]) -> dict[str, Any]:
         "status": invoice["status"],
         "hostedUrl": invoice.get("hosted_invoice_url"),
         "createdAt": _time(invoice["created"]),
+    }
+
+
+def upcoming_invoice_body(preview: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a preview of Stripe's (its JSON) as :class:`UpcomingInvoiceSerializer` has it."""
+    return {
+        "periodStart": _time(preview["period_start"]),
+        "periodEnd": _time(preview["period_end"]),
+        "amount": as_number(to_dollars(preview["total"])),
+        "currency": preview["currency"],
+        "lines": [
+            {
+                "description": line["description"] or "",
+                "quantity": line["quantity"] or 0,
+                "amount": as_number(to_dollars(line["amount"])),
+            }
+            for line in preview["lines"]["data"]
+        ],
     }
 
 

@@ -10,12 +10,19 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest
 from billing.checkout import checkout_open
 from billing.customers import has_payment_method
-from billing.portal import invoices_of, portal_url_for
+from billing.portal import (
+    NO_UPCOMING_INVOICE,
+    invoices_of,
+    portal_url_for,
+    upcoming_invoice_of,
+)
 from billing.serializers import (
     InvoicesSerializer,
     PageAddressSerializer,
     SubscriptionSerializer,
+    UpcomingInvoiceSerializer,
     invoice_body,
+    upcoming_invoice_body,
 )
 from config.api import as_number
 from config.errors import Refusals
@@ -83,3 +90,14 @@ class BillingViewSet(ViewSet):
     @action(detail=False)
     def invoices(self, request: AccountRequest) -> Response:
         return Response({"invoices": [invoice_body(found) for found in invoices_of(request.user)]})
+
+    @endpoint(
+        "getUpcomingInvoice",
+        "See what the next invoice comes to so far",
+        description="Calls are on it about a minute after they have ended.",
+        answers={200: UpcomingInvoiceSerializer},
+        errors={404: {"no_upcoming_invoice": NO_UPCOMING_INVOICE}, **STRIPE_IS_ASKED},
+    )
+    @action(detail=False, url_path="invoices/upcoming")
+    def upcoming_invoice(self, request: AccountRequest) -> Response:
+        return Response(upcoming_invoice_body(upcoming_invoice_of(request.user)))

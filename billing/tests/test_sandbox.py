@@ -7,6 +7,7 @@ job asks the sandbox, and the API answers accordingly.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from billing.models import StatusChange, StatusCheck, StripeCustomer
-from billing.plan import price_ids
+from billing.plan import METER_EVENT_NAME, price_ids
 from billing.provisioning import plan_set_up
 from billing.status_checks import page_mark, status_check
+from config.api import iso
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
 
@@ -125,6 +127,61 @@ def test_from_registration_to_the_end(shop: None) -> None:
     told = StatusChange.objects.order_by("id").values_list("after", flat=True)
     assert list(told) == ["ACTIVE", "SUSPENDED", "ACTIVE", "INACTIVE"]
     assert not StatusChange.objects.filter(cause="").exists()
+
+
+class TestUpcomingInvoice:
+    PATH = "/api/billing/invoices/upcoming"
+
+    def test_it_works(self, shop: None) -> None:
+        you = Customer()
+        testing.pay(you.checkout_url)
+        stripe.billing.MeterEvent.create(
+            event_name=METER_EVENT_NAME,
+            identifier="CA1",
+            payload={"stripe_customer_id": you.id, "value": "7"},
+        )
+        response = you.api.get(self.PATH)
+        assert response.status_code == 200
+        body = response.json()
+        subscription = testing.subscription_of(you.id)["items"]["data"][0]
+        assert body["periodStart"] == iso_of(subscription["current_period_start"])
+        assert body["periodEnd"] == iso_of(subscription["current_period_end"])
+        assert (body["amount"], body["currency"]) == (5.35, "usd")
+        quantities = [(line["quantity"], line["amount"]) for line in body["lines"]]
+        assert sorted(quantities) == [(1, 5), (7, 0.35)]
+        assert all("Switchhook" in line["description"] for line in body["lines"])
+
+    def test_there_is_none_without_a_subscription(self, shop: None) -> None:
+        you = Customer()
+        self.is_missing(you)
+        testing.pay(you.checkout_url)
+        testing.cancel(you.id)
+        self.is_missing(you)
+
+    def test_another_accounts_is_not_shown(self, shop: None) -> None:
+        you, other = Customer(), Customer("other@company.example")
+        testing.pay(you.checkout_url)
+        self.is_missing(other)
+
+    def test_there_is_none_without_a_customer_at_stripe(self, shop: None) -> None:
+        steering.fail(Fault.Kind.BROKEN, path="/v1/customers", times=3)
+        you = Customer()
+        assert not StripeCustomer.objects.exists()
+        self.is_missing(you)
+
+    def test_a_stripe_that_is_down_is_said(self, shop: None) -> None:
+        you = Customer()
+        steering.fail(Fault.Kind.BROKEN)
+        response = you.api.get(self.PATH)
+        assert (response.status_code, response.json()["code"]) == (502, "payments_unavailable")
+
+    def is_missing(self, customer: Customer) -> None:
+        response = customer.api.get(self.PATH)
+        assert (response.status_code, response.json()["code"]) == (404, "no_upcoming_invoice")
+
+
+def iso_of(seconds: int) -> str:
+    return iso(datetime.fromtimestamp(seconds, UTC))
 
 
 def test_a_page_that_expired_is_replaced(shop: None) -> None:

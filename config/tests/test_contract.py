@@ -200,6 +200,7 @@ ENDPOINTS = [
     ("getSubscription", "GET", "/api/billing/subscription"),
     ("openCheckout", "POST", "/api/billing/checkout"),
     ("listInvoices", "GET", "/api/billing/invoices"),
+    ("getUpcomingInvoice", "GET", "/api/billing/invoices/upcoming"),
 ]
 
 
@@ -732,6 +733,25 @@ class TestBilling:
         )
         (invoice,) = body["invoices"]
         assert (invoice["amount"], invoice["currency"], invoice["status"]) == (5, "usd", "paid")
+
+    def test_the_upcoming_invoice(self, server: Server) -> None:
+        customer = server.registered()
+        path = "/api/billing/invoices/upcoming"
+        customer.get(path).is_error("getUpcomingInvoice", 404, "no_upcoming_invoice")
+        pay(customer)
+        body = customer.get(path).is_like(
+            "getUpcomingInvoice",
+            200,
+            {
+                "periodStart": "2026-05-01T...",
+                "periodEnd": "2026-06-01T...",
+                "amount": 5,
+                "currency": "usd",
+                "lines": [{"description": "Months ...", "quantity": 1, "amount": 5}] * 2,
+            },
+        )
+        assert body["amount"] == 5
+        assert [(line["quantity"], line["amount"]) for line in body["lines"]] == [(1, 5), (0, 0)]
 
     def test_stripe_is_away(self, server: Server) -> None:
         customer = server.registered()
