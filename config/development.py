@@ -105,6 +105,10 @@ async def dev(processes: Processes) -> None:
 
 
 async def demo(processes: Processes, *, once: bool) -> None:
+    from django.conf import settings
+
+    if not settings.STRIPE_SANDBOX:
+        raise Failed("The demo pays in the payments sandbox: unset STRIPE_SECRET_KEY for it.")
     await serve(processes)
     command = [sys.executable, "manage.py", "demo", *(["--once"] if once else [])]
     await processes.unless_one_ends(processes.run("demo", *command, own_output=True))

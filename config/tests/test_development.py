@@ -124,16 +124,25 @@ def test_a_port_that_is_taken_is_named(
     )
 
 
+def test_the_demo_pays_with_no_key_of_stripes(environment: dict[str, str]) -> None:
+    key = {"STRIPE_SECRET_KEY": "sk_test_" + "x" * 24}
+    status, errors = ended(start(environment | key, "demo", "--once"))
+    assert status == 1
+    assert errors.startswith("bin/demo: The demo pays in the payments sandbox: unset STRIPE_S")
+
+
 def test_the_demo_tells_both_calls(environment: dict[str, str], port: int) -> None:
     demo = start(environment, "demo", "--once")
     story, errors = demo.communicate(timeout=120)
     assert (demo.returncode, errors) == (0, "")
     for line in (
         "rosa@example.com has an account",
+        "in a browser: paid with the test card",
         "Caller:   “Where is my order A-1001?”",
         "onToolCall: POST /backend/tools to the backend, signature valid:",
         "Callee:   “Great, thank you, goodbye.”",
         "The account's totals went up by these two calls.",
+        '"amount": 5.1,',
     ):
         assert line in story
     assert "FAILED" not in story

@@ -82,6 +82,12 @@ class FollowedCall:
         """Return the first callback of that name, or None while there is none."""
         return next((entry for entry in self.callbacks if entry["callback"] == name), None)
 
+    @property
+    def platform_cost(self) -> float:
+        """What the backend was told that the call costs here, in dollars."""
+        report = self.callback("onCallEnd")
+        return float(report["body"]["costBreakdown"]["platformCost"]) if report else 0.0
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.phone if event["kind"] == kind]
 

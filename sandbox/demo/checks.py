@@ -51,6 +51,12 @@ def check_usage(call: FollowedCall, records: list[dict[str, Any]], *, name: str)
     return f"The {name} call was counted once, with the figures the backend was told.", agrees
 
 
+def check_invoice(before: float, charged: float, after: float) -> Check:
+    """Return what must be true of the next invoice, in dollars."""
+    agrees = round(after - before, 2) >= round(charged, 2) > 0
+    return "The next invoice has these calls' minutes, at the price the backend was told.", agrees
+
+
 def _went_through(call: FollowedCall) -> bool:
     [ended] = call.events("ended")
     return bool(ended["went_through"]) and not call.events("error")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 from sandbox.demo.console import Console
+from sandbox.demo.payment import pay
 from sandbox.demo.wire import DemoFailed, Wire
 
 EMAIL = "rosa@example.com"
@@ -14,34 +15,35 @@ KEY_LABEL = "bin/demo"
 # Numbers that nobody has: 555-0100 to 555-0199 are for fiction.
 _NUMBERS = [f"+1202555{line:04}" for line in range(100, 200)]
 
-Activate = Callable[[], Awaitable[None]]
 
+async def set_up(api: Wire, sandbox: Wire, console: Console) -> tuple[str, str]:
+    """Make the account, pay, and register a number, or find what the last run has made.
 
-async def set_up(api: Wire, sandbox: Wire, console: Console, activate: Activate) -> tuple[str, str]:
-    """Make the account and its number, or find those of the last run; return the key and number."""
-    key = await _register(api, console) or await _log_in(api, console)
+    Return the API key and the number.
+    """
+    registered = await _register(api, console)
+    key = str(registered["apiKey"]) if registered else await _log_in(api, console)
     api.authorize(key)
-    await activate()
-    console.step("manage.py activate", f"{EMAIL} is ACTIVE: an operator says so")
+    await pay(api, console, registered and registered["checkoutUrl"])
     _, secret = await api.ask("GET", "/api/webhooks/secret")
     await sandbox.ask("POST", "/backend/secret", secret)
     console.step("GET /api/webhooks/secret", "whsec_…, for the backend to check signatures with")
     return key, await _register_number(api, sandbox, console)
 
 
-async def _register(api: Wire, console: Console) -> str | None:
-    """Return the new account's API key, or None if the account exists."""
+async def _register(api: Wire, console: Console) -> Any:
+    """Return what a new account is told, or None if the account exists."""
     body = {"email": EMAIL, "password": PASSWORD, "companyName": COMPANY}
     status, answer = await api.ask("POST", "/api/auth/register", body, accept=(409,))
     if status == 409:
         console.step("POST /api/auth/register", f"409: {EMAIL} has an account already")
         return None
-    key = str(answer["apiKey"])
+    account, key = answer["account"], answer["apiKey"]
     console.step(
         "POST /api/auth/register",
-        f"{EMAIL} has an account ({answer['account']['status']}) and an API key, {key[:7]}…",
+        f"{EMAIL} has an account ({account['status']}) and an API key, {key[:7]}…",
     )
-    return key
+    return answer
 
 
 async def _log_in(api: Wire, console: Console) -> str:

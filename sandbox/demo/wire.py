@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from html.parser import HTMLParser
 from typing import Any
 
 import aiohttp
@@ -11,6 +12,20 @@ import aiohttp
 
 class DemoFailed(Exception):
     """Something did not happen as it must, in one sentence."""
+
+
+class _Form(HTMLParser):
+    """The values of a page's one form."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.values: dict[str, str] = {}
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "input" and (name := given.get("name")):
+            self.values[name] = given.get("value") or ""
 
 
 class Wire:
@@ -42,6 +57,18 @@ class Wire:
                 raise DemoFailed(f"{method} {path} was answered with {response.status}: {why}")
             async for line in response.content:
                 yield json.loads(line)
+
+    async def submit_page(self, url: str) -> str:
+        """Send the form of a page as it is filled in, as a browser does; return where that leads.
+
+        The session must keep cookies.
+        """
+        async with self._session.get(url) as response:
+            form = _Form(await response.text())
+        async with self._session.post(url, data=form.values, headers={"Referer": url}) as response:
+            if not (response.ok and response.history):
+                raise DemoFailed(f"The form at {url} was answered with {response.status}.")
+            return str(response.url)
 
     def _request(self, method: str, path: str, body: Any) -> Any:
         return self._session.request(method, self.base + path, json=body, headers=self._headers)

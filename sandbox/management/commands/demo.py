@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import aiohttp
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Account
+from config.jobs import defer
 from sandbox.demo import checks
 from sandbox.demo.calls import FollowedCall, TwoCalls, outbound_body
 from sandbox.demo.console import Console
 from sandbox.demo.customer import EMAIL, PASSWORD, set_up
+from sandbox.demo.payment import UPCOMING, invoice_with
 from sandbox.demo.telling import tell, tell_cost, tell_transcript
 from sandbox.demo.wire import DemoFailed, Wire
 
@@ -26,8 +28,9 @@ OPERATOR_PASSWORD = "runs-the-switchboard"  # noqa: S105 (of an account on this 
 _INTRODUCTION = """\
 Switchhook answers a company's phone with an AI that the company's own backend instructs. The
 company here is Rosa's Kitchen, a restaurant. What is outside Switchhook runs on this machine for
-now: a phone network that speaks Twilio's protocol, a model that speaks OpenAI's, and the
-restaurant's backend. They talk over real sockets, in real time, as the real ones would.
+now: a phone network that speaks Twilio's protocol, a model that speaks OpenAI's, payments that
+speak Stripe's, and the restaurant's backend. They talk over real sockets, in real time, as the real
+ones would.
 """
 
 
@@ -49,13 +52,15 @@ class Command(BaseCommand):
 
 async def _demo(console: Console, *, once: bool) -> None:
     console.text(_INTRODUCTION, indent=0)
-    async with aiohttp.ClientSession() as session:
+    browser = aiohttp.CookieJar(unsafe=True)  # keeps the cookies of an IP address too
+    async with aiohttp.ClientSession(cookie_jar=browser) as session:
         api = Wire(session, settings.PUBLIC_URL)
         sandbox = Wire(session, f"http://127.0.0.1:{settings.SANDBOX_PORT}")
 
-        console.heading("1. The restaurant signs up")
-        key, number = await set_up(api, sandbox, console, _activate)
+        console.heading("1. The restaurant signs up and pays")
+        key, number = await set_up(api, sandbox, console)
         _, before = await api.ask("GET", "/api/usage/current")
+        _, invoice = await api.ask("GET", UPCOMING)
 
         async with TwoCalls(api, sandbox, number) as (inbound, outbound):
             console.heading("2. Somebody calls the restaurant")
@@ -70,6 +75,9 @@ async def _demo(console: Console, *, once: bool) -> None:
         console.heading("4. What the restaurant's account says: GET /api/usage")
         verdicts += await _usage(api, console, {"inbound": inbound, "outbound": outbound}, before)
 
+        console.heading(f"5. What Stripe is going to charge: GET {UPCOMING}")
+        verdicts.append(await _invoice(api, console, [inbound, outbound], invoice["amount"]))
+
     console.heading("Checked")
     for text, is_fine in verdicts:
         console.check(text, is_fine=is_fine)
@@ -78,15 +86,6 @@ async def _demo(console: Console, *, once: bool) -> None:
     if not once:
         await _make_operator()
         _tell_how_to_go_on(console, key, number, sandbox.base)
-
-
-async def _activate() -> None:
-    await sync_to_async(call_command)("activate", EMAIL, stdout=_Nothing())
-
-
-class _Nothing:
-    def write(self, _text: str) -> None:
-        """Say nothing: the demo tells it in its own words."""
 
 
 def _tell_outcome(console: Console, call: FollowedCall, *, person: str) -> None:
@@ -113,6 +112,21 @@ async def _usage(
     return [*verdicts, ("The account's totals went up by these two calls.", more == len(calls))]
 
 
+async def _invoice(
+    api: Wire, console: Console, calls: list[FollowedCall], before: float
+) -> checks.Check:
+    await sync_to_async(_meter_now)()
+    charged = sum(call.platform_cost for call in calls)
+    invoice = await invoice_with(api, before + charged)
+    console.json(invoice, indent=2)
+    return checks.check_invoice(before, charged, invoice["amount"])
+
+
+def _meter_now() -> None:
+    """Have a worker do what it does once a minute."""
+    defer("billing.metering_tasks.meter_usage", only_one="meter_usage", timestamp=int(time.time()))
+
+
 @sync_to_async
 def _make_operator() -> None:
     if not Account.objects.filter(email=OPERATOR_EMAIL).exists():
@@ -135,6 +149,7 @@ def _tell_how_to_go_on(console: Console, key: str, number: str, sandbox: str) ->
     console.row("Operator", f"{settings.PUBLIC_URL}/admin/  {OPERATOR_EMAIL}  {OPERATOR_PASSWORD}")
     console.row("Customer", f"{EMAIL}  {PASSWORD}  {key}")
     console.row("Backend", f"{sandbox}/backend/  (what it was told)")
+    console.row("Payments", f"{settings.PUBLIC_URL}/sandbox/payments/  (cards, clocks, invoices)")
     console.gap()
     console.text("Another caller:")
     console.command("curl", "-N", f"{sandbox}/phone/calls", "-d", json.dumps(call))
