@@ -11,6 +11,10 @@ from billing.tests.stripes_meter import StripesMeter
 
 @pytest.fixture
 def no_jobs(db: None) -> None:
+    forget_jobs()
+
+
+def forget_jobs() -> None:
     """The tables of the queue are not Django's, so they are not emptied between tests."""
     with connection.cursor() as cursor:
         cursor.execute("delete from procrastinate_jobs")

@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from django.db import connection
 
-ROOT = Path(__file__).resolve().parents[2]
+from config.tests.development import development_environment, first_of_free_ports, start
 
 
 @pytest.fixture
 def port() -> int:
-    """The first of three free ports."""
-    while True:
-        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-                third.bind(("127.0.0.1", port + 2))
-            except (OSError, OverflowError):
-                continue
-            return port
+    return first_of_free_ports()
 
 
 @pytest.fixture
-def database_url(transactional_db: None) -> str:
-    """The address of the tests' own database."""
-    parameters = connection.get_connection_params()
-    parameters.pop("pool", None)
-    host, name = parameters.get("host", ""), parameters["dbname"]
-    user, port = parameters.get("user", ""), parameters.get("port", "")
-    address = f"@/{name}?host={host}" if host.startswith("/") else f"@{host}:{port}/{name}"
-    return f"postgresql://{user}:{parameters.get('password', '')}{address}"
-
-
-@pytest.fixture
-def environment(port: int, database_url: str) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "DEBUG": "1",
-        "SECRET_KEY": "x",
-        "PORT": str(port),
-        "DATABASE_URL": database_url,
-    }
-
-
-def start(environment: dict[str, str], *mode: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "config.development", *(mode or ("dev",))],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def environment(port: int, transactional_db: None) -> dict[str, str]:
+    return development_environment(port)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.db import connection
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,8 +60,10 @@ def web_process(*, workers: int, **environment: str) -> Iterator[Web]:
 
 
 def database_url() -> str:
-    """Return the address of the test's database."""
+    """Return the address of the test's database, which there is for tests with the mark alone."""
     database = connection.settings_dict
+    # Not that of whoever develops: what a test leaves in it is deleted, and all else with it.
+    assert database["NAME"].startswith(TEST_DATABASE_PREFIX), "Mark the test with django_db."
     host = database["OPTIONS"].get("host") or database["HOST"]
     user, password = database["USER"], database["PASSWORD"]
     port = f"&port={database['PORT']}" if database["PORT"] else ""

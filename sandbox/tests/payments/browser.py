@@ -29,11 +29,18 @@ _FLAGS = (
 )
 _WITHIN_S = 20
 
+PHONE_PX = 390
+DESKTOP_PX = 1280
+
 
 class Browser:
-    """One page, as wide as a phone, used with the keyboard."""
+    """One page, used with the keyboard; as wide as a phone, or a desktop's.
 
-    def __init__(self) -> None:
+    :param width: of the page, in CSS pixels.
+    """
+
+    def __init__(self, width: int = PHONE_PX) -> None:
+        self._width = width
         self._runner = asyncio.Runner()
         self._messages: list[dict[str, Any]] = []
         self._last = 0
@@ -58,6 +65,10 @@ class Browser:
     def type(self, selector: str, text: str) -> None:
         """Type into a field, in the place of what is there."""
         self._run(self._type(selector, text))
+
+    def choose(self, selector: str, text: str) -> None:
+        """Choose from a list, by typing how the choice begins."""
+        self._run(self._choose(selector, text))
 
     def press_enter(self, selector: str) -> None:
         """Press Enter on a field or button, and wait for the page that comes of it."""
@@ -101,12 +112,13 @@ class Browser:
         self._socket = await self._session.ws_connect(page["webSocketDebuggerUrl"])
         for domain in ("Page", "DOM", "CSS"):
             await self._call(f"{domain}.enable")
+        is_phone = self._width <= PHONE_PX
         await self._call(
             "Emulation.setDeviceMetricsOverride",
-            width=390,
+            width=self._width,
             height=844,
-            deviceScaleFactor=2,
-            mobile=True,
+            deviceScaleFactor=2 if is_phone else 1,
+            mobile=is_phone,
         )
 
     async def _call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -143,6 +155,12 @@ class Browser:
             "Input.dispatchKeyEvent", type="keyDown", key="a", commands=["selectAll"], modifiers=2
         )
         await self._call("Input.insertText", text=text)
+
+    async def _choose(self, selector: str, text: str) -> None:
+        await self._call("DOM.focus", nodeId=await self._node(selector))
+        for character in text:
+            await self._call("Input.dispatchKeyEvent", type="keyDown", text=character)
+            await self._call("Input.dispatchKeyEvent", type="keyUp")
 
     async def _press_enter(self, selector: str) -> None:
         await self._call("DOM.focus", nodeId=await self._node(selector))

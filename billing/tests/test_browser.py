@@ -1,0 +1,138 @@
+"""A customer's whole way, walked in a real browser past processes that really run.
+
+``bin/dev`` runs all of them: the server, which has the sandbox's pages of Stripe's as well, a
+worker that delivers Stripe's events over HTTP and then asks Stripe, and the telephone network. The
+test does nothing but look at pages, type, and send requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from billing.tests.conftest import forget_jobs
+from billing.tests.walker import Walker
+from config.tests.development import Development, development
+from sandbox.tests.payments.browser import CHROMIUM, DESKTOP_PX, PHONE_PX, Browser
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium to walk in: install it."),
+]
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
+    """Everything runs, on the tests' database, which is emptied afterwards."""
+    with django_db_blocker.unblock():
+        forget_jobs()
+    with development() as running:
+        yield running
+    with django_db_blocker.unblock():
+        call_command("flush", verbosity=0, interactive=False)
+
+
+@pytest.mark.parametrize("width", [DESKTOP_PX, PHONE_PX])
+def test_a_customers_whole_way(
+    running: Development, width: int, record_property: Callable[[str, object], None]
+) -> None:
+    you = Walker(running, email=f"{width}@company.example", number=f"+1555123{width:04}")
+    assert you.status == "INACTIVE"
+    assert you.place_call() == "402 payment_required"
+
+    with Browser(width) as browser:
+        _is_declined(browser, you)
+        clicked = time.monotonic()
+        _pays(browser)
+        after_the_page = you.becomes("ACTIVE")
+        after_the_click = time.monotonic() - clicked
+        seconds = f"{after_the_page:.2f} s after the page, {after_the_click:.2f} s after the click"
+        record_property(f"ACTIVE at {width} px", seconds)
+        print(f"\nACTIVE at {width} px: {seconds}")  # noqa: T201 (it is to be read)
+        you.register_number()
+        assert (you.place_call(), you.take_call()) == ("connected", "connected")
+
+        _has_the_renewal_declined(browser, running, you)
+        you.becomes("SUSPENDED")
+        assert (you.place_call(), you.take_call()) == ("403 account_suspended", "rejected")
+
+        _pays_what_is_due(browser, you)
+        you.becomes("ACTIVE")
+        assert (you.place_call(), you.take_call()) == ("connected", "connected")
+
+        _cancels(browser, you)
+        assert you.status == "ACTIVE"  # until the end of what is paid for
+        _turns_to_the_end(browser, running, you)
+        you.becomes("INACTIVE")
+        assert (you.place_call(), you.take_call()) == ("402 payment_required", "rejected")
+
+
+def _is_declined(browser: Browser, you: Walker) -> None:
+    browser.open(you.checkout_url)
+    _sees(browser, "Subscribe to", "$5.00", you.email)
+    browser.type("[name=number]", "4000 0000 0000 0002")
+    browser.press_enter("button")
+    _sees(browser, "Your card was declined.")
+    assert you.status == "INACTIVE"
+
+
+def _pays(browser: Browser) -> None:
+    browser.type("[name=number]", "4242 4242 4242 4242")
+    browser.press_enter("button")
+    _sees(browser, "Payment received")
+
+
+def _has_the_renewal_declined(browser: Browser, running: Development, you: Walker) -> None:
+    _open_control(browser, running, you)
+    browser.choose("[name=next_charge]", "Your card was")
+    browser.press_enter("form[action$=steer] button")
+    _sees(browser, "Saved.")
+    browser.press_enter("[value=renewal]")
+    _sees(browser, 'class="status past_due"')
+
+
+def _pays_what_is_due(browser: Browser, you: Walker) -> None:
+    portal = you.open_portal()
+    browser.open(portal)
+    _sees(browser, "could not be charged", 'class="status past_due"')
+    browser.press_enter("a[href$=card]")
+    _sees(browser, "Use another card")
+    browser.type("[name=number]", "5555 5555 5555 4444")
+    browser.press_enter("[name=cvc]")
+    _sees(browser, "Your card was saved.", "•••• 4444")
+    browser.press_enter(".notice a")
+    _sees(browser, "Pay $5.00", "•••• 4444")
+    browser.press_enter("[value=kept]")
+    _sees(browser, "The invoice is paid.")
+
+
+def _cancels(browser: Browser, you: Walker) -> None:
+    browser.open(you.open_portal())
+    browser.press_enter("a.danger")
+    _sees(browser, "Cancel the subscription?")
+    browser.press_enter("button.danger")
+    _sees(browser, "Your subscription was cancelled.", "Ends")
+
+
+def _turns_to_the_end(browser: Browser, running: Development, you: Walker) -> None:
+    _open_control(browser, running, you)
+    browser.press_enter("[value=renewal]")
+    _sees(browser, 'class="status canceled"')
+
+
+def _open_control(browser: Browser, running: Development, you: Walker) -> None:
+    browser.open(f"{running.url}/sandbox/payments/")
+    browser.press_enter(".rows a")
+    _sees(browser, you.email, "Clock")
+
+
+def _sees(browser: Browser, *texts: str) -> None:
+    """All of it is on the page, and nobody has to scroll to the right."""
+    html = browser.html
+    for text in texts:
+        assert text in html, html
+    assert not browser.is_too_wide
