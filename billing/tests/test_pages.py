@@ -7,21 +7,22 @@ from accounts.models import Account
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "says", "call"),
     [
-        ("/billing/checkout/paid", "becomes active in a moment"),
-        ("/billing/checkout/left", "Nothing was paid"),
-        ("/billing/portal/left", "Back from billing"),
+        ("/billing/checkout/paid", "becomes active in a moment", "GET /api/account"),
+        ("/billing/checkout/left", "Nothing was paid", "POST /api/billing/checkout"),
+        ("/billing/portal/left", "Back from billing", "GET /api/billing/subscription"),
     ],
 )
 class TestBackFromStripe:
-    def test_it_works(self, client: Client, path: str, says: str) -> None:
+    def test_it_works(self, client: Client, path: str, says: str, call: str) -> None:
         response = client.get(path)
         assert response.status_code == 200
         assert says in response.content.decode()
+        assert f"<code>{call}</code>" in response.content.decode()
         assert "default-src 'none'" in response["Content-Security-Policy"]
 
-    def test_it_is_only_looked_at(self, client: Client, path: str, says: str) -> None:
+    def test_it_is_only_looked_at(self, client: Client, path: str, says: str, call: str) -> None:
         assert client.post(path).status_code == 405
 
 
