@@ -23,6 +23,7 @@ from sandbox.payments.pages.overview import Overview
 from sandbox.payments.wire.errors import Refusal
 
 _SHOWN_CUSTOMERS = 50
+_SHOWN_CHECKOUTS = 10
 _STEPS = {"hour": clock.HOUR, "day": clock.DAY, "week": 7 * clock.DAY}
 _HAPPENINGS = {
     "checkout.session": "a checkout page expires",
@@ -51,10 +52,9 @@ class SteeringForm(forms.ModelForm):
 @never_cache
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    sessions = StripeObject.objects.of("checkout.session").filter(body__status="open")
     context = {
         "rows": _rows(),
-        "sessions": [session.body for session in sessions.order_by("-serial")[:10]],
+        "sessions": _open_checkouts(),
         "deliveries": delivery_counts(),
         "faults": Fault.objects.exclude(times_left=0).order_by("id"),
         "fault_kinds": Fault.Kind.choices,
@@ -156,6 +156,19 @@ def _rows() -> list[dict[str, Any]]:
             "period_end": body and period_of(body).end,
         }
         for customer in customers
+    ]
+
+
+def _open_checkouts() -> list[dict[str, Any]]:
+    """Return the newest checkout pages that can be paid on, each with who is to pay."""
+    sessions = StripeObject.objects.of("checkout.session").filter(body__status="open")
+    newest = sessions.order_by("-serial")[:_SHOWN_CHECKOUTS]
+    customers = StripeObject.objects.filter(id__in=[each.customer_id for each in newest])
+    emails = {customer.id: customer["email"] for customer in customers}
+    return [
+        each.body
+        | {"who": emails.get(each.customer_id) or each["customer_email"] or "somebody new"}
+        for each in newest
     ]
 
 

@@ -19,6 +19,7 @@ from sandbox.payments.models import StripeObject
 from sandbox.payments.objects import find, writing
 from sandbox.payments.pages.common import CardForm, closed, found, show
 from sandbox.payments.pages.overview import Overview
+from sandbox.payments.templatetags.stripe_text import day
 from sandbox.payments.wire.errors import Refusal
 
 LIFE_S = clock.HOUR
@@ -130,7 +131,8 @@ def cancel(request: HttpRequest, visit: Visit) -> HttpResponse:
             subscribing.cancel_at_period_end(subscription, wanted=True)
         else:
             subscribing.cancel(subscription, invoice_now=True)
-    messages.success(request, "Your subscription was cancelled.")
+    goes_on = f" It goes on until {day(subscription['cancel_at'])}." if is_at_end else ""
+    messages.success(request, f"Your subscription was cancelled.{goes_on}")
     return _back(visit)
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from sandbox.payments.business import lines
 
@@ -16,6 +18,19 @@ register = template.Library()
 def money(cents: Any, currency: str = "usd") -> str:
     """``500`` → ``$5.00``"""
     return lines.money(cents, currency)
+
+
+@register.filter
+def address(email: str) -> SafeString:
+    """An e-mail address that is broken after the ``@`` where it does not fit on one line."""
+    name, at, host = email.partition("@")
+    return format_html("{}{}<wbr>{}", name, at, host)
+
+
+@register.filter
+def card_number(digits: str) -> str:
+    """``4242424242424242`` → ``4242 4242 4242 4242``"""
+    return " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
 
 @register.filter

@@ -32,10 +32,12 @@ def post(client: Client, address: str, **fields: Any) -> str:
 
 def test_it_works(client: Client, subscribed: str, shop: Shop) -> None:
     shop.checkout(subscribed)
+    shop.checkout(customer_email="bob@example.org")
+    shop.checkout()
     shown = text_of(client.get(INDEX))
-    assert "alice@example.org" in shown
-    assert "active" in shown
-    assert "until" in shown
+    assert "active period until" in shown
+    for who in ("alice@example.org", "bob@example.org", "somebody new"):
+        assert f"$5.00 for {who} until" in shown
     assert "$5.00" in text_of(client.get(page_of(subscribed)))
 
 
@@ -50,11 +52,27 @@ def test_unknown(client: Client) -> None:
             assert method(f"{page_of('cus_none')}{address}").status_code in (404, 405)
 
 
+def test_an_address_may_be_broken_after_the_at(client: Client, customer: str) -> None:
+    stripe.Customer.modify(customer, email="<b>alice</b>@example.org")
+    shown = client.get(page_of(customer)).content.decode()
+    assert "<h1>&lt;b&gt;alice&lt;/b&gt;@<wbr>example.org</h1>" in shown
+
+
 class TestClock:
     def test_to_the_next_renewal(self, client: Client, subscribed: str) -> None:
         shown = post(client, f"{page_of(subscribed)}/turn", by="renewal")
         assert "ahead" in shown
         assert [each["status"] for each in testing.invoices_of(subscribed)] == ["paid", "paid"]
+
+    def test_to_the_end(self, client: Client, subscribed: str) -> None:
+        testing.cancel(subscribed, at_period_end=True)
+        assert "active ends" in text_of(client.get(INDEX))
+        shown = text_of(client.get(page_of(subscribed)))
+        assert "To the subscription's end" in shown
+        assert "renewal" not in shown
+        shown = post(client, f"{page_of(subscribed)}/turn", by="renewal")
+        assert "To the subscription's end" not in shown
+        assert "canceled ended" in text_of(client.get(INDEX))
 
     def test_until_something_happens(self, client: Client, subscribed: str) -> None:
         post(client, f"{page_of(subscribed)}/turn", by="next")

@@ -12,6 +12,7 @@ from django.test import Client
 
 from sandbox.payments import testing
 from sandbox.payments.models import StripeObject
+from sandbox.payments.templatetags.stripe_text import day
 from sandbox.tests.payments.conftest import Shop
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +42,7 @@ class TestCheckout:
         assert "$0.05 each" in offer
         assert "Pay $5.00 and subscribe" in offer
         assert "no money moves" in offer
+        assert "4000 0000 0000 0341 is taken, and declined each time" in offer
         paid = client.post(page, GOOD)
         session_id = page.rpartition("/")[2]
         assert paid.status_code == 302
@@ -146,16 +148,25 @@ class TestPortal:
     def test_it_works(self, client: Client, shop: Shop, subscribed: str, page: str) -> None:
         shop.use(subscribed, 7, "CA1")
         shown = text_of(client.get(page))
+        assert "Alice's Plumbing · alice@example.org" in shown
         assert "active" in shown
         assert "7 \N{MULTIPLICATION SIGN} Switchhook (at $0.05 / month) $0.35" in shown
         assert "4242" in shown
         assert testing.invoices_of(subscribed)[0]["number"] in shown
 
+    def test_of_who_is_named_as_their_address(
+        self, client: Client, customer: str, features: dict[str, Any]
+    ) -> None:
+        stripe.Customer.modify(customer, name="alice@example.org")
+        page = self.open(customer, features)
+        assert text_of(client.get(page)).count("alice@example.org") == 1
+
     def test_cancelled_and_resumed(self, client: Client, subscribed: str, page: str) -> None:
         assert "Cancel the subscription?" in text_of(client.get(f"{page}/cancel"))
         assert testing.subscription_of(subscribed)["cancel_at"] is None
         done = client.post(f"{page}/cancel", follow=True)
-        assert "Your subscription was cancelled." in text_of(done)
+        end = day(testing.subscription_of(subscribed)["cancel_at"])
+        assert f"Your subscription was cancelled. It goes on until {end}." in text_of(done)
         assert testing.subscription_of(subscribed)["cancel_at_period_end"] is True
         assert "Your subscription goes on." in text_of(client.post(f"{page}/resume", follow=True))
         assert testing.subscription_of(subscribed)["cancel_at"] is None
@@ -166,7 +177,9 @@ class TestPortal:
         features["subscription_cancel"]["mode"] = "immediately"
         page = self.open(subscribed, features)
         shown = text_of(client.post(f"{page}/cancel", follow=True))
+        assert "Your subscription was cancelled. Go back" in shown
         assert "canceled" in shown
+        assert "Resume" not in shown
         assert testing.subscription_of(subscribed)["status"] == "canceled"
         assert client.post(f"{page}/cancel").status_code == 409
 
