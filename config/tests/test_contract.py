@@ -58,6 +58,13 @@ OUTBOUND = {
     "twilioAccountSid": ACCOUNT_SID,
     "twilioAuthToken": AUTH_TOKEN,
 }
+# "Callback URLs must be public HTTPS endpoints."
+NO_CALLBACK_URLS = [
+    "http://your-backend.com/",
+    "https://localhost/",
+    "https://10.0.0.1/",
+    "calls/start",
+]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -245,6 +252,20 @@ class TestRegister:
         checkout = requests.get(server.page(body["checkoutUrl"]), timeout=20)
         assert checkout.status_code == 200  # "Open checkoutUrl to complete payment."
 
+    @pytest.mark.parametrize("credential", ["apiKey", "token"])
+    def test_what_it_gives_out_opens_the_account(self, server: Server, credential: str) -> None:
+        request = {"email": EMAIL, "password": PASSWORD, "companyName": "Your Company"}
+        body = server.post("/api/auth/register", request).body
+        account = server.having(body[credential]).get("/api/account").body["account"]
+        assert account.items() >= body["account"].items()
+
+    def test_a_credential_is_not_asked_for(self, server: Server) -> None:
+        """ "No auth required": not even one that is wrong is looked at."""
+        request = {"email": EMAIL, "password": PASSWORD}
+        anybody = server.having("rtk_wrong")
+        assert anybody.post("/api/auth/register", request).status == 201
+        assert anybody.post("/api/auth/login", request).status == 200
+
     @pytest.mark.parametrize("optional", [{}, {"companyName": None}, {"companyName": ""}])
     def test_company_name_is_optional(self, server: Server, optional: dict[str, Any]) -> None:
         request = {"email": EMAIL, "password": PASSWORD} | optional
@@ -430,10 +451,7 @@ class TestPhoneNumbers:
         answer.is_error("registerPhoneNumber", 400, "invalid_request", "phoneNumber")
 
     @pytest.mark.parametrize("field", ["onCallStartUrl", "onCallEndUrl", "onErrorUrl"])
-    @pytest.mark.parametrize(
-        "url",
-        ["http://your-backend.com/", "https://localhost/", "https://10.0.0.1/", "calls/start"],
-    )
+    @pytest.mark.parametrize("url", NO_CALLBACK_URLS)
     def test_callbacks_go_to_public_https(self, server: Server, field: str, url: str) -> None:
         answer = server.active().post("/api/phone-numbers", NUMBER_BODY | {field: url})
         answer.is_error("registerPhoneNumber", 400, "invalid_request", field)
@@ -501,6 +519,22 @@ class TestOutbound:
         assert received.form["Timeout"] == ["30"]
         assert "MachineDetection" not in received.form
 
+    @pytest.mark.parametrize("field", ["onErrorUrl", "metadata", "machineDetection", "timeout"])
+    def test_null_is_the_default(self, server: Server, twilio: Twilio, field: str) -> None:
+        assert server.with_number().post("/api/outbound", OUTBOUND | {field: None}).status == 201
+        (received,) = twilio.received
+        assert received.form["Timeout"] == ["30"]
+        assert "MachineDetection" not in received.form
+
+    @pytest.mark.parametrize("field", ["onCallStartUrl", "onCallEndUrl", "onErrorUrl"])
+    @pytest.mark.parametrize("url", NO_CALLBACK_URLS)
+    def test_callbacks_go_to_public_https(
+        self, server: Server, twilio: Twilio, field: str, url: str
+    ) -> None:
+        answer = server.with_number().post("/api/outbound", OUTBOUND | {field: url})
+        answer.is_error("placeCall", 400, "invalid_request", field)
+        assert twilio.received == []
+
     @pytest.mark.parametrize("field", OUTBOUND)
     def test_what_is_required(self, server: Server, field: str) -> None:
         body = {name: value for name, value in OUTBOUND.items() if name != field}
@@ -508,14 +542,25 @@ class TestOutbound:
         answer.is_error("placeCall", 400, "invalid_request", field)
 
     @pytest.mark.parametrize(
-        ("field", "allowed", "refused"),
+        ("field", "twilios", "allowed", "refused"),
         [
-            ("machineDetection", ["Enable", "DetectMessageEnd"], ["Disable", "enable"]),
-            ("timeout", [5, 120], [4, 121, "soon"]),
+            (
+                "machineDetection",
+                "MachineDetection",
+                ["Enable", "DetectMessageEnd"],
+                ["Disable", "enable"],
+            ),
+            ("timeout", "Timeout", [5, 120], [4, 121, "soon"]),
         ],
     )
     def test_limits(
-        self, server: Server, twilio: Twilio, field: str, allowed: list[Any], refused: list[Any]
+        self,
+        server: Server,
+        twilio: Twilio,
+        field: str,
+        twilios: str,
+        allowed: list[Any],
+        refused: list[Any],
     ) -> None:
         customer = server.with_number()
         for value in refused:
@@ -524,9 +569,15 @@ class TestOutbound:
         for number, value in enumerate(allowed):
             twilio.body = call_resource(sid=f"CA{number:032}")
             assert customer.post("/api/outbound", OUTBOUND | {field: value}).status == 201
+            assert twilio.received[-1].form[twilios] == [str(value)]
 
     def test_a_number_that_is_not_ones_own(self, server: Server) -> None:
         answer = server.active().post("/api/outbound", OUTBOUND)
+        answer.is_error("placeCall", 403, "phone_number_not_owned")
+
+    def test_a_number_of_somebody_elses(self, server: Server) -> None:
+        server.with_number()
+        answer = server.active("other@company.com").post("/api/outbound", OUTBOUND)
         answer.is_error("placeCall", 403, "phone_number_not_owned")
 
     def test_twilio_refuses(self, server: Server, twilio: Twilio) -> None:
