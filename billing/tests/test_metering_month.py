@@ -376,7 +376,7 @@ def test_the_worker_dies_at_every_step(
     lease_ends()
     report_usage()
     subscriber.assert_all_agree()
-    assert deaths > 15
+    assert 15 < deaths < 58  # at each step that there is, and then it died no more
     invoice = subscriber.renew()
     assert testing.minutes_on(invoice) == subscriber.minutes
     assert invoice["amount_due"] == 500 + 5 * subscriber.minutes
