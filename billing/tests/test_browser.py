@@ -34,6 +34,7 @@ def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Developme
         yield running
     with django_db_blocker.unblock():
         call_command("flush", verbosity=0, interactive=False)
+        forget_jobs()
 
 
 @pytest.mark.parametrize("width", [DESKTOP_PX, PHONE_PX])
