@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import IO, Any
@@ -26,8 +26,8 @@ _ISO = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 class JsonParser(JSONParser):
     """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that would end the stack.
 
-    Nor a NUL character anywhere: PostgreSQL cannot store one, neither in text nor in JSON. It is a
-    ``JSONParser`` because Django REST framework holds bodies to a size for those parsers alone.
+    It is a ``JSONParser`` because Django REST framework holds bodies to a size for those parsers
+    alone.
     """
 
     def parse(
@@ -36,28 +36,10 @@ class JsonParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        body = stream.read()
         try:
-            data = orjson.loads(body)
+            return orjson.loads(stream.read())
         except orjson.JSONDecodeError as error:
             raise ParseError(str(error)) from None
-        if rb"\u0000" in body and (fields := sorted(set(_fields_with_nul(data)))):
-            raise invalid({name: ["The character NUL is not allowed."] for name in fields})
-        return data
-
-
-def _fields_with_nul(data: Any) -> Iterator[str]:
-    """Yield the paths of the strings and of the objects' names that hold a NUL."""
-    todo = [("", data)]
-    while todo:
-        path, value = todo.pop()
-        if isinstance(value, dict):
-            todo += [(path, name) for name in value]
-            todo += [(f"{path}.{name}" if path else name, item) for name, item in value.items()]
-        elif isinstance(value, list):
-            todo += [(f"{path or 'body'}.{index}", item) for index, item in enumerate(value)]
-        elif isinstance(value, str) and "\0" in value:
-            yield path or "body"
 
 
 class AllowedMethods(BaseMetadata):
@@ -92,7 +74,10 @@ def validated(serializer_class: type[serializers.Serializer[Any]], request: Requ
 
 
 class TextField(serializers.CharField):
-    """A string. A number is refused, which Django REST framework would take for its digits."""
+    """A string. A number is refused, which Django REST framework would take for its digits.
+
+    So is the character NUL, which PostgreSQL cannot store.
+    """
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

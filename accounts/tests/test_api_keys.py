@@ -39,6 +39,10 @@ class TestCreate:
         assert list(response.json()["fields"]) == ["label"]
         assert alice.api_keys.count() == 1
 
+    def test_an_unknown_field_is_ignored_whatever_it_holds(self, alice_api):
+        body = {"label": "Production", "\0": "\0", "more": [{"\0": {"a": "\0"}}]}
+        assert alice_api.post("/api/api-keys", body).json()["label"] == "Production"
+
     @pytest.mark.parametrize("body", [[], ["label"], "label", 7])
     def test_a_body_that_is_no_object_is_refused(self, alice_api, body):
         response = alice_api.post("/api/api-keys", body)

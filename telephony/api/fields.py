@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from config.api import TextField
 from telephony.callback_urls import LONGEST_URL, callback_url_problem
+from telephony.callbacks.payloads import metadata_problem
 from telephony.engine.plan import is_phone_number
 from telephony.numbers import US_NUMBER
 
@@ -57,23 +58,20 @@ class CallbackUrlField(TextField):
 @extend_schema_field(
     {
         "anyOf": [{}],  # drf-spectacular wants something that it can add null to
-        "description": "Any JSON, up to 16 KB. Every callback brings it back.",
+        "description": (
+            "Any JSON, up to 16 KB, without the character NUL. Every callback brings it back."
+        ),
     }
 )
 class MetadataField(serializers.Field[Any, Any, Any, Any]):
-    """Any JSON, up to 16 KB as UTF-8 without spaces."""
+    """Any JSON that can be kept and sent back, up to 16 KB as UTF-8 without spaces."""
 
-    default_error_messages = {
-        "size": "Use at most 16 KB of JSON.",
-        "depth": "This is nested too deeply.",
-    }
+    default_error_messages = {"size": "Use at most 16 KB of JSON."}
 
     def to_internal_value(self, data: Any) -> Any:
-        try:
-            size = len(orjson.dumps(data))
-        except orjson.JSONEncodeError:  # what the parser read fails here for its depth only
-            self.fail("depth")
-        if size > MAX_METADATA_BYTES:
+        if problem := metadata_problem(data):
+            raise serializers.ValidationError(problem)
+        if len(orjson.dumps(data)) > MAX_METADATA_BYTES:
             self.fail("size")
         return data
 

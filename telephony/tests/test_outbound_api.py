@@ -173,6 +173,7 @@ class TestPlace:
             ("timeout", True),
             ("metadata", "x" * (16 * 1024)),
             ("metadata", "\0"),
+            ("metadata", {"a": {"\0": 1}}),
         ],
     )
     def test_what_is_wrong_is_named(
