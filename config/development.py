@@ -116,7 +116,7 @@ async def demo(processes: Processes, *, once: bool) -> None:
         await processes.unless_one_ends(asyncio.Event().wait())
 
 
-def _end_on_signals(processes: Processes) -> None:
+def end_on_signals(processes: Processes) -> None:
     """Let the first signal that asks for an end cancel this task, and later ones kill."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     is_ending = False
@@ -137,7 +137,7 @@ async def _run(mode: str, *, once: bool) -> None:
     with contextlib.ExitStack() as files:
         output = sys.stdout if mode == "dev" else files.enter_context(DEMO_LOG.open("w"))
         async with Processes(output) as processes:
-            _end_on_signals(processes)
+            end_on_signals(processes)
             await asyncio.to_thread(_set_up)
             await (dev(processes) if mode == "dev" else demo(processes, once=once))
 

@@ -1,0 +1,126 @@
+"""Schemathesis's hooks: what a valid request needs beyond what a schema can say.
+
+A password must not be a common one, a call goes from a number of one's own to one that may be
+called, with credentials that the carrier knows, and only a call that is on can be hung up. Requests
+that are wrong on purpose pass as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import requests
+import schemathesis
+from django.contrib.auth.password_validation import CommonPasswordValidator
+from schemathesis.core.parameters import ParameterLocation
+
+from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
+
+Body = dict[str, Any]
+
+TIMEOUT_S = 20
+LONGEST_EMAIL = 254
+# In the sandbox its ending says what becomes of a call.
+DOES_NOT_ANSWER = "+12025550002"
+CALLEES = [DOES_NOT_ANSWER, "+12025550001", "+12025550003", "+12025550100"]  # busy, fails, answers
+
+_is_common = CommonPasswordValidator().passwords.__contains__
+_serial = itertools.count(1)
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    label = case.operation.label
+    if label in BODIES and isinstance(case.body, dict) and is_valid(case, ParameterLocation.BODY):
+        case.body = BODIES[label](case.body)
+    if label == HANG_UP and is_valid(case, ParameterLocation.PATH) and next(_serial) % 2:
+        case.path_parameters = {"id": call_that_is_on()}
+
+
+def is_valid(case: Any, location: ParameterLocation) -> bool:
+    return case.meta is None or not case.meta.is_negative_at(location)
+
+
+def registration(body: Body) -> Body:
+    """Give each account an address of its own, and no password that is on the list."""
+    email = f"{next(_serial)}.{body['email']}"
+    password = body["password"]
+    return {
+        **body,
+        "email": email if len(email) <= LONGEST_EMAIL else body["email"],
+        "password": f"{password}, {next(_serial)}" if _is_common(password.lower()) else password,
+    }
+
+
+def outbound_call(body: Body) -> Body:
+    """Place the call in the sandbox: nobody else is called, and no callback goes elsewhere.
+
+    It is from a number of the call's own, because earlier requests have removed some.
+    """
+    serial = next(_serial)
+    number = f"+1303{serial:07}"
+    _ask("POST", "/api/phone-numbers", {"phoneNumber": number, **callback_urls()})
+    metadata = {"metadata": without_nul(body["metadata"])} if "metadata" in body else {}
+    return {**body, **metadata, **order(number, CALLEES[serial % len(CALLEES)])}
+
+
+def order(number: str, callee: str) -> Body:
+    """Return what the sandbox needs to place a call."""
+    return {
+        "from": number,
+        "to": callee,
+        "twilioAccountSid": SANDBOX_ACCOUNT_SID,
+        "twilioAuthToken": SANDBOX_AUTH_TOKEN,
+        **callback_urls(),
+    }
+
+
+def callback_urls() -> Body:
+    backend = os.environ["FUZZ_BACKEND"]
+    return {
+        "onCallStartUrl": f"{backend}/calls/start",
+        "onCallEndUrl": f"{backend}/calls/end",
+        "onErrorUrl": f"{backend}/calls/error",
+    }
+
+
+def without_nul(value: Any) -> Any:
+    """Return JSON without the character NUL, of which a schema for any JSON cannot say anything."""
+    match value:
+        case str():
+            return value.replace("\0", "")
+        case list():
+            return [without_nul(item) for item in value]
+        case dict():
+            return {without_nul(name): without_nul(item) for name, item in value.items()}
+    return value
+
+
+def call_that_is_on() -> str:
+    """Return the id of one, placed for this if there is none."""
+    if calls := _ask("GET", "/api/calls?live=true&limit=1")["calls"]:
+        return str(calls[0]["id"])
+    return str(_ask("POST", "/api/outbound", outbound_call({}) | {"to": DOES_NOT_ANSWER})["id"])
+
+
+def _ask(method: str, path: str, body: Body | None = None) -> Any:
+    """Ask as the run's customer, besides what is counted and checked."""
+    response = requests.request(
+        method,
+        os.environ["FUZZ_URL"] + path,
+        json=body,
+        headers={"Authorization": f"Bearer {os.environ['FUZZ_TOKEN']}"},
+        timeout=TIMEOUT_S,
+    )
+    response.raise_for_status()
+    return response.json()
+
+
+HANG_UP = "POST /api/calls/{id}/hangup"
+BODIES: dict[str, Callable[[Body], Body]] = {
+    "POST /api/auth/register": registration,
+    "POST /api/outbound": outbound_call,
+}

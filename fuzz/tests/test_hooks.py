@@ -1,0 +1,52 @@
+"""What is done to valid requests. That it is enough shows in every run of ``bin/fuzz``."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.password_validation import CommonPasswordValidator
+
+from config.tests.described import assert_is
+from fuzz import hooks
+
+REGISTRATION = {"email": "you@company.com", "password": "a long walk in the rain"}
+
+
+def test_each_account_has_an_address_of_its_own() -> None:
+    first, second = (hooks.registration(REGISTRATION)["email"] for _ in range(2))
+    assert first != second
+    assert first.endswith(".you@company.com")
+
+
+def test_an_address_does_not_get_too_long() -> None:
+    longest = REGISTRATION | {"email": f"{'y' * 64}@{'company.' * 23}com"[:254]}
+    assert hooks.registration(longest | {"email": "y" * 254})["email"] == "y" * 254
+    assert len(hooks.registration(longest)["email"]) <= 254
+
+
+@pytest.mark.parametrize("password", ["password123", "PASSWORD123", "00000000"])
+def test_a_common_password_gets_an_uncommon_end(password: str) -> None:
+    replaced = hooks.registration(REGISTRATION | {"password": password})["password"]
+    assert replaced.startswith(password)
+    CommonPasswordValidator().validate(replaced)
+
+
+def test_another_password_stays() -> None:
+    assert hooks.registration(REGISTRATION)["password"] == REGISTRATION["password"]
+
+
+def test_an_order_is_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUZZ_BACKEND", "http://127.0.0.1:1/backend")
+    assert_is(hooks.order("+13035550100", hooks.DOES_NOT_ANSWER), "OutboundCallRequest")
+
+
+@pytest.mark.parametrize(
+    ("value", "without"),
+    [
+        ("a\0b", "ab"),
+        ({"\0": ["\0", 1, None]}, {"": ["", 1, None]}),
+        (r"a \u0000 that is text", r"a \u0000 that is text"),
+        ([1.5, True, None], [1.5, True, None]),
+    ],
+)
+def test_metadata_without_nul(value: object, without: object) -> None:
+    assert hooks.without_nul(value) == without
