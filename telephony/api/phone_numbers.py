@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_serializer
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
@@ -26,22 +26,26 @@ class RegistrationSerializer(ObjectSerializer):
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
 
 
+@extend_schema_field({"not": {}, "description": "A number cannot become another."})
+class NumberThatStays(serializers.JSONField):
+    """Refuses everything, instead of being ignored: somebody may think it worked."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        raise serializers.ValidationError("A number cannot become another: register that one.")
+
+
 @extend_schema_serializer(
     component_name="PhoneNumberChanges",
-    exclude_fields=["phoneNumber"],
     description='Each may be left out. `"onErrorUrl": null` takes that URL away.',
 )
 class ChangesSerializer(ObjectSerializer):
     """What may be changed; each field may be left out. ``"onErrorUrl": null`` takes it away."""
 
-    phoneNumber = serializers.JSONField(required=False)
+    phoneNumber = NumberThatStays(required=False)
     onCallStartUrl = CallbackUrlField(source="on_call_start_url", required=False)
     onCallEndUrl = CallbackUrlField(source="on_call_end_url", required=False)
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
     isActive = FlagField(source="is_active", required=False)
-
-    def validate_phoneNumber(self, value: Any) -> None:
-        raise serializers.ValidationError("A number cannot become another: register that one.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         return {name: "" if value is None else value for name, value in attrs.items()}

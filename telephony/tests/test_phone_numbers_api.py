@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts.models import Account
+from config.tests.described import validator
 from telephony.models import PhoneNumber
 
 NUMBER = "+15551234567"
@@ -242,6 +243,7 @@ class TestChange:
         "change",
         [
             {"phoneNumber": "+15557654321"},
+            {"phoneNumber": None},
             {"onCallStartUrl": "http://example.com/"},
             {"onCallStartUrl": None},
             {"onCallEndUrl": ""},
@@ -256,6 +258,12 @@ class TestChange:
         response = self.patch(alice_api, number.id, **change)
         assert response.status_code == 400
         assert list(response.json()["fields"]) == list(change)
+
+    @pytest.mark.parametrize("number", [NUMBER, None, [1]])
+    def test_the_description_says_that_a_number_stays(self, number: Any) -> None:
+        described = validator(["components", "schemas", "PhoneNumberChangesRequest"], strict=True)
+        assert described.is_valid({"isActive": True})
+        assert not described.is_valid({"isActive": True, "phoneNumber": number})
 
     def test_another_account_gets_404(self, number: PhoneNumber, bob_api: APIClient) -> None:
         assert self.patch(bob_api, number.id, isActive=False).status_code == 404
