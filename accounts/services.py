@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -46,19 +48,22 @@ def account_register(*, email: str, password: str, company_name: str = "") -> Ne
 
     Raises ``ValidationError`` with the fields that are wrong, and 409 ``email_taken``.
     """
-    _check_password(password)
-    account = Account.objects.prepare(email, password, company_name=company_name)
-    account.full_clean(validate_unique=False, validate_constraints=False)
-    try:
-        with transaction.atomic():
-            Account.objects.add(account)
-            return _new_key(account, ApiKey.DEFAULT_LABEL)
-    except IntegrityError:
-        if Account.objects.with_email(email).exists():
-            raise ApiError(
-                409, "email_taken", "There is an account with this e-mail address: log in."
-            ) from None
-        raise
+    account = _prepared(email, password, company_name)
+    with _email_free(email), transaction.atomic():
+        Account.objects.add(account)
+        return _new_key(account, ApiKey.DEFAULT_LABEL)
+
+
+@sensitive_variables()
+def account_sign_up(*, email: str, password: str, company_name: str = "") -> Account:
+    """Make an inactive account without a key: who signs up on a page makes one there, and sees it.
+
+    Raises as :func:`account_register`.
+    """
+    account = _prepared(email, password, company_name)
+    with _email_free(email):
+        Account.objects.add(account)
+    return account
 
 
 @sensitive_variables()
@@ -139,6 +144,28 @@ def _new_key(account: Account, label: str) -> NewKey:
     api_key.full_clean(exclude={"account"}, validate_unique=False, validate_constraints=False)
     api_key.save(force_insert=True)
     return NewKey(api_key, plain)
+
+
+@sensitive_variables()
+def _prepared(email: str, password: str, company_name: str) -> Account:
+    """Return a new account that is not saved yet; raise ``ValidationError``."""
+    _check_password(password)
+    account = Account.objects.prepare(email, password, company_name=company_name)
+    account.full_clean(validate_unique=False, validate_constraints=False)
+    return account
+
+
+@contextmanager
+def _email_free(email: str) -> Iterator[None]:
+    """Save an account inside; raise 409 ``email_taken`` if another has its address."""
+    try:
+        yield
+    except IntegrityError:
+        if Account.objects.with_email(email).exists():
+            raise ApiError(
+                409, "email_taken", "There is an account with this e-mail address: log in."
+            ) from None
+        raise
 
 
 def _check_password(password: str) -> None:

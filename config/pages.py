@@ -17,7 +17,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "img-src 'self' data:",
         "font-src 'self'",
         "connect-src 'self'",
-        "form-action 'self'",
+        # A form here may lead to one of Stripe's pages.
+        "form-action 'self' https://checkout.stripe.com https://billing.stripe.com",
         "base-uri 'none'",
         "frame-ancestors 'none'",
     )

@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from config import docs, errors
 
@@ -12,6 +13,9 @@ urlpatterns = [
     path("docs/api", docs.api_reference),
     path("docs/<slug:slug>", docs.guide),
     path("api/schema", docs.SchemaView.as_view(), name="schema"),
+    path("", include("dashboard.urls")),
+    # One way in, with one limit on attempts.
+    path("admin/login/", RedirectView.as_view(pattern_name="log-in", query_string=True)),
     path("admin/", admin.site.urls),
     path("api/", include("accounts.urls")),
     path("api/", include("usage.urls")),

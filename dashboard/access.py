@@ -1,0 +1,43 @@
+"""Who may see a page: the customer who is logged in, and nothing but what is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django_htmx.middleware import HtmxDetails
+
+from accounts.models import Account
+from config.errors import ApiError
+from config.pages import error_page
+
+
+class PageRequest(HttpRequest):
+    """A request as the dashboard's views get it: ``user`` is the customer's account."""
+
+    user: Account
+    htmx: HtmxDetails
+
+
+View = Callable[..., HttpResponse]
+
+
+def for_customer(view: View) -> View:
+    """Serve those who are logged in, others go to the login first; nothing is kept by a browser.
+
+    A refusal of a service that the view does not handle becomes a page with its sentence: what is
+    another account's is not found.
+    """
+
+    @wraps(view)
+    def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except ApiError as refusal:
+            return error_page(request, refusal.status_code, refusal.message)
+
+    return never_cache(login_required(served))

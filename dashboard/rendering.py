@@ -1,0 +1,35 @@
+"""How the dashboard's pages are rendered: in one frame, each in its room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+
+from config.pages import page
+from dashboard.access import PageRequest
+
+# The rooms of the dashboard, as its navigation shows them.
+ROOMS = (
+    ("/dashboard", "Overview"),
+    ("/dashboard/calls", "Calls"),
+    ("/dashboard/test-call", "Test call"),
+    ("/dashboard/numbers", "Numbers"),
+    ("/dashboard/keys", "API keys"),
+    ("/dashboard/billing", "Billing"),
+    ("/dashboard/settings", "Settings"),
+)
+
+
+def room(
+    request: PageRequest,
+    href: str,
+    template: str,
+    context: Mapping[str, Any] | None = None,
+    *,
+    status: int = 200,
+) -> HttpResponse:
+    """Return a page of the dashboard; ``href`` is the room that it is in."""
+    frame = {"section": "dashboard", "rooms": ROOMS, "room": href}
+    return page(request, template, frame | dict(context or {}), status=status)

@@ -1,0 +1,119 @@
+"""Signing up, logging in and out, with a session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth import login, logout
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.urls import path
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
+from accounts.services import account_log_in, account_sign_up
+from accounts.throttling import login_attempt, registration_attempt
+from billing.checkout import checkout_url_for
+from config.errors import ApiError
+from config.pages import page
+from dashboard.forms import refuse
+
+HOME = "/dashboard"
+
+
+class SignupForm(forms.Form):
+    email = forms.EmailField(
+        label="E-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
+    )
+    password = forms.CharField(
+        min_length=MIN_PASSWORD_LENGTH,
+        max_length=MAX_PASSWORD_LENGTH,
+        strip=False,
+        help_text=f"At least {MIN_PASSWORD_LENGTH} characters, and not a common one.",
+        widget=forms.PasswordInput({"autocomplete": "new-password"}),
+    )
+    company_name = forms.CharField(
+        label="Company",
+        max_length=200,
+        required=False,
+        widget=forms.TextInput({"autocomplete": "organization"}),
+    )
+
+
+class LoginForm(forms.Form):
+    email = forms.EmailField(
+        label="E-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "username"})
+    )
+    password = forms.CharField(
+        max_length=MAX_PASSWORD_LENGTH,
+        strip=False,
+        widget=forms.PasswordInput({"autocomplete": "current-password"}),
+    )
+
+
+@sensitive_post_parameters()
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def sign_up(request: HttpRequest) -> HttpResponse:
+    """Make an account, log in, and go on to the checkout; to the dashboard if Stripe is down."""
+    form = SignupForm(request.POST or None)
+    if form.is_valid():
+        try:
+            with registration_attempt(request, email=form.cleaned_data["email"]):
+                account = account_sign_up(**form.cleaned_data)
+        except (ApiError, ValidationError) as refusal:
+            refuse(form, refusal)
+        else:
+            login(request, account, backend=settings.AUTHENTICATION_BACKENDS[0])
+            return redirect(checkout_url_for(account) or HOME)
+    return _form(request, "dashboard/sign_up.html", form)
+
+
+@sensitive_post_parameters()
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def log_in(request: HttpRequest) -> HttpResponse:
+    form = LoginForm(request.POST or None)
+    if form.is_valid():
+        try:
+            with login_attempt(request, email=form.cleaned_data["email"]):
+                account = account_log_in(**form.cleaned_data)
+        except ApiError as refusal:
+            refuse(form, refusal)
+        else:
+            login(request, account)
+            return HttpResponseRedirect(_next(request))
+    return _form(request, "dashboard/log_in.html", form, next=_next(request))
+
+
+@require_POST
+def log_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return redirect("/")
+
+
+def _form(request: HttpRequest, template: str, form: forms.Form, **context: Any) -> HttpResponse:
+    status = 400 if form.is_bound else 200
+    return page(request, template, {"form": form, **context}, status=status)
+
+
+def _next(request: HttpRequest) -> str:
+    """Return where to go after the login: a page of ours that was asked for, or the dashboard."""
+    wanted = request.POST.get("next") or request.GET.get("next") or ""
+    is_ours = url_has_allowed_host_and_scheme(
+        wanted, allowed_hosts=None, require_https=request.is_secure()
+    )
+    return wanted if is_ours else HOME
+
+
+urlpatterns = [
+    path("signup", sign_up, name="sign-up"),
+    path("login", log_in, name="log-in"),
+    path("logout", log_out, name="log-out"),
+]

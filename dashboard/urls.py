@@ -1,0 +1,7 @@
+"""Every page of the dashboard, and the way in."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("dashboard.sessions")),
+]

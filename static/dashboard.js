@@ -1,0 +1,48 @@
+// What every page of the dashboard does: copying, saying that it works, times in the reader's zone.
+// Without this script all of it can be used as well.
+"use strict";
+
+// <button data-copy="#id"> copies the text of another element.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.querySelector(button.dataset.copy);
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(source.value ?? source.textContent.trim());
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(source); // to be copied with the keyboard
+    button.textContent = "Press Ctrl+C";
+  }
+  setTimeout(() => { button.textContent = label; }, 2000);
+});
+
+// <form data-working="Saving…"> says so, and is sent once.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.dataset.working) return;
+  const button = event.submitter ?? form.querySelector("button");
+  setTimeout(() => { // the button's own value is sent first
+    button.dataset.label = button.textContent;
+    button.textContent = form.dataset.working;
+    button.disabled = true;
+  });
+});
+addEventListener("pageshow", () => { // back from the page that the form led to
+  for (const button of document.querySelectorAll("button[data-label]")) {
+    button.textContent = button.dataset.label;
+    button.disabled = false;
+  }
+});
+
+// <time datetime="…" data-local> is shown in the reader's zone; UTC stays in its title.
+function showLocalTimes(root) {
+  for (const time of root.querySelectorAll("time[data-local]")) {
+    const at = new Date(time.dateTime);
+    time.title ||= time.textContent;
+    time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  }
+}
+showLocalTimes(document);
+document.addEventListener("htmx:load", (event) => showLocalTimes(event.target));
