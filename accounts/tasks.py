@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from smtplib import SMTPException
+from typing import Any
+
+from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from accounts.models import AttemptCount
+from accounts.mails import mail_send
+from accounts.models import Account, AttemptCount
 
 BATCH = 10_000
+
+# After 4, 16, 64, … seconds: three days in all, as mail servers do.
+_WHILE_MAIL_IS_DOWN = RetryStrategy(
+    max_attempts=9, exponential_wait=4, retry_exceptions=[OSError, SMTPException]
+)
+
+
+@app.task(retry=_WHILE_MAIL_IS_DOWN)
+def send_mail(account_id: str, name: str, context: dict[str, Any]) -> None:
+    if account := Account.objects.filter(pk=account_id, is_active=True).first():
+        mail_send(account=account, name=name, context=context)
 
 
 @app.periodic(cron="*/10 * * * *")

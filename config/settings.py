@@ -168,6 +168,14 @@ DJSTRIPE_SUBSCRIBER_CUSTOMER_KEY = ""
 # Its migrations take most of a minute, its tables as such a second (see billing's ``migrate``).
 MIGRATION_MODULES = {"djstripe": None} if DEBUG else {}
 
+# Mail. Without a server, development writes mails to its log, and production sends none.
+
+_EMAIL_URL = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
+SENDS_MAIL = bool(_EMAIL_URL)
+vars().update(env.email_url_config(_EMAIL_URL or "dummymail://"))
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", default="Switchhook <no-reply@localhost>")
+EMAIL_TIMEOUT = 20
+
 # Limits and prices
 
 ALLOWED_COUNTRIES = env.list("ALLOWED_COUNTRIES", default=["US", "CA"])
