@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -10,12 +11,13 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from accounts.models import Account, ApiKey
 from accounts.services import account_activate, account_suspend, account_unsuspend
+from config.admin import Confirmation, confirm
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -24,6 +26,24 @@ class AccountCreationForm(AdminUserCreationForm):
     class Meta:
         model = Account
         fields = ["email", "company_name", "status"]
+
+
+class SuspensionForm(Confirmation):
+    reason = forms.CharField(
+        max_length=500, help_text="For other operators; the customer does not see it."
+    )
+
+
+# What other apps have of an account: the list, and how it is narrowed down to one account.
+_ELSEWHERE = (
+    ("calls", "telephony_call", "q"),
+    ("numbers", "telephony_phonenumber", "account__id__exact"),
+    ("usage", "usage_usagerecord", "account__id__exact"),
+    ("callbacks", "telephony_callbackdelivery", "account__id__exact"),
+    ("minutes at Stripe", "billing_meterevent", "q"),
+    ("customer at Stripe", "billing_stripecustomer", "q"),
+    ("status changes", "billing_statuschange", "q"),
+)
 
 
 class ApiKeyInline(admin.TabularInline):
@@ -59,31 +79,69 @@ class AccountAdmin(UserAdmin):
     ]
     fieldsets = [
         (None, {"fields": ["id", "email", "company_name", "password_link"]}),
-        ("Standing", {"fields": ["status", "suspended_by_operator", "is_active"]}),
+        ("Elsewhere", {"fields": ["elsewhere", "as_the_customer"]}),
+        (
+            "Standing",
+            {"fields": ["status", "suspended_by_operator", "suspension_reason", "is_active"]},
+        ),
         (
             "Operators only",
             {"fields": RIGHTS, "classes": ["collapse"]},
         ),
         ("Dates", {"fields": ["created_at", "last_login"]}),
     ]
-    readonly_fields = ["id", "password_link", "created_at", "last_login"]
+    readonly_fields = [
+        "id",
+        "password_link",
+        "elsewhere",
+        "as_the_customer",
+        "created_at",
+        "last_login",
+    ]
 
     @admin.display(description="password")
     def password_link(self, account: Account) -> str:
         url = reverse("admin:auth_user_password_change", args=[account.pk])
         return format_html('<a href="{}">Set a new password</a>', url)
 
+    @admin.display(description="what it has")
+    def elsewhere(self, account: Account) -> str:
+        links = (
+            (f"{reverse(f'admin:{model}_changelist')}?{key}={account.pk}", label)
+            for label, model, key in _ELSEWHERE
+        )
+        return format_html_join(" · ", '<a href="{}">{}</a>', links)
+
+    @admin.display(description="as the customer sees it")
+    def as_the_customer(self, account: Account) -> str:
+        url = reverse("impersonate", args=[account.pk])
+        return format_html('<a href="{}">Look at the dashboard (it is logged)</a>', url)
+
     @admin.action(description="Activate: let the selected accounts call", permissions=["change"])
     def activate(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
-        self._apply(request, accounts, account_activate, "Activated")
+        self._apply(request, accounts, account_activate, "Activated.")
 
     @admin.action(description="Suspend the selected accounts", permissions=["change"])
-    def suspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
-        self._apply(request, accounts, account_suspend, "Suspended")
+    def suspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> HttpResponse | None:
+        form = SuspensionForm.of(request)
+        if not form.is_valid():
+            return confirm(
+                self,
+                request,
+                accounts,
+                form,
+                title="Suspend these accounts?",
+                consequence="They can neither place nor take calls. A call that is on goes on.",
+            )
+        reason = form.cleaned_data["reason"]
+        self._apply(
+            request, accounts, partial(account_suspend, reason=reason), f"Suspended: {reason}"
+        )
+        return None
 
     @admin.action(description="Unsuspend the selected accounts", permissions=["change"])
     def unsuspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
-        self._apply(request, accounts, account_unsuspend, "Unsuspended")
+        self._apply(request, accounts, account_unsuspend, "Unsuspended.")
 
     def _apply(
         self,
@@ -95,8 +153,8 @@ class AccountAdmin(UserAdmin):
         for account in accounts:
             if self.has_change_permission(request, account):
                 service(account=account)
-                self.log_change(request, account, f"{done}.")
-                self.message_user(request, f"{done}: {account}.", messages.SUCCESS)
+                self.log_change(request, account, done)
+                self.message_user(request, f"{account}: {done}", messages.SUCCESS)
             else:
                 self.message_user(request, f"You may not change {account}.", messages.ERROR)
 

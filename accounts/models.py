@@ -72,6 +72,9 @@ class Account(AbstractBaseUser, PermissionsMixin):
     suspended_by_operator = models.BooleanField(
         default=False, help_text="Wins over whatever billing says."
     )
+    suspension_reason = models.CharField(
+        max_length=500, blank=True, help_text="Why an operator did; the customer does not see it."
+    )
     is_active = models.BooleanField(
         "enabled",
         default=True,

@@ -87,16 +87,18 @@ def account_activate(*, account: Account) -> None:
     account.save(update_fields=["status"])
 
 
-def account_suspend(*, account: Account) -> None:
+def account_suspend(*, account: Account, reason: str) -> None:
     """Stop an account's calls, whatever billing says, until it is unsuspended."""
     account.suspended_by_operator = True
-    account.save(update_fields=["suspended_by_operator"])
+    account.suspension_reason = reason
+    account.save(update_fields=["suspended_by_operator", "suspension_reason"])
 
 
 def account_unsuspend(*, account: Account) -> None:
     """Lift an operator's suspension: billing's word holds again."""
     account.suspended_by_operator = False
-    account.save(update_fields=["suspended_by_operator"])
+    account.suspension_reason = ""
+    account.save(update_fields=["suspended_by_operator", "suspension_reason"])
 
 
 @transaction.atomic

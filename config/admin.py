@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 
 
@@ -42,3 +45,40 @@ class ReadOnlyAdmin(_ReadOnly, admin.ModelAdmin):
 
 class ReadOnlyInline(_ReadOnly, admin.TabularInline):
     extra = 0
+
+
+class Confirmation(forms.Form):
+    """What an action asks before it does something; more fields if it has to know more."""
+
+    confirmed = forms.CharField(widget=forms.HiddenInput, initial="yes")
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Confirmation:
+        """Return what was confirmed, or a form that is not filled in yet."""
+        return cls(request.POST if "confirmed" in request.POST else None)
+
+
+def confirm(
+    model_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    chosen: QuerySet[Any],
+    form: forms.Form,
+    *,
+    title: str,
+    consequence: str,
+) -> TemplateResponse:
+    """Return the page that asks before an action, and sends the same action again.
+
+    :param consequence: what is going to happen, in a sentence.
+    """
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": title,
+        "consequence": consequence,
+        "chosen": chosen,
+        "form": form,
+        "action": request.POST.get("action"),
+        "checkbox_name": ACTION_CHECKBOX_NAME,
+    }
+    return TemplateResponse(request, "admin/confirm.html", context)

@@ -10,16 +10,19 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django_htmx.middleware import HtmxDetails
+from rest_framework.permissions import SAFE_METHODS
 
 from accounts.models import Account
 from config.errors import ApiError
 from config.pages import error_page
+from dashboard.impersonation import impersonated_by
 
 
 class PageRequest(HttpRequest):
     """A request as the dashboard's views get it: ``user`` is the customer's account."""
 
     user: Account
+    operator: Account | None  # who looks at it in the place of the customer
     htmx: HtmxDetails
 
 
@@ -29,12 +32,20 @@ View = Callable[..., HttpResponse]
 def for_customer(view: View) -> View:
     """Serve those who are logged in, others go to the login first; nothing is kept by a browser.
 
+    An operator may look in the place of a customer (``dashboard.impersonation``), and only look.
+
     A refusal of a service that the view does not handle becomes a page with its sentence: what is
     another account's is not found.
     """
 
     @wraps(view)
     def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        customer = impersonated_by(request)
+        request.operator = request.user if customer else None  # type: ignore[attr-defined]
+        if customer:
+            if request.method not in SAFE_METHODS:
+                return error_page(request, 403, "An operator looks, and changes nothing.")
+            request.user = customer
         try:
             return view(request, *args, **kwargs)
         except ApiError as refusal:

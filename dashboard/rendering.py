@@ -31,5 +31,10 @@ def room(
     status: int = 200,
 ) -> HttpResponse:
     """Return a page of the dashboard; ``href`` is the room that it is in."""
-    frame = {"section": "dashboard", "rooms": ROOMS, "room": href}
+    frame = {
+        "section": "dashboard",
+        "rooms": ROOMS,
+        "room": href,
+        "operator": request.operator,
+    }
     return page(request, template, frame | dict(context or {}), status=status)

@@ -4,4 +4,5 @@ from django.urls import include, path
 
 urlpatterns = [
     path("", include("dashboard.sessions")),
+    path("", include("dashboard.impersonation")),
 ]

@@ -9,14 +9,15 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from accounts.models import Account
-from config.admin import ReadOnlyAdmin, ReadOnlyInline
+from config.admin import Confirmation, ReadOnlyAdmin, ReadOnlyInline, confirm
 from config.errors import ApiError
 from config.ids import is_id
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery, CallEvent, PhoneNumber
+from telephony.numbers import phone_number_remove
 from telephony.twilio_rest import CALL_SID
 
 
@@ -26,6 +27,7 @@ class PhoneNumberAdmin(admin.ModelAdmin):
 
     list_display = ["phone_number", "account", "is_active", "created_at"]
     list_filter = ["is_active"]
+    actions = ["release"]
     list_select_related = ["account"]
     search_fields = ["phone_number", "account__email"]
     readonly_fields = [
@@ -44,6 +46,26 @@ class PhoneNumberAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @admin.action(description="Release the selected numbers", permissions=["change"])
+    def release(self, request: HttpRequest, numbers: QuerySet[PhoneNumber]) -> HttpResponse | None:
+        form = Confirmation.of(request)
+        if not form.is_valid():
+            return confirm(
+                self,
+                request,
+                numbers,
+                form,
+                title="Release these numbers?",
+                consequence="Their accounts lose them, and any account can register them. Calls to "
+                "them are rejected until then.",
+            )
+        for number in numbers:
+            account = number.account
+            phone_number_remove(account=account, id=number.id)
+            self.log_change(request, number, f"Released from {account}.")
+            self.message_user(request, f"Released: {number}.", messages.SUCCESS)
+        return None
 
 
 class CallEventInline(ReadOnlyInline):

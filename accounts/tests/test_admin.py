@@ -86,7 +86,6 @@ class TestActions:
         ("action", "person", "before", "after"),
         [
             ("activate", "carol", {}, "ACTIVE"),
-            ("suspend", "alice", {}, "SUSPENDED"),
             ("unsuspend", "alice", {"suspended_by_operator": True}, "ACTIVE"),
             ("unsuspend", "carol", {"suspended_by_operator": True}, "INACTIVE"),
             ("activate", "carol", {"suspended_by_operator": True}, "SUSPENDED"),
@@ -102,10 +101,38 @@ class TestActions:
         assert account.effective_status == after
         assert LogEntry.objects.get(object_id=account.pk).change_message
 
-    def test_others_are_left_alone(self, olga, alice, bob):
-        olga.post(LIST, {"action": "suspend", "_selected_action": [alice.pk]})
+    def test_others_are_left_alone(self, olga, carol, bob):
+        olga.post(LIST, {"action": "activate", "_selected_action": [carol.pk]})
         bob.refresh_from_db()
         assert bob.effective_status == "ACTIVE"
+
+
+class TestSuspend:
+    REASON = "Calls people at night."
+
+    def test_it_works(self, olga, alice):
+        body = {"action": "suspend", "_selected_action": [alice.pk]}
+        asked = olga.post(LIST, body)
+        assert "They can neither place nor take calls." in asked.content.decode()
+        alice.refresh_from_db()
+        assert alice.effective_status == "ACTIVE"
+
+        olga.post(LIST, body | {"confirmed": "yes", "reason": self.REASON})
+        alice.refresh_from_db()
+        assert (alice.effective_status, alice.suspension_reason) == ("SUSPENDED", self.REASON)
+        assert self.REASON in LogEntry.objects.get(object_id=alice.pk).change_message
+
+    def test_it_has_a_reason(self, olga, alice):
+        body = {"action": "suspend", "_selected_action": [alice.pk], "confirmed": "yes"}
+        assert "This field is required." in olga.post(LIST, body).content.decode()
+        alice.refresh_from_db()
+        assert alice.effective_status == "ACTIVE"
+
+    def test_the_reason_goes_with_it(self, olga, alice):
+        Account.objects.update(suspended_by_operator=True, suspension_reason=self.REASON)
+        olga.post(LIST, {"action": "unsuspend", "_selected_action": [alice.pk]})
+        alice.refresh_from_db()
+        assert (alice.suspended_by_operator, alice.suspension_reason) == (False, "")
 
 
 class TestChange:
@@ -218,6 +245,7 @@ class TestClerk:
         url = reverse("admin:auth_user_password_change", args=[operator.pk])
         assert clerk.get(url).status_code == 403
         body = {"action": "suspend", "_selected_action": [operator.pk]}
+        body |= {"confirmed": "yes", "reason": "A test."}
         assert "You may not change olga" in clerk.post(LIST, body, follow=True).content.decode()
         operator.refresh_from_db()
         assert not operator.suspended_by_operator

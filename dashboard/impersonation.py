@@ -1,0 +1,64 @@
+"""Operators who look at the dashboard as a customer sees it: logged, and to read only."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import structlog
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.views.decorators import staff_member_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import path
+from django.views.decorators.http import require_http_methods, require_POST
+
+from accounts.models import Account
+from config.pages import page
+
+log = structlog.get_logger(__name__)
+
+_SESSION_KEY = "impersonates"
+_MAY = "accounts.change_account"
+
+
+def impersonated_by(request: HttpRequest) -> Account | None:
+    """Return the customer whose dashboard the operator looks at, if that is so."""
+    account_id = request.session.get(_SESSION_KEY)
+    if not account_id or not _may_impersonate(request):
+        return None
+    return Account.objects.filter(pk=account_id, is_superuser=False).first()
+
+
+@staff_member_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
+    """Ask first, then show the dashboard of an account."""
+    if not _may_impersonate(request):
+        raise PermissionDenied
+    account = get_object_or_404(Account, pk=account_id, is_superuser=False)
+    if request.method != "POST":
+        return page(request, "dashboard/impersonate.html", {"account": account})
+    operator = cast(Account, request.user)
+    LogEntry.objects.log_actions(
+        operator.pk, [account], CHANGE, "Looked at the dashboard as it sees it.", single_object=True
+    )
+    log.warning("impersonated", account_id=account.id, operator=operator.id)
+    request.session[_SESSION_KEY] = account.id
+    return redirect("/dashboard")
+
+
+@require_POST
+def stop(request: HttpRequest) -> HttpResponse:
+    account_id = request.session.pop(_SESSION_KEY, None)
+    return redirect("admin:accounts_account_change", account_id) if account_id else redirect("/")
+
+
+def _may_impersonate(request: HttpRequest) -> bool:
+    return bool(getattr(request.user, "is_staff", False) and request.user.has_perm(_MAY))
+
+
+urlpatterns = [
+    path("operators/impersonate/<str:account_id>", impersonate, name="impersonate"),
+    path("operators/stop-impersonating", stop, name="stop-impersonating"),
+]

@@ -1,0 +1,107 @@
+"""The operators' start page, and their look at a customer's dashboard."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import Account
+from billing.models import MeterProblem
+from dashboard.operations import needing_attention, todays_figures
+from telephony.models import Call, CallbackDelivery
+from usage.models import DailyUsage
+
+pytestmark = pytest.mark.django_db
+
+INDEX = reverse("admin:index")
+
+
+@pytest.fixture
+def olga(operator: Account) -> Client:
+    client = Client()
+    client.force_login(operator)
+    return client
+
+
+def call_of(account: Account, **fields: Any) -> Call:
+    return Call.objects.create(
+        account=account,
+        direction="inbound",
+        status="in-progress",
+        caller_phone="+15550001111",
+        called_number="+15550002222",
+        on_call_start_url="https://example.org/start",
+        on_call_end_url="https://example.org/end",
+        **fields,
+    )
+
+
+class TestFigures:
+    def test_they_are_of_today(self, alice: Account, bob: Account) -> None:
+        today = timezone.now().date()
+        DailyUsage.objects.create(account=alice, day=today, calls=3, minutes=7)
+        DailyUsage.objects.create(account=bob, day=today, calls=2, minutes=4)
+        DailyUsage.objects.create(account=bob, day=today - timedelta(days=1), calls=90, minutes=90)
+        call_of(alice)
+        call_of(alice, ended_at=timezone.now())
+        counts = {figure.label: figure.count for figure in todays_figures()}
+        assert counts == {
+            "calls in progress": 1,
+            "calls ended today": 5,
+            "minutes today": 11,
+            "accounts new today": 2,
+        }
+
+    def test_nothing_needs_attention(self, alice: Account) -> None:
+        assert needing_attention() == []
+
+    def test_what_needs_attention(self, alice: Account) -> None:
+        MeterProblem.objects.create(kind="refused", key="refused-CA1", account=alice, detail={})
+        for attempts in (1, 5):
+            CallbackDelivery.objects.create(
+                account=alice,
+                call=call_of(alice),
+                kind="onCallEnd",
+                url="https://example.org/end",
+                attempts=attempts,
+            )
+        found = {figure.label: figure.text for figure in needing_attention()}
+        assert found == {"meter problems": "1", "callbacks that keep failing": "1"}
+
+    def test_the_page_links_to_the_lists(self, olga: Client, alice: Account) -> None:
+        MeterProblem.objects.create(kind="refused", key="refused-CA1", account=alice, detail={})
+        page = olga.get(INDEX).content.decode()
+        assert "/admin/billing/meterproblem/?open=yes" in page
+        for figure in [*todays_figures(), *needing_attention()]:
+            assert olga.get(figure.url).status_code == 200
+
+
+class TestImpersonation:
+    def path(self, account: Account) -> str:
+        return reverse("impersonate", args=[account.pk])
+
+    def test_it_asks_first_and_is_logged(self, olga: Client, alice: Account) -> None:
+        assert "Look at the dashboard of alice" in olga.get(self.path(alice)).content.decode()
+        assert not LogEntry.objects.exists()
+        assert olga.post(self.path(alice))["Location"] == "/dashboard"
+        assert "Looked at the dashboard" in LogEntry.objects.get().get_change_message()
+
+    @pytest.mark.parametrize("who", ["alice_web", "client"])
+    def test_it_is_for_operators(self, request: Any, who: str, bob: Account) -> None:
+        client = request.getfixturevalue(who)
+        assert client.post(self.path(bob))["Location"].startswith("/admin/login/")
+
+    def test_nobody_looks_as_another_operator(self, olga: Client, operator: Account) -> None:
+        assert olga.post(self.path(operator)).status_code == 404
+
+    def test_it_ends(self, olga: Client, alice: Account) -> None:
+        olga.post(self.path(alice))
+        response = olga.post(reverse("stop-impersonating"))
+        assert response["Location"] == reverse("admin:accounts_account_change", args=[alice.pk])
+        assert "impersonates" not in olga.session
