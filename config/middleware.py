@@ -1,4 +1,4 @@
-"""What holds for every request: it has an id, and an error of the API has one shape."""
+"""What holds for every request: it has an id, an error of the API one shape, a page a policy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from config.errors import in_shape
 from config.ids import new_id
+from config.pages import CONTENT_SECURITY_POLICY
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -51,4 +52,6 @@ class RequestIdMiddleware:
 def _finished(request: HttpRequest, response: HttpResponse, request_id: str) -> HttpResponse:
     response = in_shape(request, response)
     response["X-Request-Id"] = request_id
+    if response.get("Content-Type", "").startswith("text/html"):
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     return response

@@ -32,10 +32,7 @@ def page(
     *,
     status: int = 200,
 ) -> HttpResponse:
-    text = render_to_string(template, dict(context or {}), request)
-    response = HttpResponse(text, status=status)
-    response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    return response
+    return HttpResponse(render_to_string(template, dict(context or {}), request), status=status)
 
 
 def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
@@ -45,9 +42,7 @@ def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
         "message": message,
         "request_id": getattr(request, "request_id", ""),
     }
-    response = HttpResponse(render_to_string("error.html", context), status=status)
-    response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    return response
+    return HttpResponse(render_to_string("error.html", context), status=status)
 
 
 def prefers_html(request: HttpRequest) -> bool:

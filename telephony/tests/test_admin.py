@@ -215,3 +215,19 @@ class TestSecrets:
         assert "Callback deliveries" in index
         assert "sealed" not in index.lower()
         assert "callprogress" not in index
+
+
+class TestRelease:
+    def test_it_works(self, olga: Client, bob: Account, alice: Account) -> None:
+        number = PhoneNumber.objects.create(
+            account=bob,
+            phone_number="+12025550123",
+            on_call_start_url="https://example.org/start",
+            on_call_end_url="https://example.org/end",
+        )
+        url = reverse("admin:telephony_phonenumber_changelist")
+        body = {"action": "release", "_selected_action": [number.pk]}
+        assert "any account can register them" in olga.post(url, body).content.decode()
+        assert PhoneNumber.objects.filter(pk=number.pk).exists()
+        olga.post(url, body | {"confirmed": "yes"})
+        assert not PhoneNumber.objects.filter(pk=number.pk).exists()
