@@ -17,6 +17,8 @@ urlpatterns = [
     # One way in, with one limit on attempts.
     path("admin/login/", RedirectView.as_view(pattern_name="log-in", query_string=True)),
     path("admin/", admin.site.urls),
+    # The admin's pages name no icon.
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}mark.svg")),
     path("api/", include("accounts.urls")),
     path("api/", include("usage.urls")),
     path("api/", include("billing.urls")),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
-from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
-from config.admin import CappedPaginator, ReadOnlyAdmin
+from config.admin import ReadOnlyAdmin, ReadOnlyInline
 
 admin.site.site_header = "Switchhook"
 admin.site.site_title = "Switchhook"
@@ -19,16 +20,39 @@ admin.site.index_title = "Operations"
 admin.site.unregister(ProcrastinateJob)
 
 
-@admin.register(ProcrastinateJob)
-class JobAdmin(ProcrastinateJobAdmin):
-    """Procrastinate's own page, without the filters that would look through the whole table."""
+class JobEventInline(ReadOnlyInline):
+    model = ProcrastinateEvent
+    fields = ["at", "type"]
+    ordering = ["-at"]
 
+
+@admin.register(ProcrastinateJob)
+class JobAdmin(ReadOnlyAdmin):
+    """In the place of procrastinate's own page, whose filters look through the whole table."""
+
+    list_display = ["id", "task_name", "status", "attempts", "last", "scheduled_at", "arguments"]
     list_filter = ["status"]
     search_fields = ["task_name__exact", "id__exact"]
     search_help_text = "A task's whole name, or a job's number."
     ordering = ["-id"]
-    paginator = CappedPaginator
-    show_full_result_count = False
+    inlines = [JobEventInline]
+    fields = [
+        ("id", "task_name", "arguments"),
+        ("status", "attempts", "scheduled_at"),
+        ("queue_name", "lock", "queueing_lock", "priority"),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProcrastinateJob]:
+        events = ProcrastinateEvent.objects.filter(job=OuterRef("pk")).order_by("-at")
+        return super().get_queryset(request).annotate(last=Subquery(events.values("at")[:1]))
+
+    @admin.display(description="arguments")
+    def arguments(self, job: ProcrastinateJob) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in job.args.items())
+
+    @admin.display(description="last event")
+    def last(self, job: Any) -> datetime | None:
+        return cast("datetime | None", job.last)
 
 
 @admin.register(LogEntry)
