@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
@@ -52,6 +53,7 @@ class RequestIdMiddleware:
 def _finished(request: HttpRequest, response: HttpResponse, request_id: str) -> HttpResponse:
     response = in_shape(request, response)
     response["X-Request-Id"] = request_id
-    if response.get("Content-Type", "").startswith("text/html"):
+    is_djangos_own = settings.DEBUG and response.status_code in (404, 500)  # with styles in it
+    if response.get("Content-Type", "").startswith("text/html") and not is_djangos_own:
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     return response

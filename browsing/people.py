@@ -1,0 +1,80 @@
+"""Who looks at the pages: made on the stage before, and logged in with a form as anybody is."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+
+import aiohttp
+from playwright.sync_api import Browser, BrowserContext
+
+from browsing.chromium import context_of
+from browsing.places import Who
+from config.processes import Processes
+from sandbox.demo.calls import TwoCalls
+from sandbox.demo.console import Console
+from sandbox.demo.customer import EMAIL, PASSWORD, set_up
+from sandbox.demo.wire import Wire
+
+NEWCOMER, OPERATOR = "newcomer@example.com", "operator@example.com"
+OPERATOR_PASSWORD = "runs-the-switchboard"  # noqa: S105 (of an account on a stage)
+
+CREDENTIALS: dict[Who, tuple[str, str]] = {
+    "newcomer": (NEWCOMER, PASSWORD),
+    "customer": (EMAIL, PASSWORD),
+    "operator": (OPERATOR, OPERATOR_PASSWORD),
+}
+
+
+def make_people(url: str, sandbox_url: str) -> str:
+    """Register a newcomer, and a customer who pays and has two calls; return a call's id."""
+    return asyncio.run(_make_people(url, sandbox_url))
+
+
+async def make_operator(processes: Processes) -> None:
+    os.environ["DJANGO_SUPERUSER_PASSWORD"] = OPERATOR_PASSWORD
+    manage = (sys.executable, "manage.py", "createsuperuser")
+    await processes.run("operator", *manage, "--no-input", f"--email={OPERATOR}")
+
+
+async def _make_people(url: str, sandbox_url: str) -> str:
+    jar = aiohttp.CookieJar(unsafe=True)  # keeps the cookies of an IP address too
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        api, sandbox = Wire(session, url), Wire(session, sandbox_url)
+        newcomer = {"email": NEWCOMER, "password": PASSWORD, "companyName": "New Company"}
+        await api.ask("POST", "/api/auth/register", newcomer)
+        _, number = await set_up(api, sandbox, Console(io.StringIO()))
+        async with TwoCalls(api, sandbox, number) as calls:
+            for call in calls:
+                async for _ in call.happenings():
+                    pass
+            inbound, _ = calls
+        _, answer = await api.ask("GET", f"/api/calls/{inbound.sid}")
+        return str(answer["call"]["id"])
+
+
+def log_in(context: BrowserContext, url: str, who: Who) -> None:
+    """Log somebody in, unless it is a visitor."""
+    if who == "visitor":
+        return
+    email, password = CREDENTIALS[who]
+    page = context.new_page()
+    page.goto(f"{url}/login")
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/dashboard")
+    page.close()
+
+
+def contexts(
+    browser: Browser, url: str, size: tuple[int, int], *, dark: bool = False
+) -> dict[Who, BrowserContext]:
+    """Return a browser of their own for everybody, logged in."""
+    found: dict[Who, BrowserContext] = {}
+    for who in ("visitor", *CREDENTIALS):
+        found[who] = context_of(browser, size, dark=dark)
+        log_in(found[who], url, who)
+    return found

@@ -1,0 +1,126 @@
+"""What holds for every page, in a real browser: nothing is wrong with it, and everybody can use it.
+
+The product runs as processes of its own; people log in with the form.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.core.management import call_command
+from django.db import connection
+from django.test import override_settings
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from accounts.models import Account
+from billing.tests.conftest import forget_jobs
+from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide, launched
+from browsing.people import OPERATOR, OPERATOR_PASSWORD, contexts, make_people
+from browsing.places import Place, Who, places
+from config.tests.development import Development, development
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+]
+
+# The tests' own hasher is one that no server takes.
+HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+CALL = "its-call"
+PLACES = places(CALL)
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
+    """Everything runs, on the tests' database, which is emptied afterwards."""
+    with django_db_blocker.unblock():
+        forget_jobs()
+        with override_settings(PASSWORD_HASHERS=HASHERS):
+            Account.objects.create_superuser(OPERATOR, OPERATOR_PASSWORD)
+    with development() as running:
+        yield running
+    with django_db_blocker.unblock():
+        call_command("flush", verbosity=0, interactive=False)
+
+
+@pytest.fixture(scope="module")
+def call_id(running: Development) -> str:
+    """The id of one of the customer's calls: the people are there."""
+    return make_people(running.url, running.sandbox_url)
+
+
+@pytest.fixture(scope="module")
+def chromium(call_id: str) -> Iterator[Browser]:
+    # Playwright keeps an event loop in this thread, in which Django refuses the database, and has
+    # other connections.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with launched() as browser:
+        yield browser
+        connection.close()
+        connection.close_pool()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture(scope="module", params=[DESKTOP, PHONE], ids=["desktop", "phone"])
+def people(
+    request: Any, running: Development, chromium: Browser
+) -> Iterator[dict[Who, BrowserContext]]:
+    found = contexts(chromium, running.url, request.param)
+    yield found
+    for context in found.values():
+        context.close()
+
+
+@pytest.mark.parametrize("place", PLACES, ids=[place.name for place in PLACES])
+def test_it_is_fit_for_everybody(
+    place: Place, people: dict[Who, BrowserContext], running: Development, call_id: str
+) -> None:
+    page = people[place.who].new_page()
+    watch = Watch(page, allowed=place.allowed)
+    page.goto(running.url + place.path.replace(CALL, call_id), wait_until="networkidle")
+    try:
+        assert watch.problems == []
+        assert not is_too_wide(page)
+        if place.is_ours:
+            assert _what_axe_finds(page) == []
+        assert _what_keys_do_not_reach(page) == []
+    finally:
+        page.close()
+
+
+def _what_axe_finds(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
+
+
+def _what_keys_do_not_reach(page: Page) -> list[str]:
+    """Press Tab until it comes round; return what can be used, is seen, and was not passed."""
+    page.evaluate(_MARK)
+    for _ in range(_AT_MOST):
+        page.keyboard.press("Tab")
+        if not page.evaluate(_PASS):
+            break
+    return list(page.evaluate(_LEFT))
+
+
+_AT_MOST = 300
+_MARK = """() => {
+  window.passed = new Set();
+  window.radios = new Set();
+}"""
+_PASS = """() => {
+  const element = document.activeElement;
+  if (element === document.body || window.passed.has(element)) return false;
+  window.passed.add(element);
+  if (element.type === "radio") window.radios.add(element.name);
+  return true;
+}"""
+_LEFT = """() => [...document.querySelectorAll(
+    "a[href], button, input:not([type=hidden]), select, textarea, summary")]
+  .filter((element) => element.checkVisibility() && !element.disabled && element.tabIndex >= 0
+    && !window.passed.has(element) && !window.radios.has(element.name))
+  .map((element) => element.outerHTML.slice(0, 120))"""
