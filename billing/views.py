@@ -24,10 +24,12 @@ from billing.serializers import (
     invoice_body,
     upcoming_invoice_body,
 )
-from config.api import as_number
+from config.api import as_number, validated
 from config.errors import Refusals
 from config.schema import endpoint
 from usage.models import TotalUsage
+from usage.serializers import SpendingLimitSerializer, SpendingSerializer, spending_body
+from usage.spending import spending_limit_set, spending_of
 
 STRIPE_IS_ASKED: Refusals = {
     502: {"payments_unavailable": "Payments cannot be reached: try again in a minute."}
@@ -101,3 +103,28 @@ class BillingViewSet(ViewSet):
     @action(detail=False, url_path="invoices/upcoming")
     def upcoming_invoice(self, request: AccountRequest) -> Response:
         return Response(upcoming_invoice_body(upcoming_invoice_of(request.user)))
+
+    @endpoint(
+        "getSpendingLimit",
+        "See your monthly spending limit, and what is spent of it",
+        answers={200: SpendingSerializer},
+    )
+    @action(detail=False, url_path="spending-limit")
+    def spending_limit(self, request: AccountRequest) -> Response:
+        return Response(spending_body(spending_of(request.user)))
+
+    @endpoint(
+        "setSpendingLimit",
+        "Set your monthly spending limit",
+        description=(
+            "For what your calls cost here in a month (UTC), without the monthly base. You get a "
+            "mail at 50, 80 and 100 %. From there on new calls are refused, in and out, until the "
+            "limit is raised or the month is over; calls that are under way go on."
+        ),
+        request=SpendingLimitSerializer,
+        answers={200: SpendingSerializer},
+    )
+    @spending_limit.mapping.put
+    def set_spending_limit(self, request: AccountRequest) -> Response:
+        amount = validated(SpendingLimitSerializer, request).get("amount")
+        return Response(spending_body(spending_limit_set(account=request.user, amount=amount)))

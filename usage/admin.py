@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from config.admin import ReadOnlyAdmin
-from usage.models import DailyUsage, TotalUsage, UsageRecord
+from usage.models import DailyUsage, SpendingLimit, TotalUsage, UsageRecord
 
 
 @admin.register(UsageRecord)
@@ -29,6 +29,14 @@ class DailyUsageAdmin(ReadOnlyAdmin):
 @admin.register(TotalUsage)
 class TotalUsageAdmin(ReadOnlyAdmin):
     list_display = ["account", "calls", "minutes"]
+    list_select_related = ["account"]
+    search_fields = ["account__email"]
+    ordering = ["account_id"]
+
+
+@admin.register(SpendingLimit)
+class SpendingLimitAdmin(ReadOnlyAdmin):
+    list_display = ["account", "amount", "month", "told_percent"]
     list_select_related = ["account"]
     search_fields = ["account__email"]
     ordering = ["account_id"]

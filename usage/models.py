@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import date
 from decimal import Decimal
 from typing import Self
@@ -65,8 +66,9 @@ class UsageRecord(models.Model):
 
 class DailyUsageQuerySet(OwnedQuerySet["DailyUsage"]):
     def month_of(self, day: date) -> Self:
-        """The days of the month so far: 31 rows of an account at most."""
-        return self.filter(day__gte=day.replace(day=1), day__lte=day)
+        """The days of the month that the day is in: 31 rows of an account at most."""
+        _, last = monthrange(day.year, day.month)
+        return self.filter(day__range=(day.replace(day=1), day.replace(day=last)))
 
 
 class DailyUsage(models.Model):
@@ -112,3 +114,24 @@ class TotalUsage(models.Model):
 
     def __str__(self) -> str:
         return str(self.account_id)
+
+
+class SpendingLimit(models.Model):
+    """What an account wants to spend in a UTC month at most, and what it was told of that.
+
+    It holds for our own minutes, not for the base. An account without a row has no limit.
+    """
+
+    account = models.OneToOneField(
+        Account, primary_key=True, on_delete=models.CASCADE, related_name="spending_limit"
+    )
+    amount = models.DecimalField(
+        max_digits=9, decimal_places=2, null=True, blank=True, help_text="In USD; none: no limit."
+    )
+    month = models.DateField(help_text="The first day of the month that it was told something in.")
+    told_percent = models.PositiveSmallIntegerField(
+        default=0, help_text="The highest of 50, 80 and 100 that it was told of in that month."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.account_id}: {self.amount}"

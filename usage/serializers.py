@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from config.api import AnswerSerializer, NumberField, ObjectSerializer, UtcDateTimeField
+from config.api import (
+    AnswerSerializer,
+    NumberField,
+    ObjectSerializer,
+    UtcDateTimeField,
+    as_number,
+)
 from usage.models import UsageRecord
+from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending
 
 
 class CostBreakdownSerializer(ObjectSerializer):
@@ -65,3 +75,49 @@ class CurrentUsageSerializer(AnswerSerializer):
     allTime = CallTotalsSerializer()
     perMinuteRate = NumberField()
     monthlyBase = NumberField()
+
+
+@extend_schema_field({"type": "number", "minimum": float(LEAST_LIMIT), "maximum": int(MOST_LIMIT)})
+class LimitField(serializers.DecimalField):
+    """USD, as a JSON number of whole cents; not its digits in a string."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            max_digits=None,
+            decimal_places=2,
+            min_value=LEAST_LIMIT,
+            max_value=MOST_LIMIT,
+            error_messages={
+                "max_decimal_places": "Use whole cents.",
+                "min_value": f"Use at least {LEAST_LIMIT}, or null for no limit.",
+            },
+            **kwargs,
+        )
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        if isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class SpendingLimitSerializer(ObjectSerializer):
+    monthlyLimit = LimitField(
+        source="amount", allow_null=True, help_text="In USD; null for no limit."
+    )
+
+
+class SpendingSerializer(AnswerSerializer):
+    monthlyLimit = NumberField(allow_null=True, help_text="In USD; null if there is none.")
+    currentMonthSpent = NumberField(
+        help_text="Minutes times `perMinuteRate`, of the calls that have ended this month (UTC)."
+    )
+    isReached = serializers.BooleanField(help_text="Whether new calls are refused.")
+
+
+def spending_body(spending: Spending) -> dict[str, Any]:
+    """Return an account's spending in the shape of :class:`SpendingSerializer`."""
+    return {
+        "monthlyLimit": None if spending.limit is None else as_number(spending.limit),
+        "currentMonthSpent": as_number(spending.spent),
+        "isReached": spending.is_reached,
+    }

@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.transaction import TransactionManagementError
 
 from usage.models import UsageRecord
+from usage.spending import spending_tell
 
 # Additions inside the database: calls that end at once wait for each other, and none is lost.
 _BUMP_DAY = """
@@ -41,7 +42,8 @@ def usage_record_create(
     """Record an ended call and add it to the account's totals, in the caller's transaction.
 
     Costs are in USD. The minutes count for the UTC day (and month) in which the call ended. A call
-    that is recorded already stays as it is, totals too, and its record is returned.
+    that is recorded already stays as it is, totals too, and its record is returned. A call that
+    reaches a mark of the account's spending limit has a mail queued.
     """
     if not connection.in_atomic_block:
         raise TransactionManagementError("A usage record belongs to the transaction that ends it.")
@@ -62,7 +64,9 @@ def usage_record_create(
     UsageRecord.objects.bulk_create([record], ignore_conflicts=True)
     stored = UsageRecord.objects.get(call_sid=call_sid)
     if stored.id == record.id:
-        _add_to_totals(account_id, ended_at.astimezone(UTC).date(), minutes)
+        day = ended_at.astimezone(UTC).date()
+        _add_to_totals(account_id, day, minutes)
+        spending_tell(account_id=account_id, day=day)
     return stored
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import Account
 from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import check, down, subscribe
-from usage.models import TotalUsage
+from usage.models import DailyUsage, TotalUsage
 
 pytestmark = pytest.mark.django_db
 
-READS = ["/api/billing/subscription", "/api/billing/invoices"]
+READS = [
+    "/api/billing/subscription",
+    "/api/billing/invoices",
+    "/api/billing/spending-limit",
+]
 
 
 class TestSubscription:
@@ -170,6 +175,49 @@ class TestInvoices:
         at_stripe.before = down
         response = carol_api.get(self.PATH)
         assert (response.status_code, response.json()["code"]) == (502, "payments_unavailable")
+
+
+class TestSpendingLimit:
+    PATH = "/api/billing/spending-limit"
+
+    def test_it_works(self, alice: Account, alice_api: APIClient) -> None:
+        day = timezone.now().date()
+        DailyUsage.objects.create(account=alice, day=day, calls=3, minutes=47)
+        none = {"monthlyLimit": None, "currentMonthSpent": 2.35, "isReached": False}
+        assert alice_api.get(self.PATH).json() == none
+        response = alice_api.put(self.PATH, {"monthlyLimit": 2.35})
+        assert response.status_code == 200
+        reached = {"monthlyLimit": 2.35, "currentMonthSpent": 2.35, "isReached": True}
+        assert response.json() == alice_api.get(self.PATH).json() == reached
+        assert alice_api.put(self.PATH, {"monthlyLimit": None}).json() == none
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"monthlyLimit": 0},
+            {"monthlyLimit": -5},
+            {"monthlyLimit": "5"},
+            {"monthlyLimit": True},
+            {"monthlyLimit": 1.005},
+            {"monthlyLimit": 1_000_000.01},
+            {"monthlyLimit": [5]},
+        ],
+    )
+    def test_what_cannot_be_one(self, alice_api: APIClient, body: dict[str, Any]) -> None:
+        response = alice_api.put(self.PATH, body)
+        assert response.status_code == 400
+        assert list(response.json()["fields"]) == ["monthlyLimit"]
+        assert alice_api.get(self.PATH).json()["monthlyLimit"] is None
+
+    def test_that_of_others_stays(self, alice_api: APIClient, bob_api: APIClient) -> None:
+        alice_api.put(self.PATH, {"monthlyLimit": 5})
+        assert bob_api.put(self.PATH, {"monthlyLimit": 7}).json()["monthlyLimit"] == 7
+        assert alice_api.get(self.PATH).json()["monthlyLimit"] == 5
+
+    def test_strangers_are_refused(self, anonymous_api: APIClient) -> None:
+        assert anonymous_api.get(self.PATH).status_code == 401
+        assert anonymous_api.put(self.PATH, {"monthlyLimit": 5}).status_code == 401
 
 
 @pytest.mark.parametrize("path", READS)

@@ -1,0 +1,132 @@
+"""What an account has spent on minutes this month, and the limit that it has set itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import OuterRef, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from accounts.mails import mail_queue
+from accounts.models import Account
+from usage.models import DailyUsage, SpendingLimit, TotalUsage
+
+LEAST_LIMIT = Decimal("0.01")
+MOST_LIMIT = Decimal(1_000_000)
+
+# Percent of the limit at which its account is told.
+MARKS = (50, 80, 100)
+MAIL = "spending_limit"
+
+_CENT = Decimal("0.01")
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """An account's minutes of a UTC month beside its limit (USD; None: there is none)."""
+
+    limit: Decimal | None
+    minutes: int
+
+    @property
+    def spent(self) -> Decimal:
+        """Minutes times rate, in USD, without the base."""
+        return self.minutes * settings.PER_MINUTE_RATE
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether new calls are refused. Calls that are under way are not counted yet."""
+        return self.limit is not None and self.spent >= self.limit
+
+    @property
+    def percent(self) -> int:
+        """How much of the limit is spent, in whole percent; 0 without a limit."""
+        if self.limit is None:
+            return 0
+        return int((self.spent / self.limit * 100).to_integral_value(ROUND_DOWN))
+
+    @property
+    def mark(self) -> int:
+        """The highest of :data:`MARKS` that is reached; 0 if none is."""
+        return max((mark for mark in MARKS if self.percent >= mark), default=0)
+
+
+def spending_of(account: Account) -> Spending:
+    """Return where the account stands in the current UTC month: one query, on indexes."""
+    month = (
+        DailyUsage.objects.month_of(timezone.now().astimezone(UTC).date())
+        .filter(account=OuterRef("pk"))
+        .order_by()
+        .values("account")
+        .annotate(sum=Sum("minutes"))
+        .values("sum")
+    )
+    limit, minutes = (
+        Account.objects.filter(pk=account.pk)
+        .values_list("spending_limit__amount", Coalesce(Subquery(month), 0))
+        .get()
+    )
+    return Spending(limit, minutes)
+
+
+@transaction.atomic
+def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
+    """Set the limit (USD a month), or take it away; return where the account stands now.
+
+    What the new limit has reached already counts as told: whoever sets it sees that.
+    """
+    month = timezone.now().astimezone(UTC).date().replace(day=1)
+    defaults = {"amount": amount, "month": month}
+    # Calls that are just ending come first, as their totals are locked: none falls in between.
+    TotalUsage.objects.select_for_update().filter(account=account).first()
+    limit, is_new = SpendingLimit.objects.select_for_update().get_or_create(
+        account=account, defaults=defaults
+    )
+    spending = Spending(amount, _minutes(account.pk, month))
+    if not is_new and (limit.month, limit.amount) == (month, amount):
+        return spending  # told as before
+    limit.amount, limit.month, limit.told_percent = amount, month, spending.mark
+    limit.save()
+    return spending
+
+
+def spending_tell(*, account_id: str, day: date) -> None:
+    """Queue a mail if the month's minutes have reached a mark that the account was not told of.
+
+    In the transaction that has added to the totals, and after that: of calls that end at once, one
+    at a time gets here. A call that passes several marks has the highest one told.
+    """
+    limit = (
+        SpendingLimit.objects.select_for_update(of=["self"])
+        .select_related("account")
+        .filter(account_id=account_id, amount__isnull=False)
+        .first()
+    )
+    month = day.replace(day=1)
+    if limit is None or month < limit.month:  # a call of last month that is recorded late
+        return
+    spending = Spending(limit.amount, _minutes(account_id, month))
+    told = limit.told_percent if limit.month == month else 0
+    if spending.mark <= told:
+        return
+    limit.month, limit.told_percent = month, spending.mark
+    limit.save(update_fields=["month", "told_percent"])
+    mail_queue(
+        account=limit.account,
+        name=MAIL,
+        mark=spending.mark,
+        limit=str(limit.amount),
+        spent=str(spending.spent.quantize(_CENT, ROUND_HALF_UP)),
+        month=f"{month:%B %Y}",
+    )
+
+
+def _minutes(account_id: str, day: date) -> int:
+    days = DailyUsage.objects.filter(account_id=account_id).month_of(day)
+    minutes: int = days.aggregate(sum=Sum("minutes", default=0))["sum"]
+    return minutes
