@@ -23,6 +23,7 @@ from telephony.twilio_rest import (
     place_call,
 )
 from telephony.voice import links
+from usage.spending import spending_of
 
 DEFAULT_TIMEOUT_SECONDS = 30
 
@@ -53,8 +54,9 @@ def outbound_call_place(
     """Have Twilio call ``to`` from a number of the account; return the queued call.
 
     The credentials are used and not kept. Raises :class:`AlreadyUsed` if the key is; 400
-    ``country_not_allowed``, 403 ``phone_number_not_owned`` and 429 ``too_many_calls``; and
-    :class:`NotPlaced`, which is 400 ``carrier_rejected`` or 502 ``carrier_unavailable``.
+    ``country_not_allowed``, 402 ``spending_limit_reached``, 403 ``phone_number_not_owned`` and 429
+    ``too_many_calls``; and :class:`NotPlaced`, which is 400 ``carrier_rejected`` or 502
+    ``carrier_unavailable``.
     """
     _check_country(to)
     call = _queue(
@@ -124,6 +126,13 @@ def _queue(account: Account, call: Call, request_key: RequestKey | None) -> Call
             403,
             "phone_number_not_owned",
             f"{call.caller_phone} is not an active number of this account: register it first.",
+        )
+    if (spending := spending_of(account)).is_reached:
+        raise ApiError(
+            402,
+            "spending_limit_reached",
+            f"This account has spent its limit of ${spending.limit} for this month: raise the "
+            "limit, or wait for the next month (UTC).",
         )
     if Call.objects.of(account).live().count() >= settings.MAX_CONCURRENT_CALLS:
         raise ApiError(

@@ -208,6 +208,8 @@ ENDPOINTS = [
     ("openCheckout", "POST", "/api/billing/checkout"),
     ("listInvoices", "GET", "/api/billing/invoices"),
     ("getUpcomingInvoice", "GET", "/api/billing/invoices/upcoming"),
+    ("getSpendingLimit", "GET", "/api/billing/spending-limit"),
+    ("setSpendingLimit", "PUT", "/api/billing/spending-limit"),
 ]
 
 
@@ -804,6 +806,20 @@ class TestBilling:
         assert body["amount"] == 5
         assert [(line["quantity"], line["amount"]) for line in body["lines"]] == [(1, 5), (0, 0)]
 
+    def test_the_spending_limit(self, server: Server) -> None:
+        customer = server.registered()
+        path = "/api/billing/spending-limit"
+        none = {"monthlyLimit": None, "currentMonthSpent": 0, "isReached": False}
+        assert customer.get(path).is_like("getSpendingLimit", 200, none) == none
+        limit = none | {"monthlyLimit": 25.5}
+        answer = customer.ask("PUT", path, {"monthlyLimit": 25.5})
+        assert answer.is_like("setSpendingLimit", 200, limit) == limit
+        assert customer.get(path).is_like("getSpendingLimit", 200, limit) == limit
+        assert customer.ask("PUT", path, {"monthlyLimit": None}).body == none
+        for body in ({}, {"monthlyLimit": 0}, {"monthlyLimit": "5"}, {"monthlyLimit": 0.001}):
+            answer = customer.ask("PUT", path, body)
+            answer.is_error("setSpendingLimit", 400, "invalid_request", "monthlyLimit")
+
     def test_stripe_is_away(self, server: Server) -> None:
         customer = server.registered()
         fault = steering.fail(Fault.Kind.BROKEN)
@@ -852,6 +868,14 @@ class TestErrorCodes:
     ) -> None:
         customer = server.registered(status=account_status)
         customer.ask(method, path, body).is_error(operation, status, code)
+
+    def test_402_at_the_spending_limit(self, server: Server) -> None:
+        customer = server.with_number()
+        customer.ask("PUT", "/api/billing/spending-limit", {"monthlyLimit": 0.05})
+        assert customer.post("/api/outbound", OUTBOUND).status == 201
+        record(seconds=60)
+        answer = customer.post("/api/outbound", OUTBOUND)
+        answer.is_error("placeCall", 402, "spending_limit_reached")
 
     def test_400_for_what_is_no_json(self, server: Server) -> None:
         headers = {"Content-Type": "application/json"}

@@ -135,6 +135,12 @@ class OutboundViewSet(ViewSet):
                 "country_not_allowed": "Numbers of that country may not be called.",
                 "carrier_rejected": "Twilio refused the call: `error` has its code and message.",
             },
+            402: {
+                "spending_limit_reached": (
+                    "The account has spent its limit for this month: raise it, or wait for the "
+                    "next month."
+                )
+            },
             403: {"phone_number_not_owned": "`from` is not an active number of the account."},
             409: {
                 "idempotency_key_reused": "The key came with another body before.",

@@ -26,7 +26,7 @@ ENDED_REASONS = {
     "internal_error": "Something failed on our side.",
     "rejected": (
         "The backend did not want the call or gave no usable answer, the account may not take "
-        "calls, or it has too many."
+        "calls, has too many, or has reached its spending limit."
     ),
     "busy": "The number that was called was busy.",
     "no_answer": "Nobody answered.",
@@ -46,6 +46,9 @@ ERROR_CODES = {
     ),
     "account_sid_mismatch": "The call came from another Twilio account than `twilioAccountSid`.",
     "invalid_twilio_signature": "Twilio's signature does not fit `twilioAuthToken`.",
+    "spending_limit_reached": (
+        "The account has spent its limit for this month: the call was rejected."
+    ),
     "model_unreachable": "OpenAI could not be reached, or did not get ready.",
     "model_rejected_configuration": "OpenAI refused the session: the message is its own.",
     "model_disconnected": "OpenAI closed the connection.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from threading import Barrier
 from typing import Any
 
@@ -30,7 +31,8 @@ from telephony.tests.twilio_stand_in import (
     running_twilio,
 )
 from telephony.voice.links import call_id_of
-from usage.models import UsageRecord
+from usage.models import DailyUsage, UsageRecord
+from usage.spending import spending_limit_set
 
 FROM = "+15551234567"
 TO = "+15559876543"
@@ -70,10 +72,11 @@ def number_of(account: Account, number: str = FROM) -> PhoneNumber:
     )
 
 
-def place(api: APIClient, without: str = "", **changes: Any) -> Response:
+def place(api: APIClient, without: str = "", key: str = "", **changes: Any) -> Response:
     body = {**BODY, **changes}
     body.pop(without, None)
-    return api.post("/api/outbound", body)
+    headers = {"Idempotency-Key": key} if key else {}
+    return api.post("/api/outbound", body, headers=headers)
 
 
 def call_of(account: Account, **fields: Any) -> Call:
@@ -268,6 +271,23 @@ class TestPlace:
         call_end(call_id=running.id, status=Call.Status.COMPLETED, reason="caller_hangup")
         twilio.body = call_resource(sid="CA" + "1" * 32)
         assert place(alice_api).status_code == 201
+
+    def test_the_spending_limit_refuses_and_lets_in_once_it_is_raised(
+        self, alice: Account, bob: Account, alice_api: APIClient, twilio: Twilio
+    ) -> None:
+        today = timezone.now().date()
+        DailyUsage.objects.create(account=alice, day=today, calls=1, minutes=100)
+        DailyUsage.objects.create(account=bob, day=today, calls=1, minutes=9_999)
+        running = call_of(alice)
+        spending_limit_set(account=alice, amount=Decimal("5.00"))
+        response = place(alice_api, key="again")
+        assert response.status_code == 402
+        assert response.json()["code"] == "spending_limit_reached"
+        assert "$5.00" in response.json()["error"]
+        assert not twilio.received
+        assert list(Call.objects.live()) == [running]
+        spending_limit_set(account=alice, amount=Decimal("5.01"))
+        assert place(alice_api, key="again").status_code == 201
 
 
 @pytest.mark.django_db

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from telephony.outbound import outbound_call_taken
 from telephony.services import call_accept, call_end, call_note
 from telephony.voice import tasks
 from telephony.voice.handover import seal_plan
+from usage.spending import spending_of
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,15 @@ class Reception:
     is_answered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an account may not take a call, what its caller hears, and what onError is told."""
+
+    why: str
+    answer: str = "rejected"
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+
 def is_call_of(call_id: str, call_sid: str) -> bool:
     """Whether the CallSid is the call's, or may be: Twilio can be quicker than our record."""
     found = dict(
@@ -108,9 +118,7 @@ def receive_inbound(form: TwilioForm) -> Reception | str:
         elif not _may_ask_again(call, number.account):
             return "rejected"
         if refusal := _refusal(number.account):
-            call_note(call, "refused", why=refusal)
-            _reject(call)
-            return "busy" if refusal == "too_many_calls" else "rejected"
+            return _turn_away(call, refusal)
     return Reception(call, _secrets(number.account), is_answered=False)
 
 
@@ -123,13 +131,26 @@ def _may_ask_again(call: Call, account: Account) -> bool:
     )
 
 
-def _refusal(account: Account) -> str | None:
+def _refusal(account: Account) -> Refusal | None:
     if account.effective_status != Account.Status.ACTIVE or not account.is_active:
-        return f"account_{account.effective_status.lower()}"
+        return Refusal(f"account_{account.effective_status.lower()}")
     # The call itself is among them.
     if Call.objects.of(account).live().count() > settings.MAX_CONCURRENT_CALLS:
-        return "too_many_calls"
+        return Refusal("too_many_calls", answer="busy")
+    if spending_of(account).is_reached:
+        error = (
+            "spending_limit_reached",
+            "The account has spent its limit for this month: raise it, or wait for the next month.",
+        )
+        return Refusal(error[0], errors=[error])
     return None
+
+
+def _turn_away(call: Call, refusal: Refusal) -> str:
+    """End a call that the account may not take; return what its caller hears."""
+    call_note(call, "refused", why=refusal.why)
+    _reject(call, errors=refusal.errors)
+    return refusal.answer
 
 
 def receive_answer(call_id: str, form: TwilioForm) -> Reception | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 
 import aiohttp
 import pytest
+from django.utils import timezone
 from twilio.request_validator import RequestValidator
 
 from sandbox.phone.faults import Faults
@@ -14,7 +16,8 @@ from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber, SealedPlan
 from telephony.voice import links
-from usage.models import UsageRecord
+from usage.models import DailyUsage, UsageRecord
+from usage.spending import spending_limit_set
 
 
 def form(**changes):
@@ -77,6 +80,45 @@ class TestTheNumber:
         settings.MAX_CONCURRENT_CALLS = 0
         assert await post(world, form()) == (200, BUSY)
         await nothing_charged(world)
+
+
+class TestTheSpendingLimit:
+    async def test_a_call_beyond_it_is_rejected_and_reported(self, world, bob):
+        await in_database(spend, world.account, minutes=10)
+        await in_database(spend, bob, minutes=10)
+        await in_database(spending_limit_set, account=world.account, amount=Decimal("0.50"))
+        fields = form()
+        assert await post(world, fields) == (200, REJECTED)
+        call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
+        assert (call.status, call.ended_reason) == ("rejected", "rejected")
+        assert await world.timeline(call) == ["received", "refused", "ended", "error"]
+        assert await in_database(lambda: call.events.get(kind="refused").detail) == {
+            "why": "spending_limit_reached"
+        }
+        error = await world.told("error")
+        assert (error["code"], error["callSid"]) == ("spending_limit_reached", call.call_sid)
+        assert world.backend.to("start") == []
+        await nothing_charged(world)
+
+    async def test_a_limit_that_is_raised_lets_calls_in_at_once(self, world):
+        await in_database(spend, world.account, minutes=10)
+        await in_database(spending_limit_set, account=world.account, amount=Decimal("0.50"))
+        assert await post(world, form()) == (200, REJECTED)
+        await in_database(spending_limit_set, account=world.account, amount=Decimal("0.51"))
+        assert "<Connect" in (await post(world, form()))[1]
+
+    async def test_a_call_that_is_under_way_goes_on(self, world, model):
+        async with model():
+            await in_database(spending_limit_set, account=world.account, amount=Decimal("0.50"))
+            ringing = await world.greeted()
+            await in_database(spend, world.account, minutes=10)
+            assert await post(world, form()) == (200, REJECTED)
+            call = await world.hang_up(ringing)
+        assert call.ended_reason == "caller_hangup"
+
+
+def spend(account, *, minutes):
+    DailyUsage.objects.create(account=account, day=timezone.now().date(), calls=1, minutes=minutes)
 
 
 class TestTheForm:
