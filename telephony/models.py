@@ -5,13 +5,32 @@ from __future__ import annotations
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
 from config.ids import new_id
+
+
+class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
+    def with_last_calls(self) -> Self:
+        """Add the ids of each number's last call in and out, as far as there are any.
+
+        ``last_inbound_id`` and ``last_outbound_id``: a look at an index for each.
+        """
+        calls = Call.objects.filter(account=OuterRef("account")).order_by("-created_at")
+        inbound = calls.filter(
+            direction=Call.Direction.INBOUND, called_number=OuterRef("phone_number")
+        )
+        outbound = calls.filter(
+            direction=Call.Direction.OUTBOUND, caller_phone=OuterRef("phone_number")
+        )
+        return self.annotate(
+            last_inbound_id=Subquery(inbound.values("pk")[:1]),
+            last_outbound_id=Subquery(outbound.values("pk")[:1]),
+        )
 
 
 class PhoneNumber(models.Model):
@@ -26,7 +45,7 @@ class PhoneNumber(models.Model):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = OwnedQuerySet["PhoneNumber"].as_manager()
+    objects = PhoneNumberQuerySet.as_manager()
 
     class Meta:
         indexes = [models.Index(fields=["account", "created_at"], name="number_by_account")]
@@ -104,6 +123,17 @@ class Call(models.Model):
                 fields=["last_seen_at", "created_at"],
                 condition=Q(ended_at=None),
                 name="call_live_by_age",
+            ),
+            # The last call of a number.
+            models.Index(
+                fields=["account", "called_number", "-created_at"],
+                condition=Q(direction="inbound"),
+                name="call_inbound_by_number",
+            ),
+            models.Index(
+                fields=["account", "caller_phone", "-created_at"],
+                condition=Q(direction="outbound"),
+                name="call_outbound_by_number",
             ),
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import phonenumbers
@@ -12,7 +13,7 @@ from phonenumbers import NumberParseException
 
 from accounts.models import Account
 from config.errors import ApiError
-from telephony.models import PhoneNumber
+from telephony.models import Call, PhoneNumber
 
 US_NUMBER = re.compile(r"\+1[0-9]{10}")
 
@@ -59,6 +60,22 @@ def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNu
 def phone_number_remove(*, account: Account, id: str) -> None:
     """Forget a number, but not its calls; raise 404 unless it is the account's."""
     PhoneNumber.objects.select_for_update().access(account, id).delete()
+
+
+def numbers_with_last_calls(account: Account) -> list[tuple[PhoneNumber, Call | None]]:
+    """Return the account's numbers, the oldest first, each with its last call: two queries."""
+    numbers = list(PhoneNumber.objects.of(account).with_last_calls().order_by("created_at", "id"))
+    ids = {id for number in numbers for id in _last_ids(number)}
+    calls = Call.objects.of(account).in_bulk(list(ids)) if ids else {}
+    return [(number, _latest(calls[id] for id in _last_ids(number))) for number in numbers]
+
+
+def _last_ids(number: Any) -> list[str]:
+    return [id for id in (number.last_inbound_id, number.last_outbound_id) if id]
+
+
+def _latest(calls: Iterable[Call]) -> Call | None:
+    return max(calls, key=lambda call: call.created_at, default=None)
 
 
 def country_of(phone_number: str) -> str | None:
