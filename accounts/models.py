@@ -235,9 +235,15 @@ class WebhookSecret(models.Model):
         """``whsec_…`` in the clear."""
         return unseal(self.current, purpose=self.PURPOSE).decode()
 
+    def previous_valid_until(self, now: datetime) -> datetime | None:
+        """Return until when the previous secret is signed with too; None if it is not."""
+        if self.previous and self.rotated_at and now < self.rotated_at + self.OVERLAP:
+            return self.rotated_at + self.OVERLAP
+        return None
+
     def secrets(self, now: datetime) -> list[str]:
         """Return the secrets to sign with at ``now``, the current one first."""
-        if self.previous and self.rotated_at and now < self.rotated_at + self.OVERLAP:
+        if self.previous and self.previous_valid_until(now):
             return [self.secret, unseal(self.previous, purpose=self.PURPOSE).decode()]
         return [self.secret]
 

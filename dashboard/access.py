@@ -13,6 +13,7 @@ from django_htmx.middleware import HtmxDetails
 from rest_framework.permissions import SAFE_METHODS
 
 from accounts.models import Account
+from accounts.permissions import require_active
 from config.errors import ApiError
 from config.pages import error_page
 from dashboard.impersonation import impersonated_by
@@ -52,3 +53,12 @@ def for_customer(view: View) -> View:
             return error_page(request, refusal.status_code, refusal.message)
 
     return never_cache(login_required(served))
+
+
+def reason_not_active(account: Account) -> str:
+    """Return what an account has to do before it is served, in a sentence; "" if it is active."""
+    try:
+        require_active(account)
+    except ApiError as refusal:
+        return refusal.message
+    return ""

@@ -3,6 +3,9 @@
 from django.urls import include, path
 
 urlpatterns = [
+    path("", include("dashboard.billing")),
+    path("", include("dashboard.keys")),
+    path("", include("dashboard.numbers")),
     path("", include("dashboard.sessions")),
     path("", include("dashboard.impersonation")),
 ]

@@ -46,3 +46,13 @@ function showLocalTimes(root) {
 }
 showLocalTimes(document);
 document.addEventListener("htmx:load", (event) => showLocalTimes(event.target));
+
+// A part of a page that cannot be had says so, where it says that it works.
+for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(failure, (event) => {
+    const working = event.detail.target?.querySelector(".working");
+    if (!working) return;
+    working.textContent = "This could not be loaded: load the page again.";
+    working.classList.add("failed");
+  });
+}

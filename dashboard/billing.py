@@ -1,0 +1,196 @@
+"""The room of billing: the plan, what is spent, the limit, the invoices; the way to Stripe.
+
+The page itself asks Stripe nothing: what is asked comes in parts, which are loaded after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.urls import path
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.models import Account
+from billing.checkout import checkout_open
+from billing.customers import has_payment_method
+from billing.portal import invoices_of, portal_url_for, upcoming_invoice_of
+from billing.serializers import invoice_body, upcoming_invoice_body
+from config.errors import ApiError
+from config.pages import page
+from dashboard.access import PageRequest, for_customer, reason_not_active
+from dashboard.money import dollars, price
+from dashboard.rendering import room
+from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending, spending_limit_set, spending_of
+
+HERE = "/dashboard/billing"
+
+_STATUS_BADGES = {"ACTIVE": "good", "INACTIVE": "note", "SUSPENDED": "bad"}
+_INVOICE_BADGES = {"paid": "good", "open": "note", "uncollectible": "bad"}
+
+
+class LimitForm(forms.Form):
+    amount = forms.DecimalField(
+        label="Monthly limit in US dollars",
+        required=False,
+        min_value=LEAST_LIMIT,
+        max_value=MOST_LIMIT,
+        decimal_places=2,
+        help_text="For minutes, without the monthly base. Empty: no limit.",
+        widget=forms.NumberInput({"inputmode": "decimal", "step": "0.01"}),
+    )
+
+
+@for_customer
+@require_safe
+def billing(request: PageRequest) -> HttpResponse:
+    spending = spending_of(request.user)
+    return _page(request, spending, LimitForm(initial={"amount": spending.limit}))
+
+
+@for_customer
+@require_http_methods(["GET", "HEAD", "POST"])
+def spending_limit(request: PageRequest) -> HttpResponse:
+    """Set the limit, or take it away."""
+    if request.method != "POST":
+        return redirect(f"{HERE}#limit")
+    form = LimitForm(request.POST)
+    if not form.is_valid():
+        return _page(request, spending_of(request.user), form, status=400)
+    spending = spending_limit_set(account=request.user, amount=form.cleaned_data["amount"])
+    if spending.is_reached:
+        messages.warning(request, "The limit is saved. It is reached: new calls are refused.")
+    elif spending.limit is None:
+        messages.success(request, "There is no spending limit any more.")
+    else:
+        messages.success(request, f"The spending limit is {dollars(spending.limit)} a month.")
+    return redirect(HERE)
+
+
+@for_customer
+@require_POST
+def pay(request: PageRequest) -> HttpResponse:
+    """Lead to the page of Stripe's on which the account subscribes."""
+    return _to_stripe(request, lambda account: checkout_open(account=account))
+
+
+@for_customer
+@require_POST
+def manage(request: PageRequest) -> HttpResponse:
+    """Lead to Stripe's portal."""
+    return _to_stripe(request, portal_url_for)
+
+
+@for_customer
+@require_safe
+def invoices(request: PageRequest) -> HttpResponse:
+    """The invoices, as a part of the room or, without a script, as a page of their own."""
+    context: dict[str, Any] = {}
+    try:
+        context["invoices"] = [_invoice(invoice_body(each)) for each in invoices_of(request.user)]
+    except ApiError as refusal:
+        context["problem"] = refusal.message
+    return _part(request, "Invoices", "dashboard/billing_invoices.html", context)
+
+
+@for_customer
+@require_safe
+def upcoming_invoice(request: PageRequest) -> HttpResponse:
+    """What the next invoice comes to so far, likewise."""
+    context: dict[str, Any] = {}
+    try:
+        context["upcoming"] = _upcoming(upcoming_invoice_body(upcoming_invoice_of(request.user)))
+    except ApiError as refusal:
+        if refusal.status_code != 404:
+            context["problem"] = refusal.message
+    return _part(request, "Next invoice", "dashboard/billing_upcoming.html", context)
+
+
+def _page(
+    request: PageRequest, spending: Spending, form: forms.Form, *, status: int = 200
+) -> HttpResponse:
+    account = request.user
+    context = {
+        "form": form,
+        "status": account.effective_status,
+        "badge": _STATUS_BADGES[account.effective_status],
+        "not_active": reason_not_active(account),
+        "may_pay": account.status == Account.Status.INACTIVE and not account.suspended_by_operator,
+        "has_card": has_payment_method(account),
+        "base": dollars(settings.MONTHLY_BASE),
+        "rate": price(settings.PER_MINUTE_RATE),
+        "spending": spending,
+        "spent": dollars(spending.spent),
+        "limit": spending.limit and dollars(spending.limit),
+        "month": timezone.now(),
+    }
+    return room(request, HERE, "dashboard/billing.html", context, status=status)
+
+
+def _part(request: PageRequest, title: str, template: str, context: dict[str, Any]) -> HttpResponse:
+    if request.htmx:
+        return page(request, template, context)
+    known = {"title": title, "part": template}
+    return room(request, HERE, "dashboard/billing_part.html", known | context)
+
+
+def _to_stripe(request: PageRequest, address_for: Callable[[Account], str]) -> HttpResponse:
+    try:
+        return redirect(address_for(request.user))
+    except ApiError as refusal:
+        messages.error(request, refusal.message)
+        return redirect(HERE)
+
+
+def _invoice(body: dict[str, Any]) -> dict[str, Any]:
+    """Return an invoice of the API's as the page shows it."""
+    return {
+        **_period(body),
+        "number": body["number"] or body["id"],
+        "amount": _amount(body["amount"], body["currency"]),
+        "status": body["status"],
+        "badge": _INVOICE_BADGES.get(body["status"], ""),
+        "url": body["hostedUrl"],
+    }
+
+
+def _upcoming(body: dict[str, Any]) -> dict[str, Any]:
+    lines = [
+        {
+            "description": line["description"],
+            "quantity": line["quantity"],
+            "amount": _amount(line["amount"], body["currency"]),
+        }
+        for line in body["lines"]
+    ]
+    return {**_period(body), "amount": _amount(body["amount"], body["currency"]), "lines": lines}
+
+
+def _period(body: dict[str, Any]) -> dict[str, datetime]:
+    return {
+        "start": datetime.fromisoformat(body["periodStart"]),
+        "end": datetime.fromisoformat(body["periodEnd"]),
+    }
+
+
+def _amount(amount: float, currency: str) -> str:
+    text = dollars(Decimal(str(amount)))
+    return text if currency == "usd" else f"{text[1:]} {currency.upper()}"
+
+
+urlpatterns = [
+    path("dashboard/billing", billing, name="dashboard-billing"),
+    path("dashboard/billing/limit", spending_limit, name="dashboard-billing-limit"),
+    path("dashboard/billing/pay", pay, name="dashboard-billing-pay"),
+    path("dashboard/billing/manage", manage, name="dashboard-billing-manage"),
+    path("dashboard/billing/invoices", invoices, name="dashboard-billing-invoices"),
+    path("dashboard/billing/upcoming", upcoming_invoice, name="dashboard-billing-upcoming"),
+]

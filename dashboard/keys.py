@@ -1,0 +1,118 @@
+"""The room of API keys, and of the secret that signs callbacks.
+
+What is secret is shown in the answer to a POST alone: it is in no address, no session and no
+message, and a browser does not keep it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.urls import path
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.models import ApiKey
+from accounts.services import (
+    MAX_ACTIVE_KEYS,
+    api_key_create,
+    api_key_revoke,
+    webhook_secret_rotate,
+)
+from config.errors import ApiError
+from dashboard.access import PageRequest, for_customer
+from dashboard.forms import refuse
+from dashboard.rendering import room
+
+HERE = "/dashboard/keys"
+
+
+class NewKeyForm(forms.Form):
+    label = forms.CharField(
+        max_length=100,
+        required=False,
+        help_text="What it is for, such as Production.",
+        widget=forms.TextInput({"autocomplete": "off"}),
+    )
+
+
+@for_customer
+@require_safe
+def keys(request: PageRequest) -> HttpResponse:
+    return _page(request, form=NewKeyForm())
+
+
+@for_customer
+@require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_variables()
+def new_key(request: PageRequest) -> HttpResponse:
+    """Make a key, and answer with the page that shows it, this once."""
+    if request.method != "POST":
+        return redirect(HERE)
+    form = NewKeyForm(request.POST)
+    if form.is_valid():
+        try:
+            new = api_key_create(account=request.user, **form.cleaned_data)
+        except ApiError as refusal:
+            refuse(form, refusal)
+        else:
+            return _page(request, form=NewKeyForm(), new=new)
+    return _page(request, status=400, form=form)
+
+
+@for_customer
+@require_POST
+def revoke_key(request: PageRequest, id: str) -> HttpResponse:
+    key = ApiKey.objects.active().access(request.user, id)
+    api_key_revoke(account=request.user, id=key.id)
+    messages.success(request, f"The key {key} is revoked: it works no longer.")
+    return redirect(HERE)
+
+
+@for_customer
+@require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_variables()
+def webhook_secret(request: PageRequest) -> HttpResponse:
+    """Answer with the page that shows the secret."""
+    if request.method != "POST":
+        return redirect(f"{HERE}#secret")
+    return _page(request, form=NewKeyForm(), shows_secret=True)
+
+
+@for_customer
+@require_POST
+def rotate_webhook_secret(request: PageRequest) -> HttpResponse:
+    """Replace the secret. The answer is a redirect: a page that is loaded anew rotates nothing."""
+    webhook_secret_rotate(account=request.user)
+    messages.success(
+        request, "There is a new webhook secret. Callbacks are signed with the old one too for now."
+    )
+    return redirect(f"{HERE}#secret")
+
+
+@sensitive_variables()
+def _page(
+    request: PageRequest, *, status: int = 200, shows_secret: bool = False, **context: Any
+) -> HttpResponse:
+    record = request.user.webhook_secret
+    known = {
+        "keys": ApiKey.objects.of(request.user).active().newest_first(),
+        "most_keys": MAX_ACTIVE_KEYS,
+        "secret": record.secret if shows_secret else None,
+        "previous_valid_until": record.previous_valid_until(timezone.now()),
+    }
+    return room(request, HERE, "dashboard/keys.html", known | context, status=status)
+
+
+urlpatterns = [
+    path("dashboard/keys", keys, name="keys"),
+    path("dashboard/keys/new", new_key, name="key-new"),
+    path("dashboard/keys/<str:id>/revoke", revoke_key, name="key-revoke"),
+    path("dashboard/keys/secret", webhook_secret, name="webhook-secret"),
+    path("dashboard/keys/secret/rotate", rotate_webhook_secret, name="webhook-secret-rotate"),
+]

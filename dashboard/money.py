@@ -1,0 +1,17 @@
+"""Sums of money, as the pages write them."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+
+_CENT = Decimal("0.01")
+
+
+def dollars(amount: Decimal) -> str:
+    """Return an amount in cents: ``$1,234.50``."""
+    return f"${amount.quantize(_CENT, ROUND_HALF_UP):,}"
+
+
+def price(amount: Decimal) -> str:
+    """Return a price, which may have fractions of a cent: ``$0.05``, ``$0.0125``."""
+    return dollars(amount) if amount == amount.quantize(_CENT) else f"${amount.normalize():f}"

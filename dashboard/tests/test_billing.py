@@ -1,0 +1,204 @@
+"""The room of billing, with the payments sandbox in Stripe's place."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from accounts.models import Account
+from billing.checkout import checkout_open
+from billing.models import StatusCheck
+from billing.provisioning import plan_set_up
+from billing.status_checks import status_check
+from dashboard.tests.pages import assert_well_made
+from sandbox.payments import steering, testing
+from sandbox.payments.models import Fault
+from usage.models import DailyUsage, SpendingLimit
+from usage.spending import spending_limit_set, spending_of
+
+pytestmark = pytest.mark.django_db
+
+ROOM = "/dashboard/billing"
+LIMIT = "/dashboard/billing/limit"
+PAY = "/dashboard/billing/pay"
+MANAGE = "/dashboard/billing/manage"
+INVOICES = "/dashboard/billing/invoices"
+UPCOMING = "/dashboard/billing/upcoming"
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture(autouse=True)
+def shop(db: None) -> None:
+    plan_set_up(lambda line: None)
+
+
+@pytest.fixture
+def subscriber(carol: Account) -> Account:
+    """Carol, once she has paid."""
+    testing.pay(checkout_open(account=carol))
+    StatusCheck.objects.filter(account=carol).mark("payment")
+    status_check(carol.id)
+    carol.refresh_from_db()
+    assert carol.status == "ACTIVE"
+    return carol
+
+
+def spend(account: Account, minutes: int) -> None:
+    DailyUsage.objects.create(account=account, day=timezone.now().date(), calls=1, minutes=minutes)
+
+
+class TestRoom:
+    def test_it_works(self, subscriber: Account, bob: Account, carol_web: Client) -> None:
+        spend(subscriber, 47)
+        spend(bob, 1_000)
+        text = carol_web.get(ROOM).content.decode()
+        for known in ("ACTIVE", "$5.00", "$0.05 a minute", "$2.35", "47 minutes", "on file"):
+            assert known in text
+        assert "<progress" not in text
+        assert "Pay and activate" not in text
+        assert_well_made(text)
+
+    def test_beside_the_limit(self, alice: Account, alice_web: Client) -> None:
+        spend(alice, 47)
+        spending_limit_set(account=alice, amount=Decimal(10))
+        text = alice_web.get(ROOM).content.decode()
+        assert '<label for="spent">$2.35 of $10.00 spent this month (23 %)</label>' in text
+        assert '<progress id="spent" max="100" value="23">' in text
+        assert "is reached" not in text
+        assert_well_made(text)
+
+    def test_at_the_limit(self, alice: Account, alice_web: Client) -> None:
+        spend(alice, 47)
+        spending_limit_set(account=alice, amount=Decimal(1))
+        text = alice_web.get(ROOM).content.decode()
+        assert "Your spending limit of $1.00 is reached" in text
+        assert 'value="100"' in text
+
+    def test_before_the_payment(self, carol_web: Client) -> None:
+        text = carol_web.get(ROOM).content.decode()
+        assert "complete the checkout" in text
+        assert "Pay and activate the account" in text
+
+    def test_it_asks_stripe_nothing(
+        self,
+        subscriber: Account,
+        carol_web: Client,
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        steering.fail(Fault.Kind.BROKEN)
+        with django_assert_num_queries(5):  # session, account, spending, and the mirror's two
+            assert carol_web.get(ROOM).status_code == 200
+
+
+class TestLimit:
+    def test_it_works(self, alice: Account, alice_web: Client) -> None:
+        response = alice_web.post(LIMIT, {"amount": "25.50"})
+        assert (response.status_code, response["Location"]) == (302, ROOM)
+        assert spending_of(alice).limit == Decimal("25.50")
+        assert "The spending limit is $25.50 a month." in alice_web.get(ROOM).content.decode()
+        alice_web.post(LIMIT, {"amount": ""})
+        assert spending_of(alice).limit is None
+
+    def test_one_that_is_reached_is_said(self, alice: Account, alice_web: Client) -> None:
+        spend(alice, 100)
+        alice_web.post(LIMIT, {"amount": "5"})
+        assert "It is reached: new calls are refused." in alice_web.get(ROOM).content.decode()
+
+    @pytest.mark.parametrize("amount", ["0", "-1", "a lot", "1.005", "1000000.01", "NaN"])
+    def test_what_is_wrong_is_said_at_the_field(self, alice_web: Client, amount: str) -> None:
+        response = alice_web.post(LIMIT, {"amount": amount})
+        assert response.status_code == 400
+        assert "amount" in response.context["form"].errors
+        assert_well_made(response.content.decode())
+        assert not SpendingLimit.objects.exists()
+
+    def test_that_of_others_stays(self, alice: Account, bob: Account, bob_web: Client) -> None:
+        spending_limit_set(account=alice, amount=Decimal(5))
+        bob_web.post(LIMIT, {"amount": "7"})
+        assert spending_of(alice).limit == 5
+        assert spending_of(bob).limit == 7
+
+
+class TestStripesPages:
+    def test_the_checkout(self, carol_web: Client) -> None:
+        response = carol_web.post(PAY)
+        assert response.status_code == 302
+        assert "/sandbox/payments/checkout/cs_test_" in response["Location"]
+
+    def test_who_has_paid_is_told(self, subscriber: Account, carol_web: Client) -> None:
+        assert carol_web.post(PAY)["Location"] == ROOM
+        assert "This account has a subscription" in carol_web.get(ROOM).content.decode()
+
+    def test_the_portal(self, subscriber: Account, carol_web: Client) -> None:
+        response = carol_web.post(MANAGE)
+        assert response.status_code == 302
+        assert "/sandbox/payments/portal/" in response["Location"]
+
+    @pytest.mark.parametrize("path", [PAY, MANAGE])
+    def test_a_stripe_that_is_down_is_said(self, carol_web: Client, path: str) -> None:
+        steering.fail(Fault.Kind.BROKEN)
+        assert carol_web.post(path)["Location"] == ROOM
+        assert "Payments cannot be reached" in carol_web.get(ROOM).content.decode()
+
+    @pytest.mark.parametrize("path", [PAY, MANAGE])
+    def test_a_link_opens_nothing(self, carol_web: Client, path: str) -> None:
+        assert carol_web.get(path).status_code == 405
+
+
+class TestInvoices:
+    def test_it_works(self, subscriber: Account, carol_web: Client) -> None:
+        [invoice] = testing.invoices_of(testing.customers()[0]["id"])
+        text = carol_web.get(INVOICES, headers=HTMX).content.decode()
+        assert "<html" not in text
+        for known in (invoice["number"], "$5.00", "paid", invoice["hosted_invoice_url"]):
+            assert known in text
+        assert_well_made(text)
+
+    def test_without_a_script_it_is_a_page(self, subscriber: Account, carol_web: Client) -> None:
+        assert f'href="{INVOICES}"' in carol_web.get(ROOM).content.decode()
+        text = carol_web.get(INVOICES).content.decode()
+        assert "<h1>Invoices</h1>" in text
+        assert "$5.00" in text
+        assert_well_made(text)
+
+    def test_those_of_others_are_not_shown(self, subscriber: Account, bob_web: Client) -> None:
+        text = bob_web.get(INVOICES, headers=HTMX).content.decode()
+        assert "No invoice yet" in text
+
+    def test_a_stripe_that_is_down_is_said(self, subscriber: Account, carol_web: Client) -> None:
+        steering.fail(Fault.Kind.BROKEN)
+        response = carol_web.get(INVOICES, headers=HTMX)
+        assert response.status_code == 200  # htmx puts nothing else into the page
+        assert "Payments cannot be reached" in response.content.decode()
+
+
+class TestUpcoming:
+    def test_it_works(self, subscriber: Account, carol_web: Client) -> None:
+        text = carol_web.get(UPCOMING, headers=HTMX).content.decode()
+        assert '<span class="figure">$5.00</span> so far' in text
+        assert_well_made(text)
+
+    def test_without_a_subscription_there_is_none(self, carol_web: Client) -> None:
+        assert "No next invoice" in carol_web.get(UPCOMING, headers=HTMX).content.decode()
+
+    def test_that_of_others_is_not_shown(self, subscriber: Account, bob_web: Client) -> None:
+        assert "No next invoice" in bob_web.get(UPCOMING, headers=HTMX).content.decode()
+
+    def test_a_stripe_that_is_down_is_said(self, subscriber: Account, carol_web: Client) -> None:
+        steering.fail(Fault.Kind.BROKEN)
+        text = carol_web.get(UPCOMING, headers=HTMX).content.decode()
+        assert "Payments cannot be reached" in text
+
+
+@pytest.mark.parametrize("path", [ROOM, LIMIT, INVOICES, UPCOMING])
+def test_strangers_log_in_first(path: str) -> None:
+    assert Client().get(path)["Location"] == f"/login?next={path}"
+
+
+@pytest.mark.parametrize("path", [LIMIT, PAY, MANAGE])
+def test_strangers_change_nothing(path: str) -> None:
+    assert Client().post(path, {"amount": "5"})["Location"] == f"/login?next={path}"

@@ -1,0 +1,234 @@
+"""The room of the numbers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from accounts.models import Account
+from dashboard.tests.pages import assert_well_made
+from telephony.models import Call, PhoneNumber
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/dashboard/numbers"
+NEW = "/dashboard/numbers/new"
+NUMBER = "+15551234567"
+FORM = {
+    "phone_number": NUMBER,
+    "on_call_start_url": "https://your-backend.com/start",
+    "on_call_end_url": "https://your-backend.com/end",
+    "on_error_url": "",
+}
+URLS = {name: value for name, value in FORM.items() if name != "phone_number"}
+
+
+@pytest.fixture(autouse=True)
+def production(settings: Any) -> None:
+    settings.CALLBACK_ALLOW_PRIVATE = False
+
+
+def number_of(account: Account, number: str = NUMBER) -> PhoneNumber:
+    return PhoneNumber.objects.create(account=account, **FORM | {"phone_number": number})
+
+
+def call_of(account: Account, minutes_ago: int = 0, **fields: Any) -> Call:
+    values = {
+        "direction": "inbound",
+        "status": "completed",
+        "caller_phone": "+19805551234",
+        "called_number": NUMBER,
+        "created_at": timezone.now() - timedelta(minutes=minutes_ago),
+        "ended_at": timezone.now(),
+    }
+    return Call.objects.create(account=account, **values | fields)
+
+
+class TestList:
+    def test_it_works(self, alice: Account, alice_web: Client, settings: Any) -> None:
+        settings.ENGINE_URL = "https://voice.example.org"
+        number = number_of(alice)
+        call_of(alice, ended_reason="agent_hangup")
+        response = alice_web.get(LIST)
+        assert response.status_code == 200
+        text = response.content.decode()
+        assert f'href="/dashboard/numbers/{number.id}"' in text
+        assert "https://voice.example.org/voice" in text
+        assert "agent_hangup" in text
+        assert_well_made(text)
+
+    def test_nothing_yet_says_what_to_do(self, alice_web: Client) -> None:
+        text = alice_web.get(LIST).content.decode()
+        assert "No number yet" in text
+        assert f'href="{NEW}"' in text
+
+    def test_the_last_call_is_the_last_in_either_direction(
+        self, alice: Account, bob: Account, alice_web: Client
+    ) -> None:
+        number_of(alice)
+        number_of(alice, "+15550000001")
+        call_of(alice, 9)
+        inbound = call_of(alice, 5)
+        call_of(bob, 0)
+        call_of(alice, 0, called_number="+15550000002")
+        assert self.shown(alice_web) == [inbound, None]
+        outbound = call_of(
+            alice, 1, direction="outbound", caller_phone=NUMBER, called_number="+15550000001"
+        )
+        assert self.shown(alice_web) == [outbound, None]
+
+    def shown(self, web: Client) -> list[Call | None]:
+        return [known["call"] for known in web.get(LIST).context["numbers"]]
+
+    def test_the_number_of_queries_is_fixed(
+        self, alice: Account, alice_web: Client, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        for digit in range(5):
+            number = number_of(alice, f"+1555000000{digit}")
+            call_of(alice, called_number=number.phone_number)
+        with django_assert_num_queries(4):  # the session, the account, the numbers, their calls
+            alice_web.get(LIST)
+
+    def test_the_history_is_not_read(self, alice: Account, bob: Account, alice_web: Client) -> None:
+        """A number without a call costs no look through the calls of the others."""
+        number_of(alice)
+        number_of(alice, "+15550000001")
+        one = call_of(alice)
+        many = [
+            Call(account=alice, direction="inbound", status="completed", called_number=NUMBER)
+            for _ in range(2000)
+        ]
+        Call.objects.bulk_create(many)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE telephony_call")
+        assert one
+        with CaptureQueriesContext(connection) as queries:
+            alice_web.get(LIST)
+        [sql] = [query["sql"] for query in queries if "last_inbound_id" in query["sql"]]
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
+            plan = str(cursor.fetchone()[0])
+        assert "call_inbound_by_number" in plan
+        assert "'Seq Scan', 'Parent Relationship': 'SubPlan'" not in plan
+
+    @pytest.mark.parametrize(
+        ("who", "sentence"), [("carol", "complete the checkout"), ("dave", "suspended")]
+    )
+    def test_it_is_readable_without_paying(self, request: Any, who: str, sentence: str) -> None:
+        number = number_of(request.getfixturevalue(who))
+        web = request.getfixturevalue(f"{who}_web")
+        for path in (LIST, f"{LIST}/{number.id}", NEW):
+            text = web.get(path).content.decode()
+            assert sentence in text
+            assert "Remove" not in text
+        assert NUMBER in web.get(LIST).content.decode()
+
+
+class TestRegister:
+    def test_it_works(self, alice: Account, alice_web: Client) -> None:
+        assert_well_made(alice_web.get(NEW).content.decode())
+        response = alice_web.post(NEW, FORM)
+        assert (response.status_code, response["Location"]) == (302, LIST)
+        number = PhoneNumber.objects.of(alice).get()
+        assert {name: getattr(number, name) for name in FORM} == FORM
+        assert "is registered" in alice_web.get(LIST).content.decode()
+
+    def test_one_that_is_ones_own_gets_the_new_urls(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        number_of(alice)
+        alice_web.post(NEW, FORM | {"on_error_url": "https://your-backend.com/error"})
+        assert PhoneNumber.objects.get().on_error_url == "https://your-backend.com/error"
+        assert "was registered already" in alice_web.get(LIST).content.decode()
+
+    @pytest.mark.parametrize(
+        ("field", "value", "message"),
+        [
+            ("phone_number", "555", "Use a US number in E.164"),
+            ("phone_number", "", "This field is required."),
+            ("on_call_start_url", "http://your-backend.com", "Use a public https:// URL."),
+            ("on_call_end_url", "https://10.0.0.1/", "cannot be reached from the internet"),
+            ("on_error_url", "https://a:b@your-backend.com", "Leave user name and password out"),
+        ],
+    )
+    def test_what_is_wrong_is_said_at_the_field(
+        self, alice_web: Client, field: str, value: str, message: str
+    ) -> None:
+        response = alice_web.post(NEW, FORM | {field: value})
+        assert response.status_code == 400
+        assert message in response.context["form"].errors[field][0]
+        assert not PhoneNumber.objects.exists()
+
+    def test_one_that_another_account_has(self, bob: Account, alice_web: Client) -> None:
+        number_of(bob)
+        response = alice_web.post(NEW, FORM)
+        assert response.status_code == 400
+        assert "registered by another account" in response.content.decode()
+
+    @pytest.mark.parametrize(("who", "status"), [("carol_web", 402), ("dave_web", 403)])
+    def test_only_active_accounts_may(self, request: Any, who: str, status: int) -> None:
+        assert request.getfixturevalue(who).post(NEW, FORM).status_code == status
+        assert not PhoneNumber.objects.exists()
+
+
+class TestChange:
+    def test_it_works(self, alice: Account, alice_web: Client) -> None:
+        number = number_of(alice)
+        path = f"{LIST}/{number.id}"
+        text = alice_web.get(path).content.decode()
+        assert FORM["on_call_start_url"] in text
+        assert_well_made(text)
+        changes = URLS | {"on_error_url": "https://your-backend.com/error"}
+        assert alice_web.post(path, changes)["Location"] == LIST
+        number.refresh_from_db()
+        assert (number.is_active, number.on_error_url) == (False, changes["on_error_url"])
+        alice_web.post(path, URLS | {"is_active": "on"})
+        number.refresh_from_db()
+        assert (number.is_active, number.on_error_url) == (True, "")
+
+    def test_what_is_wrong_is_said_at_the_field(self, alice: Account, alice_web: Client) -> None:
+        number = number_of(alice)
+        response = alice_web.post(f"{LIST}/{number.id}", URLS | {"on_call_end_url": "x"})
+        assert response.status_code == 400
+        assert "on_call_end_url" in response.context["form"].errors
+
+    def test_somebody_elses_is_not_found(self, alice: Account, bob_web: Client) -> None:
+        number = number_of(alice)
+        for path in (f"{LIST}/{number.id}", f"{LIST}/nothing"):
+            assert bob_web.get(path).status_code == 404
+            assert bob_web.post(path, URLS).status_code == 404
+        number.refresh_from_db()
+        assert number.is_active
+
+
+class TestRemove:
+    def test_it_works(self, alice: Account, alice_web: Client) -> None:
+        number = number_of(alice)
+        assert alice_web.post(f"{LIST}/{number.id}/remove")["Location"] == LIST
+        assert not PhoneNumber.objects.exists()
+
+    def test_a_link_does_not(self, alice: Account, alice_web: Client) -> None:
+        number = number_of(alice)
+        assert alice_web.get(f"{LIST}/{number.id}/remove").status_code == 405
+
+    def test_somebody_elses_is_not_found(self, alice: Account, bob_web: Client) -> None:
+        number = number_of(alice)
+        assert bob_web.post(f"{LIST}/{number.id}/remove").status_code == 404
+        assert PhoneNumber.objects.exists()
+
+    def test_only_active_accounts_may(self, carol: Account, carol_web: Client) -> None:
+        number = number_of(carol)
+        assert carol_web.post(f"{LIST}/{number.id}/remove").status_code == 402
+        assert PhoneNumber.objects.exists()
+
+
+@pytest.mark.parametrize("path", [LIST, NEW, f"{LIST}/cmnp1t5b900027h3zk3d8s6ye"])
+def test_strangers_log_in_first(path: str) -> None:
+    assert Client().get(path)["Location"] == f"/login?next={path}"
