@@ -1,8 +1,9 @@
 """The standing cast of every test.
 
 Alice and Bob are active companies (Bob has no access to Alice's stuff), Carol has not paid yet,
-Dave is suspended, Olga is an operator. ``alice_api`` and so on are clients that send the person's
-API key; ``anonymous_api`` sends none. A person exists only in the tests that ask for them.
+Dave is suspended, Olga is an operator; all have confirmed their e-mail addresses. ``alice_api`` and
+so on are clients that send the person's API key; ``anonymous_api`` sends none. A person exists only
+in the tests that ask for them.
 
 Django is imported inside the fixtures: the call engine's tests load this file and run without it.
 """
@@ -116,9 +117,12 @@ def anonymous_api() -> APIClient:
 
 
 def _account(email: str, **fields: Any) -> Account:
+    from django.utils import timezone
+
     from accounts.models import Account
 
-    return Account.objects.create_user(email, PASSWORD, **fields)
+    known = {"email_verified_at": timezone.now()}
+    return Account.objects.create_user(email, PASSWORD, **known | fields)
 
 
 def _client(account: Account) -> APIClient:

@@ -88,7 +88,7 @@ class AccountAdmin(UserAdmin):
             "Operators only",
             {"fields": RIGHTS, "classes": ["collapse"]},
         ),
-        ("Dates", {"fields": ["created_at", "last_login"]}),
+        ("Dates", {"fields": ["created_at", "last_login", "email_verified_at", "closed_at"]}),
     ]
     readonly_fields = [
         "id",
@@ -97,6 +97,8 @@ class AccountAdmin(UserAdmin):
         "as_the_customer",
         "created_at",
         "last_login",
+        "email_verified_at",
+        "closed_at",
     ]
 
     @admin.display(description="password")
@@ -160,6 +162,8 @@ class AccountAdmin(UserAdmin):
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
         if change:
+            if "email" in form.changed_data:
+                obj.email_verified_at = None
             super().save_model(request, obj, form, change)
         else:
             Account.objects.add(obj)

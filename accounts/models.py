@@ -81,6 +81,16 @@ class Account(AbstractBaseUser, PermissionsMixin):
         help_text="A disabled account can neither log in nor use its API keys. Its records stay.",
     )
     is_staff = models.BooleanField("operator", default=False)
+    email_verified_at = models.DateTimeField(
+        "e-mail confirmed at",
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When its owner, logged in, opened our link. A change undoes it.",
+    )
+    closed_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When its owner has deleted the account."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     USERNAME_FIELD = "email"
@@ -102,6 +112,10 @@ class Account(AbstractBaseUser, PermissionsMixin):
     def clean(self) -> None:
         super().clean()
         self.email = normalize_email(self.email)
+
+    @property
+    def is_email_verified(self) -> bool:
+        return self.email_verified_at is not None
 
     @property
     def effective_status(self) -> str:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import update_last_login
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from accounts.links import require_verification_token
+from accounts.mails import EMAIL_CHANGED, VERIFY_EMAIL, mail_queue
 from accounts.models import (
     Account,
     ApiKey,
@@ -22,10 +22,14 @@ from accounts.models import (
     digest_of,
     new_api_key,
     new_webhook_secret,
+    normalize_email,
 )
+from accounts.passwords import password_check
 from config.errors import ApiError, unauthorized
 
 MAX_ACTIVE_KEYS = 100
+# The domain of addresses that are nobody's (RFC 2606).
+CLOSED = "closed.invalid"
 
 
 class NewKey(NamedTuple):
@@ -51,6 +55,7 @@ def account_register(*, email: str, password: str, company_name: str = "") -> Ne
     account = _prepared(email, password, company_name)
     with _email_free(email), transaction.atomic():
         Account.objects.add(account)
+        mail_queue(account=account, name=VERIFY_EMAIL)
         return _new_key(account, ApiKey.DEFAULT_LABEL)
 
 
@@ -61,13 +66,14 @@ def account_sign_up(*, email: str, password: str, company_name: str = "") -> Acc
     Raises as :func:`account_register`.
     """
     account = _prepared(email, password, company_name)
-    with _email_free(email):
+    with _email_free(email), transaction.atomic():
         Account.objects.add(account)
+        mail_queue(account=account, name=VERIFY_EMAIL)
     return account
 
 
 @sensitive_variables()
-def account_log_in(*, email: str, password: str) -> Account:
+def account_authenticate(*, email: str, password: str) -> Account:
     """Return the account with that e-mail and password; raise 401 ``invalid_credentials``.
 
     A password is hashed whether or not there is such an account, so that the time tells nothing.
@@ -77,8 +83,65 @@ def account_log_in(*, email: str, password: str) -> Account:
         raise unauthorized(
             "invalid_credentials", "No account can log in with this e-mail address and password."
         )
+    return account
+
+
+@sensitive_variables()
+def account_log_in(*, email: str, password: str) -> Account:
+    """As :func:`account_authenticate`, and note when (which Django does where a session begins)."""
+    account = account_authenticate(email=email, password=password)
     update_last_login(Account, account)
     return account
+
+
+def email_verify(*, account: Account, token: str) -> None:
+    """Confirm the account's address by the link that was sent there; raise 404.
+
+    The link proves whose address it is, and the caller whose account: with one of both alone,
+    a stranger whose address somebody typed in could make the account theirs.
+    """
+    require_verification_token(account, token)
+    unverified = Account.objects.filter(pk=account.pk, email=account.email, email_verified_at=None)
+    unverified.update(email_verified_at=timezone.now())
+
+
+@transaction.atomic
+def email_change(*, account: Account, email: str) -> bool:
+    """Give the account another address, to be confirmed again; the old one is told.
+
+    Returns False, and does nothing, if it is the same. Raises ``ValidationError`` and 409
+    ``email_taken``.
+    """
+    before, email = account.email, normalize_email(email)
+    if email == before:
+        return False
+    account.email, account.email_verified_at = email, None
+    account.clean_fields(exclude={"password"})
+    with _email_free(email), transaction.atomic():
+        account.save(update_fields=["email", "email_verified_at"])
+    mail_queue(account=account, name=EMAIL_CHANGED, to=before)
+    mail_queue(account=account, name=VERIFY_EMAIL)
+    return True
+
+
+def company_rename(*, account: Account, company_name: str) -> None:
+    account.company_name = company_name
+    account.clean_fields(exclude={"password"})
+    account.save(update_fields=["company_name"])
+
+
+@transaction.atomic
+def account_close(*, account: Account) -> None:
+    """Disable an account for good, as its owner wishes: keys, sessions and tokens end.
+
+    Its address is free for another account. What it has used stays, and so does who it was.
+    """
+    now = timezone.now()
+    account.api_keys.active().update(revoked_at=now)
+    account.email, account.email_verified_at = f"{account.pk}@{CLOSED}", None
+    account.is_active, account.closed_at = False, now
+    account.set_unusable_password()
+    account.save()
 
 
 def account_activate(*, account: Account) -> None:
@@ -151,7 +214,7 @@ def _new_key(account: Account, label: str) -> NewKey:
 @sensitive_variables()
 def _prepared(email: str, password: str, company_name: str) -> Account:
     """Return a new account that is not saved yet; raise ``ValidationError``."""
-    _check_password(password)
+    password_check(password)
     account = Account.objects.prepare(email, password, company_name=company_name)
     account.full_clean(validate_unique=False, validate_constraints=False)
     return account
@@ -168,10 +231,3 @@ def _email_free(email: str) -> Iterator[None]:
                 409, "email_taken", "There is an account with this e-mail address: log in."
             ) from None
         raise
-
-
-def _check_password(password: str) -> None:
-    try:
-        validate_password(password)
-    except ValidationError as error:
-        raise ValidationError({"password": error.messages}) from None

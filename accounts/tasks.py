@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from smtplib import SMTPException
 from typing import Any
 
+from django.conf import settings
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
 from accounts.mails import mail_send
 from accounts.models import Account, AttemptCount
+from accounts.passwords import password_reset_send
 
 BATCH = 10_000
 
@@ -20,9 +23,21 @@ _WHILE_MAIL_IS_DOWN = RetryStrategy(
 
 
 @app.task(retry=_WHILE_MAIL_IS_DOWN)
-def send_mail(account_id: str, name: str, context: dict[str, Any]) -> None:
+def send_mail(account_id: str, name: str, context: dict[str, Any], to: str = "") -> None:
     if account := Account.objects.filter(pk=account_id, is_active=True).first():
-        mail_send(account=account, name=name, context=context)
+        mail_send(account=account, name=name, context=context, to=to)
+
+
+@app.task(retry=_WHILE_MAIL_IS_DOWN)
+def send_password_reset(sealed_email: str) -> None:
+    password_reset_send(sealed_email)
+
+
+@app.periodic(cron="37 3 * * *")
+@app.task(queueing_lock="forget_sessions")
+def forget_sessions(timestamp: int) -> None:
+    """Delete the sessions that have expired."""
+    import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
 
 
 @app.periodic(cron="*/10 * * * *")

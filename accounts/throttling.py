@@ -1,4 +1,4 @@
-"""How often somebody may try to log in, and to register: per address, and per e-mail address.
+"""How often somebody may log in, register, and have us send mails: per address, and per e-mail.
 
 A window opens with an attempt and has a fixed length; it holds so many attempts, and who comes too
 late is told when it ends. A limit does not count what it refuses: trying on makes nothing longer.
@@ -10,6 +10,8 @@ logins per address           ``LOGINS_PER_ADDRESS``              1 minute
 failed logins per e-mail     ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
 registrations per address    ``REGISTRATIONS_PER_ADDRESS``       1 hour
 registrations per e-mail     ``REGISTRATIONS_PER_EMAIL``         1 hour
+mails asked for per address  ``MAILS_PER_ADDRESS``               1 hour
+mails asked for per e-mail   ``MAILS_PER_EMAIL``                 1 hour
 ===========================  ==================================  ===========
 
 Whether there is an account for an e-mail address plays no part in it. Somebody who fails often
@@ -77,6 +79,17 @@ def registration_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
         for limit in limits:
             AttemptCount.objects.give_back(limit.subject)
         raise
+
+
+def mail_request(request: HttpRequest, *, what: str, to: str) -> None:
+    """Count a mail that somebody has us send; raise 429 ``too_many_requests`` instead.
+
+    :param what: the mails that are counted together: "password resets", "confirmations".
+    :param to: an e-mail address, or the id of an account that may have several in a row.
+    """
+    network, per_address = client_network(request), settings.MAILS_PER_ADDRESS
+    _limit(f"{what} asked for", network, per_address, minutes=60).take()
+    _limit(what, normalize_email(to), settings.MAILS_PER_EMAIL, minutes=60).take()
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,11 +168,14 @@ DJSTRIPE_SUBSCRIBER_CUSTOMER_KEY = ""
 # Its migrations take most of a minute, its tables as such a second (see billing's ``migrate``).
 MIGRATION_MODULES = {"djstripe": None} if DEBUG else {}
 
-# Mail. Without a server, development writes mails to its log, and production sends none.
+# Mail. Without a server, the sandbox keeps mails in its mailbox, development without it writes them
+# to its log, and production sends none.
 
 _EMAIL_URL = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
 SENDS_MAIL = bool(_EMAIL_URL)
 vars().update(env.email_url_config(_EMAIL_URL or "dummymail://"))
+if SANDBOX and not env.str("EMAIL_URL", default=""):
+    EMAIL_BACKEND = "sandbox.mail.backend.MailboxBackend"
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", default="Switchhook <no-reply@localhost>")
 EMAIL_TIMEOUT = 20
 
@@ -193,6 +196,10 @@ LOGINS_PER_ADDRESS = _number("LOGINS_PER_ADDRESS", 30 * _PATIENCE, least=1)
 LOGIN_FAILURES_PER_EMAIL = _number("LOGIN_FAILURES_PER_EMAIL", 10 * _PATIENCE, least=1)
 REGISTRATIONS_PER_ADDRESS = _number("REGISTRATIONS_PER_ADDRESS", 10 * _PATIENCE, least=1)
 REGISTRATIONS_PER_EMAIL = _number("REGISTRATIONS_PER_EMAIL", 5 * _PATIENCE, least=1)
+MAILS_PER_ADDRESS = _number("MAILS_PER_ADDRESS", 20 * _PATIENCE, least=1)
+MAILS_PER_EMAIL = _number("MAILS_PER_EMAIL", 5 * _PATIENCE, least=1)
+# Seconds for which a link holds that sets a new password.
+PASSWORD_RESET_TIMEOUT = 3600
 
 # Django
 
@@ -226,7 +233,7 @@ INSTALLED_APPS = [
     "telephony",
     "dashboard",
     "django_htmx",
-    *(["sandbox", "sandbox.payments"] if SANDBOX else []),
+    *(["sandbox", "sandbox.mail", "sandbox.payments"] if SANDBOX else []),
 ]
 
 MIDDLEWARE = [

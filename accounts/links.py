@@ -1,0 +1,64 @@
+"""Links that mails hold: signed, expiring, and made when the mail is sent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.auth.tokens import default_token_generator
+from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
+from django.urls import reverse
+
+from accounts.models import Account
+from config.errors import ApiError
+from config.ids import is_id
+
+VERIFICATION_VALID = timedelta(days=3)
+
+
+def verification_link(account: Account) -> str:
+    """Return the address at which the account, logged in, confirms its present e-mail address."""
+    token = _signer(account).sign(account.pk)
+    return settings.PUBLIC_URL + reverse("confirm-email", args=[token])
+
+
+def require_verification_token(account: Account, token: str) -> None:
+    """Raise 404 ``link_invalid`` or ``link_expired`` unless the link is this account's.
+
+    It holds for the address that the account had when the mail was sent.
+    """
+    try:
+        owner = _signer(account).unsign(token, max_age=VERIFICATION_VALID)
+    except SignatureExpired:
+        raise ApiError(404, "link_expired", "This link has expired: have another sent.") from None
+    except BadSignature:
+        owner = ""
+    if owner != account.pk:
+        raise ApiError(
+            404,
+            "link_invalid",
+            f"This link does not confirm {account.email}, the address of the account that you are "
+            "logged in as.",
+        )
+
+
+def password_reset_link(account: Account) -> str:
+    """Return the address at which a new password is set: once, and within an hour."""
+    token = default_token_generator.make_token(account)
+    return settings.PUBLIC_URL + reverse("set-password", args=[account.pk, token])
+
+
+def account_to_reset(id: str, token: str, *, lock: bool = False) -> Account | None:
+    """Return the account whose password the link resets; None if it does not hold (any more).
+
+    A new password, a login or another e-mail address ends it, as time does.
+    """
+    accounts = Account.objects.select_for_update(no_key=True) if lock else Account.objects.all()
+    account = accounts.filter(pk=id, is_active=True).first() if is_id(id) else None
+    if account is None or not account.is_email_verified:
+        return None
+    return account if default_token_generator.check_token(account, token) else None
+
+
+def _signer(account: Account) -> TimestampSigner:
+    return TimestampSigner(sep=".", salt=f"confirm e-mail {account.email}")

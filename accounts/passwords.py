@@ -1,0 +1,84 @@
+"""A new password: for who knows the old one, and for who can read the account's mail."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.views.decorators.debug import sensitive_variables
+
+from accounts.links import account_to_reset
+from accounts.mails import (
+    PASSWORD_CHANGED,
+    PASSWORD_RESET,
+    PASSWORD_RESET_UNCONFIRMED,
+    mail_queue,
+    mail_send,
+)
+from accounts.models import Account
+from config.errors import ApiError, invalid
+from config.jobs import defer
+from config.sealing import CannotUnseal, seal, unseal
+
+RESET_TASK = "accounts.tasks.send_password_reset"
+_PURPOSE = "password-reset"
+
+
+def password_check(password: str) -> None:
+    """Raise ``ValidationError`` at ``password`` if it is too short or too common."""
+    try:
+        validate_password(password)
+    except ValidationError as error:
+        raise ValidationError({"password": error.messages}) from None
+
+
+@sensitive_variables()
+def password_require(account: Account, password: str) -> None:
+    """Raise 400 ``wrong_password`` unless it is the account's."""
+    if not account.check_password(password):
+        raise invalid({"current_password": ["This is not your password."]}, "wrong_password")
+
+
+@sensitive_variables()
+@transaction.atomic
+def password_change(*, account: Account, password: str) -> None:
+    """Set another password: all sessions and tokens end; API keys stay. Raises as the check."""
+    password_check(password)
+    account.set_password(password)
+    account.save(update_fields=["password"])
+    if settings.SENDS_MAIL and account.is_email_verified:
+        mail_queue(account=account, name=PASSWORD_CHANGED)
+
+
+def password_reset_ask(*, email: str) -> None:
+    """Have a mail sent, if there is an account; the same is done whether or not there is one."""
+    sealed = seal(email.encode(), purpose=_PURPOSE).decode()
+    defer(RESET_TASK, sealed_email=sealed)
+
+
+def password_reset_send(sealed_email: str) -> None:
+    """Send a link to an address that was confirmed, and to another one why it gets none.
+
+    Somebody who was registered with a stranger's address, by mistake, keeps the account: the
+    stranger, who reads the mail, must not be able to take it.
+    """
+    try:
+        email = unseal(sealed_email.encode(), purpose=_PURPOSE).decode()
+    except CannotUnseal:
+        return
+    account = Account.objects.with_email(email).filter(is_active=True).first()
+    if account:
+        name = PASSWORD_RESET if account.is_email_verified else PASSWORD_RESET_UNCONFIRMED
+        mail_send(account=account, name=name, context={})
+
+
+@sensitive_variables()
+@transaction.atomic
+def password_reset(*, account_id: str, token: str, password: str) -> Account:
+    """Set the password by a link of ours, which holds once; raise 404 and ``ValidationError``."""
+    account = account_to_reset(account_id, token, lock=True)
+    if account is None:
+        raise ApiError(404, "link_invalid", "This link was used, or has expired: ask for another.")
+    password_change(account=account, password=password)
+    return account
