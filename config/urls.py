@@ -30,7 +30,10 @@ urlpatterns = [
 ]
 
 if settings.SANDBOX:
-    urlpatterns.append(path("sandbox/payments/", include("sandbox.payments.pages.urls")))
+    urlpatterns += [
+        path("sandbox/mail/", include("sandbox.mail.urls")),
+        path("sandbox/payments/", include("sandbox.payments.pages.urls")),
+    ]
 
 handler400 = errors.bad_request
 handler403 = errors.permission_denied
