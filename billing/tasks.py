@@ -5,7 +5,8 @@ from __future__ import annotations
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from billing import status_checks
+from accounts.models import Account
+from billing import closing, status_checks
 from billing.stripe_api import PaymentsUnavailable
 from config.jobs import defer
 
@@ -14,10 +15,29 @@ _WHEN_STRIPE_IS_DOWN = RetryStrategy(
     max_attempts=4, exponential_wait=4, retry_exceptions=[PaymentsUnavailable]
 )
 
+# Every minute, for a week: it must be done, and nobody else does it sooner.
+_UNTIL_STRIPE_IS_BACK = RetryStrategy(
+    max_attempts=10_000, wait=60, retry_exceptions=[PaymentsUnavailable]
+)
+
+
+@app.task(queue="billing", retry=_UNTIL_STRIPE_IS_BACK)
+def end_subscriptions(account_id: str) -> None:
+    closing.subscriptions_end(account_id)
+
+
+@app.task(queue="billing", retry=_UNTIL_STRIPE_IS_BACK)
+def update_customer(account_id: str) -> None:
+    closing.customer_update(account_id)
+
 
 @app.task(queue="billing", retry=_WHEN_STRIPE_IS_DOWN)
 def check_status(account_id: str) -> None:
     status_checks.status_check(account_id)
+    # Somebody may have paid on a page that was open still when the account was deleted.
+    closed = Account.objects.filter(pk=account_id).exclude(closed_at=None)
+    if account := closed.exclude(status=Account.Status.INACTIVE).first():
+        closing.subscriptions_end_soon(account=account)
 
 
 @app.periodic(cron="*/15 * * * *")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.db import transaction
 from django.utils import timezone
 
+from accounts.models import Account
 from config.errors import ApiError
 from telephony.models import Call
 from telephony.services import call_note
@@ -25,3 +28,13 @@ def call_request_hangup(*, call_id: str) -> Call:
         call.save(update_fields=["hangup_requested_at"])
         call_note(call, "hangup_requested", at=call.hangup_requested_at)
     return call
+
+
+@transaction.atomic
+def calls_request_hangup(*, account: Account) -> int:
+    """Ask for the end of all the account's calls that are on; return how many."""
+    live = list(Call.objects.of(account).live().values_list("pk", flat=True))
+    for call_id in live:
+        with suppress(ApiError):  # it has ended meanwhile
+            call_request_hangup(call_id=call_id)
+    return len(live)

@@ -78,6 +78,11 @@ def _latest(calls: Iterable[Call]) -> Call | None:
     return max(calls, key=lambda call: call.created_at, default=None)
 
 
+def phone_numbers_remove_all(*, account: Account) -> None:
+    """Forget the account's numbers: others may register them."""
+    PhoneNumber.objects.of(account).delete()
+
+
 def country_of(phone_number: str) -> str | None:
     """Return the ISO country of a number in E.164, or None when there is no such number.
 
