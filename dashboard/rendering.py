@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse
 
 from config.pages import page
@@ -36,5 +37,6 @@ def room(
         "rooms": ROOMS,
         "room": href,
         "operator": request.operator,
+        "asks_to_confirm": settings.SENDS_MAIL and not request.user.is_email_verified,
     }
     return page(request, template, frame | dict(context or {}), status=status)

@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
-from accounts.services import account_log_in, account_sign_up
+from accounts.services import account_authenticate, account_sign_up
 from accounts.throttling import login_attempt, registration_attempt
 from billing.checkout import checkout_url_for
 from config.errors import ApiError
@@ -83,13 +83,13 @@ def log_in(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         try:
             with login_attempt(request, email=form.cleaned_data["email"]):
-                account = account_log_in(**form.cleaned_data)
+                account = account_authenticate(**form.cleaned_data)
         except ApiError as refusal:
             refuse(form, refusal)
         else:
             login(request, account)
-            return HttpResponseRedirect(_next(request))
-    return _form(request, "dashboard/log_in.html", form, next=_next(request))
+            return HttpResponseRedirect(next_of(request))
+    return _form(request, "dashboard/log_in.html", form, next=next_of(request))
 
 
 @require_POST
@@ -103,8 +103,8 @@ def _form(request: HttpRequest, template: str, form: forms.Form, **context: Any)
     return page(request, template, {"form": form, **context}, status=status)
 
 
-def _next(request: HttpRequest) -> str:
-    """Return where to go after the login: a page of ours that was asked for, or the dashboard."""
+def next_of(request: HttpRequest) -> str:
+    """Return where to go on: a page of ours that was asked for, or the dashboard."""
     wanted = request.POST.get("next") or request.GET.get("next") or ""
     is_ours = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts=None, require_https=request.is_secure()

@@ -8,4 +8,7 @@ urlpatterns = [
     path("", include("dashboard.numbers")),
     path("", include("dashboard.sessions")),
     path("", include("dashboard.impersonation")),
+    path("", include("dashboard.confirmation")),
+    path("", include("dashboard.passwords")),
+    path("", include("dashboard.settings")),
 ]

@@ -1,0 +1,71 @@
+"""Confirming an e-mail address: the link in the mail, and having it sent again."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.urls import path
+from django.views.decorators.http import require_http_methods, require_POST
+
+from accounts.links import require_verification_token
+from accounts.mails import VERIFY_EMAIL, mail_queue
+from accounts.services import email_verify
+from accounts.throttling import mail_request
+from config.errors import ApiError
+from dashboard.access import PageRequest, for_customer
+from dashboard.rendering import room
+from dashboard.sessions import HOME, next_of
+
+CONFIRMATIONS = "confirmations"
+"""The mails that are counted together, as ``accounts.throttling`` has it."""
+
+_SETTINGS = "/dashboard/settings"
+
+
+@for_customer
+@require_http_methods(["GET", "HEAD", "POST"])
+def confirm(request: PageRequest, token: str) -> HttpResponse:
+    """Ask whether to confirm the address, and do it: what looks at links in mails changes nothing.
+
+    Who is not logged in does that first: the address may have been typed in by somebody else.
+    """
+    account = request.user
+    if account.is_email_verified and _is_theirs(request, token):
+        messages.success(request, f"{account.email} is confirmed.")
+        return redirect(HOME)
+    require_verification_token(account, token)
+    if request.method != "POST":
+        return room(request, _SETTINGS, "dashboard/confirm_email.html", {"asks_to_confirm": False})
+    email_verify(account=account, token=token)
+    messages.success(request, f"Thank you: {account.email} is confirmed.")
+    return redirect(HOME)
+
+
+@for_customer
+@require_POST
+def send_again(request: PageRequest) -> HttpResponse:
+    account = request.user
+    try:
+        if not account.is_email_verified:
+            mail_request(request, what=CONFIRMATIONS, to=account.email)
+            mail_queue(account=account, name=VERIFY_EMAIL)
+    except ApiError as refusal:
+        messages.error(request, refusal.message)
+    else:
+        messages.success(request, f"We have sent a link to {account.email}: look for it there.")
+    return HttpResponseRedirect(next_of(request))
+
+
+def _is_theirs(request: PageRequest, token: str) -> bool:
+    try:
+        require_verification_token(request.user, token)
+    except ApiError as refusal:
+        return refusal.code == "link_expired"
+    return True
+
+
+urlpatterns = [
+    path("email/confirm", send_again, name="send-confirmation"),
+    path("email/confirm/<str:token>", confirm, name="confirm-email"),
+]

@@ -1,0 +1,215 @@
+"""``/dashboard/settings``: who the account is, how it logs in, what its limits are, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import logout, update_session_auth_hash
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import path
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.models import normalize_email
+from accounts.passwords import password_change, password_require
+from accounts.serializers import MAX_PASSWORD_LENGTH
+from accounts.services import MAX_ACTIVE_KEYS, company_rename, email_change
+from accounts.throttling import login_attempt, mail_request
+from billing.closing import customer_update_soon
+from config.errors import ApiError
+from config.pages import page
+from dashboard.access import PageRequest, for_customer
+from dashboard.closing import account_delete
+from dashboard.confirmation import CONFIRMATIONS
+from dashboard.forms import refuse
+from dashboard.passwords import NewPasswordForm
+from dashboard.rendering import room
+from telephony.models import Call
+
+HOME = "/dashboard/settings"
+
+
+class CurrentPasswordForm(forms.Form):
+    current_password = forms.CharField(
+        label="Your password",
+        max_length=MAX_PASSWORD_LENGTH,
+        strip=False,
+        widget=forms.PasswordInput({"autocomplete": "current-password"}),
+    )
+
+
+class EmailForm(CurrentPasswordForm):
+    email = forms.EmailField(
+        label="New e-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
+    )
+    field_order = ["email", "current_password"]
+
+
+class PasswordForm(NewPasswordForm, CurrentPasswordForm):
+    field_order = ["current_password", "password"]
+
+
+class CompanyForm(forms.Form):
+    company_name = forms.CharField(
+        label="Company",
+        max_length=200,
+        required=False,
+        widget=forms.TextInput({"autocomplete": "organization"}),
+    )
+
+
+class DeletionForm(CurrentPasswordForm):
+    email = forms.EmailField(
+        label="The e-mail address of your account",
+        max_length=254,
+        widget=forms.EmailInput({"autocomplete": "off"}),
+    )
+    field_order = ["email", "current_password"]
+
+
+_FORMS = {
+    "email": EmailForm,
+    "password": PasswordForm,
+    "company": CompanyForm,
+    "deletion": DeletionForm,
+}
+
+Act = Callable[[PageRequest, dict[str, Any]], HttpResponse]
+
+
+@for_customer
+@require_safe
+def index(request: PageRequest) -> HttpResponse:
+    return _show(request)
+
+
+@for_customer
+@require_safe
+def concurrency(request: PageRequest) -> HttpResponse:
+    """Return the part of the page that says how many calls are on, for htmx."""
+    return render(request, "dashboard/settings_concurrency.html", _concurrency(request))
+
+
+def _form_view(name: str) -> Callable[[Act], Callable[..., HttpResponse]]:
+    """Serve the POST of one of the forms; what is refused is shown in it, with the other forms."""
+
+    def decorate(act: Act) -> Callable[..., HttpResponse]:
+        @sensitive_post_parameters()
+        @for_customer
+        @require_POST
+        @sensitive_variables()
+        def served(request: PageRequest) -> HttpResponse:
+            form = _FORMS[name](request.POST, auto_id=f"{name}_%s")
+            if form.is_valid():
+                try:
+                    return act(request, form.cleaned_data)
+                except (ApiError, ValidationError) as refusal:
+                    refuse(form, refusal)
+                    request.user.refresh_from_db()
+            return _show(request, {name: form}, status=400)
+
+        return served
+
+    return decorate
+
+
+@_form_view("email")
+def change_email(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
+    account = request.user
+    _require_password(request, sent)
+    if normalize_email(sent["email"]) == account.email:
+        raise ValidationError({"email": ["This is your e-mail address already."]})
+    for to in (account.pk, sent["email"]):
+        mail_request(request, what=CONFIRMATIONS, to=to)
+    with transaction.atomic():
+        email_change(account=account, email=sent["email"])
+        customer_update_soon(account=account)
+    if settings.SENDS_MAIL:
+        text = f"You log in with {account.email} now. Confirm it: we have sent a link there."
+    else:
+        text = f"You log in with {account.email} now."
+    messages.success(request, text)
+    return redirect(HOME)
+
+
+@_form_view("password")
+def change_password(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
+    _require_password(request, sent)
+    password_change(account=request.user, password=sent["password"])
+    update_session_auth_hash(request, request.user)
+    messages.success(request, "Your password is changed. Whoever was logged in elsewhere is out.")
+    return redirect(HOME)
+
+
+@_form_view("company")
+def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
+    with transaction.atomic():
+        company_rename(account=request.user, company_name=sent["company_name"])
+        customer_update_soon(account=request.user)
+    messages.success(request, "The name of your company is saved.")
+    return redirect(HOME)
+
+
+@_form_view("deletion")
+def delete(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
+    if normalize_email(sent["email"]) != request.user.email:
+        raise ValidationError({"email": [f"Type in {request.user.email} to delete the account."]})
+    _require_password(request, sent)
+    account_delete(account=request.user)
+    logout(request)
+    return redirect("account-deleted")
+
+
+@never_cache
+@require_safe
+def deleted(request: HttpRequest) -> HttpResponse:
+    return page(request, "dashboard/account_deleted.html")
+
+
+def _require_password(request: PageRequest, sent: dict[str, Any]) -> None:
+    """Raise unless the password is right; guesses are limited as those at the login are."""
+    with login_attempt(request, email=request.user.email):
+        password_require(request.user, sent["current_password"])
+
+
+def _show(
+    request: PageRequest, bound: dict[str, forms.Form] | None = None, *, status: int = 200
+) -> HttpResponse:
+    initial = {"company": {"company_name": request.user.company_name}}
+    shown: dict[str, forms.Form] = {
+        name: form(auto_id=f"{name}_%s", initial=initial.get(name)) for name, form in _FORMS.items()
+    }
+    shown |= bound or {}
+    context = {
+        "forms": shown,
+        "keys": request.user.api_keys.active().count(),
+        "most_keys": MAX_ACTIVE_KEYS,
+        "countries": settings.ALLOWED_COUNTRIES,
+        "sends_mail": settings.SENDS_MAIL,
+        **_concurrency(request),
+    }
+    return room(request, HOME, "dashboard/settings.html", context, status=status)
+
+
+def _concurrency(request: PageRequest) -> dict[str, int]:
+    live = Call.objects.of(request.user).live().count()
+    return {"live_calls": live, "most_calls": settings.MAX_CONCURRENT_CALLS}
+
+
+urlpatterns = [
+    path("dashboard/settings", index, name="settings"),
+    path("dashboard/settings/concurrency", concurrency, name="settings-concurrency"),
+    path("dashboard/settings/email", change_email, name="change-email"),
+    path("dashboard/settings/password", change_password, name="change-password"),
+    path("dashboard/settings/company", change_company, name="change-company"),
+    path("dashboard/settings/delete", delete, name="delete-account"),
+    path("account-deleted", deleted, name="account-deleted"),
+]
