@@ -47,6 +47,7 @@ def django_db_setup(django_db_setup: None) -> None:
     ) -> list[str]:
         kept = {"django_content_type", "auth_permission"}
         names = [self.quote_name(table) for table in tables if table not in kept]
+        names.append("procrastinate_jobs")  # which no model of Django's manages
         has_rows = ", ".join(f"EXISTS (SELECT FROM {name})" for name in names)
         with self.connection.cursor() as cursor:
             cursor.execute(f"SELECT {has_rows}")

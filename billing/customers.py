@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,16 +37,19 @@ def customer_of(account: Account) -> StripeCustomer:
     """Return the account's customer, made at Stripe if there is none (any more).
 
     Killed in the middle or run twice at once, it comes to the same one: the idempotency key is the
-    account's. Raises 502 ``payments_unavailable``.
+    account's, with the name and address that Stripe is told: it refuses a key for other ones.
+    Raises 502 ``payments_unavailable``.
     """
     known = StripeCustomer.objects.filter(account=account).first()
     if known and known.deleted_at is None:
         return known
-    key = f"customer-{account.id}" + (f"-after-{known.customer_id}" if known else "")
+    name = account.company_name or account.email
+    told = hashlib.sha256(f"{account.email} {name}".encode()).hexdigest()[:16]
+    key = f"customer-{account.id}-{told}" + (f"-after-{known.customer_id}" if known else "")
     with asking():
         made = stripe.Customer.create(
             email=account.email,
-            name=account.company_name or account.email,
+            name=name,
             metadata={"account_id": account.id},
             idempotency_key=key,
         )

@@ -34,6 +34,7 @@ class NewPasswordForm(forms.Form):
         min_length=MIN_PASSWORD_LENGTH,
         max_length=MAX_PASSWORD_LENGTH,
         strip=False,
+        error_messages={"min_length": f"Use at least {MIN_PASSWORD_LENGTH} characters."},
         help_text=f"At least {MIN_PASSWORD_LENGTH} characters, and not a common one.",
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
     )

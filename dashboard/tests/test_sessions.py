@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account
 from billing.provisioning import plan_set_up
@@ -77,6 +79,14 @@ class TestLogIn:
         response = client.post(self.PATH, {"email": "Alice@example.org", "password": password})
         assert (response.status_code, response["Location"]) == (302, "/dashboard")
         assert client.session["_auth_user_id"] == alice.id
+
+    def test_the_login_is_noted_once(self, alice: Account, password: str) -> None:
+        with CaptureQueriesContext(connection) as queries:
+            Client().post(self.PATH, {"email": alice.email, "password": password})
+        noted = [query for query in queries if '"last_login" =' in query["sql"]]
+        assert len(noted) == 1
+        alice.refresh_from_db()
+        assert alice.last_login is not None
 
     def test_it_goes_on_where_one_wanted_to(self, alice: Account, password: str) -> None:
         form = {"email": alice.email, "password": password, "next": "/dashboard/calls?page=2"}
