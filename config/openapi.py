@@ -31,6 +31,7 @@ TAGS = {
     "phone-numbers": ("Phone numbers", "Your numbers, and the URLs that are asked about calls."),
     "outbound": ("Calls", "Place calls, look at them, hang up."),
     "calls": ("Calls", ""),
+    "deliveries": ("Deliveries", "How callbacks fare at your backend."),
     "usage": ("Usage", "What was used, and what it cost."),
     "billing": ("Billing", "Pay, on Stripe's own pages."),
     "webhooks": ("Webhook secret", "What callbacks are signed with."),

@@ -16,7 +16,7 @@ from config.admin import Confirmation, ReadOnlyAdmin, ReadOnlyInline, confirm
 from config.errors import ApiError
 from config.ids import is_id
 from telephony.hangup import call_request_hangup
-from telephony.models import Call, CallbackDelivery, CallEvent, PhoneNumber
+from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent, PhoneNumber
 from telephony.numbers import phone_number_remove
 from telephony.twilio_rest import CALL_SID
 
@@ -169,6 +169,16 @@ def _found(calls: QuerySet[Call], term: str) -> QuerySet[Call]:
     return calls.filter(Q(caller_phone=term) | Q(called_number=term))
 
 
+class CallbackAttemptInline(ReadOnlyInline):
+    model = CallbackAttempt
+    verbose_name_plural = "attempts of the last 30 days"
+    fields = ["at", "duration_ms", "result"]
+    ordering = ["id"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CallbackAttempt]:
+        return super().get_queryset(request).defer("sealed_answer")
+
+
 @admin.register(CallbackDelivery)
 class CallbackDeliveryAdmin(ReadOnlyAdmin):
     list_display = ["id", "kind", "account", "call", "state", "attempts", "last_result", "due_at"]
@@ -184,7 +194,9 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
         "url",
         ("state", "attempts", "last_result"),
         ("created_at", "due_at", "claimed_until", "ended_at"),
+        ("resends", "resume_at"),
     ]
+    inlines = [CallbackAttemptInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CallbackDelivery]:
         return super().get_queryset(request).defer("sealed_body")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from django.db import models
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Case, F, OuterRef, Prefetch, Q, Subquery, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -52,6 +52,30 @@ class PhoneNumber(models.Model):
 
     def __str__(self) -> str:
         return self.phone_number
+
+
+# The account's own number of a call. An index has this expression, and those below: to change one
+# takes a migration.
+OUR_NUMBER = Case(When(direction="inbound", then=F("called_number")), default=F("caller_phone"))
+# How a call came out, from `ended_reason`, which is empty while the call is on.
+OUTCOME = Case(
+    When(ended_reason="", then=Value("in-progress")),
+    When(
+        ended_reason__in=[
+            "caller_hangup",
+            "agent_hangup",
+            "transferred",
+            "inactivity",
+            "max_duration",
+            "api_hangup",
+        ],
+        then=Value("completed"),
+    ),
+    When(ended_reason__in=["busy", "no_answer", "canceled"], then=Value("unanswered")),
+    When(ended_reason="rejected", then=Value("rejected")),
+    default=Value("failed"),
+    output_field=models.CharField(),
+)
 
 
 class CallQuerySet(OwnedQuerySet["Call"]):
@@ -135,6 +159,24 @@ class Call(models.Model):
                 condition=Q(direction="outbound"),
                 name="call_outbound_by_number",
             ),
+            # A filter each, with the newest first.
+            models.Index(
+                F("account"),
+                OUR_NUMBER,
+                F("created_at").desc(),
+                F("id").desc(),
+                name="call_by_number",
+            ),
+            models.Index(
+                F("account"),
+                OUTCOME,
+                F("created_at").desc(),
+                F("id").desc(),
+                name="call_by_outcome",
+            ),
+            models.Index(
+                fields=["account", "direction", "-created_at", "-id"], name="call_by_direction"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -199,6 +241,10 @@ class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
             due_at__lte=Now(),
         )
 
+    def with_attempts(self) -> Self:
+        """With what became of each attempt, and without what is said."""
+        return self.defer("sealed_body").prefetch_related(ATTEMPTS_IN_ORDER)
+
 
 class CallbackDelivery(models.Model):
     """A callback on its way to a customer's backend: the outbox.
@@ -231,6 +277,16 @@ class CallbackDelivery(models.Model):
     claimed_until = models.DateTimeField(
         null=True, blank=True, help_text="A worker is sending it, or died before this moment."
     )
+    resends = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text="Attempts that the customer asked for: the schedule does not count them.",
+    )
+    resume_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When the schedule goes on, should the attempt fail that the customer asked for.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -249,11 +305,38 @@ class CallbackDelivery(models.Model):
                 condition=Q(state="pending"),
                 name="delivery_pending",
             ),
+            models.Index(fields=["account", "-created_at", "-id"], name="delivery_by_account"),
+            models.Index(
+                fields=["account", "state", "-created_at", "-id"], name="delivery_by_state"
+            ),
         ]
         verbose_name_plural = "callback deliveries"
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+
+class CallbackAttempt(models.Model):
+    """One time that a callback was sent, and what came of it; kept for 30 days.
+
+    The answer is sealed: it is the customer's own text, and nobody knows what a backend says.
+    """
+
+    PURPOSE = "callback-answer"
+
+    delivery = models.ForeignKey(
+        CallbackDelivery, on_delete=models.CASCADE, related_name="attempt_list"
+    )
+    at = models.DateTimeField(db_index=True)
+    duration_ms = models.PositiveIntegerField()
+    result = models.CharField(max_length=200, help_text="A status of HTTP, or a failure's name.")
+    sealed_answer = models.BinaryField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.result} at {self.at}"
+
+
+ATTEMPTS_IN_ORDER = Prefetch("attempt_list", CallbackAttempt.objects.order_by("id"))
 
 
 class IdempotencyKey(models.Model):

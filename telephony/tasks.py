@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procrastinate.contrib.django import app
 
-from telephony.callbacks import outbox
+from telephony.callbacks import attempts, outbox
 from telephony.db import in_database
 from telephony.idempotency import forget_expired
 
@@ -27,4 +27,12 @@ async def resume_callbacks(timestamp: int) -> None:
 def forget_idempotency_keys(timestamp: int) -> None:
     """Delete the keys that hold no longer."""
     while forget_expired(at_most=BATCH) == BATCH:
+        pass
+
+
+@app.periodic(cron="43 * * * *")
+@app.task(queueing_lock="forget_callback_attempts")
+def forget_callback_attempts(timestamp: int) -> None:
+    """Delete the attempts that are older than 30 days."""
+    while attempts.forget_old(at_most=BATCH) == BATCH:
         pass

@@ -3,6 +3,7 @@
 from rest_framework.routers import SimpleRouter
 
 from telephony.api.calls import CallViewSet
+from telephony.api.deliveries import DeliveryViewSet
 from telephony.api.outbound import OutboundViewSet
 from telephony.api.phone_numbers import PhoneNumberViewSet
 
@@ -10,5 +11,6 @@ router = SimpleRouter(trailing_slash=False)
 router.register("phone-numbers", PhoneNumberViewSet, basename="phone-number")
 router.register("outbound", OutboundViewSet, basename="outbound")
 router.register("calls", CallViewSet, basename="call")
+router.register("deliveries", DeliveryViewSet, basename="delivery")
 
 urlpatterns = router.urls

@@ -210,6 +210,8 @@ ENDPOINTS = [
     ("getUpcomingInvoice", "GET", "/api/billing/invoices/upcoming"),
     ("getSpendingLimit", "GET", "/api/billing/spending-limit"),
     ("setSpendingLimit", "PUT", "/api/billing/spending-limit"),
+    ("listDeliveries", "GET", "/api/deliveries"),
+    ("resendDelivery", "POST", "/api/deliveries/clx/resend"),
 ]
 
 

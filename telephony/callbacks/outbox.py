@@ -9,21 +9,24 @@ attempt that ends wakes the next one up. :func:`resume` finds what a crash left 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
+from config.errors import ApiError
 from config.jobs import defer
 from config.sealing import CannotUnseal, seal, unseal
-from telephony.callbacks import client, payloads, signing
+from telephony.callbacks import attempts, client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
-from telephony.callbacks.schedule import retry_delay
+from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
 from telephony.models import Call, CallbackDelivery
 
@@ -61,6 +64,9 @@ class Result:
     delivered: bool = False
     gone: bool = False
     retry_after: float | None = None
+    at: datetime = field(default_factory=timezone.now)
+    duration_ms: int = 0
+    answer: str = field(default="", repr=False)
 
 
 @transaction.atomic
@@ -101,6 +107,34 @@ async def deliver(delivery_id: str) -> None:
         await in_database(_record, attempt, result)
 
 
+@transaction.atomic
+def resend(delivery: CallbackDelivery) -> CallbackDelivery:
+    """Send a delivery that waits for its next attempt now; return it as it is then.
+
+    One that is due, or on its way at this moment, is left to that. Raises 409 ``delivery_erased``
+    when it has ended: what it said was erased with that, so there is nothing to send.
+    """
+    _lock(delivery.account_id)
+    delivery = CallbackDelivery.objects.defer("sealed_body").get(pk=delivery.pk)
+    if delivery.state != CallbackDelivery.State.PENDING:
+        raise ApiError(409, "delivery_erased", _WHY_ERASED[delivery.state])
+    waits = CallbackDelivery.objects.filter(pk=delivery.pk, claimed_until=None, due_at__gt=Now())
+    if waits.update(resume_at=F("due_at"), due_at=Now()):
+        defer(TASK, delivery_id=delivery.id)
+        delivery.refresh_from_db(fields=["due_at", "resume_at"])
+    return delivery
+
+
+_WHY_ERASED = {
+    CallbackDelivery.State.DELIVERED: (
+        "This callback was delivered, and what it said was erased then: it cannot be sent again."
+    ),
+    CallbackDelivery.State.GIVEN_UP: (
+        "This callback was given up, and what it said was erased then: it cannot be sent again."
+    ),
+}
+
+
 def resume() -> None:
     """Wake up one delivery of each account that has overdue ones; it will wake up the next."""
     overdue = CallbackDelivery.objects.ready().filter(due_at__lt=Now() - OVERDUE)
@@ -139,20 +173,28 @@ async def _send(attempt: Attempt) -> Result:
     except CannotUnseal:
         # SECRET_KEY was changed without a fallback; the schedule leaves a day to put it back.
         log.error("callback_cannot_be_unsealed", delivery_id=attempt.delivery_id)
-        return Result("cannot be unsealed")
+        return Result("cannot be unsealed", at=now)
     headers = signing.headers(
         body, secrets=secrets, message_id=f"msg_{attempt.delivery_id}", now=now
     )
+    started = time.monotonic()
     try:
         answer = await client.post(attempt.url, body, headers, timeout=TIMEOUT_SECONDS)
     except client.CallbackFailed as failure:
-        return Result(failure.code)
+        return Result(failure.code, at=now, duration_ms=_ms_since(started))
     return Result(
         str(answer.status),
         delivered=200 <= answer.status < 300,
         gone=answer.status == GONE,
         retry_after=answer.retry_after,
+        at=now,
+        duration_ms=_ms_since(started),
+        answer=attempts.answer_to_keep(answer.body, body),
     )
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
 
 
 @transaction.atomic
@@ -164,25 +206,47 @@ def _record(attempt: Attempt, result: Result) -> None:
         return
     if delivery.claimed_until != attempt.claimed_until and not result.delivered:
         return  # this worker was so slow that another one took over
+    attempts.keep(
+        delivery,
+        at=result.at,
+        duration_ms=result.duration_ms,
+        result=result.text,
+        answer=result.answer,
+    )
     delivery.attempts += 1
     delivery.last_result = result.text
     delivery.claimed_until = None
-    delay = None if result.gone else retry_delay(delivery.attempts, result.retry_after)
+    due_at = None if result.gone else _next_time(delivery, result)
     if result.delivered:
         _end(delivery, CallbackDelivery.State.DELIVERED)
-    elif delay is None:
+    elif due_at is None:
         _end(delivery, CallbackDelivery.State.GIVEN_UP)
         _log_given_up(delivery)
     else:
-        delivery.due_at = timezone.now() + delay
+        delivery.due_at = due_at
         defer(TASK, at=delivery.due_at, delivery_id=delivery.id)
     delivery.save()
     _wake_next(attempt.account_id)
 
 
+def _next_time(delivery: CallbackDelivery, result: Result) -> datetime | None:
+    """Return when a delivery that failed is due again, or None to give up.
+
+    An attempt that the customer asked for leaves the schedule as it was.
+    """
+    now = timezone.now()
+    if delivery.resume_at is None:
+        delay = retry_delay(delivery.attempts - delivery.resends, result.retry_after)
+        return None if delay is None else now + delay
+    delivery.resends += 1
+    resume_at, delivery.resume_at = delivery.resume_at, None
+    return max(resume_at, now + asked_delay(result.retry_after))
+
+
 def _end(delivery: CallbackDelivery, state: CallbackDelivery.State) -> None:
     delivery.state = state
     delivery.sealed_body = None
+    delivery.resume_at = None
     delivery.ended_at = timezone.now()
 
 

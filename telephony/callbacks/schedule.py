@@ -28,5 +28,9 @@ def retry_delay(attempts: int, retry_after: float | None) -> timedelta | None:
     if attempts > len(RETRY_DELAYS):
         return None
     delay = RETRY_DELAYS[attempts - 1] * (1 + random.uniform(0, JITTER))  # noqa: S311
-    asked = min(retry_after or 0.0, LONGEST_RETRY_AFTER.total_seconds())
-    return max(delay, timedelta(seconds=asked))
+    return max(delay, asked_delay(retry_after))
+
+
+def asked_delay(retry_after: float | None) -> timedelta:
+    """Return how long a backend asked to be left alone: a day at most."""
+    return timedelta(seconds=min(retry_after or 0.0, LONGEST_RETRY_AFTER.total_seconds()))

@@ -26,10 +26,12 @@ from procrastinate.exceptions import TaskNotFound
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import Account, WebhookSecret
-from telephony.callbacks import outbox
+from config.errors import ApiError
+from telephony.callbacks import attempts, outbox
 from telephony.callbacks.outbox import Result
 from telephony.db import in_database
-from telephony.models import Call, CallbackDelivery
+from telephony.models import Call, CallbackAttempt, CallbackDelivery
+from telephony.tasks import forget_callback_attempts
 from telephony.tests.callbacks.conftest import OLD_SECRET, SECRET, Backend
 from telephony.tests.test_db import take_every_connection
 
@@ -275,12 +277,12 @@ async def test_the_schedule(call: Call, backend: Backend, caplog: pytest.LogCapt
     seconds = [5, 300, 1800, 7200, 18000, 36000, 36000]
     backend.answers(503)
     await enqueue(call)
-    for attempts, delay in enumerate(seconds, start=1):
+    for count, delay in enumerate(seconds, start=1):
         before = timezone.now()
         await work()
         after = timezone.now()
         delivery = await delivery_of(call)
-        assert (delivery.state, delivery.attempts) == ("pending", attempts)
+        assert (delivery.state, delivery.attempts) == ("pending", count)
         assert delivery.last_result == "503"
         assert await jobs() == [(delivery.id, delivery.due_at)]
         assert before + timedelta(seconds=delay) <= delivery.due_at
@@ -646,6 +648,7 @@ def _dump() -> str:
             "procrastinate_events",
             "procrastinate_periodic_defers",
             "telephony_callbackdelivery",
+            "telephony_callbackattempt",
             "accounts_webhooksecret",
         ):
             cursor.execute(f"select * from {table}")  # noqa: S608
@@ -655,3 +658,163 @@ def _dump() -> str:
 
 def _readable(value: Any) -> Any:
     return bytes(value) if isinstance(value, memoryview) else value
+
+
+# Attempts
+
+
+def _attempts(call: Call) -> list[tuple[str, str]]:
+    kept = CallbackAttempt.objects.filter(delivery__call=call).order_by("id")
+    return [(attempt.result, attempts.answer_of(attempt)) for attempt in kept]
+
+
+async def attempts_of(call: Call) -> list[tuple[str, str]]:
+    return await in_database(_attempts, call)
+
+
+async def test_each_attempt_is_kept(call: Call, backend: Backend) -> None:
+    backend.answers(503, {"error": "Down for maintenance."})
+    await enqueue(call)
+    before = timezone.now()
+    await work()
+    backend.answers(200, {"ok": True})
+    await in_database(_bring_forward)
+    await work()
+    assert await attempts_of(call) == [
+        ("503", '{"error": "Down for maintenance."}'),
+        ("200", '{"ok": true}'),
+    ]
+    first = await in_database(CallbackAttempt.objects.earliest, "id")
+    assert before <= first.at <= timezone.now()
+    assert 0 <= first.duration_ms < 5000
+    assert b"maintenance" not in bytes(first.sealed_answer), "it is kept sealed"
+
+
+async def test_an_attempt_without_an_answer(call: Call) -> None:
+    call.on_call_end_url = "http://127.0.0.1:1/"
+    await enqueue(call)
+    await work()
+    assert await attempts_of(call) == [("unreachable", "")]
+
+
+async def test_the_first_500_bytes_of_an_answer(call: Call, backend: Backend) -> None:
+    backend.answers_bytes(b"a\0" + "é".encode() * 300)
+    await enqueue(call)
+    await work()
+    assert await attempts_of(call) == [("200", "a\0" + "é" * 249)]
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SENT,
+        b"You sent: my canary is yellow",
+        json.dumps({"got": SENT.decode()}).encode(),
+        b"x" * 500 + SENT,
+    ],
+)
+async def test_an_answer_that_repeats_what_was_said(
+    call: Call, backend: Backend, echo: bytes
+) -> None:
+    """The transcript is erased when it is delivered: it does not stay in this way."""
+    backend.answers_bytes(echo)
+    await enqueue(call)
+    await work()
+    assert await attempts_of(call) == [("200", attempts.ECHO)]
+
+
+def test_a_short_turn_stands_in_an_answer_by_chance() -> None:
+    def sent(*turns: str) -> bytes:
+        return json.dumps({"transcript": [{"text": turn} for turn in turns]}).encode()
+
+    assert attempts.answer_to_keep(b"ok", sent("ok", "See you on Saturday.")) == "ok"
+    assert attempts.answer_to_keep(b"ok, bye", sent("ok", "bye", "")) == attempts.ECHO
+    assert attempts.answer_to_keep(b"ok", sent()) == "ok"
+    assert attempts.answer_to_keep(b"ok", b"{}") == "ok", "onError"
+
+
+def test_attempts_are_kept_for_30_days(call: Call) -> None:
+    outbox.enqueue_call_end(call, BODY)
+    delivery = _delivery(call)
+    for days in (29, 31, 32, 33):
+        at = timezone.now() - timedelta(days=days)
+        attempts.keep(delivery, at=at, duration_ms=1, result=f"{days}", answer="")
+    assert attempts.forget_old(at_most=2) == 2
+    forget_callback_attempts(0)
+    assert _attempts(call) == [("29", "")]
+
+
+# Resending
+
+
+def _resend(call: Call) -> CallbackDelivery:
+    return outbox.resend(_delivery(call))
+
+
+async def test_a_resend_is_made_at_once(call: Call, backend: Backend) -> None:
+    backend.answers(503)
+    await enqueue(call)
+    await work()
+    backend.answers(200)
+    await in_database(_resend, call)
+    await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.attempts, len(backend.received)) == ("delivered", 2, 2)
+    assert delivery.sealed_body is None
+    assert delivery.resume_at is None
+
+
+async def test_a_resend_that_fails_leaves_the_schedule_as_it_was(
+    call: Call, backend: Backend
+) -> None:
+    backend.answers(503)
+    await enqueue(call)
+    await work()
+    due_at = (await delivery_of(call)).due_at
+    for _ in range(9):  # more often than the schedule has attempts
+        await in_database(_resend, call)
+        await in_database(_resend, call)
+        await work()
+    delivery = await delivery_of(call)
+    assert (delivery.state, delivery.attempts, delivery.resends) == ("pending", 10, 9)
+    assert delivery.due_at == due_at
+    assert len(await attempts_of(call)) == len(backend.received) == 10
+
+    await in_database(_bring_forward)
+    before = timezone.now()
+    await work()
+    delivery = await delivery_of(call)
+    assert before + timedelta(minutes=5) <= delivery.due_at, "the second delay of the schedule"
+
+
+async def test_retry_after_a_resend(call: Call, backend: Backend) -> None:
+    backend.answers(503)
+    await enqueue(call)
+    await work()
+    backend.answers(503, **{"Retry-After": "3600"})
+    await in_database(_resend, call)
+    before = timezone.now()
+    await work()
+    assert (await delivery_of(call)).due_at >= before + timedelta(hours=1)
+
+
+async def test_a_resend_while_it_is_on_its_way(call: Call, backend: Backend) -> None:
+    await enqueue(call)
+    attempt = await in_database(outbox._claim, (await delivery_of(call)).id)
+    assert attempt is not None
+    delivery = await in_database(_resend, call)
+    assert delivery.resume_at is None
+    assert len(await jobs()) == 1, "the one it had"
+
+
+@pytest.mark.parametrize(("status", "state"), [(200, "delivered"), (410, "given up")])
+async def test_what_was_erased_cannot_be_sent_again(
+    call: Call, backend: Backend, status: int, state: str
+) -> None:
+    backend.answers(status)
+    await enqueue(call)
+    await work()
+    with pytest.raises(ApiError, match=f"was {state}, and what it said was erased") as refusal:
+        await in_database(_resend, call)
+    assert (refusal.value.status_code, refusal.value.code) == (409, "delivery_erased")
+    assert await jobs() == []

@@ -1,0 +1,156 @@
+"""``/api/deliveries``"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import prefetch_related_objects
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from accounts.authentication import AccountRequest
+from accounts.permissions import IsActiveOrReadOnly
+from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, iso, page_of
+from config.schema import PAGE, endpoint
+from telephony.api.fields import OptionalTextField
+from telephony.callbacks import attempts, outbox
+from telephony.models import (
+    ATTEMPTS_IN_ORDER,
+    CallbackAttempt,
+    CallbackDelivery,
+    CallbackDeliveryQuerySet,
+)
+
+
+class DeliveryFilterSerializer(ObjectSerializer):
+    callId = serializers.CharField(
+        required=False, max_length=25, source="call_id", help_text="Of this call: its `id`."
+    )
+    state = serializers.ChoiceField(CallbackDelivery.State.values, required=False)
+
+
+class AttemptSerializer(serializers.ModelSerializer[CallbackAttempt]):
+    at = UtcDateTimeField()
+    durationMs = serializers.IntegerField(
+        source="duration_ms", help_text="Until the whole answer was here, or none was waited for."
+    )
+    result = serializers.CharField(help_text="A status of HTTP, or a failure's name.")
+    answer = serializers.SerializerMethodField(
+        help_text="The first 500 bytes of what your backend answered, as text."
+    )
+
+    class Meta:
+        model = CallbackAttempt
+        fields = ["at", "durationMs", "result", "answer"]
+
+    def get_answer(self, attempt: CallbackAttempt) -> str:
+        return attempts.answer_of(attempt)
+
+
+class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):
+    callId = serializers.CharField(source="call_id")
+    kind = serializers.ChoiceField(CallbackDelivery.Kind.values)
+    state = serializers.ChoiceField(CallbackDelivery.State.values)
+    url = serializers.CharField()
+    attempts = serializers.IntegerField(help_text="How many there were.")
+    lastResult = OptionalTextField(
+        source="last_result", allow_null=True, help_text="A status of HTTP, or a failure's name."
+    )
+    createdAt = UtcDateTimeField(source="created_at")
+    endedAt = UtcDateTimeField(
+        source="ended_at", allow_null=True, help_text="When it was delivered or given up."
+    )
+    nextAttemptAt = serializers.SerializerMethodField()
+    history = AttemptSerializer(
+        source="attempt_list",
+        many=True,
+        help_text="The attempts of the last 30 days, the oldest first.",
+    )
+
+    class Meta:
+        model = CallbackDelivery
+        fields = [
+            "id",
+            "callId",
+            "kind",
+            "state",
+            "url",
+            "attempts",
+            "lastResult",
+            "createdAt",
+            "endedAt",
+            "nextAttemptAt",
+            "history",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(UtcDateTimeField(allow_null=True))
+    def get_nextAttemptAt(self, delivery: CallbackDelivery) -> str | None:
+        """Null once it was delivered or given up."""
+        is_pending = delivery.state == CallbackDelivery.State.PENDING
+        return iso(delivery.due_at) if is_pending else None
+
+
+class DeliveriesSerializer(AnswerSerializer):
+    deliveries = DeliverySerializer(many=True)
+    limit = serializers.IntegerField(help_text="As it was served.")
+    offset = serializers.IntegerField()
+    hasMore = serializers.BooleanField()
+
+
+class DeliveryAnswerSerializer(AnswerSerializer):
+    delivery = DeliverySerializer()
+
+
+class DeliveryViewSet(ViewSet):
+    permission_classes = [IsActiveOrReadOnly]
+
+    @endpoint(
+        "listDeliveries",
+        "List the callbacks that are sent until they are taken: onCallEnd, onError",
+        description="The newest first.",
+        parameters=[*PAGE, DeliveryFilterSerializer],
+        answers={200: DeliveriesSerializer},
+    )
+    def list(self, request: AccountRequest) -> Response:
+        limit, offset = page_of(request)
+        found = _filtered(CallbackDelivery.objects.of(request.user), request)
+        in_order = found.with_attempts().order_by("-created_at", "-id")
+        page = list(in_order[offset : offset + limit + 1])  # one more: are there more?
+        return Response(
+            {
+                "deliveries": DeliverySerializer(page[:limit], many=True).data,
+                "limit": limit,
+                "offset": offset,
+                "hasMore": len(page) > limit,
+            }
+        )
+
+    @endpoint(
+        "resendDelivery",
+        "Send a callback that waits for its next attempt now",
+        description=(
+            "The schedule goes on as before if this fails. What a callback said is erased when it "
+            "was delivered or given up: such a one cannot be sent again."
+        ),
+        answers={202: DeliveryAnswerSerializer},
+        errors={409: {"delivery_erased": "It was delivered or given up, and erased with that."}},
+    )
+    @action(detail=True, methods=["post"])
+    def resend(self, request: AccountRequest, pk: str) -> Response:
+        delivery = CallbackDelivery.objects.defer("sealed_body").access(request.user, pk)
+        delivery = outbox.resend(delivery)
+        prefetch_related_objects([delivery], ATTEMPTS_IN_ORDER)
+        return Response({"delivery": DeliverySerializer(delivery).data}, status=202)
+
+
+def _filtered(
+    deliveries: CallbackDeliveryQuerySet, request: AccountRequest
+) -> CallbackDeliveryQuerySet:
+    serializer = DeliveryFilterSerializer(data=request.query_params.dict())
+    serializer.is_valid(raise_exception=True)
+    filters: dict[str, Any] = serializer.validated_data
+    return deliveries.filter(**filters)

@@ -1,0 +1,71 @@
+"""What became of each attempt to deliver a callback, for whoever looks for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import orjson
+from django.utils import timezone
+
+from config.sealing import CannotUnseal, seal, unseal
+from telephony.models import CallbackAttempt, CallbackDelivery
+
+KEPT_FOR = timedelta(days=30)
+ANSWER_BYTES = 500
+ECHO = "(Not kept: the answer repeats what was said in the call.)"
+# A shorter turn ("Yes, please") stands in an answer by chance.
+_TELLING = 12
+
+
+def answer_to_keep(answer: bytes, sent: bytes) -> str:
+    """Return the beginning of a backend's answer as text.
+
+    A transcript is erased when it is delivered, so an answer that repeats it is not kept.
+    """
+    if _repeats(answer, sent):
+        return ECHO
+    # Bytes of a character that the cut went through are left out.
+    text = answer[:ANSWER_BYTES].decode(errors="replace")
+    return text.rstrip("�") if len(answer) > ANSWER_BYTES else text
+
+
+def _repeats(answer: bytes, sent: bytes) -> bool:
+    turns = {turn["text"] for turn in orjson.loads(sent).get("transcript", []) if turn["text"]}
+    telling = {text for text in turns if len(text) >= _TELLING}
+    text = answer.decode(errors="replace")
+    if telling:
+        return any(_is_in(turn, text) for turn in telling)
+    return bool(turns) and all(_is_in(turn, text) for turn in turns)
+
+
+def _is_in(turn: str, text: str) -> bool:
+    """Whether a turn is in a text, as it is or as it stands in JSON."""
+    in_json = (json.dumps(turn, ensure_ascii=flag)[1:-1] for flag in (True, False))
+    return turn in text or any(form in text for form in in_json)
+
+
+def keep(
+    delivery: CallbackDelivery, *, at: datetime, duration_ms: int, result: str, answer: str
+) -> None:
+    sealed = seal(answer.encode(), purpose=CallbackAttempt.PURPOSE) if answer else None
+    CallbackAttempt.objects.create(
+        delivery=delivery, at=at, duration_ms=duration_ms, result=result, sealed_answer=sealed
+    )
+
+
+def answer_of(attempt: CallbackAttempt) -> str:
+    """Return the beginning of what was answered; ``""`` if there was no answer or no text."""
+    if attempt.sealed_answer is None:
+        return ""
+    try:
+        return unseal(attempt.sealed_answer, purpose=CallbackAttempt.PURPOSE).decode()
+    except CannotUnseal:  # the key was rotated away
+        return "(Cannot be read any more.)"
+
+
+def forget_old(*, at_most: int) -> int:
+    """Delete attempts that are kept no longer; return how many."""
+    old = CallbackAttempt.objects.filter(at__lt=timezone.now() - KEPT_FOR)
+    ids = list(old.order_by("at").values_list("pk", flat=True)[:at_most])
+    return CallbackAttempt.objects.filter(pk__in=ids).delete()[0]
