@@ -44,13 +44,16 @@ class Outcome:
 
 
 @transaction.atomic
-def call_accept(call: Call, *, metadata: Any = None) -> None:
-    """The customer's backend takes the call: from now on it counts, however it ends."""
+def call_accept(call: Call, *, metadata: Any = None, **detail: Any) -> None:
+    """The customer's backend takes the call: from now on it counts, however it ends.
+
+    ``detail`` is for the timeline.
+    """
     call.accepted_at = call.accepted_at or timezone.now()
     if metadata is not None:
         call.metadata = metadata
     call.save(update_fields=["accepted_at", "metadata"])
-    call_note(call, "accepted")
+    call_note(call, "accepted", **detail)
 
 
 @transaction.atomic

@@ -125,7 +125,7 @@ def resend(delivery: CallbackDelivery) -> CallbackDelivery:
     return delivery
 
 
-_WHY_ERASED = {
+_WHY_ERASED: dict[str, str] = {
     CallbackDelivery.State.DELIVERED: (
         "This callback was delivered, and what it said was erased then: it cannot be sent again."
     ),

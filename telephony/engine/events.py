@@ -83,6 +83,13 @@ class AgentTranscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentAudioStarted:
+    """The first frame of the item is on its way to the caller."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentAudioEnded:
     """All audio of the item has been generated."""
 
@@ -176,6 +183,7 @@ Event = (
     | ItemAdded
     | CallerTranscribed
     | AgentTranscribed
+    | AgentAudioStarted
     | AgentAudioEnded
     | ResponseStarted
     | ResponseDone

@@ -77,17 +77,21 @@ class AgentRelay:
         self._send(self._before + payload + b'"}}')
         return True
 
-    def play(self, item_id: str, payload: bytes) -> None:
-        """Send the caller a frame, and a mark when one is due; drop it if it was interrupted."""
+    def play(self, item_id: str, payload: bytes) -> bool:
+        """Send the caller a frame, and a mark when one is due; drop it if it was interrupted.
+
+        Return whether it is the first of its item.
+        """
         self.settle()
         mark = self._playback.sent(item_id, audio_size(payload), self._clock())
         if mark is None:
-            return
+            return False
         self._send(self._encoder.media(payload))
         if mark:
             self._send(self._encoder.mark(mark))
-        self._item = b'"item_id":"' + item_id.encode() + b'"'
+        before, self._item = self._item, b'"item_id":"' + item_id.encode() + b'"'
         self.resume()
+        return self._item != before
 
     def resume(self) -> None:
         """Let frames of the playback's item pass, which is the one that was played last."""

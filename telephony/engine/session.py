@@ -77,10 +77,15 @@ class CallSession:
         self._usage = TokenUsage()
 
         self._speaking = False
+        self._spoke_since = now
+        # Since when the caller waits to hear something; at first, the greeting.
+        self._waiting_since: float | None = now
+        self._started = now
         self._failures = 0
         self._digits = ""
         self._own_items = 0
         self._tools: dict[str, set[str]] = {}  # call id → ids of its batch without an answer yet
+        self._tool_calls: dict[str, tuple[str, float]] = {}  # call id → the tool, since when
         self._leave: tuple[str, Dial | None] = ("", None)  # the end that waits for the goodbye
         self._reason = ""
         self._ended_at = now
@@ -129,7 +134,7 @@ class CallSession:
             self.phase = Phase.TALKING
             self._timers.clear("startup")
             self._rest()
-            self._note("model_ready", model=self._plan.model)
+            self._note("model_ready", model=self._plan.model, ms=self._ms_since(self._started))
 
     def _model_unreachable(self, event: events.ModelUnreachable) -> None:
         status = f" with status {event.status}" if event.status else ""
@@ -139,26 +144,28 @@ class CallSession:
     # The caller speaks, presses keys, hangs up
 
     def _speech_started(self, event: events.SpeechStarted) -> None:
-        self._speaking = True
+        self._speaking, self._spoke_since, self._waiting_since = True, self._now, None
         self._timers.clear("idle")
         self._transcript.begin(event.item_id, "user", self._now)
         if self.playback.is_outstanding:
-            self._interrupt()
-            self._note("interrupted")
+            self._note("interrupted", heardMs=self._interrupt())
 
-    def _interrupt(self) -> None:
-        """Stop what the caller hears, and tell the model how far it was heard."""
+    def _interrupt(self) -> int:
+        """Stop what the caller hears, and tell the model how far it was heard; return that too."""
         self._do(actions.ClearAudio())
-        for unheard in self.playback.clear(self._now):
+        cleared = self.playback.clear(self._now)
+        for unheard in cleared:
             self._transcript.interrupt(unheard.item_id)
             if not unheard.item_id.startswith(model_codec.OWN_ITEM):
                 self._tell(model_codec.truncate(unheard.item_id, unheard.heard_ms))
         if self.phase is Phase.LEAVING:  # the caller has more to say: the model decides anew
             self.phase = Phase.TALKING
             self._timers.clear("goodbye")
+        return cleared[0].heard_ms if cleared else 0
 
     def _speech_stopped(self, event: events.SpeechStopped) -> None:
-        self._speaking = False
+        self._speaking, self._waiting_since = False, self._now
+        self._note("caller_spoke", ms=self._ms_since(self._spoke_since))
         self._responses.speech_stopped(self._now)
         self._send_due_response()
         self._rest()
@@ -173,6 +180,7 @@ class CallSession:
 
     def _digits_complete(self) -> None:
         self._timers.clear("digits")
+        self._waiting_since = self._now
         item_id = self._own_item()
         text = f"[The caller pressed on the keypad: {self._digits}]"
         self._digits = ""
@@ -192,6 +200,11 @@ class CallSession:
         if not self.playback.is_outstanding:
             self._rest()
             self._leave_when_heard()
+
+    def _agent_audio_started(self, event: events.AgentAudioStarted) -> None:
+        if self._waiting_since is not None:
+            self._note("agent_spoke", latencyMs=self._ms_since(self._waiting_since))
+            self._waiting_since = None
 
     def _agent_audio_ended(self, event: events.AgentAudioEnded) -> None:
         if mark := self.playback.end(event.item_id):
@@ -281,23 +294,24 @@ class CallSession:
             self._note("tool_called", tool=call.name)
             batch.add(call.call_id)
             self._tools[call.call_id] = batch
+            self._tool_calls[call.call_id] = (call.name, self._now)
             self._timers.set(f"tool {call.call_id}", self._now + TOOL_S)
             self._timers.clear("idle")
             self._do(actions.RunTool(call.call_id, call.name, arguments))
 
     def _tool_returned(self, event: events.ToolReturned) -> None:
         if self._tool_over(event.call_id):
-            self._note("tool_returned")
+            self._note("tool_returned", **self._tool_facts(event.call_id))
             self._answer_in_batch(event.call_id, event.result)
 
     def _tool_failed(self, event: events.ToolFailed) -> None:
         if self._tool_over(event.call_id):
-            self._note("tool_failed", message=event.message)
+            self._note("tool_failed", **self._tool_facts(event.call_id), message=event.message)
             self._answer_in_batch(event.call_id, {"error": event.message})
 
     def _tool_timed_out(self, call_id: str) -> None:
         if self._tool_over(call_id):
-            self._note("tool_timeout")
+            self._note("tool_timeout", **self._tool_facts(call_id))
             self._do(actions.CancelTool(call_id))
             self._answer_in_batch(call_id, {"error": "The tool did not answer in time."})
 
@@ -305,6 +319,11 @@ class CallSession:
         """Whether the tool was still waited for; from now on it is not."""
         self._timers.clear(f"tool {call_id}")
         return call_id in self._tools
+
+    def _tool_facts(self, call_id: str) -> dict[str, Any]:
+        """Return which tool it was, and how long it was waited for."""
+        name, since = self._tool_calls.pop(call_id)
+        return {"tool": name, "ms": self._ms_since(since)}
 
     def _answer_in_batch(self, call_id: str, output: Any) -> None:
         """Answer; ask for one response when the last call of its response has its answer."""
@@ -497,6 +516,9 @@ class CallSession:
     def _tell(self, event: dict[str, Any]) -> None:
         self._do(actions.ToModel(event))
 
+    def _ms_since(self, moment: float) -> int:
+        return round((self._now - moment) * 1000)
+
     def _note(self, kind: str, **detail: Any) -> None:
         self._do(actions.Note(kind, detail))
 
@@ -518,6 +540,7 @@ _HANDLERS: dict[type[Event], Any] = {
     events.ItemAdded: CallSession._item_added,
     events.CallerTranscribed: CallSession._caller_transcribed,
     events.AgentTranscribed: CallSession._agent_transcribed,
+    events.AgentAudioStarted: CallSession._agent_audio_started,
     events.AgentAudioEnded: CallSession._agent_audio_ended,
     events.ResponseStarted: CallSession._response_started,
     events.ResponseDone: CallSession._response_done,

@@ -1,4 +1,7 @@
-"""What Twilio's webhooks do in the database. Each function is one visit to it."""
+"""What Twilio's webhooks do in the database. Each function is one visit to it.
+
+``asked_ms`` is how long onCallStart took to answer, or to fail.
+"""
 
 from __future__ import annotations
 
@@ -170,7 +173,7 @@ def receive_answer(call_id: str, form: TwilioForm) -> Reception | None:
 
 
 @transaction.atomic
-def accept(call: Call, plan: CallPlan) -> str | None:
+def accept(call: Call, plan: CallPlan, *, asked_ms: int) -> str | None:
     """The call may come in: return its ticket, or None if it has ended or is to be hung up."""
     locked = Call.objects.select_for_update().get(pk=call.pk)
     if locked.ended_at is not None:
@@ -178,25 +181,29 @@ def accept(call: Call, plan: CallPlan) -> str | None:
     if locked.hangup_requested_at is not None:
         call_end(call_id=call.id, status=Call.Status.CANCELED, reason="api_hangup")
         return None
-    call_accept(call, metadata=plan.metadata)
+    call_accept(call, metadata=plan.metadata, onCallStartMs=asked_ms)
     return seal_plan(call, plan, timezone.now())
 
 
-def refuse(call: Call, reason: str) -> None:
+@transaction.atomic
+def refuse(call: Call, reason: str, *, asked_ms: int) -> None:
     """The customer does not want the call."""
+    call_note(call, "declined", reason=reason, onCallStartMs=asked_ms)
     _reject(call, status=Call.Status.BUSY if reason == "busy" else Call.Status.REJECTED)
 
 
 @transaction.atomic
-def transfer(call: Call, to: str) -> None:
+def transfer(call: Call, to: str, *, asked_ms: int) -> None:
     """The customer has the call put through: our part of it is over."""
-    call_accept(call)
+    call_accept(call, onCallStartMs=asked_ms)
     call_note(call, "transferred", to=to)
     call_end(call_id=call.id, status=Call.Status.COMPLETED, reason="transferred")
 
 
-def fail(call: Call, error: tuple[str, str]) -> None:
+@transaction.atomic
+def fail(call: Call, error: tuple[str, str], *, asked_ms: int) -> None:
     """The call cannot be taken: its customer hears why."""
+    call_note(call, "not_accepted", code=error[0], onCallStartMs=asked_ms)
     _reject(call, status=Call.Status.REJECTED, errors=[error])
 
 

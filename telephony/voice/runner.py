@@ -142,7 +142,8 @@ class CallRunner:
         try:
             message = orjson.loads(text)
             if delta := model_codec.delta(message):
-                self._agent.play(*delta)
+                if self._agent.play(*delta):
+                    self.receive(events.AgentAudioStarted(delta[0]))
                 return
             event = model_codec.decode(message)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

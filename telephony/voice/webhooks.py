@@ -8,6 +8,7 @@ carries a signature of ours.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
@@ -154,6 +155,7 @@ async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
 async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
     """Ask the customer's backend, and turn its answer into TwiML."""
     call = received.call
+    started = time.monotonic()
     try:
         decision = await ask(
             call.on_call_start_url,
@@ -162,21 +164,25 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
             message_id=f"msg_{call.id}",
         )
     except CallStartFailed as failure:
-        await in_database(reception.fail, call, (failure.code, failure.message))
+        error = (failure.code, failure.message)
+        await in_database(reception.fail, call, error, asked_ms=_ms_since(started))
         return _turn_away(received)
+    asked_ms = _ms_since(started)
     match decision:
         case Refusal():
-            await in_database(reception.refuse, call, decision.reason)
+            await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
             return _turn_away(received, decision)
         case Transfer():
-            await in_database(reception.transfer, call, decision.to)
+            await in_database(reception.transfer, call, decision.to, asked_ms=asked_ms)
             return twiml.dial(decision.to)
         case CallPlan():
-            return await _accept(form, received, decision)
+            return await _accept(form, received, decision, asked_ms)
 
 
 @sensitive_variables()
-async def _accept(form: TwilioForm, received: Reception, plan: CallPlan) -> HttpResponse:
+async def _accept(
+    form: TwilioForm, received: Reception, plan: CallPlan, asked_ms: int
+) -> HttpResponse:
     """Let the caller in, if it is Twilio that asks, for the account that the backend named."""
     call = received.call
     if form.account_sid != plan.twilio_account_sid:
@@ -189,12 +195,16 @@ async def _accept(form: TwilioForm, received: Reception, plan: CallPlan) -> Http
             "The signature of Twilio's request does not fit your twilioAuthToken.",
         )
     else:
-        ticket = await in_database(reception.accept, call, plan)
+        ticket = await in_database(reception.accept, call, plan, asked_ms=asked_ms)
         if ticket is None:  # it has ended meanwhile
             return twiml.hang_up()
         return twiml.connect(call.id, ticket, plan.greeting_url)
-    await in_database(reception.fail, call, error)
+    await in_database(reception.fail, call, error, asked_ms=asked_ms)
     return HttpResponse(f"{error[1]}\n", status=403)
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
 
 
 def _turn_away(received: Reception, refusal: Refusal | None = None) -> HttpResponse:

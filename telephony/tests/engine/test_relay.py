@@ -148,6 +148,17 @@ class TestFromTheAgent:
         assert not agent.relay.take(text)
         assert agent.heard() == [FRAME] * 2
 
+    def test_the_first_frame_of_an_item_is_told_apart(self):
+        relay = AgentRelay([].append, Encoder("MZ1"), Playback(), lambda: 0.0)
+        played = [relay.play(item, FRAME.encode()) for item in ("item_1", "item_1", "item_2")]
+        assert played == [True, False, True]
+
+    def test_a_frame_that_is_dropped_is_not_the_first_of_anything(self):
+        playback = Playback()
+        relay = AgentRelay([].append, Encoder("MZ1"), playback, lambda: 0.0)
+        playback.close(0.0)
+        assert not relay.play("item_1", FRAME.encode())
+
 
 class Agent:
     def __init__(self):

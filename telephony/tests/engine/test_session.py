@@ -22,6 +22,7 @@ from telephony.engine.actions import (
 )
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
+    AgentAudioStarted,
     CallerHungUp,
     CallerTranscribed,
     DigitPressed,
@@ -669,3 +670,82 @@ def test_what_the_model_configured_again_changes_nothing():
     call = Conversation()
     call.receive(ModelConfigured())
     assert call.actions == []
+
+
+class TestTimeline:
+    """What the timeline is told, and how long it took; never what was said."""
+
+    def notes(self, call, *kinds):
+        return [(note.kind, note.detail) for note in call.ever(Note) if note.kind in kinds]
+
+    def test_how_soon_the_model_is_ready_and_the_greeting_is_heard(self):
+        call = Conversation(ready=False, greeting="Hello!")
+        call.receive(ModelReady())
+        call.wait(0.3)
+        call.receive(ModelConfigured())
+        call.wait(0.5)
+        call.receive(AgentAudioStarted("a1"))
+        assert self.notes(call, "model_ready", "agent_spoke") == [
+            ("model_ready", {"model": "gpt-realtime-1.5", "ms": 300}),
+            ("agent_spoke", {"latencyMs": 800}),
+        ]
+
+    def test_how_long_the_caller_spoke_and_waited_for_the_answer(self):
+        call = Conversation()
+        call.listen("u1")
+        call.wait(2)
+        call.heard("Where is my order?", "u1")
+        call.wait(0.45)
+        call.receive(AgentAudioStarted("a1"))
+        assert self.notes(call, "caller_spoke", "agent_spoke") == [
+            ("caller_spoke", {"ms": 2000}),
+            ("agent_spoke", {"latencyMs": 450}),
+        ]
+
+    def test_only_the_first_audio_is_an_answer(self):
+        call = Conversation()
+        call.heard("Hello?", "u1")
+        call.receive(AgentAudioStarted("a1"))
+        call.wait(3)
+        call.receive(AgentAudioStarted("a2"))
+        assert len(self.notes(call, "agent_spoke")) == 1
+
+    def test_who_speaks_on_has_not_waited(self):
+        call = Conversation()
+        call.heard("Hello,", "u1")
+        call.wait(0.2)
+        call.listen("u2")
+        call.receive(AgentAudioStarted("a1"))
+        assert self.notes(call, "agent_spoke") == []
+
+    def test_keys_are_answered_as_well(self):
+        call = Conversation()
+        call.receive(AgentAudioStarted("a1"))
+        call.receive(DigitPressed("1"))
+        call.receive(DigitPressed("#"))
+        call.wait(0.6)
+        call.receive(AgentAudioStarted("a2"))
+        assert self.notes(call, "agent_spoke")[1:] == [("agent_spoke", {"latencyMs": 600})]
+
+    def test_how_much_was_heard_before_an_interruption(self):
+        call = Conversation()
+        call.say(2000)
+        call.wait(0.7)
+        call.listen("u1")
+        assert self.notes(call, "interrupted") == [("interrupted", {"heardMs": 700})]
+
+    def test_how_long_a_tool_took(self):
+        call = Conversation()
+        call.call_tool("look_up", id="c1")
+        call.wait(1.5)
+        call.receive(ToolReturned("c1", {"secret": 1}))
+        call.call_tool("book", id="c2")
+        call.wait(0.25)
+        call.receive(ToolFailed("c2", "The tool book failed."))
+        call.call_tool("look_up", id="c3")
+        call.wait(30)
+        assert self.notes(call, "tool_returned", "tool_failed", "tool_timeout") == [
+            ("tool_returned", {"tool": "look_up", "ms": 1500}),
+            ("tool_failed", {"tool": "book", "ms": 250, "message": "The tool book failed."}),
+            ("tool_timeout", {"tool": "look_up", "ms": 30000}),
+        ]

@@ -161,6 +161,20 @@ async def test_the_timeline_tells_what_happened(world, model):
     assert timeline.count("ended") == 1
 
 
+async def test_the_timeline_tells_how_long_things_took(world, model):
+    async with model(Script(turns=[Say("I heard you.")])):
+        ringing = await world.greeted()
+        await ringing.person.say("Hello hello")
+        await ringing.person.hears("I heard you.")
+        call = await world.hang_up(ringing)
+    took = {event.kind: event.detail for event in await in_database(list, call.events.all())}
+    assert 0 <= took["accepted"]["onCallStartMs"] < 10_000
+    assert 0 <= took["model_ready"]["ms"] < 10_000
+    assert 0 < took["caller_spoke"]["ms"] < 10_000
+    assert 0 <= took["agent_spoke"]["latencyMs"] < 10_000
+    assert "Hello" not in repr(took)
+
+
 async def test_a_process_that_stops_lets_the_call_end_first(world, model):
     async with model(Script(turns=[Say("Still here.")])):
         ringing = await world.greeted()
