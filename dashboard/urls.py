@@ -6,6 +6,7 @@ urlpatterns = [
     path("", include("dashboard.billing")),
     path("", include("dashboard.keys")),
     path("", include("dashboard.numbers")),
+    path("", include("dashboard.calls")),
     path("", include("dashboard.sessions")),
     path("", include("dashboard.impersonation")),
     path("", include("dashboard.confirmation")),

@@ -82,6 +82,17 @@ class CallQuerySet(OwnedQuerySet["Call"]):
     def live(self) -> Self:
         return self.filter(ended_at=None)
 
+    def with_outcome(self) -> Self:
+        """With ``outcome``: see :data:`OUTCOME`."""
+        return self.annotate(outcome=OUTCOME)
+
+    def that_came_out(self, outcome: str) -> Self:
+        return self.alias(came_out=OUTCOME).filter(came_out=outcome)
+
+    def with_number(self, number: str) -> Self:
+        """Those in which the number is the account's own, not the other person's."""
+        return self.alias(our_number=OUR_NUMBER).filter(our_number=number)
+
 
 class Call(models.Model):
     """A call from the moment we hear of it, or place it, until its end and after."""

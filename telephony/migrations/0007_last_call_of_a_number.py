@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('telephony', '0004_idempotency_key'),
+        ('telephony', '0006_indexes_of_filters'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

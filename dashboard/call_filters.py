@@ -1,0 +1,94 @@
+"""What one looks for among the calls."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+
+from accounts.models import Account
+from telephony.models import Call, CallQuerySet, PhoneNumber
+
+OUTCOMES = {
+    "in-progress": "In progress",
+    "completed": "Completed",
+    "unanswered": "Not answered",
+    "rejected": "Rejected",
+    "failed": "Failed",
+}
+DIRECTIONS = {Call.Direction.INBOUND: "Inbound", Call.Direction.OUTBOUND: "Outbound"}
+# As many of the account's numbers are offered; any other can be typed.
+MOST_OFFERED = 200
+
+
+class CallFilters(forms.Form):
+    """The filters of the list and of its export, read from the URL."""
+
+    number = forms.CharField(
+        label="Your number",
+        required=False,
+        max_length=64,
+        widget=forms.TextInput(
+            {"inputmode": "tel", "autocomplete": "off", "list": "own-numbers", "placeholder": "Any"}
+        ),
+    )
+    direction = forms.ChoiceField(choices=[("", "Any"), *DIRECTIONS.items()], required=False)
+    outcome = forms.ChoiceField(choices=[("", "Any"), *OUTCOMES.items()], required=False)
+    since = forms.DateField(
+        label="From (UTC)", required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
+    )
+    until = forms.DateField(
+        label="To (UTC)", required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
+    )
+
+    def clean_number(self) -> str:
+        """Take a number as people write it; a ``+`` in a URL that was typed is a space."""
+        number = re.sub(r"[\s().-]", "", self.cleaned_data["number"])
+        if "\0" in number:
+            raise forms.ValidationError("Use a phone number.")
+        return f"+{number}" if number.isascii() and number.isdecimal() else number
+
+    def clean(self) -> dict[str, Any]:
+        since, until = self.cleaned_data.get("since"), self.cleaned_data.get("until")
+        if since and until and since > until:
+            self.add_error("until", "The last day is before the first.")
+        return self.cleaned_data
+
+    def apply(self, calls: CallQuerySet) -> CallQuerySet:
+        """Return the calls that are looked for; none while a filter is wrong."""
+        if not self.is_valid():
+            return calls.none()
+        chosen = self.cleaned_data
+        if chosen["number"]:
+            calls = calls.with_number(chosen["number"])
+        if chosen["direction"]:
+            calls = calls.filter(direction=chosen["direction"])
+        if chosen["outcome"]:
+            calls = calls.that_came_out(chosen["outcome"])
+        if chosen["since"]:
+            calls = calls.filter(created_at__gte=_midnight(chosen["since"]))
+        if chosen["until"]:
+            calls = calls.filter(created_at__lt=_midnight(chosen["until"]) + timedelta(days=1))
+        return calls
+
+    def query(self, **more: str) -> str:
+        """Return the filters that are set, and ``more``, as a URL has them: ``?…`` or ``""``."""
+        query = QueryDict(mutable=True)
+        for name in self.fields:
+            if value := self.cleaned_data.get(name) if self.is_valid() else self.data.get(name):
+                query[name] = str(value)
+        query.update({name: value for name, value in more.items() if value})
+        return f"?{query.urlencode()}" if query else ""
+
+
+def own_numbers(account: Account) -> list[str]:
+    """Return the account's numbers, to choose from."""
+    numbers = PhoneNumber.objects.of(account).order_by("-created_at")
+    return list(numbers.values_list("phone_number", flat=True)[:MOST_OFFERED])
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -1,0 +1,207 @@
+"""The room of the calls: which there were, and what happened in each."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import path
+from django.utils import timezone
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import push_url
+
+from accounts.permissions import require_active
+from config.errors import ApiError
+from dashboard.access import PageRequest, for_customer, reason_not_active
+from dashboard.call_export import calls_as_csv, usage_of
+from dashboard.call_filters import DIRECTIONS, CallFilters, own_numbers
+from dashboard.call_words import TONES, length, line_of, milliseconds, outcome_label
+from dashboard.keyset import Cursor, page_of
+from dashboard.money import dollars, price
+from dashboard.rendering import room
+from telephony.callbacks import attempts, outbox
+from telephony.hangup import call_request_hangup
+from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent
+from usage.models import UsageRecord
+
+HERE = "/dashboard/calls"
+PAGE_SIZE = 50
+# A long call has thousands of events; the page shows the last ones.
+MOST_EVENTS = 500
+# So long after its end, a call's page looks for what its callbacks came to.
+LOOK_AFTER_END = timedelta(seconds=30)
+
+
+@for_customer
+@require_safe
+def calls(request: PageRequest) -> HttpResponse:
+    """The list. htmx is sent the table alone, and shows the URL without what was left empty."""
+    filters = CallFilters(request.GET)
+    page = page_of(
+        filters.apply(Call.objects.of(request.user)).with_outcome(),
+        size=PAGE_SIZE,
+        before=Cursor.read(request.GET.get("before", "")),
+        after=Cursor.read(request.GET.get("after", "")),
+    )
+    usage = usage_of(request.user, page.rows)
+    is_filtered = bool(filters.query())
+    context = {
+        "filters": filters,
+        "is_filtered": is_filtered,
+        "is_first": not (request.GET.get("before") or request.GET.get("after")),
+        "rows": [_row(call, usage.get(call.call_sid or "")) for call in page.rows],
+        "newer": f"{HERE}{filters.query(before=page.before)}" if page.before else "",
+        "older": f"{HERE}{filters.query(after=page.after)}" if page.after else "",
+        "newest": f"{HERE}{filters.query()}",
+        "export": f"{HERE}.csv{filters.query()}",
+    }
+    if _wants_part(request):
+        response = render(request, "dashboard/calls_table.html", context)
+        place = {name: request.GET.get(name, "") for name in ("before", "after")}
+        push_url(response, f"{HERE}{filters.query(**place)}")
+    else:
+        status = 200 if filters.is_valid() else 400
+        context["numbers"] = own_numbers(request.user)
+        response = room(request, HERE, "dashboard/calls.html", context, status=status)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+@for_customer
+@require_safe
+def export(request: PageRequest) -> HttpResponseBase:
+    """All calls that the filters select, in a file that is written while it is sent."""
+    filters = CallFilters(request.GET)
+    if not filters.is_valid():
+        return redirect(f"{HERE}{filters.query()}")
+    found = filters.apply(Call.objects.of(request.user))
+    response = StreamingHttpResponse(
+        calls_as_csv(request.user, found), content_type="text/csv; charset=utf-8"
+    )
+    name = f"calls-{timezone.now():%Y-%m-%d}.csv"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+@for_customer
+@require_safe
+def call(request: PageRequest, id: str) -> HttpResponse:
+    """One call. While it is on, htmx asks for what changes, and at its end for all of it."""
+    found = Call.objects.with_outcome().access(request.user, id)
+    context = _facts(found) | {"call": found, "not_active": reason_not_active(request.user)}
+    if not _wants_part(request):
+        return room(request, HERE, "dashboard/call.html", context)
+    response = render(request, "dashboard/call_part.html", context)
+    if "live" in request.GET and found.ended_at:
+        response["HX-Refresh"] = "true"
+    return response
+
+
+@for_customer
+@require_POST
+def hang_up(request: PageRequest, id: str) -> HttpResponse:
+    found = Call.objects.of(request.user).access(request.user, id)
+    try:
+        require_active(request.user)
+        call_request_hangup(call_id=found.id)
+    except ApiError as refusal:
+        messages.error(request, refusal.message)
+    else:
+        messages.success(request, "The call ends within seconds; one that rings, when answered.")
+    return redirect(f"{HERE}/{found.id}")
+
+
+@for_customer
+@require_POST
+def resend(request: PageRequest, id: str) -> HttpResponse:
+    delivery = CallbackDelivery.objects.defer("sealed_body").access(request.user, id)
+    try:
+        require_active(request.user)
+        outbox.resend(delivery)
+    except ApiError as refusal:
+        messages.error(request, refusal.message)
+    else:
+        messages.success(request, f"{delivery.kind} is sent now.")
+    return redirect(f"{HERE}/{delivery.call_id}#callbacks")
+
+
+def _wants_part(request: PageRequest) -> bool:
+    """Whether htmx asks for a part; when it goes back in the history, it needs the whole page."""
+    return bool(request.htmx) and not request.htmx.history_restore_request
+
+
+def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
+    return {
+        "call": call,
+        "href": f"{HERE}/{call.id}",
+        "direction": DIRECTIONS[Call.Direction(call.direction)],
+        "label": outcome_label(call),
+        "tone": TONES.get(call.outcome, ""),  # type: ignore[attr-defined]
+        "length": length(call.duration_seconds) if call.ended_at else "",
+        "cost": dollars(record.total_cost) if record else "",
+    }
+
+
+def _facts(call: Call) -> dict[str, Any]:
+    """Return what the page of a call shows: four queries, however much happened."""
+    now = timezone.now()
+    is_live = call.ended_at is None
+    sid = call.call_sid
+    record = UsageRecord.objects.filter(account_id=call.account_id, call_sid=sid).first()
+    newest = CallEvent.objects.filter(call=call).order_by("-at", "-id")[: MOST_EVENTS + 1]
+    events = list(newest)[:MOST_EVENTS][::-1]
+    deliveries = call.callbacks.with_attempts().order_by("created_at", "id")
+    return {
+        "row": _row(call, record),
+        "is_live": is_live,
+        "is_watched": is_live or (call.ended_at and call.ended_at > now - LOOK_AFTER_END),
+        "costs": _costs(record) if record else [],
+        "lines": [line_of(event, call) for event in events],
+        "most_events": MOST_EVENTS if len(newest) > MOST_EVENTS else 0,
+        "deliveries": [_delivery(delivery) for delivery in deliveries],
+    }
+
+
+def _costs(record: UsageRecord) -> list[tuple[str, str]]:
+    return [
+        (f"Switchhook, {record.minutes} min", price(record.platform_cost)),
+        ("Twilio (estimate)", price(record.twilio_cost)),
+        ("OpenAI (estimate)", price(record.openai_cost)),
+        ("Total", price(record.total_cost)),
+    ]
+
+
+def _delivery(delivery: CallbackDelivery) -> dict[str, Any]:
+    tones = {"delivered": "good", "given-up": "bad", "pending": "note"}
+    labels = {"delivered": "Delivered", "given-up": "Given up", "pending": "Waiting"}
+    return {
+        "delivery": delivery,
+        "is_pending": delivery.state == CallbackDelivery.State.PENDING,
+        "tone": tones[delivery.state],
+        "label": labels[delivery.state],
+        "attempts": [_attempt(attempt) for attempt in delivery.attempt_list.all()],
+    }
+
+
+def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
+    return {
+        "at": attempt.at,
+        "took": milliseconds(attempt.duration_ms),
+        "result": attempt.result.replace("_", " "),
+        "tone": "good" if attempt.result.startswith("2") else "bad",
+        "answer": attempts.answer_of(attempt),
+    }
+
+
+urlpatterns = [
+    path("dashboard/calls", calls, name="calls"),
+    path("dashboard/calls.csv", export, name="calls-export"),
+    path("dashboard/calls/<str:id>", call, name="call"),
+    path("dashboard/calls/<str:id>/hangup", hang_up, name="call-hang-up"),
+    path("dashboard/deliveries/<str:id>/resend", resend, name="delivery-resend"),
+]

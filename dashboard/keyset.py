@@ -1,0 +1,98 @@
+"""Pages of a long list, newest first: each begins where another ended, and nothing is counted.
+
+A page costs the same wherever it is, and a row that is added meanwhile shifts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from django.db.models import Model, Q, QuerySet
+
+from config.ids import is_id
+
+Row = TypeVar("Row", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A row's place in the list; as text ``<microseconds since 1970>-<id>``."""
+
+    created_at: datetime
+    id: str
+
+    @classmethod
+    def of(cls, row: Any) -> Cursor:
+        return cls(row.created_at, row.pk)
+
+    @classmethod
+    def read(cls, text: str) -> Cursor | None:
+        """Return None for what no page gave out."""
+        microseconds, _, id = text.partition("-")
+        if not (microseconds.isascii() and microseconds.isdecimal() and len(microseconds) <= 16):
+            return None
+        if not is_id(id):
+            return None
+        seconds, rest = divmod(int(microseconds), 1_000_000)
+        return cls(datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest), id)
+
+    def __str__(self) -> str:
+        at = self.created_at.replace(microsecond=0)
+        return f"{round(at.timestamp())}{self.created_at.microsecond:06}-{self.id}"
+
+    @property
+    def older(self) -> Q:
+        # The first part is what an index begins at.
+        return Q(created_at__lte=self.created_at) & (
+            Q(created_at__lt=self.created_at) | Q(pk__lt=self.id)
+        )
+
+    @property
+    def newer(self) -> Q:
+        return Q(created_at__gte=self.created_at) & (
+            Q(created_at__gt=self.created_at) | Q(pk__gt=self.id)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """``before`` leads to the newer page, ``after`` to the older one; "" where there is none."""
+
+    rows: list[Row]
+    before: str
+    after: str
+
+
+def page_of(
+    found: QuerySet[Row], *, size: int, before: Cursor | None, after: Cursor | None
+) -> Page[Row]:
+    """Return the page next to a row, or the first: one query, which reads one row more."""
+    if before is not None:
+        rows = list(found.filter(before.newer).order_by("created_at", "pk")[: size + 1])
+        has_newer, has_older = len(rows) > size, True
+        rows = rows[:size][::-1]
+    else:
+        older = found.filter(after.older) if after is not None else found
+        rows = list(older.order_by("-created_at", "-pk")[: size + 1])
+        has_newer, has_older = after is not None, len(rows) > size
+        rows = rows[:size]
+    return Page(
+        rows,
+        before=str(Cursor.of(rows[0])) if rows and has_newer else "",
+        after=str(Cursor.of(rows[-1])) if rows and has_older else "",
+    )
+
+
+def batches(found: QuerySet[Row], *, size: int) -> Iterator[list[Row]]:
+    """Yield all rows, newest first, a query for each batch: no more than one is in memory."""
+    after: Cursor | None = None
+    while True:
+        page = page_of(found, size=size, before=None, after=after)
+        if page.rows:
+            yield page.rows
+        if not page.after:
+            return
+        after = Cursor.of(page.rows[-1])
