@@ -26,7 +26,7 @@ from accounts.throttling import login_attempt, mail_request
 from billing.closing import customer_update_soon
 from config.errors import ApiError
 from config.pages import page
-from dashboard.access import PageRequest, for_customer
+from dashboard.access import PageRequest, View, for_customer
 from dashboard.closing import account_delete
 from dashboard.confirmation import CONFIRMATIONS
 from dashboard.forms import refuse
@@ -98,10 +98,10 @@ def concurrency(request: PageRequest) -> HttpResponse:
     return render(request, "dashboard/settings_concurrency.html", _concurrency(request))
 
 
-def _form_view(name: str) -> Callable[[Act], Callable[..., HttpResponse]]:
+def _form_view(name: str) -> Callable[[Act], View]:
     """Serve the POST of one of the forms; what is refused is shown in it, with the other forms."""
 
-    def decorate(act: Act) -> Callable[..., HttpResponse]:
+    def decorate(act: Act) -> View:
         @sensitive_post_parameters()
         @for_customer
         @require_POST
