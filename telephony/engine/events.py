@@ -19,6 +19,13 @@ class DigitPressed:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerTyped:
+    """The caller wrote what others say; only in a test call."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MarkPlayed:
     """All audio that was sent before the mark has been played, or was cleared."""
 
@@ -174,6 +181,7 @@ class TimePassed:
 
 Event = (
     DigitPressed
+    | CallerTyped
     | MarkPlayed
     | CallerHungUp
     | ModelReady

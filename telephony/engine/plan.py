@@ -68,6 +68,8 @@ class CallPlan:
     greeting_url: str = ""
     greeting: str = ""
     metadata: Any = None
+    # Never from an answer: the customer talks to the agent from a browser, not over Twilio.
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ TOOL_S = 30.0  # for the customer's backend to answer a tool call
 GOODBYE_S = 15.0  # for the caller to hear the goodbye, at most
 TRANSCRIPT_S = 2.0  # for the last transcript, when the call is over
 DIGITS_S = 1.5  # of silence end a row of digits; so does "#"
+MOST_TYPED = 2_000  # characters of a line that is typed
 RETRY_S = 1.0  # before a failed response is asked for again, times the failures
 MOST_FAILURES = 2  # of responses in a row that are tried again
 
@@ -83,6 +84,7 @@ class CallSession:
         self._started = now
         self._failures = 0
         self._digits = ""
+        self._typed: list[str] = []  # lines that wait for the model to be configured
         self._own_items = 0
         self._tools: dict[str, set[str]] = {}  # call id → ids of its batch without an answer yet
         self._tool_calls: dict[str, tuple[str, float]] = {}  # call id → the tool, since when
@@ -135,6 +137,9 @@ class CallSession:
             self._timers.clear("startup")
             self._rest()
             self._note("model_ready", model=self._plan.model, ms=self._ms_since(self._started))
+            typed, self._typed = self._typed, []
+            for text in typed:
+                self._say_typed(text)
 
     def _model_unreachable(self, event: events.ModelUnreachable) -> None:
         status = f" with status {event.status}" if event.status else ""
@@ -180,10 +185,35 @@ class CallSession:
 
     def _digits_complete(self) -> None:
         self._timers.clear("digits")
-        self._waiting_since = self._now
-        item_id = self._own_item()
         text = f"[The caller pressed on the keypad: {self._digits}]"
         self._digits = ""
+        self._say_as_caller(text)
+
+    def _caller_typed(self, event: events.CallerTyped) -> None:
+        """Take a line as the caller's words; an ordinary call has nobody who types."""
+        text = event.text.strip()[:MOST_TYPED]
+        if not text or not self._plan.is_test:
+            return
+        if self.phase is Phase.STARTING:
+            self._typed.append(text)
+        else:
+            self._say_typed(text)
+
+    def _say_typed(self, text: str) -> None:
+        """Interrupt as speech does; the model stops by itself for speech alone."""
+        if self.playback.is_outstanding:
+            self._interrupt()
+            self._note("interrupted")
+        if self._responses.active:
+            self._tell(model_codec.response_cancel())
+        self._note("text_typed")
+        self._say_as_caller(text)
+        self._rest()
+
+    def _say_as_caller(self, text: str) -> None:
+        """Add a turn of the caller's that was not spoken, and have the model answer it."""
+        self._waiting_since = self._now
+        item_id = self._own_item()
         self._transcript.write(item_id, "user", text, self._now)
         self._add_item(model_codec.user_text(item_id, text))
         self._ask_for_response()
@@ -528,6 +558,7 @@ class CallSession:
 
 _HANDLERS: dict[type[Event], Any] = {
     events.DigitPressed: CallSession._digit_pressed,
+    events.CallerTyped: CallSession._caller_typed,
     events.MarkPlayed: CallSession._mark_played,
     events.CallerHungUp: CallSession._caller_hung_up,
     events.ModelReady: CallSession._model_ready,

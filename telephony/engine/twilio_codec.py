@@ -1,4 +1,7 @@
-"""Twilio's media stream messages: read and written. Audio has a shorter way: see ``relay``."""
+"""Twilio's media stream messages: read and written. Audio has a shorter way: see ``relay``.
+
+Twilio has no ``text``: a browser sends it in a test call.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from telephony.engine.events import CallerHungUp, DigitPressed, MarkPlayed
+from telephony.engine.events import CallerHungUp, CallerTyped, DigitPressed, MarkPlayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class CallerAudio:
 
 def decode(
     message: Mapping[str, Any],
-) -> StreamStarted | CallerAudio | DigitPressed | MarkPlayed | CallerHungUp | None:
+) -> StreamStarted | CallerAudio | DigitPressed | CallerTyped | MarkPlayed | CallerHungUp | None:
     """Return what the parsed message says; None for one that changes nothing.
 
     Raises KeyError, TypeError or ValueError when a message lacks what it must have.
@@ -51,6 +54,8 @@ def decode(
             return CallerAudio(str(message["media"]["payload"]).encode("ascii"))
         case "dtmf":
             return DigitPressed(str(message["dtmf"]["digit"]))
+        case "text":
+            return CallerTyped(str(message["text"]["body"]))
         case "mark":
             return MarkPlayed(str(message["mark"]["name"]))
         case "stop":
