@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from django.utils import timezone
 
 from config.api import iso
 from config.sealing import CannotUnseal, seal, unseal
+from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.costs import TokenUsage, openai_cost, twilio_cost
@@ -170,8 +172,6 @@ def _close(call: Call, *, status: str, reason: str, ended_at: datetime) -> None:
 
 
 def _record_usage(call: Call, call_sid: str, outcome: Outcome) -> UsageRecord:
-    inbound = call.direction == Call.Direction.INBOUND
-    our_number = call.called_number if inbound else call.caller_phone
     return usage_record_create(
         account_id=call.account_id,
         call_sid=call_sid,
@@ -179,10 +179,18 @@ def _record_usage(call: Call, call_sid: str, outcome: Outcome) -> UsageRecord:
         caller_phone=call.caller_phone,
         called_number=call.called_number,
         duration_seconds=call.duration_seconds,
-        twilio_cost=twilio_cost(call.direction, our_number, whole_minutes(call.duration_seconds)),
+        twilio_cost=_twilio_cost(call, call_sid),
         openai_cost=openai_cost(outcome.model, outcome.usage),
         ended_at=call.ended_at or timezone.now(),
     )
+
+
+def _twilio_cost(call: Call, call_sid: str) -> Decimal:
+    if is_test_sid(call_sid):
+        return Decimal(0)
+    inbound = call.direction == Call.Direction.INBOUND
+    our_number = call.called_number if inbound else call.caller_phone
+    return twilio_cost(call.direction, our_number, whole_minutes(call.duration_seconds))
 
 
 def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[str, Any]:

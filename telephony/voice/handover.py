@@ -36,7 +36,8 @@ def seal_plan(call: Call, plan: CallPlan, now: datetime) -> str:
     """Keep the plan until the media socket asks for it; return the ticket that opens it."""
     key = secrets.token_bytes(_KEY_BYTES)
     plaintext = json.dumps(plan_as_dict(plan)).encode()
-    valid_for = VALID_FOR_WITH_GREETING if plan.greeting_url else VALID_FOR
+    is_greeted = plan.greeting_url and not plan.is_test
+    valid_for = VALID_FOR_WITH_GREETING if is_greeted else VALID_FOR
     SealedPlan.objects.update_or_create(
         call=call,
         defaults={

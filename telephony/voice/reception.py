@@ -102,15 +102,20 @@ def receive_inbound(form: TwilioForm) -> Reception | str:
     if number is None:
         log.info("number_unknown", called=form.called)
         return "rejected"
+    return receive_on(number, call_sid=form.call_sid, caller=form.caller)
+
+
+def receive_on(number: PhoneNumber, *, call_sid: str, caller: str) -> Reception | str:
+    """Write down a call to a number; return the reason instead if the call is not taken."""
     with transaction.atomic():
         call, is_new = Call.objects.get_or_create(
-            call_sid=form.call_sid,
+            call_sid=call_sid,
             defaults={
                 "account": number.account,
                 "direction": Call.Direction.INBOUND,
                 "status": Call.Status.RINGING,
-                "caller_phone": form.caller,
-                "called_number": form.called,
+                "caller_phone": caller,
+                "called_number": number.phone_number,
                 "on_call_start_url": number.on_call_start_url,
                 "on_call_end_url": number.on_call_end_url,
                 "on_error_url": number.on_error_url,

@@ -236,6 +236,9 @@ class CallRunner:
             await in_database(_say_what_comes_next, self._call.id, after)
         except Exception as error:  # Twilio will be told to apologize and hang up
             log.warning("after_stream_not_written", error=type(error).__name__)
+        await self._end_stream(after)
+
+    async def _end_stream(self, after: Say | Dial | None) -> None:
         self._caller.close()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

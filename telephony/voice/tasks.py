@@ -30,6 +30,13 @@ def close_call(*, call_id: str, ended_at: str) -> None:
         log.warning("call_closed_for_its_engine", call_id=call_id)
 
 
+@app.task
+def close_unconnected(*, call_id: str) -> None:
+    """End a test call whose browser never came; of other calls Twilio tells."""
+    if Call.objects.live().filter(pk=call_id, answered_at=None).exists():
+        call_end(call_id=call_id, status=Call.Status.CANCELED, reason="canceled")
+
+
 @app.periodic(cron="* * * * *")
 @app.task(queueing_lock="end_stale_calls")
 def end_stale_calls(timestamp: int) -> None:

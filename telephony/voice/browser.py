@@ -1,0 +1,52 @@
+"""A running test call: the customer's browser is told more than Twilio would be.
+
+The messages are of the media stream's shape. ``transcript`` has all turns so far, as onCallEnd has
+them; ``after`` has what Twilio would do now: ``say``, ``transfer``, or nothing, which is to hang up.
+The socket stays open until the last transcript is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from telephony.engine import events
+from telephony.engine.actions import Dial, Say
+from telephony.engine.transcript import Line
+from telephony.services import transcript_line
+from telephony.voice.runner import CallRunner, Connection
+
+
+class BrowserCallRunner(CallRunner):
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._shown: Sequence[dict[str, Any]] = []
+
+    def receive(self, event: events.Event) -> None:
+        super().receive(event)
+        self._show_transcript(self._session.lines())
+
+    async def _end_stream(self, after: Say | Dial | None) -> None:
+        match after:
+            case Say():
+                self._show("after", {"say": after.text})
+            case Dial():
+                self._show("after", {"transfer": after.to})
+            case None:
+                self._show("after", {})
+
+    def _show_transcript(self, lines: Sequence[Line]) -> None:
+        transcript = [
+            transcript_line(
+                line.role, line.text, self._wall_time(line.at), interrupted=line.interrupted
+            )
+            for line in lines
+        ]
+        if transcript != self._shown:
+            self._shown = transcript
+            self._show("transcript", transcript)
+
+    def _show(self, kind: str, content: Any) -> None:
+        self._caller.send(orjson.dumps({"event": kind, kind: content}))

@@ -1,0 +1,115 @@
+"""A test call: the customer talks to the agent from a browser, past Twilio.
+
+It goes an inbound call's way: the same checks of the account, the same question to the backend, the
+same hand-over to the media socket. Only Twilio's part is missing, and what Twilio asks for money.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from asgiref.sync import async_to_sync
+from django.db import transaction
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from config.connections import give_connection_back
+from config.jobs import defer
+from telephony.call_sids import new_test_sid
+from telephony.callbacks.on_call_start import CallStartFailed, ask
+from telephony.callbacks.payloads import CallFacts
+from telephony.engine.plan import CallPlan, Refusal, Transfer
+from telephony.models import Call, PhoneNumber
+from telephony.voice import reception
+from telephony.voice.handover import VALID_FOR
+from telephony.voice.reception import Reception
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """The browser may open the media socket, with what Twilio would have got."""
+
+    call: Call
+    ticket: str = field(repr=False)
+    account_sid: str
+    greeting_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """The account may not take the call now; ``why`` is that of the call's timeline."""
+
+    call: Call | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoUsableAnswer:
+    """The backend gave no answer that can be used; onError tells it too."""
+
+    call: Call
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The backend had the call refused, or put through."""
+
+    call: Call
+    decision: Refusal | Transfer
+
+
+Start = Connect | NotTaken | NoUsableAnswer | Decided
+
+
+@sensitive_variables()
+def testcall_start(*, number: PhoneNumber, caller: str) -> Start:
+    """Ring a number of the account's from a browser; wait for its backend 10 seconds at most."""
+    if not number.is_active:
+        return NotTaken(None, "number_inactive")
+    call_sid = new_test_sid()
+    received = reception.receive_on(number, call_sid=call_sid, caller=caller)
+    if not isinstance(received, Reception):
+        refused = Call.objects.get(call_sid=call_sid)
+        event = refused.events.filter(kind="refused").first()
+        return NotTaken(refused, event.detail["why"] if event else received)
+    return _decide(received)
+
+
+@sensitive_variables()
+def _decide(received: Reception) -> Start:
+    call = received.call
+    facts = CallFacts.of(call)
+    give_connection_back()
+    try:
+        decision = async_to_sync(ask)(
+            call.on_call_start_url, facts, secrets=received.secrets, message_id=f"msg_{call.id}"
+        )
+    except CallStartFailed as failure:
+        reception.fail(call, (failure.code, failure.message))
+        return NoUsableAnswer(call, failure.code, failure.message)
+    match decision:
+        case Refusal():
+            reception.refuse(call, decision.reason)
+            return Decided(call, decision)
+        case Transfer():
+            reception.transfer(call, decision.to)
+            return Decided(call, decision)
+        case CallPlan():
+            return _accept(call, decision)
+
+
+@sensitive_variables()
+@transaction.atomic
+def _accept(call: Call, plan: CallPlan) -> Start:
+    ticket = reception.accept(call, replace(plan, is_test=True))
+    if ticket is None:
+        return NotTaken(call, "hung_up")
+    # Nobody tells us of a browser that never comes.
+    defer(
+        "telephony.voice.tasks.close_unconnected",
+        at=timezone.now() + VALID_FOR,
+        call_id=call.id,
+    )
+    return Connect(call, ticket, plan.twilio_account_sid, plan.greeting_url)
