@@ -12,6 +12,8 @@ registrations per address    ``REGISTRATIONS_PER_ADDRESS``       1 hour
 registrations per e-mail     ``REGISTRATIONS_PER_EMAIL``         1 hour
 mails asked for per address  ``MAILS_PER_ADDRESS``               1 hour
 mails asked for per e-mail   ``MAILS_PER_EMAIL``                 1 hour
+test calls per account       10                                  1 minute
+callback checks per account  10                                  1 minute
 ===========================  ==================================  ===========
 
 Whether there is an account for an e-mail address plays no part in it. Somebody who fails often
@@ -31,13 +33,15 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from accounts.models import AttemptCount, normalize_email
+from accounts.models import Account, AttemptCount, normalize_email
 from config.client_address import client_network
 from config.connections import give_connection_back
 from config.errors import ApiError
 from config.sealing import keyed_hashes
 
 log = structlog.get_logger(__name__)
+
+ACCOUNT_ATTEMPTS = 10
 
 
 @contextmanager
@@ -90,6 +94,11 @@ def mail_request(request: HttpRequest, *, what: str, to: str) -> None:
     network, per_address = client_network(request), settings.MAILS_PER_ADDRESS
     _limit(f"{what} asked for", network, per_address, minutes=60).take()
     _limit(what, normalize_email(to), settings.MAILS_PER_EMAIL, minutes=60).take()
+
+
+def account_attempt(account: Account, *, what: str) -> None:
+    """Count what an account has our server do for it at once; raise 429 ``too_many_requests``."""
+    _limit(what, account.id, ACCOUNT_ATTEMPTS, minutes=1).take()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,15 @@ def page(
     context: Mapping[str, Any] | None = None,
     *,
     status: int = 200,
+    connect_to: str = "",
 ) -> HttpResponse:
-    return HttpResponse(render_to_string(template, dict(context or {}), request), status=status)
+    """Return a page; ``connect_to`` is one more origin that its scripts may talk to."""
+    text = render_to_string(template, dict(context or {}), request)
+    response = HttpResponse(text, status=status)
+    response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY.replace(
+        "connect-src 'self'", f"connect-src 'self' {connect_to}".rstrip()
+    )
+    return response
 
 
 def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:

@@ -30,6 +30,7 @@ def room(
     context: Mapping[str, Any] | None = None,
     *,
     status: int = 200,
+    connect_to: str = "",
 ) -> HttpResponse:
     """Return a page of the dashboard; ``href`` is the room that it is in."""
     frame = {
@@ -39,4 +40,6 @@ def room(
         "operator": request.operator,
         "asks_to_confirm": settings.SENDS_MAIL and not request.user.is_email_verified,
     }
-    return page(request, template, frame | dict(context or {}), status=status)
+    return page(
+        request, template, frame | dict(context or {}), status=status, connect_to=connect_to
+    )

@@ -12,4 +12,5 @@ urlpatterns = [
     path("", include("dashboard.confirmation")),
     path("", include("dashboard.passwords")),
     path("", include("dashboard.settings")),
+    path("", include("dashboard.testcall")),
 ]

@@ -35,11 +35,8 @@ async def ask(
     Raises :class:`CallStartFailed`: call_start_timeout, call_start_unreachable,
     call_start_bad_status, or call_start_bad_answer, which names the fields but not their values.
     """
-    now = timezone.now()
-    body = payloads.encode(payloads.call_start(facts, now))
-    headers = signing.headers(body, secrets=secrets, message_id=message_id, now=now)
     try:
-        answer = await client.post(url, body, headers, timeout=TIMEOUT_SECONDS)
+        answer = await post(url, facts, secrets=secrets, message_id=message_id)
     except client.CallbackFailed as failure:
         raise _no_answer(failure) from None
     if not 200 <= answer.status < 300:
@@ -47,6 +44,23 @@ async def ask(
             "call_start_bad_status", f"onCallStart answered with status {answer.status}."
         )
     return _decision(answer.body)
+
+
+async def post(
+    url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str
+) -> client.Answer:
+    """Send the question; return the answer, whatever it is, or raise ``client.CallbackFailed``."""
+    now = timezone.now()
+    body = payloads.encode(payloads.call_start(facts, now))
+    headers = signing.headers(body, secrets=secrets, message_id=message_id, now=now)
+    return await client.post(url, body, headers, timeout=TIMEOUT_SECONDS)
+
+
+def decide(body: object) -> CallPlan | Refusal | Transfer:
+    """Return what a decoded answer decides; raise :class:`PlanError` if it cannot be used here."""
+    decision = parse_plan(body)
+    _refuse_what_may_not_be(decision)
+    return decision
 
 
 def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
@@ -62,8 +76,7 @@ def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
 
 def _decision(body: bytes) -> CallPlan | Refusal | Transfer:
     try:
-        decision = parse_plan(orjson.loads(body))
-        _refuse_what_may_not_be(decision)
+        return decide(orjson.loads(body))
     except orjson.JSONDecodeError:
         raise CallStartFailed(
             "call_start_bad_answer", "onCallStart answered with something that is not JSON."
@@ -72,7 +85,6 @@ def _decision(body: bytes) -> CallPlan | Refusal | Transfer:
         raise CallStartFailed(
             "call_start_bad_answer", f"The answer of onCallStart cannot be used. {error}"
         ) from None
-    return decision
 
 
 def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:

@@ -1,7 +1,7 @@
 """A running test call: the customer's browser is told more than Twilio would be.
 
 The messages are of the media stream's shape. ``transcript`` has all turns so far, as onCallEnd has
-them; ``after`` has what Twilio would do now: ``say``, ``transfer``, or nothing, which is to hang up.
+them; ``after`` has what Twilio would do now: ``say``, ``transfer``, or nothing, to hang up.
 The socket stays open until the last transcript is there.
 """
 

@@ -1,0 +1,195 @@
+"""``/dashboard/test-call``: the customer talks to the agent from here, and checks the callback."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from django import forms
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import path
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.permissions import require_active
+from accounts.throttling import account_attempt
+from config.errors import ApiError
+from config.pages import page
+from dashboard.access import PageRequest, for_customer
+from dashboard.forms import refuse
+from dashboard.rendering import room
+from telephony.call_sids import TEST_PREFIX
+from telephony.callbacks.check import Check, call_start_check
+from telephony.callbacks.on_call_start import TIMEOUT_SECONDS
+from telephony.engine.plan import is_phone_number
+from telephony.models import Call, PhoneNumber
+from telephony.services import call_end
+from telephony.voice.testcalls import testcall_start
+
+HREF = "/dashboard/test-call"
+# A number for fiction, which nobody has.
+FICTIONAL = "+12025550123"
+MOST_NUMBERS = 500
+
+WHY = {
+    "number_inactive": "The number is switched off: its calls are rejected.",
+    "account_inactive": "The account is not active yet: its calls are rejected until it has paid.",
+    "account_suspended": "The account is suspended: its calls are rejected.",
+    "too_many_calls": "The account has too many calls at once: the caller hears the busy tone.",
+    "spending_limit_reached": "The account has spent its limit for this month: raise it first.",
+    "hung_up": "The call was hung up before it was connected.",
+}
+
+
+class CallForm(forms.Form):
+    number = forms.ChoiceField(label="Number that is called")
+    caller = forms.CharField(
+        label="Number of the caller",
+        max_length=16,
+        required=False,
+        help_text=f"In E.164, as your backend is told. Without one it is {FICTIONAL}, which nobody "
+        "has.",
+        widget=forms.TextInput({"inputmode": "tel", "placeholder": FICTIONAL}),
+    )
+
+    def __init__(self, request: PageRequest, *, prefix: str) -> None:
+        super().__init__(request.POST or None, prefix=prefix)
+        self.numbers = {
+            each.id: each
+            for each in PhoneNumber.objects.of(request.user).order_by("created_at")[:MOST_NUMBERS]
+        }
+        self.fields["number"].choices = [  # type: ignore[attr-defined]
+            (each.id, each.phone_number if each.is_active else f"{each.phone_number} (off)")
+            for each in self.numbers.values()
+        ]
+
+    def clean_caller(self) -> str:
+        caller = str(self.cleaned_data["caller"] or FICTIONAL)
+        if not is_phone_number(caller):
+            raise forms.ValidationError("Use E.164, like +12025550123.")
+        return caller
+
+
+def _form(request: PageRequest, *, prefix: str) -> CallForm:
+    """Return a form that was sent; a number that is another account's is not found."""
+    form = CallForm(request, prefix=prefix)
+    number_id = request.POST.get(f"{prefix}-number", "")
+    if number_id and number_id not in form.numbers:
+        number = PhoneNumber.objects.access(request.user, number_id)
+        form.numbers[number.id] = number
+        form.fields["number"].choices.append((number.id, number.phone_number))  # type: ignore[attr-defined]
+    return form
+
+
+@require_safe
+@for_customer
+def test_call(request: PageRequest) -> HttpResponse:
+    return _room(request)
+
+
+def _room(
+    request: PageRequest,
+    *,
+    check: Check | None = None,
+    check_form: CallForm | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    media = urlsplit(settings.MEDIA_STREAM_URL)
+    call_form = CallForm(request, prefix="call")
+    call_form.is_bound = False
+    context = {
+        "form": call_form,
+        "check_form": check_form or CallForm(request, prefix="check"),
+        "check": check,
+        "timeout": TIMEOUT_SECONDS,
+        "keypad": "123456789*0#",
+        "has_numbers": bool(call_form.numbers),
+    }
+    origin = f"{media.scheme}://{media.netloc}"
+    return room(
+        request, HREF, "dashboard/test_call.html", context, status=status, connect_to=origin
+    )
+
+
+@require_POST
+@for_customer
+@sensitive_variables()
+def start(request: PageRequest) -> HttpResponse:
+    """Ring the agent; answer with a part of the page, which the page's script puts in."""
+    form = _form(request, prefix="call")
+    if not form.is_valid():
+        return page(request, "dashboard/test_call_refused.html", {"form": form}, status=400)
+    try:
+        account_attempt(request.user, what="test calls")
+    except ApiError as refusal:
+        refuse(form, refusal)
+        context = {"form": form}
+        return page(
+            request, "dashboard/test_call_refused.html", context, status=refusal.status_code
+        )
+    number = form.numbers[form.cleaned_data["number"]]
+    started = testcall_start(number=number, caller=form.cleaned_data["caller"])
+    context = {
+        "started": started,
+        "kind": type(started).__name__,
+        "why": WHY.get(getattr(started, "why", ""), "The call was rejected."),
+        "media_url": settings.MEDIA_STREAM_URL,
+    }
+    return page(request, "dashboard/test_call_started.html", context)
+
+
+@require_safe
+@for_customer
+def live(request: PageRequest, call_id: str) -> HttpResponse:
+    """Show where a test call stands; polled until it has ended."""
+    call = _access(request, call_id)
+    events = list(call.events.order_by("at", "id")[:500])
+    seconds = call.duration_seconds
+    if call.answered_at and not call.ended_at:
+        seconds = int((timezone.now() - call.answered_at).total_seconds())
+    context = {"call": call, "events": events, "seconds": seconds}
+    return page(request, "dashboard/test_call_live.html", context)
+
+
+@require_POST
+@for_customer
+def give_up(request: PageRequest, call_id: str) -> HttpResponse:
+    """End a test call whose media socket the browser could not open."""
+    call = _access(request, call_id)
+    if call.answered_at is None:
+        call_end(call_id=call.id, status=Call.Status.CANCELED, reason="canceled")
+    return HttpResponse(status=204)
+
+
+def _access(request: PageRequest, call_id: str) -> Call:
+    tests = Call.objects.filter(call_sid__startswith=TEST_PREFIX)
+    return tests.access(request.user, call_id)
+
+
+@require_POST
+@for_customer
+@sensitive_variables()
+def check_callback(request: PageRequest) -> HttpResponse:
+    """Ask a number's onCallStart URL, and show its answer field by field."""
+    form = _form(request, prefix="check")
+    if not form.is_valid():
+        return _room(request, check_form=form, status=400)
+    try:
+        require_active(request.user)
+        account_attempt(request.user, what="callback checks")
+    except ApiError as refusal:
+        refuse(form, refusal)
+        return _room(request, check_form=form, status=refusal.status_code)
+    number = form.numbers[form.cleaned_data["number"]]
+    check = call_start_check(number=number, caller=form.cleaned_data["caller"])
+    return _room(request, check=check, check_form=form)
+
+
+urlpatterns = [
+    path("dashboard/test-call", test_call, name="test-call"),
+    path("dashboard/test-call/start", start, name="test-call-start"),
+    path("dashboard/test-call/check", check_callback, name="test-call-check"),
+    path("dashboard/test-call/<str:call_id>/live", live, name="test-call-live"),
+    path("dashboard/test-call/<str:call_id>/give-up", give_up, name="test-call-give-up"),
+]
