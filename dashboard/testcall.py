@@ -124,9 +124,8 @@ def start(request: PageRequest) -> HttpResponse:
         account_attempt(request.user, what="test calls")
     except ApiError as refusal:
         refuse(form, refusal)
-        context = {"form": form}
         return page(
-            request, "dashboard/test_call_refused.html", context, status=refusal.status_code
+            request, "dashboard/test_call_refused.html", {"form": form}, status=refusal.status_code
         )
     number = form.numbers[form.cleaned_data["number"]]
     started = testcall_start(number=number, caller=form.cleaned_data["caller"])
