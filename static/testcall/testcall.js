@@ -15,6 +15,7 @@ if (form) {
     if (call) return;
     const withMicrophone = event.submitter?.value !== "text";
     setBusy(true);
+    document.getElementById("test-call-room").hidden = true; // the last call's
     stage.replaceChildren(notice("note", "Asking your backend…"));
     let sound = null;
     try {
