@@ -25,7 +25,7 @@ from telephony.callbacks.on_call_start import TIMEOUT_SECONDS
 from telephony.engine.plan import is_phone_number
 from telephony.models import Call, PhoneNumber
 from telephony.services import call_end
-from telephony.voice.testcalls import testcall_start
+from telephony.voice.testcalls import call_test_start
 
 HREF = "/dashboard/test-call"
 # A number for fiction, which nobody has.
@@ -128,7 +128,7 @@ def start(request: PageRequest) -> HttpResponse:
             request, "dashboard/test_call_refused.html", {"form": form}, status=refusal.status_code
         )
     number = form.numbers[form.cleaned_data["number"]]
-    started = testcall_start(number=number, caller=form.cleaned_data["caller"])
+    started = call_test_start(number=number, caller=form.cleaned_data["caller"])
     context = {
         "started": started,
         "kind": type(started).__name__,

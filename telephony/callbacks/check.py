@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
@@ -134,9 +134,9 @@ def _field(name: str, body: Mapping[str, Any], errors: Mapping[str, list[str]]) 
     value = body.get(name)
     is_given = value is not None and value != ""
     given = _shown(name, value) if is_given else ""
-    with_value, without = _EFFECTS.get(name, ("", ""))
-    effect = "" if problems else with_value if is_given else without
-    return FieldCheck(name, given, problems, effect)
+    effect = _EFFECTS[name]
+    becomes = "" if problems else effect.given if is_given else effect.missing
+    return FieldCheck(name, given, problems, becomes)
 
 
 def _shown(name: str, value: Any) -> str:
@@ -170,32 +170,43 @@ def _without_query(url: str) -> str:
 _OTHER_ANSWERS = ("reject", "reason", "message", "transfer")
 _SECRET = ("twilioAuthToken", "openaiApiKey")
 
-# What becomes of a field that is there, and of one that is not.
-_EFFECTS: Mapping[str, tuple[str, str]] = {
-    "twilioAccountSid": ("Calls have to come from this account of Twilio's.", ""),
-    "twilioAuthToken": ("Twilio's signature is checked with it.", ""),
-    "openaiApiKey": ("Opens the model's session. Whether OpenAI accepts it shows in a call.", ""),
-    "systemPrompt": ("What the model is told to be.", ""),
-    "onToolCallUrl": ("Asked when the model calls a tool.", "No tool of yours is called."),
-    "tools": ("What the model may call.", "None."),
-    "builtinTools": ("What the model may do with the call.", "None: it cannot hang up."),
-    "voice": ("The agent's voice.", f"{plans.DEFAULT_VOICE}, the default."),
-    "model": ("Takes the call.", f"{plans.DEFAULT_MODEL}, the default."),
-    "vadEagerness": ("How soon a pause ends a sentence.", "high, the default."),
-    "noiseReduction": ("Before the model hears the caller.", "near_field, the default."),
-    "greeting": ("Said first, by the model.", "The caller speaks first."),
-    "greetingUrl": ("Played first, by Twilio. A test call leaves it out.", "Nothing is played."),
-    "inactivityTimeoutMs": (
+
+class _Effect(NamedTuple):
+    """What becomes of a field that is there, and of one that is not."""
+
+    given: str
+    missing: str
+
+
+_EFFECTS: Mapping[str, _Effect] = {
+    "twilioAccountSid": _Effect("Calls have to come from this account of Twilio's.", ""),
+    "twilioAuthToken": _Effect("Twilio's signature is checked with it.", ""),
+    "openaiApiKey": _Effect(
+        "Opens the model's session. Whether OpenAI accepts it shows in a call.", ""
+    ),
+    "systemPrompt": _Effect("What the model is told to be.", ""),
+    "onToolCallUrl": _Effect("Asked when the model calls a tool.", "No tool of yours is called."),
+    "tools": _Effect("What the model may call.", "None."),
+    "builtinTools": _Effect("What the model may do with the call.", "None: it cannot hang up."),
+    "voice": _Effect("The agent's voice.", f"{plans.DEFAULT_VOICE}, the default."),
+    "model": _Effect("Takes the call.", f"{plans.DEFAULT_MODEL}, the default."),
+    "vadEagerness": _Effect("How soon a pause ends a sentence.", "high, the default."),
+    "noiseReduction": _Effect("Before the model hears the caller.", "near_field, the default."),
+    "greeting": _Effect("Said first, by the model.", "The caller speaks first."),
+    "greetingUrl": _Effect(
+        "Played first, by Twilio. A test call leaves it out.", "Nothing is played."
+    ),
+    "inactivityTimeoutMs": _Effect(
         "The call ends after so much silence.",
         f"{plans.DEFAULT_INACTIVITY_MS}, the default.",
     ),
-    "maxDurationSeconds": (
+    "maxDurationSeconds": _Effect(
         "The call ends then at the latest.",
         f"{plans.DEFAULT_MAX_DURATION_S}, the default.",
     ),
-    "metadata": ("Comes back with every later callback.", "None."),
-    "reject": ("The call is not taken.", ""),
-    "reason": ("How it is turned away.", "rejected, the default."),
-    "message": ("Said before the call ends.", "The call is not answered."),
-    "transfer": ("The caller is put through.", ""),
+    "metadata": _Effect("Comes back with every later callback.", "None."),
+    "reject": _Effect("The call is not taken.", ""),
+    "reason": _Effect("How it is turned away.", "rejected, the default."),
+    "message": _Effect("Said before the call ends.", "The call is not answered."),
+    "transfer": _Effect("The caller is put through.", ""),
 }

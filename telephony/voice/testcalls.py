@@ -64,7 +64,7 @@ Start = Connect | NotTaken | NoUsableAnswer | Decided
 
 
 @sensitive_variables()
-def testcall_start(*, number: PhoneNumber, caller: str) -> Start:
+def call_test_start(*, number: PhoneNumber, caller: str) -> Start:
     """Ring a number of the account's from a browser; wait for its backend 10 seconds at most."""
     if not number.is_active:
         return NotTaken(None, "number_inactive")

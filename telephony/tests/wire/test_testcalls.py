@@ -15,7 +15,7 @@ from telephony.call_sids import is_test_sid
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber
 from telephony.voice import tasks
-from telephony.voice.testcalls import Connect, testcall_start
+from telephony.voice.testcalls import Connect, call_test_start
 from usage.models import UsageRecord
 
 CALLER = "+12025550123"
@@ -73,7 +73,7 @@ class Browser:
 async def started(world):
     def start():
         number = PhoneNumber.objects.get(phone_number=NUMBER)
-        return testcall_start(number=number, caller=CALLER)
+        return call_test_start(number=number, caller=CALLER)
 
     return await in_database(start)
 
