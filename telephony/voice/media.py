@@ -189,9 +189,10 @@ def _let_in(started: StreamStarted, signature: str) -> tuple[Call, CallPlan, lis
     call, plan = take_plan(ticket, started.call_sid, now)
     if started.account_sid != plan.twilio_account_sid:
         raise InvalidTicket("of another Twilio account")
-    # A browser has nothing to sign a test call with: there, the ticket is the proof.
-    if not plan.is_test and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
-        raise InvalidTicket("without Twilio's signature")
+    # The ticket is the proof: only Twilio has it, or the browser of a test call, which signs nothing.
+    # A signature that is there must fit, though.
+    if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
+        raise InvalidTicket("with a wrong signature")
     if not call_connect(call, now=now):
         raise InvalidTicket("of a call that has ended")
     return call, plan, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)

@@ -7,6 +7,7 @@ same hand-over to the media socket. Only Twilio's part is missing, and what Twil
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from time import monotonic
 
 from asgiref.sync import async_to_sync
 from django.db import transaction
@@ -82,28 +83,30 @@ def _decide(received: Reception) -> Start:
     call = received.call
     facts = CallFacts.of(call)
     give_connection_back()
+    began = monotonic()
     try:
         decision = async_to_sync(ask)(
             call.on_call_start_url, facts, secrets=received.secrets, message_id=f"msg_{call.id}"
         )
     except CallStartFailed as failure:
-        reception.fail(call, (failure.code, failure.message))
+        reception.fail(call, (failure.code, failure.message), asked_ms=reception.ms_since(began))
         return NoUsableAnswer(call, failure.code, failure.message)
+    asked_ms = reception.ms_since(began)
     match decision:
         case Refusal():
-            reception.refuse(call, decision.reason)
+            reception.refuse(call, decision.reason, asked_ms=asked_ms)
             return Decided(call, decision)
         case Transfer():
-            reception.transfer(call, decision.to)
+            reception.transfer(call, decision.to, asked_ms=asked_ms)
             return Decided(call, decision)
         case CallPlan():
-            return _accept(call, decision)
+            return _accept(call, decision, asked_ms)
 
 
 @sensitive_variables()
 @transaction.atomic
-def _accept(call: Call, plan: CallPlan) -> Start:
-    ticket = reception.accept(call, replace(plan, is_test=True))
+def _accept(call: Call, plan: CallPlan, asked_ms: int) -> Start:
+    ticket = reception.accept(call, replace(plan, is_test=True), asked_ms=asked_ms)
     if ticket is None:
         return NotTaken(call, "hung_up")
     # Nobody tells us of a browser that never comes.

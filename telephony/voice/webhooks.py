@@ -8,9 +8,9 @@ carries a signature of ours.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from time import monotonic
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -155,7 +155,7 @@ async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
 async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
     """Ask the customer's backend, and turn its answer into TwiML."""
     call = received.call
-    started = time.monotonic()
+    started = monotonic()
     try:
         decision = await ask(
             call.on_call_start_url,
@@ -165,9 +165,9 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
         )
     except CallStartFailed as failure:
         error = (failure.code, failure.message)
-        await in_database(reception.fail, call, error, asked_ms=_ms_since(started))
+        await in_database(reception.fail, call, error, asked_ms=reception.ms_since(started))
         return _turn_away(received)
-    asked_ms = _ms_since(started)
+    asked_ms = reception.ms_since(started)
     match decision:
         case Refusal():
             await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
@@ -201,10 +201,6 @@ async def _accept(
         return twiml.connect(call.id, ticket, plan.greeting_url)
     await in_database(reception.fail, call, error, asked_ms=asked_ms)
     return HttpResponse(f"{error[1]}\n", status=403)
-
-
-def _ms_since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
 
 
 def _turn_away(received: Reception, refusal: Refusal | None = None) -> HttpResponse:
