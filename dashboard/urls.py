@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 urlpatterns = [
+    path("", include("dashboard.overview")),
     path("", include("dashboard.billing")),
     path("", include("dashboard.keys")),
     path("", include("dashboard.numbers")),

@@ -36,6 +36,14 @@ addEventListener("pageshow", () => { // back from the page that the form led to
   }
 });
 
+// A part of a page that is asked for after the session has ended is not the login: the page is.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const address = event.detail.xhr.responseURL;
+  if (!address || new URL(address).pathname !== "/login") return;
+  event.detail.shouldSwap = false;
+  location.reload();
+});
+
 // <time datetime="…" data-local> is shown in the reader's zone; UTC stays in its title.
 function showLocalTimes(root) {
   for (const time of root.querySelectorAll("time[data-local]")) {

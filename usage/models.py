@@ -65,6 +65,9 @@ class UsageRecord(models.Model):
 
 
 class DailyUsageQuerySet(OwnedQuerySet["DailyUsage"]):
+    def since(self, day: date) -> Self:
+        return self.filter(day__gte=day).order_by("day")
+
     def month_of(self, day: date) -> Self:
         """The days of the month that the day is in: 31 rows of an account at most."""
         _, last = monthrange(day.year, day.month)

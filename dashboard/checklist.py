@@ -1,0 +1,45 @@
+"""What there is to do until the first call has succeeded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accounts.models import Account
+from telephony.models import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    name: str
+    title: str
+    done: bool
+    is_next: bool = False
+
+
+def checklist_of(account: Account) -> list[Step]:
+    """Return the steps in their order; the first that is not done is the next one.
+
+    That a number is pointed here is known from the first call to it: Twilio has asked us about it.
+    """
+    asked_about = Call.objects.of(account).filter(direction=Call.Direction.INBOUND)
+    done = {
+        "pay": account.status == Account.Status.ACTIVE,
+        "key": account.api_keys.active().exists(),
+        "number": account.phone_numbers.exists(),
+        "twilio": asked_about.exists(),
+        "call": False,  # there would be no list any more
+    }
+    upcoming = next(name for name, is_done in done.items() if not is_done)
+    return [
+        Step(name, _TITLES[name], is_done, is_next=name == upcoming)
+        for name, is_done in done.items()
+    ]
+
+
+_TITLES = {
+    "pay": "Pay",
+    "key": "Make an API key",
+    "number": "Register a number",
+    "twilio": "Point Twilio here",
+    "call": "Make a test call",
+}

@@ -1,0 +1,126 @@
+"""The overview: what to do next, this month's figures, the last days, the calls in progress.
+
+Figures come from the totals that are kept (``usage.models``), so that the page costs the same
+however many calls there were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.urls import path
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from accounts.models import Account
+from config.pages import page
+from dashboard.access import PageRequest, for_customer
+from dashboard.checklist import checklist_of
+from dashboard.money import dollars, price
+from dashboard.rendering import room
+from telephony.models import Call
+from usage.models import DailyUsage, TotalUsage
+
+HERE = "/dashboard"
+
+DAYS = 30
+# Of the calls in progress. An operator may allow an account more of them than one reads.
+LIVE_AT_MOST = 50
+
+_BADGES = {"ACTIVE": "good", "INACTIVE": "note", "SUSPENDED": "bad"}
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A UTC day's calls and minutes."""
+
+    day: date
+    calls: int = 0
+    minutes: int = 0
+
+    @property
+    def timestamp(self) -> int:
+        return int(datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC).timestamp())
+
+
+@for_customer
+@require_safe
+def overview(request: PageRequest) -> HttpResponse:
+    account = request.user
+    total = TotalUsage.objects.total_of(account)
+    context = {
+        "account": account,
+        "status": account.effective_status,
+        "badge": _BADGES[account.effective_status],
+        # Minutes are counted from when somebody is connected: a call that has some has succeeded.
+        "steps": [] if total.minutes else checklist_of(account),
+        "voice_url": f"{settings.ENGINE_URL}/voice",
+        "total": total,
+        "base": dollars(settings.MONTHLY_BASE),
+        "rate": price(settings.PER_MINUTE_RATE),
+        **_figures(account, timezone.now().date()),
+        **_live_calls(account),
+    }
+    return room(request, HERE, "dashboard/overview.html", context)
+
+
+@for_customer
+@require_safe
+def live(request: PageRequest) -> HttpResponse:
+    """The calls in progress, as the part of the page that renews itself."""
+    if not request.htmx:
+        return redirect(HERE)
+    return page(request, "dashboard/live_calls.html", _live_calls(request.user))
+
+
+def _figures(account: Account, today: date) -> dict[str, Any]:
+    """Return this month's figures and those of the last days, from one look at 31 rows at most."""
+    month, first = today.replace(day=1), today - timedelta(days=DAYS - 1)
+    known = [
+        Day(row.day, row.calls, row.minutes)
+        for row in DailyUsage.objects.of(account).since(min(month, first))
+    ]
+    in_month = [each for each in known if each.day >= month]
+    minutes = sum(each.minutes for each in in_month)
+    days = _every_day(known, first)
+    return {
+        "month": today,
+        "month_calls": sum(each.calls for each in in_month),
+        "month_minutes": minutes,
+        "month_cost": dollars(minutes * settings.PER_MINUTE_RATE),
+        "days": days,
+        "chart": json.dumps(
+            {
+                "days": [each.timestamp for each in days],
+                "calls": [each.calls for each in days],
+                "minutes": [each.minutes for each in days],
+            }
+        ),
+        "has_calls": any(each.calls for each in days),
+    }
+
+
+def _every_day(known: Iterable[Day], first: date) -> list[Day]:
+    """Return the days from the first one on, those without a call too."""
+    by_day = {each.day: each for each in known}
+    days = (first + timedelta(days=number) for number in range(DAYS))
+    return [by_day.get(day) or Day(day) for day in days]
+
+
+def _live_calls(account: Account) -> dict[str, Any]:
+    calls = Call.objects.of(account).live().order_by("-created_at", "-id")
+    found = list(calls[: LIVE_AT_MOST + 1])
+    return {"live_calls": found[:LIVE_AT_MOST], "has_more": len(found) > LIVE_AT_MOST}
+
+
+urlpatterns = [
+    path("dashboard", overview, name="overview"),
+    path("dashboard/live", live, name="live-calls"),
+]

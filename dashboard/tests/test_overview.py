@@ -1,0 +1,353 @@
+"""The overview: what to do next, figures, the chart, the calls in progress."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from accounts.models import Account, ApiKey
+from dashboard.checklist import Step
+from dashboard.tests.pages import assert_well_made
+from telephony.models import Call, PhoneNumber
+from usage.models import DailyUsage, TotalUsage
+from usage.services import usage_record_create
+
+pytestmark = pytest.mark.django_db
+
+PATH = "/dashboard"
+LIVE = "/dashboard/live"
+HTMX = {"HX-Request": "true"}
+
+
+class Page(HTMLParser):
+    """What a page does, says and writes into itself."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, str]] = []
+        self.links: set[str] = set()
+        self.inline: list[str] = []
+        self.headings: list[int] = []
+        self.chart: dict[str, Any] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append((values.get("method", "get"), values["action"]))
+        if tag == "a":
+            self.links.add(values["href"])
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append(int(tag[1]))
+        if tag == "style" or "style" in values or (tag == "script" and not values.get("src")):
+            self.inline.append(tag)
+        if values.get("id") == "chart":
+            self.chart = json.loads(values["data-chart"])
+
+
+def page_of(response: Any) -> Page:
+    assert response.status_code == 200
+    return Page(response.content.decode())
+
+
+def call_of(account: Account, number: int = 1, **fields: Any) -> Call:
+    known: dict[str, Any] = {
+        "account": account,
+        "call_sid": f"CA{account.id[-12:]}{number:020}",
+        "direction": Call.Direction.INBOUND,
+        "status": Call.Status.IN_PROGRESS,
+        "caller_phone": "+15550001111",
+        "called_number": "+15550002222",
+        "on_call_start_url": "https://backend.example/start",
+        "on_call_end_url": "https://backend.example/end",
+    }
+    return Call.objects.create(**known | fields)
+
+
+def used(account: Account, day: date, *, calls: int, minutes: int) -> None:
+    DailyUsage.objects.create(account=account, day=day, calls=calls, minutes=minutes)
+    total = TotalUsage.objects.total_of(account)
+    total.calls, total.minutes = total.calls + calls, total.minutes + minutes
+    total.save()
+
+
+class TestOverview:
+    def test_it_works(self, alice: Account, alice_web: Client) -> None:
+        _ended_call(alice, seconds=61)
+        response = alice_web.get(PATH)
+        page = page_of(response)
+        assert response.context["month_calls"] == 1
+        assert response.context["month_minutes"] == 2
+        assert response.context["month_cost"] == "$0.10"
+        assert response.context["steps"] == []
+        assert page.chart is not None
+        assert (page.chart["calls"][-1], page.chart["minutes"][-1]) == (1, 2)
+        assert page.inline == []
+        assert_well_made(response.content.decode())
+        assert page.headings == sorted(page.headings)
+
+    def test_strangers_log_in_first(self) -> None:
+        assert Client().get(PATH)["Location"] == "/login?next=/dashboard"
+
+    def test_another_accounts_calls_are_not_there(self, alice: Account, bob_web: Client) -> None:
+        used(alice, timezone.now().date(), calls=7, minutes=70)
+        call = call_of(alice)
+        response = bob_web.get(PATH)
+        assert response.context["month_calls"] == response.context["total"].calls == 0
+        assert response.context["steps"][3].done is False
+        assert call.id not in response.content.decode()
+
+    def test_it_costs_the_same_with_ten_calls_and_with_a_thousand(
+        self,
+        alice: Account,
+        bob: Account,
+        alice_web: Client,
+        bob_web: Client,
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        for account, count in ((alice, 10), (bob, 1000)):
+            _history(account, count)
+        for client in (alice_web, bob_web):
+            with django_assert_num_queries(5):  # session, account, total, days, calls in progress
+                assert page_of(client.get(PATH)).chart
+
+    def test_the_checklist_costs_three_more(
+        self,
+        alice: Account,
+        bob: Account,
+        alice_web: Client,
+        bob_web: Client,
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        for account, count in ((alice, 10), (bob, 1000)):
+            _history(account, count, seconds=0)
+        for client in (alice_web, bob_web):
+            with django_assert_num_queries(8):
+                assert client.get(PATH).context["steps"]
+
+
+class TestStatus:
+    def test_active(self, alice_web: Client) -> None:
+        page = page_of(alice_web.get(PATH))
+        assert page.forms == [("post", "/logout")]
+
+    def test_who_has_not_paid_can(self, carol_web: Client) -> None:
+        response = carol_web.get(PATH)
+        assert "has not been paid for" in response.content.decode()
+        assert ("post", "/dashboard/billing/pay") in page_of(response).forms
+
+    def test_whose_payment_failed_is_led_to_the_portal(self, dave_web: Client) -> None:
+        response = dave_web.get(PATH)
+        assert "A payment has failed" in response.content.decode()
+        assert ("post", "/dashboard/billing/manage") in page_of(response).forms
+
+    @pytest.mark.parametrize("status", ["ACTIVE", "INACTIVE", "SUSPENDED"])
+    def test_an_operators_word_wins(self, alice: Account, alice_web: Client, status: str) -> None:
+        Account.objects.update(suspended_by_operator=True, status=status)
+        response = alice_web.get(PATH)
+        text = response.content.decode()
+        assert "An operator has suspended this account" in text
+        assert "Contact support" in text
+        assert alice.id in text
+        assert page_of(response).forms == [("post", "/logout")]  # neither paying nor a card helps
+
+
+class TestChecklist:
+    def test_a_new_account_pays_first(self, carol_web: Client) -> None:
+        response = carol_web.get(PATH)
+        assert _states(response) == ["next", "to do", "to do", "to do", "to do"]
+        page = page_of(response)
+        assert page.links >= {"/dashboard/keys", "/dashboard/numbers", "/dashboard/test-call"}
+        assert page.inline == []
+
+    def test_the_address_for_twilio_is_there(self, carol_web: Client, settings: Any) -> None:
+        settings.ENGINE_URL = "https://engine.example"
+        assert "https://engine.example/voice</code>" in carol_web.get(PATH).content.decode()
+
+    def test_step_by_step(self, alice: Account, alice_web: Client) -> None:
+        assert _states(alice_web.get(PATH)) == ["done", "next", "to do", "to do", "to do"]
+        key = ApiKey.objects.create(account=alice, label="Default", prefix="rtk_abc", digest="1")
+        assert _states(alice_web.get(PATH)) == ["done", "done", "next", "to do", "to do"]
+        PhoneNumber.objects.create(account=alice, phone_number="+15550002222")
+        assert _states(alice_web.get(PATH)) == ["done", "done", "done", "next", "to do"]
+        call_of(alice, ended_at=timezone.now(), status=Call.Status.REJECTED)
+        assert _states(alice_web.get(PATH)) == ["done", "done", "done", "done", "next"]
+        key.revoked_at = timezone.now()
+        key.save()
+        assert _states(alice_web.get(PATH)) == ["done", "next", "done", "done", "to do"]
+
+    def test_a_call_that_we_place_says_nothing_of_the_number(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        call_of(alice, direction=Call.Direction.OUTBOUND)
+        assert _states(alice_web.get(PATH))[3] == "to do"
+
+    def test_a_call_without_a_minute_was_none(self, alice: Account, alice_web: Client) -> None:
+        _ended_call(alice, seconds=0)
+        assert alice_web.get(PATH).context["steps"]
+
+    def test_it_is_gone_after_a_call(self, alice: Account, alice_web: Client) -> None:
+        _ended_call(alice, seconds=1)
+        assert "Your first call" not in alice_web.get(PATH).content.decode()
+
+
+class TestFigures:
+    @pytest.fixture
+    def today(self, monkeypatch: pytest.MonkeyPatch) -> date:
+        """The 31st: of such a month the first day is no more among the last thirty."""
+        moment = datetime(2026, 8, 31, 23, 59, tzinfo=UTC)
+        monkeypatch.setattr("dashboard.overview.timezone.now", lambda: moment)
+        return moment.date()
+
+    def test_the_month_and_the_last_days(
+        self, alice: Account, alice_web: Client, today: date, settings: Any
+    ) -> None:
+        settings.PER_MINUTE_RATE, settings.MONTHLY_BASE = Decimal("0.0125"), Decimal(7)
+        used(alice, date(2026, 7, 31), calls=100, minutes=1000)
+        used(alice, date(2026, 8, 1), calls=1, minutes=2)
+        used(alice, date(2026, 8, 2), calls=10, minutes=20)
+        used(alice, today, calls=1000, minutes=2000)
+        response = alice_web.get(PATH)
+        assert response.context["month_calls"] == 1011
+        assert response.context["month_minutes"] == 2022
+        text = response.content.decode()
+        assert "$25.28" in text  # 25.275
+        assert "at $0.0125 a minute; $7.00 a month" in text
+        assert "1,011</span> calls" in text
+        assert "All time: 1,111 calls, 3,022 minutes" in text
+        chart = page_of(response).chart
+        assert chart is not None
+        assert len(chart["days"]) == len(chart["calls"]) == len(chart["minutes"]) == 30
+        assert chart["days"][0] == datetime(2026, 8, 2, tzinfo=UTC).timestamp()
+        assert chart["days"][-1] == datetime(2026, 8, 31, tzinfo=UTC).timestamp()
+        assert chart["calls"] == [10, *[0] * 28, 1000]
+        assert chart["minutes"] == [20, *[0] * 28, 2000]
+
+    def test_the_table_has_the_same_numbers(
+        self, alice: Account, alice_web: Client, today: date
+    ) -> None:
+        used(alice, today, calls=1, minutes=2345)
+        text = alice_web.get(PATH).content.decode()
+        assert '<time datetime="2026-08-31">31 Aug 2026</time>' in text
+        assert '<td class="number">2,345</td>' in text
+        assert "30 Aug 2026" not in text
+
+    def test_the_first_of_a_month_begins_anew(
+        self, alice: Account, alice_web: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        moment = datetime(2026, 9, 1, tzinfo=UTC)
+        monkeypatch.setattr("dashboard.overview.timezone.now", lambda: moment)
+        used(alice, date(2026, 8, 31), calls=5, minutes=6)
+        response = alice_web.get(PATH)
+        assert (response.context["month_calls"], response.context["month_cost"]) == (0, "$0.00")
+        assert response.context["days"][-2].calls == 5
+
+    @pytest.mark.parametrize(("who", "what"), [("alice", "test-call"), ("carol", "not active")])
+    def test_no_call_in_the_last_days(self, request: Any, who: str, what: str) -> None:
+        account = request.getfixturevalue(who)
+        used(account, timezone.now().date() - timedelta(days=30), calls=5, minutes=6)
+        response = request.getfixturevalue(f"{who}_web").get(PATH)
+        text = response.content.decode()
+        assert page_of(response).chart is None
+        assert "uplot" not in text.lower()
+        assert what in text.partition("No call in the last 30 days")[2]
+
+
+class TestLiveCalls:
+    def test_it_works(self, alice: Account, alice_web: Client) -> None:
+        rings = call_of(alice, 1, status=Call.Status.RINGING)
+        talks = call_of(alice, 2, answered_at=timezone.now() + timedelta(seconds=5))
+        over = call_of(alice, 3, ended_at=timezone.now())
+        response = alice_web.get(LIVE, headers=HTMX)
+        text = response.content.decode()
+        assert "<html" not in text
+        assert 'hx-get="/dashboard/live"' in text
+        assert page_of(response).links == {f"/dashboard/calls/{call.id}" for call in (rings, talks)}
+        assert over.id not in text
+        assert "+15550001111" in text
+        assert "+15550002222" in text
+        assert f"{rings.created_at:%Y-%m-%dT%H:%M:%SZ}" in text
+        assert f"{talks.answered_at:%Y-%m-%dT%H:%M:%SZ}" in text
+        assert "no-store" in response["Cache-Control"]
+
+    def test_the_page_has_the_same(self, alice: Account, alice_web: Client) -> None:
+        call_of(alice)
+        part = alice_web.get(LIVE, headers=HTMX).content.decode()
+        assert part.strip() in alice_web.get(PATH).content.decode()
+
+    def test_there_is_none(self, alice_web: Client) -> None:
+        text = alice_web.get(LIVE, headers=HTMX).content.decode()
+        assert "There is none at the moment" in text
+        assert 'hx-trigger="every 3s"' in text
+
+    def test_the_newest_of_very_many(self, alice: Account, alice_web: Client) -> None:
+        calls = [call_of(alice, number) for number in range(51)]
+        response = alice_web.get(LIVE, headers=HTMX)
+        assert response.context["live_calls"] == calls[:0:-1]
+        assert "These are the newest" in response.content.decode()
+
+    def test_another_accounts_calls_are_not_there(self, alice: Account, bob_web: Client) -> None:
+        call = call_of(alice)
+        assert call.id not in bob_web.get(LIVE, headers=HTMX).content.decode()
+
+    def test_whoever_opens_it_gets_the_page(self, alice_web: Client) -> None:
+        assert alice_web.get(LIVE)["Location"] == PATH
+
+    def test_strangers_log_in_first(self) -> None:
+        assert Client().get(LIVE, headers=HTMX)["Location"].startswith("/login")
+
+    def test_it_costs_three_queries(
+        self,
+        alice: Account,
+        alice_web: Client,
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        for number in range(20):
+            call_of(alice, number)
+        with django_assert_num_queries(3):  # session, account, calls in progress
+            alice_web.get(LIVE, headers=HTMX)
+
+
+@pytest.mark.parametrize("path", [PATH, LIVE])
+def test_nothing_is_written(alice_web: Client, path: str) -> None:
+    assert alice_web.post(path).status_code == 405
+
+
+def _states(response: Any) -> list[str]:
+    assert response.status_code == 200
+    return [_state(step) for step in response.context["steps"]]
+
+
+def _state(step: Step) -> str:
+    return "done" if step.done else "next" if step.is_next else "to do"
+
+
+def _ended_call(account: Account, *, seconds: int, number: int = 1) -> None:
+    call = call_of(account, number, ended_at=timezone.now(), status=Call.Status.COMPLETED)
+    with transaction.atomic():
+        usage_record_create(
+            account_id=account.id,
+            call_sid=str(call.call_sid),
+            direction=call.direction,
+            caller_phone=call.caller_phone,
+            called_number=call.called_number,
+            duration_seconds=seconds,
+            twilio_cost=Decimal(0),
+            openai_cost=Decimal(0),
+            ended_at=timezone.now(),
+        )
+
+
+def _history(account: Account, count: int, *, seconds: int = 30) -> None:
+    """So many calls, through the one way in which they are counted."""
+    for number in range(count):
+        _ended_call(account, seconds=seconds, number=number)
