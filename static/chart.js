@@ -33,7 +33,7 @@
         y: { range: (_, least, most) => [0, Math.max(most * 1.1, 1)] },
       },
       axes: [
-        axis({ grid: { show: false }, space: 60, incrs: [1, 2, 7, 14].map((n) => n * 24 * 3600),
+        axis({ grid: { show: false }, size: 28, space: 60, incrs: [1, 2, 7, 14].map((n) => n * 24 * 3600),
           values: (_, splits) => splits.map(dayOf) }),
         axis({ size: 52, space: 32, incrs: [1, 2, 5].flatMap((n) => [0, 1, 2, 3, 4, 5, 6, 7]
           .map((power) => n * 10 ** power)).sort((a, b) => a - b),

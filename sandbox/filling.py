@@ -1,0 +1,337 @@
+"""A history of calls for an account, as if it had used the product for a year.
+
+Everything is written with COPY, as the rows that ``telephony.services`` and ``usage.services``
+would have left behind. The minutes count as reported to Stripe already, so that no worker does.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, models, transaction
+from django.utils import timezone
+
+from accounts.models import Account
+from billing.models import MeterEvent
+from config.ids import first_id_of
+from telephony.engine.costs import twilio_cost
+from telephony.models import Call, CallbackDelivery, CallEvent, PhoneNumber
+from usage.models import DailyUsage, TotalUsage, UsageRecord
+from usage.services import whole_minutes
+
+YEAR = timedelta(days=365)
+# The longest call, and some time to spare: all of them are over.
+_LATEST = timedelta(hours=1, minutes=30)
+_AT_A_TIME = 20_000
+# A call in so many has a timeline and callbacks, and so have the newest.
+_EACH_IN_FULL = 20
+_NEWEST_IN_FULL = 500
+_NUMBERS = 5
+_BACKEND = "https://backend.example"
+_OPENAI_PER_SECOND = Decimal("0.0012")  # about what a minute of talking comes to
+
+# (ended_reason, status, whether it was connected, its share by direction, inbound and outbound)
+_ENDS = (
+    ("caller_hangup", "completed", True, 48, 40),
+    ("agent_hangup", "completed", True, 30, 25),
+    ("transferred", "completed", True, 5, 2),
+    ("inactivity", "completed", True, 3, 3),
+    ("max_duration", "completed", True, 1, 1),
+    ("model_error", "completed", True, 2, 2),
+    ("engine_lost", "completed", True, 1, 1),
+    ("rejected", "rejected", False, 10, 2),
+    ("no_answer", "no-answer", False, 0, 14),
+    ("busy", "busy", False, 0, 7),
+    ("failed", "failed", False, 0, 3),
+)
+
+Row = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of some calls, by table, with values in the order of ``_COLUMNS``."""
+
+    calls: list[Row] = field(default_factory=list)
+    usage: list[Row] = field(default_factory=list)
+    meter: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    deliveries: list[Row] = field(default_factory=list)
+
+    def write(self) -> None:
+        for model, rows in (
+            (Call, self.calls),
+            (UsageRecord, self.usage),
+            (MeterEvent, self.meter),
+            (CallEvent, self.events),
+            (CallbackDelivery, self.deliveries),
+        ):
+            copy_in(model, _COLUMNS[model], rows)
+
+
+_COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
+    Call: (
+        *("id", "account_id", "call_sid", "direction", "status", "caller_phone", "called_number"),
+        *("answered_by", "ended_reason", "metadata"),
+        *("on_call_start_url", "on_call_end_url", "on_error_url"),
+        *("created_at", "accepted_at", "answered_at", "last_seen_at", "ended_at"),
+        "duration_seconds",
+    ),
+    UsageRecord: (
+        *("id", "account_id", "call_sid", "direction", "caller_phone", "called_number"),
+        *("duration_seconds", "minutes", "platform_cost", "twilio_cost", "openai_cost"),
+        "created_at",
+    ),
+    MeterEvent: (
+        *("identifier", "usage_record_id", "account_id", "minutes", "happened_at", "state"),
+        *("attempts", "first_attempt_at", "next_attempt_at", "sent_at"),
+    ),
+    CallEvent: ("account_id", "call_id", "at", "kind", "detail"),
+    CallbackDelivery: (
+        *("id", "account_id", "call_id", "kind", "url", "state", "attempts", "last_result"),
+        *("due_at", "created_at", "ended_at"),
+    ),
+}
+
+
+@dataclass(slots=True)
+class MadeUp:
+    """A call that never was."""
+
+    id: str
+    sid: str
+    direction: str
+    our_number: str
+    other: str
+    reason: str
+    status: str
+    created_at: datetime
+    accepted_at: datetime | None
+    answered_at: datetime | None
+    ended_at: datetime
+    seconds: int
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Who calls and who is called."""
+        pair = (self.other, self.our_number)
+        return pair if self.direction == "inbound" else pair[::-1]
+
+
+class AlreadyCalled(Exception):
+    """The account has calls."""
+
+
+@transaction.atomic
+def fill(account: Account, *, calls: int, seed: int = 1, now: datetime | None = None) -> None:
+    """Give an account so many ended calls, over a year until now; raise :class:`AlreadyCalled`.
+
+    The same seed, account, number and moment make the same calls.
+    """
+    if Call.objects.of(account).exists():
+        raise AlreadyCalled
+    numbers = _numbers_of(account, _chance(f"{seed} {account.email} numbers"))
+    chance = _chance(f"{seed} {account.email}")
+    days: Counter[date] = Counter()
+    minutes: Counter[date] = Counter()
+    made_up = _made_up(chance, numbers, calls, (now or timezone.now()) - _LATEST)
+    _trust_references()
+    for rows in _ahead(_rows(account.id, chance, made_up, calls, days, minutes)):
+        rows.write()
+    DailyUsage.objects.bulk_create(
+        DailyUsage(account=account, day=day, calls=days[day], minutes=minutes[day]) for day in days
+    )
+    TotalUsage.objects.create(account=account, calls=days.total(), minutes=minutes.total())
+
+
+def _chance(seed: str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 (nothing of it is secret)
+
+
+def _ahead(some: Iterator[Rows]) -> Iterator[Rows]:
+    """Yield them, while the next ones are made up already: PostgreSQL takes as long as we do."""
+    with ThreadPoolExecutor(1) as executor:
+        following = executor.submit(next, some, None)
+        while rows := following.result():
+            following = executor.submit(next, some, None)
+            yield rows
+
+
+def _trust_references() -> None:
+    """Let the transaction's rows refer to each other unchecked, where the database allows that."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('is_superuser')")
+        if cursor.fetchone() == ("on",):
+            cursor.execute("SET LOCAL session_replication_role = replica")
+
+
+def _numbers_of(account: Account, chance: random.Random) -> list[str]:
+    """Return the account's numbers; it gets some if it has none."""
+    known = account.phone_numbers.order_by("phone_number")
+    numbers = list(known.values_list("phone_number", flat=True))
+    if not numbers:
+        numbers = [f"+1989{chance.randrange(10**7):07}" for _ in range(_NUMBERS)]
+        PhoneNumber.objects.bulk_create(
+            PhoneNumber(
+                account=account,
+                phone_number=number,
+                on_call_start_url=f"{_BACKEND}/start",
+                on_call_end_url=f"{_BACKEND}/end",
+                on_error_url=f"{_BACKEND}/error",
+            )
+            for number in numbers
+        )
+    return numbers
+
+
+def _made_up(
+    chance: random.Random, numbers: Sequence[str], count: int, latest: datetime
+) -> Iterator[MadeUp]:
+    """Yield calls, the oldest first."""
+    inbound_shares = list(accumulate(end[3] for end in _ENDS))
+    outbound_shares = list(accumulate(end[4] for end in _ENDS))
+    step = YEAR / max(count, 1)
+    for number in range(count):
+        created_at = latest - YEAR + (number + chance.random()) * step
+        is_inbound = chance.random() < 0.7
+        shares = inbound_shares if is_inbound else outbound_shares
+        reason, status, connected, *_ = chance.choices(_ENDS, cum_weights=shares)[0]
+        seconds = min(3540, 3 + int(chance.expovariate(1 / 150))) if connected else 0
+        answered_at = created_at + timedelta(seconds=4) if connected else None
+        yield MadeUp(
+            id=_id_at(created_at, chance),
+            sid=f"CA{chance.getrandbits(128):032x}",
+            direction="inbound" if is_inbound else "outbound",
+            our_number=chance.choice(numbers),
+            other=f"+1555{chance.randrange(10**7):07}",
+            reason=reason,
+            status=status,
+            created_at=created_at,
+            accepted_at=None if reason == "rejected" else created_at + timedelta(seconds=1),
+            answered_at=answered_at,
+            ended_at=(answered_at or created_at) + timedelta(seconds=seconds or 20),
+            seconds=seconds,
+        )
+
+
+def _rows(
+    account_id: str,
+    chance: random.Random,
+    calls: Iterable[MadeUp],
+    count: int,
+    days: Counter[date],
+    minutes: Counter[date],
+) -> Iterator[Rows]:
+    """Yield the rows of some calls at a time, and count what they come to by day."""
+    rows = Rows()
+    for number, call in enumerate(calls):
+        rows.calls.append(_call(account_id, call, chance))
+        if call.accepted_at:
+            _add_usage(rows, account_id, call, chance)
+            day = call.ended_at.astimezone(UTC).date()
+            days[day] += 1
+            minutes[day] += whole_minutes(call.seconds)
+        if number % _EACH_IN_FULL == 0 or number >= count - _NEWEST_IN_FULL:
+            _add_details(rows, account_id, call, chance)
+        if len(rows.calls) == _AT_A_TIME:
+            yield rows
+            rows = Rows()
+    yield rows
+
+
+def _call(account_id: str, call: MadeUp, chance: random.Random) -> Row:
+    metadata = json.dumps({"order": f"A-{chance.randrange(10_000)}"}) if call.accepted_at else None
+    answered_by = "human" if call.direction == "outbound" and call.answered_at else ""
+    return (
+        *(call.id, account_id, call.sid, call.direction, call.status, *call.ends),
+        *(answered_by, call.reason, metadata),
+        *(f"{_BACKEND}/start", f"{_BACKEND}/end", f"{_BACKEND}/error"),
+        *(call.created_at, call.accepted_at, call.answered_at),
+        *(call.answered_at and call.ended_at, call.ended_at, call.seconds),
+    )
+
+
+def _add_usage(rows: Rows, account_id: str, call: MadeUp, chance: random.Random) -> None:
+    record_id = _id_at(call.ended_at, chance)
+    minutes = whole_minutes(call.seconds)
+    rows.usage.append(
+        (
+            *(record_id, account_id, call.sid, call.direction, *call.ends),
+            *(call.seconds, minutes, minutes * settings.PER_MINUTE_RATE),
+            *(_twilio_cost(call.direction, call.our_number, minutes),),
+            *(call.seconds * _OPENAI_PER_SECOND, call.ended_at),
+        )
+    )
+    if minutes:
+        at = call.ended_at + timedelta(minutes=1)
+        rows.meter.append(
+            (call.sid, record_id, account_id, minutes, call.ended_at, "sent", 1, at, at, at)
+        )
+
+
+_twilio_cost = lru_cache(maxsize=1000)(twilio_cost)
+
+
+def _add_details(rows: Rows, account_id: str, call: MadeUp, chance: random.Random) -> None:
+    """Add a call's timeline, and the callbacks that were sent about it."""
+    timeline: list[tuple[datetime | None, str, dict[str, Any]]] = [
+        (call.created_at, "received" if call.direction == "inbound" else "placed", {}),
+        (call.accepted_at, "accepted", {}),
+        (call.answered_at, "connected", {}),
+        (call.answered_at and call.answered_at + timedelta(seconds=1), "model_ready", {}),
+        (call.ended_at, "ended", {"reason": call.reason}),
+    ]
+    for at, kind, detail in timeline:
+        if at is not None:
+            rows.events.append((account_id, call.id, at, kind, json.dumps(detail)))
+    if call.accepted_at:
+        at = call.ended_at + timedelta(seconds=1)
+        taken = chance.random() < 0.95
+        state = ("delivered", 1, "200") if taken else ("given-up", 8, "503")
+        rows.deliveries.append(
+            (
+                *(_id_at(call.ended_at, chance), account_id, call.id, "onCallEnd"),
+                *(f"{_BACKEND}/end", *state, at, call.ended_at, at),
+            )
+        )
+
+
+def _id_at(moment: datetime, chance: random.Random) -> str:
+    """Return an id of the product's shape that was made at that moment."""
+    return f"{first_id_of(moment)}{chance.getrandbits(64):016x}"
+
+
+def copy_in(model: type[models.Model], columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """COPY rows into a model's table; columns that are not named get their field's default."""
+    others = [
+        each
+        for each in model._meta.concrete_fields
+        if each.attname not in columns and not each.has_db_default() and not _is_counted(each)
+    ]
+    defaults = tuple(each.get_db_prep_save(each.get_default(), connection) for each in others)
+    names = ", ".join(
+        connection.ops.quote_name(name)
+        for name in (*columns, *(str(each.column) for each in others))
+    )
+    table = connection.ops.quote_name(model._meta.db_table)
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy,
+    ):
+        for row in rows:
+            copy.write_row((*row, *defaults))
+
+
+def _is_counted(each: models.Field[Any, Any]) -> bool:
+    return isinstance(each, models.AutoField)

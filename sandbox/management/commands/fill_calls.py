@@ -1,0 +1,48 @@
+"""``manage.py fill_calls``: a year of calls for an account, to see how pages bear them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+
+from accounts.models import Account
+from sandbox.filling import AlreadyCalled, fill
+
+
+class Command(BaseCommand):
+    help = "Fill an account without calls with ended ones, over the year until now."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--account", required=True, metavar="EMAIL")
+        parser.add_argument("--calls", type=int, default=1_000_000, help="how many (1000000)")
+        parser.add_argument("--seed", type=int, default=1, help="the same one, the same calls (1)")
+
+    def handle(self, *_args: Any, account: str, calls: int, seed: int, **_options: Any) -> None:
+        if not settings.DEBUG:
+            raise CommandError("This makes calls up: it is for development, with DEBUG=1, alone.")
+        if calls < 1:
+            raise CommandError("--calls must be 1 or more.")
+        found = Account.objects.with_email(account).first()
+        if found is None:
+            raise CommandError(f"There is no account {account}: register it first.")
+        started = time.monotonic()
+        try:
+            fill(found, calls=calls, seed=seed)
+        except AlreadyCalled:
+            raise CommandError(f"{found} has calls already: fill a new account.") from None
+        vacuum()
+        took = time.monotonic() - started
+        self.stdout.write(f"{found} has {calls:,} calls; that took {took:.0f} s.")
+
+
+def vacuum() -> None:
+    """Do at once what autovacuum does within minutes: statistics, and which pages are whole."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "VACUUM (ANALYZE) telephony_call, telephony_callevent, telephony_callbackdelivery, "
+            "usage_usagerecord, usage_dailyusage, billing_meterevent"
+        )
