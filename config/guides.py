@@ -7,6 +7,7 @@ they read well in the repository too, and their commands can be copied from the 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,6 +64,7 @@ def _render(slug: str, modified_ns: int, public_url: str, engine_url: str) -> Gu
     text = text.replace("https://engine.switchhook.example", engine_url)
     text = text.replace("https://switchhook.example", public_url)
     tokens = _markdown.parse(text)
+    _name_regions(tokens)
     title, *_ = _texts(tokens, "h1")
     summary, *_ = _texts(tokens, "p")
     headings = tuple(Heading(slugify(heading), heading) for heading in _texts(tokens, "h2"))
@@ -85,6 +87,22 @@ def _text_of(inline: Token) -> str:
     )
 
 
+def _name_regions(tokens: Sequence[Token]) -> None:
+    """Give all that scrolls a name of its own: its heading, what it is, and a number."""
+    heading = ""
+    names: Counter[str] = Counter()
+    for index, token in enumerate(tokens):
+        if token.type == "heading_open":
+            heading = _text_of(tokens[index + 1])
+        elif token.type in _SCROLLING:
+            name = f"{heading}: {_SCROLLING[token.type]}"
+            names[name] += 1
+            token.meta["name"] = f"{name} {names[name]}" if names[name] > 1 else name
+
+
+_SCROLLING = {"fence": "code", "table_open": "table"}
+
+
 # What a page has more than Markdown says.
 
 
@@ -102,14 +120,14 @@ def _link(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env:
 
 def _code(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     """Code scrolls on a narrow screen, with the keyboard too."""
-    label = f"Code: {tokens[index].info.strip() or 'text'}"
-    code = escape(tokens[index].content)
-    return f'<pre tabindex="0" role="region" aria-label="{escape(label)}"><code>{code}</code></pre>'
+    name, code = escape(tokens[index].meta["name"]), escape(tokens[index].content)
+    return f'<pre tabindex="0" role="region" aria-label="{name}"><code>{code}</code></pre>\n'
 
 
 def _table(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     """A table scrolls as well."""
-    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
+    name = escape(tokens[index].meta["name"])
+    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
     return f'{scroll}<table class="table">\n'
 
 

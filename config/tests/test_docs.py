@@ -24,12 +24,12 @@ pytestmark = pytest.mark.django_db  # the context processors of messages and ses
 class Links(HTMLParser):
     """What a page links to or loads, and the ids that can be linked to."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
         self.ids: set[str] = set()
         self.inline: list[str] = []
-        self.feed(html)
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
@@ -72,7 +72,7 @@ class TestPages:
     def test_no_link_is_dead(self, path: str) -> None:
         for link in Links(get(path)).links:
             target, _, anchor = link.partition("#")
-            if target.startswith(("https://", "/static/", "/admin/")):
+            if target.startswith(("https://", "/static/", "/admin/", "/dashboard")):
                 continue
             text = get(target or path)
             assert not anchor or anchor in Links(text).ids, link
@@ -90,6 +90,16 @@ class TestPages:
         assert "https://calls.example.org/api/auth/register" in text
         assert "https://voice.example.org/voice" in text
         assert "switchhook.example" not in text
+
+    @pytest.mark.parametrize("slug", GUIDES)
+    def test_what_scrolls_has_a_name_of_its_own(self, slug: str) -> None:
+        regions = re.findall(r'role="region" aria-label="([^"]+)"', read_guide(slug).html)
+        assert regions
+        assert len(regions) == len(set(regions))
+
+    @pytest.mark.parametrize("slug", GUIDES)
+    def test_each_column_has_a_header(self, slug: str) -> None:
+        assert "<th></th>" not in read_guide(slug).html
 
     def test_markup_in_a_guide_is_text(self) -> None:
         assert "&lt;" not in read_guide("getting-started").title
