@@ -21,6 +21,7 @@ from config.errors import page_not_found
 from config.guides import GUIDES, all_guides, read_guide
 from config.pages import page
 from config.schema import document, endpoint
+from dashboard.money import dollars, price
 
 
 class SchemaView(APIView):
@@ -48,7 +49,8 @@ class SchemaView(APIView):
 
 @require_safe
 def landing(request: HttpRequest) -> HttpResponse:
-    return page(request, "landing.html", {"public_url": settings.PUBLIC_URL})
+    context = {"base": dollars(settings.MONTHLY_BASE), "rate": price(settings.PER_MINUTE_RATE)}
+    return page(request, "landing.html", context)
 
 
 @require_safe

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +14,9 @@ from django.contrib.staticfiles import finders
 from django.test import Client
 from pytest_django import Settings
 
+from accounts.models import Account
 from config.guides import GUIDES, read_guide
+from telephony.engine.plan import parse_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["/", "/docs", "/docs/", "/docs/api", *(f"/docs/{slug}" for slug in GUIDES)]
@@ -104,6 +109,30 @@ class TestPages:
     def test_markup_in_a_guide_is_text(self) -> None:
         assert "&lt;" not in read_guide("getting-started").title
         assert "<script" not in "".join(read_guide(slug).html for slug in GUIDES)
+
+
+class TestLanding:
+    def test_it_works(self, settings: Settings) -> None:
+        settings.MONTHLY_BASE, settings.PER_MINUTE_RATE = Decimal(7), Decimal("0.0125")
+        text = get("/")
+        assert "$7.00</b> a month" in text
+        assert "$0.0125</b> a minute" in text
+        assert {"/signup", "/login", "/docs/getting-started"} <= set(Links(text).links)
+        assert "/dashboard" not in Links(text).links
+
+    def test_who_is_logged_in_is_shown_the_way(self, alice: Account) -> None:
+        browser = Client()
+        browser.force_login(alice)
+        links = Links(browser.get("/").content.decode()).links
+        assert links.count("/dashboard") == 2  # the page's and the frame's
+        assert "/signup" not in links
+
+    def test_its_example_can_be_used(self) -> None:
+        (shown,) = re.findall(r"<code>\n?(\{.*?)</code>", get("/"), re.DOTALL)
+        answer = json.loads(html.unescape(shown))
+        # What is the reader's own is shown as dots.
+        answer |= {"twilioAccountSid": "AC" + "0" * 32, "openaiApiKey": "sk-1"}
+        parse_plan(answer)
 
 
 class TestErrors:
