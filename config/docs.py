@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from drf_spectacular.renderers import (
     OpenApiJsonRenderer,
@@ -20,6 +21,7 @@ from rest_framework.views import APIView
 from config.errors import page_not_found
 from config.guides import GUIDES, all_guides, read_guide
 from config.pages import page
+from config.readers import FILLED_IN, filled_in
 from config.schema import document, endpoint
 from dashboard.money import dollars, price
 
@@ -59,10 +61,14 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@never_cache  # who is logged in sees it otherwise
 def guide(request: HttpRequest, slug: str) -> HttpResponse:
     if slug not in GUIDES:
         return page_not_found(request, LookupError(slug))
-    context = {"section": "docs", "guides": all_guides(), "guide": read_guide(slug)}
+    found = read_guide(slug)
+    context = {"section": "docs", "guides": all_guides(), "guide": found, "html": found.html}
+    if request.user.is_authenticated and slug in FILLED_IN:
+        context |= {"html": filled_in(found.html, request.user), "is_own": True}
     return page(request, "docs/guide.html", context)
 
 

@@ -95,9 +95,14 @@ def _name_regions(tokens: Sequence[Token]) -> None:
         if token.type == "heading_open":
             heading = _text_of(tokens[index + 1])
         elif token.type in _SCROLLING:
-            name = f"{heading}: {_SCROLLING[token.type]}"
+            name = f"{heading}: {_title(token) or _SCROLLING[token.type]}"
             names[name] += 1
             token.meta["name"] = f"{name} {names[name]}" if names[name] > 1 else name
+
+
+def _title(token: Token) -> str:
+    """Return what comes after the language of code (```sh curl), "" if there is nothing."""
+    return token.info.partition(" ")[2].strip() if token.type == "fence" else ""
 
 
 _SCROLLING = {"fence": "code", "table_open": "table"}
@@ -119,9 +124,21 @@ def _link(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env:
 
 
 def _code(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """Code scrolls on a narrow screen, with the keyboard too."""
+    """Code scrolls on a narrow screen, with the keyboard too; ``static/docs.js`` adds the rest.
+
+    What has a title is a variant of the code beside it, which has one as well.
+    """
+    title = _title(tokens[index])
     name, code = escape(tokens[index].meta["name"]), escape(tokens[index].content)
-    return f'<pre tabindex="0" role="region" aria-label="{name}"><code>{code}</code></pre>\n'
+    pre = f'<pre tabindex="0" role="region" aria-label="{name}"><code>{code}</code></pre>'
+    if not title:
+        return f'<div class="code">{pre}</div>\n'
+    begin = "" if index and _title(tokens[index - 1]) else '<div class="variants">\n'
+    end = "" if index + 1 < len(tokens) and _title(tokens[index + 1]) else "</div>\n"
+    return (
+        f'{begin}<div class="code" data-variant="{escape(title)}">'
+        f'<p class="variant">{escape(title)}</p>{pre}</div>\n{end}'
+    )
 
 
 def _table(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:

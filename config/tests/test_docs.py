@@ -8,15 +8,17 @@ import re
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.staticfiles import finders
 from django.test import Client
 from pytest_django import Settings
 
-from accounts.models import Account
+from accounts.models import Account, ApiKey
 from config.guides import GUIDES, read_guide
 from telephony.engine.plan import parse_plan
+from telephony.numbers import phone_number_register
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["/", "/docs", "/docs/", "/docs/api", *(f"/docs/{slug}" for slug in GUIDES)]
@@ -111,6 +113,76 @@ class TestPages:
         assert "<script" not in "".join(read_guide(slug).html for slug in GUIDES)
 
 
+class TestVariants:
+    def test_it_works(self) -> None:
+        text = read_guide("getting-started").html
+        groups = re.findall(r'<div class="variants">.*?</div>\n</div>', text, re.DOTALL)
+        assert len(groups) == 7
+        for group in groups:
+            titles = re.findall(r'data-variant="(\w+)"', group)
+            assert titles in (["curl", "Python", "Node"], ["Python", "Node"])
+            # Without a script each is shown, with what it is.
+            assert re.findall(r'<p class="variant">(\w+)</p>', group) == titles
+            assert "hidden" not in group
+
+    def test_they_are_inside_of_each_other_as_they_should_be(self) -> None:
+        for slug in GUIDES:
+            text = read_guide(slug).html
+            assert text.count("<div") == text.count("</div>")
+
+
+class TestOwnValues:
+    PLACEHOLDERS = ("rtk_…", "+15551234567", "https://your-backend.com/calls/start")
+
+    def test_it_works(self, alice: Account, django_assert_num_queries: Any) -> None:
+        old = ApiKey.objects.create(account=alice, label="Old", prefix="rtk_old", digest="1")
+        new = ApiKey.objects.create(account=alice, label="New", prefix="rtk_new", digest="2")
+        ApiKey.objects.create(
+            account=alice, label="Gone", prefix="rtk_rev", digest="3", revoked_at=new.created_at
+        )
+        for number in ("+12025550143", "+12025550144"):
+            phone_number_register(
+                account=alice,
+                phone_number=number,
+                on_call_start_url="https://alice.example.org/start?a=1&b=2",
+                on_call_end_url="https://alice.example.org/end",
+            )
+        browser = logged_in(alice)
+        with django_assert_num_queries(4):  # the session, the account, its key, its number
+            text = browser.get("/docs/getting-started").content.decode()
+        assert "Bearer rtk_new…" in text
+        assert "rtk_rev" not in text
+        assert old.prefix not in text
+        assert "+12025550143" in text
+        assert "+12025550144" not in text
+        assert "https://alice.example.org/start?a=1&amp;b=2" in text
+        assert not any(placeholder in text for placeholder in self.PLACEHOLDERS)
+        # What she does not have stays as it is.
+        assert "https://your-backend.com/calls/error" in text
+
+    def test_who_has_nothing_sees_placeholders(self, bob: Account) -> None:
+        text = logged_in(bob).get("/docs/getting-started").content.decode()
+        assert all(placeholder in text for placeholder in self.PLACEHOLDERS)
+
+    def test_nobody_sees_what_is_anothers(self, alice: Account, bob: Account) -> None:
+        ApiKey.objects.create(account=alice, label="Hers", prefix="rtk_ali", digest="1")
+        logged_in(alice).get("/docs/getting-started")
+        for browser in (Client(), logged_in(bob)):
+            text = browser.get("/docs/getting-started").content.decode()
+            assert "rtk_ali" not in text
+            assert "rtk_…" in text
+
+    def test_no_copy_is_kept(self, alice: Account) -> None:
+        response = logged_in(alice).get("/docs/getting-started")
+        assert "no-store" in response["Cache-Control"]
+
+
+def logged_in(account: Account) -> Client:
+    browser = Client()
+    browser.force_login(account)
+    return browser
+
+
 class TestLanding:
     def test_it_works(self, settings: Settings) -> None:
         settings.MONTHLY_BASE, settings.PER_MINUTE_RATE = Decimal(7), Decimal("0.0125")
@@ -121,9 +193,7 @@ class TestLanding:
         assert "/dashboard" not in Links(text).links
 
     def test_who_is_logged_in_is_shown_the_way(self, alice: Account) -> None:
-        browser = Client()
-        browser.force_login(alice)
-        links = Links(browser.get("/").content.decode()).links
+        links = Links(logged_in(alice).get("/").content.decode()).links
         assert links.count("/dashboard") == 2  # the page's and the frame's
         assert "/signup" not in links
 
