@@ -189,8 +189,8 @@ def _let_in(started: StreamStarted, signature: str) -> tuple[Call, CallPlan, lis
     call, plan = take_plan(ticket, started.call_sid, now)
     if started.account_sid != plan.twilio_account_sid:
         raise InvalidTicket("of another Twilio account")
-    # The ticket is the proof: only Twilio has it, or the browser of a test call, which signs nothing.
-    # A signature that is there must fit, though.
+    # The ticket is the proof: only Twilio has it, or a test call's browser, which signs nothing. A
+    # signature that is there must fit, though.
     if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
         raise InvalidTicket("with a wrong signature")
     if not call_connect(call, now=now):
