@@ -1,0 +1,134 @@
+"""From signing up to the invoice, in a real browser, without touching the API.
+
+Everything runs as processes of its own; the caller's microphone beeps once a second.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from playwright.sync_api import Page, expect
+
+from billing.tests.conftest import forget_jobs
+from browsing.chromium import EXECUTABLE, IS_MISSING, Watch, context_of, launched
+from config.tests.development import Development, development
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+]
+
+NUMBER = "+12025550142"
+_WITHIN_MS = 20_000
+
+
+@pytest.fixture
+def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
+    """Everything runs, on the tests' database, which is emptied afterwards."""
+    with django_db_blocker.unblock():
+        forget_jobs()
+    with development() as running:
+        yield running
+    with django_db_blocker.unblock():
+        call_command("flush", verbosity=0, interactive=False)
+
+
+@pytest.fixture
+def page(running: Development, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    # Playwright keeps an event loop in this thread, in which Django refuses the database, and has
+    # other connections.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    with launched() as browser:
+        context = context_of(browser)
+        context.set_default_timeout(_WITHIN_MS)
+        yield context.new_page()
+        context.close()
+        connection.close()
+        connection.close_pool()
+
+
+def test_from_sign_up_to_the_invoice(running: Development, page: Page) -> None:
+    watch = Watch(page, allowed="nothing")
+    _sign_up_and_pay(running, page)
+    _make_a_key(running, page)
+    _register_a_number(running, page)
+    _talk(running, page)
+    _look_at_the_call(page)
+    _look_at_the_invoice(running, page)
+    assert watch.problems == []
+
+
+def _sign_up_and_pay(running: Development, page: Page) -> None:
+    page.goto(f"{running.url}/signup")
+    page.get_by_label("E-mail").fill("erin@example.org")
+    page.get_by_label("Password").fill("a long walk in the rain")
+    page.get_by_label("Company").fill("Erin's Eels")
+    page.get_by_role("button", name="Sign up").click()
+    page.get_by_role("button", name=re.compile(r"Pay \$5.00")).click()
+    expect(page.get_by_role("heading", name="Payment received")).to_be_visible()
+    page.goto(f"{running.url}/dashboard/billing")
+    _reload_until(page, "ACTIVE")
+
+
+def _make_a_key(running: Development, page: Page) -> None:
+    page.goto(f"{running.url}/dashboard/keys")
+    page.get_by_label("Label").fill("My backend")
+    page.get_by_role("button", name="Make a key").click()
+    expect(page.locator("#new-key")).to_have_text(re.compile("^rtk_[0-9A-Za-z]{38}$"))
+
+
+def _register_a_number(running: Development, page: Page) -> None:
+    backend = f"{running.sandbox_url}/backend/calls"
+    page.goto(f"{running.url}/dashboard/numbers")
+    page.get_by_role("link", name="Register a number").first.click()
+    page.locator("[name=phone_number]").fill(NUMBER)
+    page.locator("[name=on_call_start_url]").fill(f"{backend}/start")
+    page.locator("[name=on_call_end_url]").fill(f"{backend}/end")
+    page.locator("[name=on_error_url]").fill(f"{backend}/error")
+    page.get_by_role("button", name="Register").click()
+    expect(page.get_by_text(NUMBER).first).to_be_visible()
+
+
+def _talk(running: Development, page: Page) -> None:
+    """Sound goes both ways; then a question is typed, and answered."""
+    page.goto(f"{running.url}/dashboard/test-call")
+    page.get_by_role("button", name="Call with the microphone").click()
+    for meter in ("#level-in", "#level-out"):
+        page.wait_for_function(f"document.querySelector('{meter}').value > 0.05")
+    page.get_by_label("Type instead of speaking").fill("Where is my order A-1001?")
+    page.get_by_role("button", name="Say it").click()
+    expect(page.locator("#talk-transcript")).to_contain_text(
+        "arrives in 12 minutes", timeout=_WITHIN_MS
+    )
+    page.get_by_role("button", name="Hang up").click()
+    page.get_by_role("link", name="See the call").click()
+
+
+def _look_at_the_call(page: Page) -> None:
+    expect(page.get_by_role("heading", level=1)).to_contain_text(NUMBER)
+    main = page.get_by_role("main")
+    expect(main).to_contain_text("look_up_order")
+    expect(main).to_contain_text("onCallEnd")
+    expect(main).to_contain_text("$0.05")
+
+
+def _look_at_the_invoice(running: Development, page: Page) -> None:
+    page.goto(f"{running.url}/dashboard/billing")
+    row = page.get_by_role("row").filter(has_text="paid")
+    expect(row).to_contain_text("$5.00")
+    row.get_by_role("link").first.click()
+    expect(page.get_by_role("main")).to_contain_text("$5.00")
+
+
+def _reload_until(page: Page, text: str) -> None:
+    """Load the page again until it says so: a worker is about to hear it from Stripe."""
+    for _ in range(100):
+        if page.get_by_text(text, exact=True).first.is_visible():
+            return
+        page.reload()
+    raise AssertionError(f"The page never said {text!r}.")
