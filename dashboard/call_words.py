@@ -46,6 +46,7 @@ _EVENTS = {
     "transferred": "Your backend had it put through",
     "connected": "The audio is connected",
     "model_ready": "The model is ready",
+    "greeted": "The agent began to speak",
     "caller_spoke": "The caller spoke",
     "agent_spoke": "The agent spoke",
     "interrupted": "The caller interrupted the agent",
@@ -82,6 +83,8 @@ _DETAILS = {
 }
 _SPOKEN = "for {}"
 _TOOK = "after {}"
+# What a detail begins with; the database keeps no order.
+_FIRST = ("tool", "code", "reason", "ms", "onCallStartMs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,9 @@ def outcome_label(call: Call) -> str:
 
 def line_of(event: CallEvent, call: Call) -> Line:
     text = _EVENTS.get(event.kind, _plain(event.kind))
-    details = [_detail(event.kind, name, value) for name, value in event.detail.items()]
+    first = [name for name in _FIRST if name in event.detail]
+    names = [*first, *(name for name in event.detail if name not in first)]
+    details = [_detail(event.kind, name, event.detail[name]) for name in names]
     return Line(
         at=event.at,
         offset=f"{max(0.0, (event.at - call.created_at).total_seconds()):.1f} s",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -33,7 +33,7 @@ HERE = "/dashboard/calls"
 PAGE_SIZE = 50
 # A long call has thousands of events; the page shows the last ones.
 MOST_EVENTS = 500
-# So long after its end, a call's page looks for what its callbacks came to.
+# So long after its end, and after a callback was due, a call's page looks for what came of it.
 LOOK_AFTER_END = timedelta(seconds=30)
 
 
@@ -155,16 +155,25 @@ def _facts(call: Call) -> dict[str, Any]:
     record = UsageRecord.objects.filter(account_id=call.account_id, call_sid=sid).first()
     newest = CallEvent.objects.filter(call=call).order_by("-at", "-id")[: MOST_EVENTS + 1]
     events = list(newest)[:MOST_EVENTS][::-1]
-    deliveries = call.callbacks.with_attempts().order_by("created_at", "id")
+    deliveries = list(call.callbacks.with_attempts().order_by("created_at", "id"))
     return {
         "row": _row(call, record),
         "is_live": is_live,
-        "is_watched": is_live or (call.ended_at and call.ended_at > now - LOOK_AFTER_END),
+        "is_watched": (
+            call.ended_at is None
+            or call.ended_at > now - LOOK_AFTER_END
+            or any(_is_being_sent(delivery, now) for delivery in deliveries)
+        ),
         "costs": _costs(record) if record else [],
         "lines": [line_of(event, call) for event in events],
         "most_events": MOST_EVENTS if len(newest) > MOST_EVENTS else 0,
         "deliveries": [_delivery(delivery) for delivery in deliveries],
     }
+
+
+def _is_being_sent(delivery: CallbackDelivery, now: datetime) -> bool:
+    is_pending = delivery.state == CallbackDelivery.State.PENDING
+    return is_pending and now - LOOK_AFTER_END < delivery.due_at <= now
 
 
 def _costs(record: UsageRecord) -> list[tuple[str, str]]:
@@ -203,5 +212,5 @@ urlpatterns = [
     path("dashboard/calls.csv", export, name="calls-export"),
     path("dashboard/calls/<str:id>", call, name="call"),
     path("dashboard/calls/<str:id>/hangup", hang_up, name="call-hang-up"),
-    path("dashboard/deliveries/<str:id>/resend", resend, name="delivery-resend"),
+    path("dashboard/deliveries/<str:id>/resend", resend, name="callback-resend"),
 ]

@@ -79,8 +79,8 @@ class CallSession:
 
         self._speaking = False
         self._spoke_since = now
-        # Since when the caller waits to hear something; at first, the greeting.
-        self._waiting_since: float | None = now
+        self._waiting_since: float | None = None  # for an answer
+        self._is_silent = True  # nobody has spoken yet
         self._started = now
         self._failures = 0
         self._digits = ""
@@ -150,6 +150,7 @@ class CallSession:
 
     def _speech_started(self, event: events.SpeechStarted) -> None:
         self._speaking, self._spoke_since, self._waiting_since = True, self._now, None
+        self._is_silent = False
         self._timers.clear("idle")
         self._transcript.begin(event.item_id, "user", self._now)
         if self.playback.is_outstanding:
@@ -234,7 +235,9 @@ class CallSession:
     def _agent_audio_started(self, event: events.AgentAudioStarted) -> None:
         if self._waiting_since is not None:
             self._note("agent_spoke", latencyMs=self._ms_since(self._waiting_since))
-            self._waiting_since = None
+        elif self._is_silent:
+            self._note("greeted", ms=self._ms_since(self._started))
+        self._waiting_since, self._is_silent = None, False
 
     def _agent_audio_ended(self, event: events.AgentAudioEnded) -> None:
         if mark := self.playback.end(event.item_id):

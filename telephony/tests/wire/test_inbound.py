@@ -170,6 +170,7 @@ async def test_the_timeline_tells_how_long_things_took(world, model):
     took = {event.kind: event.detail for event in await in_database(list, call.events.all())}
     assert 0 <= took["accepted"]["onCallStartMs"] < 10_000
     assert 0 <= took["model_ready"]["ms"] < 10_000
+    assert 0 <= took["greeted"]["ms"] < 10_000
     assert 0 < took["caller_spoke"]["ms"] < 10_000
     assert 0 <= took["agent_spoke"]["latencyMs"] < 10_000
     assert "Hello" not in repr(took)
