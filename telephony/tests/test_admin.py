@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts.models import Account
 from config.admin import CappedPaginator
 from config.sealing import seal
+from telephony.callbacks import attempts
 from telephony.models import Call, CallbackDelivery, CallProgress, PhoneNumber, SealedPlan
 from telephony.services import call_note
 
@@ -192,6 +193,7 @@ def delivery_of(call: Call) -> CallbackDelivery:
 class TestSecrets:
     def test_no_page_shows_what_is_sealed(self, olga: Client, call: Call) -> None:
         delivery = delivery_of(call)
+        attempts.keep(delivery, at=timezone.now(), duration_ms=84, result="HTTP 500", answer=CANARY)
         SealedPlan.objects.create(call=call, ciphertext=CANARY.encode(), expires_at=timezone.now())
         CallProgress.objects.create(call=call, account=call.account, sealed=CANARY.encode())
         pages = [
@@ -209,6 +211,7 @@ class TestSecrets:
             assert "sealed" not in text.lower()
         assert not any("sealed_body" in query["sql"] for query in queries)
         assert delivery.url in texts[1]
+        assert "84" in texts[1], "the attempt"
 
     def test_the_hand_over_has_no_page(self, olga: Client) -> None:
         index = text_of(olga, reverse("admin:index"))
