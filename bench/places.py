@@ -1,0 +1,79 @@
+"""The pages, and the API's reads, that show what an account has: what ``bin/bench pages`` measures.
+
+Paths depend on the account: on its number, and on its newest call and the one that half of its
+calls are newer than.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from urllib.parse import urlencode
+
+from accounts.models import Account
+from telephony.models import Call
+
+_PAGE = 100  # the most that the API serves
+_LIST = "/dashboard/calls"
+_UNKNOWN = "+12025550100"
+
+
+def places_of(account: Account) -> dict[str, str]:
+    """Return the path of each, by its name; the account has calls and a number."""
+    calls = Call.objects.of(account).order_by("-created_at", "-id")
+    count = calls.count()
+    newest, middle = calls[0], calls[count // 2]
+    return {
+        "overview": "/dashboard",
+        "calls in progress": "/dashboard/live",
+        **_call_pages(account, newest, middle),
+        "test call": "/dashboard/test-call",
+        "numbers": "/dashboard/numbers",
+        "API keys": "/dashboard/keys",
+        "billing": "/dashboard/billing",
+        "settings": "/dashboard/settings",
+        **_api(newest, middle, calls=count, records=account.total_usage.calls),
+    }
+
+
+def _call_pages(account: Account, newest: Call, middle: Call) -> dict[str, str]:
+    number = account.phone_numbers.order_by("phone_number")[0].phone_number
+    place = f"{round(middle.created_at.timestamp() * 1_000_000)}-{middle.id}"
+    month = {
+        "since": f"{middle.created_at:%Y-%m-%d}",
+        "until": f"{middle.created_at + timedelta(days=30):%Y-%m-%d}",
+    }
+    filters = {
+        "from the middle": {"after": place},
+        "of a number": {"number": number},
+        "of a number without calls": {"number": _UNKNOWN},
+        "outbound": {"direction": "outbound"},
+        "failed": {"outcome": "failed"},
+        "failed, from the middle": {"outcome": "failed", "after": place},
+        "of a month": month,
+        "with all filters": {
+            "number": number,
+            "direction": "inbound",
+            "outcome": "rejected",
+            **month,
+        },
+    }
+    return {
+        "calls": _LIST,
+        **{f"calls {name}": f"{_LIST}?{urlencode(query)}" for name, query in filters.items()},
+        "the newest call": f"{_LIST}/{newest.id}",
+        "the call in the middle": f"{_LIST}/{middle.id}",
+    }
+
+
+def _api(newest: Call, middle: Call, *, calls: int, records: int) -> dict[str, str]:
+    since = urlencode({"since": middle.created_at.isoformat()})
+    return {
+        "API: calls": f"/api/calls?limit={_PAGE}",
+        "API: calls, the last page": f"/api/calls?limit={_PAGE}&offset={max(calls - _PAGE, 0)}",
+        "API: calls that are on": f"/api/calls?limit={_PAGE}&live=true",
+        "API: calls since the middle": f"/api/calls?limit={_PAGE}&{since}",
+        "API: usage": f"/api/usage?limit={_PAGE}",
+        "API: usage, the last page": f"/api/usage?limit={_PAGE}&offset={max(records - _PAGE, 0)}",
+        "API: the newest call": f"/api/calls/{newest.id}",
+        "API: usage/current": "/api/usage/current",
+    }
