@@ -27,6 +27,7 @@ from dashboard.money import dollars, price
 from dashboard.rendering import room
 from telephony.models import Call
 from usage.models import DailyUsage, TotalUsage
+from usage.spending import spending_of
 
 HERE = "/dashboard"
 
@@ -63,6 +64,7 @@ def overview(request: PageRequest) -> HttpResponse:
         "steps": [] if total.minutes else checklist_of(account),
         "voice_url": f"{settings.ENGINE_URL}/voice",
         "total": total,
+        "limit": _limit_reached(account),
         "base": dollars(settings.MONTHLY_BASE),
         "rate": price(settings.PER_MINUTE_RATE),
         **_figures(account, timezone.now().date()),
@@ -112,6 +114,12 @@ def _every_day(known: Iterable[Day], first: date) -> list[Day]:
     by_day = {each.day: each for each in known}
     days = (first + timedelta(days=number) for number in range(DAYS))
     return [by_day.get(day) or Day(day) for day in days]
+
+
+def _limit_reached(account: Account) -> str:
+    """Return the spending limit that keeps new calls out; "" if none does."""
+    spending = spending_of(account)
+    return dollars(spending.limit) if spending.limit is not None and spending.is_reached else ""
 
 
 def _live_calls(account: Account) -> dict[str, Any]:

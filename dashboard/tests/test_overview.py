@@ -20,6 +20,7 @@ from dashboard.tests.pages import assert_well_made
 from telephony.models import Call, PhoneNumber
 from usage.models import DailyUsage, TotalUsage
 from usage.services import usage_record_create
+from usage.spending import spending_limit_set
 
 pytestmark = pytest.mark.django_db
 
@@ -117,7 +118,9 @@ class TestOverview:
         for account, count in ((alice, 10), (bob, 1000)):
             _history(account, count)
         for client in (alice_web, bob_web):
-            with django_assert_num_queries(5):  # session, account, total, days, calls in progress
+            with django_assert_num_queries(
+                6
+            ):  # session, account, total, limit, days, calls in progress
                 assert page_of(client.get(PATH)).chart
 
     def test_the_checklist_costs_three_more(
@@ -131,7 +134,7 @@ class TestOverview:
         for account, count in ((alice, 10), (bob, 1000)):
             _history(account, count, seconds=0)
         for client in (alice_web, bob_web):
-            with django_assert_num_queries(8):
+            with django_assert_num_queries(9):
                 assert client.get(PATH).context["steps"]
 
 
@@ -159,6 +162,17 @@ class TestStatus:
         assert "Contact support" in text
         assert alice.id in text
         assert page_of(response).forms == [("post", "/logout")]  # neither paying nor a card helps
+
+    def test_a_spending_limit_that_is_reached(
+        self, alice: Account, bob: Account, alice_web: Client, bob_web: Client
+    ) -> None:
+        for account, minutes in ((alice, 100), (bob, 99)):
+            used(account, timezone.now().date(), calls=1, minutes=minutes)
+            spending_limit_set(account=account, amount=Decimal(5))
+        response = alice_web.get(PATH)
+        assert "Your spending limit of $5.00 is reached" in response.content.decode()
+        assert "/dashboard/billing#limit" in page_of(response).links
+        assert "is reached" not in bob_web.get(PATH).content.decode()
 
 
 class TestChecklist:
