@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from drf_spectacular.renderers import (
@@ -19,11 +20,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from config.errors import page_not_found
-from config.guides import GUIDES, all_guides, read_guide
+from config.guides import GUIDES, SKILL, all_guides, guide_text, read_guide
 from config.pages import page
 from config.readers import FILLED_IN, filled_in
 from config.schema import document, endpoint
 from dashboard.money import dollars, price
+
+MARKDOWN = "text/markdown; charset=utf-8"
 
 
 class SchemaView(APIView):
@@ -70,6 +73,28 @@ def guide(request: HttpRequest, slug: str) -> HttpResponse:
     if request.user.is_authenticated and slug in FILLED_IN:
         context |= {"html": filled_in(found.html, request.user), "is_own": True}
     return page(request, "docs/guide.html", context)
+
+
+@require_safe
+def guide_markdown(request: HttpRequest, slug: str) -> HttpResponse:
+    """A guide as it was written, for programs."""
+    if slug not in GUIDES:
+        return page_not_found(request, LookupError(slug))
+    return HttpResponse(guide_text(slug), content_type=MARKDOWN)
+
+
+@require_safe
+def skill(request: HttpRequest) -> HttpResponse:
+    """How a program that writes programs builds a backend from nothing."""
+    return HttpResponse(guide_text(SKILL), content_type=MARKDOWN)
+
+
+@require_safe
+def llms(request: HttpRequest) -> HttpResponse:
+    """The guides' index, as https://llmstxt.org has it."""
+    context = {"guides": all_guides(), "public_url": settings.PUBLIC_URL}
+    text = render_to_string("docs/llms.txt", context)
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
 @require_safe

@@ -29,6 +29,8 @@ GUIDES = (
     "sandbox",
     "production",
 )
+# For programs that write programs, and not among those.
+SKILL = "SKILL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,21 @@ def read_guide(slug: str) -> Guide:
     return _render(slug, path.stat().st_mtime_ns, settings.PUBLIC_URL, settings.ENGINE_URL)
 
 
+def guide_text(slug: str) -> str:
+    """Return a guide's Markdown, with this installation's addresses, and links that lead there."""
+    text = _with_addresses(
+        (FOLDER / f"{slug}.md").read_text(encoding="utf-8"),
+        settings.PUBLIC_URL,
+        settings.ENGINE_URL,
+    )
+    text = re.sub(r"\]\(([a-z-]+\.md)", rf"]({settings.PUBLIC_URL}/docs/\1", text)
+    return re.sub(r"\]\(/", rf"]({settings.PUBLIC_URL}/", text)
+
+
 @lru_cache(maxsize=2 * len(GUIDES))
 def _render(slug: str, modified_ns: int, public_url: str, engine_url: str) -> Guide:
     text = (FOLDER / f"{slug}.md").read_text(encoding="utf-8")
-    text = text.replace("https://engine.switchhook.example", engine_url)
-    text = text.replace("https://switchhook.example", public_url)
+    text = _with_addresses(text, public_url, engine_url)
     tokens = _markdown.parse(text)
     _name_regions(tokens)
     title, *_ = _texts(tokens, "h1")
@@ -70,6 +82,11 @@ def _render(slug: str, modified_ns: int, public_url: str, engine_url: str) -> Gu
     headings = tuple(Heading(slugify(heading), heading) for heading in _texts(tokens, "h2"))
     html = _markdown.renderer.render(tokens, _markdown.options, {})
     return Guide(slug, title, summary, html, headings)
+
+
+def _with_addresses(text: str, public_url: str, engine_url: str) -> str:
+    text = text.replace("https://engine.switchhook.example", engine_url)
+    return text.replace("https://switchhook.example", public_url)
 
 
 def _texts(tokens: Sequence[Token], tag: str) -> list[str]:

@@ -12,6 +12,9 @@ urlpatterns = [
     re_path(r"^docs/?$", docs.index),
     path("docs/api", docs.api_reference),
     path("docs/<slug:slug>", docs.guide),
+    path("docs/<slug:slug>.md", docs.guide_markdown),
+    path("llms.txt", docs.llms),
+    path("SKILL.md", docs.skill),
     path("api/schema", docs.SchemaView.as_view(), name="schema"),
     path("", include("dashboard.urls")),
     # One way in, with one limit on attempts.

@@ -113,6 +113,48 @@ class TestPages:
         assert "<script" not in "".join(read_guide(slug).html for slug in GUIDES)
 
 
+class TestForPrograms:
+    def test_the_index(self, settings: Settings) -> None:
+        settings.PUBLIC_URL = "https://calls.example.org"
+        response = Client().get("/llms.txt")
+        assert response["Content-Type"] == "text/plain; charset=utf-8"
+        text = response.content.decode()
+        assert text.startswith("# Switchhook\n\n> ")
+        listed = re.findall(
+            r"^- \[.+\]\(https://calls.example.org(/docs/.+\.md)\): .+$", text, re.M
+        )
+        assert listed == [f"/docs/{slug}.md" for slug in GUIDES]
+        assert "&#" not in text
+
+    @pytest.mark.parametrize("path", ["/SKILL.md", *(f"/docs/{slug}.md" for slug in GUIDES)])
+    def test_markdown(self, settings: Settings, path: str) -> None:
+        settings.PUBLIC_URL = "https://calls.example.org"
+        settings.ENGINE_URL = "https://voice.example.org"
+        response = Client().get(path)
+        assert response["Content-Type"] == "text/markdown; charset=utf-8"
+        text = response.content.decode()
+        assert "switchhook.example" not in text
+        for link in re.findall(r"(?<=\]\()[^)]+|(?<=<)https://calls[^>]+", text):
+            address, _, anchor = link.partition("#")
+            if address.startswith("https://calls.example.org"):
+                path = address.removeprefix("https://calls.example.org")
+                if path.startswith("/admin/"):
+                    continue
+                assert Client().get(path).status_code == 200, link
+                path = path.removesuffix(".md")
+                assert not anchor or anchor in Links(get(path)).ids, link
+            else:
+                assert link.startswith(("https://", "#")), link
+
+    def test_what_is_no_guide(self) -> None:
+        for path in ("/docs/nothing.md", "/docs/SKILL.md", "/docs/SKILL"):
+            assert Client().get(path).status_code == 404
+
+    def test_the_skill_says_what_it_is_for(self) -> None:
+        text = Client().get("/SKILL.md").content.decode()
+        assert re.match(r"---\nname: switchhook\ndescription: .{50,1000}\n---\n", text)
+
+
 class TestVariants:
     def test_it_works(self) -> None:
         text = read_guide("getting-started").html

@@ -182,6 +182,41 @@ class TestSignaturesInPython:
         assert not is_signed("whsec_other", signature, BODY)
 
 
+class TestSkill:
+    def test_both_signatures(self) -> None:
+        (code,) = blocks("SKILL", "python")
+        module = module_of(code)
+        for check in (module.is_from_switchhook, module.has_the_other_signature):
+            assert check(SECRET, signed(), BODY)
+            assert not check(SECRET, signed(), BODY + b" ")
+            assert not check("whsec_" + "A" * 32, signed(), BODY)
+
+    def test_its_answer_can_be_used(self) -> None:
+        (answer,) = blocks("SKILL", "json")
+        parse_plan(json.loads(answer))
+
+    def test_how_long_answers_may_take(self) -> None:
+        told = {name: row[1] for name, row in rows("SKILL", "route").items()}
+        seconds = {
+            "onCallStart": on_call_start.TIMEOUT_SECONDS,
+            "onToolCall": tools.TIMEOUT_SECONDS,
+            "onCallEnd": outbox.TIMEOUT_SECONDS,
+            "onError": outbox.TIMEOUT_SECONDS,
+        }
+        assert told == {name: f"{limit:g} s" for name, limit in seconds.items()}
+
+    def test_where_it_leads(self) -> None:
+        text = (FOLDER / "SKILL.md").read_text(encoding="utf-8")
+        known = set(document()["paths"])
+        for path in re.findall(r"(?:GET|POST) (/api/[a-z/-]+)", text):
+            assert path in known
+        for code in re.findall(r"40\d `(\w+)`", text):
+            assert code in json.dumps(document())
+        for code in ("account_sid_mismatch", "invalid_twilio_signature", "call_start_bad_answer"):
+            assert code in text
+            assert code in ERROR_CODES
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node here")
 def test_signatures_in_node(tmp_path: Path) -> None:
     (code,) = blocks("callbacks", "js")
