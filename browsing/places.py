@@ -30,6 +30,7 @@ PUBLIC = {
     "docs-reasons-and-errors": "/docs/reasons-and-errors",
     "docs-sandbox": "/docs/sandbox",
     "docs-production": "/docs/production",
+    "docs-operations": "/docs/operations",
 }
 
 

@@ -28,6 +28,7 @@ GUIDES = (
     "reasons-and-errors",
     "sandbox",
     "production",
+    "operations",
 )
 # For programs that write programs, and not among those.
 SKILL = "SKILL"

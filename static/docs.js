@@ -14,7 +14,7 @@ for (const code of document.querySelectorAll(".code")) {
   button.className = "copy-code";
   button.textContent = "Copy";
   button.addEventListener("click", () => copy(code.querySelector("pre"), button));
-  code.append(button);
+  code.querySelector("pre").before(button);
 }
 document.querySelectorAll(".variants").forEach(makeTabs);
 choose(remembered());

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -17,11 +18,18 @@ from typing import Any, get_args
 
 import pytest
 import requests
+from django.contrib import admin
 from django.core.management import get_commands, load_command_class
+from django.test import Client
 from markdown_it import MarkdownIt
 
+from accounts.models import Account
+from accounts.services import MAX_ACTIVE_KEYS
+from billing.meter_delivery import OLDEST
+from billing.models import MeterEvent, MeterProblem, StatusCheck, StripeCustomer
 from config.guides import FOLDER, GUIDES
 from config.schema import document
+from dashboard import operations
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 from sandbox.payments.business.cards import CARDS
 from sandbox.phone.callees import Answers
@@ -29,6 +37,8 @@ from telephony.callbacks import on_call_start, outbox, payloads, schedule, signi
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schema import ENDED_REASONS, ERROR_CODES
 from telephony.engine.plan import parse_plan
+from telephony.idempotency import KEPT
+from telephony.models import Call, PhoneNumber
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -180,6 +190,59 @@ class TestSignaturesInPython:
         assert is_signed(SECRET, signature, BODY)
         assert not is_signed(SECRET, signature, BODY + b" ")
         assert not is_signed("whsec_other", signature, BODY)
+
+
+class TestOperations:
+    def test_all_that_may_need_attention(self) -> None:
+        shown = set(rows("operations", "what it says"))
+        source = inspect.getsource(operations.needing_attention)
+        assert shown == set(re.findall(r'Figure\(\s*"([^"]+)"', source))
+
+    def test_every_kind_of_meter_problem(self) -> None:
+        kinds = {codes(name)[0] for name in rows("operations", "kind")}
+        assert kinds == set(MeterProblem.Kind.values)
+
+    def test_the_actions_that_it_names_are_there(self) -> None:
+        text = (FOLDER / "operations.md").read_text(encoding="utf-8").replace("\n", " ")
+        for model, action in (
+            (MeterEvent, "Send again what was refused"),
+            (MeterProblem, "Mark as resolved"),
+            (StatusCheck, "Check with Stripe now"),
+            (StripeCustomer, "Check with Stripe now"),
+            (Account, "Suspend the selected accounts"),
+            (PhoneNumber, "Release the selected numbers"),
+            (Call, "Hang up the selected calls"),
+        ):
+            page = admin.site.get_model_admin(model)
+            actions = [page.get_action(name) for name in page.actions]
+            assert action in [found[2] for found in actions if found], action
+            assert f"*{action}*" in text
+
+    def test_the_right_answer_to_the_first_question(self) -> None:
+        text = (FOLDER / "production.md").read_text(encoding="utf-8")
+        response = Client().post("/voice")
+        assert f"answers {response.status_code},\n   `{response.content.decode().strip()}`" in text
+
+    def test_the_numbers(self) -> None:
+        text = (FOLDER / "operations.md").read_text(encoding="utf-8").replace("\n", " ")
+        assert f"none counts further than {operations.MOST:,}" in text
+        assert f"within the {OLDEST.days} days" in text
+
+
+class TestLimits:
+    def test_the_numbers(self) -> None:
+        limits = rows("callbacks", "limit")
+        assert limits["active API keys of an account"][0] == str(MAX_ACTIVE_KEYS)
+        on_the_way = limits["callbacks of an account on the way at a time"][0]
+        assert on_the_way.startswith(f"{outbox.UNDER_WAY_PER_ACCOUNT},")
+        text = (FOLDER / "callbacks.md").read_text(encoding="utf-8").replace("\n", " ")
+        assert f"for {KEPT.total_seconds() / 3600:g} hours the same request" in text
+
+    def test_the_codes(self) -> None:
+        text = (FOLDER / "callbacks.md").read_text(encoding="utf-8")
+        described = json.dumps(document())
+        for code in re.findall(r"4\d\d `(\w+)`", text):
+            assert f"`{code}`" in described, code
 
 
 class TestSkill:

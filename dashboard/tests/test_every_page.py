@@ -124,3 +124,56 @@ _LEFT = """() => [...document.querySelectorAll(
   .filter((element) => element.checkVisibility() && !element.disabled && element.tabIndex >= 0
     && !window.passed.has(element) && !window.radios.has(element.name))
   .map((element) => element.outerHTML.slice(0, 120))"""
+
+
+def test_the_variants_of_an_example(
+    people: dict[Who, BrowserContext], running: Development
+) -> None:
+    """One is shown, with keys too; the choice holds for the whole page, and is remembered."""
+    page = people["visitor"].new_page()
+    watch = Watch(page, allowed="nothing")
+    page.goto(f"{running.url}/docs/getting-started")
+    first = page.get_by_role("tablist").first
+    try:
+        _shows(page, "curl")
+        first.get_by_role("tab", name="curl").focus()
+        page.keyboard.press("ArrowRight")
+        _shows(page, "Python")
+        page.keyboard.press("End")
+        _shows(page, "Node")
+        page.keyboard.press("ArrowRight")
+        _shows(page, "curl")
+        page.keyboard.press("ArrowLeft")
+        _shows(page, "Node")
+        page.reload()
+        _shows(page, "Node")
+        first.get_by_role("tab", name="curl").click()
+        _shows(page, "curl")
+        page.get_by_role("button", name="Copy").first.click()
+        page.get_by_role("button", name="Copied").or_(
+            page.get_by_role("button", name="Press Ctrl+C")
+        ).wait_for()
+        assert watch.problems == []
+    finally:
+        page.close()
+
+
+def _shows(page: Page, variant: str) -> None:
+    """Check the chosen tabs, and the panels that are seen, of the groups that have the variant."""
+    for group in page.locator(".variants").filter(has=page.get_by_role("tab", name="curl")).all():
+        assert group.get_by_role("tab", selected=True).all_text_contents() == [variant]
+        seen = group.locator("[data-variant]:visible")
+        assert [each.get_attribute("data-variant") for each in seen.all()] == [variant]
+
+
+def test_without_a_script_all_variants_are_shown(chromium: Browser, running: Development) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{running.url}/docs/getting-started")
+    try:
+        variants = page.locator("[data-variant]")
+        assert variants.count() > 3
+        assert all(each.is_visible() for each in variants.all())
+        assert page.get_by_role("button", name="Copy").count() == 0
+    finally:
+        context.close()
