@@ -114,8 +114,11 @@ _MARK = """() => {
 }"""
 _PASS = """() => {
   const element = document.activeElement;
-  if (element === document.body || window.passed.has(element)) return false;
+  // A date has several parts to stop at.
+  if (element === document.body) return false;
+  if (window.passed.has(element)) return element === window.last;
   window.passed.add(element);
+  window.last = element;
   if (element.type === "radio") window.radios.add(element.name);
   return true;
 }"""
