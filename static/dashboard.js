@@ -44,6 +44,19 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   location.reload();
 });
 
+// A table that is renewed stays where it was scrolled to: <div class="scroll" id="…">.
+const scrolled = new Map();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  for (const table of event.detail.target.querySelectorAll(".scroll[id]")) {
+    scrolled.set(table.id, table.scrollLeft);
+  }
+});
+document.addEventListener("htmx:load", (event) => {
+  for (const table of event.target.querySelectorAll(".scroll[id]")) {
+    table.scrollLeft = scrolled.get(table.id) ?? 0;
+  }
+});
+
 // <time datetime="…" data-local> is shown in the reader's zone; UTC stays in its title.
 function showLocalTimes(root) {
   for (const time of root.querySelectorAll("time[data-local]")) {
