@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MANY, FEW, TIMES = 1_000_000, 10, 5
 QUICK_MS = 100.0
+# A list that finds nothing with ten calls spares the queries for what belongs to its rows.
+SPARED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Comparison:
 
     @property
     def asks_more(self) -> bool:
-        return self.many.queries > self.few.queries
+        return self.many.queries > self.few.queries + SPARED
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -94,7 +96,7 @@ def _measure(calls: int, times: int) -> int:
         comparisons.append(comparison)
     found = [each for each in comparisons if each.status != 404]
     good = sum(each.is_good for each in found)
-    print(f"\n{good} of {len(found)} are under {QUICK_MS:.0f} ms with no query more.")
+    print(f"\n{good} of {len(found)} are under {QUICK_MS:.0f} ms, and ask no more often.")
     return int(good < len(found))
 
 

@@ -45,6 +45,9 @@ class TestLines:
         line = " ".join(line_of(GOOD).split())
         assert line == "overview 12.0 ms 10.0 ms 1.20x queries 5 and 5 ok"
 
+    def test_a_list_that_is_empty_with_few_calls_spares_queries(self) -> None:
+        assert replace(GOOD, many=Cost(12.0, 6)).is_good
+
     def test_a_page_that_is_missing(self) -> None:
         assert "skipped" in line_of(replace(GOOD, status=404))
 
@@ -54,7 +57,7 @@ class TestLines:
             (replace(GOOD, status=500), "FAILED: it answers 500"),
             (replace(GOOD, status=302), "FAILED: it answers 302"),
             (replace(GOOD, many=Cost(100.0, 5)), "SLOW: over 100 ms"),
-            (replace(GOOD, many=Cost(12.0, 6)), "ASKS MORE"),
+            (replace(GOOD, many=Cost(12.0, 8)), "ASKS MORE"),
         ],
     )
     def test_a_fault_is_said(self, faulty: Comparison, said: str) -> None:
