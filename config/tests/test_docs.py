@@ -65,6 +65,12 @@ class TestPages:
         assert len(re.findall(r"<main\b", text)) == 1
 
     @pytest.mark.parametrize("path", PAGES)
+    def test_it_says_what_it_is(self, path: str) -> None:
+        text = get(path)
+        assert re.search(r"<title>[^<]*Switchhook[^<]*</title>", text)
+        assert len(re.findall(r'<meta name="description" content="[^"]{20,}">', text)) == 1
+
+    @pytest.mark.parametrize("path", PAGES)
     def test_nothing_is_written_into_it_that_the_policy_forbids(self, path: str) -> None:
         assert Links(get(path)).inline == []
 
