@@ -24,6 +24,7 @@ from billing.checkout import checkout_open
 from billing.customers import customer_of
 from billing.meter_comparison import page_compare
 from billing.meter_problems import error_report, error_report_read
+from billing.metering import meter_event_send_again
 from billing.metering_tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
 from billing.provisioning import plan_set_up
@@ -295,6 +296,18 @@ class TestComparison:
         problem = MeterProblem.objects.get()
         assert problem.key == thin.id
         assert problem.detail["errors"][0]["identifiers"] == [record.call_sid]
+
+    def test_what_was_reported_is_a_duplicate_for_a_day(self, subscriber: Subscriber) -> None:
+        """So that an operator who sends it again waits for so long: docs/operations.md says so."""
+        record = subscriber.call(60, subscriber.period[0] + DAY)
+        StripeObject.objects.filter(id=subscriber.customer_id).delete()
+        report_usage()
+        thin = StripeObject.objects.of("v2.core.event").get()
+        error_report(thin.body)
+        error_report_read(thin.id)
+        assert meter_event_send_again(identifier=record.call_sid)
+        report_usage()
+        assert MeterEvent.objects.get().state == "sent"  # and Stripe has not counted it
 
 
 class TestFaults:
