@@ -16,7 +16,7 @@ from accounts.passwords import password_reset_send
 
 BATCH = 10_000
 
-# After 4, 16, 64, … seconds: three days in all, as mail servers do.
+# After 4, 16, 64, … seconds: four days in all, about as long as mail servers try.
 _WHILE_MAIL_IS_DOWN = RetryStrategy(
     max_attempts=9, exponential_wait=4, retry_exceptions=[OSError, SMTPException]
 )

@@ -1,7 +1,7 @@
 """The start page of the operators: today's figures, and what needs somebody's attention.
 
-Every number comes from an index (that of failed jobs from the jobs of the past three days), and is
-counted to a limit: the page costs the same on a bad day.
+No number is read from the history: they come from today's records, from indexes, and that of failed
+jobs from the jobs of three days. What may be many is counted to a limit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Count, QuerySet, Sum
 from django.urls import reverse
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -20,7 +20,7 @@ from accounts.models import Account
 from billing.models import MeterEvent, MeterProblem, StatusCheck
 from config.ids import first_id_of
 from telephony.models import Call, CallbackDelivery
-from usage.models import DailyUsage
+from usage.models import UsageRecord
 
 MOST = 1000
 # Marks that are older should have been settled: a check takes seconds, its retries minutes.
@@ -44,15 +44,14 @@ class Figure:
 
 def todays_figures() -> list[Figure]:
     """What has happened today, in UTC, and what is going on."""
-    today = timezone.now().date()
-    midnight = datetime.combine(today, time(), UTC)
-    used = DailyUsage.objects.filter(day=today).aggregate(
-        calls=Sum("calls", default=0), minutes=Sum("minutes", default=0)
+    midnight = datetime.combine(timezone.now().date(), time(), UTC)
+    used = UsageRecord.objects.filter(id__gte=first_id_of(midnight)).aggregate(
+        calls=Count("id"), minutes=Sum("minutes", default=0)
     )
     return [
         Figure("calls in progress", _capped(Call.objects.live()), _list(Call, live="yes")),
-        Figure("calls ended today", used["calls"], _list(DailyUsage)),
-        Figure("minutes today", used["minutes"], _list(DailyUsage)),
+        Figure("calls ended today", used["calls"], _list(UsageRecord)),
+        Figure("minutes today", used["minutes"], _list(UsageRecord)),
         Figure(
             "accounts new today",
             _capped(Account.objects.filter(id__gte=first_id_of(midnight))),

@@ -88,7 +88,6 @@ class DailyUsage(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["account", "day"], name="daily_usage_unique")
         ]
-        indexes = [models.Index(fields=["day"], name="daily_usage_by_day")]
         verbose_name_plural = "daily usage"
 
     def __str__(self) -> str:

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from accounts.models import Account
 from billing.models import MeterProblem
+from config.ids import first_id_of
 from dashboard.operations import needing_attention, todays_figures
 from telephony.models import Call, CallbackDelivery
-from usage.models import DailyUsage
+from usage.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -42,19 +43,33 @@ def call_of(account: Account, **fields: Any) -> Call:
     )
 
 
+def used(account: Account, call_sid: str, *, minutes: int, **fields: Any) -> None:
+    UsageRecord.objects.create(
+        account=account,
+        call_sid=call_sid,
+        direction="inbound",
+        duration_seconds=minutes * 60,
+        minutes=minutes,
+        platform_cost=0,
+        twilio_cost=0,
+        openai_cost=0,
+        **fields,
+    )
+
+
 class TestFigures:
     def test_they_are_of_today(self, alice: Account, bob: Account) -> None:
-        today = timezone.now().date()
-        DailyUsage.objects.create(account=alice, day=today, calls=3, minutes=7)
-        DailyUsage.objects.create(account=bob, day=today, calls=2, minutes=4)
-        DailyUsage.objects.create(account=bob, day=today - timedelta(days=1), calls=90, minutes=90)
+        for number, account in enumerate([alice, bob, bob]):
+            used(account, f"CA{number}", minutes=number + 1)
+        yesterday = timezone.now() - timedelta(days=1)
+        used(bob, "CA3", minutes=90, id=first_id_of(yesterday), created_at=yesterday)
         call_of(alice)
         call_of(alice, ended_at=timezone.now())
         counts = {figure.label: figure.count for figure in todays_figures()}
         assert counts == {
             "calls in progress": 1,
-            "calls ended today": 5,
-            "minutes today": 11,
+            "calls ended today": 3,
+            "minutes today": 6,
             "accounts new today": 2,
         }
 

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0003_attempt_count'),
-        ('usage', "0003_daily_usage_by_day"),
+        ('usage', "0002_billable"),
     ]
 
     operations = [
