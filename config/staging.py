@@ -32,6 +32,8 @@ _NO_THROTTLE = dict.fromkeys(
         "LOGIN_FAILURES_PER_EMAIL",
         "REGISTRATIONS_PER_ADDRESS",
         "REGISTRATIONS_PER_EMAIL",
+        "MAILS_PER_ADDRESS",
+        "MAILS_PER_EMAIL",
     ),
     "1000000",
 )
@@ -48,8 +50,10 @@ def on_stage(name: str, play: Play) -> None:
     log = LOCAL_DIR / f"{name}.log"
     try:
         LOCAL_DIR.mkdir(exist_ok=True)
-        with _own_database(name) as url:
-            _set_environment(url)
+        with own_database(name) as url:
+            known = environment(url)
+            os.environ.clear()
+            os.environ.update(known)
             with log.open("w") as output:
                 asyncio.run(_run(play, output))
     except asyncio.CancelledError:
@@ -59,7 +63,7 @@ def on_stage(name: str, play: Play) -> None:
 
 
 @contextmanager
-def _own_database(name: str) -> Iterator[str]:
+def own_database(name: str) -> Iterator[str]:
     """Make a database beside the one that would be used; yield its URL, and drop it at the end."""
     server = os.environ.get("DATABASE_URL") or embedded_url(LOCAL_DIR)
     database = f"switchhook_{name}_{os.getpid()}"
@@ -72,24 +76,24 @@ def _own_database(name: str) -> Iterator[str]:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
 
 
-def _set_environment(database_url: str) -> None:
+def environment(database_url: str) -> dict[str, str]:
+    """Return all that the stage has of an environment, with nothing of the caller's settings."""
     port, media_port, sandbox_port = map(str, _free_ports(3))
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    os.environ.clear()
-    os.environ.update(
-        kept,
-        DJANGO_SETTINGS_MODULE="config.settings",
-        DEBUG="1",
-        SANDBOX="1",
-        SECRET_KEY=secrets.token_urlsafe(50),
-        DATABASE_URL=database_url,
-        PORT=port,
-        MEDIA_PORT=media_port,
-        SANDBOX_PORT=sandbox_port,
-        STAGE_URL=f"http://127.0.0.1:{port}",
-        STAGE_SANDBOX_URL=f"http://127.0.0.1:{sandbox_port}",
+    return {
+        **kept,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DEBUG": "1",
+        "SANDBOX": "1",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "DATABASE_URL": database_url,
+        "PORT": port,
+        "MEDIA_PORT": media_port,
+        "SANDBOX_PORT": sandbox_port,
+        "STAGE_URL": f"http://127.0.0.1:{port}",
+        "STAGE_SANDBOX_URL": f"http://127.0.0.1:{sandbox_port}",
         **_NO_THROTTLE,
-    )
+    }
 
 
 def _free_ports(count: int) -> list[int]:

@@ -79,7 +79,7 @@ def order(number: str, callee: str) -> Body:
 
 
 def callback_urls() -> Body:
-    backend = os.environ["FUZZ_BACKEND"]
+    backend = f"{os.environ['STAGE_SANDBOX_URL']}/backend"
     return {
         "onCallStartUrl": f"{backend}/calls/start",
         "onCallEndUrl": f"{backend}/calls/end",
@@ -110,7 +110,7 @@ def _ask(method: str, path: str, body: Body | None = None) -> Any:
     """Ask as the run's customer, besides what is counted and checked."""
     response = requests.request(
         method,
-        os.environ["FUZZ_URL"] + path,
+        os.environ["STAGE_URL"] + path,
         json=body,
         headers={"Authorization": f"Bearer {os.environ['FUZZ_TOKEN']}"},
         timeout=TIMEOUT_S,

@@ -35,7 +35,7 @@ def test_another_password_stays() -> None:
 
 
 def test_an_order_is_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FUZZ_BACKEND", "http://127.0.0.1:1/backend")
+    monkeypatch.setenv("STAGE_SANDBOX_URL", "http://127.0.0.1:1")
     assert_is(hooks.order("+13035550100", hooks.DOES_NOT_ANSWER), "OutboundCallRequest")
 
 

@@ -12,10 +12,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import psycopg
 import pytest
 
-from config.tests.web import database_url
 from fuzz import run
 from fuzz.customers import CUSTOMER, STRANGER, write_credentials
 
@@ -125,21 +123,3 @@ def test_so_many_examples_are_enough(requests: int) -> None:
 
 def test_there_is_an_example_at_least() -> None:
     assert run.examples_for(1, operations=23) == 1
-
-
-def test_nothing_real_is_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_" + "x" * 24)
-    monkeypatch.setenv("TWILIO_API_URL", "https://api.twilio.com")
-    known = run.environment("postgresql://somewhere", tmp_path)
-    assert not {"STRIPE_SECRET_KEY", "TWILIO_API_URL"} & set(known)
-    assert len({known["PORT"], known["MEDIA_PORT"], known["SANDBOX_PORT"]}) == 3
-
-
-@pytest.mark.django_db
-def test_the_database_is_the_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", database_url())
-    with run.own_database() as url, psycopg.connect(url) as connection:
-        name = connection.info.dbname
-        assert name != psycopg.conninfo.conninfo_to_dict(database_url())["dbname"]
-    with pytest.raises(psycopg.OperationalError, match=f'"{name}" does not exist'):
-        psycopg.connect(url)
