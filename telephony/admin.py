@@ -15,6 +15,7 @@ from accounts.models import Account
 from config.admin import Confirmation, ReadOnlyAdmin, ReadOnlyInline, confirm
 from config.errors import ApiError
 from config.ids import is_id
+from telephony.callbacks.outbox import resend
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent, PhoneNumber
 from telephony.numbers import phone_number_remove
@@ -197,6 +198,34 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
         ("resends", "resume_at"),
     ]
     inlines = [CallbackAttemptInline]
+    actions = ["send_now"]
+
+    def has_send_now_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("telephony.change_callbackdelivery"))
+
+    @admin.action(description="Send the selected callbacks now", permissions=["send_now"])
+    def send_now(
+        self, request: HttpRequest, deliveries: QuerySet[CallbackDelivery]
+    ) -> HttpResponse | None:
+        form = Confirmation.of(request)
+        if not form.is_valid():
+            return confirm(
+                self,
+                request,
+                deliveries,
+                form,
+                title="Send these callbacks now?",
+                consequence="Customers' backends get them at once. The schedule stays as it is.",
+            )
+        for delivery in deliveries:
+            try:
+                resend(delivery)
+            except ApiError as refusal:
+                self.message_user(request, f"{delivery}: {refusal.message}", messages.WARNING)
+            else:
+                self.log_change(request, delivery, "Asked to send it now.")
+                self.message_user(request, f"Is sent now: {delivery}.", messages.SUCCESS)
+        return None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CallbackDelivery]:
         return super().get_queryset(request).defer("sealed_body")

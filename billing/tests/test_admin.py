@@ -96,7 +96,7 @@ def test_what_is_in_doubt_is_told_apart(
 @pytest.mark.parametrize("model", [StripeCustomer, StatusCheck])
 class TestCheckNow:
     def check_now(self, browser: Client, model: Any, carol: Account) -> Any:
-        body = {"action": "check_now", "_selected_action": [carol.id]}
+        body = {"action": "check_now", "_selected_action": [carol.id], "confirmed": "yes"}
         return browser.post(list_of(model), body, follow=True)
 
     def test_it_works(
@@ -108,6 +108,14 @@ class TestCheckNow:
         operator = Account.objects.get(email="olga@example.org")
         assert check.cause == f"operator {operator.id}"
         assert LogEntry.objects.get().object_id == carol.id
+
+    def test_it_asks_first(
+        self, olga: Client, subscription: dict[str, Any], carol: Account, model: Any
+    ) -> None:
+        body = {"action": "check_now", "_selected_action": [carol.id]}
+        asked = olga.post(list_of(model), body)
+        assert "Check these accounts with Stripe?" in asked.content.decode()
+        assert not StatusCheck.objects.unsettled().exists()
 
     def test_whoever_may_only_look_may_not(
         self, client: Client, subscription: dict[str, Any], carol: Account, model: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -188,6 +189,25 @@ def delivery_of(call: Call) -> CallbackDelivery:
         attempts=1,
         last_result="HTTP 500",
     )
+
+
+class TestSendNow:
+    URL = reverse("admin:telephony_callbackdelivery_changelist")
+
+    def test_it_works(self, olga: Client, call: Call) -> None:
+        delivery = delivery_of(call)
+        CallbackDelivery.objects.update(due_at=timezone.now() + timedelta(hours=2))
+        body = {"action": "send_now", "_selected_action": [delivery.pk]}
+        assert "Send these callbacks now?" in olga.post(self.URL, body).content.decode()
+        olga.post(self.URL, body | {"confirmed": "yes"})
+        assert CallbackDelivery.objects.ready().get() == delivery
+        assert LogEntry.objects.get().object_id == delivery.pk
+
+    def test_one_that_has_ended_says_why_not(self, olga: Client, call: Call) -> None:
+        delivery = delivery_of(call)
+        CallbackDelivery.objects.update(state=CallbackDelivery.State.DELIVERED, sealed_body=None)
+        body = {"action": "send_now", "_selected_action": [delivery.pk], "confirmed": "yes"}
+        assert "erased" in olga.post(self.URL, body, follow=True).content.decode()
 
 
 class TestSecrets:
