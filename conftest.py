@@ -11,6 +11,7 @@ Django is imported inside the fixtures: the call engine's tests load this file a
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
     from accounts.models import Account
+    from config.tests.development import Development
 
 PASSWORD = "a long walk in the rain"  # noqa: S105 (everybody's, in tests)
 
@@ -56,6 +58,26 @@ def django_db_setup(django_db_setup: None) -> None:
 
     DatabaseOperations.sql_flush = sql_flush  # type: ignore[assignment, method-assign]
     flush.emit_post_migrate_signal = lambda *args, **options: None  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
+    """All of ``bin/dev``, on the tests' database, which is emptied before and afterwards.
+
+    For a module: what a test's own transaction empties comes back at its end.
+    """
+    from django.core.management import call_command
+
+    from config.tests.development import development
+    from config.tests.web import database_url
+
+    with django_db_blocker.unblock():
+        database_url()  # refuses every database but the tests'
+        call_command("flush", verbosity=0, interactive=False)
+    with development() as running:
+        yield running
+    with django_db_blocker.unblock():
+        call_command("flush", verbosity=0, interactive=False)
 
 
 @pytest.fixture

@@ -8,33 +8,18 @@ test does nothing but look at pages, type, and send requests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from django.core.management import call_command
 
-from billing.tests.conftest import forget_jobs
 from billing.tests.walker import Walker
-from config.tests.development import Development, development
+from config.tests.development import Development
 from sandbox.tests.payments.browser import CHROMIUM, DESKTOP_PX, PHONE_PX, Browser
 
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium to walk in: install it."),
 ]
-
-
-@pytest.fixture(scope="module")
-def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
-    """Everything runs, on the tests' database, which is emptied afterwards."""
-    with django_db_blocker.unblock():
-        forget_jobs()
-    with development() as running:
-        yield running
-    with django_db_blocker.unblock():
-        call_command("flush", verbosity=0, interactive=False)
-        forget_jobs()
 
 
 @pytest.mark.parametrize("width", [DESKTOP_PX, PHONE_PX])

@@ -19,12 +19,10 @@ from typing import Any
 import aiohttp
 import pytest
 import requests
-from django.core.management import call_command
 from markdown_it import MarkdownIt
 
-from billing.tests.conftest import forget_jobs
 from config.guides import FOLDER
-from config.tests.development import Development, development
+from config.tests.development import Development
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
 from sandbox.demo.console import Console
 from sandbox.demo.payment import pay
@@ -74,17 +72,6 @@ def program(folder: Path, variant: str, code: str) -> list[str | Path]:
 def output_of(folder: Path, variant: str, code: str) -> str:
     command = program(folder, variant, code)
     return subprocess.check_output(command, text=True, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
-    """Everything runs, on the tests' database, which is emptied afterwards."""
-    with django_db_blocker.unblock():
-        forget_jobs()
-    with development() as running:
-        yield running
-    with django_db_blocker.unblock():
-        call_command("flush", verbosity=0, interactive=False)
 
 
 def paid(url: str, key: str, checkout_url: str) -> None:

@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.core.management import call_command
 from django.db import connection
 from django.test import override_settings
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from accounts.models import Account
-from billing.tests.conftest import forget_jobs
 from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide, launched
 from browsing.people import OPERATOR, OPERATOR_PASSWORD, contexts, make_people
 from browsing.places import Place, Who, places
-from config.tests.development import Development, development
+from config.tests.development import Development
 
 pytestmark = [
     pytest.mark.django_db,
@@ -35,21 +33,10 @@ PLACES = places(CALL)
 
 
 @pytest.fixture(scope="module")
-def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
-    """Everything runs, on the tests' database, which is emptied afterwards."""
-    with django_db_blocker.unblock():
-        forget_jobs()
-        with override_settings(PASSWORD_HASHERS=HASHERS):
-            Account.objects.create_superuser(OPERATOR, OPERATOR_PASSWORD)
-    with development() as running:
-        yield running
-    with django_db_blocker.unblock():
-        call_command("flush", verbosity=0, interactive=False)
-
-
-@pytest.fixture(scope="module")
-def call_id(running: Development) -> str:
+def call_id(running: Development, django_db_blocker: Any) -> str:
     """The id of one of the customer's calls: the people are there."""
+    with django_db_blocker.unblock(), override_settings(PASSWORD_HASHERS=HASHERS):
+        Account.objects.create_superuser(OPERATOR, OPERATOR_PASSWORD)
     return make_people(running.url, running.sandbox_url)
 
 
@@ -65,11 +52,9 @@ def chromium(call_id: str) -> Iterator[Browser]:
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
-@pytest.fixture(scope="module", params=[DESKTOP, PHONE], ids=["desktop", "phone"])
-def people(
-    request: Any, running: Development, chromium: Browser
-) -> Iterator[dict[Who, BrowserContext]]:
-    found = contexts(chromium, running.url, request.param)
+@pytest.fixture(scope="module")
+def people(running: Development, chromium: Browser) -> Iterator[dict[Who, BrowserContext]]:
+    found = contexts(chromium, running.url, DESKTOP)
     yield found
     for context in found.values():
         context.close()
@@ -83,11 +68,12 @@ def test_it_is_fit_for_everybody(
     watch = Watch(page, allowed=place.allowed)
     page.goto(running.url + place.path.replace(CALL, call_id), wait_until="networkidle")
     try:
+        for width, height in (DESKTOP, PHONE):
+            page.set_viewport_size({"width": width, "height": height})
+            assert not is_too_wide(page)
+            assert not place.is_ours or _what_axe_finds(page) == []
+            assert _what_keys_do_not_reach(page) == []
         assert watch.problems == []
-        assert not is_too_wide(page)
-        if place.is_ours:
-            assert _what_axe_finds(page) == []
-        assert _what_keys_do_not_reach(page) == []
     finally:
         page.close()
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from playwright.sync_api import Page, expect
 
-from billing.tests.conftest import forget_jobs
 from browsing.chromium import EXECUTABLE, IS_MISSING, Watch, context_of, launched
-from config.tests.development import Development, development
+from config.tests.development import Development
 
 pytestmark = [
     pytest.mark.django_db,
@@ -25,17 +22,6 @@ pytestmark = [
 
 NUMBER = "+12025550142"
 _WITHIN_MS = 20_000
-
-
-@pytest.fixture
-def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Development]:
-    """Everything runs, on the tests' database, which is emptied afterwards."""
-    with django_db_blocker.unblock():
-        forget_jobs()
-    with development() as running:
-        yield running
-    with django_db_blocker.unblock():
-        call_command("flush", verbosity=0, interactive=False)
 
 
 @pytest.fixture
