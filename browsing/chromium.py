@@ -72,5 +72,15 @@ class Watch:
 
 
 def is_too_wide(page: Page) -> bool:
-    """Whether the page, and not a part of it, must be scrolled to the right to be read."""
-    return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+    """Whether the page, and not a part of it, must be scrolled to the right to be read.
+
+    Two frames later: what follows the window's size (a chart) has done so by then.
+    """
+    return bool(page.evaluate(_IS_TOO_WIDE))
+
+
+_IS_TOO_WIDE = """async () => {
+  const frame = () => new Promise((done) => requestAnimationFrame(done));
+  await frame(), await frame();
+  return document.documentElement.scrollWidth > innerWidth;
+}"""
