@@ -49,7 +49,7 @@ class CheckNowAdmin(AccountLinkAdmin):
     @admin.action(description="Check with Stripe now", permissions=["check_now"])
     def check_now(self, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
         form = Confirmation.of(request)
-        if not form.is_valid():
+        if not form.is_bound:
             return confirm(
                 self,
                 request,

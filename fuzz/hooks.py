@@ -1,8 +1,8 @@
 """Schemathesis's hooks: what a valid request needs beyond what a schema can say.
 
-A password must not be a common one, a call goes from a number of one's own to one that may be
-called, with credentials that the carrier knows, and only a call that is on can be hung up. Requests
-that are wrong on purpose pass as they are.
+A password must not be a common one, a limit is whole cents, a call goes from a number of one's own
+to one that may be called, with credentials that the carrier knows, and only a call that is on can
+be hung up. Requests that are wrong on purpose pass as they are.
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ def outbound_call(body: Body) -> Body:
     return {**body, **metadata, **order(number, CALLEES[serial % len(CALLEES)])}
 
 
+def spending_limit(body: Body) -> Body:
+    """Ask for whole cents, which JSON Schema cannot: no fraction of ten is exact in binary."""
+    limit = body["monthlyLimit"]
+    return {**body, "monthlyLimit": limit and round(limit, 2)}
+
+
 def order(number: str, callee: str) -> Body:
     """Return what the sandbox needs to place a call."""
     return {
@@ -121,6 +127,7 @@ def _ask(method: str, path: str, body: Body | None = None) -> Any:
 
 HANG_UP = "POST /api/calls/{id}/hangup"
 BODIES: dict[str, Callable[[Body], Body]] = {
+    "PUT /api/billing/spending-limit": spending_limit,
     "POST /api/auth/register": registration,
     "POST /api/outbound": outbound_call,
 }

@@ -102,7 +102,7 @@ class LimitField(serializers.DecimalField):
 
 class SpendingLimitSerializer(ObjectSerializer):
     monthlyLimit = LimitField(
-        source="amount", allow_null=True, help_text="In USD; null for no limit."
+        source="amount", allow_null=True, help_text="In USD, in whole cents; null for no limit."
     )
 
 

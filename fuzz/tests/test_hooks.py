@@ -34,6 +34,11 @@ def test_another_password_stays() -> None:
     assert hooks.registration(REGISTRATION)["password"] == REGISTRATION["password"]
 
 
+@pytest.mark.parametrize(("limit", "sent"), [(25.1414, 25.14), (7, 7), (None, None)])
+def test_a_limit_is_whole_cents(limit: float | None, sent: float | None) -> None:
+    assert hooks.spending_limit({"monthlyLimit": limit}) == {"monthlyLimit": sent}
+
+
 def test_an_order_is_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAGE_SANDBOX_URL", "http://127.0.0.1:1")
     assert_is(hooks.order("+13035550100", hooks.DOES_NOT_ANSWER), "OutboundCallRequest")
