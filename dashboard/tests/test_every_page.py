@@ -72,7 +72,7 @@ def test_it_is_fit_for_everybody(
             page.set_viewport_size({"width": width, "height": height})
             assert not is_too_wide(page)
             assert not place.is_ours or _what_axe_finds(page) == []
-            assert _what_keys_do_not_reach(page) == []
+        assert _what_keys_do_not_reach(page) == []
         assert watch.problems == []
     finally:
         page.close()
