@@ -11,13 +11,13 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
 from accounts.models import Account, ApiKey
 from accounts.services import account_activate, account_suspend, account_unsuspend
-from config.admin import Confirmation, confirm
+from config.admin import Confirmation, asks_first
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -124,22 +124,15 @@ class AccountAdmin(UserAdmin):
         self._apply(request, accounts, account_activate, "Activated.")
 
     @admin.action(description="Suspend the selected accounts", permissions=["change"])
-    def suspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> HttpResponse | None:
-        form = SuspensionForm.of(request)
-        if not form.is_valid():
-            return confirm(
-                self,
-                request,
-                accounts,
-                form,
-                title="Suspend these accounts?",
-                consequence="They can neither place nor take calls. A call that is on goes on.",
-            )
-        reason = form.cleaned_data["reason"]
+    @asks_first(
+        "Suspend these accounts?",
+        "They can neither place nor take calls. A call that is on goes on.",
+        SuspensionForm,
+    )
+    def suspend(self, request: HttpRequest, accounts: QuerySet[Account], reason: str) -> None:
         self._apply(
             request, accounts, partial(account_suspend, reason=reason), f"Suspended: {reason}"
         )
-        return None
 
     @admin.action(description="Unsuspend the selected accounts", permissions=["change"])
     def unsuspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import F, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
 from billing import metering_admin  # noqa: F401  (registers its pages)
 from billing.models import PlanPart, StatusChange, StatusCheck, StripeCustomer
 from billing.status_checks import status_mark
-from config.admin import Confirmation, ReadOnlyAdmin, confirm
+from config.admin import ReadOnlyAdmin, asks_first
 
 _BY_ACCOUNT = ("=account__id", "=account__email")
 
@@ -47,18 +47,12 @@ class CheckNowAdmin(AccountLinkAdmin):
         return bool(request.user.has_perm("billing.change_stripecustomer"))
 
     @admin.action(description="Check with Stripe now", permissions=["check_now"])
-    def check_now(self, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
-        form = Confirmation.of(request)
-        if not form.is_bound:
-            return confirm(
-                self,
-                request,
-                rows,
-                form,
-                title="Check these accounts with Stripe?",
-                consequence="Their status becomes what Stripe says of their subscriptions: calls "
-                "may be refused from then on, or let in.",
-            )
+    @asks_first(
+        "Check these accounts with Stripe?",
+        "Their status becomes what Stripe says of their subscriptions: calls may be refused from "
+        "then on, or let in.",
+    )
+    def check_now(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
         for row in rows:
             status_mark(account_id=row.account_id, cause=f"operator {request.user.pk}")
             self.log_change(request, row, "Asked for a check with Stripe.")
@@ -67,7 +61,6 @@ class CheckNowAdmin(AccountLinkAdmin):
             f"Asked for: {len(rows)}. What changes stands among the status changes in a moment.",
             messages.SUCCESS,
         )
-        return None
 
 
 @admin.register(StripeCustomer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django import forms
@@ -9,7 +11,7 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 
@@ -52,33 +54,39 @@ class Confirmation(forms.Form):
 
     confirmed = forms.CharField(widget=forms.HiddenInput, initial="yes")
 
-    @classmethod
-    def of(cls, request: HttpRequest) -> Confirmation:
-        """Return what was confirmed, or a form that is not filled in yet."""
-        return cls(request.POST if "confirmed" in request.POST else None)
 
+def asks_first(
+    title: str, consequence: str, form_class: type[Confirmation] = Confirmation
+) -> Callable[[Callable[..., None]], Callable[..., HttpResponse | None]]:
+    """Have an action confirmed on a page of its own, below ``@admin.action``.
 
-def confirm(
-    model_admin: admin.ModelAdmin[Any],
-    request: HttpRequest,
-    chosen: QuerySet[Any],
-    form: forms.Form,
-    *,
-    title: str,
-    consequence: str,
-) -> TemplateResponse:
-    """Return the page that asks before an action, and sends the same action again.
+    The action gets what the form's other fields were filled in with, by their names.
 
     :param consequence: what is going to happen, in a sentence.
     """
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "opts": model_admin.opts,
-        "title": title,
-        "consequence": consequence,
-        "chosen": chosen,
-        "form": form,
-        "action": request.POST.get("action"),
-        "checkbox_name": ACTION_CHECKBOX_NAME,
-    }
-    return TemplateResponse(request, "admin/confirm.html", context)
+
+    def decorate(action: Callable[..., None]) -> Callable[..., HttpResponse | None]:
+        @wraps(action)
+        def asking(
+            self: admin.ModelAdmin[Any], request: HttpRequest, chosen: QuerySet[Any]
+        ) -> HttpResponse | None:
+            form = form_class(request.POST if "confirmed" in request.POST else None)
+            if form.is_valid():
+                answers = {k: v for k, v in form.cleaned_data.items() if k != "confirmed"}
+                action(self, request, chosen, **answers)
+                return None
+            context = {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": title,
+                "consequence": consequence,
+                "chosen": chosen,
+                "form": form,
+                "action": request.POST.get("action"),
+                "checkbox_name": ACTION_CHECKBOX_NAME,
+            }
+            return TemplateResponse(request, "admin/confirm.html", context)
+
+        return asking
+
+    return decorate

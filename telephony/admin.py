@@ -9,10 +9,10 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 from accounts.models import Account
-from config.admin import Confirmation, ReadOnlyAdmin, ReadOnlyInline, confirm
+from config.admin import ReadOnlyAdmin, ReadOnlyInline, asks_first
 from config.errors import ApiError
 from config.ids import is_id
 from telephony.callbacks.outbox import resend
@@ -49,24 +49,17 @@ class PhoneNumberAdmin(admin.ModelAdmin):
         return False
 
     @admin.action(description="Release the selected numbers", permissions=["change"])
-    def release(self, request: HttpRequest, numbers: QuerySet[PhoneNumber]) -> HttpResponse | None:
-        form = Confirmation.of(request)
-        if not form.is_valid():
-            return confirm(
-                self,
-                request,
-                numbers,
-                form,
-                title="Release these numbers?",
-                consequence="Their accounts lose them, and any account can register them. Calls to "
-                "them are rejected until then.",
-            )
+    @asks_first(
+        "Release these numbers?",
+        "Their accounts lose them, and any account can register them. Calls to them are rejected "
+        "until then.",
+    )
+    def release(self, request: HttpRequest, numbers: QuerySet[PhoneNumber]) -> None:
         for number in numbers:
             account = number.account
             phone_number_remove(account=account, id=number.id)
             self.log_change(request, number, f"Released from {account}.")
             self.message_user(request, f"Released: {number}.", messages.SUCCESS)
-        return None
 
 
 class CallEventInline(ReadOnlyInline):
@@ -204,19 +197,11 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("telephony.change_callbackdelivery"))
 
     @admin.action(description="Send the selected callbacks now", permissions=["send_now"])
-    def send_now(
-        self, request: HttpRequest, deliveries: QuerySet[CallbackDelivery]
-    ) -> HttpResponse | None:
-        form = Confirmation.of(request)
-        if not form.is_valid():
-            return confirm(
-                self,
-                request,
-                deliveries,
-                form,
-                title="Send these callbacks now?",
-                consequence="Customers' backends get them at once. The schedule stays as it is.",
-            )
+    @asks_first(
+        "Send these callbacks now?",
+        "Customers' backends get them at once. The schedule stays as it is.",
+    )
+    def send_now(self, request: HttpRequest, deliveries: QuerySet[CallbackDelivery]) -> None:
         for delivery in deliveries:
             try:
                 resend(delivery)
@@ -225,7 +210,6 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
             else:
                 self.log_change(request, delivery, "Asked to send it now.")
                 self.message_user(request, f"Is sent now: {delivery}.", messages.SUCCESS)
-        return None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CallbackDelivery]:
         return super().get_queryset(request).defer("sealed_body")
