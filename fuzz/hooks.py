@@ -38,6 +38,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.body = BODIES[label](case.body)
     if label == HANG_UP and is_valid(case, ParameterLocation.PATH) and next(_serial) % 2:
         case.path_parameters = {"id": call_that_is_on()}
+    if label == RESEND and is_valid(case, ParameterLocation.PATH):
+        case.path_parameters = {"id": a_delivery() or case.path_parameters["id"]}
 
 
 def is_valid(case: Any, location: ParameterLocation) -> bool:
@@ -112,6 +114,12 @@ def call_that_is_on() -> str:
     return str(_ask("POST", "/api/outbound", outbound_call({}) | {"to": DOES_NOT_ANSWER})["id"])
 
 
+def a_delivery() -> str | None:
+    """Return the id of a callback's delivery, ended or not; None before the first call."""
+    found = _ask("GET", "/api/deliveries?limit=1")["deliveries"]
+    return str(found[0]["id"]) if found else None
+
+
 def _ask(method: str, path: str, body: Body | None = None) -> Any:
     """Ask as the run's customer, besides what is counted and checked."""
     response = requests.request(
@@ -126,6 +134,7 @@ def _ask(method: str, path: str, body: Body | None = None) -> Any:
 
 
 HANG_UP = "POST /api/calls/{id}/hangup"
+RESEND = "POST /api/deliveries/{id}/resend"
 BODIES: dict[str, Callable[[Body], Body]] = {
     "PUT /api/billing/spending-limit": spending_limit,
     "POST /api/auth/register": registration,
