@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -47,8 +46,7 @@ def password_change(*, account: Account, password: str) -> None:
     password_check(password)
     account.set_password(password)
     account.save(update_fields=["password"])
-    if settings.SENDS_MAIL and account.is_email_verified:
-        mail_queue(account=account, name=PASSWORD_CHANGED)
+    mail_queue(account=account, name=PASSWORD_CHANGED)
 
 
 def password_reset_ask(*, email: str) -> None:

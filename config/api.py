@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import orjson
+from django.db.models import Model, QuerySet
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
@@ -16,6 +17,8 @@ from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
 from config.errors import ApiError, invalid
+
+Row = TypeVar("Row", bound=Model)
 
 MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 50
@@ -134,6 +137,16 @@ def page_of(request: Request) -> tuple[int, int]:
     """Return ``(limit, offset)`` of a list request; a limit over 100 is served as 100."""
     limit = _whole_number(request, "limit", default=DEFAULT_PAGE_SIZE, least=1)
     return min(limit, MAX_PAGE_SIZE), _whole_number(request, "offset", default=0, least=0)
+
+
+def page_with_more(request: Request, rows: QuerySet[Row]) -> tuple[list[Row], dict[str, Any]]:
+    """Return a page of rows, and what its answer says of it: limit, offset, ``hasMore``.
+
+    Nothing is counted: one row more than asked for is read.
+    """
+    limit, offset = page_of(request)
+    found = list(rows[offset : offset + limit + 1])
+    return found[:limit], {"limit": limit, "offset": offset, "hasMore": len(found) > limit}
 
 
 def _whole_number(request: Request, name: str, *, default: int, least: int) -> int:

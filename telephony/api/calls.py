@@ -18,7 +18,7 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest
 from accounts.models import Account
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, page_of
+from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, page_with_more
 from config.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
 from telephony.hangup import call_request_hangup
@@ -145,17 +145,9 @@ class CallViewSet(ViewSet):
         answers={200: CallsSerializer},
     )
     def list(self, request: AccountRequest) -> Response:
-        limit, offset = page_of(request)
         calls = _filtered(Call.objects.of(request.user), request).order_by("-created_at", "-id")
-        page = list(calls[offset : offset + limit + 1])  # one more, to know whether there are more
-        return Response(
-            {
-                "calls": CallSerializer(page[:limit], many=True).data,
-                "limit": limit,
-                "offset": offset,
-                "hasMore": len(page) > limit,
-            }
-        )
+        page, about = page_with_more(request, calls)
+        return Response({"calls": CallSerializer(page, many=True).data, **about})
 
     @endpoint(
         "getCall",

@@ -13,7 +13,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, iso, page_of
+from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, iso, page_with_more
 from config.schema import PAGE, endpoint
 from telephony.api.fields import OptionalTextField
 from telephony.callbacks import attempts, outbox
@@ -116,18 +116,10 @@ class DeliveryViewSet(ViewSet):
         answers={200: DeliveriesSerializer},
     )
     def list(self, request: AccountRequest) -> Response:
-        limit, offset = page_of(request)
         found = _filtered(CallbackDelivery.objects.of(request.user), request)
         in_order = found.with_attempts().order_by("-created_at", "-id")
-        page = list(in_order[offset : offset + limit + 1])  # one more: are there more?
-        return Response(
-            {
-                "deliveries": DeliverySerializer(page[:limit], many=True).data,
-                "limit": limit,
-                "offset": offset,
-                "hasMore": len(page) > limit,
-            }
-        )
+        page, about = page_with_more(request, in_order)
+        return Response({"deliveries": DeliverySerializer(page, many=True).data, **about})
 
     @endpoint(
         "resendDelivery",

@@ -28,6 +28,7 @@ from telephony.callbacks import attempts, client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
+from telephony.durations import ms_since
 from telephony.models import Call, CallbackDelivery
 
 log = structlog.get_logger(__name__)
@@ -181,20 +182,16 @@ async def _send(attempt: Attempt) -> Result:
     try:
         answer = await client.post(attempt.url, body, headers, timeout=TIMEOUT_SECONDS)
     except client.CallbackFailed as failure:
-        return Result(failure.code, at=now, duration_ms=_ms_since(started))
+        return Result(failure.code, at=now, duration_ms=ms_since(started))
     return Result(
         str(answer.status),
         delivered=200 <= answer.status < 300,
         gone=answer.status == GONE,
         retry_after=answer.retry_after,
         at=now,
-        duration_ms=_ms_since(started),
+        duration_ms=ms_since(started),
         answer=attempts.answer_to_keep(answer.body, body),
     )
-
-
-def _ms_since(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
 
 
 @transaction.atomic

@@ -154,10 +154,10 @@ class CallSession:
         self._timers.clear("idle")
         self._transcript.begin(event.item_id, "user", self._now)
         if self.playback.is_outstanding:
-            self._note("interrupted", heardMs=self._interrupt())
+            self._interrupt()
 
-    def _interrupt(self) -> int:
-        """Stop what the caller hears, and tell the model how far it was heard; return that too."""
+    def _interrupt(self) -> None:
+        """Stop what the caller hears, and tell the model how far it was heard."""
         self._do(actions.ClearAudio())
         cleared = self.playback.clear(self._now)
         for unheard in cleared:
@@ -167,7 +167,7 @@ class CallSession:
         if self.phase is Phase.LEAVING:  # the caller has more to say: the model decides anew
             self.phase = Phase.TALKING
             self._timers.clear("goodbye")
-        return cleared[0].heard_ms if cleared else 0
+        self._note("interrupted", heardMs=cleared[0].heard_ms if cleared else 0)
 
     def _speech_stopped(self, event: events.SpeechStopped) -> None:
         self._speaking, self._waiting_since = False, self._now
@@ -204,7 +204,6 @@ class CallSession:
         """Interrupt as speech does; the model stops by itself for speech alone."""
         if self.playback.is_outstanding:
             self._interrupt()
-            self._note("interrupted")
         if self._responses.active:
             self._tell(model_codec.response_cancel())
         self._note("text_typed")

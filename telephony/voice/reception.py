@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from time import monotonic
 from typing import Any
 
 import structlog
@@ -189,11 +188,6 @@ def accept(call: Call, plan: CallPlan, *, asked_ms: int) -> str | None:
         return None
     call_accept(call, metadata=plan.metadata, onCallStartMs=asked_ms)
     return seal_plan(call, plan, timezone.now())
-
-
-def ms_since(began: float) -> int:
-    """Return how long ago a moment of the monotonic clock was."""
-    return round((monotonic() - began) * 1000)
 
 
 @transaction.atomic

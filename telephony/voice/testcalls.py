@@ -19,6 +19,7 @@ from config.jobs import defer
 from telephony.call_sids import new_test_sid
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
+from telephony.durations import ms_since
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.models import Call, PhoneNumber
 from telephony.voice import reception
@@ -89,9 +90,9 @@ def _decide(received: Reception) -> Start:
             call.on_call_start_url, facts, secrets=received.secrets, message_id=f"msg_{call.id}"
         )
     except CallStartFailed as failure:
-        reception.fail(call, (failure.code, failure.message), asked_ms=reception.ms_since(began))
+        reception.fail(call, (failure.code, failure.message), asked_ms=ms_since(began))
         return NoUsableAnswer(call, failure.code, failure.message)
-    asked_ms = reception.ms_since(began)
+    asked_ms = ms_since(began)
     match decision:
         case Refusal():
             reception.refuse(call, decision.reason, asked_ms=asked_ms)

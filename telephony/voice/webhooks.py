@@ -21,6 +21,7 @@ from django.views.decorators.http import require_POST
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
 from telephony.db import in_database
+from telephony.durations import ms_since
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.session import APOLOGY
 from telephony.twilio_rest import ACCOUNT_SID, CALL_SID
@@ -165,9 +166,9 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
         )
     except CallStartFailed as failure:
         error = (failure.code, failure.message)
-        await in_database(reception.fail, call, error, asked_ms=reception.ms_since(started))
+        await in_database(reception.fail, call, error, asked_ms=ms_since(started))
         return _turn_away(received)
-    asked_ms = reception.ms_since(started)
+    asked_ms = ms_since(started)
     match decision:
         case Refusal():
             await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
