@@ -21,10 +21,10 @@ from rest_framework.views import APIView
 
 from config.errors import page_not_found
 from config.guides import GUIDES, SKILL, all_guides, guide_text, read_guide
+from config.money import dollars, price
 from config.pages import page
 from config.readers import FILLED_IN, filled_in
 from config.schema import document, endpoint
-from dashboard.money import dollars, price
 
 MARKDOWN = "text/markdown; charset=utf-8"
 

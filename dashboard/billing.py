@@ -25,15 +25,14 @@ from billing.customers import has_payment_method
 from billing.portal import invoices_of, portal_url_for, upcoming_invoice_of
 from billing.serializers import invoice_body, upcoming_invoice_body
 from config.errors import ApiError
+from config.money import dollars, price
 from config.pages import page
 from dashboard.access import PageRequest, for_customer, reason_not_active
-from dashboard.money import dollars, price
-from dashboard.rendering import room
+from dashboard.rendering import STATUS_TONES, room
 from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending, spending_limit_set, spending_of
 
 HERE = "/dashboard/billing"
 
-_STATUS_BADGES = {"ACTIVE": "good", "INACTIVE": "note", "SUSPENDED": "bad"}
 _INVOICE_BADGES = {"paid": "good", "open": "note", "uncollectible": "bad"}
 
 
@@ -121,7 +120,7 @@ def _page(
     context = {
         "form": form,
         "status": account.effective_status,
-        "badge": _STATUS_BADGES[account.effective_status],
+        "badge": STATUS_TONES[account.effective_status],
         "not_active": reason_not_active(account),
         "may_pay": account.status == Account.Status.INACTIVE and not account.suspended_by_operator,
         "has_card": has_payment_method(account),

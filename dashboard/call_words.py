@@ -57,6 +57,7 @@ _EVENTS = {
     "tool_returned": "The tool returned",
     "tool_failed": "The tool failed",
     "tool_timeout": "The tool did not answer in time",
+    "text_typed": "The caller typed",
     "digit_pressed": "The caller pressed a key",
     "hangup_requested": "You asked for the end",
     "stream_error": "Twilio reported an error of the stream",

@@ -17,12 +17,12 @@ from django_htmx.http import push_url
 
 from accounts.permissions import require_active
 from config.errors import ApiError
+from config.money import dollars, price
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, CallFilters, own_numbers
 from dashboard.call_words import TONES, length, line_of, milliseconds, outcome_label
 from dashboard.keyset import Cursor, page_of
-from dashboard.money import dollars, price
 from dashboard.rendering import room
 from telephony.callbacks import attempts, outbox
 from telephony.hangup import call_request_hangup

@@ -15,10 +15,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.permissions import require_active
 from config.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
+from dashboard.call_words import TONES, outcome_label
 from dashboard.forms import checked, refuse
 from dashboard.rendering import room
 from telephony.api.phone_numbers import ChangesSerializer, RegistrationSerializer
-from telephony.models import Call, PhoneNumber
+from telephony.models import PhoneNumber
 from telephony.numbers import (
     numbers_with_last_calls,
     phone_number_register,
@@ -35,9 +36,6 @@ _URLS = {
     "onErrorUrl": "on_error_url",
 }
 _NAMES = {"phoneNumber": "phone_number", "isActive": "is_active", **_URLS}
-
-_GOOD = {Call.Status.COMPLETED}
-_BAD = {Call.Status.FAILED, Call.Status.REJECTED}
 
 
 class UrlsForm(forms.Form):
@@ -87,7 +85,12 @@ class ChangesForm(UrlsForm):
 @require_safe
 def numbers(request: PageRequest) -> HttpResponse:
     known = [
-        {"number": number, "call": call, "badge": _badge(call) if call else ""}
+        {
+            "number": number,
+            "call": call,
+            "label": outcome_label(call) if call else "",
+            "tone": TONES.get(call.outcome, "") if call else "",  # type: ignore[attr-defined]
+        }
         for number, call in numbers_with_last_calls(request.user)
     ]
     return _page(request, "dashboard/numbers.html", {"numbers": known})
@@ -173,12 +176,6 @@ def _refuse(form: forms.Form, refusal: ApiError) -> None:
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _badge(call: Call) -> str:
-    if call.ended_at is None:
-        return "note"
-    return "good" if call.status in _GOOD else "bad" if call.status in _BAD else ""
 
 
 urlpatterns = [

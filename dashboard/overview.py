@@ -20,11 +20,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.models import Account
+from config.money import dollars, price
 from config.pages import page
 from dashboard.access import PageRequest, for_customer
 from dashboard.checklist import checklist_of
-from dashboard.money import dollars, price
-from dashboard.rendering import room
+from dashboard.rendering import STATUS_TONES, room
 from telephony.models import Call
 from usage.models import DailyUsage, TotalUsage
 from usage.spending import spending_of
@@ -34,8 +34,6 @@ HERE = "/dashboard"
 DAYS = 30
 # Of the calls in progress. An operator may allow an account more of them than one reads.
 LIVE_AT_MOST = 50
-
-_BADGES = {"ACTIVE": "good", "INACTIVE": "note", "SUSPENDED": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def overview(request: PageRequest) -> HttpResponse:
     context = {
         "account": account,
         "status": account.effective_status,
-        "badge": _BADGES[account.effective_status],
+        "badge": STATUS_TONES[account.effective_status],
         # Minutes are counted from when somebody is connected: a call that has some has succeeded.
         "steps": [] if total.minutes else checklist_of(account),
         "voice_url": f"{settings.ENGINE_URL}/voice",

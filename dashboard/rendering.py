@@ -22,6 +22,9 @@ ROOMS = (
     ("/dashboard/settings", "Settings"),
 )
 
+# How a badge looks that shows an account's status.
+STATUS_TONES = {"ACTIVE": "good", "INACTIVE": "note", "SUSPENDED": "bad"}
+
 
 def room(
     request: PageRequest,

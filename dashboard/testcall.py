@@ -17,6 +17,7 @@ from accounts.throttling import account_attempt
 from config.errors import ApiError
 from config.pages import page
 from dashboard.access import PageRequest, for_customer
+from dashboard.call_words import TONES, length, line_of, outcome_label
 from dashboard.forms import refuse
 from dashboard.rendering import room
 from telephony.call_sids import TEST_PREFIX
@@ -31,6 +32,8 @@ HREF = "/dashboard/test-call"
 # A number for fiction, which nobody has.
 FICTIONAL = "+12025550123"
 MOST_NUMBERS = 500
+# A test call is short; its page has all of it.
+MOST_EVENTS = 500
 
 WHY = {
     "number_inactive": "The number is switched off: its calls are rejected.",
@@ -82,8 +85,8 @@ def _form(request: PageRequest, *, prefix: str) -> CallForm:
     return form
 
 
-@require_safe
 @for_customer
+@require_safe
 def test_call(request: PageRequest) -> HttpResponse:
     return _room(request)
 
@@ -112,8 +115,8 @@ def _room(
     )
 
 
-@require_POST
 @for_customer
+@require_POST
 @sensitive_variables()
 def start(request: PageRequest) -> HttpResponse:
     """Ring the agent; answer with a part of the page, which the page's script puts in."""
@@ -138,21 +141,27 @@ def start(request: PageRequest) -> HttpResponse:
     return page(request, "dashboard/test_call_started.html", context)
 
 
-@require_safe
 @for_customer
+@require_safe
 def live(request: PageRequest, call_id: str) -> HttpResponse:
     """Show where a test call stands; polled until it has ended."""
     call = _access(request, call_id)
-    events = list(call.events.order_by("at", "id")[:500])
+    events = call.events.order_by("at", "id")[:MOST_EVENTS]
     seconds = call.duration_seconds
     if call.answered_at and not call.ended_at:
         seconds = int((timezone.now() - call.answered_at).total_seconds())
-    context = {"call": call, "events": events, "seconds": seconds}
+    context = {
+        "call": call,
+        "lines": [line_of(event, call) for event in events],
+        "length": length(seconds),
+        "label": outcome_label(call),
+        "tone": TONES.get(call.outcome, ""),  # type: ignore[attr-defined]
+    }
     return page(request, "dashboard/test_call_live.html", context)
 
 
-@require_POST
 @for_customer
+@require_POST
 def give_up(request: PageRequest, call_id: str) -> HttpResponse:
     """End a test call whose media socket the browser could not open."""
     call = _access(request, call_id)
@@ -162,12 +171,12 @@ def give_up(request: PageRequest, call_id: str) -> HttpResponse:
 
 
 def _access(request: PageRequest, call_id: str) -> Call:
-    tests = Call.objects.filter(call_sid__startswith=TEST_PREFIX)
+    tests = Call.objects.with_outcome().filter(call_sid__startswith=TEST_PREFIX)
     return tests.access(request.user, call_id)
 
 
-@require_POST
 @for_customer
+@require_POST
 @sensitive_variables()
 def check_callback(request: PageRequest) -> HttpResponse:
     """Ask a number's onCallStart URL, and show its answer field by field."""

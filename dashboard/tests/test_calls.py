@@ -17,11 +17,11 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import Account
+from config.money import dollars
 from dashboard import call_export
 from dashboard import calls as room
 from dashboard.call_export import safe
 from dashboard.keyset import Cursor
-from dashboard.money import dollars
 from dashboard.tests.pages import assert_well_made
 from telephony.callbacks import attempts
 from telephony.models import Call, CallbackDelivery, PhoneNumber

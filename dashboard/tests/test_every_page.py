@@ -5,18 +5,16 @@ The product runs as processes of its own; people log in with the form.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.db import connection
 from django.test import override_settings
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from accounts.models import Account
-from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide, launched
+from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide
 from browsing.people import OPERATOR, OPERATOR_PASSWORD, contexts, make_people
 from browsing.places import Place, Who, places
 from config.tests.development import Development
@@ -41,19 +39,9 @@ def call_id(running: Development, django_db_blocker: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def chromium(call_id: str) -> Iterator[Browser]:
-    # Playwright keeps an event loop in this thread, in which Django refuses the database, and has
-    # other connections.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with launched() as browser:
-        yield browser
-        connection.close()
-        connection.close_pool()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-
-
-@pytest.fixture(scope="module")
-def people(running: Development, chromium: Browser) -> Iterator[dict[Who, BrowserContext]]:
+def people(
+    running: Development, call_id: str, chromium: Browser
+) -> Iterator[dict[Who, BrowserContext]]:
     found = contexts(chromium, running.url, DESKTOP)
     yield found
     for context in found.values():

@@ -61,7 +61,7 @@ class TestList:
         text = response.content.decode()
         assert f'href="/dashboard/numbers/{number.id}"' in text
         assert "https://voice.example.org/voice" in text
-        assert "agent_hangup" in text
+        assert "Agent hung up" in text
         assert_well_made(text)
 
     def test_nothing_yet_says_what_to_do(self, alice_web: Client) -> None:

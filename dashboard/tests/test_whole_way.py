@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from browsing.chromium import EXECUTABLE, IS_MISSING, Watch, context_of, launched
+from browsing.chromium import EXECUTABLE, IS_MISSING, Watch, context_of
 from config.tests.development import Development
 
 pytestmark = [
@@ -25,17 +24,11 @@ _WITHIN_MS = 20_000
 
 
 @pytest.fixture
-def page(running: Development, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    # Playwright keeps an event loop in this thread, in which Django refuses the database, and has
-    # other connections.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    with launched() as browser:
-        context = context_of(browser)
-        context.set_default_timeout(_WITHIN_MS)
-        yield context.new_page()
-        context.close()
-        connection.close()
-        connection.close_pool()
+def page(chromium: Browser) -> Iterator[Page]:
+    context = context_of(chromium)
+    context.set_default_timeout(_WITHIN_MS)
+    yield context.new_page()
+    context.close()
 
 
 def test_from_sign_up_to_the_invoice(running: Development, page: Page) -> None:
