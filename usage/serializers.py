@@ -77,18 +77,23 @@ class CurrentUsageSerializer(AnswerSerializer):
     monthlyBase = NumberField()
 
 
+# More than a limit has, but of a number with hundreds DRF makes no decimal and no error.
+MOST_DIGITS = 20
+
+
 @extend_schema_field({"type": "number", "minimum": float(LEAST_LIMIT), "maximum": int(MOST_LIMIT)})
 class LimitField(serializers.DecimalField):
     """USD, as a JSON number of whole cents; not its digits in a string."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            max_digits=None,
+            max_digits=MOST_DIGITS,
             decimal_places=2,
             min_value=LEAST_LIMIT,
             max_value=MOST_LIMIT,
             error_messages={
                 "max_decimal_places": "Use whole cents.",
+                "max_digits": f"Use whole cents, from {LEAST_LIMIT} to {MOST_LIMIT}.",
                 "min_value": f"Use at least {LEAST_LIMIT}, or null for no limit.",
             },
             **kwargs,

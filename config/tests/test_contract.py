@@ -818,7 +818,15 @@ class TestBilling:
         assert answer.is_like("setSpendingLimit", 200, limit) == limit
         assert customer.get(path).is_like("getSpendingLimit", 200, limit) == limit
         assert customer.ask("PUT", path, {"monthlyLimit": None}).body == none
-        for body in ({}, {"monthlyLimit": 0}, {"monthlyLimit": "5"}, {"monthlyLimit": 0.001}):
+        for body in (
+            {},
+            {"monthlyLimit": 0},
+            {"monthlyLimit": "5"},
+            {"monthlyLimit": 0.001},
+            {"monthlyLimit": 1_000_001},
+            {"monthlyLimit": 1e308},
+            {"monthlyLimit": 5e-324},
+        ):
             answer = customer.ask("PUT", path, body)
             answer.is_error("setSpendingLimit", 400, "invalid_request", "monthlyLimit")
 
