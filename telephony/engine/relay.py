@@ -45,12 +45,23 @@ class CallerRelay:
 class AgentRelay:
     """From the model's deltas to Twilio's media messages, with marks between them.
 
-    The first frame of an item comes through ``play``. The frames behind it are only added up, until
-    a mark is due. Before anybody asks the playback something, ``settle`` tells it of them; once it
-    has its answers, ``resume`` lets the next ones pass.
+    The first frame of an item comes through ``play``. The frames behind it are only added up, and
+    the one at which a mark is due takes the same way, without being parsed. Before anybody asks the
+    playback something, ``settle`` tells it of them; once it has its answers, ``resume`` lets the
+    next ones pass.
     """
 
-    __slots__ = ("_before", "_clock", "_encoder", "_given", "_item", "_playback", "_room", "_send")
+    __slots__ = (
+        "_before",
+        "_clock",
+        "_encoder",
+        "_given",
+        "_item",
+        "_item_id",
+        "_playback",
+        "_room",
+        "_send",
+    )
 
     def __init__(
         self, send: Send, encoder: Encoder, playback: Playback, clock: Callable[[], float]
@@ -60,21 +71,25 @@ class AgentRelay:
         self._before = encoder.before_media
         self._playback = playback
         self._clock = clock
-        self._item = b'"item_id":""'  # the current item's id, as it stands in a delta
+        self._item_id = ""  # the current item's
+        self._item = b'"item_id":""'  # as it stands in a delta
         self._given = 0  # bytes that may pass before a mark is due
         self._room = 0  # what is left of them
 
     def take(self, text: bytes) -> bool:
-        """Pass on a frame of the current item; False if the message is none, or a mark is due."""
+        """Pass on a frame of the current item; False if the message is none."""
         if not text.startswith(_DELTA):
             return False
         payload, end, _ = text.partition(self._item)[2].partition(_AUDIO)[2].partition(b'"')
         size = len(payload.rstrip(b"=")) * 3 // 4  # audio_size, without the call
-        room = self._room - size
-        if room <= 0 or not size or not end:
+        if not size or not end or not self._given:
             return False
-        self._room = room
-        self._send(self._before + payload + b'"}}')
+        room = self._room - size
+        if room > 0:
+            self._room = room
+            self._send(self._before + payload + b'"}}')
+        else:
+            self.play(self._item_id, payload)
         return True
 
     def play(self, item_id: str, payload: bytes) -> bool:
@@ -89,9 +104,11 @@ class AgentRelay:
         self._send(self._encoder.media(payload))
         if mark:
             self._send(self._encoder.mark(mark))
-        before, self._item = self._item, b'"item_id":"' + item_id.encode() + b'"'
+        is_first = item_id != self._item_id
+        if is_first:
+            self._item_id, self._item = item_id, b'"item_id":"' + item_id.encode() + b'"'
         self.resume()
-        return self._item != before
+        return is_first
 
     def resume(self) -> None:
         """Let frames of the playback's item pass, which is the one that was played last."""

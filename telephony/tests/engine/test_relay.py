@@ -82,6 +82,11 @@ class TestFromTheAgent:
             101,
         ]
 
+    def test_not_even_the_frame_with_a_mark_is_parsed(self, agent):
+        agent.give(delta())
+        assert all(agent.relay.take(delta()) for _ in range(124))
+        assert len(agent.heard()) == 125
+
     def test_sizes_may_differ_from_frame_to_frame(self, agent):
         for size in (1, 2, 3, 159, 7000, 1001):
             agent.give(delta(audio=base64.b64encode(bytes(size)).decode()))
