@@ -145,8 +145,18 @@ def page_with_more(request: Request, rows: QuerySet[Row]) -> tuple[list[Row], di
     Nothing is counted: one row more than asked for is read.
     """
     limit, offset = page_of(request)
-    found = list(rows[offset : offset + limit + 1])
+    found = list(part_of(rows, offset, limit + 1))
     return found[:limit], {"limit": limit, "offset": offset, "hasMore": len(found) > limit}
+
+
+def part_of(rows: QuerySet[Row], offset: int, count: int) -> QuerySet[Row]:
+    """Return rows from an offset on, in their order.
+
+    What the offset passes over is read in the index alone: first only the keys are asked for.
+    """
+    if not offset:
+        return rows[:count]
+    return rows.filter(pk__in=list(rows.values_list("pk", flat=True)[offset : offset + count]))
 
 
 def _whole_number(request: Request, name: str, *, default: int, least: int) -> int:

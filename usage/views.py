@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
-from config.api import as_number, page_of
+from config.api import as_number, page_of, part_of
 from config.schema import PAGE, endpoint
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 from usage.serializers import (
@@ -33,10 +33,10 @@ class UsageViewSet(ViewSet):
     def list(self, request: AccountRequest) -> Response:
         """``GET /api/usage``: the ended calls, newest first."""
         limit, offset = page_of(request)
-        records = UsageRecord.objects.of(request.user).newest_first()[offset : offset + limit]
+        records = UsageRecord.objects.of(request.user).newest_first()
         return Response(
             {
-                "records": UsageRecordSerializer(records, many=True).data,
+                "records": UsageRecordSerializer(part_of(records, offset, limit), many=True).data,
                 "total": TotalUsage.objects.total_of(request.user).calls,
                 "limit": limit,
                 "offset": offset,
