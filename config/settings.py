@@ -214,6 +214,7 @@ APPEND_SLASH = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "config.formats"
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -1,0 +1,1 @@
+"""How operators read dates and times, a module for each language."""
