@@ -203,7 +203,7 @@ def in_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 @csrf_exempt
 def unknown_path(request: HttpRequest) -> HttpResponse:
-    """Answer every path below ``/api/`` that no view serves (with DEBUG on too)."""
+    """Answer every path that no view serves, with DEBUG on as without."""
     return _django_error(404, request)
 
 

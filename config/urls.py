@@ -29,7 +29,6 @@ urlpatterns = [
     path("billing/", include("billing.pages")),
     path("webhooks/stripe", include("billing.webhooks")),
     path("voice", include("telephony.voice.urls")),
-    re_path(r"^api(?:/|$)", errors.unknown_path),
 ]
 
 if settings.SANDBOX:
@@ -37,6 +36,8 @@ if settings.SANDBOX:
         path("sandbox/mail/", include("sandbox.mail.urls")),
         path("sandbox/payments/", include("sandbox.payments.pages.urls")),
     ]
+
+urlpatterns += [re_path("", errors.unknown_path)]
 
 handler400 = errors.bad_request
 handler403 = errors.permission_denied

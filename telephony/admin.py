@@ -100,14 +100,14 @@ class LiveFilter(admin.SimpleListFilter):
 class CallAdmin(ReadOnlyAdmin):
     list_display = [
         "__str__",
+        "created_at",
+        "ended_reason",
         "account",
         "direction",
         "status",
         "caller_phone",
         "called_number",
-        "created_at",
         "duration_seconds",
-        "ended_reason",
     ]
     list_filter = [LiveFilter, "direction", "status"]
     list_select_related = ["account"]

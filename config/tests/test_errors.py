@@ -268,6 +268,15 @@ def test_in_a_browser_it_is_a_page(api):
     assert CANARY not in text
 
 
+@pytest.mark.urls("config.urls")
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_unknown_page(api, settings, debug):
+    settings.DEBUG = debug
+    response = api.get("/nothing", headers={"accept": "text/html"})
+    assert response.status_code == 404
+    assert "<h1>There is no such" in response.content.decode()
+
+
 def test_the_page_for_developers_shows_no_values(api, settings):
     settings.DEBUG = True
     headers = {"accept": "text/html", "authorization": "Bearer rtk_1"}
