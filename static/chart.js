@@ -62,7 +62,6 @@
     charts = [chart("Calls", calls), chart("Minutes", minutes)];
   }
 
-  host.hidden = false;
   draw();
   new ResizeObserver(() => {
     for (const each of charts) each.setSize({ width: host.clientWidth, height: HEIGHT });
