@@ -28,8 +28,11 @@ CREDENTIALS: dict[Who, tuple[str, str]] = {
 }
 
 
-def make_people(url: str, sandbox_url: str) -> str:
-    """Register a newcomer, and a customer who pays and has two calls; return a call's id."""
+def make_people(url: str, sandbox_url: str) -> dict[str, str]:
+    """Register a newcomer, and a customer who pays and has two calls.
+
+    Return the ids of the customer's account, number and a call: what places' paths hold.
+    """
     return asyncio.run(_make_people(url, sandbox_url))
 
 
@@ -39,7 +42,7 @@ async def make_operator(processes: Processes) -> None:
     await processes.run("operator", *manage, "--no-input", f"--email={OPERATOR}")
 
 
-async def _make_people(url: str, sandbox_url: str) -> str:
+async def _make_people(url: str, sandbox_url: str) -> dict[str, str]:
     jar = aiohttp.CookieJar(unsafe=True)  # keeps the cookies of an IP address too
     async with aiohttp.ClientSession(cookie_jar=jar) as session:
         api, sandbox = Wire(session, url), Wire(session, sandbox_url)
@@ -51,8 +54,14 @@ async def _make_people(url: str, sandbox_url: str) -> str:
                 async for _ in call.happenings():
                     pass
             inbound, _ = calls
-        _, answer = await api.ask("GET", f"/api/calls/{inbound.sid}")
-        return str(answer["call"]["id"])
+        _, account = await api.ask("GET", "/api/account")
+        _, numbers = await api.ask("GET", "/api/phone-numbers")
+        _, call = await api.ask("GET", f"/api/calls/{inbound.sid}")
+        return {
+            "account": account["account"]["id"],
+            "number": numbers["phoneNumbers"][0]["id"],
+            "call": call["call"]["id"],
+        }
 
 
 def log_in(context: BrowserContext, url: str, who: Who) -> None:

@@ -31,6 +31,33 @@ PUBLIC = {
     "docs-sandbox": "/docs/sandbox",
     "docs-production": "/docs/production",
     "docs-operations": "/docs/operations",
+    "checkout-paid": "/billing/checkout/paid",
+    "checkout-left": "/billing/checkout/left",
+    "portal-left": "/billing/portal/left",
+    "account-deleted": "/account-deleted",
+    "sandbox-mail": "/sandbox/mail/",
+    "sandbox-payments": "/sandbox/payments/",
+}
+# Links of mails that do not hold, or no longer.
+_OUTDATED = {
+    "set-password-outdated": "/password/reset/nobody/nothing",
+    "confirm-email-outdated": "/email/confirm/nothing",
+}
+_CUSTOMERS = {
+    "number-new": "/dashboard/numbers/new",
+    "number": "/dashboard/numbers/{number}",
+    "call": "/dashboard/calls/{call}",
+    "docs-signed-in": "/docs/getting-started",
+}
+# The admin's own markup.
+_ADMIN = {
+    "operations-accounts": "/admin/accounts/account/",
+    "operations-account": "/admin/accounts/account/{account}/change/",
+    "operations-calls": "/admin/telephony/call/",
+    "operations-call": "/admin/telephony/call/{call}/change/",
+    "operations-callbacks": "/admin/telephony/callbackdelivery/",
+    "operations-numbers": "/admin/telephony/phonenumber/",
+    "operations-meter-events": "/admin/billing/meterevent/",
 }
 
 
@@ -38,8 +65,8 @@ PUBLIC = {
 class Place:
     """A page as somebody sees it.
 
-    ``name`` is fit for a file; ``allowed`` is in what the browser may say of the page; if it is not
-    ours, a library has written its markup.
+    ``name`` is fit for a file; ``path`` may hold ids, as in ``/{call}``; ``allowed`` is in what the
+    browser may say of the page; if it is not ours, a library has written its markup.
     """
 
     name: str
@@ -49,16 +76,14 @@ class Place:
     is_ours: bool = True
 
 
-def places(call_id: str) -> list[Place]:
-    """Return all of them; ``call_id`` is one of the customer's calls."""
-    return [
-        *(Place(name, path, "visitor") for name, path in PUBLIC.items()),
-        Place("docs-api", "/docs/api", "visitor", is_ours=False),
-        Place("not-found", "/there-is-no-such-page", "visitor", allowed="404 (Not Found)"),
-        *(Place(f"{name}-empty", path, "newcomer") for name, path in ROOMS.items()),
-        *(Place(name, path, "customer") for name, path in ROOMS.items()),
-        Place("call", f"/dashboard/calls/{call_id}", "customer"),
-        Place("docs-signed-in", "/docs/getting-started", "customer"),
-        Place("operations", "/admin/", "operator"),
-        Place("operations-calls", "/admin/telephony/call/", "operator", is_ours=False),
-    ]
+PLACES = [
+    *(Place(name, path, "visitor") for name, path in PUBLIC.items()),
+    Place("docs-api", "/docs/api", "visitor", is_ours=False),
+    Place("not-found", "/there-is-no-such-page", "visitor", allowed="404 (Not Found)"),
+    *(Place(name, path, "visitor", allowed="status of 4") for name, path in _OUTDATED.items()),
+    *(Place(f"{name}-empty", path, "newcomer") for name, path in ROOMS.items()),
+    *(Place(name, path, "customer") for name, path in (ROOMS | _CUSTOMERS).items()),
+    Place("operations", "/admin/", "operator"),
+    Place("impersonate", "/operators/impersonate/{account}", "operator"),
+    *(Place(name, path, "operator", is_ours=False) for name, path in _ADMIN.items()),
+]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide, launched
 from browsing.people import contexts, make_operator, make_people
-from browsing.places import places
+from browsing.places import PLACES
 from config.development import LOCAL_DIR
 from config.processes import Processes
 from config.staging import on_stage
@@ -42,18 +42,18 @@ def _take(only: str, folder: Path) -> int:
     """Take them all; return 1 if something is wrong with a page."""
     url = os.environ["STAGE_URL"]
     folder.mkdir(parents=True, exist_ok=True)
-    call_id = make_people(url, os.environ["STAGE_SANDBOX_URL"])
+    ids = make_people(url, os.environ["STAGE_SANDBOX_URL"])
     wrong = 0
     with launched() as browser:
         for size in (DESKTOP, PHONE):
             for dark in (False, True):
                 people = contexts(browser, url, size, dark=dark)
-                for place in places(call_id):
+                for place in PLACES:
                     if only not in place.name:
                         continue
                     page = people[place.who].new_page()
                     watch = Watch(page, allowed=place.allowed)
-                    page.goto(url + place.path, wait_until="networkidle")
+                    page.goto(url + place.path.format(**ids), wait_until="networkidle")
                     name = f"{place.name}-{size[0]}-{'dark' if dark else 'light'}.png"
                     page.screenshot(path=folder / name, full_page=True)
                     problems = [*watch.problems, *(["too wide"] if is_too_wide(page) else [])]

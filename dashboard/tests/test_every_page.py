@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from accounts.models import Account
 from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide
 from browsing.people import OPERATOR, OPERATOR_PASSWORD, contexts, make_people
-from browsing.places import Place, Who, places
+from browsing.places import PLACES, Place, Who
 from config.tests.development import Development
 
 pytestmark = [
@@ -26,13 +26,11 @@ pytestmark = [
 
 # The tests' own hasher is one that no server takes.
 HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
-CALL = "its-call"
-PLACES = places(CALL)
 
 
 @pytest.fixture(scope="module")
-def call_id(running: Development, django_db_blocker: Any) -> str:
-    """The id of one of the customer's calls: the people are there."""
+def ids(running: Development, django_db_blocker: Any) -> dict[str, str]:
+    """The ids that paths hold: the people are there."""
     with django_db_blocker.unblock(), override_settings(PASSWORD_HASHERS=HASHERS):
         Account.objects.create_superuser(OPERATOR, OPERATOR_PASSWORD)
     return make_people(running.url, running.sandbox_url)
@@ -40,7 +38,7 @@ def call_id(running: Development, django_db_blocker: Any) -> str:
 
 @pytest.fixture(scope="module")
 def people(
-    running: Development, call_id: str, chromium: Browser
+    running: Development, ids: dict[str, str], chromium: Browser
 ) -> Iterator[dict[Who, BrowserContext]]:
     found = contexts(chromium, running.url, DESKTOP)
     yield found
@@ -50,11 +48,11 @@ def people(
 
 @pytest.mark.parametrize("place", PLACES, ids=[place.name for place in PLACES])
 def test_it_is_fit_for_everybody(
-    place: Place, people: dict[Who, BrowserContext], running: Development, call_id: str
+    place: Place, people: dict[Who, BrowserContext], running: Development, ids: dict[str, str]
 ) -> None:
     page = people[place.who].new_page()
     watch = Watch(page, allowed=place.allowed)
-    page.goto(running.url + place.path.replace(CALL, call_id), wait_until="networkidle")
+    page.goto(running.url + place.path.format(**ids), wait_until="networkidle")
     try:
         for width, height in (DESKTOP, PHONE):
             page.set_viewport_size({"width": width, "height": height})
@@ -98,7 +96,8 @@ _PASS = """() => {
 }"""
 _LEFT = """() => [...document.querySelectorAll(
     "a[href], button, input:not([type=hidden]), select, textarea, summary")]
-  .filter((element) => element.checkVisibility() && !element.disabled && element.tabIndex >= 0
+  .filter((element) => element.checkVisibility({ visibilityProperty: true })
+    && !element.disabled && element.tabIndex >= 0
     && !window.passed.has(element) && !window.radios.has(element.name))
   .map((element) => element.outerHTML.slice(0, 120))"""
 
