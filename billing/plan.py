@@ -17,6 +17,9 @@ log = structlog.get_logger(__name__)
 CURRENCY = "usd"
 PRODUCT_ID = "switchhook"
 PRODUCT_NAME = "Switchhook"
+# A product of its own: a line of an invoice is named after the product, not after the price.
+MINUTES_PRODUCT_ID = "switchhook_minutes"
+MINUTES_PRODUCT_NAME = "Switchhook minutes"
 BASE_LOOKUP_KEY = "switchhook_base"
 MINUTE_LOOKUP_KEY = "switchhook_minute"
 METER_EVENT_NAME = "switchhook_minutes"

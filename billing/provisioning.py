@@ -31,18 +31,21 @@ _PORTAL = {"switchhook": "portal"}
 def plan_set_up(say: Say) -> None:
     """Do all of it, and say what was done, a line each; raise 502 and Stripe's refusals."""
     with asking():
-        _product(say)
+        _product(say, plan.PRODUCT_ID, plan.PRODUCT_NAME)
         _price(
             say,
             PlanPart.Name.BASE_PRICE,
+            plan.PRODUCT_ID,
             plan.BASE_LOOKUP_KEY,
             plan.base_cents(),
             {"interval": "month", "usage_type": "licensed"},
         )
         meter_id = _meter(say)
+        _product(say, plan.MINUTES_PRODUCT_ID, plan.MINUTES_PRODUCT_NAME)
         _price(
             say,
             PlanPart.Name.MINUTE_PRICE,
+            plan.MINUTES_PRODUCT_ID,
             plan.MINUTE_LOOKUP_KEY,
             plan.minute_cents(),
             {"interval": "month", "usage_type": "metered", "meter": meter_id},
@@ -58,13 +61,13 @@ def plan_set_up(say: Say) -> None:
             )
 
 
-def _product(say: Say) -> None:
+def _product(say: Say, product_id: str, name: str) -> None:
     try:
-        product = stripe.Product.retrieve(plan.PRODUCT_ID)
+        product = stripe.Product.retrieve(product_id)
     except stripe.InvalidRequestError as error:
         if not is_missing(error):
             raise
-        product = stripe.Product.create(id=plan.PRODUCT_ID, name=plan.PRODUCT_NAME)
+        product = stripe.Product.create(id=product_id, name=name)
         say(f"Made the product {product.id}.")
     else:
         if not product.active:
@@ -74,16 +77,21 @@ def _product(say: Say) -> None:
 
 
 def _price(
-    say: Say, name: PlanPart.Name, lookup_key: str, cents: Decimal, recurring: dict[str, Any]
+    say: Say,
+    name: PlanPart.Name,
+    product_id: str,
+    lookup_key: str,
+    cents: Decimal,
+    recurring: dict[str, Any],
 ) -> None:
     what = f"the {name.label}, {plan.to_dollars(cents)} {plan.CURRENCY.upper()}"
     found = stripe.Price.list(lookup_keys=[lookup_key], active=True).data
-    if found and _is_same(found[0], cents, recurring):
+    if found and _is_same(found[0], product_id, cents, recurring):
         price = found[0]
         say(f"Found {what}: {price.id}.")
     else:
         price = stripe.Price.create(
-            product=plan.PRODUCT_ID,
+            product=product_id,
             currency=plan.CURRENCY,
             unit_amount_decimal=cents,
             recurring=recurring,  # type: ignore[arg-type]  # a TypedDict
@@ -95,9 +103,12 @@ def _price(
     _keep(name, price.id, cents=cents)
 
 
-def _is_same(price: stripe.Price, cents: Decimal, recurring: dict[str, Any]) -> bool:
+def _is_same(
+    price: stripe.Price, product_id: str, cents: Decimal, recurring: dict[str, Any]
+) -> bool:
     return (
-        price.currency == plan.CURRENCY
+        price.product == product_id
+        and price.currency == plan.CURRENCY
         and price.unit_amount_decimal is not None
         and Decimal(price.unit_amount_decimal) == cents
         and price.recurring is not None

@@ -38,7 +38,7 @@ def counts(memory: MemoryStripe) -> list[int]:
 
 def test_it_works(memory: MemoryStripe, settings: Any) -> None:
     said = set_up()
-    assert counts(memory) == [1, 2, 1, 1, 1, 1]
+    assert counts(memory) == [2, 2, 1, 1, 1, 1]
     base, minute = memory.all("price")
     assert (base["product"], base["lookup_key"]) == ("switchhook", "switchhook_base")
     assert (base["unit_amount_decimal"], base["currency"]) == ("500", "usd")
@@ -48,6 +48,7 @@ def test_it_works(memory: MemoryStripe, settings: Any) -> None:
     assert meter["default_aggregation"] == {"formula": "sum"}
     assert meter["value_settings"] == {"event_payload_key": "value"}
     assert meter["customer_mapping"]["event_payload_key"] == "stripe_customer_id"
+    assert minute["product"] == "switchhook_minutes"
     assert (minute["unit_amount_decimal"], minute["lookup_key"]) == ("5", "switchhook_minute")
     assert minute["recurring"]["meter"] == meter["id"]
     [endpoint] = memory.all("webhook_endpoint")
@@ -66,7 +67,7 @@ def test_it_can_be_run_again(memory: MemoryStripe) -> None:
     set_up()
     parts = set(PlanPart.objects.values_list("name", "stripe_id"))
     said = set_up()
-    assert counts(memory) == [1, 2, 1, 1, 1, 1]
+    assert counts(memory) == [2, 2, 1, 1, 1, 1]
     assert set(PlanPart.objects.values_list("name", "stripe_id")) == parts
     assert "Made" not in said
 
@@ -94,7 +95,7 @@ def test_an_endpoint_whose_secret_is_not_known_is_replaced(memory: MemoryStripe)
     before = memory.all("webhook_endpoint")
     PlanPart.objects.filter(pk__in=["webhook", "meter-webhook"]).delete()
     assert "whose secret was not known" in set_up()
-    assert counts(memory) == [1, 2, 1, 1, 1, 1]
+    assert counts(memory) == [2, 2, 1, 1, 1, 1]
     assert memory.all("webhook_endpoint") != before
     assert len(webhook_secrets()) == 2
 
@@ -131,6 +132,17 @@ def test_a_changed_price_is_a_new_one(
     assert Decimal(holder["unit_amount_decimal"]) == Decimal(price) * 100
 
 
+def test_minutes_that_were_sold_under_the_other_product_get_their_name(
+    memory: MemoryStripe,
+) -> None:
+    set_up()
+    base, minute = price_ids()
+    memory.things[minute]["product"] = "switchhook"
+    assert f"It replaces {minute}" in set_up()
+    assert price_ids() != (base, minute)
+    assert price_ids()[0] == base
+
+
 def test_going_back_makes_one_more(memory: MemoryStripe, settings: Any) -> None:
     """The old price has lost its lookup key, and what it is called by with it."""
     set_up()
@@ -154,13 +166,14 @@ def test_stripe_is_not_told_of_an_address_that_it_cannot_reach(
     settings.STRIPE_SANDBOX = False
     settings.PUBLIC_URL = "http://127.0.0.1:8000"
     assert "stripe listen" in set_up()
-    assert counts(memory) == [1, 2, 1, 1, 0, 0]
+    assert counts(memory) == [2, 2, 1, 1, 0, 0]
 
 
 def test_checks_of_subscriptions_then_need_nothing_else(memory: MemoryStripe) -> None:
     set_up()
     assert set(mirror.Price.objects.values_list("id", flat=True)) == set(price_ids())
-    assert mirror.Product.objects.get().id == "switchhook"
+    products = set(mirror.Product.objects.values_list("id", flat=True))
+    assert products == {"switchhook", "switchhook_minutes"}
 
 
 def test_a_stripe_that_is_down_is_named(memory: MemoryStripe) -> None:
