@@ -10,6 +10,7 @@ Django is imported inside the fixtures: the call engine's tests load this file a
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from itertools import compress
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from rest_framework.test import APIClient
 
     from accounts.models import Account
@@ -78,6 +80,23 @@ def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Developme
         yield running
     with django_db_blocker.unblock():
         call_command("flush", verbosity=0, interactive=False)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Chromium. People who look are made before it starts."""
+    from django.db import connection
+
+    from browsing.chromium import launched
+
+    # Playwright keeps an event loop in this thread, in which Django refuses the database, and has
+    # other connections.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with launched() as browser:
+        yield browser
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL has one
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture

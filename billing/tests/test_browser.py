@@ -8,36 +8,37 @@ test does nothing but look at pages, type, and send requests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
+from playwright.sync_api import Browser
 
 from billing.tests.walker import Walker
+from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE
 from config.tests.development import Development
-from sandbox.tests.payments.browser import CHROMIUM, DESKTOP_PX, PHONE_PX, Browser
+from sandbox.tests.payments.browser import KeyboardPage, without_scripts
 
 pytestmark = [
     pytest.mark.django_db,
-    pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium to walk in: install it."),
+    pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
 ]
 
 
-@pytest.mark.parametrize("width", [DESKTOP_PX, PHONE_PX])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_a_customers_whole_way(
-    running: Development, width: int, record_property: Callable[[str, object], None]
+    running: Development, chromium: Browser, size: tuple[int, int]
 ) -> None:
+    width, _ = size
     you = Walker(running, email=f"{width}@company.example", number=f"+1555123{width:04}")
     assert you.status == "INACTIVE"
     assert you.place_call() == "402 payment_required"
 
-    with Browser(width) as browser:
+    with without_scripts(chromium, size) as browser:
         _is_declined(browser, you)
         clicked = time.monotonic()
         _pays(browser)
         after_the_page = you.becomes("ACTIVE")
         after_the_click = time.monotonic() - clicked
         seconds = f"{after_the_page:.2f} s after the page, {after_the_click:.2f} s after the click"
-        record_property(f"ACTIVE at {width} px", seconds)
         print(f"\nACTIVE at {width} px: {seconds}")  # noqa: T201 (it is to be read)
         you.register_number()
         assert (you.place_call(), you.take_call()) == ("connected", "connected")
@@ -57,7 +58,7 @@ def test_a_customers_whole_way(
         assert (you.place_call(), you.take_call()) == ("402 payment_required", "rejected")
 
 
-def _is_declined(browser: Browser, you: Walker) -> None:
+def _is_declined(browser: KeyboardPage, you: Walker) -> None:
     browser.open(you.checkout_url)
     _sees(browser, "Subscribe to", "$5.00", you.email)
     browser.type("[name=number]", "4000 0000 0000 0002")
@@ -72,7 +73,7 @@ def _pays(browser: Browser) -> None:
     _sees(browser, "Payment received")
 
 
-def _has_the_renewal_declined(browser: Browser, running: Development, you: Walker) -> None:
+def _has_the_renewal_declined(browser: KeyboardPage, running: Development, you: Walker) -> None:
     _open_control(browser, running, you)
     browser.choose("[name=next_charge]", "Your card was")
     browser.press_enter("form[action$=steer] button")
@@ -81,7 +82,7 @@ def _has_the_renewal_declined(browser: Browser, running: Development, you: Walke
     _sees(browser, 'class="status past_due"')
 
 
-def _pays_what_is_due(browser: Browser, you: Walker) -> None:
+def _pays_what_is_due(browser: KeyboardPage, you: Walker) -> None:
     portal = you.open_portal()
     browser.open(portal)
     _sees(browser, "could not be charged", 'class="status past_due"')
@@ -97,7 +98,7 @@ def _pays_what_is_due(browser: Browser, you: Walker) -> None:
     _sees(browser, "The invoice is paid.")
 
 
-def _cancels(browser: Browser, you: Walker) -> None:
+def _cancels(browser: KeyboardPage, you: Walker) -> None:
     browser.open(you.open_portal())
     browser.press_enter("a.danger")
     _sees(browser, "Cancel the subscription?")
@@ -105,19 +106,19 @@ def _cancels(browser: Browser, you: Walker) -> None:
     _sees(browser, "Your subscription was cancelled.", "Ends")
 
 
-def _turns_to_the_end(browser: Browser, running: Development, you: Walker) -> None:
+def _turns_to_the_end(browser: KeyboardPage, running: Development, you: Walker) -> None:
     _open_control(browser, running, you)
     browser.press_enter("[value=renewal]")
     _sees(browser, 'class="status canceled"')
 
 
-def _open_control(browser: Browser, running: Development, you: Walker) -> None:
+def _open_control(browser: KeyboardPage, running: Development, you: Walker) -> None:
     browser.open(f"{running.url}/sandbox/payments/")
     browser.press_enter(".rows a")
     _sees(browser, you.email, "Clock")
 
 
-def _sees(browser: Browser, *texts: str) -> None:
+def _sees(browser: KeyboardPage, *texts: str) -> None:
     """All of it is on the page, and nobody has to scroll to the right."""
     html = browser.html
     for text in texts:

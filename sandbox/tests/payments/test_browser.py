@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 import stripe
+from playwright.sync_api import Browser
 
+from browsing.chromium import EXECUTABLE, IS_MISSING, PHONE
 from sandbox.payments import testing
-from sandbox.tests.payments.browser import CHROMIUM, Browser
+from sandbox.tests.payments.browser import without_scripts
 from sandbox.tests.payments.conftest import open_shop
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed."),
+    pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
 ]
 
 
-def test_from_checkout_to_the_end(live_server: Any, settings: Any) -> None:
+def test_from_checkout_to_the_end(live_server: Any, settings: Any, chromium: Browser) -> None:
     settings.PUBLIC_URL = live_server.url
     features = {
         "invoice_history": {"enabled": True},
@@ -29,7 +31,7 @@ def test_from_checkout_to_the_end(live_server: Any, settings: Any) -> None:
     customer = stripe.Customer.create(email="alice@example.org", name="Alice").id
     page = shop.checkout(customer, success_url=f"{live_server.url}/sandbox/payments/").url
 
-    with Browser() as browser:
+    with without_scripts(chromium, PHONE) as browser:
         browser.open(str(page))
         assert browser.style(".banner", "text-align") == "center"  # the style sheet is there
         assert not browser.is_too_wide
