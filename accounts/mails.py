@@ -31,6 +31,7 @@ PASSWORD_RESET = "password_reset"  # noqa: S105
 PASSWORD_RESET_UNCONFIRMED = "password_reset_unconfirmed"  # noqa: S105
 PASSWORD_CHANGED = "password_changed"  # noqa: S105
 EMAIL_CHANGED = "email_changed"
+ACCOUNT_DELETED = "account_deleted"  # queued for an address that was confirmed
 
 TO_ANY_ADDRESS = frozenset({VERIFY_EMAIL, PASSWORD_RESET_UNCONFIRMED, EMAIL_CHANGED})
 _LINKS: Mapping[str, Callable[[Account], str]] = {
@@ -56,7 +57,9 @@ def mail_queue(*, account: Account, name: str, to: str = "", **context: JSONValu
 
 
 def may_be_sent(account: Account, name: str) -> bool:
-    """Whether the account's address, as it is now, may get this mail."""
+    """Whether the account, as it is now, and its address may get this mail."""
+    if not account.is_active:
+        return name == ACCOUNT_DELETED
     if name == VERIFY_EMAIL:
         return not account.is_email_verified
     return account.is_email_verified or name in TO_ANY_ADDRESS
@@ -65,7 +68,12 @@ def may_be_sent(account: Account, name: str) -> bool:
 def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str = "") -> None:
     """Send a mail now; raise ``OSError`` or ``SMTPException`` when the mail server does not."""
     if not may_be_sent(account, name):
-        log.info("mail_not_sent", account_id=account.id, mail=name, why="address not confirmed")
+        log.info(
+            "mail_not_sent",
+            account_id=account.id,
+            mail=name,
+            why="address not confirmed, or account disabled",
+        )
         return
     known = {"account": account, "public_url": settings.PUBLIC_URL}
     if make_link := _LINKS.get(name):

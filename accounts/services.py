@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.links import require_verification_token
-from accounts.mails import EMAIL_CHANGED, VERIFY_EMAIL, mail_queue
+from accounts.mails import ACCOUNT_DELETED, EMAIL_CHANGED, VERIFY_EMAIL, mail_queue
 from accounts.models import (
     Account,
     ApiKey,
@@ -134,9 +134,12 @@ def company_rename(*, account: Account, company_name: str) -> None:
 def account_close(*, account: Account) -> None:
     """Disable an account for good, as its owner wishes: keys, sessions and tokens end.
 
-    Its address is free for another account. What it has used stays, and so does who it was.
+    Its address, which is told if it was confirmed, is free for another account. What it has used
+    stays, and so does who it was.
     """
     now = timezone.now()
+    if account.is_email_verified:
+        mail_queue(account=account, name=ACCOUNT_DELETED, to=account.email)
     account.api_keys.active().update(revoked_at=now)
     account.email, account.email_verified_at = f"{account.pk}@{CLOSED}", None
     account.is_active, account.closed_at = False, now

@@ -24,7 +24,7 @@ _WHILE_MAIL_IS_DOWN = RetryStrategy(
 
 @app.task(retry=_WHILE_MAIL_IS_DOWN)
 def send_mail(account_id: str, name: str, context: dict[str, Any], to: str = "") -> None:
-    if account := Account.objects.filter(pk=account_id, is_active=True).first():
+    if account := Account.objects.filter(pk=account_id).first():
         mail_send(account=account, name=name, context=context, to=to)
 
 

@@ -19,7 +19,7 @@ from billing.status_checks import status_check, status_mark
 from billing.stripe_api import PaymentsUnavailable
 from billing.tasks import check_status, end_subscriptions
 from dashboard.tests.conftest import logged_in
-from dashboard.tests.mails import jobs
+from dashboard.tests.mails import jobs, sent
 from dashboard.tests.test_settings import call_of
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
@@ -118,6 +118,23 @@ def test_it_works(erin: Account) -> None:
 def web_key(account: Account) -> APIClient:
     key = api_key_create(account=account).plain
     return APIClient(headers={"Authorization": f"Bearer {key}"})
+
+
+def test_its_confirmed_address_is_told(alice_web: Client, alice: Account, password: str) -> None:
+    address = alice.email
+    delete(alice_web, address, password)
+    [message] = sent()
+    assert message.to == [address]
+    assert message.subject == "Your account was deleted"
+    assert "Alice's Plumbing" in str(message.body)
+
+
+def test_an_address_that_nobody_has_confirmed_is_not(
+    alice_web: Client, alice: Account, password: str
+) -> None:
+    Account.objects.update(email_verified_at=None)
+    delete(alice_web, alice.email, password)
+    assert sent() == []
 
 
 class TestAtStripe:
