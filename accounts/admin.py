@@ -48,7 +48,7 @@ _ELSEWHERE = (
 
 class ApiKeyInline(admin.TabularInline):
     model = ApiKey
-    fields = ["prefix", "label", "created_at", "last_used_at", "revoked_at"]
+    fields = ["created_at", "last_used_at", "revoked_at"]  # the key itself stands above them
     readonly_fields = ["created_at", "last_used_at"]
     ordering = ["-created_at", "-id"]
     extra = 0

@@ -54,18 +54,26 @@ def test_it_is_fit_for_everybody(
     watch = Watch(page, allowed=place.allowed)
     page.goto(running.url + place.path.format(**ids), wait_until="networkidle")
     try:
-        for width, height in (DESKTOP, PHONE):
-            page.set_viewport_size({"width": width, "height": height})
+        for size in (DESKTOP, PHONE):
+            _resize(page, size)
             assert not is_too_wide(page)
-            assert not place.is_ours or _what_axe_finds(page) == []
         assert _what_keys_do_not_reach(page) == []
-        assert watch.problems == []
+        assert watch.problems == []  # before axe, some styles of which the policy refuses
+        for size in (PHONE, DESKTOP):
+            _resize(page, size)
+            assert _what_axe_finds(page, place) == []
     finally:
         page.close()
 
 
-def _what_axe_finds(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
+def _resize(page: Page, size: tuple[int, int]) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+
+
+def _what_axe_finds(page: Page, place: Place) -> list[str]:
+    """All that axe objects to; in a library's markup, what is against WCAG, not good practice."""
+    options = {} if place.is_ours else {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    found = Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
 
 
