@@ -16,6 +16,7 @@
     syntaxHighlight: { activated: false },
     validatorUrl: null,
     // Its links stand within buttons, which then are neither for a keyboard. A hash still leads here.
+    onComplete: () => requestAnimationFrame(() => place.querySelector(".is-open.opblock")?.scrollIntoView()),
     plugins: [
       ({ React }) => ({ components: { DeepLink: ({ text }) => React.createElement("span", null, text) } }),
     ],
