@@ -32,7 +32,7 @@ STATUSES = {
     Call.Status.IN_PROGRESS: "In progress",
 }
 # How a badge looks, by outcome.
-TONES = {"in-progress": "note", "completed": "good", "failed": "bad"}
+_TONES = {"in-progress": "note", "completed": "good", "failed": "bad"}
 
 _EVENTS = {
     "received": "Somebody called",
@@ -104,6 +104,11 @@ def outcome_label(call: Call) -> str:
     if call.ended_reason:
         return REASONS.get(call.ended_reason, _plain(call.ended_reason))
     return STATUSES.get(Call.Status(call.status), "In progress")
+
+
+def outcome_tone(call: Call) -> str:
+    """Return how that badge looks; the call was read ``with_outcome``."""
+    return _TONES.get(call.outcome, "")  # type: ignore[attr-defined]
 
 
 def line_of(event: CallEvent, call: Call) -> Line:

@@ -21,7 +21,7 @@ from config.money import dollars, price
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, CallFilters, own_numbers
-from dashboard.call_words import TONES, length, line_of, milliseconds, outcome_label
+from dashboard.call_words import length, line_of, milliseconds, outcome_label, outcome_tone
 from dashboard.keyset import Cursor, page_of
 from dashboard.rendering import room
 from telephony.callbacks import attempts, outbox
@@ -141,7 +141,7 @@ def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
         "href": f"{HERE}/{call.id}",
         "direction": DIRECTIONS[Call.Direction(call.direction)],
         "label": outcome_label(call),
-        "tone": TONES.get(call.outcome, ""),  # type: ignore[attr-defined]
+        "tone": outcome_tone(call),
         "length": length(call.duration_seconds) if call.ended_at else "",
         "cost": dollars(record.total_cost) if record else "",
     }

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.permissions import require_active
 from config.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
-from dashboard.call_words import TONES, outcome_label
+from dashboard.call_words import outcome_label, outcome_tone
 from dashboard.forms import checked, refuse
 from dashboard.rendering import room
 from telephony.api.phone_numbers import ChangesSerializer, RegistrationSerializer
@@ -89,7 +89,7 @@ def numbers(request: PageRequest) -> HttpResponse:
             "number": number,
             "call": call,
             "label": outcome_label(call) if call else "",
-            "tone": TONES.get(call.outcome, "") if call else "",  # type: ignore[attr-defined]
+            "tone": outcome_tone(call) if call else "",
         }
         for number, call in numbers_with_last_calls(request.user)
     ]

@@ -17,7 +17,7 @@ from accounts.throttling import account_attempt
 from config.errors import ApiError
 from config.pages import page
 from dashboard.access import PageRequest, for_customer
-from dashboard.call_words import TONES, length, line_of, outcome_label
+from dashboard.call_words import length, line_of, outcome_label, outcome_tone
 from dashboard.forms import refuse
 from dashboard.rendering import room
 from telephony.call_sids import TEST_PREFIX
@@ -155,7 +155,7 @@ def live(request: PageRequest, call_id: str) -> HttpResponse:
         "lines": [line_of(event, call) for event in events],
         "length": length(seconds),
         "label": outcome_label(call),
-        "tone": TONES.get(call.outcome, ""),  # type: ignore[attr-defined]
+        "tone": outcome_tone(call),
     }
     return page(request, "dashboard/test_call_live.html", context)
 

@@ -15,10 +15,13 @@
     persistAuthorization: false,
     syntaxHighlight: { activated: false },
     validatorUrl: null,
-    // Its links stand within buttons, which then are neither for a keyboard. A hash still leads here.
-    onComplete: () => requestAnimationFrame(() => place.querySelector(".is-open.opblock")?.scrollIntoView()),
-    plugins: [
-      ({ React }) => ({ components: { DeepLink: ({ text }) => React.createElement("span", null, text) } }),
-    ],
+    // Its links stand within buttons, and then a keyboard has neither.
+    plugins: [({ React }) => ({
+      components: { DeepLink: ({ text }) => React.createElement("span", null, text) },
+    })],
+    // It opens what an address names, and leaves it out of sight.
+    onComplete: () => requestAnimationFrame(() => {
+      place.querySelector(".opblock.is-open")?.scrollIntoView();
+    }),
   });
 })();

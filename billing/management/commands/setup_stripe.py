@@ -13,7 +13,7 @@ from billing.stripe_api import PaymentsUnavailable
 
 class Command(BaseCommand):
     help = (
-        "Make or find product, prices, meter, portal configuration and webhooks at Stripe. "
+        "Make or find products, prices, meter, portal configuration and webhooks at Stripe. "
         "Run it after the first deployment, and whenever prices or PUBLIC_URL have changed."
     )
 
