@@ -67,7 +67,7 @@ def _is_declined(browser: KeyboardPage, you: Walker) -> None:
     assert you.status == "INACTIVE"
 
 
-def _pays(browser: Browser) -> None:
+def _pays(browser: KeyboardPage) -> None:
     browser.type("[name=number]", "4242 4242 4242 4242")
     browser.press_enter("button")
     _sees(browser, "Payment received")

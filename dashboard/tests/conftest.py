@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from django.test import Client
+from django.test import Client, override_settings
 
 from accounts.models import Account
+from browsing.people import OPERATOR, OPERATOR_PASSWORD
+from config.tests.development import Development
+
+# The tests' own hasher is one that no server takes.
+_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 
 
 @pytest.fixture
@@ -32,3 +39,10 @@ def logged_in(account: Account) -> Client:
     client = Client()
     client.force_login(account)
     return client
+
+
+@pytest.fixture(scope="module")
+def operator_of_running(running: Development, django_db_blocker: Any) -> None:
+    """An operator who can log in to what is ``running``. Chromium starts afterwards."""
+    with django_db_blocker.unblock(), override_settings(PASSWORD_HASHERS=_HASHERS):
+        Account.objects.create_superuser(OPERATOR, OPERATOR_PASSWORD)

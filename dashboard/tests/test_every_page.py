@@ -6,16 +6,13 @@ The product runs as processes of its own; people log in with the form.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from django.test import override_settings
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from accounts.models import Account
 from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide
-from browsing.people import OPERATOR, OPERATOR_PASSWORD, contexts, make_people
+from browsing.people import contexts, make_people
 from browsing.places import PLACES, Place, Who
 from config.tests.development import Development
 
@@ -24,15 +21,10 @@ pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
 ]
 
-# The tests' own hasher is one that no server takes.
-HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
-
 
 @pytest.fixture(scope="module")
-def ids(running: Development, django_db_blocker: Any) -> dict[str, str]:
+def ids(running: Development, operator_of_running: None) -> dict[str, str]:
     """The ids that paths hold: the people are there."""
-    with django_db_blocker.unblock(), override_settings(PASSWORD_HASHERS=HASHERS):
-        Account.objects.create_superuser(OPERATOR, OPERATOR_PASSWORD)
     return make_people(running.url, running.sandbox_url)
 
 
@@ -150,6 +142,7 @@ def _shows(page: Page, variant: str) -> None:
         assert [each.get_attribute("data-variant") for each in seen.all()] == [variant]
 
 
+@pytest.mark.usefixtures("ids")  # made before Chromium starts, whichever test is the first
 def test_without_a_script_all_variants_are_shown(chromium: Browser, running: Development) -> None:
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()

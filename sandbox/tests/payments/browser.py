@@ -9,21 +9,20 @@ from playwright.sync_api import Browser, Page
 
 from browsing.chromium import PHONE
 
-WITHIN_MS = 20_000
+_WITHIN_MS = 20_000
 
 
 @contextmanager
 def without_scripts(chromium: Browser, size: tuple[int, int]) -> Iterator[KeyboardPage]:
     """Open a page, as large as a phone or a desktop's window, in CSS pixels."""
     width, height = size
-    context = chromium.new_context(
+    with chromium.new_context(
         viewport={"width": width, "height": height},
         is_mobile=size == PHONE,
         java_script_enabled=False,
-    )
-    context.set_default_timeout(WITHIN_MS)
-    yield KeyboardPage(context.new_page())
-    context.close()
+    ) as context:
+        context.set_default_timeout(_WITHIN_MS)
+        yield KeyboardPage(context.new_page())
 
 
 class KeyboardPage:
