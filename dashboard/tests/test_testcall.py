@@ -27,9 +27,9 @@ START = f"{PATH}/start"
 CHECK = f"{PATH}/check"
 TOKEN = "canary-of-the-twilio-token"
 KEY = "sk-canary-of-the-openai-key"
+CREDENTIALS = {"twilioAccountSid": "AC" + "0123456789abcdef" * 2, "twilioAuthToken": TOKEN}
 PLAN = {
-    "twilioAccountSid": "AC" + "0123456789abcdef" * 2,
-    "twilioAuthToken": TOKEN,
+    **CREDENTIALS,
     "openaiApiKey": KEY,
     "systemPrompt": "Be brief.",
 }
@@ -204,14 +204,14 @@ class TestStart:
         assert not Call.objects.exists()
 
     def test_a_transfer(self, alice_web: Client, number: PhoneNumber, backend: Backend) -> None:
-        backend.says({"transfer": "+15559876543"})
+        backend.says({"transfer": "+15559876543"} | CREDENTIALS)
         _, text = ring(alice_web, number)
         assert "would now be put through to +15559876543" in text
         assert "data-ticket" not in text
         assert Call.objects.get().ended_reason == "transferred"
 
     def test_a_refusal(self, alice_web: Client, number: PhoneNumber, backend: Backend) -> None:
-        backend.says({"reject": True, "message": "We are <closed>."})
+        backend.says({"reject": True, "message": "We are <closed>."} | CREDENTIALS)
         _, text = ring(alice_web, number)
         assert "We are &lt;closed&gt;." in text
         backend.says({"reject": True, "reason": "busy"})
@@ -348,9 +348,13 @@ class TestCheck:
         ("answer", "shown"),
         [
             ({"reject": True, "reason": "busy"}, "turned away as busy"),
-            ({"reject": True, "message": "Closed."}, "would hear “Closed.”"),
-            ({"transfer": "+15559876543"}, "put through to +15559876543"),
-            ({"transfer": "+882130000000"}, "Use a number in one of these countries: US, CA."),
+            ({"reject": True, "message": "Closed."} | CREDENTIALS, "would hear “Closed.”"),
+            ({"transfer": "+15559876543"} | CREDENTIALS, "put through to +15559876543"),
+            ({"transfer": "+15559876543"}, "A transfer is paid by your Twilio account."),
+            (
+                {"transfer": "+882130000000"} | CREDENTIALS,
+                "Use a number in one of these countries: US, CA.",
+            ),
             ([], "Answer with a JSON object."),
         ],
     )

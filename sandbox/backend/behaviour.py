@@ -3,7 +3,7 @@
 - ``reject=busy`` or ``rejected``, with ``message=…`` if something is to be said;
 - ``transfer=+1…``;
 - ``greeting=…``, or empty for none;
-- ``omit=field,field``: a configuration without them;
+- ``omit=field,field``: an answer without them;
 - ``script=[…]``: for the sandbox's model, see its README;
 - on every callback ``slow=seconds`` and ``error=status``.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.backend.restaurant import configuration, with_script
+from sandbox.backend.restaurant import CREDENTIALS, configuration, with_script
 
 LONGEST_DELAY_S = 120.0
 
@@ -24,12 +24,18 @@ class WrongQuery(ValueError):
 
 def answer_to_call(call: Mapping[str, Any], tools_url: str, query: Mapping[str, str]) -> Any:
     """Return the answer to onCallStart."""
+    answer = _answer(call, tools_url, query)
+    for name in query.get("omit", "").split(","):
+        answer.pop(name, None)
+    return answer
+
+
+def _answer(call: Mapping[str, Any], tools_url: str, query: Mapping[str, str]) -> dict[str, Any]:
     if reason := query.get("reject"):
-        refusal = {"reject": True, "reason": reason, "message": query.get("message")}
-        return {name: value for name, value in refusal.items() if value is not None}
+        return {"reject": True, "reason": reason, **_spoken(query.get("message", ""))}
     if number := query.get("transfer"):
         # A plus sign in a query is a space.
-        return {"transfer": f"+{number.strip().removeprefix('+')}"}
+        return {"transfer": f"+{number.strip().removeprefix('+')}", **CREDENTIALS}
     plan = configuration(call, tools_url)
     if "greeting" in query:
         plan["greeting"] = query["greeting"]
@@ -38,9 +44,11 @@ def answer_to_call(call: Mapping[str, Any], tools_url: str, query: Mapping[str, 
             plan["systemPrompt"] = with_script(plan["systemPrompt"], query["script"])
         except ValueError as error:
             raise WrongQuery(f"script is not JSON: {error}.") from None
-    for name in query.get("omit", "").split(","):
-        plan.pop(name, None)
     return plan
+
+
+def _spoken(message: str) -> dict[str, str]:
+    return {"message": message, **CREDENTIALS} if message else {}
 
 
 def delay_s(query: Mapping[str, str]) -> float:

@@ -11,6 +11,8 @@ from typing import Any
 
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 
+# Whatever costs the account money is signed with them: a call, a transfer, a message.
+CREDENTIALS = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
 GREETING = "Rosa's Kitchen, good evening. How can I help you?"
 PROMPT = """\
 You answer the phone of Rosa's Kitchen, a small Italian restaurant that also delivers.
@@ -60,8 +62,7 @@ class UnknownTool(LookupError):
 def configuration(call: Mapping[str, Any], tools_url: str) -> dict[str, Any]:
     """Return how the call is to be handled."""
     return {
-        "twilioAccountSid": SANDBOX_ACCOUNT_SID,
-        "twilioAuthToken": SANDBOX_AUTH_TOKEN,
+        **CREDENTIALS,
         "openaiApiKey": SANDBOX_OPENAI_KEY,
         "systemPrompt": PROMPT,
         "greeting": GREETING,

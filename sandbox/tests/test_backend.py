@@ -16,7 +16,7 @@ from sandbox.backend.journal import SIZE, Entry
 from sandbox.backend.page import render
 from sandbox.backend.restaurant import TOOLS, run_tool
 from sandbox.backend.signatures import Signatures
-from sandbox.constants import SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
+from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 from sandbox.model.script import Say, script_in
 from sandbox.server import create_app
 from sandbox.tests.test_backend_signatures import OTHER, SECRET, signed
@@ -89,14 +89,19 @@ async def test_metadata_comes_back() -> None:
 
 # Behaviour that the URL asks for
 
+SIGNED_WITH = {"twilio_account_sid": SANDBOX_ACCOUNT_SID, "twilio_auth_token": SANDBOX_AUTH_TOKEN}
+
 
 @pytest.mark.parametrize(
     ("query", "plan"),
     [
         ("reject=busy", Refusal("busy")),
-        ("reject=rejected&message=We+are+closed", Refusal("rejected", "We are closed")),
-        ("transfer=%2B12025550143", Transfer("+12025550143")),
-        ("transfer=+12025550143", Transfer("+12025550143")),
+        (
+            "reject=rejected&message=We+are+closed",
+            Refusal("rejected", "We are closed", **SIGNED_WITH),
+        ),
+        ("transfer=%2B12025550143", Transfer("+12025550143", **SIGNED_WITH)),
+        ("transfer=+12025550143", Transfer("+12025550143", **SIGNED_WITH)),
     ],
 )
 async def test_a_call_is_not_taken(query: str, plan: object) -> None:
@@ -121,6 +126,15 @@ async def test_fields_are_left_out() -> None:
         with pytest.raises(PlanError) as wrong:
             parse_plan(answer)
         assert wrong.value.fields.keys() == {"openaiApiKey", "systemPrompt"}
+
+
+async def test_credentials_are_left_out_of_a_transfer() -> None:
+    async with serving() as client:
+        _, answer = await post(client, f"{START}?transfer=+12025550143&omit=twilioAuthToken")
+
+        with pytest.raises(PlanError) as wrong:
+            parse_plan(answer)
+        assert wrong.value.fields.keys() == {"twilioAuthToken"}
 
 
 async def test_a_script_for_the_model() -> None:

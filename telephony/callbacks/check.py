@@ -118,9 +118,9 @@ def _outcome(decision: CallPlan | Refusal | Transfer) -> str:
 def _names(body: Mapping[str, Any]) -> Sequence[str]:
     """Return the fields that count in such an answer."""
     if body.get("reject"):
-        return ("reject", "reason", "message")
+        return ("reject", "reason", "message", *(_CREDENTIALS if body.get("message") else ()))
     if body.get("transfer") is not None:
-        return ("transfer",)
+        return ("transfer", *_CREDENTIALS)
     return tuple(name for name in _EFFECTS if name not in _OTHER_ANSWERS)
 
 
@@ -168,6 +168,7 @@ def _without_query(url: str) -> str:
 
 
 _OTHER_ANSWERS = ("reject", "reason", "message", "transfer")
+_CREDENTIALS = ("twilioAccountSid", "twilioAuthToken")
 _SECRET = ("twilioAuthToken", "openaiApiKey")
 
 

@@ -200,6 +200,16 @@ _METADATA = {"metadata": {"description": "Of the configuration, or of the call t
 _URL = {"type": "string", "format": "uri", "maxLength": 2000}
 _E164 = {"type": "string", "pattern": r"^\+[1-9][0-9]{6,14}$"}
 
+_CREDENTIALS = {
+    "twilioAccountSid": _text(
+        "Of the Twilio account that the call comes from.", pattern="^AC[0-9a-fA-F]{32}$"
+    ),
+    "twilioAuthToken": _text("Twilio's signature is checked with it; it is not kept.", minLength=1),
+}
+_MESSAGE_NEEDS_CREDENTIALS = {
+    "if": {"required": ["message"], "properties": {"message": {"minLength": 1}}},
+    "then": {"required": list(_CREDENTIALS)},
+}
 _TOOLS_NEED_URL = {
     "if": {"required": ["tools"], "properties": {"tools": {"minItems": 1}}},
     "then": {"required": ["onToolCallUrl"]},
@@ -219,12 +229,7 @@ _SCHEMAS: dict[str, Json] = {
     "CallConfiguration": _object(
         "The call is answered by a model. A field that is null counts as left out.",
         {
-            "twilioAccountSid": _text(
-                "Of the Twilio account that the call comes from.", pattern="^AC[0-9a-fA-F]{32}$"
-            ),
-            "twilioAuthToken": _text(
-                "Twilio's signature is checked with it; it is not kept.", minLength=1
-            ),
+            **_CREDENTIALS,
             "openaiApiKey": _text("It is not kept.", pattern="^[!-~]+$"),
             "systemPrompt": _text("What the model is, knows and does.", minLength=1),
         },
@@ -272,17 +277,22 @@ _SCHEMAS: dict[str, Json] = {
         **_TOOLS_NEED_URL,
     ),
     "CallRefusal": _object(
-        "The call is not taken.",
+        "The call is not taken. With a message it is answered, and your Twilio account pays for "
+        "that, so a message needs the credentials that the call must be signed with.",
         {"reject": {"const": True}},
         {
             "reason": _choice(
                 plan.REJECT_REASONS, "rejected", "What the caller hears, or its carrier."
             ),
             "message": _text("The call is answered, this is said, and it is hung up."),
+            **_CREDENTIALS,
         },
+        **_MESSAGE_NEEDS_CREDENTIALS,
     ),
     "CallTransfer": _object(
-        "The call is put through to another number, without a model.", {"transfer": _E164}
+        "The call is put through to another number, without a model. Your Twilio account pays for "
+        "that, so the call must be signed with its credentials.",
+        {"transfer": _E164, **_CREDENTIALS},
     ),
     "Tool": {"anyOf": [_ref("FunctionDefinition"), _ref("NestedFunctionDefinition")]},
     "FunctionDefinition": _object(

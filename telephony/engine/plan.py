@@ -74,17 +74,28 @@ class CallPlan:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The call is not taken: rejected unanswered, or answered to speak ``message``."""
+    """The call is not taken: rejected unanswered, or answered to speak ``message``.
+
+    The credentials are those that Twilio's request must be signed with, and there only with a
+    message: to speak costs the account money, to reject does not.
+    """
 
     reason: Literal["busy", "rejected"] = "rejected"
     message: str = ""
+    twilio_account_sid: str = ""
+    twilio_auth_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The call is put through to another number, in E.164, without a model."""
+    """The call is put through to another number, in E.164, without a model.
+
+    The credentials are those that Twilio's request must be signed with.
+    """
 
     to: str
+    twilio_account_sid: str
+    twilio_auth_token: str = field(repr=False)
 
 
 class PlanError(ValueError):
@@ -105,13 +116,9 @@ def parse_plan(body: object) -> CallPlan | Refusal | Transfer:
     reader = _Reader(body)
     result: CallPlan | Refusal | Transfer
     if body.get("reject"):
-        reader.boolean("reject")
-        result = Refusal(
-            reason=cast(Any, reader.choice("reason", REJECT_REASONS, "rejected")),
-            message=reader.text("message"),
-        )
+        result = _refusal(reader)
     elif body.get("transfer") is not None:
-        result = Transfer(reader.matching("transfer", _E164, "Use E.164, like +15551234567."))
+        result = _transfer(reader)
     else:
         result = _call_plan(reader)
     if reader.errors:
@@ -135,13 +142,26 @@ def plan_from_dict(data: Mapping[str, Any]) -> CallPlan:
     return CallPlan(**{**data, "tools": tools, "builtin_tools": tuple(data["builtin_tools"])})
 
 
+def _refusal(reader: _Reader) -> Refusal:
+    reader.boolean("reject")
+    reason = cast(Any, reader.choice("reason", REJECT_REASONS, "rejected"))
+    if not (message := reader.text("message")):
+        return Refusal(reason)
+    account_sid, auth_token = reader.credentials(needed_for="A message that is spoken")
+    return Refusal(reason, message, account_sid, auth_token)
+
+
+def _transfer(reader: _Reader) -> Transfer:
+    to = reader.matching("transfer", _E164, "Use E.164, like +15551234567.")
+    return Transfer(to, *reader.credentials(needed_for="A transfer"))
+
+
 def _call_plan(reader: _Reader) -> CallPlan:
     tools = reader.tools()
+    account_sid, auth_token = reader.credentials()
     plan = CallPlan(
-        twilio_account_sid=reader.matching(
-            "twilioAccountSid", _ACCOUNT_SID, "Use the Account SID: AC and 32 hex digits."
-        ),
-        twilio_auth_token=reader.text("twilioAuthToken", required=True),
+        twilio_account_sid=account_sid,
+        twilio_auth_token=auth_token,
         openai_api_key=reader.header_value("openaiApiKey"),
         system_prompt=reader.text("systemPrompt", required=True),
         on_tool_call_url=reader.url("onToolCallUrl", required=bool(tools)),
@@ -183,22 +203,50 @@ class _Reader:
         self.errors.setdefault(name, []).append(why)
 
     def _read(
-        self, name: str, default: T, accepts: Callable[[Any], bool], why: str, *, required: bool
+        self,
+        name: str,
+        default: T,
+        accepts: Callable[[Any], bool],
+        why: str,
+        *,
+        required: bool,
+        missing: str = "",
     ) -> T:
         value = self.body.get(name)
         if value is None or value == "":
             if required:
-                self.refuse(name, "This field is required.")
+                self.refuse(name, missing or "This field is required.")
             return default
         if not accepts(value):
             self.refuse(name, why)
             return default
         return cast(T, value)
 
-    def text(self, name: str, *, required: bool = False) -> str:
+    def text(self, name: str, *, required: bool = False, missing: str = "") -> str:
         return self._read(
-            name, "", lambda value: isinstance(value, str), "Use a string.", required=required
+            name,
+            "",
+            lambda value: isinstance(value, str),
+            "Use a string.",
+            required=required,
+            missing=missing,
         )
+
+    def credentials(self, *, needed_for: str = "") -> tuple[str, str]:
+        """Read the Account SID and the auth token that Twilio's request must be signed with."""
+        why = f"{needed_for} is paid by your Twilio account. " if needed_for else ""
+        account_sid = self.matching(
+            "twilioAccountSid",
+            _ACCOUNT_SID,
+            "Use the Account SID: AC and 32 hex digits.",
+            missing=why and f"{why}Name the account that the call comes from.",
+        )
+        auth_token = self.text(
+            "twilioAuthToken",
+            missing=why and f"{why}Add the auth token that its requests are signed with.",
+            required=True,
+        )
+        return account_sid, auth_token
 
     def header_value(self, name: str) -> str:
         """A required string that is sent in an HTTP header: no spaces, no line breaks."""
@@ -234,7 +282,13 @@ class _Reader:
         )
 
     def matching(
-        self, name: str, pattern: re.Pattern[str], why: str, *, default: str | None = None
+        self,
+        name: str,
+        pattern: re.Pattern[str],
+        why: str,
+        *,
+        default: str | None = None,
+        missing: str = "",
     ) -> str:
         return self._read(
             name,
@@ -242,6 +296,7 @@ class _Reader:
             lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None,
             why,
             required=default is None,
+            missing=missing,
         )
 
     def url(self, name: str, *, required: bool = False) -> str:

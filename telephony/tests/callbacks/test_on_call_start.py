@@ -15,9 +15,9 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.tests.callbacks.conftest import OLD_SECRET, SECRET, Backend, Names
 
+CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "canary-token"}
 PLAN = {
-    "twilioAccountSid": "AC" + "0" * 32,
-    "twilioAuthToken": "canary-token",
+    **CREDENTIALS,
     "openaiApiKey": "canary-key",
     "systemPrompt": "You answer the phone.",
     "unknown": "ignored",
@@ -52,21 +52,30 @@ async def test_it_works(backend: Backend, facts: CallFacts) -> None:
 
 
 async def test_a_refusal(backend: Backend, facts: CallFacts) -> None:
-    backend.answers(200, {"reject": True, "reason": "busy", "message": "Call again."})
-    assert await ask(backend.url, facts) == Refusal("busy", "Call again.")
+    backend.answers(200, {"reject": True, "reason": "busy"})
+    assert await ask(backend.url, facts) == Refusal("busy")
+
+
+async def test_a_refusal_that_is_spoken(backend: Backend, facts: CallFacts) -> None:
+    backend.answers(200, {"reject": True, "reason": "busy", "message": "Call again."} | CREDENTIALS)
+    assert await ask(backend.url, facts) == Refusal(
+        "busy", "Call again.", CREDENTIALS["twilioAccountSid"], "canary-token"
+    )
 
 
 @pytest.mark.parametrize("number", ["+15551234567", "+14165550123"])
 async def test_a_transfer(backend: Backend, facts: CallFacts, number: str) -> None:
-    backend.answers(200, {"transfer": number})
-    assert await ask(backend.url, facts) == Transfer(number)
+    backend.answers(200, {"transfer": number} | CREDENTIALS)
+    assert await ask(backend.url, facts) == Transfer(
+        number, CREDENTIALS["twilioAccountSid"], "canary-token"
+    )
 
 
 @pytest.mark.parametrize("number", ["+4915112345678", "+8823460000000", "+9990000000"])
 async def test_a_transfer_to_another_country(
     backend: Backend, facts: CallFacts, number: str
 ) -> None:
-    backend.answers(200, {"transfer": number})
+    backend.answers(200, {"transfer": number} | CREDENTIALS)
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_answer"
     assert "transfer: Use a number in one of these countries: US, CA." in failed.message

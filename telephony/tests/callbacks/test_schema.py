@@ -23,9 +23,9 @@ from telephony.voice.reception import UNANSWERED
 
 TELEPHONY = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 4, 1, 9, 30, tzinfo=UTC)
+CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "token"}
 PLAN = {
-    "twilioAccountSid": "AC" + "0" * 32,
-    "twilioAuthToken": "token",
+    **CREDENTIALS,
     "openaiApiKey": "sk-1",
     "systemPrompt": "Be brief.",
 }
@@ -87,8 +87,9 @@ ACCEPTED: list[tuple[dict[str, Any], type]] = [
     (PLAN | {"greeting": "Hello", "greetingUrl": "https://example.com/a.mp3"}, CallPlan),
     (PLAN | {"metadata": [None, {"a": 1}], "unknown": True}, CallPlan),
     ({"reject": True}, Refusal),
-    ({"reject": True, "reason": "busy", "message": "Later."}, Refusal),
-    ({"transfer": "+15559876543"}, Transfer),
+    ({"reject": True, "reason": "busy", "message": ""}, Refusal),
+    (CREDENTIALS | {"reject": True, "reason": "busy", "message": "Later."}, Refusal),
+    (CREDENTIALS | {"transfer": "+15559876543"}, Transfer),
 ]
 REFUSED: list[dict[str, Any]] = [
     {},
@@ -119,8 +120,12 @@ REFUSED: list[dict[str, Any]] = [
     PLAN | {"greetingUrl": "https://example.com/" + "a" * 2000},
     {"reject": True, "reason": "tired"},
     {"reject": True, "message": 7},
-    {"transfer": "5559876543"},
-    {"transfer": True},
+    {"reject": True, "message": "Later."},
+    {"reject": True, "message": "Later.", "twilioAccountSid": "AC" + "0" * 32},
+    {"transfer": "+15559876543"},
+    {"transfer": "+15559876543", "twilioAuthToken": "token"},
+    CREDENTIALS | {"transfer": "5559876543"},
+    CREDENTIALS | {"transfer": True},
 ]
 
 

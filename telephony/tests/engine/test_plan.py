@@ -15,9 +15,10 @@ from telephony.engine.plan import (
     plan_from_dict,
 )
 
+CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "token"}
+SIGNED_WITH = {"twilio_account_sid": "AC" + "0" * 32, "twilio_auth_token": "token"}
 REQUIRED = {
-    "twilioAccountSid": "AC" + "0" * 32,
-    "twilioAuthToken": "token",
+    **CREDENTIALS,
     "openaiApiKey": "sk-1",
     "systemPrompt": "Be brief.",
 }
@@ -78,13 +79,34 @@ def test_a_plan_does_not_print_its_credentials():
 
 def test_refusals():
     assert parse_plan({"reject": True}) == Refusal("rejected", "")
-    assert parse_plan({"reject": True, "reason": "busy", "message": "Later."}) == Refusal(
-        "busy", "Later."
-    )
+    assert parse_plan({"reject": True, "reason": "busy", "message": ""}) == Refusal("busy", "")
 
 
-def test_transfer():
-    assert parse_plan({"transfer": "+15559876543"}) == Transfer("+15559876543")
+def test_a_spoken_refusal_brings_what_it_is_signed_with():
+    answer = {"reject": True, "reason": "busy", "message": "Later.", **CREDENTIALS}
+    assert parse_plan(answer) == Refusal("busy", "Later.", **SIGNED_WITH)
+
+
+def test_a_transfer_brings_what_it_is_signed_with():
+    answer = {"transfer": "+15559876543", **CREDENTIALS}
+    assert parse_plan(answer) == Transfer("+15559876543", **SIGNED_WITH)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"transfer": "+15559876543"}, {"reject": True, "message": "No."}]
+)
+def test_what_costs_money_names_whose_it_is(answer):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(answer)
+    assert list(caught.value.fields) == ["twilioAccountSid", "twilioAuthToken"]
+    assert all("is paid by your Twilio account" in why for [why] in caught.value.fields.values())
+
+
+@pytest.mark.parametrize(
+    "answer", [{"transfer": "+15559876543"}, {"reject": True, "message": "No."}]
+)
+def test_no_decision_prints_its_token(answer):
+    assert "canary" not in repr(parse_plan({**answer, **CREDENTIALS, "twilioAuthToken": "canary"}))
 
 
 @pytest.mark.parametrize("field", REQUIRED)
@@ -150,8 +172,8 @@ def test_only_an_object_is_an_answer(body):
         ({"reject": "yes"}, "reject"),
         ({"reject": True, "reason": "tired"}, "reason"),
         ({"reject": True, "message": 1}, "message"),
-        ({"transfer": "5551234567"}, "transfer"),
-        ({"transfer": True}, "transfer"),
+        ({**CREDENTIALS, "transfer": "5551234567"}, "transfer"),
+        ({**CREDENTIALS, "transfer": True}, "transfer"),
     ],
 )
 def test_a_refusal_or_transfer_names_what_is_wrong(body, field):

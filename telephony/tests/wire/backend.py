@@ -34,6 +34,11 @@ class Backend:
     received: list[tuple[str, Callback]] = field(default_factory=list)
     tool: Tool | None = None
 
+    @property
+    def credentials(self) -> dict[str, Any]:
+        """What an answer needs that has Twilio dial or speak at the account's expense."""
+        return {name: self.plan[name] for name in ("twilioAccountSid", "twilioAuthToken")}
+
     def to(self, name: str) -> list[Callback]:
         return [callback for path, callback in self.received if path == f"/{name}"]
 

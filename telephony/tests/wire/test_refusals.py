@@ -226,14 +226,15 @@ class TestTheBackendsAnswer:
         await nothing_charged(world)
 
     async def test_a_refusal_may_be_spoken(self, world):
-        world.backend.answer = {"reject": True, "message": "We are closed."}
+        message = {"reject": True, "message": "We are closed."}
+        world.backend.answer = message | world.backend.credentials
         status, twiml = await post(world, form())
         assert status == 200
         assert twiml.endswith("<Response><Say>We are closed.</Say><Hangup /></Response>")
         await nothing_charged(world)
 
     async def test_a_transfer_dials_and_costs_nothing_here(self, world):
-        world.backend.answer = {"transfer": "+15559876543"}
+        world.backend.answer = {"transfer": "+15559876543"} | world.backend.credentials
         fields = form()
         status, twiml = await post(world, fields)
         assert status == 200
@@ -241,6 +242,18 @@ class TestTheBackendsAnswer:
         end = await world.told("end")
         assert (end["endedReason"], end["durationSeconds"]) == ("transferred", 0)
         assert end["costBreakdown"]["totalCost"] == 0
+
+    @pytest.mark.parametrize(
+        "answer", [{"transfer": "+15559876543"}, {"reject": True, "message": "We are closed."}]
+    )
+    async def test_what_costs_money_names_whose_it_is(self, world, answer):
+        world.backend.answer = answer
+        assert await post(world, form()) == (200, REJECTED)
+        error = await world.told("error")
+        assert error["code"] == "call_start_bad_answer"
+        assert "twilioAccountSid" in error["message"]
+        assert "twilioAuthToken" in error["message"]
+        await nothing_charged(world)
 
 
 class TestTheSameCallSid:
