@@ -8,21 +8,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 import structlog
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
-from twilio.base.exceptions import TwilioRestException, TwilioServiceException
+from twilio.base.exceptions import (
+    TwilioException,
+    TwilioRestException,
+    TwilioServiceException,
+)
 from twilio.base.values import unset
+from twilio.base.version import Version
 from twilio.http import HttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 from urllib3.exceptions import NewConnectionError
 
 log = structlog.get_logger(__name__)
+
+Asked = TypeVar("Asked")
 
 TIMEOUT_SECONDS = 10.0
 
@@ -69,9 +76,9 @@ def place_call(
     ``timeout`` is how long the phone may ring, in seconds. Raises :class:`CarrierRejected` or
     :class:`CarrierUnavailable`, the latter after ten seconds at most.
     """
-    client = Client(credentials.account_sid, credentials.auth_token, http_client=_QuietHttpClient())
-    try:
-        call = client.calls.create(
+    call = _ask(
+        credentials,
+        lambda client: client.calls.create(
             to=to,
             from_=from_number,
             url=url,
@@ -79,14 +86,40 @@ def place_call(
             status_callback=status_url,
             status_callback_event=["initiated", "ringing", "answered", "completed"],
             machine_detection=machine_detection or unset,
-        )
-    except (TwilioRestException, TwilioServiceException) as error:
-        raise _failure(error) from None
-    except (ValueError, TypeError, AttributeError):  # a success that is not Twilio's JSON
-        raise _unavailable("unreadable answer") from None
+        ),
+    )
     if not CALL_SID.fullmatch(str(call.sid)):
         raise _unavailable("answer without a CallSid")
     return str(call.sid)
+
+
+@sensitive_variables()
+def has_number(credentials: TwilioCredentials, phone_number: str) -> bool:
+    """Whether the Twilio account has the number, in E.164. Raises as :func:`place_call`."""
+    found = _ask(
+        credentials,
+        lambda client: client.incoming_phone_numbers.list(phone_number=phone_number, limit=20),
+    )
+    return any(number.phone_number == phone_number for number in found)
+
+
+@sensitive_variables()
+def _ask(credentials: TwilioCredentials, question: Callable[[Client], Asked]) -> Asked:
+    client = Client(credentials.account_sid, credentials.auth_token, http_client=_QuietHttpClient())
+    try:
+        return question(client)
+    except (TwilioRestException, TwilioServiceException) as error:
+        raise _failure(error) from None
+    except TwilioException as error:  # of a list
+        raise _failure(_refused_list(error)) from None
+    except (ValueError, TypeError, AttributeError, KeyError):  # a success that is not Twilio's JSON
+        raise _unavailable("unreadable answer") from None
+
+
+def _refused_list(error: TwilioException) -> TwilioRestException | TwilioServiceException:
+    """Return what another request would have raised: the library reads no refusal of a list."""
+    response = error.args[1] if len(error.args) > 1 else Response(500, "")
+    return Version.exception("GET", "", response, "Unable to fetch record")
 
 
 def _failure(
@@ -96,7 +129,7 @@ def _failure(
         return _unavailable(f"HTTP status {error.status}")
     if isinstance(error, TwilioServiceException):
         return CarrierRejected(error.code, error.detail or error.title)
-    message = error.msg.removeprefix("Unable to create record").removeprefix(": ")
+    message = re.sub(r"^Unable to (create|fetch) \w+(: )?", "", error.msg)
     return CarrierRejected(error.code or error.status, message or "no reason given")
 
 

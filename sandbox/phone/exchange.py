@@ -44,6 +44,7 @@ class Phone:
         self.account = CarrierAccount(account_sid, auth_token)
         self.accounts = Accounts(self.account)
         self.directory = Directory()
+        self.owners: dict[str, str] = {}  # number → AccountSid; others are anybody's
         self.voice_url = voice_url
         self.speed = speed
         self.faults = faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -54,6 +55,8 @@ def add_routes(app: web.Application, phone: Phone, *, prefix: str = "/twilio") -
     app.router.add_post(f"{calls}.json", api.create)
     app.router.add_get(f"{calls}/{{call_sid}}.json", api.fetch)
     app.router.add_post(f"{calls}/{{call_sid}}.json", api.update)
+    numbers = f"{prefix}/{API_VERSION}/Accounts/{{account_sid}}/IncomingPhoneNumbers.json"
+    app.router.add_get(numbers, api.list_numbers)
 
 
 class _CallsApi:
@@ -83,6 +86,26 @@ class _CallsApi:
         except RestError as error:
             return error.response()
         return web.json_response(resource(call))
+
+    async def list_numbers(self, request: web.Request) -> web.Response:
+        """List the account's numbers: here that is whichever it asks for, unless told otherwise."""
+        try:
+            account = self._authenticate(request)
+        except RestError as error:
+            return error.response()
+        asked = request.query.get("PhoneNumber", "")
+        is_own = (
+            is_phone_number(asked) and self._phone.owners.get(asked, account.sid) == account.sid
+        )
+        return web.json_response(
+            {
+                "incoming_phone_numbers": [_number(account, asked)] if is_own else [],
+                "first_page_uri": str(request.rel_url),
+                "next_page_uri": None,
+                "page": 0,
+                "page_size": 50,
+            }
+        )
 
     def _change(self, call: Call, form: Mapping[str, Any]) -> None:
         if call.is_over:
@@ -126,6 +149,11 @@ class _CallsApi:
             path = request.path[request.path.index(f"/{API_VERSION}/") :]
             raise RestError(404, 20404, f"The requested resource {path} was not found")
         return call
+
+
+def _number(account: CarrierAccount, phone_number: str) -> dict[str, Any]:
+    sid = "PN" + hashlib.md5(phone_number.encode(), usedforsecurity=False).hexdigest()
+    return {"sid": sid, "account_sid": account.sid, "phone_number": phone_number}
 
 
 def _order(form: Any) -> Order:

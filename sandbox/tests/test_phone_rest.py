@@ -373,3 +373,13 @@ async def test_a_call_that_rings_cannot_be_redirected(
     with pytest.raises(TwilioRestException) as caught:
         await ask(client.calls(created.sid).update, url=customer.voice_url)
     assert caught.value.code == 21220
+
+
+async def test_an_account_has_every_number_that_is_nobody_elses(
+    phone: Phone, client: Client
+) -> None:
+    phone.owners["+15550000001"] = "AC" + "f" * 32
+    (number,) = await ask(client.incoming_phone_numbers.list, phone_number=NUMBER)
+    assert (number.phone_number, number.account_sid) == (NUMBER, ACCOUNT_SID)
+    assert await ask(client.incoming_phone_numbers.list, phone_number="+15550000001") == []
+    assert await ask(client.incoming_phone_numbers.list, phone_number="555") == []

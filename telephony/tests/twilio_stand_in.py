@@ -27,7 +27,10 @@ class Received:
 
 @dataclass
 class Twilio:
-    """What was asked; what is answered, after ``acts``, and whether that ever comes to an end."""
+    """What was asked; what is answered, after ``acts``, and whether that ever comes to an end.
+
+    A ``body`` that is a function is asked for each answer.
+    """
 
     status: int = 201
     body: Any = field(default_factory=lambda: call_resource())
@@ -70,7 +73,7 @@ def running_twilio() -> Iterator[Twilio]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
+            length = int(self.headers.get("Content-Length", "0"))
             received = Received(
                 path=self.path,
                 authorization=self.headers["Authorization"],
@@ -83,8 +86,10 @@ def running_twilio() -> Iterator[Twilio]:
             self.end_headers()
             while twilio.drips and not twilio.stopped.wait(0.05):
                 self.wfile.write(b" ")
-            body = twilio.body
+            body = twilio.body() if callable(twilio.body) else twilio.body
             self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+        do_GET = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
