@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.permissions import require_active
@@ -35,7 +36,8 @@ _URLS = {
     "onCallEndUrl": "on_call_end_url",
     "onErrorUrl": "on_error_url",
 }
-_NAMES = {"phoneNumber": "phone_number", "isActive": "is_active", **_URLS}
+_PROOF = {"twilioAccountSid": "twilio_account_sid", "twilioAuthToken": "twilio_auth_token"}
+_NAMES = {"phoneNumber": "phone_number", "isActive": "is_active", **_URLS, **_PROOF}
 
 
 class UrlsForm(forms.Form):
@@ -72,6 +74,38 @@ class RegistrationForm(UrlsForm):
 
     field_order = ["phone_number"]
 
+    def body(self) -> dict[str, str | None]:
+        """Return the registration as the API takes it."""
+        return {"phoneNumber": self.cleaned_data["phone_number"], **self.urls()}
+
+
+class ProvenRegistrationForm(RegistrationForm):
+    """For a number that another account had until recently."""
+
+    twilio_account_sid = forms.CharField(
+        label="Account SID of your Twilio account",
+        widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
+    )
+    twilio_auth_token = forms.CharField(
+        label="Its auth token",
+        help_text="It is used to ask Twilio whether the number is yours, and is not kept.",
+        widget=forms.PasswordInput({"autocomplete": "off"}),
+    )
+
+    def body(self) -> dict[str, str | None]:
+        proof = {name: self.cleaned_data[field] for name, field in _PROOF.items()}
+        return super().body() | proof
+
+
+class TwilioAccountForm(forms.Form):
+    twilio_account_sid = forms.CharField(
+        label="Account SID",
+        required=False,
+        help_text="Calls from this Twilio account are taken, and from no other. Leave it empty to "
+        "have the next verified call set it.",
+        widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
+    )
+
 
 class ChangesForm(UrlsForm):
     is_active = forms.BooleanField(
@@ -96,20 +130,25 @@ def numbers(request: PageRequest) -> HttpResponse:
     return _page(request, "dashboard/numbers.html", {"numbers": known})
 
 
+@sensitive_post_parameters()
 @for_customer
 @require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_variables()
 def new_number(request: PageRequest) -> HttpResponse:
     """Register a number. One that is the account's already gets the new URLs, as with the API."""
-    form = RegistrationForm(request.POST or None)
+    is_proven = "twilio_auth_token" in request.POST
+    form_class = ProvenRegistrationForm if is_proven else RegistrationForm
+    form = form_class(request.POST or None)
     if request.method == "POST":
         require_active(request.user)
     if form.is_valid():
-        body = {"phoneNumber": form.cleaned_data["phone_number"], **form.urls()}
         try:
             number, is_new = phone_number_register(
-                account=request.user, **_filled(checked(RegistrationSerializer, body))
+                account=request.user, **_filled(checked(RegistrationSerializer, form.body()))
             )
         except ApiError as refusal:
+            if refusal.code == "phone_number_resting" and not is_proven:
+                form = _asking_for_proof(form)
             _refuse(form, refusal)
         else:
             text = "is registered" if is_new else "was registered already, and has the new URLs now"
@@ -127,7 +166,7 @@ def number(request: PageRequest, id: str) -> HttpResponse:
         require_active(request.user)
         form = ChangesForm(request.POST)
     else:
-        form = ChangesForm(initial={name: getattr(found, name) for name in ChangesForm.base_fields})
+        form = _changes_form(found)
     if form.is_valid():
         body = {"isActive": form.cleaned_data["is_active"], **form.urls()}
         try:
@@ -139,7 +178,27 @@ def number(request: PageRequest, id: str) -> HttpResponse:
         else:
             messages.success(request, f"{found} is saved.")
             return redirect(HERE)
-    return _form(request, "dashboard/number.html", form, number=found)
+    return _number_page(request, found, form)
+
+
+def _changes_form(number: PhoneNumber) -> ChangesForm:
+    return ChangesForm(initial={name: getattr(number, name) for name in ChangesForm.base_fields})
+
+
+def _number_page(
+    request: PageRequest,
+    number: PhoneNumber,
+    form: ChangesForm,
+    *,
+    account_form: TwilioAccountForm | None = None,
+) -> HttpResponse:
+    known = number.refused_account_sid or number.twilio_account_sid
+    shown = account_form or TwilioAccountForm(
+        prefix="twilio", initial={"twilio_account_sid": known}
+    )
+    status = 400 if form.is_bound or shown.is_bound else 200
+    context = {"form": form, "account_form": shown, "number": number}
+    return _page(request, "dashboard/number.html", context, status=status)
 
 
 @for_customer
@@ -150,6 +209,36 @@ def remove_number(request: PageRequest, id: str) -> HttpResponse:
     phone_number_remove(account=request.user, id=found.id)
     messages.success(request, f"{found} is removed. Its calls stay.")
     return redirect(HERE)
+
+
+@for_customer
+@require_POST
+def confirm_account(request: PageRequest, id: str) -> HttpResponse:
+    """Say which Twilio account the number's calls come from."""
+    require_active(request.user)
+    found = PhoneNumber.objects.access(request.user, id)
+    form = TwilioAccountForm(request.POST, prefix="twilio")
+    if form.is_valid():
+        body = {"twilioAccountSid": form.cleaned_data["twilio_account_sid"] or None}
+        try:
+            phone_number_update(
+                account=request.user, id=found.id, **checked(ChangesSerializer, body)
+            )
+        except ApiError as refusal:
+            _refuse(form, refusal)
+        else:
+            messages.success(request, f"{found} takes calls from the Twilio account you confirmed.")
+            return redirect("number", id=found.id)
+    return _number_page(request, found, _changes_form(found), account_form=form)
+
+
+def _asking_for_proof(form: RegistrationForm) -> RegistrationForm:
+    """Return the form with what was typed in, and with fields for the proof."""
+    asking = ProvenRegistrationForm(form.data)
+    asking.full_clean()
+    for name in _PROOF.values():
+        del asking.errors[name]
+    return asking
 
 
 def _form(request: PageRequest, template: str, form: forms.Form, **context: Any) -> HttpResponse:
@@ -168,7 +257,7 @@ def _page(
 
 
 def _refuse(form: forms.Form, refusal: ApiError) -> None:
-    if refusal.code == "phone_number_taken":
+    if refusal.code in ("phone_number_taken", "phone_number_resting"):
         form.add_error("phone_number", refusal.message)
     else:
         refuse(form, refusal, _NAMES)
@@ -182,5 +271,6 @@ urlpatterns = [
     path("dashboard/numbers", numbers, name="numbers"),
     path("dashboard/numbers/new", new_number, name="number-new"),
     path("dashboard/numbers/<str:id>", number, name="number"),
+    path("dashboard/numbers/<str:id>/twilio-account", confirm_account, name="number-account"),
     path("dashboard/numbers/<str:id>/remove", remove_number, name="number-remove"),
 ]

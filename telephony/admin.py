@@ -38,6 +38,10 @@ class PhoneNumberAdmin(admin.ModelAdmin):
         "on_call_start_url",
         "on_call_end_url",
         "on_error_url",
+        "twilio_account_sid",
+        "verified_at",
+        "refused_account_sid",
+        "refused_at",
         "created_at",
     ]
     fields = [*readonly_fields, "is_active"]
@@ -57,7 +61,7 @@ class PhoneNumberAdmin(admin.ModelAdmin):
     def release(self, request: HttpRequest, numbers: QuerySet[PhoneNumber]) -> None:
         for number in numbers:
             account = number.account
-            phone_number_remove(account=account, id=number.id)
+            phone_number_remove(account=account, id=number.id, rests=False)
             self.log_change(request, number, f"Released from {account}.")
             self.message_user(request, f"Released: {number}.", messages.SUCCESS)
 
@@ -122,7 +126,7 @@ class CallAdmin(ReadOnlyAdmin):
         ("direction", "status", "ended_reason"),
         ("caller_phone", "called_number", "answered_by"),
         ("created_at", "accepted_at", "answered_at", "ended_at", "duration_seconds"),
-        ("last_seen_at", "hangup_requested_at"),
+        ("held_until", "last_seen_at", "hangup_requested_at"),
         ("on_call_start_url", "on_call_end_url", "on_error_url"),
         "metadata",
     ]

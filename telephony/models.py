@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models
@@ -43,6 +44,28 @@ class PhoneNumber(models.Model):
     on_call_end_url = models.URLField(max_length=2000)
     on_error_url = models.URLField(max_length=2000, blank=True)
     is_active = models.BooleanField(default=True)
+    twilio_account_sid = models.CharField(
+        "Twilio account",
+        max_length=34,
+        blank=True,
+        db_default="",
+        help_text="Calls from any other account of Twilio's are refused. Set by the first verified "
+        "call.",
+    )
+    verified_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When Twilio first signed a call to it with the token that its backend knows.",
+    )
+    refused_account_sid = models.CharField(
+        "refused Twilio account",
+        max_length=34,
+        blank=True,
+        db_default="",
+        help_text="The last other account of Twilio's that a call came from.",
+    )
+    refused_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = PhoneNumberQuerySet.as_manager()
@@ -53,6 +76,26 @@ class PhoneNumber(models.Model):
     def __str__(self) -> str:
         return self.phone_number
 
+
+class ReleasedNumber(models.Model):
+    """A number that its account gave up after verified calls: Twilio may still send its calls here.
+
+    It rests, so that nobody else answers them: see ``telephony.numbers``.
+    """
+
+    phone_number = models.CharField(primary_key=True, max_length=16)
+    account = models.ForeignKey(Account, on_delete=models.SET_NULL, null=True, related_name="+")
+    twilio_account_sid = models.CharField(max_length=34, blank=True)
+    verified_at = models.DateTimeField()
+    released_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.phone_number
+
+
+# How long a call may wait for its audio at most: a phone rings for two minutes, and Twilio queues
+# calls that are placed too quickly.
+UNCONNECTED_LASTS = timedelta(minutes=15)
 
 # The account's own number of a call. An index has this expression, and those below: to change one
 # takes a migration.
@@ -81,6 +124,15 @@ OUTCOME = Case(
 class CallQuerySet(OwnedQuerySet["Call"]):
     def live(self) -> Self:
         return self.filter(ended_at=None)
+
+    def with_a_place(self, now: datetime) -> Self:
+        """Of live calls, those that count against the most that an account may have at a time."""
+        is_ours = Q(direction=Call.Direction.OUTBOUND) | Q(accepted_at__isnull=False)
+        return self.filter(Q(answered_at__isnull=False) | is_ours & Q(held_until__gt=now))
+
+    def unverified_rings(self, now: datetime) -> Self:
+        """Of live calls, those of which only their backend's answer will tell who sent them."""
+        return self.filter(direction=Call.Direction.INBOUND, accepted_at=None, held_until__gt=now)
 
     def with_outcome(self) -> Self:
         """With ``outcome``: see :data:`OUTCOME`."""
@@ -136,8 +188,21 @@ class Call(models.Model):
     answered_at = models.DateTimeField(
         null=True, blank=True, help_text="The caller's audio was connected: billing starts."
     )
+    held_until = models.DateTimeField(
+        db_default=Now() + UNCONNECTED_LASTS,
+        editable=False,
+        help_text="How long it may wait for its audio: the backend decides, a ticket is valid, a "
+        "phone rings.",
+    )
     last_seen_at = models.DateTimeField(
         null=True, blank=True, help_text="When the engine that holds the call last said so."
+    )
+    webhook_digest = models.CharField(
+        max_length=64,
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="SHA-256 of the webhook that rang: a repetition has the same.",
     )
     hangup_requested_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -155,7 +220,7 @@ class Call(models.Model):
             models.Index(fields=["account", "-created_at", "-id"], name="call_by_account"),
             models.Index(fields=["account"], condition=Q(ended_at=None), name="call_live"),
             models.Index(
-                fields=["last_seen_at", "created_at"],
+                fields=["last_seen_at", "held_until"],
                 condition=Q(ended_at=None),
                 name="call_live_by_age",
             ),

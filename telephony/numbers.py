@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import phonenumbers
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 from phonenumbers import NumberParseException
 
 from accounts.models import Account
-from config.errors import ApiError
-from telephony.models import Call, PhoneNumber
+from config.connections import give_connection_back
+from config.errors import ApiError, invalid
+from telephony.models import Call, PhoneNumber, ReleasedNumber
+from telephony.twilio_rest import (
+    CarrierRejected,
+    CarrierUnavailable,
+    TwilioCredentials,
+    has_number,
+)
+
+# How long a number that had verified calls is kept from others: Twilio may still send its calls.
+RESTS_FOR = timedelta(days=30)
+# How often an owner is told of calls from another Twilio account.
+TOLD_EVERY = timedelta(hours=1)
 
 US_NUMBER = re.compile(r"\+1[0-9]{10}")
 
 
+@sensitive_variables("proof")
 def phone_number_register(
     *,
     account: Account,
@@ -25,31 +43,119 @@ def phone_number_register(
     on_call_start_url: str,
     on_call_end_url: str,
     on_error_url: str = "",
+    proof: TwilioCredentials | None = None,
 ) -> tuple[PhoneNumber, bool]:
     """Return the account's record of a number, and whether it is new.
 
     A number that is the account's already gets the new URLs and stays as active as it was. One
-    that another account holds, or gets hold of at the same moment, is 409 ``phone_number_taken``.
+    that another account holds, or gets hold of at the same moment, is 409 ``phone_number_taken``;
+    one that another account gave up a short while ago is 409 ``phone_number_resting`` without a
+    ``proof``: credentials of the Twilio account that has it, which are used and not kept. One that
+    proves nothing is 400 ``phone_number_not_proven`` or 502 ``carrier_unavailable``.
     """
     urls = {
         "on_call_start_url": on_call_start_url,
         "on_call_end_url": on_call_end_url,
         "on_error_url": on_error_url,
     }
+    if proof is not None:
+        _require_proof(proof, phone_number)
     try:
-        return PhoneNumber.objects.update_or_create(
-            account=account, phone_number=phone_number, defaults=urls
-        )
+        with transaction.atomic():
+            known = _released(account, phone_number, proof)
+            return PhoneNumber.objects.update_or_create(
+                account=account,
+                phone_number=phone_number,
+                defaults=urls | known,
+                create_defaults=urls | known,
+            )
     except IntegrityError:
         raise ApiError(
             409, "phone_number_taken", f"{phone_number} is registered by another account."
         ) from None
 
 
+@sensitive_variables("proof")
+def _require_proof(proof: TwilioCredentials, phone_number: str) -> None:
+    """Raise unless the number is one of the Twilio account's."""
+    give_connection_back()
+    try:
+        is_proven = has_number(proof, phone_number)
+    except CarrierUnavailable:
+        message = "Twilio cannot be asked whether the number is yours: try again in a minute."
+        raise ApiError(502, "carrier_unavailable", message) from None
+    except CarrierRejected as refusal:
+        raise _not_proven(f"Twilio refused these credentials: {refusal}.") from None
+    if not is_proven:
+        raise _not_proven(f"{phone_number} is not a number of this Twilio account.")
+
+
+def _not_proven(message: str) -> ApiError:
+    return invalid({"twilioAccountSid": [message]}, "phone_number_not_proven")
+
+
+def _released(
+    account: Account, phone_number: str, proof: TwilioCredentials | None
+) -> dict[str, Any]:
+    """Return what is known of a number that is registered again; raise 409 while it rests."""
+    released = ReleasedNumber.objects.select_for_update().filter(pk=phone_number).first()
+    until = released.released_at + RESTS_FOR if released else None
+    is_own = released is not None and released.account_id == account.id
+    if until and until > timezone.now() and not (is_own or proof):
+        raise ApiError(
+            409,
+            "phone_number_resting",
+            f"{phone_number} belonged to another account until recently, and its calls may still "
+            "be meant for that account. Send the twilioAccountSid and twilioAuthToken that the "
+            f"number belongs to at Twilio, or wait until {until:%Y-%m-%d}.",
+        )
+    if released:
+        released.delete()
+    if proof:
+        return {"twilio_account_sid": proof.account_sid}
+    if released and is_own:
+        return {
+            "twilio_account_sid": released.twilio_account_sid,
+            "verified_at": released.verified_at,
+        }
+    return {}
+
+
+def phone_number_verified(*, account_id: str, phone_number: str, account_sid: str) -> None:
+    """Bind a number to the Twilio account that has signed a call to it, unless it is bound."""
+    number = PhoneNumber.objects.filter(account_id=account_id, phone_number=phone_number)
+    number.filter(Q(twilio_account_sid="") | Q(verified_at=None)).update(
+        twilio_account_sid=account_sid,
+        verified_at=Coalesce("verified_at", Now()),
+        refused_account_sid="",
+        refused_at=None,
+    )
+
+
+def phone_number_refuse_account(*, number: PhoneNumber, account_sid: str) -> bool:
+    """Remember that a call came from another Twilio account; return whether to tell the owner.
+
+    That is once an hour, and the last such account is remembered.
+    """
+    now = timezone.now()
+    this = PhoneNumber.objects.filter(pk=number.pk)
+    long_ago = Q(refused_at=None) | Q(refused_at__lt=now - TOLD_EVERY)
+    if this.filter(long_ago).update(refused_account_sid=account_sid, refused_at=now):
+        return True
+    this.exclude(refused_account_sid=account_sid).update(refused_account_sid=account_sid)
+    return False
+
+
 @transaction.atomic
 def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNumber:
-    """Change URLs or ``is_active`` of a number; raise 404 unless it is the account's."""
+    """Change URLs, ``is_active`` or ``twilio_account_sid``; raise 404 unless it is the account's.
+
+    To set the Twilio account confirms it: calls from it are taken from now on, and from no other.
+    "" leaves it to the next verified call.
+    """
     number = PhoneNumber.objects.select_for_update().access(account, id)
+    if "twilio_account_sid" in changes:
+        changes |= {"refused_account_sid": "", "refused_at": None}
     for name, value in changes.items():
         setattr(number, name, value)
     number.save(update_fields=list(changes))
@@ -57,9 +163,33 @@ def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNu
 
 
 @transaction.atomic
-def phone_number_remove(*, account: Account, id: str) -> None:
-    """Forget a number, but not its calls; raise 404 unless it is the account's."""
-    PhoneNumber.objects.select_for_update().access(account, id).delete()
+def phone_number_remove(*, account: Account, id: str, rests: bool = True) -> None:
+    """Forget a number, but not its calls; raise 404 unless it is the account's.
+
+    :param rests: whether nobody else may register it for a while, if it has had verified calls.
+    """
+    _remove([PhoneNumber.objects.select_for_update().access(account, id)], rests=rests)
+
+
+@transaction.atomic
+def phone_numbers_remove_all(*, account: Account) -> None:
+    """Forget the account's numbers, as :func:`phone_number_remove` does."""
+    _remove(list(PhoneNumber.objects.select_for_update().of(account)), rests=True)
+
+
+def _remove(numbers: Iterable[PhoneNumber], *, rests: bool) -> None:
+    for number in numbers:
+        if rests and number.verified_at is not None:
+            ReleasedNumber.objects.update_or_create(
+                phone_number=number.phone_number,
+                defaults={
+                    "account_id": number.account_id,
+                    "twilio_account_sid": number.twilio_account_sid,
+                    "verified_at": number.verified_at,
+                    "released_at": timezone.now(),
+                },
+            )
+        number.delete()
 
 
 def numbers_with_last_calls(account: Account) -> list[tuple[PhoneNumber, Call | None]]:
@@ -76,11 +206,6 @@ def _last_ids(number: Any) -> list[str]:
 
 def _latest(calls: Iterable[Call]) -> Call | None:
     return max(calls, key=lambda call: call.created_at, default=None)
-
-
-def phone_numbers_remove_all(*, account: Account) -> None:
-    """Forget the account's numbers: others may register them."""
-    PhoneNumber.objects.of(account).delete()
 
 
 def country_of(phone_number: str) -> str | None:

@@ -15,6 +15,9 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import Account
 from dashboard.tests.pages import assert_well_made
 from telephony.models import Call, PhoneNumber
+from telephony.numbers import phone_numbers_remove_all
+from telephony.tests.test_phone_numbers_api import numbers_at_twilio
+from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN, running_twilio
 
 pytestmark = pytest.mark.django_db
 
@@ -232,3 +235,89 @@ class TestRemove:
 @pytest.mark.parametrize("path", [LIST, NEW, f"{LIST}/cmnp1t5b900027h3zk3d8s6ye"])
 def test_strangers_log_in_first(path: str) -> None:
     assert Client().get(path)["Location"] == f"/login?next={path}"
+
+
+class TestItsTwilioAccount:
+    SID = "AC" + "1" * 32
+    OTHER = "AC" + "2" * 32
+
+    @pytest.fixture
+    def number(self, alice: Account) -> PhoneNumber:
+        number = number_of(alice)
+        number.twilio_account_sid, number.verified_at = self.SID, timezone.now()
+        number.save()
+        return number
+
+    def test_it_is_shown(self, number: PhoneNumber, alice_web: Client) -> None:
+        text = alice_web.get(f"{LIST}/{number.id}").content.decode()
+        assert self.SID in text
+        assert "was refused" not in text
+        assert_well_made(text)
+
+    def test_one_that_was_refused_can_be_confirmed(
+        self, number: PhoneNumber, alice_web: Client
+    ) -> None:
+        PhoneNumber.objects.update(refused_account_sid=self.OTHER, refused_at=timezone.now())
+        text = alice_web.get(f"{LIST}/{number.id}").content.decode()
+        assert "was refused" in text
+        assert f'value="{self.OTHER}"' in text
+        response = self.confirm(alice_web, number, self.OTHER)
+        assert response.status_code == 302
+        number.refresh_from_db()
+        assert (number.twilio_account_sid, number.refused_account_sid) == (self.OTHER, "")
+
+    def test_what_is_no_account_sid_is_refused(
+        self, number: PhoneNumber, alice_web: Client
+    ) -> None:
+        response = self.confirm(alice_web, number, "AC1")
+        assert response.status_code == 400
+        assert "AC and 32 hex digits" in response.content.decode()
+        number.refresh_from_db()
+        assert number.twilio_account_sid == self.SID
+
+    def test_another_accounts_is_not_found(self, number: PhoneNumber, bob_web: Client) -> None:
+        assert self.confirm(bob_web, number, self.OTHER).status_code == 404
+        number.refresh_from_db()
+        assert number.twilio_account_sid == self.SID
+
+    def confirm(self, web: Client, number: PhoneNumber, sid: str) -> Any:
+        url = f"{LIST}/{number.id}/twilio-account"
+        return web.post(url, {"twilio-twilio_account_sid": sid})
+
+
+class TestANumberThatWasGivenUp:
+    PROOF = {"twilio_account_sid": ACCOUNT_SID, "twilio_auth_token": AUTH_TOKEN}
+
+    @pytest.fixture(autouse=True)
+    def given_up(self, alice: Account) -> None:
+        number_of(alice)
+        PhoneNumber.objects.update(verified_at=timezone.now())
+        phone_numbers_remove_all(account=alice)
+
+    def test_its_next_owner_is_asked_for_proof(self, bob_web: Client) -> None:
+        response = bob_web.post(NEW, FORM)
+        assert response.status_code == 400
+        text = response.content.decode()
+        assert "belonged to another account" in text
+        assert 'name="twilio_auth_token"' in text
+        assert f'value="{NUMBER}"' in text
+        assert "This field is required" not in text
+        assert_well_made(text)
+
+    def test_it_is_registered_with_it(self, bob: Account, bob_web: Client, settings: Any) -> None:
+        with running_twilio() as twilio:
+            settings.TWILIO_API_URL = twilio.url
+            twilio.status, twilio.body = 200, numbers_at_twilio(NUMBER)
+            response = bob_web.post(NEW, FORM | self.PROOF)
+        assert response.status_code == 302
+        assert PhoneNumber.objects.get().account == bob
+
+    def test_what_proves_nothing_is_said_at_the_field(self, bob_web: Client, settings: Any) -> None:
+        with running_twilio() as twilio:
+            settings.TWILIO_API_URL = twilio.url
+            twilio.status, twilio.body = 200, numbers_at_twilio()
+            response = bob_web.post(NEW, FORM | self.PROOF)
+        assert response.status_code == 400
+        text = response.content.decode()
+        assert "is not a number of this Twilio account" in text
+        assert AUTH_TOKEN not in text

@@ -13,6 +13,7 @@ from telephony.callback_urls import LONGEST_URL, callback_url_problem
 from telephony.callbacks.payloads import metadata_problem
 from telephony.engine.plan import is_phone_number
 from telephony.numbers import US_NUMBER
+from telephony.twilio_rest import ACCOUNT_SID
 
 MAX_METADATA_BYTES = 16 * 1024
 
@@ -77,6 +78,35 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
 
     def to_representation(self, value: Any) -> Any:
         return value
+
+
+@extend_schema_field({"type": "string", "pattern": f"^{ACCOUNT_SID.pattern}$"})
+class AccountSidField(TextField):
+    """The name of an account at Twilio."""
+
+    default_error_messages = {"format": "Use the Account SID: AC and 32 hex digits."}
+
+    def to_internal_value(self, data: Any) -> str:
+        sid = super().to_internal_value(data)
+        if not ACCOUNT_SID.fullmatch(sid):
+            self.fail("format")
+        return sid
+
+
+@extend_schema_field({"type": "string", "pattern": "^[!-~]+$", "maxLength": 200})
+class AuthTokenField(TextField):
+    """Its auth token, which is used and not kept."""
+
+    default_error_messages = {"format": "Use the auth token as Twilio shows it."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=200, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        token = super().to_internal_value(data)
+        if not token.isascii() or not token.isprintable() or " " in token:
+            self.fail("format")
+        return token
 
 
 class OptionalTextField(serializers.CharField):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema_field, extend_schema_serializer
+from drf_spectacular.utils import OpenApiParameter, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.fields import Field
 from rest_framework.response import Response
@@ -17,13 +17,19 @@ from accounts.permissions import IsActive
 from config.api import (
     AnswerSerializer,
     ObjectSerializer,
-    TextField,
     WholeNumberField,
     validated,
 )
 from config.errors import exception_handler
 from config.schema import endpoint
-from telephony.api.fields import CallbackUrlField, E164Field, MetadataField, UsNumberField
+from telephony.api.fields import (
+    AccountSidField,
+    AuthTokenField,
+    CallbackUrlField,
+    E164Field,
+    MetadataField,
+    UsNumberField,
+)
 from telephony.idempotency import HEADER, Answer, answer_once, request_key
 from telephony.models import Call
 from telephony.outbound import (
@@ -32,17 +38,7 @@ from telephony.outbound import (
     outbound_call_outcome,
     outbound_call_place,
 )
-from telephony.twilio_rest import ACCOUNT_SID, TwilioCredentials
-
-
-@extend_schema_field({"type": "string", "pattern": f"^{ACCOUNT_SID.pattern}$"})
-class AccountSidField(TextField):
-    """Checked by :class:`OutboundSerializer`."""
-
-
-@extend_schema_field({"type": "string", "pattern": "^[!-~]+$"})
-class AuthTokenField(TextField):
-    """As well."""
+from telephony.twilio_rest import TwilioCredentials
 
 
 @extend_schema_serializer(component_name="OutboundCall")
@@ -53,7 +49,7 @@ class OutboundSerializer(ObjectSerializer):
     onCallEndUrl = CallbackUrlField(source="on_call_end_url")
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
     twilioAccountSid = AccountSidField()
-    twilioAuthToken = AuthTokenField(max_length=200)
+    twilioAuthToken = AuthTokenField()
     metadata = MetadataField(required=False, allow_null=True)
     machineDetection = serializers.ChoiceField(
         ["Enable", "DetectMessageEnd"],
@@ -74,16 +70,6 @@ class OutboundSerializer(ObjectSerializer):
         fields = super().get_fields()
         fields["from"] = fields.pop("from_number")
         return fields
-
-    def validate_twilioAccountSid(self, value: str) -> str:
-        if not ACCOUNT_SID.fullmatch(value):
-            raise serializers.ValidationError("Use the Account SID: AC and 32 hex digits.")
-        return value
-
-    def validate_twilioAuthToken(self, value: str) -> str:
-        if not value.isascii() or not value.isprintable() or " " in value:
-            raise serializers.ValidationError("Use the auth token as Twilio shows it.")
-        return value
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         attrs["from_number"] = attrs.pop("from")

@@ -13,9 +13,16 @@ from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
 from config.api import AnswerSerializer, FlagField, ObjectSerializer, UtcDateTimeField, validated
 from config.schema import endpoint
-from telephony.api.fields import CallbackUrlField, OptionalTextField, UsNumberField
+from telephony.api.fields import (
+    AccountSidField,
+    AuthTokenField,
+    CallbackUrlField,
+    OptionalTextField,
+    UsNumberField,
+)
 from telephony.models import PhoneNumber
 from telephony.numbers import phone_number_register, phone_number_remove, phone_number_update
+from telephony.twilio_rest import TwilioCredentials
 
 
 @extend_schema_serializer(component_name="PhoneNumberRegistration")
@@ -24,6 +31,22 @@ class RegistrationSerializer(ObjectSerializer):
     onCallStartUrl = CallbackUrlField(source="on_call_start_url")
     onCallEndUrl = CallbackUrlField(source="on_call_end_url")
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
+    twilioAccountSid = AccountSidField(
+        required=False,
+        allow_null=True,
+        help_text="With `twilioAuthToken`: proves that the number is yours, where that is asked. "
+        "Both are used and not kept.",
+    )
+    twilioAuthToken = AuthTokenField(required=False, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        sid, token = attrs.pop("twilioAccountSid", None), attrs.pop("twilioAuthToken", None)
+        if bool(sid) != bool(token):
+            missing = "twilioAuthToken" if sid else "twilioAccountSid"
+            raise serializers.ValidationError({missing: "Send both of them, or neither."})
+        if sid and token:
+            attrs["proof"] = TwilioCredentials(sid, token)
+        return attrs
 
 
 @extend_schema_field({"not": {}, "description": "A number cannot become another."})
@@ -46,6 +69,13 @@ class ChangesSerializer(ObjectSerializer):
     onCallEndUrl = CallbackUrlField(source="on_call_end_url", required=False)
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
     isActive = FlagField(source="is_active", required=False)
+    twilioAccountSid = AccountSidField(
+        source="twilio_account_sid",
+        required=False,
+        allow_null=True,
+        help_text="Calls from this account of Twilio's are taken, and from no other. `null` leaves "
+        "it to the next verified call.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         return {name: "" if value is None else value for name, value in attrs.items()}
@@ -72,8 +102,32 @@ class PhoneNumberSerializer(serializers.ModelSerializer[PhoneNumber]):
         ]
 
 
+class PhoneNumberDetailSerializer(PhoneNumberSerializer):
+    twilioAccountSid = OptionalTextField(
+        source="twilio_account_sid",
+        allow_null=True,
+        help_text="The Twilio account that its calls come from. Null until one is verified.",
+    )
+    refusedTwilioAccountSid = OptionalTextField(
+        source="refused_account_sid",
+        allow_null=True,
+        help_text="The last other Twilio account that a call came from: it was refused.",
+    )
+
+    class Meta(PhoneNumberSerializer.Meta):
+        fields = [
+            *PhoneNumberSerializer.Meta.fields,
+            "twilioAccountSid",
+            "refusedTwilioAccountSid",
+        ]
+
+
 class PhoneNumberAnswerSerializer(AnswerSerializer):
     phoneNumber = PhoneNumberSerializer()
+
+
+class PhoneNumberDetailAnswerSerializer(AnswerSerializer):
+    phoneNumber = PhoneNumberDetailSerializer()
 
 
 class PhoneNumbersSerializer(AnswerSerializer):
@@ -98,7 +152,17 @@ class PhoneNumberViewSet(ViewSet):
         description="201 for a new number. One that is yours already gets the new URLs: 200.",
         request=RegistrationSerializer,
         answers={200: PhoneNumberAnswerSerializer, 201: PhoneNumberAnswerSerializer},
-        errors={409: {"phone_number_taken": "Another account has registered the number."}},
+        errors={
+            400: {"phone_number_not_proven": "At Twilio the number is not that account's."},
+            409: {
+                "phone_number_taken": "Another account has registered the number.",
+                "phone_number_resting": (
+                    "Another account had the number until recently: send `twilioAccountSid` and "
+                    "`twilioAuthToken` to prove that it is yours, or wait."
+                ),
+            },
+            502: {"carrier_unavailable": "Twilio could not be asked whether it is yours."},
+        },
     )
     def create(self, request: AccountRequest) -> Response:
         """201 for a new number, 200 for one that the account had already."""
@@ -108,14 +172,22 @@ class PhoneNumberViewSet(ViewSet):
         return _one(number, status=201 if is_new else 200)
 
     @endpoint(
+        "getPhoneNumber",
+        "See a number, and which Twilio account its calls come from",
+        answers={200: PhoneNumberDetailAnswerSerializer},
+    )
+    def retrieve(self, request: AccountRequest, pk: str) -> Response:
+        return _detail(PhoneNumber.objects.access(request.user, pk))
+
+    @endpoint(
         "updatePhoneNumber",
-        "Change a number's URLs, or switch it off",
+        "Change a number's URLs, confirm its Twilio account, or switch it off",
         request=ChangesSerializer,
-        answers={200: PhoneNumberAnswerSerializer},
+        answers={200: PhoneNumberDetailAnswerSerializer},
     )
     def partial_update(self, request: AccountRequest, pk: str) -> Response:
         changes = validated(ChangesSerializer, request)
-        return _one(phone_number_update(account=request.user, id=pk, **changes))
+        return _detail(phone_number_update(account=request.user, id=pk, **changes))
 
     @endpoint(
         "removePhoneNumber",
@@ -126,6 +198,10 @@ class PhoneNumberViewSet(ViewSet):
     def destroy(self, request: AccountRequest, pk: str) -> Response:
         phone_number_remove(account=request.user, id=pk)
         return Response({"deleted": True})
+
+
+def _detail(number: PhoneNumber) -> Response:
+    return Response({"phoneNumber": PhoneNumberDetailSerializer(number).data})
 
 
 def _one(number: PhoneNumber, *, status: int = 200) -> Response:

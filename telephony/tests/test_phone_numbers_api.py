@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts.models import Account
 from config.tests.described import validator
-from telephony.models import PhoneNumber
+from telephony.models import PhoneNumber, ReleasedNumber
+from telephony.numbers import RESTS_FOR, phone_numbers_remove_all
+from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN, Twilio, running_twilio
 
 NUMBER = "+15551234567"
+OTHER_SID = "AC" + "e" * 32
 URLS = {
     "onCallStartUrl": "https://your-backend.com/calls/start",
     "onCallEndUrl": "https://your-backend.com/calls/end",
@@ -280,6 +286,170 @@ class TestChange:
         number = number_of(carol)
         assert self.patch(carol_api, number.id, isActive=False).status_code == 402
         assert self.patch(dave_api, number.id, isActive=False).status_code == 403
+
+
+@pytest.mark.django_db
+class TestItsTwilioAccount:
+    """The account of Twilio's that a number's calls come from."""
+
+    @pytest.fixture
+    def number(self, alice: Account) -> PhoneNumber:
+        number = number_of(alice)
+        number.twilio_account_sid, number.verified_at = ACCOUNT_SID, timezone.now()
+        number.refused_account_sid, number.refused_at = OTHER_SID, timezone.now()
+        number.save()
+        return number
+
+    def test_it_is_shown(self, number: PhoneNumber, alice_api: APIClient) -> None:
+        response = alice_api.get(f"/api/phone-numbers/{number.id}")
+        assert response.status_code == 200
+        shown = response.json()["phoneNumber"]
+        assert shown["twilioAccountSid"] == ACCOUNT_SID
+        assert shown["refusedTwilioAccountSid"] == OTHER_SID
+
+    @pytest.mark.parametrize(("sid", "kept"), [("AC" + "f" * 32, "AC" + "f" * 32), (None, "")])
+    def test_the_owner_confirms_another(
+        self, number: PhoneNumber, alice_api: APIClient, sid: str | None, kept: str
+    ) -> None:
+        response = alice_api.patch(f"/api/phone-numbers/{number.id}", {"twilioAccountSid": sid})
+        assert response.status_code == 200
+        shown = response.json()["phoneNumber"]
+        assert (shown["twilioAccountSid"], shown["refusedTwilioAccountSid"]) == (sid, None)
+        number.refresh_from_db()
+        assert (number.twilio_account_sid, number.refused_at) == (kept, None)
+
+    @pytest.mark.parametrize("sid", ["AC1", "", 7, "CA" + "0" * 32])
+    def test_what_is_no_account_sid_is_refused(
+        self, number: PhoneNumber, alice_api: APIClient, sid: Any
+    ) -> None:
+        response = alice_api.patch(f"/api/phone-numbers/{number.id}", {"twilioAccountSid": sid})
+        assert response.status_code == 400
+        assert list(response.json()["fields"]) == ["twilioAccountSid"]
+
+    def test_another_account_gets_404(self, number: PhoneNumber, bob_api: APIClient) -> None:
+        path = f"/api/phone-numbers/{number.id}"
+        assert bob_api.get(path).status_code == 404
+        assert bob_api.patch(path, {"twilioAccountSid": OTHER_SID}).status_code == 404
+        number.refresh_from_db()
+        assert number.twilio_account_sid == ACCOUNT_SID
+
+
+@pytest.mark.django_db
+class TestANumberThatWasGivenUp:
+    """Twilio may send its calls here for a while, and they are not for its next owner."""
+
+    PROOF = {"twilioAccountSid": ACCOUNT_SID, "twilioAuthToken": AUTH_TOKEN}
+
+    @pytest.fixture
+    def twilio(self, settings: Settings) -> Iterator[Twilio]:
+        with running_twilio() as twilio:
+            twilio.status, twilio.body = 200, numbers_at_twilio(NUMBER)
+            settings.TWILIO_API_URL = twilio.url
+            yield twilio
+
+    @pytest.fixture(autouse=True)
+    def given_up(self, alice: Account, alice_api: APIClient) -> None:
+        number = number_of(alice)
+        PhoneNumber.objects.update(twilio_account_sid=OTHER_SID, verified_at=timezone.now())
+        assert alice_api.delete(f"/api/phone-numbers/{number.id}").status_code == 200
+
+    def test_it_rests(self, bob_api: APIClient) -> None:
+        response = register(bob_api)
+        assert response.status_code == 409
+        assert response.json()["code"] == "phone_number_resting"
+        assert f"{timezone.now() + RESTS_FOR:%Y-%m-%d}" in response.json()["error"]
+        assert not PhoneNumber.objects.exists()
+
+    def test_it_is_free_thirty_days_later(self, bob_api: APIClient) -> None:
+        ReleasedNumber.objects.update(released_at=timezone.now() - timedelta(days=30))
+        assert register(bob_api).status_code == 201
+        assert PhoneNumber.objects.get().twilio_account_sid == ""
+        assert not ReleasedNumber.objects.exists()
+
+    def test_whoever_has_had_it_takes_it_back(self, alice_api: APIClient) -> None:
+        assert register(alice_api).status_code == 201
+        number = PhoneNumber.objects.get()
+        assert number.twilio_account_sid == OTHER_SID
+        assert number.verified_at is not None
+        assert not ReleasedNumber.objects.exists()
+
+    def test_whoever_proves_it_has_it(
+        self, twilio: Twilio, bob: Account, bob_api: APIClient
+    ) -> None:
+        response = register(bob_api, **self.PROOF)
+        assert response.status_code == 201
+        assert AUTH_TOKEN not in response.content.decode()
+        (asked,) = twilio.received
+        assert asked.path == (
+            f"/2010-04-01/Accounts/{ACCOUNT_SID}/IncomingPhoneNumbers.json"
+            "?PhoneNumber=%2B15551234567&PageSize=20"
+        )
+        number = PhoneNumber.objects.get()
+        assert (number.account, number.twilio_account_sid) == (bob, ACCOUNT_SID)
+        assert number.verified_at is None
+
+    @pytest.mark.parametrize("others", [[], ["+15551234568"], [None]])
+    def test_a_number_of_somebody_elses_proves_nothing(
+        self, twilio: Twilio, bob_api: APIClient, others: list[Any]
+    ) -> None:
+        twilio.body = numbers_at_twilio(*others)
+        response = register(bob_api, **self.PROOF)
+        assert response.status_code == 400
+        assert response.json()["code"] == "phone_number_not_proven"
+        assert list(response.json()["fields"]) == ["twilioAccountSid"]
+        assert not PhoneNumber.objects.exists()
+
+    def test_credentials_that_twilio_refuses_prove_nothing(
+        self, twilio: Twilio, bob_api: APIClient
+    ) -> None:
+        twilio.refuses(401, 20003, "Authenticate")
+        response = register(bob_api, **self.PROOF)
+        assert response.status_code == 400
+        assert response.json()["code"] == "phone_number_not_proven"
+        assert "Authenticate (20003)" in response.json()["error"]
+
+    @pytest.mark.parametrize(("status", "body"), [(500, b""), (200, b"<html>"), (200, b"{}")])
+    def test_twilio_cannot_be_asked(
+        self, twilio: Twilio, bob_api: APIClient, status: int, body: bytes
+    ) -> None:
+        twilio.status, twilio.body = status, body
+        response = register(bob_api, **self.PROOF)
+        assert response.status_code == 502
+        assert response.json()["code"] == "carrier_unavailable"
+
+    @pytest.mark.parametrize("name", list(PROOF))
+    def test_half_a_proof_is_none(self, bob_api: APIClient, name: str) -> None:
+        response = register(bob_api, **{name: self.PROOF[name]})
+        assert response.status_code == 400
+        (missing,) = set(self.PROOF) - {name}
+        assert list(response.json()["fields"]) == [missing]
+
+    def test_one_that_never_had_a_verified_call_is_free_at_once(
+        self, alice: Account, alice_api: APIClient, bob_api: APIClient
+    ) -> None:
+        number = number_of(alice, "+15551234568")
+        assert alice_api.delete(f"/api/phone-numbers/{number.id}").status_code == 200
+        assert register(bob_api, "+15551234568").status_code == 201
+
+    def test_all_numbers_of_a_deleted_account_rest(
+        self, alice: Account, bob_api: APIClient
+    ) -> None:
+        number_of(alice, "+15551234569")
+        PhoneNumber.objects.update(verified_at=timezone.now())
+        phone_numbers_remove_all(account=alice)
+        assert register(bob_api, "+15551234569").json()["code"] == "phone_number_resting"
+
+
+def numbers_at_twilio(*numbers: Any) -> dict[str, Any]:
+    return {
+        "incoming_phone_numbers": [
+            {"sid": "PN" + "0" * 32, "account_sid": ACCOUNT_SID, "phone_number": number}
+            for number in numbers
+        ],
+        "next_page_uri": None,
+        "page": 0,
+        "page_size": 20,
+    }
 
 
 @pytest.mark.django_db
