@@ -12,8 +12,9 @@ from django.views.decorators.debug import sensitive_variables
 from accounts.models import Account
 from config.connections import give_connection_back
 from config.errors import ApiError, invalid
+from telephony.admission import account_lock, admission_require
 from telephony.idempotency import RequestKey
-from telephony.models import Call, PhoneNumber
+from telephony.models import UNCONNECTED_LASTS, Call, PhoneNumber
 from telephony.numbers import country_of
 from telephony.services import call_end, call_note
 from telephony.twilio_rest import (
@@ -23,7 +24,6 @@ from telephony.twilio_rest import (
     place_call,
 )
 from telephony.voice import links
-from usage.spending import spending_of
 
 DEFAULT_TIMEOUT_SECONDS = 30
 
@@ -54,9 +54,8 @@ def outbound_call_place(
     """Have Twilio call ``to`` from a number of the account; return the queued call.
 
     The credentials are used and not kept. Raises :class:`AlreadyUsed` if the key is; 400
-    ``country_not_allowed``, 402 ``spending_limit_reached``, 403 ``phone_number_not_owned`` and 429
-    ``too_many_calls``; and :class:`NotPlaced`, which is 400 ``carrier_rejected`` or 502
-    ``carrier_unavailable``.
+    ``country_not_allowed``, 403 ``phone_number_not_owned`` and :class:`NotAdmitted`; and
+    :class:`NotPlaced`, which is 400 ``carrier_rejected`` or 502 ``carrier_unavailable``.
     """
     _check_country(to)
     call = _queue(
@@ -71,6 +70,7 @@ def outbound_call_place(
             on_call_start_url=on_call_start_url,
             on_call_end_url=on_call_end_url,
             on_error_url=on_error_url,
+            held_until=timezone.now() + UNCONNECTED_LASTS,
         ),
         request_key,
     )
@@ -117,7 +117,7 @@ def _check_country(to: str) -> None:
 @transaction.atomic
 def _queue(account: Account, call: Call, request_key: RequestKey | None) -> Call:
     """Write the call down, if the account may place it now."""
-    Account.objects.select_for_update(no_key=True).get(pk=account.pk)  # one at a time counts
+    account = account_lock(account.pk)
     if request_key:
         request_key.require_unused()
     own = PhoneNumber.objects.of(account).filter(phone_number=call.caller_phone, is_active=True)
@@ -127,20 +127,7 @@ def _queue(account: Account, call: Call, request_key: RequestKey | None) -> Call
             "phone_number_not_owned",
             f"{call.caller_phone} is not an active number of this account: register it first.",
         )
-    if (spending := spending_of(account)).is_reached:
-        raise ApiError(
-            402,
-            "spending_limit_reached",
-            f"This account has spent its limit of ${spending.limit} for this month: raise the "
-            "limit, or wait for the next month (UTC).",
-        )
-    if Call.objects.of(account).live().count() >= settings.MAX_CONCURRENT_CALLS:
-        raise ApiError(
-            429,
-            "too_many_calls",
-            f"This account has {settings.MAX_CONCURRENT_CALLS} calls, the most it may have at a "
-            "time: try again when one has ended.",
-        )
+    admission_require(account)
     call.save(force_insert=True)
     if request_key:
         request_key.use_for(call)

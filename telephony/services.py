@@ -30,8 +30,6 @@ log = structlog.get_logger(__name__)
 
 # The engine says every 15 s which calls it holds; one that was not named for a minute is lost.
 LOST_AFTER = timedelta(seconds=60)
-# An outbound call rings for two minutes at most, a greeting is played before the stream opens.
-UNCONNECTED_AFTER = timedelta(minutes=15)
 
 Timed = tuple[datetime, str, dict[str, Any]]
 
@@ -46,15 +44,20 @@ class Outcome:
 
 
 @transaction.atomic
-def call_accept(call: Call, *, metadata: Any = None, **detail: Any) -> None:
+def call_accept(
+    call: Call, *, metadata: Any = None, held_until: datetime | None = None, **detail: Any
+) -> None:
     """The customer's backend takes the call: from now on it counts, however it ends.
 
-    ``detail`` is for the timeline.
+    :param held_until: when it is over unless its audio has come.
+    :param detail: for the timeline.
     """
     call.accepted_at = call.accepted_at or timezone.now()
     if metadata is not None:
         call.metadata = metadata
-    call.save(update_fields=["accepted_at", "metadata"])
+    if held_until is not None:
+        call.held_until = held_until
+    call.save(update_fields=["accepted_at", "metadata", "held_until"])
     call_note(call, "accepted", **detail)
 
 
@@ -143,9 +146,7 @@ def calls_end_stale(now: datetime) -> int:
     count = 0
     for call in lost[:1000]:
         count += call_end_lost(call_id=call.id, ended_at=call.last_seen_at or now)
-    unconnected = Call.objects.live().filter(
-        last_seen_at=None, created_at__lt=now - UNCONNECTED_AFTER
-    )
+    unconnected = Call.objects.live().filter(last_seen_at=None, held_until__lt=now)
     for call_id in unconnected.values_list("id", flat=True)[:1000]:
         count += call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
     return count

@@ -2,7 +2,7 @@
 
 The messages are of the media stream's shape. ``transcript`` has all turns so far, as onCallEnd has
 them; ``after`` has what Twilio would do now: ``say``, ``transfer``, or nothing, to hang up.
-The socket stays open until the last transcript is there.
+The socket stays open until the last transcript is there, and is not charged for that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ class BrowserCallRunner(CallRunner):
         super().receive(event)
         self._show_transcript(self._session.lines())
 
+    def caller_stopped(self) -> None:
+        self._note_close()
+        self.receive(events.CallerHungUp())
+
     async def _end_stream(self, after: Say | Dial | None) -> None:
+        self._note_close()
         match after:
             case Say():
                 self._show("after", {"say": after.text})

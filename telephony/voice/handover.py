@@ -20,8 +20,9 @@ from telephony.engine.plan import CallPlan, plan_as_dict, plan_from_dict
 from telephony.models import Call, SealedPlan
 
 VALID_FOR = timedelta(seconds=60)
-# A greeting is played before the stream opens, and how long it is only the caller's ear knows.
-VALID_FOR_WITH_GREETING = timedelta(minutes=10)
+# A greeting is played before the stream opens. Nobody tells how long it is, or that the caller has
+# hung up meanwhile: until then the call keeps its place.
+VALID_FOR_WITH_GREETING = timedelta(minutes=3)
 
 _KEY_BYTES = 32
 # The key encrypts one message in its life, so the nonce need not be secret, random or stored.
@@ -32,17 +33,21 @@ class InvalidTicket(Exception):
     """The ticket is not ours, was used, is too old, or belongs to another call."""
 
 
+def valid_for(plan: CallPlan) -> timedelta:
+    """Return how long the ticket of such a call can be used."""
+    is_greeted = plan.greeting_url and not plan.is_test
+    return VALID_FOR_WITH_GREETING if is_greeted else VALID_FOR
+
+
 def seal_plan(call: Call, plan: CallPlan, now: datetime) -> str:
     """Keep the plan until the media socket asks for it; return the ticket that opens it."""
     key = secrets.token_bytes(_KEY_BYTES)
     plaintext = json.dumps(plan_as_dict(plan)).encode()
-    is_greeted = plan.greeting_url and not plan.is_test
-    valid_for = VALID_FOR_WITH_GREETING if is_greeted else VALID_FOR
     SealedPlan.objects.update_or_create(
         call=call,
         defaults={
             "ciphertext": AESGCM(key).encrypt(_NONCE, plaintext, _bound_to(call)),
-            "expires_at": now + valid_for,
+            "expires_at": now + valid_for(plan),
         },
     )
     return f"{call.id}.{base64.urlsafe_b64encode(key).decode()}"

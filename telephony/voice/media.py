@@ -41,8 +41,9 @@ START_WITHIN_S = 10.0
 # Twilio's own messages have a few hundred bytes; its parameters at most a few thousand.
 _LIMITS = Limits(message=64 << 10)
 _POLICY_VIOLATION = 1008
-# What arrives while a ticket is looked up: 5 s of frames.
-_MOST_WAITING = 250
+# What arrives while a ticket is looked up: 5 s of frames. Before a ticket nothing is kept.
+_MOST_WAITING_BYTES = 64 << 10
+_EVENT_BYTES = 256  # what a pressed key or a mark counts as
 
 
 class MediaListener:
@@ -88,7 +89,9 @@ class _CallerSide(Handler):
         self._socket: Socket
         self._runner: CallRunner | None = None
         self._waiting: list[bytes | Event] = []
+        self._waiting_bytes = 0
         self._admission: asyncio.Task[None] | None = None
+        self._is_over = False
         self._timer: asyncio.TimerHandle
 
     def on_open(self, socket: Socket) -> None:
@@ -111,12 +114,21 @@ class _CallerSide(Handler):
                 self._start(message)
             case CallerAudio():
                 self._pass_audio_on(message.payload)
+            case CallerHungUp():
+                self._stop()
             case _:
                 self._pass_on(message)
 
     def on_close(self, code: int, reason: str) -> None:
         self._timer.cancel()
-        self._pass_on(CallerHungUp())
+        self._is_over = True
+        if self._runner is not None:
+            self._runner.caller_closed()
+
+    def _stop(self) -> None:
+        self._is_over = True
+        if self._runner is not None:
+            self._runner.caller_stopped()
 
     def on_blocked(self) -> None:
         if self._runner is not None:
@@ -139,8 +151,14 @@ class _CallerSide(Handler):
             self._keep(event)
 
     def _keep(self, item: bytes | Event) -> None:
-        if len(self._waiting) < _MOST_WAITING or isinstance(item, CallerHungUp):
+        size = len(item) if isinstance(item, bytes) else _EVENT_BYTES
+        is_asked = self._admission is not None and not self._is_over
+        if is_asked and self._waiting_bytes + size <= _MOST_WAITING_BYTES:
             self._waiting.append(item)
+            self._waiting_bytes += size
+
+    def _forget(self) -> None:
+        self._is_over, self._waiting, self._waiting_bytes = True, [], 0
 
     def _start(self, started: StreamStarted) -> None:
         if self._admission is not None:
@@ -157,10 +175,12 @@ class _CallerSide(Handler):
             call, plan, secrets = await in_database(_let_in, started, self._signature)
         except InvalidTicket as error:
             log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
+            self._forget()
             self._socket.close(_POLICY_VIOLATION, "The ticket is not valid.")
             return
         except Exception as error:
             log.error("admission_failed", call_sid=started.call_sid, error=type(error).__name__)
+            self._forget()
             self._socket.close(websocket.INTERNAL_ERROR)
             return
         runner_class = BrowserCallRunner if plan.is_test else CallRunner
@@ -180,6 +200,8 @@ class _CallerSide(Handler):
                 runner.caller_audio(item)
             else:
                 runner.receive(item)
+        if self._is_over:
+            runner.caller_stopped()
 
 
 def _let_in(started: StreamStarted, signature: str) -> tuple[Call, CallPlan, list[str]]:

@@ -1,36 +1,43 @@
 """What Twilio's webhooks do in the database. Each function is one visit to it.
 
-``asked_ms`` is how long onCallStart took to answer, or to fail.
+``asked_ms`` is how long onCallStart took to answer, or to fail. ``signed_by`` is the AccountSid
+whose token signed the webhook, as far as that was checked.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
 from config.jobs import defer
+from telephony.admission import (
+    RING_LASTS,
+    NotAdmitted,
+    account_lock,
+    admission_require,
+    has_room_for_a_ring,
+    place_require,
+    standing_require,
+)
 from telephony.engine.plan import CallPlan
 from telephony.models import Call, PhoneNumber
+from telephony.numbers import phone_number_refuse_account, phone_number_verified
 from telephony.outbound import outbound_call_taken
 from telephony.services import call_accept, call_end, call_note
 from telephony.voice import tasks
-from telephony.voice.handover import seal_plan
-from usage.spending import spending_of
+from telephony.voice.handover import seal_plan, valid_for
 
 log = structlog.get_logger(__name__)
-
-# A call whose backend was never heard may be asked for again (Twilio's repetition reached another
-# process, or ours died), for as long as Twilio waits for a webhook.
-ASK_AGAIN_WITHIN = timedelta(seconds=15)
 
 # How a call that we placed ends without us, in Twilio's words and in ours.
 UNANSWERED = {
@@ -39,9 +46,13 @@ UNANSWERED = {
     "failed": "failed",
     "canceled": "canceled",
 }
+_SPENT = (
+    "spending_limit_reached",
+    "The account has spent its limit for this month: raise it, or wait for the next month.",
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TwilioForm:
     """A request of Twilio's: its form, the path (with query) it was posted to, its signature."""
 
@@ -65,6 +76,12 @@ class TwilioForm:
     def called(self) -> str:
         return self.fields.get("To", "")[:64]
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that is signed, and of the signature: Twilio's repetition has the same."""
+        whole = json.dumps([self.path, self.signature, sorted(self.fields.items())])
+        return hashlib.sha256(whole.encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Reception:
@@ -75,13 +92,8 @@ class Reception:
     is_answered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an account may not take a call, what its caller hears, and what onError is told."""
-
-    why: str
-    answer: str = "rejected"
-    errors: list[tuple[str, str]] = field(default_factory=list)
+class ForeignAccount(Exception):
+    """A number's calls come from another account of Twilio's than before."""
 
 
 def is_call_of(call_id: str, call_sid: str) -> bool:
@@ -93,7 +105,10 @@ def is_call_of(call_id: str, call_sid: str) -> bool:
 
 
 def receive_inbound(form: TwilioForm) -> Reception | str:
-    """Write down that a number is rung; return the reason instead if the call is not taken."""
+    """Write down that a number is rung; return the reason instead if the call is not taken.
+
+    Raises :class:`ForeignAccount`, before anybody is asked.
+    """
     number = (
         PhoneNumber.objects.filter(phone_number=form.called, is_active=True)
         .select_related("account")
@@ -102,107 +117,168 @@ def receive_inbound(form: TwilioForm) -> Reception | str:
     if number is None:
         log.info("number_unknown", called=form.called)
         return "rejected"
-    return receive_on(number, call_sid=form.call_sid, caller=form.caller)
+    if number.twilio_account_sid not in ("", form.account_sid):
+        _refuse_account(number, form)
+        raise ForeignAccount
+    return receive_on(number, call_sid=form.call_sid, caller=form.caller, digest=form.digest)
 
 
-def receive_on(number: PhoneNumber, *, call_sid: str, caller: str) -> Reception | str:
-    """Write down a call to a number; return the reason instead if the call is not taken."""
-    with transaction.atomic():
-        call, is_new = Call.objects.get_or_create(
-            call_sid=call_sid,
-            defaults={
-                "account": number.account,
-                "direction": Call.Direction.INBOUND,
-                "status": Call.Status.RINGING,
-                "caller_phone": caller,
-                "called_number": number.phone_number,
-                "on_call_start_url": number.on_call_start_url,
-                "on_call_end_url": number.on_call_end_url,
-                "on_error_url": number.on_error_url,
-            },
-        )
-        if is_new:
-            call_note(call, "received")
-        elif not _may_ask_again(call, number.account):
-            return "rejected"
-        if refusal := _refusal(number.account):
-            return _turn_away(call, refusal)
-    return Reception(call, _secrets(number.account), is_answered=False)
+@transaction.atomic
+def receive_on(
+    number: PhoneNumber, *, call_sid: str, caller: str, digest: str = ""
+) -> Reception | str:
+    """Write down a call to a number; return the reason instead if the call is not taken.
+
+    :param digest: what tells a webhook's repetition from another webhook for the same call.
+    """
+    account = account_lock(number.account_id)
+    if not Call.objects.filter(call_sid=call_sid).exists() and not has_room_for_a_ring(account):
+        # Nothing is written down: whoever sends these would fill the table.
+        log.warning("too_many_unverified_rings", account_id=account.id)
+        return "busy"
+    call, is_new = Call.objects.get_or_create(
+        call_sid=call_sid, defaults=_ring(number, caller) | {"webhook_digest": digest}
+    )
+    if is_new:
+        call_note(call, "received")
+    elif not _may_ask_again(call, account, digest):
+        return "rejected"
+    try:
+        admission_require(account, besides=call)
+    except NotAdmitted as refusal:
+        return _turn_away(call, refusal)
+    return Reception(call, _secrets(account), is_answered=False)
 
 
-def _may_ask_again(call: Call, account: Account) -> bool:
+def _ring(number: PhoneNumber, caller: str) -> dict[str, Any]:
+    return {
+        "account_id": number.account_id,
+        "direction": Call.Direction.INBOUND,
+        "status": Call.Status.RINGING,
+        "caller_phone": caller,
+        "called_number": number.phone_number,
+        "on_call_start_url": number.on_call_start_url,
+        "on_call_end_url": number.on_call_end_url,
+        "on_error_url": number.on_error_url,
+        "held_until": timezone.now() + RING_LASTS,
+    }
+
+
+def _may_ask_again(call: Call, account: Account, digest: str) -> bool:
+    """Whether a call's backend may be asked once more, since it was never heard.
+
+    Twilio's repetition has reached another process, or ours has died.
+    """
     return (
         call.account_id == account.id
+        and call.webhook_digest == digest
         and call.ended_at is None
         and call.accepted_at is None
-        and timezone.now() < call.created_at + ASK_AGAIN_WITHIN
+        and timezone.now() < call.held_until
     )
 
 
-def _refusal(account: Account) -> Refusal | None:
-    if account.effective_status != Account.Status.ACTIVE or not account.is_active:
-        return Refusal(f"account_{account.effective_status.lower()}")
-    # The call itself is among them.
-    if Call.objects.of(account).live().count() > settings.MAX_CONCURRENT_CALLS:
-        return Refusal("too_many_calls", answer="busy")
-    if spending_of(account).is_reached:
-        error = (
-            "spending_limit_reached",
-            "The account has spent its limit for this month: raise it, or wait for the next month.",
-        )
-        return Refusal(error[0], errors=[error])
-    return None
+@transaction.atomic
+def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
+    """Tell the number's owner, once an hour at most: anybody can send such a webhook."""
+    if phone_number_refuse_account(number=number, account_sid=form.account_sid):
+        ring = _ring(number, form.caller)
+        call, is_new = Call.objects.get_or_create(call_sid=form.call_sid, defaults=ring)
+        if is_new:
+            call_note(call, "received")
+            message = (
+                f"A call to {number} came from the Twilio account {form.account_sid}, and its "
+                f"calls come from {number.twilio_account_sid}. If you have moved the number, "
+                "confirm its new account on the number's page, or with "
+                f"PATCH /api/phone-numbers/{number.id}."
+            )
+            call_note(call, "refused", why="account_sid_mismatch")
+            _reject(call, errors=[("account_sid_mismatch", message)])
 
 
-def _turn_away(call: Call, refusal: Refusal) -> str:
-    """End a call that the account may not take; return what its caller hears."""
+def _turn_away(call: Call, refusal: NotAdmitted) -> str:
+    """End a call that the account may not have; return what its caller hears."""
     call_note(call, "refused", why=refusal.why)
-    _reject(call, errors=refusal.errors)
-    return refusal.answer
+    _reject(call, errors=[_SPENT] if refusal.code == _SPENT[0] else [])
+    return "busy" if refusal.is_busy else "rejected"
 
 
 def receive_answer(call_id: str, form: TwilioForm) -> Reception | None:
     """Write down that a call which we placed was answered; None if it is to be hung up."""
     outbound_call_taken(call_id=call_id, call_sid=form.call_sid)
-    call = Call.objects.select_related("account").get(pk=call_id)
-    if call.ended_at is not None or call.answered_at is not None:
-        return None
-    if call.hangup_requested_at is not None:
-        call_end(call_id=call_id, status=Call.Status.CANCELED, reason="api_hangup")
-        return None
-    call.answered_by = form.fields.get("AnsweredBy", "")[:32]
-    call.status = Call.Status.RINGING
-    call.save(update_fields=["answered_by", "status"])
-    call_note(call, "answered", by=call.answered_by or "unknown")
-    return Reception(call, _secrets(call.account), is_answered=True)
+    with transaction.atomic():
+        account = account_lock(Call.objects.values_list("account_id", flat=True).get(pk=call_id))
+        call = Call.objects.select_for_update().get(pk=call_id)
+        if call.answered_at is not None or not _is_wanted(call):
+            return None
+        try:
+            standing_require(account)
+        except NotAdmitted as refusal:
+            _turn_away(call, refusal)
+            return None
+        call.answered_by = form.fields.get("AnsweredBy", "")[:32]
+        call.status = Call.Status.RINGING
+        call.held_until = timezone.now() + RING_LASTS
+        call.save(update_fields=["answered_by", "status", "held_until"])
+        call_note(call, "answered", by=call.answered_by or "unknown")
+    return Reception(call, _secrets(account), is_answered=True)
 
 
 @transaction.atomic
-def accept(call: Call, plan: CallPlan, *, asked_ms: int) -> str | None:
-    """The call may come in: return its ticket, or None if it has ended or is to be hung up."""
+def accept(call: Call, plan: CallPlan, *, asked_ms: int, signed_by: str = "") -> str | None:
+    """The call may come in: return its ticket, or None if it has ended or is to be hung up.
+
+    Raises :class:`NotAdmitted` if the account may not have it (any more).
+    """
+    account = account_lock(call.account_id)
     locked = Call.objects.select_for_update().get(pk=call.pk)
-    if locked.ended_at is not None:
+    if not _is_wanted(locked):
         return None
-    if locked.hangup_requested_at is not None:
+    standing_require(account)
+    place_require(account, besides=call)
+    _note_signature(call, signed_by)
+    now = timezone.now()
+    call_accept(
+        call, metadata=plan.metadata, held_until=now + valid_for(plan), onCallStartMs=asked_ms
+    )
+    return seal_plan(call, plan, now)
+
+
+def _is_wanted(call: Call) -> bool:
+    """Whether the call, which is locked, is to go on; one that is to be hung up ends here."""
+    if call.ended_at is not None:
+        return False
+    if call.hangup_requested_at is not None:
         call_end(call_id=call.id, status=Call.Status.CANCELED, reason="api_hangup")
-        return None
-    call_accept(call, metadata=plan.metadata, onCallStartMs=asked_ms)
-    return seal_plan(call, plan, timezone.now())
+        return False
+    return True
 
 
 @transaction.atomic
-def refuse(call: Call, reason: str, *, asked_ms: int) -> None:
+def turn_away(call: Call, refusal: NotAdmitted) -> str:
+    """End a call that its backend would have taken; return what its caller hears."""
+    return _turn_away(call, refusal)
+
+
+@transaction.atomic
+def refuse(call: Call, reason: str, *, asked_ms: int, signed_by: str = "") -> None:
     """The customer does not want the call."""
+    _note_signature(call, signed_by)
     call_note(call, "declined", reason=reason, onCallStartMs=asked_ms)
     _reject(call, status=Call.Status.BUSY if reason == "busy" else Call.Status.REJECTED)
 
 
 @transaction.atomic
-def transfer(call: Call, to: str, *, asked_ms: int) -> None:
-    """The customer has the call put through: our part of it is over."""
+def transfer(call: Call, to: str, *, asked_ms: int, signed_by: str = "") -> bool:
+    """The customer has the call put through, which ends our part; False if it has ended already."""
+    account_lock(call.account_id)
+    if not _is_wanted(Call.objects.select_for_update().get(pk=call.pk)):
+        return False
+    _note_signature(call, signed_by)
     call_accept(call, onCallStartMs=asked_ms)
     call_note(call, "transferred", to=to)
     call_end(call_id=call.id, status=Call.Status.COMPLETED, reason="transferred")
+    return True
 
 
 @transaction.atomic
@@ -221,42 +297,60 @@ def _reject(
     call_end(call_id=call.id, status=status, reason="rejected", errors=errors or [])
 
 
+def _note_signature(call: Call, signed_by: str) -> None:
+    if signed_by and call.direction == Call.Direction.INBOUND:
+        phone_number_verified(
+            account_id=call.account_id, phone_number=call.called_number, account_sid=signed_by
+        )
+
+
 def outbound_status(call_id: str, form: TwilioForm) -> None:
     """Take note of the status of a call that we placed; it may come late or out of order."""
     outbound_call_taken(call_id=call_id, call_sid=form.call_sid)
     status = form.fields.get("CallStatus", "")
     if status in UNANSWERED:
-        call_end(call_id=call_id, status=status, reason=UNANSWERED[status])
+        _end_unanswered(call_id, status)
     elif status == "completed":
-        _close_soon(call_id)
+        _close_soon(call_id, status)
     elif status == "ringing":
         queued = Call.objects.live().filter(pk=call_id, status=Call.Status.QUEUED)
         if queued.update(status=Call.Status.RINGING):
             call_note(Call.objects.get(pk=call_id), "ringing")
 
 
+@transaction.atomic
+def _end_unanswered(call_id: str, status: str) -> None:
+    """End a call that nobody took. One that has audio was taken, whatever the status says."""
+    call = Call.objects.select_for_update().get(pk=call_id)
+    if call.answered_at is None:
+        call_end(call_id=call_id, status=status, reason=UNANSWERED[status])
+    elif call.ended_at is None:
+        call_note(call, "status_ignored", status=status)
+
+
 def stream_status(call_id: str, form: TwilioForm) -> None:
     """The stream's end ends the call too, when the process that held it does not."""
-    match form.fields.get("StreamEvent"):
+    event = form.fields.get("StreamEvent", "")
+    match event:
         case "stream-error":
             message = form.fields.get("StreamError", "")[:200]
             call_note(Call.objects.get(pk=call_id), "stream_error", message=message)
-            _close_soon(call_id)
+            _close_soon(call_id, event)
         case "stream-stopped":
-            _close_soon(call_id)
+            _close_soon(call_id, event)
 
 
 def after_stream(call_id: str) -> dict[str, Any] | None:
     """Return what Twilio is to do now; see ``Call.after_stream``."""
-    _close_soon(call_id)
+    _close_soon(call_id, "stream-stopped")
     after: dict[str, Any] | None = Call.objects.values_list("after_stream", flat=True).get(
         pk=call_id
     )
     return after
 
 
-def _close_soon(call_id: str) -> None:
-    """End a call that Twilio says is over, after its engine had the time to do that better."""
+def _close_soon(call_id: str, status: str) -> None:
+    """End a call that is said to be over, unless an engine holds it: see ``tasks.close_call``."""
     if not Call.objects.live().filter(pk=call_id).exists():
         return
     now = timezone.now()
@@ -266,6 +360,7 @@ def _close_soon(call_id: str) -> None:
         only_one=f"close_call {call_id}",
         call_id=call_id,
         ended_at=now.isoformat(),
+        status=status,
     )
 
 

@@ -41,8 +41,10 @@ from telephony.voice.websocket import ConnectFailed, Handler, Socket
 log = structlog.get_logger(__name__)
 
 MODEL_CONNECT_S = 8.0
-# What the caller says before the model is there is kept: 5 s of frames.
-MOST_EARLY_FRAMES = 250
+# What the caller says before the model is there is kept: 5 s of frames, or as much of larger ones.
+MOST_EARLY_BYTES = 64 << 10
+# For writing down what Twilio is to do next; the socket is open meanwhile.
+NEXT_WRITTEN_S = 5.0
 # Ending a call is tried again while the database is away, then left to the stale-call task.
 END_TRIES = 8
 
@@ -80,6 +82,7 @@ class CallRunner:
         self._model: Socket | None = None
         self._listening: Socket | None = None  # the model's socket, once it may be sent audio
         self._early: list[bytes] = []
+        self._early_bytes = 0
         # uvloop's handles do not always tell when they ring, so that is kept beside them.
         self._alarm: asyncio.Handle | None = None
         self._alarm_at: float | None = None
@@ -87,7 +90,13 @@ class CallRunner:
         self._tools: dict[str, asyncio.Task[None]] = {}
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._closed_at: float | None = None  # the caller's socket
         self._finished: asyncio.Future[actions.Finish] = self._loop.create_future()
+
+    @property
+    def auth_token(self) -> str:
+        """What Twilio signs this call's requests with."""
+        return self._plan.twilio_auth_token
 
     async def run(self) -> None:
         """Hold the call until it has ended and is recorded."""
@@ -102,8 +111,9 @@ class CallRunner:
         """Take a frame of the caller's that no relay took: keep it until the model listens."""
         if self._listening is not None:
             self._listening.send(model_codec.append_audio(payload))
-        elif len(self._early) < MOST_EARLY_FRAMES:
+        elif self._early_bytes + len(payload) <= MOST_EARLY_BYTES:
             self._early.append(payload)
+            self._early_bytes += len(payload)
 
     def receive(self, event: events.Event) -> None:
         """Tell the session, do what it says, and set the clock."""
@@ -121,6 +131,16 @@ class CallRunner:
 
     def request_hangup(self) -> None:
         self.receive(events.HangupRequested())
+
+    def caller_stopped(self) -> None:
+        """The caller's side says that its stream is over: no audio comes, and none is to go."""
+        self._hang_up()
+        self.receive(events.CallerHungUp())
+
+    def caller_closed(self) -> None:
+        """The caller's socket is closed, by whichever side."""
+        self._note_close()
+        self.receive(events.CallerHungUp())
 
     def caller_blocked(self) -> None:
         """The caller's side does not keep up: let the model wait."""
@@ -233,13 +253,22 @@ class CallRunner:
     async def _close_caller(self, after: Say | Dial | None) -> None:
         """Write down what Twilio is to do next, and only then have it ask."""
         try:
-            await in_database(_say_what_comes_next, self._call.id, after)
+            async with asyncio.timeout(NEXT_WRITTEN_S):
+                await in_database(_say_what_comes_next, self._call.id, after)
         except Exception as error:  # Twilio will be told to apologize and hang up
             log.warning("after_stream_not_written", error=type(error).__name__)
         await self._end_stream(after)
 
     async def _end_stream(self, after: Say | Dial | None) -> None:
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close the caller's socket: from now on nothing is relayed, and nothing charged."""
+        self._note_close()
         self._caller.close()
+
+    def _note_close(self) -> None:
+        self._closed_at = self._closed_at or self._loop.time()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)
@@ -275,14 +304,14 @@ class CallRunner:
             self._model.close()
         if self._closing is not None:
             await self._closing
-        self._caller.close()
+        self._hang_up()
 
     async def _record_end(self, finish: actions.Finish) -> None:
         """End the call's record; try again while the database is away."""
         end = _End(
             call=self._call,
             reason=finish.reason,
-            ended_at=self._wall_time(finish.ended_at),
+            ended_at=self._wall_time(self._closed_at or finish.ended_at),
             outcome=self._outcome_of(finish.transcript, finish.usage),
             errors=self._errors,
             events=await self._recorder.close(),

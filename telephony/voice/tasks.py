@@ -8,25 +8,47 @@ import structlog
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
+from config.jobs import defer
 from telephony.models import Call
-from telephony.services import call_end, call_end_lost, calls_end_stale
+from telephony.services import call_end, call_end_lost, call_note, calls_end_stale
 from telephony.voice.handover import forget_expired_plans
 
 log = structlog.get_logger(__name__)
 
 # The engine waits 2 s for the last transcript, and may have to try its own record again.
 CLOSE_AFTER = timedelta(seconds=8)
+# An engine says every 15 s which calls it holds (``telephony.voice.live``).
+SILENT_AFTER = timedelta(seconds=30)
+
+CLOSE_TASK = "telephony.voice.tasks.close_call"
 
 
 @app.task
-def close_call(*, call_id: str, ended_at: str) -> None:
-    """End a call that Twilio said was over, unless its engine has done that; once is enough."""
-    call = Call.objects.get(pk=call_id)
+def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
+    """End a call that is said to be over, unless it has ended, or an engine holds it after that.
+
+    Whoever knows a link of the call's can say so, its owner above all: the record follows the
+    socket, and while an engine speaks for the call its socket is open.
+    """
+    call, said_at = Call.objects.get(pk=call_id), datetime.fromisoformat(ended_at)
+    if call.ended_at is not None:
+        return
     if call.answered_at is None:
-        ended = call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
-    else:
-        ended = call_end_lost(call_id=call_id, ended_at=datetime.fromisoformat(ended_at))
-    if ended:
+        call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
+        return
+    last_seen = call.last_seen_at or call.answered_at
+    if last_seen > said_at + CLOSE_AFTER:
+        call_note(call, "status_ignored", status=status)
+    elif (silent_from := last_seen + SILENT_AFTER) > timezone.now():
+        defer(
+            CLOSE_TASK,
+            at=silent_from,
+            only_one=f"close_call {call_id}",
+            call_id=call_id,
+            ended_at=ended_at,
+            status=status,
+        )
+    elif call_end_lost(call_id=call_id, ended_at=max(said_at, last_seen)):
         log.warning("call_closed_for_its_engine", call_id=call_id)
 
 

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from config.connections import give_connection_back
 from config.jobs import defer
+from telephony.admission import NotAdmitted
 from telephony.call_sids import new_test_sid
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
@@ -73,10 +74,14 @@ def call_test_start(*, number: PhoneNumber, caller: str) -> Start:
     call_sid = new_test_sid()
     received = reception.receive_on(number, call_sid=call_sid, caller=caller)
     if not isinstance(received, Reception):
-        refused = Call.objects.get(call_sid=call_sid)
-        event = refused.events.filter(kind="refused").first()
-        return NotTaken(refused, event.detail["why"] if event else received)
+        return _not_taken(Call.objects.filter(call_sid=call_sid).first())
     return _decide(received)
+
+
+def _not_taken(call: Call | None) -> NotTaken:
+    """Say why; without a call there were too many rings at once to write this one down."""
+    event = call.events.filter(kind="refused").first() if call else None
+    return NotTaken(call, event.detail["why"] if event else "too_many_calls")
 
 
 @sensitive_variables()
@@ -105,8 +110,17 @@ def _decide(received: Reception) -> Start:
 
 
 @sensitive_variables()
-@transaction.atomic
 def _accept(call: Call, plan: CallPlan, asked_ms: int) -> Start:
+    try:
+        return _let_in(call, plan, asked_ms)
+    except NotAdmitted as refusal:
+        reception.turn_away(call, refusal)
+        return NotTaken(call, refusal.why)
+
+
+@sensitive_variables()
+@transaction.atomic
+def _let_in(call: Call, plan: CallPlan, asked_ms: int) -> Start:
     ticket = reception.accept(call, replace(plan, is_test=True), asked_ms=asked_ms)
     if ticket is None:
         return NotTaken(call, "hung_up")

@@ -1,8 +1,10 @@
 """What Twilio asks and tells over HTTP, below ``/voice``.
 
 No Twilio credential is known before the customer's backend has answered. So an inbound call's
-signature is checked after onCallStart and before anything that costs money, and every other URL
-carries a signature of ours.
+signature is checked after onCallStart and before anything that costs money or is heard. Every other
+URL carries a signature of ours, and while this process holds the call, Twilio's is checked as well.
+The call's owner knows the links and the token: nothing that is sent here ends the record of a call
+whose media socket is open.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST
 
+from telephony.admission import NotAdmitted
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
 from telephony.db import in_database
@@ -25,14 +28,15 @@ from telephony.durations import ms_since
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.session import APOLOGY
 from telephony.twilio_rest import ACCOUNT_SID, CALL_SID
-from telephony.voice import reception, signatures, twiml
+from telephony.voice import live, reception, signatures, twiml
 from telephony.voice.links import InvalidLink, call_id_of
-from telephony.voice.reception import Reception, TwilioForm
+from telephony.voice.reception import ForeignAccount, Reception, TwilioForm
 
 # Twilio sends a webhook again when the connection failed: the second answer must be the first one,
 # whose ticket is still unused. Kept for twice the 15 s that Twilio gives a webhook.
 _KEEP_ANSWER_S = 30.0
-_answers: dict[str, asyncio.Task[HttpResponse]] = {}
+_MOST_KEPT = 10_000
+_answers: dict[str, asyncio.Task[HttpResponse]] = {}  # by what was signed
 
 Answering = Coroutine[Any, Any, HttpResponse]
 View = Callable[..., Answering]
@@ -69,6 +73,8 @@ def _linked(purpose: str) -> Callable[[View], View]:
                 return HttpResponse("This link is not valid.\n", status=403)
             if not await in_database(reception.is_call_of, call_id, form.call_sid):
                 return HttpResponse("This link belongs to another call.\n", status=403)
+            if (token := live.auth_token_of(call_id)) and not _is_signed(form, token):
+                return HttpResponse("X-Twilio-Signature does not fit.\n", status=403)
             return await view(form, call_id)
 
         return wrapped
@@ -83,14 +89,14 @@ async def inbound(form: TwilioForm) -> HttpResponse:
         return HttpResponse("AccountSid, From or To is missing or malformed.\n", status=400)
     if not form.signature:
         return HttpResponse("X-Twilio-Signature is missing.\n", status=403)
-    return await _once(form.call_sid, _answer_inbound(form))
+    return await _once(form, _answer_inbound(form))
 
 
 @_twilio_view
 @_linked("answer")
 async def answered(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/answer/<token>``: a call that we placed has been answered."""
-    return await _once(form.call_sid, _answer_outbound(form, call_id))
+    return await _once(form, _answer_outbound(form, call_id))
 
 
 @_twilio_view
@@ -123,13 +129,15 @@ async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     return twiml.hang_up(after.get("say", ""))
 
 
-async def _once(call_sid: str, answering: Answering) -> HttpResponse:
+async def _once(form: TwilioForm, answering: Answering) -> HttpResponse:
     """Answer a webhook and its repetition alike, and go on if Twilio hangs up meanwhile."""
-    task = _answers.get(call_sid)
+    task = _answers.get(form.digest)
     if task is None:
         task = asyncio.ensure_future(answering)
-        _answers[call_sid] = task
-        asyncio.get_running_loop().call_later(_KEEP_ANSWER_S, _answers.pop, call_sid, None)
+        if len(_answers) < _MOST_KEPT:
+            _answers[form.digest] = task
+            loop = asyncio.get_running_loop()
+            loop.call_later(_KEEP_ANSWER_S, _answers.pop, form.digest, None)
     else:
         answering.close()
     response = await asyncio.shield(task)
@@ -139,7 +147,11 @@ async def _once(call_sid: str, answering: Answering) -> HttpResponse:
 
 
 async def _answer_inbound(form: TwilioForm) -> HttpResponse:
-    received = await in_database(reception.receive_inbound, form)
+    try:
+        received = await in_database(reception.receive_inbound, form)
+    except ForeignAccount:
+        text = "The calls of this number come from another Twilio account.\n"
+        return HttpResponse(text, status=403)
     if not isinstance(received, Reception):
         return twiml.reject(received)
     return await _decide(form, received)
@@ -169,44 +181,62 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
         await in_database(reception.fail, call, error, asked_ms=ms_since(started))
         return _turn_away(received)
     asked_ms = ms_since(started)
-    match decision:
-        case Refusal():
-            await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
-            return _turn_away(received, decision)
-        case Transfer():
-            await in_database(reception.transfer, call, decision.to, asked_ms=asked_ms)
-            return twiml.dial(decision.to)
-        case CallPlan():
-            return await _accept(form, received, decision, asked_ms)
+    if isinstance(decision, Refusal) and not decision.message:
+        await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
+        return _turn_away(received, decision.reason)
+    if error := _distrust(form, decision):
+        await in_database(reception.fail, call, error, asked_ms=asked_ms)
+        return HttpResponse(f"{error[1]}\n", status=403)
+    return await _carry_out(received, decision, asked_ms)
 
 
-@sensitive_variables()
-async def _accept(
-    form: TwilioForm, received: Reception, plan: CallPlan, asked_ms: int
-) -> HttpResponse:
-    """Let the caller in, if it is Twilio that asks, for the account that the backend named."""
-    call = received.call
-    if form.account_sid != plan.twilio_account_sid:
-        error = ("account_sid_mismatch", "The call came from another Twilio account than yours.")
-    elif not signatures.is_signed_webhook(
-        form.path, form.fields, form.signature, plan.twilio_auth_token
-    ):
-        error = (
+def _distrust(form: TwilioForm, decision: CallPlan | Refusal | Transfer) -> tuple[str, str] | None:
+    """Return why it is not Twilio that asks, or not for the account that the backend named."""
+    if form.account_sid != decision.twilio_account_sid:
+        return ("account_sid_mismatch", "The call came from another Twilio account than yours.")
+    if not _is_signed(form, decision.twilio_auth_token):
+        return (
             "invalid_twilio_signature",
             "The signature of Twilio's request does not fit your twilioAuthToken.",
         )
-    else:
-        ticket = await in_database(reception.accept, call, plan, asked_ms=asked_ms)
-        if ticket is None:  # it has ended meanwhile
+    return None
+
+
+@sensitive_variables()
+async def _carry_out(
+    received: Reception, decision: CallPlan | Refusal | Transfer, asked_ms: int
+) -> HttpResponse:
+    """Do what the backend wants with a call whose webhook is Twilio's."""
+    call = received.call
+    known = {"asked_ms": asked_ms, "signed_by": decision.twilio_account_sid}
+    match decision:
+        case Refusal():
+            await in_database(reception.refuse, call, decision.reason, **known)
+            return twiml.hang_up(decision.message)
+        case Transfer():
+            if await in_database(reception.transfer, call, decision.to, **known):
+                return twiml.dial(decision.to)
             return twiml.hang_up()
-        return twiml.connect(call.id, ticket, plan.greeting_url)
-    await in_database(reception.fail, call, error, asked_ms=asked_ms)
-    return HttpResponse(f"{error[1]}\n", status=403)
+        case CallPlan():
+            return await _let_in(received, decision, known)
 
 
-def _turn_away(received: Reception, refusal: Refusal | None = None) -> HttpResponse:
+@sensitive_variables()
+async def _let_in(received: Reception, plan: CallPlan, known: dict[str, Any]) -> HttpResponse:
+    call = received.call
+    try:
+        ticket = await in_database(reception.accept, call, plan, **known)
+    except NotAdmitted as refusal:
+        return _turn_away(received, await in_database(reception.turn_away, call, refusal))
+    if ticket is None:  # it has ended meanwhile
+        return twiml.hang_up()
+    return twiml.connect(call.id, ticket, plan.greeting_url)
+
+
+def _is_signed(form: TwilioForm, auth_token: str) -> bool:
+    return signatures.is_signed_webhook(form.path, form.fields, form.signature, auth_token)
+
+
+def _turn_away(received: Reception, reason: str = "rejected") -> HttpResponse:
     """Reject a call that rings, hang up one that was answered."""
-    message = refusal.message if refusal else ""
-    if message or received.is_answered:
-        return twiml.hang_up(message)
-    return twiml.reject(refusal.reason if refusal else "rejected")
+    return twiml.hang_up() if received.is_answered else twiml.reject(reason)

@@ -85,7 +85,7 @@ def test_with_a_greeting_it_waits_until_that_is_played(call):
     now = timezone.now()
     plan = replace(PLAN, greeting_url="https://example.com/hello.mp3")
     ticket = seal_plan(call, plan, now)
-    assert take_plan(ticket, CALL_SID, now + timedelta(minutes=9))
+    assert take_plan(ticket, CALL_SID, now + timedelta(minutes=2, seconds=59))
 
 
 def test_what_nobody_came_for_is_forgotten(call):

@@ -24,7 +24,7 @@ from telephony.models import Call, CallProgress
 from telephony.services import calls_end_stale
 from telephony.tests.wire.test_refusals import post
 from telephony.voice import links
-from telephony.voice.tasks import close_call
+from telephony.voice.tasks import SILENT_AFTER, close_call
 from usage.models import TotalUsage, UsageRecord
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -143,6 +143,10 @@ async def test_twilios_callback_ends_it(world, lost_call):
         ProcrastinateJob.objects.get, task_name="telephony.voice.tasks.close_call"
     )
     assert job.scheduled_at > timezone.now()
+    await in_database(close_call, **job.args)
+    assert await in_database(Call.objects.live().exists)  # the engine may only be slow
+    silent_since = timezone.now() - SILENT_AFTER
+    await in_database(Call.objects.filter(pk=call.pk).update, last_seen_at=silent_since)
     await in_database(close_call, **job.args)
     await in_database(close_call, **job.args)
     await in_database(calls_end_stale, timezone.now() + timedelta(hours=1))

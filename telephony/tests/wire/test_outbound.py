@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
+from accounts.models import Account
 from sandbox.model import Say, Script
 from sandbox.phone.callees import Callee
 from sandbox.phone.faults import Faults
@@ -111,6 +112,19 @@ async def test_a_call_that_is_hung_up_before_the_answer_says_nothing(world, plac
     assert (call.status, call.ended_reason) == ("canceled", "api_hangup")
     assert world.backend.to("start") == []
     assert (await world.told("end"))["durationSeconds"] == 0
+
+
+@pytest.mark.parametrize(
+    "standing", [{"status": "SUSPENDED"}, {"suspended_by_operator": True}, {"is_active": False}]
+)
+async def test_a_call_that_is_answered_after_the_suspension_is_hung_up(world, place, standing):
+    _, ringing = await place()
+    await in_database(Account.objects.filter(pk=world.account.pk).update, **standing)
+    call = await world.over(ringing)
+    assert (call.status, call.ended_reason) == ("rejected", "rejected")
+    assert call.answered_at is None
+    assert world.backend.to("start") == []
+    assert (await world.told("end"))["endedReason"] == "rejected"
 
 
 async def test_a_refusal_hangs_up(world, place):

@@ -16,6 +16,7 @@ from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber, SealedPlan
 from telephony.voice import links
+from telephony.voice.reception import TwilioForm
 from usage.models import DailyUsage, UsageRecord
 from usage.spending import spending_limit_set
 
@@ -295,8 +296,9 @@ class TestTheSameCallSid:
         )
         assert await post(world, {**fields, "To": "+15550001111"}) == (200, REJECTED)
 
-    async def test_another_process_asks_again_while_nobody_has_accepted(self, world, monkeypatch):
+    async def test_another_process_asks_again_while_nobody_has_accepted(self, world):
         fields = form()
+        signature = RequestValidator(AUTH_TOKEN).compute_signature(world.phone.voice_url, fields)
         await in_database(
             Call.objects.create,
             account=world.account,
@@ -304,6 +306,7 @@ class TestTheSameCallSid:
             direction="inbound",
             status="ringing",
             on_call_start_url=f"{world.backend.url}/start",
+            webhook_digest=TwilioForm(fields, "/voice", signature).digest,
         )
         _, twiml = await post(world, fields)
         assert "<Connect" in twiml

@@ -1,0 +1,72 @@
+"""What a media socket may cost before its ticket has let it in."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import aiohttp
+
+from telephony.engine.events import DigitPressed
+from telephony.tests.wire.test_forgeries import start
+from telephony.tests.wire.test_refusals import form
+from telephony.voice import media
+
+FRAME = {"event": "media", "media": {"payload": "A" * 60_000}}
+
+
+def kept():
+    """Return what the open sockets of this process keep for a call that may come, in bytes."""
+    sides = [each for each in gc.get_objects() if isinstance(each, media._CallerSide)]
+    return sum(side._waiting_bytes for side in sides)
+
+
+async def socket_of(world, session):
+    return await session.ws_connect(f"ws://127.0.0.1:{world.media.port}/media")
+
+
+async def test_nothing_is_kept_before_the_start_message(world):
+    async with aiohttp.ClientSession() as session:
+        socket = await socket_of(world, session)
+        for _ in range(300):
+            await socket.send_json(FRAME)
+        await socket.send_json({"event": "dtmf", "dtmf": {"digit": "1"}})
+        await socket.ping()
+        await _answered(world)
+        assert kept() == 0
+        await socket.close()
+
+
+async def test_a_little_is_kept_while_the_ticket_is_looked_up(world):
+    side = media._CallerSide(world.media.calls, "")
+    side._admission = asyncio.get_running_loop().create_future()  # it is being looked up
+    for _ in range(300):
+        side._keep(b"A" * 60_000)
+    assert side._waiting_bytes <= 64 << 10
+    for _ in range(10_000):
+        side._keep(DigitPressed("1"))
+    assert side._waiting_bytes <= 64 << 10
+    assert len(side._waiting) < 300
+
+
+async def test_a_socket_without_a_ticket_is_closed(world):
+    async with aiohttp.ClientSession() as session:
+        socket = await socket_of(world, session)
+        await socket.send_json(start(form()["CallSid"], "no ticket"))
+        for _ in range(300):
+            await socket.send_json(FRAME)
+        async with asyncio.timeout(10):
+            async for _ in socket:
+                pass
+        assert socket.close_code == 1008
+    assert kept() == 0
+
+
+async def _answered(world):
+    """Return once the listener has read what was sent to it so far, on another socket."""
+    async with aiohttp.ClientSession() as session:
+        socket = await socket_of(world, session)
+        await socket.send_json(start(form()["CallSid"], "no ticket"))
+        async with asyncio.timeout(10):
+            async for _ in socket:
+                pass
