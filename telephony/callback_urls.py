@@ -20,9 +20,46 @@ _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_]
 _LOCAL_NAME = re.compile(
     r"(?:.*\.)?(?:localhost|local|localdomain|internal|intranet|private|corp|home|lan|home\.arpa)"
 )
+# IANA's registries of special-purpose addresses, all of them: those that can be reached belong to
+# no customer either. Python has them as well (``is_global``), but each version has other ones.
+# https://www.iana.org/assignments/iana-ipv4-special-registry
+_NOT_PUBLIC_4 = tuple(
+    IPv4Network(block)
+    for block in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by a provider's customers
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local, and the metadata of most clouds
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments, and the metadata of Oracle's
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # AMT
+        "192.88.99.0/24",  # relays from 6to4
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved
+        "168.63.129.16/32",  # in no registry: where Azure's machines find their metadata
+    )
+)
+# https://www.iana.org/assignments/iana-ipv6-special-registry, as far as it lies in what is given
+# out at all. What wraps an IPv4 address (Teredo, 6to4) is in there.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-# They count as public, but are where Oracle's and Azure's machines find their metadata.
-_METADATA = (IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))
+_NOT_PUBLIC_6 = tuple(
+    IPv6Network(block)
+    for block in (
+        "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID, AMT, AS112, drones
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
+)
 
 
 def callback_url_problem(url: str) -> str | None:
@@ -63,10 +100,8 @@ def is_public_host(host: str) -> bool:
 def is_public_address(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address is a public one, and no wrapping of an IPv4 address that may not be."""
     if isinstance(address, IPv6Address):
-        wraps_ipv4 = address.sixtofour is not None or address.teredo is not None
-        return address in _GLOBAL_UNICAST and address.is_global and not wraps_ipv4
-    is_metadata = any(address in network for network in _METADATA)
-    return address.is_global and not address.is_multicast and not is_metadata
+        return address in _GLOBAL_UNICAST and not any(address in block for block in _NOT_PUBLIC_6)
+    return not any(address in block for block in _NOT_PUBLIC_4)
 
 
 def _schemes() -> tuple[str, ...]:
