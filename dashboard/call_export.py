@@ -1,8 +1,9 @@
 """Calls as CSV, a batch at a time: the export of a million calls takes no more memory than a page.
 
 Callers choose what their number looks like, so a cell that a spreadsheet would take for a formula
-begins with an apostrophe. A plain number, ``+`` and digits, is left as it is: it can do nothing,
-and programs read it.
+begins with an apostrophe. Some spreadsheets leave out what comes before its first character, take
+another form of that for the plain one, or begin a cell at each ``;``. A plain number, ``+`` and
+digits, is left as it is: it can do nothing, and programs read it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,15 @@ HEADER = [
 ]
 
 _PHONE_NUMBER = re.compile(r"\+[0-9]{1,15}")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# = + - @ and a minus, with the other forms of each: full width, small, raised, lowered.
+_FORMULA = (
+    r"=+\-@\u2212\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
+    r"\u207c\u207a\u207b\u208c\u208a\u208b\ufb29\u2a75-\u2a76"
+)
+_NOT_SEEN = r"\s\x00-\x1f\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff"
+_BEGINS_FORMULA = re.compile(
+    rf"""(\A|[,;\t\r\n])([{_NOT_SEEN}"]*)(?=[{_FORMULA}])|\A(?=[\t\r\n])"""
+)
 
 
 def calls_as_csv(account: Account, calls: CallQuerySet) -> Iterator[str]:
@@ -63,9 +72,7 @@ def usage_of(account: Account, calls: list[Call]) -> dict[str, UsageRecord]:
 def safe(cell: Any) -> str:
     """Return a cell that no spreadsheet runs."""
     text = "" if cell is None else str(cell)
-    if text.startswith(_FORMULA) and not _PHONE_NUMBER.fullmatch(text):
-        return f"'{text}"
-    return text
+    return text if _PHONE_NUMBER.fullmatch(text) else _BEGINS_FORMULA.sub(r"\1'\2", text)
 
 
 def _cells(call: Call, record: UsageRecord | None) -> list[Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -463,6 +465,25 @@ class TestExport:
             ("-1", "'-1"),
             ("@SUM(1)", "'@SUM(1)"),
             ("\t=1", "'\t=1"),
+            ("\tx", "'\tx"),
+            ("\r\n-1", "'\r\n-1"),
+            (" =1", "' =1"),
+            ("\u00a0\u3000=1", "'\u00a0\u3000=1"),
+            ("\ufeff\u200b\x00=1", "'\ufeff\u200b\x00=1"),
+            ("\uff1d1+1", "'\uff1d1+1"),
+            ("\uff0b19805551234", "'\uff0b19805551234"),
+            ("\uff0d1", "'\uff0d1"),
+            ("\uff20SUM(1)", "'\uff20SUM(1)"),
+            (" \uff1d1", "' \uff1d1"),
+            ("\u22121", "'\u22121"),
+            ("+\u0661", "'+\u0661"),
+            ("+19805551234\n", "'+19805551234\n"),
+            ("x;=1", "x;'=1"),
+            ("x\t=1\n=2", "x\t'=1\n'=2"),
+            ('x;"=1', "x;'\"=1"),
+            ("sip:+15551234567@example.org;user=phone", "sip:+15551234567@example.org;user=phone"),
+            (" ", " "),
+            ("A=1", "A=1"),
             ("sip:alice@example.org", "sip:alice@example.org"),
             (0.05, "0.05"),
             (None, ""),
@@ -470,6 +491,13 @@ class TestExport:
     )
     def test_no_cell_is_a_formula(self, cell: Any, written: str) -> None:
         assert safe(cell) == written
+
+    def test_no_other_form_of_its_first_character_is_left(self) -> None:
+        """Unicode says what a spreadsheet may take for one of them."""
+        every = map(chr, {*range(sys.maxunicode + 1)} - {*range(0xD800, 0xE000)})
+        alike = [each for each in every if normalize("NFKC", each)[:1] in {*"=+-@\N{MINUS SIGN}"}]
+        assert len(alike) > 15
+        assert [each for each in alike if safe(f"{each}1") != f"'{each}1"] == ["+"]
 
     def test_a_caller_cannot_put_a_formula_in(self, alice: Account, alice_web: Client) -> None:
         call_of(alice, caller_phone='=cmd|"/C calc"!A1')
