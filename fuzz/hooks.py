@@ -1,8 +1,9 @@
 """Schemathesis's hooks: what a valid request needs beyond what a schema can say.
 
-A password must not be a common one, a limit is whole cents, a call goes from a number of one's own
-to one that may be called, with credentials that the carrier knows, and only a call that is on can
-be hung up. Requests that are wrong on purpose pass as they are.
+A password must not be a common one, a limit is whole cents, a number is one that somebody can have,
+a call goes from a number of one's own to one that may be called, with credentials that the carrier
+knows, and only a call that is on can be hung up. Requests that are wrong on purpose pass as they
+are.
 """
 
 from __future__ import annotations
@@ -57,13 +58,22 @@ def registration(body: Body) -> Body:
     }
 
 
+def number(body: Body) -> Body:
+    """Register a number of the sandbox's: most numbers of the right shape belong to nobody."""
+    return {**body, "phoneNumber": _fictional(int(body["phoneNumber"][-7:]))}
+
+
+def _fictional(number: int) -> str:
+    return f"+1555{number:07}"
+
+
 def outbound_call(body: Body) -> Body:
     """Place the call in the sandbox: nobody else is called, and no callback goes elsewhere.
 
     It is from a number of the call's own, because earlier requests have removed some.
     """
     serial = next(_serial)
-    number = f"+1303{serial:07}"
+    number = _fictional(serial)
     _ask("POST", "/api/phone-numbers", {"phoneNumber": number, **callback_urls()})
     metadata = {"metadata": without_nul(body["metadata"])} if "metadata" in body else {}
     return {**body, **metadata, **order(number, CALLEES[serial % len(CALLEES)])}
@@ -139,4 +149,5 @@ BODIES: dict[str, Callable[[Body], Body]] = {
     "PUT /api/billing/spending-limit": spending_limit,
     "POST /api/auth/register": registration,
     "POST /api/outbound": outbound_call,
+    "POST /api/phone-numbers": number,
 }

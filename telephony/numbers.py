@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-import phonenumbers
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
-from phonenumbers import NumberParseException
 
 from accounts.models import Account
 from config.connections import give_connection_back
 from config.errors import ApiError, invalid
 from telephony.models import Call, PhoneNumber, ReleasedNumber
+from telephony.numbering import registration_problem
 from telephony.twilio_rest import (
     CarrierRejected,
     CarrierUnavailable,
@@ -31,8 +28,6 @@ from telephony.twilio_rest import (
 RESTS_FOR = timedelta(days=30)
 # How often an owner is told of calls from another Twilio account.
 TOLD_EVERY = timedelta(hours=1)
-
-US_NUMBER = re.compile(r"\+1[0-9]{10}")
 
 
 @sensitive_variables("proof")
@@ -51,8 +46,11 @@ def phone_number_register(
     that another account holds, or gets hold of at the same moment, is 409 ``phone_number_taken``;
     one that another account gave up a short while ago is 409 ``phone_number_resting`` without a
     ``proof``: credentials of the Twilio account that has it, which are used and not kept. One that
-    proves nothing is 400 ``phone_number_not_proven`` or 502 ``carrier_unavailable``.
+    proves nothing is 400 ``phone_number_not_proven`` or 502 ``carrier_unavailable``. Raises 400
+    ``country_not_allowed`` and ``number_not_allowed`` too.
     """
+    if problem := registration_problem(phone_number):
+        raise invalid({"phoneNumber": [problem.message]}, problem.code)
     urls = {
         "on_call_start_url": on_call_start_url,
         "on_call_end_url": on_call_end_url,
@@ -64,10 +62,7 @@ def phone_number_register(
         with transaction.atomic():
             known = _released(account, phone_number, proof)
             return PhoneNumber.objects.update_or_create(
-                account=account,
-                phone_number=phone_number,
-                defaults=urls | known,
-                create_defaults=urls | known,
+                account=account, phone_number=phone_number, defaults=urls | known
             )
     except IntegrityError:
         raise ApiError(
@@ -206,23 +201,3 @@ def _last_ids(number: Any) -> list[str]:
 
 def _latest(calls: Iterable[Call]) -> Call | None:
     return max(calls, key=lambda call: call.created_at, default=None)
-
-
-def country_of(phone_number: str) -> str | None:
-    """Return the ISO country of a number in E.164, or None when there is no such number.
-
-    ``+1`` and ten digits that belong to nobody (555 numbers) count as ``US``.
-    """
-    try:
-        number = phonenumbers.parse(phone_number)
-    except NumberParseException:
-        return None
-    country = phonenumbers.region_code_for_number(number)
-    if country is None and US_NUMBER.fullmatch(phone_number):
-        return "US"
-    return country
-
-
-def may_be_called(phone_number: str) -> bool:
-    """Whether a number in E.164 is in a country that accounts may call."""
-    return country_of(phone_number) in settings.ALLOWED_COUNTRIES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
@@ -15,7 +14,7 @@ from config.errors import ApiError, invalid
 from telephony.admission import account_lock, admission_require
 from telephony.idempotency import RequestKey
 from telephony.models import UNCONNECTED_LASTS, Call, PhoneNumber
-from telephony.numbers import country_of
+from telephony.numbering import call_problem, kind_problem
 from telephony.services import call_end, call_note
 from telephony.twilio_rest import (
     CarrierRejected,
@@ -54,10 +53,11 @@ def outbound_call_place(
     """Have Twilio call ``to`` from a number of the account; return the queued call.
 
     The credentials are used and not kept. Raises :class:`AlreadyUsed` if the key is; 400
-    ``country_not_allowed``, 403 ``phone_number_not_owned`` and :class:`NotAdmitted`; and
+    ``country_not_allowed``, ``number_not_allowed`` and ``same_number``, 403
+    ``phone_number_not_owned`` and :class:`NotAdmitted`; and
     :class:`NotPlaced`, which is 400 ``carrier_rejected`` or 502 ``carrier_unavailable``.
     """
-    _check_country(to)
+    _check_numbers(to, from_number)
     call = _queue(
         account,
         Call(
@@ -105,13 +105,13 @@ def outbound_call_taken(*, call_id: str, call_sid: str) -> None:
         call_note(Call.objects.get(pk=call_id), "placed")
 
 
-def _check_country(to: str) -> None:
-    country = country_of(to)
-    if country not in settings.ALLOWED_COUNTRIES:
-        allowed = ", ".join(settings.ALLOWED_COUNTRIES)
-        where = f"in {country}" if country else "of no known country"
-        message = f"{to} is a number {where}; this account may call {allowed}."
-        raise invalid({"to": [message]}, "country_not_allowed")
+def _check_numbers(to: str, from_number: str) -> None:
+    for field, problem in (("to", call_problem(to)), ("from", kind_problem(from_number))):
+        if problem:
+            raise invalid({field: [problem.message]}, problem.code)
+    if to == from_number:
+        message = "Use another number than the one in from: a number cannot call itself."
+        raise invalid({"to": [message]}, "same_number")
 
 
 @transaction.atomic

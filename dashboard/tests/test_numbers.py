@@ -155,6 +155,8 @@ class TestRegister:
         ("field", "value", "message"),
         [
             ("phone_number", "555", "Use a US number in E.164"),
+            ("phone_number", "+14165550123", "Use a US number. This one is in CA."),
+            ("phone_number", "+19002345678", "This one is a premium-rate number."),
             ("phone_number", "", "This field is required."),
             ("on_call_start_url", "http://your-backend.com", "Use a public https:// URL."),
             ("on_call_end_url", "https://10.0.0.1/", "cannot be reached from the internet"),

@@ -7,6 +7,7 @@ from django.contrib.auth.password_validation import CommonPasswordValidator
 
 from config.tests.described import assert_is
 from fuzz import hooks
+from telephony.numbering import registration_problem
 
 REGISTRATION = {"email": "you@company.com", "password": "a long walk in the rain"}
 
@@ -42,6 +43,11 @@ def test_a_limit_is_whole_cents(limit: float | None, sent: float | None) -> None
 def test_an_order_is_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAGE_SANDBOX_URL", "http://127.0.0.1:1")
     assert_is(hooks.order("+13035550100", hooks.DOES_NOT_ANSWER), "OutboundCallRequest")
+
+
+@pytest.mark.parametrize("number", ["+19002345678", "+10000000000"])
+def test_a_number_is_one_of_the_sandboxs(number: str) -> None:
+    assert registration_problem(hooks.number({"phoneNumber": number})["phoneNumber"]) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from config.api import TextField
 from telephony.callback_urls import LONGEST_URL, callback_url_problem
 from telephony.callbacks.payloads import metadata_problem
 from telephony.engine.plan import is_phone_number
-from telephony.numbers import US_NUMBER
+from telephony.numbering import US_NUMBER
 from telephony.twilio_rest import ACCOUNT_SID
 
 MAX_METADATA_BYTES = 16 * 1024

@@ -119,6 +119,11 @@ class OutboundViewSet(ViewSet):
         errors={
             400: {
                 "country_not_allowed": "Numbers of that country may not be called.",
+                "number_not_allowed": (
+                    "`to` or `from` is not a landline, mobile or toll-free number, as premium-rate "
+                    "and service numbers are not."
+                ),
+                "same_number": "`to` is `from`.",
                 "carrier_rejected": "Twilio refused the call: `error` has its code and message.",
             },
             402: {

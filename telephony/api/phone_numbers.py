@@ -153,7 +153,14 @@ class PhoneNumberViewSet(ViewSet):
         request=RegistrationSerializer,
         answers={200: PhoneNumberAnswerSerializer, 201: PhoneNumberAnswerSerializer},
         errors={
-            400: {"phone_number_not_proven": "At Twilio the number is not that account's."},
+            400: {
+                "country_not_allowed": "It is not a number in the US.",
+                "number_not_allowed": (
+                    "It is not a landline, mobile or toll-free number, as premium-rate and service "
+                    "numbers are not."
+                ),
+                "phone_number_not_proven": "At Twilio the number is not that account's.",
+            },
             409: {
                 "phone_number_taken": "Another account has registered the number.",
                 "phone_number_resting": (

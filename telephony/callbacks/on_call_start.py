@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
-from django.conf import settings
 from django.utils import timezone
 
 from telephony.callback_urls import callback_url_problem
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
-from telephony.numbers import may_be_called
+from telephony.numbering import call_problem
 
 # Twilio waits 15 seconds for its own answer.
 TIMEOUT_SECONDS = 10.0
@@ -91,15 +90,14 @@ def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:
     """Raise :class:`PlanError` for what is well formed, but not allowed on this server."""
     fields: dict[str, list[str]] = {}
     if isinstance(decision, Transfer):
-        if not may_be_called(decision.to):
-            countries = ", ".join(settings.ALLOWED_COUNTRIES)
-            fields["transfer"] = [f"Use a number in one of these countries: {countries}."]
+        if problem := call_problem(decision.to):
+            fields["transfer"] = [problem.message]
     elif isinstance(decision, CallPlan):
         urls = {"onToolCallUrl": decision.on_tool_call_url, "greetingUrl": decision.greeting_url}
         for name, url in urls.items():
             if url and callback_url_problem(url):
                 fields[name] = ["Use a public https:// URL."]
-        if problem := payloads.metadata_problem(decision.metadata):
-            fields["metadata"] = [problem]
+        if why := payloads.metadata_problem(decision.metadata):
+            fields["metadata"] = [why]
     if fields:
         raise PlanError(fields)

@@ -217,10 +217,55 @@ class TestPlace:
     def test_the_us_and_canada_may_be_called(self, alice_api: APIClient, to: str) -> None:
         assert place(alice_api, to=to).status_code == 201
 
+    @pytest.mark.parametrize(
+        ("to", "what"),
+        [
+            ("+19002345678", "premium-rate"),
+            ("+15002345678", "personal"),
+            ("+19112345678", "nobody"),
+        ],
+    )
+    def test_premium_and_service_numbers_are_refused(
+        self, alice_api: APIClient, twilio: Twilio, to: str, what: str
+    ) -> None:
+        response = place(alice_api, to=to)
+        assert response.status_code == 400
+        body = response.json()
+        assert (body["code"], list(body["fields"])) == ("number_not_allowed", ["to"])
+        assert what in body["error"]
+        assert not twilio.received
+        assert not Call.objects.exists()
+
+    def test_so_is_one_that_was_registered_when_it_could_be(
+        self, alice: Account, alice_api: APIClient, twilio: Twilio
+    ) -> None:
+        number_of(alice, "+19002345678")
+        response = place(alice_api, **{"from": "+19002345678"})
+        assert response.status_code == 400
+        body = response.json()
+        assert (body["code"], list(body["fields"])) == ("number_not_allowed", ["from"])
+        assert not twilio.received
+
+    def test_fiction_is_for_the_sandbox(
+        self, alice_api: APIClient, settings: Settings, twilio: Twilio
+    ) -> None:
+        settings.SANDBOX = False
+        assert place(alice_api).json()["code"] == "number_not_allowed"
+        assert not twilio.received
+
+    def test_a_number_does_not_call_itself(self, alice_api: APIClient, twilio: Twilio) -> None:
+        response = place(alice_api, to=FROM)
+        assert response.status_code == 400
+        body = response.json()
+        assert (body["code"], list(body["fields"])) == ("same_number", ["to"])
+        assert not twilio.received
+        assert not Call.objects.exists()
+
     def test_an_operator_can_allow_more(self, alice_api: APIClient, settings: Settings) -> None:
         settings.ALLOWED_COUNTRIES = ["GB"]
         assert place(alice_api, to="+442079460958").status_code == 201
         assert place(alice_api, to="+14165550123").status_code == 400
+        assert place(alice_api, to="+449012345678").json()["code"] == "number_not_allowed"
 
     def test_the_number_must_be_ones_own(
         self, bob: Account, alice_api: APIClient, bob_api: APIClient, twilio: Twilio

@@ -115,6 +115,31 @@ class TestRegister:
         assert response.status_code == 400
         assert list(response.json()["fields"]) == ["phoneNumber"]
 
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [
+            ("+14165550123", "country_not_allowed"),
+            ("+18765551234", "country_not_allowed"),
+            ("+19002345678", "number_not_allowed"),
+            ("+17002345678", "number_not_allowed"),
+            ("+12129112345", "number_not_allowed"),
+            ("+11123456789", "number_not_allowed"),
+        ],
+    )
+    def test_only_ordinary_ones_are(
+        self, alice: Account, alice_api: APIClient, number: str, code: str
+    ) -> None:
+        response = register(alice_api, number)
+        assert response.status_code == 400
+        body = response.json()
+        assert (body["code"], list(body["fields"])) == (code, ["phoneNumber"])
+        assert not PhoneNumber.objects.exists()
+
+    def test_fiction_is_for_the_sandbox(self, alice_api: APIClient, settings: Settings) -> None:
+        settings.SANDBOX = False
+        assert register(alice_api).json()["code"] == "number_not_allowed"
+        assert register(alice_api, "+18002345678").status_code == 201
+
     @pytest.mark.parametrize("field", list(URLS))
     @pytest.mark.parametrize(
         "url",

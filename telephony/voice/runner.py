@@ -32,7 +32,7 @@ from telephony.engine.session import APOLOGY, CallSession
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
 from telephony.models import Call
-from telephony.numbers import may_be_called
+from telephony.numbering import may_be_called
 from telephony.services import Outcome, Timed, call_end, call_record, transcript_line
 from telephony.voice import websocket
 from telephony.voice.recorder import Recorder

@@ -81,6 +81,17 @@ async def test_a_transfer_to_another_country(
     assert "transfer: Use a number in one of these countries: US, CA." in failed.message
 
 
+@pytest.mark.parametrize("number", ["+19002345678", "+15002345678", "+12129762345"])
+async def test_a_transfer_to_a_premium_number(
+    backend: Backend, facts: CallFacts, number: str
+) -> None:
+    backend.answers(200, {"transfer": number})
+    failed = await failure(backend.url, facts)
+    assert failed.code == "call_start_bad_answer"
+    assert "transfer: Use a landline, mobile or toll-free number." in failed.message
+    assert number not in failed.message
+
+
 async def test_it_is_asked_once_and_not_for_long(
     backend: Backend, facts: CallFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,8 +185,9 @@ async def test_transfer_call_dials(world, model):
     assert call.ended_reason == "transferred"
 
 
-async def test_transfer_call_dials_no_country_that_may_not_be_called(world, model):
-    turns = [CallTool("transfer_call", {"to": "+882130000000"}), Say("I cannot.")]
+@pytest.mark.parametrize("number", ["+882130000000", "+19002345678", "+112125550143"])
+async def test_transfer_call_dials_no_number_that_may_not_be_called(world, model, number):
+    turns = [CallTool("transfer_call", {"to": number}), Say("I cannot.")]
     async with model(Script(turns=turns)) as openai:
         ringing = await world.greeted()
         await ringing.person.say("Put me through to the satellite")

@@ -1,0 +1,125 @@
+"""Which numbers may be registered, called and put through to: by country, and by kind.
+
+The library knows both. What it cannot know is what some exchanges (the digits after the area code)
+are for in North America, and that 555 stands for nobody in all that is made up for a sandbox.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import phonenumbers
+from django.conf import settings
+from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType
+
+US_NUMBER = re.compile(r"\+1[0-9]{10}")
+
+_MAY_BE_USED = frozenset(
+    {
+        PhoneNumberType.FIXED_LINE,
+        PhoneNumberType.MOBILE,
+        PhoneNumberType.FIXED_LINE_OR_MOBILE,
+        PhoneNumberType.TOLL_FREE,
+    }
+)
+_KINDS = {
+    PhoneNumberType.PREMIUM_RATE: "a premium-rate number",
+    PhoneNumberType.SHARED_COST: "a shared-cost number",
+    PhoneNumberType.PERSONAL_NUMBER: "a personal number, whose calls are charged at any rate",
+    PhoneNumberType.VOIP: "a number of no place, whose calls are charged at any rate",
+    PhoneNumberType.PAGER: "a pager",
+    PhoneNumberType.UAN: "a company-wide number, whose calls are charged at any rate",
+    PhoneNumberType.VOICEMAIL: "a voicemail access number",
+}
+_NOBODYS = "in use by nobody"
+# Not given to subscribers in any area: N11 codes, access to carriers, tests of the network.
+# https://nationalnanpa.com/number_resource_info/co_codes.html
+_SERVICE_EXCHANGE = re.compile(r"[2-9]11|950|958|959")
+_PREMIUM_EXCHANGE = "976"
+_FICTION = "555"
+
+
+class NumberProblem(NamedTuple):
+    """Why a number may not be used: a stable code, and a sentence that says what to do."""
+
+    code: str
+    message: str
+
+
+def registration_problem(phone_number: str) -> NumberProblem | None:
+    """Say why a number in E.164 cannot be registered; None if it can: it is an ordinary US one."""
+    return _country_problem(phone_number, ["US"], "Use a US number.") or kind_problem(phone_number)
+
+
+def call_problem(phone_number: str) -> NumberProblem | None:
+    """Say why a number in E.164 may not be called; None if it may: see ``ALLOWED_COUNTRIES``."""
+    countries = settings.ALLOWED_COUNTRIES
+    what_to_do = f"Use a number in one of these countries: {', '.join(countries)}."
+    return _country_problem(phone_number, countries, what_to_do) or kind_problem(phone_number)
+
+
+def may_be_called(phone_number: str) -> bool:
+    """Whether a number in E.164 may be called, or put through to."""
+    return call_problem(phone_number) is None
+
+
+def kind_problem(phone_number: str) -> NumberProblem | None:
+    """Say why a number may not be used in any country: it costs more, or is nobody's."""
+    if kind := _unusable_kind(phone_number):
+        message = f"Use a landline, mobile or toll-free number. This one is {kind}."
+        return NumberProblem("number_not_allowed", message)
+    return None
+
+
+def country_of(phone_number: str) -> str | None:
+    """Return the ISO country of a number in E.164, or None when there is no such number.
+
+    ``+1`` and ten digits that belong to nobody (555 numbers) count as ``US``.
+    """
+    number = _parsed(phone_number)
+    country = phonenumbers.region_code_for_number(number) if number else None
+    return "US" if country is None and US_NUMBER.fullmatch(phone_number) else country
+
+
+def _country_problem(
+    phone_number: str, countries: Sequence[str], what_to_do: str
+) -> NumberProblem | None:
+    country = country_of(phone_number)
+    if country in countries:
+        return None
+    where = country or "no known country"
+    return NumberProblem("country_not_allowed", f"{what_to_do} This one is in {where}.")
+
+
+def _unusable_kind(phone_number: str) -> str | None:
+    """Return what a number is that may not be used; None for an ordinary one."""
+    number = _parsed(phone_number)
+    kind = phonenumbers.number_type(number) if number else PhoneNumberType.UNKNOWN
+    if kind == PhoneNumberType.TOLL_FREE:
+        return None
+    if US_NUMBER.fullmatch(phone_number):
+        area, exchange = phone_number[2:5], phone_number[5:8]
+        if area == _FICTION:
+            return None if settings.SANDBOX else _NOBODYS
+        if exchange == _FICTION and not settings.SANDBOX:
+            return _NOBODYS
+        if exchange == _PREMIUM_EXCHANGE:
+            return _KINDS[PhoneNumberType.PREMIUM_RATE]
+        if _SERVICE_EXCHANGE.fullmatch(exchange):
+            return "a service number of the network"
+    return None if kind in _MAY_BE_USED else _KINDS.get(kind, _NOBODYS)
+
+
+def _parsed(phone_number: str) -> PhoneNumber | None:
+    """Return a number as the library has it; None unless it is whole, and just what is dialed.
+
+    The library leaves out digits that do not belong there, as the second 1 of ``+112025550143``.
+    """
+    try:
+        number = phonenumbers.parse(phone_number)
+    except NumberParseException:
+        return None
+    whole = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    return number if whole == phone_number else None
