@@ -13,6 +13,7 @@ from typing import Any
 import stripe
 import structlog
 
+from billing.refunds import invoice_refund
 from billing.stripe_api import asking, is_missing
 
 log = structlog.get_logger(__name__)
@@ -26,7 +27,7 @@ def double_checkout_undo(subscription: Mapping[str, Any]) -> None:
     with asking():
         # In this order: one that is cancelled already is not looked for any more.
         if subscription["latest_invoice"]:
-            _refund(subscription["latest_invoice"])
+            invoice_refund(subscription["latest_invoice"], reason="duplicate")
         try:
             stripe.Subscription.cancel(subscription["id"])
         except stripe.InvalidRequestError as error:
@@ -37,16 +38,3 @@ def double_checkout_undo(subscription: Mapping[str, Any]) -> None:
         subscription_id=subscription["id"],
         customer_id=subscription["customer"],
     )
-
-
-def _refund(invoice_id: str) -> None:
-    for payment in stripe.InvoicePayment.list(invoice=invoice_id, status="paid").auto_paging_iter():
-        try:
-            stripe.Refund.create(
-                payment_intent=str(payment.payment.payment_intent),
-                reason="duplicate",
-                idempotency_key=f"refund-{payment.id}",
-            )
-        except stripe.InvalidRequestError as error:
-            if error.code != "charge_already_refunded":
-                raise

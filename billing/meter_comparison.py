@@ -66,6 +66,19 @@ def has_counted(event: MeterEvent, customer_id: str) -> bool | None:
     return True if unexplained > others else None
 
 
+def has_counted_all(customer: StripeCustomer, term: Term, meter_id: str) -> bool:
+    """Whether Stripe has counted what was sent of a term's periods, or has had the time for it.
+
+    Raises 502 ``payments_unavailable``.
+    """
+    now = timezone.now()
+    for window in windows_of(term, now=now):
+        ours = _our_minutes(customer.account_id, window, now=now)
+        if ours.just_sent and _stripe_minutes(meter_id, customer.customer_id, window) < ours.sent:
+            return False
+    return True
+
+
 def page_compare(after: str = "") -> None:
     """Compare a page of all accounts, from that id on, then the next page, and so on.
 

@@ -114,6 +114,12 @@ def _unwritten(after: str, until: str | None) -> QuerySet[UsageRecord]:
     return records.filter(~Exists(events), minutes__gt=0)
 
 
+def meter_events_hurry(*, account_id: str) -> None:
+    """Make due what the account has not sent, whoever may be sending it: Stripe takes it once."""
+    unsent = MeterEvent.objects.unsent().filter(account_id=account_id)
+    unsent.update(next_attempt_at=timezone.now())
+
+
 def meter_events_send() -> None:
     """Send what is due, until nothing is, or Stripe is down, or it is time to let others work.
 

@@ -16,17 +16,12 @@ _WHEN_STRIPE_IS_DOWN = RetryStrategy(
 )
 
 # Every minute, for a week: it must be done, and nobody else does it sooner.
-_UNTIL_STRIPE_IS_BACK = RetryStrategy(
+UNTIL_STRIPE_IS_BACK = RetryStrategy(
     max_attempts=10_000, wait=60, retry_exceptions=[PaymentsUnavailable]
 )
 
 
-@app.task(queue="billing", retry=_UNTIL_STRIPE_IS_BACK)
-def end_subscriptions(account_id: str) -> None:
-    closing.subscriptions_end(account_id)
-
-
-@app.task(queue="billing", retry=_UNTIL_STRIPE_IS_BACK)
+@app.task(queue="billing", retry=UNTIL_STRIPE_IS_BACK)
 def update_customer(account_id: str) -> None:
     closing.customer_update(account_id)
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import stripe
+from django.db.models import F
 from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import Account
 from accounts.services import api_key_create
-from billing import closing
 from billing.models import StripeCustomer
 from billing.provisioning import plan_set_up
 from billing.status_checks import status_check, status_mark
 from billing.stripe_api import PaymentsUnavailable
-from billing.tasks import check_status, end_subscriptions
+from billing.tasks import check_status
+from dashboard.closing import account_end
+from dashboard.tasks import end_account
 from dashboard.tests.conftest import logged_in
+from dashboard.tests.live import hang_up, live_call_of
 from dashboard.tests.mails import jobs, sent
 from dashboard.tests.test_settings import call_of
 from sandbox.payments import steering, testing
@@ -31,7 +35,7 @@ from usage.services import usage_record_create
 pytestmark = pytest.mark.django_db
 
 DELETE = "/dashboard/settings/delete"
-END = "billing.tasks.end_subscriptions"
+END = "dashboard.tasks.end_account"
 NEW = {"email": "erin@example.org", "password": "a long walk in the rain"}
 
 
@@ -68,8 +72,14 @@ def customer_id(account: Account) -> str:
 
 
 def do_billing_jobs() -> None:
+    """Do them a while after the account was deleted."""
+    a_minute_passes()
     for _, arguments in jobs(END):
-        end_subscriptions(**arguments)
+        end_account(**arguments)
+
+
+def a_minute_passes() -> None:
+    Account.objects.update(closed_at=F("closed_at") - timedelta(minutes=1))
 
 
 def test_it_works(erin: Account) -> None:
@@ -77,7 +87,7 @@ def test_it_works(erin: Account) -> None:
     key = web_key(erin)
     urls = {"on_call_start_url": "https://b.example/s", "on_call_end_url": "https://b.example/e"}
     phone_number_register(account=erin, phone_number="+15551234567", **urls)
-    call = call_of(erin, 1)
+    call = live_call_of(erin, 1, minutes=7)
     usage_record_create(
         account_id=erin.id,
         call_sid=f"CA{2:032x}",
@@ -103,9 +113,12 @@ def test_it_works(erin: Account) -> None:
     assert UsageRecord.objects.filter(account=erin).exists()
 
     do_billing_jobs()
+    assert testing.subscription_of(customer_id(erin))["status"] == "active"
+    hang_up(call)
+    do_billing_jobs()
     assert testing.subscription_of(customer_id(erin))["status"] == "canceled"
     last = testing.invoices_of(customer_id(erin))[-1]
-    assert testing.minutes_on(last) == 2  # what was used and not charged yet
+    assert testing.minutes_on(last) == 2 + 7  # what was used and not charged yet
     status_check(erin.id)
     erin.refresh_from_db()
     assert (erin.status, erin.is_active, bool(erin.closed_at)) == ("INACTIVE", False, True)
@@ -141,27 +154,30 @@ class TestAtStripe:
     def test_a_stripe_that_is_down_is_asked_again(self, erin: Account) -> None:
         delete(logged_in(erin))
         fault = steering.fail(Fault.Kind.UNREACHABLE)
+        a_minute_passes()
         [(_, arguments)] = jobs(END)
         with pytest.raises(PaymentsUnavailable):
-            end_subscriptions(**arguments)
+            end_account(**arguments)
         assert testing.subscription_of(customer_id(erin))["status"] == "active"
         fault.delete()
-        end_subscriptions(**arguments)
+        end_account(**arguments)
         assert testing.subscription_of(customer_id(erin))["status"] == "canceled"
 
     def test_an_answer_that_was_lost_changes_nothing(self, erin: Account) -> None:
         delete(logged_in(erin))
+        a_minute_passes()
         steering.fail(Fault.Kind.LOST, method="DELETE", times=1)
         with pytest.raises(PaymentsUnavailable):
-            closing.subscriptions_end(erin.id)
-        closing.subscriptions_end(erin.id)
+            account_end(account_id=erin.id)
+        account_end(account_id=erin.id)
         assert testing.subscription_of(customer_id(erin))["status"] == "canceled"
         assert len(testing.invoices_of(customer_id(erin))) <= 2
 
     def test_twice_is_once(self, erin: Account) -> None:
         delete(logged_in(erin))
+        a_minute_passes()
         for _ in range(2):
-            closing.subscriptions_end(erin.id)
+            account_end(account_id=erin.id)
         assert testing.subscription_of(customer_id(erin))["status"] == "canceled"
 
     def test_a_page_that_is_open_closes(self, stripe_is_set_up: None) -> None:
@@ -188,7 +204,7 @@ class TestAtStripe:
         assert not StripeCustomer.objects.exists()
 
     def test_the_subscription_of_a_living_account_is_left_alone(self, erin: Account) -> None:
-        closing.subscriptions_end(erin.id)
+        account_end(account_id=erin.id)
         assert testing.subscription_of(customer_id(erin))["status"] == "active"
 
 
