@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account
@@ -34,7 +35,23 @@ def call_request_hangup(*, call_id: str) -> Call:
 def calls_request_hangup(*, account: Account) -> int:
     """Ask for the end of all the account's calls that are on; return how many."""
     live = list(Call.objects.of(account).live().values_list("pk", flat=True))
-    for call_id in live:
+    _request_all(live)
+    return len(live)
+
+
+def calls_of_nobody_request_hangup(*, at_most: int = 1000) -> int:
+    """Ask for the end of calls whose account has no subscription any more; return how many.
+
+    It was cancelled, or the account deleted, while they were on: nobody pays for the rest.
+    """
+    nobodys = Q(account__status=Account.Status.INACTIVE) | Q(account__closed_at__isnull=False)
+    unasked = Call.objects.live().filter(nobodys, hangup_requested_at=None)
+    call_ids = list(unasked.values_list("pk", flat=True)[:at_most])
+    _request_all(call_ids)
+    return len(call_ids)
+
+
+def _request_all(call_ids: list[str]) -> None:
+    for call_id in call_ids:
         with suppress(ApiError):  # it has ended meanwhile
             call_request_hangup(call_id=call_id)
-    return len(live)

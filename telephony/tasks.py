@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import structlog
 from procrastinate.contrib.django import app
 
 from telephony.callbacks import attempts, outbox
 from telephony.db import in_database
+from telephony.hangup import calls_of_nobody_request_hangup
 from telephony.idempotency import forget_expired
+
+log = structlog.get_logger(__name__)
 
 BATCH = 10_000
 
@@ -20,6 +24,14 @@ async def deliver_callback(delivery_id: str) -> None:
 @app.task(queueing_lock="resume_callbacks")
 async def resume_callbacks(timestamp: int) -> None:
     await in_database(outbox.resume)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="hang_up_calls_of_nobody")
+def hang_up_calls_of_nobody(timestamp: int) -> None:
+    """End the calls that outlast their account's subscription."""
+    if count := calls_of_nobody_request_hangup():
+        log.warning("calls_outlast_their_subscription", count=count)
 
 
 @app.periodic(cron="*/10 * * * *")
