@@ -85,7 +85,7 @@ async def test_a_transfer_to_another_country(
 async def test_a_transfer_to_a_premium_number(
     backend: Backend, facts: CallFacts, number: str
 ) -> None:
-    backend.answers(200, {"transfer": number})
+    backend.answers(200, {"transfer": number} | CREDENTIALS)
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_answer"
     assert "transfer: Use a landline, mobile or toll-free number." in failed.message
