@@ -209,6 +209,7 @@ ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 ASGI_APPLICATION = "config.asgi.application"
 AUTH_USER_MODEL = "accounts.Account"
+SESSION_ENGINE = "accounts.sessions"
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "log-in"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
