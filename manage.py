@@ -10,8 +10,13 @@ def main() -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
+    from accounts.actors import SYSTEM, acting, shell
+
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        execute_from_command_line(sys.argv)
+        # Its worker runs jobs, which nobody has typed in.
+        with acting(SYSTEM if command == "procrastinate" else shell(command)):
+            execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
 

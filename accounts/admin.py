@@ -9,23 +9,47 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm
-from django.db.models import QuerySet
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
+from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
+from accounts.audit import Action, AuditEvent, audit
 from accounts.models import Account, ApiKey
 from accounts.services import account_activate, account_suspend, account_unsuspend
-from config.admin import Confirmation, asks_first
+from config.admin import Confirmation, ReadOnlyAdmin, asks_first
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
+# What the audit log says of a field that was changed; of a switch, when it is off and on now.
+_ACTIONS = {
+    "email": Action.EMAIL_CHANGED,
+    "company_name": Action.COMPANY_RENAMED,
+    "status": Action.STATUS_CHANGED,
+}
+_SWITCHES = {
+    "suspended_by_operator": (Action.UNSUSPENDED, Action.SUSPENDED),
+    "is_active": (Action.DISABLED, Action.ENABLED),
+}
 
 
 class AccountCreationForm(AdminUserCreationForm):
     class Meta:
         model = Account
         fields = ["email", "company_name", "status"]
+
+
+class NewPasswordForm(AdminPasswordChangeForm):
+    """A new password, or none any more."""
+
+    @transaction.atomic
+    def save(self, commit: bool = True) -> Account:
+        account: Account = super().save(commit)
+        if not account.has_usable_password():
+            audit(account=account, action=Action.PASSWORD_REMOVED)
+        return account
 
 
 class SuspensionForm(Confirmation):
@@ -43,6 +67,7 @@ _ELSEWHERE = (
     ("minutes at Stripe", "billing_meterevent", "q"),
     ("customer at Stripe", "billing_stripecustomer", "q"),
     ("status changes", "billing_statuschange", "q"),
+    ("audit log", "accounts_auditevent", "q"),
 )
 
 
@@ -73,6 +98,7 @@ class AccountAdmin(UserAdmin):
 
     form = forms.ModelForm
     add_form = AccountCreationForm
+    change_password_form = NewPasswordForm
     add_fieldsets = [
         (None, {"fields": ["email", "company_name", "status"]}),
         ("Password", {"fields": ["usable_password", "password1", "password2"]}),
@@ -158,8 +184,21 @@ class AccountAdmin(UserAdmin):
             if "email" in form.changed_data:
                 obj.email_verified_at = None
             super().save_model(request, obj, form, change)
+            _audit_changes(obj, form)
         else:
             Account.objects.add(obj)
+            audit(account=obj, action=Action.REGISTERED)
+
+    @transaction.atomic
+    def delete_model(self, request: HttpRequest, obj: Account) -> None:
+        audit(account=obj, action=Action.REMOVED, email=obj.email)
+        super().delete_model(request, obj)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        for account in queryset:
+            audit(account=account, action=Action.REMOVED, email=account.email)
+        super().delete_queryset(request, queryset)
 
     def get_inlines(self, request: HttpRequest, obj: Account | None) -> list[Any]:
         return self.inlines if obj else []
@@ -176,6 +215,18 @@ class AccountAdmin(UserAdmin):
         return super().has_delete_permission(request, obj) and _may_touch(request, obj)
 
 
+def _audit_changes(account: Account, form: forms.ModelForm[Account]) -> None:
+    """Write down what an operator has changed in an account's form, as its services do."""
+    for name in form.changed_data:
+        before, after = form.initial.get(name), getattr(account, name)
+        if name in _ACTIONS:
+            audit(account=account, action=_ACTIONS[name], before=str(before), after=str(after))
+        elif name in _SWITCHES:
+            audit(account=account, action=_SWITCHES[name][bool(after)])
+    if rights := [name for name in form.changed_data if name in RIGHTS]:
+        audit(account=account, action=Action.RIGHTS_CHANGED, changed=rights)
+
+
 def _may_touch(request: HttpRequest, account: Account | None) -> bool:
     """Only a superuser touches a superuser, whose password would open everything."""
     return account is None or not account.is_superuser or _is_superuser(request)
@@ -183,3 +234,50 @@ def _may_touch(request: HttpRequest, account: Account | None) -> bool:
 
 def _is_superuser(request: HttpRequest) -> bool:
     return bool(getattr(request.user, "is_superuser", False))
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    list_display = [
+        "created_at",
+        "account_link",
+        "sentence",
+        "actor_kind",
+        "actor_label",
+        "network",
+    ]
+    search_fields = ["account_id"]
+    search_help_text = "An account's id or e-mail address."
+    ordering = ["-created_at", "-id"]
+    fields = [
+        ("created_at", "account_link"),
+        ("action", "sentence"),
+        ("actor_kind", "actor_label", "actor_id"),
+        "detail",
+        ("network", "request_id"),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+        accounts = Account.objects.filter(pk=OuterRef("account_id"))
+        return super().get_queryset(request).annotate(email=Subquery(accounts.values("email")))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
+    ) -> tuple[QuerySet[AuditEvent], bool]:
+        """Find an account's events, which stay when the account is gone."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        account = Account.objects.with_email(term).first()
+        return queryset.filter(account_id=account.pk if account else term), False
+
+    @admin.display(description="account")
+    def account_link(self, event: Any) -> str:
+        if event.email is None:
+            return format_html("{} (removed)", event.account_id)
+        url = reverse("admin:accounts_account_change", args=[event.account_id])
+        return format_html('<a href="{}">{}</a>', url, event.email)
+
+    @admin.display(description="what")
+    def sentence(self, event: AuditEvent) -> str:
+        return event.sentence

@@ -17,6 +17,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
+from accounts.audit import Action, audit
 from accounts.ownership import OwnedQuerySet
 from config.ids import new_id
 from config.sealing import seal, unseal
@@ -39,12 +40,17 @@ class AccountManager(BaseUserManager["Account"]):
 
     def add(self, account: Account) -> None:
         """Save a new account with what every account has: a secret that signs its callbacks."""
+        account._password = None  # a first password is no change of one
         with transaction.atomic(using=self._db):
             account.save(using=self._db, force_insert=True)
             WebhookSecret.objects.create_for(account)
 
+    @transaction.atomic
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Account:
-        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+        rights = {"is_staff": True, "is_superuser": True}
+        account = self.create_user(email, password, **rights, **fields)
+        audit(account=account, action=Action.REGISTERED, rights="is_staff, is_superuser")
+        return account
 
     def get_by_natural_key(self, username: str | None) -> Account:
         return self.with_email(username or "").get()

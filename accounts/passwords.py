@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.views.decorators.debug import sensitive_variables
 
+from accounts.actors import Actor, ActorKind, Origin, current_actor
+from accounts.audit import Action, audit, audit_by
 from accounts.links import account_to_reset
 from accounts.mails import (
     PASSWORD_CHANGED,
@@ -49,13 +53,26 @@ def password_change(*, account: Account, password: str) -> None:
     mail_queue(account=account, name=PASSWORD_CHANGED)
 
 
+class ChangesAreAudited:
+    """Among Django's validators, for it tells them of each password that is saved in any way."""
+
+    def validate(self, password: str, user: Account | None = None) -> None:
+        """Take any."""
+
+    def get_help_text(self) -> str:
+        return "That the password was changed is shown among the account's activity."
+
+    def password_changed(self, password: str, user: Account) -> None:
+        audit(account=user, action=Action.PASSWORD_CHANGED)
+
+
 def password_reset_ask(*, email: str) -> None:
     """Have a mail sent, if there is an account; the same is done whether or not there is one."""
     sealed = seal(email.encode(), purpose=_PURPOSE).decode()
-    defer(RESET_TASK, sealed_email=sealed)
+    defer(RESET_TASK, sealed_email=sealed, asked_from=asdict(current_actor().origin))
 
 
-def password_reset_send(sealed_email: str) -> None:
+def password_reset_send(sealed_email: str, asked_from: Origin) -> None:
     """Send a link to an address that was confirmed, and to another one why it gets none.
 
     Somebody who was registered with a stranger's address, by mistake, keeps the account: the
@@ -67,6 +84,8 @@ def password_reset_send(sealed_email: str) -> None:
         return
     account = Account.objects.with_email(email).filter(is_active=True).first()
     if account:
+        visitor = Actor(ActorKind.VISITOR, origin=asked_from)
+        audit_by(visitor, account=account, action=Action.PASSWORD_RESET_ASKED)
         name = PASSWORD_RESET if account.is_email_verified else PASSWORD_RESET_UNCONFIRMED
         mail_send(account=account, name=name, context={})
 
@@ -79,4 +98,5 @@ def password_reset(*, account_id: str, token: str, password: str) -> Account:
     if account is None:
         raise ApiError(404, "link_invalid", "This link was used, or has expired: ask for another.")
     password_change(account=account, password=password)
+    audit(account=account, action=Action.PASSWORD_RESET)
     return account

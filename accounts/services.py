@@ -13,7 +13,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from accounts.actors import current_actor
+from accounts.audit import Action, audit
 from accounts.links import require_verification_token
+from accounts.logins import login_failure_note_soon
 from accounts.mails import ACCOUNT_DELETED, EMAIL_CHANGED, VERIFY_EMAIL, mail_queue
 from accounts.models import (
     Account,
@@ -25,6 +28,7 @@ from accounts.models import (
     normalize_email,
 )
 from accounts.passwords import password_check
+from accounts.throttling import is_first_in_an_hour
 from config.errors import ApiError, unauthorized
 
 MAX_ACTIVE_KEYS = 100
@@ -55,6 +59,7 @@ def account_register(*, email: str, password: str, company_name: str = "") -> Ne
     account = _prepared(email, password, company_name)
     with _email_free(email), transaction.atomic():
         Account.objects.add(account)
+        audit(account=account, action=Action.REGISTERED)
         mail_queue(account=account, name=VERIFY_EMAIL)
         return _new_key(account, ApiKey.DEFAULT_LABEL)
 
@@ -68,6 +73,7 @@ def account_sign_up(*, email: str, password: str, company_name: str = "") -> Acc
     account = _prepared(email, password, company_name)
     with _email_free(email), transaction.atomic():
         Account.objects.add(account)
+        audit(account=account, action=Action.REGISTERED)
         mail_queue(account=account, name=VERIFY_EMAIL)
     return account
 
@@ -80,6 +86,7 @@ def account_authenticate(*, email: str, password: str) -> Account:
     """
     account = authenticate(email=email, password=password)
     if not isinstance(account, Account):
+        login_failure_note_soon(email=email)
         raise unauthorized(
             "invalid_credentials", "No account can log in with this e-mail address and password."
         )
@@ -88,12 +95,15 @@ def account_authenticate(*, email: str, password: str) -> Account:
 
 @sensitive_variables()
 def account_log_in(*, email: str, password: str) -> Account:
-    """As :func:`account_authenticate`, and note when (which Django does where a session begins)."""
+    """As :func:`account_authenticate`, and note it (as is done where a session begins)."""
     account = account_authenticate(email=email, password=password)
-    update_last_login(Account, account)
+    with transaction.atomic():
+        update_last_login(Account, account)
+        audit(account=account, action=Action.LOGGED_IN, where="API")
     return account
 
 
+@transaction.atomic
 def email_verify(*, account: Account, token: str) -> None:
     """Confirm the account's address by the link that was sent there; raise 404.
 
@@ -102,7 +112,8 @@ def email_verify(*, account: Account, token: str) -> None:
     """
     require_verification_token(account, token)
     unverified = Account.objects.filter(pk=account.pk, email=account.email, email_verified_at=None)
-    unverified.update(email_verified_at=timezone.now())
+    if unverified.update(email_verified_at=timezone.now()):
+        audit(account=account, action=Action.EMAIL_CONFIRMED, email=account.email)
 
 
 @transaction.atomic
@@ -119,15 +130,18 @@ def email_change(*, account: Account, email: str) -> bool:
     account.clean_fields(exclude={"password"})
     with _email_free(email), transaction.atomic():
         account.save(update_fields=["email", "email_verified_at"])
+    audit(account=account, action=Action.EMAIL_CHANGED, before=before, after=email)
     mail_queue(account=account, name=EMAIL_CHANGED, to=before)
     mail_queue(account=account, name=VERIFY_EMAIL)
     return True
 
 
+@transaction.atomic
 def company_rename(*, account: Account, company_name: str) -> None:
-    account.company_name = company_name
+    before, account.company_name = account.company_name, company_name
     account.clean_fields(exclude={"password"})
     account.save(update_fields=["company_name"])
+    audit(account=account, action=Action.COMPANY_RENAMED, before=before, after=company_name)
 
 
 @transaction.atomic
@@ -145,26 +159,33 @@ def account_close(*, account: Account) -> None:
     account.is_active, account.closed_at = False, now
     account.set_unusable_password()
     account.save()
+    audit(account=account, action=Action.CLOSED)
 
 
+@transaction.atomic
 def account_activate(*, account: Account) -> None:
     """Let an account place and take calls, as a payment would."""
     account.status = Account.Status.ACTIVE
     account.save(update_fields=["status"])
+    audit(account=account, action=Action.ACTIVATED)
 
 
+@transaction.atomic
 def account_suspend(*, account: Account, reason: str) -> None:
     """Stop an account's calls, whatever billing says, until it is unsuspended."""
     account.suspended_by_operator = True
     account.suspension_reason = reason
     account.save(update_fields=["suspended_by_operator", "suspension_reason"])
+    audit(account=account, action=Action.SUSPENDED)
 
 
+@transaction.atomic
 def account_unsuspend(*, account: Account) -> None:
     """Lift an operator's suspension: billing's word holds again."""
     account.suspended_by_operator = False
     account.suspension_reason = ""
     account.save(update_fields=["suspended_by_operator", "suspension_reason"])
+    audit(account=account, action=Action.UNSUSPENDED)
 
 
 @transaction.atomic
@@ -189,6 +210,18 @@ def api_key_revoke(*, account: Account, id: str) -> None:
     key = ApiKey.objects.active().select_for_update().access(account, id)
     key.revoked_at = timezone.now()
     key.save(update_fields=["revoked_at"])
+    audit(account=account, action=Action.API_KEY_REVOKED, id=key.id, prefix=key.prefix)
+
+
+@transaction.atomic
+def webhook_secret_show(*, account: Account) -> str:
+    """Return the secret that signs callbacks; that it was seen is written down once an hour.
+
+    Programs may ask for it each time that they start.
+    """
+    if is_first_in_an_hour(account, what="webhook secret shown", to=current_actor().id):
+        audit(account=account, action=Action.WEBHOOK_SECRET_SHOWN)
+    return account.webhook_secret.secret
 
 
 @transaction.atomic
@@ -198,6 +231,7 @@ def webhook_secret_rotate(*, account: Account) -> Rotation:
     secret, now = new_webhook_secret(), timezone.now()
     record.rotate(secret, now)
     record.save()
+    audit(account=account, action=Action.WEBHOOK_SECRET_ROTATED)
     return Rotation(secret, now + WebhookSecret.OVERLAP)
 
 
@@ -211,6 +245,13 @@ def _new_key(account: Account, label: str) -> NewKey:
     )
     api_key.full_clean(exclude={"account"}, validate_unique=False, validate_constraints=False)
     api_key.save(force_insert=True)
+    audit(
+        account=account,
+        action=Action.API_KEY_CREATED,
+        id=api_key.id,
+        prefix=api_key.prefix,
+        label=label,
+    )
     return NewKey(api_key, plain)
 
 

@@ -10,6 +10,8 @@ from django.conf import settings
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
+from accounts.actors import Origin
+from accounts.logins import login_failure_note
 from accounts.mails import mail_send
 from accounts.models import Account, AttemptCount
 from accounts.passwords import password_reset_send
@@ -29,8 +31,13 @@ def send_mail(account_id: str, name: str, context: dict[str, Any], to: str = "")
 
 
 @app.task(retry=_WHILE_MAIL_IS_DOWN)
-def send_password_reset(sealed_email: str) -> None:
-    password_reset_send(sealed_email)
+def send_password_reset(sealed_email: str, asked_from: dict[str, str] | None = None) -> None:
+    password_reset_send(sealed_email, Origin(**(asked_from or {})))
+
+
+@app.task
+def note_failed_login(sealed_email: str, tried_from: dict[str, str]) -> None:
+    login_failure_note(sealed_email, Origin(**tried_from))
 
 
 @app.periodic(cron="37 3 * * *")

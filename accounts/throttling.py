@@ -101,6 +101,12 @@ def account_attempt(account: Account, *, what: str) -> None:
     _limit(what, account.id, ACCOUNT_ATTEMPTS, minutes=1).take()
 
 
+def is_first_in_an_hour(account: Account, *, what: str, to: str = "") -> bool:
+    """Whether something has not happened to an account for an hour, before this."""
+    limit = _limit(f"{what} {to}", account.id, 1, minutes=60)
+    return AttemptCount.objects.take(limit.subject, most=1, window=limit.window) is None
+
+
 @dataclass(frozen=True, slots=True)
 class _Limit:
     what: str

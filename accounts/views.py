@@ -36,6 +36,7 @@ from accounts.services import (
     api_key_create,
     api_key_revoke,
     webhook_secret_rotate,
+    webhook_secret_show,
 )
 from accounts.throttling import login_attempt, registration_attempt
 from config.api import iso, validated
@@ -137,7 +138,7 @@ class WebhookSecretViewSet(ViewSet):
         answers={200: WebhookSecretSerializer},
     )
     def retrieve(self, request: AccountRequest) -> Response:
-        return Response({"secret": request.user.webhook_secret.secret})
+        return Response({"secret": webhook_secret_show(account=request.user)})
 
     @endpoint(
         "rotateWebhookSecret",

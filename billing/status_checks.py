@@ -18,6 +18,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from accounts.audit import Action, audit
 from accounts.models import Account
 from billing.customers import Snapshot, fetch, mirror_snapshot
 from billing.doubles import double_checkout_undo
@@ -150,6 +151,7 @@ def _change(account_id: str, standing: Standing, cause: str) -> None:
         subscription_id=standing.subscription_id,
         subscription_status=standing.subscription_status,
     )
+    audit(account=account, action=Action.STATUS_CHANGED, before=before, after=standing.status)
     is_drift = cause in (RECONCILIATION, NIGHTLY)
     (log.warning if is_drift else log.info)(
         "status_drift" if is_drift else "status_changed",

@@ -8,11 +8,13 @@ import structlog
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.views.decorators import staff_member_required
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 
+from accounts.audit import Action, audit
 from accounts.models import Account
 from config.pages import page
 
@@ -40,9 +42,15 @@ def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
     if request.method != "POST":
         return page(request, "dashboard/impersonate.html", {"account": account})
     operator = cast(Account, request.user)
-    LogEntry.objects.log_actions(
-        operator.pk, [account], CHANGE, "Looked at the dashboard as it sees it.", single_object=True
-    )
+    with transaction.atomic():
+        LogEntry.objects.log_actions(
+            operator.pk,
+            [account],
+            CHANGE,
+            "Looked at the dashboard as it sees it.",
+            single_object=True,
+        )
+        audit(account=account, action=Action.VIEWED)
     log.warning("impersonated", account_id=account.id, operator=operator.id)
     request.session[_SESSION_KEY] = account.id
     return redirect("/dashboard")

@@ -23,6 +23,7 @@ from accounts.services import (
     api_key_create,
     api_key_revoke,
     webhook_secret_rotate,
+    webhook_secret_show,
 )
 from config.errors import ApiError
 from dashboard.access import PageRequest, for_customer
@@ -81,7 +82,8 @@ def webhook_secret(request: PageRequest) -> HttpResponse:
     """Answer with the page that shows the secret."""
     if request.method != "POST":
         return redirect(f"{HERE}#secret")
-    return _page(request, form=NewKeyForm(), shows_secret=True)
+    secret = webhook_secret_show(account=request.user)
+    return _page(request, form=NewKeyForm(), secret=secret)
 
 
 @for_customer
@@ -96,14 +98,11 @@ def rotate_webhook_secret(request: PageRequest) -> HttpResponse:
 
 
 @sensitive_variables()
-def _page(
-    request: PageRequest, *, status: int = 200, shows_secret: bool = False, **context: Any
-) -> HttpResponse:
+def _page(request: PageRequest, *, status: int = 200, **context: Any) -> HttpResponse:
     record = request.user.webhook_secret
     known = {
         "keys": ApiKey.objects.of(request.user).active().newest_first(),
         "most_keys": MAX_ACTIVE_KEYS,
-        "secret": record.secret if shows_secret else None,
         "previous_valid_until": record.previous_valid_until(timezone.now()),
     }
     return room(request, HERE, "dashboard/keys.html", known | context, status=status)

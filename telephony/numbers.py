@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from accounts.audit import Action, audit
 from accounts.models import Account
 from config.connections import give_connection_back
 from config.errors import ApiError, invalid
@@ -61,9 +62,12 @@ def phone_number_register(
     try:
         with transaction.atomic():
             known = _released(account, phone_number, proof)
-            return PhoneNumber.objects.update_or_create(
+            number, is_new = PhoneNumber.objects.update_or_create(
                 account=account, phone_number=phone_number, defaults=urls | known
             )
+            action = Action.NUMBER_REGISTERED if is_new else Action.NUMBER_CHANGED
+            audit(account=account, action=action, number=phone_number)
+            return number, is_new
     except IntegrityError:
         raise ApiError(
             409, "phone_number_taken", f"{phone_number} is registered by another account."
@@ -119,12 +123,20 @@ def _released(
 def phone_number_verified(*, account_id: str, phone_number: str, account_sid: str) -> None:
     """Bind a number to the Twilio account that has signed a call to it, unless it is bound."""
     number = PhoneNumber.objects.filter(account_id=account_id, phone_number=phone_number)
-    number.filter(Q(twilio_account_sid="") | Q(verified_at=None)).update(
+    is_bound = number.filter(Q(twilio_account_sid="") | Q(verified_at=None)).update(
         twilio_account_sid=account_sid,
         verified_at=Coalesce("verified_at", Now()),
         refused_account_sid="",
         refused_at=None,
     )
+    if is_bound:
+        account = Account.objects.get(pk=account_id)
+        audit(
+            account=account,
+            action=Action.NUMBER_BOUND,
+            number=phone_number,
+            twilioAccount=account_sid,
+        )
 
 
 def phone_number_refuse_account(*, number: PhoneNumber, account_sid: str) -> bool:
@@ -154,6 +166,9 @@ def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNu
     for name, value in changes.items():
         setattr(number, name, value)
     number.save(update_fields=list(changes))
+    is_confirmed = "twilio_account_sid" in changes
+    action = Action.NUMBER_CONFIRMED if is_confirmed else Action.NUMBER_CHANGED
+    audit(account=account, action=action, number=str(number), changed=changes)
     return number
 
 
@@ -174,6 +189,7 @@ def phone_numbers_remove_all(*, account: Account) -> None:
 
 def _remove(numbers: Iterable[PhoneNumber], *, rests: bool) -> None:
     for number in numbers:
+        audit(account=number.account, action=Action.NUMBER_REMOVED, number=str(number))
         if rests and number.verified_at is not None:
             ReleasedNumber.objects.update_or_create(
                 phone_number=number.phone_number,

@@ -12,6 +12,7 @@ from django.db.models import OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from accounts.audit import Action, audit
 from accounts.mails import mail_queue
 from accounts.models import Account
 from usage.models import DailyUsage, SpendingLimit, TotalUsage
@@ -90,6 +91,8 @@ def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
     spending = Spending(amount, _minutes(account.pk, month))
     if not is_new and (limit.month, limit.amount) == (month, amount):
         return spending  # told as before
+    if is_new or limit.amount != amount:
+        _audit_change(account, None if is_new else limit.amount, amount)
     limit.amount, limit.month, limit.told_percent = amount, month, spending.mark
     limit.save()
     return spending
@@ -124,6 +127,11 @@ def spending_tell(*, account_id: str, day: date) -> None:
         spent=str(spending.spent.quantize(_CENT, ROUND_HALF_UP)),
         month=f"{month:%B %Y}",
     )
+
+
+def _audit_change(account: Account, before: Decimal | None, after: Decimal | None) -> None:
+    was, is_now = ("none" if each is None else f"{each:.2f} USD" for each in (before, after))
+    audit(account=account, action=Action.SPENDING_LIMIT_CHANGED, before=was, after=is_now)
 
 
 def _minutes(account_id: str, day: date) -> int:

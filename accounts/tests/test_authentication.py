@@ -89,9 +89,9 @@ class TestApiKey:
         assert_refused(alice_api.get("/api/account"), "account_disabled")
 
     def test_it_costs_one_query(self, alice_api, django_assert_num_queries):
-        alice_api.get("/api/webhooks/secret")  # notes the use
-        with django_assert_num_queries(2):  # the key with its account, and the secret
-            alice_api.get("/api/webhooks/secret")
+        alice_api.get("/api/api-keys")  # notes the use
+        with django_assert_num_queries(2):  # the key with its account, and the list
+            alice_api.get("/api/api-keys")
 
 
 class TestLastUse:

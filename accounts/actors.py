@@ -1,0 +1,97 @@
+"""Who acts: set where a request, a command or a job begins, and read where something is done.
+
+Without a word to the contrary it is the system: jobs need not say anything. No model is imported
+here, because ``manage.py`` needs this before Django is set up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+
+from django.db.models import TextChoices
+from django.http import HttpRequest
+
+from config.client_address import client_network
+
+# Where somebody who is an operator acts as one. Elsewhere they are customers like others.
+_OPERATORS_PAGES = ("/admin/", "/operators/")
+
+
+class ActorKind(TextChoices):
+    CUSTOMER = "customer", "The customer"
+    API_KEY = "api_key", "An API key"
+    OPERATOR = "operator", "An operator"
+    SYSTEM = "system", "Switchhook"
+    SHELL = "shell", "The command line"
+    VISITOR = "visitor", "Somebody who was not logged in"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from: the client's network, and the request's id."""
+
+    network: str = ""
+    request_id: str = ""
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> Origin:
+        return cls(client_network(request), getattr(request, "request_id", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """``id`` is an account's or an API key's; ``label`` is what a person knows it by."""
+
+    kind: ActorKind
+    id: str = ""
+    label: str = ""
+    origin: Origin = field(default_factory=Origin)
+
+
+SYSTEM = Actor(ActorKind.SYSTEM)
+
+_acting: ContextVar[Actor | HttpRequest] = ContextVar("acting", default=SYSTEM)
+
+
+@contextmanager
+def acting(who: Actor | HttpRequest) -> Iterator[None]:
+    """Do something in somebody's name, in this thread or task and those that it starts."""
+    before = _acting.get()
+    _acting.set(who)
+    try:
+        yield
+    finally:
+        _acting.set(before)  # no token: a request may end in another context than it began in
+
+
+def current_actor() -> Actor:
+    who = _acting.get()
+    return who if isinstance(who, Actor) else _of_request(who)
+
+
+def shell(command: str) -> Actor:
+    """Whoever has typed in a command of ``manage.py``."""
+    return Actor(ActorKind.SHELL, label=f"manage.py {command}".strip()[:100])
+
+
+def _of_request(request: HttpRequest) -> Actor:
+    """Return who sends a request, as it is known by now; an anonymous one may log in yet."""
+    return replace(_credentials_of(request), origin=Origin.of(request))
+
+
+def _credentials_of(request: HttpRequest) -> Actor:
+    user = getattr(request, "user", None)
+    if not getattr(user, "is_authenticated", False):
+        return Actor(ActorKind.VISITOR)
+    auth = getattr(request, "auth", None)  # the API's, as Django REST framework leaves it here
+    if prefix := getattr(auth, "prefix", ""):
+        return Actor(ActorKind.API_KEY, auth.id, prefix)  # type: ignore[union-attr]
+    operator = getattr(request, "operator", None)  # who looks at a customer's dashboard
+    if operator is None and user.is_staff and request.path.startswith(_OPERATORS_PAGES):
+        operator = user
+    if operator is not None:
+        return Actor(ActorKind.OPERATOR, operator.pk, operator.email)
+    return Actor(ActorKind.CUSTOMER, user.pk, user.email)
