@@ -81,6 +81,15 @@ class Action(models.TextChoices):
     SPENDING_LIMIT_CHANGED = "spending_limit.changed", "The spending limit was changed"
 
 
+SUPPORT = "support"
+"""What customers are told of an operator and of the command line."""
+
+_NAMES = {
+    SUPPORT: "Switchhook support",
+    ActorKind.SYSTEM: str(ActorKind.SYSTEM.label),
+    ActorKind.VISITOR: str(ActorKind.VISITOR.label),
+}
+
 # Whoever does one of these has just shown that the account is theirs.
 _BY_THE_OWNER = frozenset({Action.REGISTERED, Action.LOGGED_IN, Action.PASSWORD_RESET})
 
@@ -120,9 +129,35 @@ class AuditEvent(models.Model):
         return str(Action(self.action).label) if self.action in Action.values else self.action
 
     @property
-    def is_by_support(self) -> bool:
-        """Whether one of those who run this did it. Customers do not learn which of them."""
-        return self.actor_kind in (ActorKind.OPERATOR, ActorKind.SHELL)
+    def shown_kind(self) -> str:
+        """Who it was, as customers learn it: of those who run this, not which one, nor how."""
+        is_by_support = self.actor_kind in (ActorKind.OPERATOR, ActorKind.SHELL)
+        return SUPPORT if is_by_support else self.actor_kind
+
+    @property
+    def shown_name(self) -> str:
+        match self.shown_kind:
+            case ActorKind.CUSTOMER:
+                return self.actor_label
+            case ActorKind.API_KEY:
+                return f"API key {self.actor_label}…"
+            case kind:
+                return _NAMES[kind]
+
+    @property
+    def shown_network(self) -> str | None:
+        return self._unless_by_support(self.network)
+
+    @property
+    def shown_request_id(self) -> str | None:
+        return self._unless_by_support(self.request_id)
+
+    @property
+    def shown_api_key_id(self) -> str | None:
+        return self.actor_id if self.actor_kind == ActorKind.API_KEY else None
+
+    def _unless_by_support(self, text: str) -> str | None:
+        return None if self.shown_kind == SUPPORT else text or None
 
 
 def audit(*, account: Account, action: Action, **detail: Detail | Iterable[str]) -> None:

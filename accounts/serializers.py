@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from accounts.actors import ActorKind
+from accounts.audit import SUPPORT, Action, AuditEvent
 from accounts.models import Account, ApiKey
 from config.api import AnswerSerializer, ObjectSerializer, TextField, UtcDateTimeField
 
@@ -113,3 +116,63 @@ class RotatedWebhookSecretSerializer(WebhookSecretSerializer):
     previousSecretValidUntil = UtcDateTimeField(
         help_text="Until then callbacks carry a signature of the previous secret too."
     )
+
+
+_ACTORS = [ActorKind.CUSTOMER, ActorKind.API_KEY, SUPPORT, ActorKind.SYSTEM, ActorKind.VISITOR]
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "additionalProperties": {"type": ["string", "integer", "boolean", "null"]},
+    }
+)
+class DetailField(serializers.JSONField):
+    """A flat object; which names are in it depends on the action."""
+
+
+class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
+    createdAt = UtcDateTimeField(source="created_at")
+    action = serializers.CharField(
+        help_text=f"As `{Action.API_KEY_CREATED}`. There may be new ones at any time."
+    )
+    description = serializers.CharField(source="sentence", help_text="The action, in a sentence.")
+    actor = serializers.ChoiceField(
+        _ACTORS,
+        source="shown_kind",
+        help_text="Who it was. `support` is whoever runs this, `visitor` was not logged in.",
+    )
+    actorName = serializers.CharField(source="shown_name")
+    apiKeyId = serializers.CharField(
+        source="shown_api_key_id", allow_null=True, help_text="With which of your API keys."
+    )
+    network = serializers.CharField(
+        source="shown_network",
+        allow_null=True,
+        help_text="From where: an IPv4 address, or the /64 of an IPv6 address.",
+    )
+    requestId = serializers.CharField(source="shown_request_id", allow_null=True)
+    detail = DetailField()
+
+    class Meta:
+        model = AuditEvent
+        fields = [
+            "id",
+            "createdAt",
+            "action",
+            "description",
+            "actor",
+            "actorName",
+            "apiKeyId",
+            "network",
+            "requestId",
+            "detail",
+        ]
+        read_only_fields = fields
+
+
+class AuditEventsSerializer(AnswerSerializer):
+    auditEvents = AuditEventSerializer(many=True)
+    limit = serializers.IntegerField(help_text="As it was served.")
+    offset = serializers.IntegerField()
+    hasMore = serializers.BooleanField()

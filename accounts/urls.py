@@ -8,6 +8,7 @@ from accounts import views
 router = SimpleRouter(trailing_slash=False)
 router.register("auth", views.AuthViewSet, basename="auth")
 router.register("api-keys", views.ApiKeyViewSet, basename="api-key")
+router.register("audit-events", views.AuditEventViewSet, basename="audit-event")
 
 urlpatterns = [
     *router.urls,

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from accounts.audit import AuditEvent
 from accounts.authentication import AccountRequest, token_for
 from accounts.models import ApiKey
 from accounts.serializers import (
@@ -19,6 +20,8 @@ from accounts.serializers import (
     AccountSerializer,
     ApiKeySerializer,
     ApiKeysSerializer,
+    AuditEventSerializer,
+    AuditEventsSerializer,
     CredentialsSerializer,
     NewApiKeySerializer,
     NewlyMadeApiKeySerializer,
@@ -39,8 +42,8 @@ from accounts.services import (
     webhook_secret_show,
 )
 from accounts.throttling import login_attempt, registration_attempt
-from config.api import iso, validated
-from config.schema import endpoint
+from config.api import iso, page_with_more, validated
+from config.schema import PAGE, endpoint
 
 TOO_MANY_ATTEMPTS = {"too_many_requests": "Too many attempts: wait for `Retry-After` seconds."}
 
@@ -148,3 +151,17 @@ class WebhookSecretViewSet(ViewSet):
     def rotate(self, request: AccountRequest) -> Response:
         secret, previous_valid_until = webhook_secret_rotate(account=request.user)
         return Response({"secret": secret, "previousSecretValidUntil": iso(previous_valid_until)})
+
+
+class AuditEventViewSet(ViewSet):
+    @endpoint(
+        "listAuditEvents",
+        "List who did what to the account",
+        description="The newest first. What was written once stays as it is.",
+        parameters=PAGE,
+        answers={200: AuditEventsSerializer},
+    )
+    def list(self, request: AccountRequest) -> Response:
+        found = AuditEvent.objects.of(request.user).order_by("-created_at", "-id")
+        page, about = page_with_more(request, found)
+        return Response({"auditEvents": AuditEventSerializer(page, many=True).data, **about})

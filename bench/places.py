@@ -31,6 +31,7 @@ def places_of(account: Account) -> dict[str, str]:
         "API keys": "/dashboard/keys",
         "billing": "/dashboard/billing",
         "settings": "/dashboard/settings",
+        "activity": "/dashboard/settings/activity",
         **_api(newest, middle, calls=count, records=account.total_usage.calls),
     }
 

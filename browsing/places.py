@@ -44,6 +44,7 @@ _OUTDATED = {
     "confirm-email-outdated": "/email/confirm/nothing",
 }
 _CUSTOMERS = {
+    "activity": "/dashboard/settings/activity",
     "number-new": "/dashboard/numbers/new",
     "number": "/dashboard/numbers/{number}",
     "call": "/dashboard/calls/{call}",
@@ -57,6 +58,7 @@ _ADMIN = {
     "operations-call": "/admin/telephony/call/{call}/change/",
     "operations-callbacks": "/admin/telephony/callbackdelivery/",
     "operations-numbers": "/admin/telephony/phonenumber/",
+    "operations-audit-log": "/admin/accounts/auditevent/",
     "operations-meter-events": "/admin/billing/meterevent/",
 }
 

@@ -35,6 +35,7 @@ TAGS = {
     "usage": ("Usage", "What was used, and what it cost."),
     "billing": ("Billing", "Pay, on Stripe's own pages."),
     "webhooks": ("Webhook secret", "What callbacks are signed with."),
+    "audit-events": ("Audit log", "Who did what to the account, when, and from where."),
     "schema": ("This document", "The document itself."),
 }
 

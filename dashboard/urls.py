@@ -13,5 +13,6 @@ urlpatterns = [
     path("", include("dashboard.confirmation")),
     path("", include("dashboard.passwords")),
     path("", include("dashboard.settings")),
+    path("", include("dashboard.activity")),
     path("", include("dashboard.testcall")),
 ]
