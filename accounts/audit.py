@@ -91,7 +91,15 @@ _NAMES = {
 }
 
 # Whoever does one of these has just shown that the account is theirs.
-_BY_THE_OWNER = frozenset({Action.REGISTERED, Action.LOGGED_IN, Action.PASSWORD_RESET})
+_BY_THE_OWNER = frozenset(
+    {
+        Action.REGISTERED,
+        Action.API_KEY_CREATED,
+        Action.LOGGED_IN,
+        Action.PASSWORD_CHANGED,
+        Action.PASSWORD_RESET,
+    }
+)
 
 
 class AuditEvent(models.Model):

@@ -141,7 +141,7 @@ class TestWhat:
         anonymous_api.post("/api/auth/register", body)
         account = Account.objects.get(email="new@company.example")
         assert actions(account) == [Action.REGISTERED, Action.API_KEY_CREATED]
-        assert events(account)[0].actor_kind == "customer"
+        assert {event.actor_kind for event in events(account)} == {"customer"}
 
     def test_signing_up(self, client):
         body = {"email": "new@company.example", "password": NEW_PASSWORD}
@@ -182,7 +182,7 @@ class TestWhat:
         asked, changed, used = events(alice)
         assert (asked.action, asked.actor_kind) == (Action.PASSWORD_RESET_ASKED, "visitor")
         assert asked.network == "127.0.0.1"
-        assert changed.action == Action.PASSWORD_CHANGED
+        assert (changed.action, changed.actor_kind) == (Action.PASSWORD_CHANGED, "customer")
         assert (used.action, used.actor_kind) == (Action.PASSWORD_RESET, "customer")
 
     def test_numbers(self, alice, alice_api):
