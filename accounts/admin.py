@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
@@ -18,6 +19,7 @@ from django.utils.html import format_html, format_html_join
 
 from accounts.audit import Action, AuditEvent, audit
 from accounts.models import Account, ApiKey
+from accounts.permissions import may_operate_on
 from accounts.services import account_activate, account_suspend, account_unsuspend
 from config.admin import Confirmation, ReadOnlyAdmin, asks_first
 
@@ -69,6 +71,29 @@ _ELSEWHERE = (
     ("status changes", "billing_statuschange", "q"),
     ("audit log", "accounts_auditevent", "q"),
 )
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class RightsAdmin(GroupAdmin):
+    """Only a superuser sees to groups: whoever is in one has the rights that it gives."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
 
 
 class ApiKeyInline(admin.TabularInline):
@@ -228,8 +253,7 @@ def _audit_changes(account: Account, form: forms.ModelForm[Account]) -> None:
 
 
 def _may_touch(request: HttpRequest, account: Account | None) -> bool:
-    """Only a superuser touches a superuser, whose password would open everything."""
-    return account is None or not account.is_superuser or _is_superuser(request)
+    return account is None or may_operate_on(cast(Account, request.user), account)
 
 
 def _is_superuser(request: HttpRequest) -> bool:

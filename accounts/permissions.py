@@ -41,6 +41,15 @@ class IsActiveOrReadOnly(IsActive):
         return {} if http_method in SAFE_METHODS else super().refusals(http_method)
 
 
+def may_operate_on(operator: Account, account: Account) -> bool:
+    """Whether an operator may do anything to an account, with whatever permissions they have.
+
+    Only superusers may where it is an operator's: its password or its address would open all that
+    its owner may do. That goes for an operator's own account as well.
+    """
+    return operator.is_superuser or not (account.is_staff or account.is_superuser)
+
+
 def require_active(account: Account) -> None:
     """Raise 402 ``payment_required`` or 403 ``account_suspended`` unless the account is active."""
     match account.effective_status:

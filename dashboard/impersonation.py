@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.audit import Action, audit
 from accounts.models import Account
+from accounts.permissions import may_operate_on
 from config.pages import page
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,8 @@ def impersonated_by(request: HttpRequest) -> Account | None:
     account_id = request.session.get(_SESSION_KEY)
     if not account_id or not _may_impersonate(request):
         return None
-    return Account.objects.filter(pk=account_id, is_superuser=False).first()
+    account = Account.objects.filter(pk=account_id, is_superuser=False).first()
+    return account if account and may_operate_on(cast(Account, request.user), account) else None
 
 
 @staff_member_required
@@ -39,9 +41,11 @@ def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
     if not _may_impersonate(request):
         raise PermissionDenied
     account = get_object_or_404(Account, pk=account_id, is_superuser=False)
+    operator = cast(Account, request.user)
+    if not may_operate_on(operator, account):
+        raise PermissionDenied
     if request.method != "POST":
         return page(request, "dashboard/impersonate.html", {"account": account})
-    operator = cast(Account, request.user)
     with transaction.atomic():
         LogEntry.objects.log_actions(
             operator.pk,
