@@ -4,7 +4,9 @@ A mail is ``templates/mail/<name>.txt``, without HTML escapes: the subject, an e
 A link that lets somebody in is made when the mail is sent, so that no job's arguments hold it.
 
 An address that nobody has confirmed may be a stranger's: only what is about the address itself is
-sent there (``TO_ANY_ADDRESS``). All other mails wait for nothing: they are not sent.
+sent there (``TO_ANY_ADDRESS``), and nothing that somebody has typed in: whoever signs up with an
+address of somebody else's must not have us say anything to them. All other mails wait for nothing:
+they are not sent.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ VERIFY_EMAIL = "verify_email"
 PASSWORD_RESET = "password_reset"  # noqa: S105
 PASSWORD_RESET_UNCONFIRMED = "password_reset_unconfirmed"  # noqa: S105
 PASSWORD_CHANGED = "password_changed"  # noqa: S105
+# These two are queued for an address that was confirmed, and is the account's no longer.
 EMAIL_CHANGED = "email_changed"
-ACCOUNT_DELETED = "account_deleted"  # queued for an address that was confirmed
+ACCOUNT_DELETED = "account_deleted"
 
-TO_ANY_ADDRESS = frozenset({VERIFY_EMAIL, PASSWORD_RESET_UNCONFIRMED, EMAIL_CHANGED})
+TO_ANY_ADDRESS = frozenset({VERIFY_EMAIL, PASSWORD_RESET_UNCONFIRMED})
 _LINKS: Mapping[str, Callable[[Account], str]] = {
     VERIFY_EMAIL: verification_link,
     PASSWORD_RESET: password_reset_link,
@@ -62,7 +65,7 @@ def may_be_sent(account: Account, name: str) -> bool:
         return name == ACCOUNT_DELETED
     if name == VERIFY_EMAIL:
         return not account.is_email_verified
-    return account.is_email_verified or name in TO_ANY_ADDRESS
+    return account.is_email_verified or name in TO_ANY_ADDRESS or name == EMAIL_CHANGED
 
 
 def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str = "") -> None:
@@ -80,5 +83,9 @@ def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str =
         known["link"] = make_link(account)
     text = render_to_string(f"mail/{name}.txt", known | context)
     subject, _, body = text.partition("\n\n")
-    EmailMessage(subject.strip(), body, to=[to or account.email]).send()
-    log.info("mail_sent", account_id=account.id, mail=name)
+    try:
+        EmailMessage(subject.strip(), body, to=[to or account.email]).send()
+    except ValueError as error:  # a header cannot hold the address: trying again changes nothing
+        log.error("mail_not_sent", account_id=account.id, mail=name, why=type(error).__name__)
+    else:
+        log.info("mail_sent", account_id=account.id, mail=name)

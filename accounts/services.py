@@ -118,12 +118,13 @@ def email_verify(*, account: Account, token: str) -> None:
 
 @transaction.atomic
 def email_change(*, account: Account, email: str) -> bool:
-    """Give the account another address, to be confirmed again; the old one is told.
+    """Give the account another address, to be confirmed again; the old one is told if it was.
 
     Returns False, and does nothing, if it is the same. Raises ``ValidationError`` and 409
     ``email_taken``.
     """
-    before, email = account.email, normalize_email(email)
+    before, was_confirmed = account.email, account.is_email_verified
+    email = normalize_email(email)
     if email == before:
         return False
     account.email, account.email_verified_at = email, None
@@ -131,7 +132,8 @@ def email_change(*, account: Account, email: str) -> bool:
     with _email_free(email), transaction.atomic():
         account.save(update_fields=["email", "email_verified_at"])
     audit(account=account, action=Action.EMAIL_CHANGED, before=before, after=email)
-    mail_queue(account=account, name=EMAIL_CHANGED, to=before)
+    if was_confirmed:
+        mail_queue(account=account, name=EMAIL_CHANGED, to=before)
     mail_queue(account=account, name=VERIFY_EMAIL)
     return True
 

@@ -11,6 +11,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import Account
+from billing.customers import name_of
 from billing.last_invoices import drafts_collect, later_months_refund
 from billing.meter_comparison import has_counted_all
 from billing.meter_periods import terms_of
@@ -112,7 +113,7 @@ def customer_update(account_id: str) -> None:
             stripe.Customer.modify(
                 customer.customer_id,
                 email=account.email,
-                name=account.company_name or account.email,
+                name=name_of(account),
             )
         except stripe.InvalidRequestError as error:
             if not is_missing(error):

@@ -43,7 +43,7 @@ def customer_of(account: Account) -> StripeCustomer:
     known = StripeCustomer.objects.filter(account=account).first()
     if known and known.deleted_at is None:
         return known
-    name = account.company_name or account.email
+    name = name_of(account)
     told = hashlib.sha256(f"{account.email} {name}".encode()).hexdigest()[:16]
     key = f"customer-{account.id}-{told}" + (f"-after-{known.customer_id}" if known else "")
     with asking():
@@ -54,6 +54,15 @@ def customer_of(account: Account) -> StripeCustomer:
             idempotency_key=key,
         )
     return _bind(account, made.id, instead_of=known)
+
+
+def name_of(account: Account) -> str:
+    """Return the name that Stripe writes on receipts, which it mails to the account's address.
+
+    Until the address is confirmed it may be a stranger's, to whom nothing goes that somebody has
+    typed in.
+    """
+    return (account.company_name if account.is_email_verified else "") or account.email
 
 
 @transaction.atomic

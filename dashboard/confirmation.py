@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.urls import path
@@ -12,6 +13,7 @@ from accounts.links import require_verification_token
 from accounts.mails import VERIFY_EMAIL, mail_queue
 from accounts.services import email_verify
 from accounts.throttling import mail_request
+from billing.closing import customer_update_soon
 from config.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.rendering import room
@@ -37,7 +39,9 @@ def confirm(request: PageRequest, token: str) -> HttpResponse:
     require_verification_token(account, token)
     if request.method != "POST":
         return room(request, _SETTINGS, "dashboard/confirm_email.html", {"asks_to_confirm": False})
-    email_verify(account=account, token=token)
+    with transaction.atomic():
+        email_verify(account=account, token=token)
+        customer_update_soon(account=account)  # it is told the company's name only now
     messages.success(request, f"Thank you: {account.email} is confirmed.")
     return redirect(HOME)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import Account
 from billing.closing import customer_update
@@ -31,6 +32,19 @@ def test_without_a_company_it_is_the_address(alice: Account, at_stripe: MemorySt
     Account.objects.update(company_name="")
     customer_update(alice.id)
     assert at_stripe.all("customer")[0]["name"] == "alice@example.org"
+
+
+def test_until_the_address_is_confirmed_it_is_the_address(
+    alice: Account, at_stripe: MemoryStripe
+) -> None:
+    Account.objects.update(email_verified_at=None)
+    customer_of(Account.objects.get())
+    assert at_stripe.all("customer")[0]["name"] == "alice@example.org"
+    customer_update(alice.id)
+    assert at_stripe.all("customer")[0]["name"] == "alice@example.org"
+    Account.objects.update(email_verified_at=timezone.now())
+    customer_update(alice.id)
+    assert at_stripe.all("customer")[0]["name"] == "Alice's Plumbing"
 
 
 def test_an_account_that_is_no_customer_is_none_still(

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db
 
 PAGE = "/dashboard/settings"
 SEND = "/email/confirm"
+UPDATE = "billing.tasks.update_customer"
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_it_works() -> None:
     assert web.get(path_in(mail)).status_code == 200
     assert not is_verified(erin)  # a mail scanner opens links too
     assert web.post(path_in(mail))["Location"] == "/dashboard"
+    assert jobs(UPDATE) == [(UPDATE, {"account_id": erin.id})]  # its name is Stripe's to know now
     assert is_verified(erin)
     assert "unconfirmed" not in web.get(PAGE).content.decode()
 
