@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.auth.password_validation import validate_password
 from django.db import connections, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Lower, Now
@@ -47,7 +48,13 @@ class AccountManager(BaseUserManager["Account"]):
 
     @transaction.atomic
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Account:
+        """Make an operator who may do everything; raise ``ValidationError`` for a bad password.
+
+        ``createsuperuser`` itself checks none with ``--no-input``, and may be told not to.
+        """
         rights = {"is_staff": True, "is_superuser": True}
+        if password is not None:
+            validate_password(password, self.model(email=normalize_email(email), **fields))
         account = self.create_user(email, password, **rights, **fields)
         audit(account=account, action=Action.REGISTERED, rights="is_staff, is_superuser")
         return account

@@ -28,10 +28,14 @@ RESET_TASK = "accounts.tasks.send_password_reset"
 _PURPOSE = "password-reset"
 
 
-def password_check(password: str) -> None:
-    """Raise ``ValidationError`` at ``password`` if it is too short or too common."""
+@sensitive_variables()
+def password_check(password: str, account: Account) -> None:
+    """Raise ``ValidationError`` at ``password`` if somebody could guess it, knowing the account.
+
+    It may ask a service, for seconds: not within a transaction.
+    """
     try:
-        validate_password(password)
+        validate_password(password, account)
     except ValidationError as error:
         raise ValidationError({"password": error.messages}) from None
 
@@ -44,10 +48,15 @@ def password_require(account: Account, password: str) -> None:
 
 
 @sensitive_variables()
-@transaction.atomic
 def password_change(*, account: Account, password: str) -> None:
     """Set another password: all sessions and tokens end; API keys stay. Raises as the check."""
-    password_check(password)
+    password_check(password, account)
+    _password_set(account, password)
+
+
+@sensitive_variables()
+@transaction.atomic
+def _password_set(account: Account, password: str) -> None:
     account.set_password(password)
     account.save(update_fields=["password"])
     mail_queue(account=account, name=PASSWORD_CHANGED)
@@ -91,12 +100,18 @@ def password_reset_send(sealed_email: str, asked_from: Origin) -> None:
 
 
 @sensitive_variables()
-@transaction.atomic
 def password_reset(*, account_id: str, token: str, password: str) -> Account:
     """Set the password by a link of ours, which holds once; raise 404 and ``ValidationError``."""
-    account = account_to_reset(account_id, token, lock=True)
+    password_check(password, _require_account(account_id, token))
+    with transaction.atomic():
+        account = _require_account(account_id, token, lock=True)
+        _password_set(account, password)
+        audit(account=account, action=Action.PASSWORD_RESET)
+    return account
+
+
+def _require_account(account_id: str, token: str, *, lock: bool = False) -> Account:
+    account = account_to_reset(account_id, token, lock=lock)
     if account is None:
         raise ApiError(404, "link_invalid", "This link was used, or has expired: ask for another.")
-    password_change(account=account, password=password)
-    audit(account=account, action=Action.PASSWORD_RESET)
     return account

@@ -13,6 +13,10 @@ from config.api import AnswerSerializer, ObjectSerializer, TextField, UtcDateTim
 MIN_PASSWORD_LENGTH = 8
 # Long enough for every password manager, short enough that hashing it costs what a short one costs.
 MAX_PASSWORD_LENGTH = 1000
+PASSWORD_HELP = (
+    f"At least {MIN_PASSWORD_LENGTH} characters: no common password, and none like your e-mail or "
+    "company."
+)
 
 
 class CredentialsSerializer(ObjectSerializer):
@@ -26,7 +30,7 @@ class RegistrationSerializer(CredentialsSerializer):
         max_length=MAX_PASSWORD_LENGTH,
         trim_whitespace=False,
         error_messages={"min_length": "Use at least 8 characters."},
-        help_text="Not a common password.",
+        help_text="Neither a common password nor one like the e-mail address or the company.",
     )
     companyName = TextField(
         source="company_name", max_length=200, required=False, allow_blank=True, allow_null=True

@@ -260,7 +260,7 @@ def _new_key(account: Account, label: str) -> NewKey:
 @sensitive_variables()
 def _prepared(email: str, password: str, company_name: str) -> Account:
     """Return a new account that is not saved yet; raise ``ValidationError``."""
-    password_check(password)
+    password_check(password, Account(email=normalize_email(email), company_name=company_name))
     account = Account.objects.prepare(email, password, company_name=company_name)
     account.full_clean(validate_unique=False, validate_constraints=False)
     return account

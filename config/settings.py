@@ -301,8 +301,17 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 8},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "accounts.password_rules.NotTheAccountsOwn"},
+    {"NAME": "accounts.password_rules.MoreThanOneCharacter"},
+    {"NAME": "accounts.breaches.NotBreached"},
     {"NAME": "accounts.passwords.ChangesAreAudited"},
 ]
+# Nobody is asked by default. It is the address above all ranges: https://…/range
+PASSWORD_BREACH_CHECK_URL = (
+    _public_url("PASSWORD_BREACH_CHECK_URL", ("http", "https"), "")
+    if env.str("PASSWORD_BREACH_CHECK_URL", default="")
+    else ""
+)
 
 # Served from where they lie: there is no step that collects them.
 STATIC_URL = "/static/"

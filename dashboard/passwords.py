@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.links import account_to_reset
 from accounts.passwords import password_reset, password_reset_ask
-from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
+from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.throttling import mail_request
 from config.errors import ApiError
 from config.pages import page
@@ -35,7 +35,7 @@ class NewPasswordForm(forms.Form):
         max_length=MAX_PASSWORD_LENGTH,
         strip=False,
         error_messages={"min_length": f"Use at least {MIN_PASSWORD_LENGTH} characters."},
-        help_text=f"At least {MIN_PASSWORD_LENGTH} characters, and not a common one.",
+        help_text=PASSWORD_HELP,
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
     )
 

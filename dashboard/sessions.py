@@ -16,7 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
+from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.services import account_authenticate, account_sign_up
 from accounts.throttling import login_attempt, registration_attempt
 from billing.checkout import checkout_url_for
@@ -36,7 +36,7 @@ class SignupForm(forms.Form):
         max_length=MAX_PASSWORD_LENGTH,
         strip=False,
         error_messages={"min_length": f"Use at least {MIN_PASSWORD_LENGTH} characters."},
-        help_text=f"At least {MIN_PASSWORD_LENGTH} characters, and not a common one.",
+        help_text=PASSWORD_HELP,
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
     )
     company_name = forms.CharField(

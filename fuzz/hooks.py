@@ -1,9 +1,9 @@
 """Schemathesis's hooks: what a valid request needs beyond what a schema can say.
 
-A password must not be a common one, a limit is whole cents, a number is one that somebody can have,
-a call goes from a number of one's own to one that may be called, with credentials that the carrier
-knows, and only a call that is on can be hung up. Requests that are wrong on purpose pass as they
-are.
+A password must not be one that is guessed, a limit is whole cents, a number is one that somebody
+can have, a call goes from a number of one's own to one that may be called, with credentials that
+the carrier knows, and only a call that is on can be hung up. Requests that are wrong on purpose
+pass as they are.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ def is_valid(case: Any, location: ParameterLocation) -> bool:
 
 
 def registration(body: Body) -> Body:
-    """Give each account an address of its own, and no password that is on the list."""
+    """Give each account an address of its own, and a password that nobody guesses."""
     email = f"{next(_serial)}.{body['email']}"
     password = body["password"]
+    is_guessed = _is_common(password.lower()) or len(set(password.strip())) < 4
     return {
         **body,
         "email": email if len(email) <= LONGEST_EMAIL else body["email"],
-        "password": f"{password}, {next(_serial)}" if _is_common(password.lower()) else password,
+        "password": f"{password[:900]}, {next(_serial)} walks" if is_guessed else password,
     }
 
 

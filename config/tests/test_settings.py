@@ -63,6 +63,7 @@ def test_production_names_what_is_missing(name: str) -> None:
         ("ENGINE_URL", "http://engine.switchhook.example"),
         ("MEDIA_URL", "ws://media.switchhook.example/media"),
         ("PUBLIC_URL", "switchhook.example"),
+        ("PASSWORD_BREACH_CHECK_URL", "http://breaches.example/range"),
         ("CALLBACK_ALLOW_PRIVATE", "1"),
         ("SANDBOX", "1"),
         ("DATABASE_URL", "mysql://root@127.0.0.1/switchhook"),

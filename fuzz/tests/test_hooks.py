@@ -24,7 +24,9 @@ def test_an_address_does_not_get_too_long() -> None:
     assert len(hooks.registration(longest)["email"]) <= 254
 
 
-@pytest.mark.parametrize("password", ["password123", "PASSWORD123", "00000000"])
+@pytest.mark.parametrize(
+    "password", ["password123", "PASSWORD123", "00000000", " " * 8, "abababab"]
+)
 def test_a_common_password_gets_an_uncommon_end(password: str) -> None:
     replaced = hooks.registration(REGISTRATION | {"password": password})["password"]
     assert replaced.startswith(password)

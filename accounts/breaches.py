@@ -1,0 +1,66 @@
+"""Whether a password is known from a breach, by a service that never sees it.
+
+It is asked for all breached passwords whose SHA-1 begins with the same five hex digits: the range
+API of Have I Been Pwned (https://haveibeenpwned.com/API/v3#PwnedPasswords). Nobody is asked unless
+``PASSWORD_BREACH_CHECK_URL`` is set, and a service that is down refuses nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import requests
+import structlog
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.views.decorators.debug import sensitive_variables
+
+from config.connections import give_connection_back
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_S = 2
+_PREFIX_LENGTH = 5
+
+
+class NotBreached:
+    """A validator of Django's."""
+
+    @sensitive_variables()
+    def validate(self, password: str, user: object = None) -> None:
+        if settings.PASSWORD_BREACH_CHECK_URL and _is_breached(password):
+            raise ValidationError(
+                "Choose another password: this one is known from a breach of another site.",
+                code="password_breached",
+            )
+
+    def get_help_text(self) -> str:
+        return "So is one that is known from a breach, where that is checked."
+
+
+@sensitive_variables()
+def _is_breached(password: str) -> bool:
+    digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
+    prefix, suffix = digest[:_PREFIX_LENGTH], digest[_PREFIX_LENGTH:]
+    for line in _range(prefix).splitlines():
+        found, _, count = line.partition(":")
+        if found.strip().upper() == suffix:
+            return count.strip() != "0"  # which pads the answer, whose length would tell something
+    return False
+
+
+def _range(prefix: str) -> str:
+    """Return what the service answers; "" if it does not."""
+    give_connection_back()
+    try:
+        answer = requests.get(
+            f"{settings.PASSWORD_BREACH_CHECK_URL}/{prefix}",
+            headers={"Add-Padding": "true", "User-Agent": "Switchhook"},
+            timeout=TIMEOUT_S,
+            allow_redirects=False,
+        )
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        log.warning("breach_check_failed", why=type(error).__name__)
+        return ""
+    return answer.text if answer.status_code == 200 else ""

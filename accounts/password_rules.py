@@ -1,0 +1,64 @@
+"""Which passwords are refused beside short and common ones, as validators of Django's."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+
+from django.core.exceptions import ValidationError
+
+from accounts.models import Account
+
+TOO_LIKE = 0.7
+# Of longer texts the beginnings are compared: it takes time that grows faster than they do.
+_COMPARED = 100
+
+
+class NotTheAccountsOwn:
+    """Refuses what whoever knows the account tries first: its e-mail address, its company's name.
+
+    Case, spaces and punctuation make no difference.
+    """
+
+    def validate(self, password: str, user: Account | None = None) -> None:
+        if user is None:
+            return
+        name, _, domain = user.email.rpartition("@")
+        if any(_is_like(password, text) for text in (user.email, name, domain)):
+            raise _too_similar("the e-mail address")
+        if _is_like(password, user.company_name):
+            raise _too_similar("the company's name")
+
+    def get_help_text(self) -> str:
+        return "A password that is like the e-mail address or the company's name is refused."
+
+
+class MoreThanOneCharacter:
+    """Refuses eight spaces, and eight times the same."""
+
+    def validate(self, password: str, user: Account | None = None) -> None:
+        if not password.strip() or len(set(password.casefold())) == 1:
+            raise ValidationError(
+                "Choose another password: this one is white space only, or one character repeated.",
+                code="password_of_one_character",
+            )
+
+    def get_help_text(self) -> str:
+        return "So is one of white space only, and one of a single character repeated."
+
+
+def _too_similar(what: str) -> ValidationError:
+    return ValidationError(
+        f"Choose another password: this one is too similar to {what}.",
+        code="password_too_similar",
+    )
+
+
+def _is_like(password: str, text: str) -> bool:
+    one, other = _plain(password), _plain(text)
+    if not other or SequenceMatcher(None, one, other).real_quick_ratio() < TOO_LIKE:
+        return False
+    return SequenceMatcher(None, one[:_COMPARED], other[:_COMPARED]).ratio() >= TOO_LIKE
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
