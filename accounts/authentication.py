@@ -15,6 +15,8 @@ from config.errors import ApiError, Refusals, unauthorized
 
 # The claim that ties a token to the password it was made with, as Django ties its sessions.
 _PASSWORD_CLAIM = "password"  # noqa: S105
+# The one by which it is known that its owner has signed out everywhere.
+_EPOCH_CLAIM = "epoch"
 
 
 class AccountRequest(Request):
@@ -54,6 +56,7 @@ class BearerAuthentication(BaseAuthentication):
                 "invalid_token": "This is neither an API key nor a token.",
                 "expired_token": "The token has expired: log in again.",
                 "password_changed": "The password was changed since the token was made.",
+                "signed_out": "Its owner has signed out everywhere since the token was made.",
                 "unknown_account": "The account does not exist any more.",
                 "account_disabled": "The account is disabled: contact support.",
             }
@@ -61,9 +64,10 @@ class BearerAuthentication(BaseAuthentication):
 
 
 def token_for(account: Account) -> str:
-    """Return a JWT that holds until it expires, or the account's password changes."""
+    """Return a JWT that holds until it expires, as long as a session of the account's would."""
     token = AccessToken.for_user(account)
     token[_PASSWORD_CLAIM] = account.get_session_auth_hash()
+    token[_EPOCH_CLAIM] = account.sessions_epoch
     return str(token)
 
 
@@ -95,6 +99,10 @@ def _by_token(credentials: str) -> tuple[Account, AccessToken]:
         raise unauthorized("unknown_account", "The account of this token does not exist any more.")
     if not account.is_active:
         raise _disabled()
+    if token.get(_EPOCH_CLAIM, 0) != account.sessions_epoch:
+        raise unauthorized(
+            "signed_out", "You have signed out everywhere since this token was made: log in again."
+        )
     if not constant_time_compare(token.get(_PASSWORD_CLAIM), account.get_session_auth_hash()):
         raise unauthorized(
             "password_changed", "The password was changed since this token was made: log in again."

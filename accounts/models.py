@@ -17,6 +17,7 @@ from django.db import connections, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from accounts.audit import Action, audit
 from accounts.ownership import OwnedQuerySet
@@ -104,6 +105,9 @@ class Account(AbstractBaseUser, PermissionsMixin):
     closed_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When its owner has deleted the account."
     )
+    sessions_epoch = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How often its owner has signed out everywhere."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     USERNAME_FIELD = "email"
@@ -125,6 +129,17 @@ class Account(AbstractBaseUser, PermissionsMixin):
     def clean(self) -> None:
         super().clean()
         self.email = normalize_email(self.email)
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """Return what sessions and tokens are tied to: they end when it changes.
+
+        It is Django's own, of the password, until its owner signs out everywhere.
+        """
+        if not self.sessions_epoch:
+            return str(super()._get_session_auth_hash(secret))  # type: ignore[misc]
+        tied_to = f"{self.sessions_epoch} {self.password}"
+        salt = "accounts.models.Account.sessions"
+        return salted_hmac(salt, tied_to, secret=secret, algorithm="sha256").hexdigest()
 
     @property
     def is_email_verified(self) -> bool:

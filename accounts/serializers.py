@@ -89,7 +89,12 @@ class RegisteredSerializer(AnswerSerializer):
 
 
 class TokenSerializer(AnswerSerializer):
-    token = serializers.CharField(help_text="A JWT that holds for 12 hours.")
+    token = serializers.CharField(
+        help_text=(
+            "A JWT that holds for 12 hours, or until you change the password or sign out "
+            "everywhere."
+        )
+    )
 
 
 class AccountAnswerSerializer(AnswerSerializer):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import update_last_login
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
@@ -188,6 +189,14 @@ def account_unsuspend(*, account: Account) -> None:
     account.suspension_reason = ""
     account.save(update_fields=["suspended_by_operator", "suspension_reason"])
     audit(account=account, action=Action.UNSUSPENDED)
+
+
+@transaction.atomic
+def account_sign_out_everywhere(*, account: Account) -> None:
+    """End all sessions and tokens of an account; API keys go on working."""
+    Account.objects.filter(pk=account.pk).update(sessions_epoch=F("sessions_epoch") + 1)
+    account.refresh_from_db(fields=["sessions_epoch"])
+    audit(account=account, action=Action.SIGNED_OUT_EVERYWHERE)
 
 
 @transaction.atomic

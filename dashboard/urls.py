@@ -14,5 +14,6 @@ urlpatterns = [
     path("", include("dashboard.passwords")),
     path("", include("dashboard.settings")),
     path("", include("dashboard.activity")),
+    path("", include("dashboard.signing_out")),
     path("", include("dashboard.testcall")),
 ]
