@@ -84,7 +84,7 @@ def _of_request(request: HttpRequest) -> Actor:
 
 def _credentials_of(request: HttpRequest) -> Actor:
     user = getattr(request, "user", None)
-    if not getattr(user, "is_authenticated", False):
+    if user is None or not user.is_authenticated:
         return Actor(ActorKind.VISITOR)
     auth = getattr(request, "auth", None)  # the API's, as Django REST framework leaves it here
     if prefix := getattr(auth, "prefix", ""):

@@ -42,7 +42,8 @@ class AccountManager(BaseUserManager["Account"]):
 
     def add(self, account: Account) -> None:
         """Save a new account with what every account has: a secret that signs its callbacks."""
-        account._password = None  # a first password is no change of one
+        # A first password is no change of one, which Django would tell its validators of.
+        account._password = None  # type: ignore[attr-defined]
         with transaction.atomic(using=self._db):
             account.save(using=self._db, force_insert=True)
             WebhookSecret.objects.create_for(account)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from accounts.audit import Action, audit
 from accounts.models import Account
 from config.admin import ReadOnlyAdmin, ReadOnlyInline, asks_first
 from config.errors import ApiError
@@ -51,6 +53,13 @@ class PhoneNumberAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @transaction.atomic
+    def save_model(self, request: HttpRequest, obj: PhoneNumber, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if names := form.changed_data:
+            action = Action.NUMBER_CHANGED
+            audit(account=obj.account, action=action, number=str(obj), changed=names)
 
     @admin.action(description="Release the selected numbers", permissions=["change"])
     @asks_first(

@@ -91,8 +91,7 @@ def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
     spending = Spending(amount, _minutes(account.pk, month))
     if not is_new and (limit.month, limit.amount) == (month, amount):
         return spending  # told as before
-    if is_new or limit.amount != amount:
-        _audit_change(account, None if is_new else limit.amount, amount)
+    _audit_change(account, None if is_new else limit.amount, amount)
     limit.amount, limit.month, limit.told_percent = amount, month, spending.mark
     limit.save()
     return spending
@@ -130,6 +129,8 @@ def spending_tell(*, account_id: str, day: date) -> None:
 
 
 def _audit_change(account: Account, before: Decimal | None, after: Decimal | None) -> None:
+    if before == after:
+        return
     was, is_now = ("none" if each is None else f"{each:.2f} USD" for each in (before, after))
     audit(account=account, action=Action.SPENDING_LIMIT_CHANGED, before=was, after=is_now)
 

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
@@ -103,6 +103,14 @@ class TestWho:
     def test_an_operator_at_their_own_dashboard_is_a_customer(self, olga, operator):
         olga.post("/dashboard/settings/company", {"company_name": "Switchhook"})
         assert last(operator).actor_kind == "customer"
+
+    def test_an_api_key_in_an_engine(self, alice, alice_api):
+        key = alice_api._credentials["HTTP_AUTHORIZATION"]
+        post = async_to_sync(AsyncClient().post)
+        response = post("/api/api-keys", "{}", "application/json", headers={"Authorization": key})
+        assert response.status_code == 201
+        event = last(alice)
+        assert (event.actor_kind, event.network) == ("api_key", "127.0.0.1")
 
     def test_the_system_where_nothing_says_otherwise(self, alice):
         account_suspend(account=alice, reason="Calls people at night.")
@@ -215,7 +223,7 @@ class TestWhat:
         assert events(alice) == []
 
     def test_a_spending_limit_that_stays_as_it_is(self, alice, alice_api):
-        for limit in (25, 25, None):
+        for limit in (None, 25, 25, None):
             alice_api.put("/api/billing/spending-limit", {"monthlyLimit": limit})
         assert [event.detail for event in events(alice)] == [
             {"before": "none", "after": "25.00 USD"},
@@ -259,6 +267,18 @@ class TestAdmin:
         olga.post(url, both | {"usable_password": "true"})
         olga.post(url, {"usable_password": "false", "unset-password": "1"})
         assert actions(alice) == [Action.PASSWORD_CHANGED, Action.PASSWORD_REMOVED]
+
+    def test_a_number_that_is_switched_off(self, olga, alice):
+        number = alice.phone_numbers.create(
+            phone_number="+15551234567",
+            on_call_start_url="https://your-backend.com/start",
+            on_call_end_url="https://your-backend.com/end",
+        )
+        page = reverse("admin:telephony_phonenumber_change", args=[number.pk])
+        olga.post(page, {})
+        event = last(alice)
+        assert (event.action, event.actor_kind) == (Action.NUMBER_CHANGED, "operator")
+        assert event.detail == {"number": "+15551234567", "changed": "is_active"}
 
     def test_an_account_that_is_removed_leaves_its_events(self, olga, alice):
         api_key_create(account=alice)
