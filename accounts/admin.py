@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -20,8 +22,12 @@ from django.utils.html import format_html, format_html_join
 from accounts.audit import Action, AuditEvent, audit
 from accounts.models import Account, ApiKey
 from accounts.permissions import may_operate_on
+from accounts.second_factors import has_second_factor, second_factors_remove_all
 from accounts.services import account_activate, account_suspend, account_unsuspend
 from config.admin import Confirmation, ReadOnlyAdmin, asks_first
+
+# Second factors are added by their owners alone, and allauth's addresses are nobody's.
+admin.site.unregister([Authenticator, EmailAddress])
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -118,7 +124,7 @@ class AccountAdmin(UserAdmin):
     search_fields = ["email", "company_name", "=id", "=api_keys__prefix"]
     ordering = ["-id"]  # by time of creation, on the primary key's index
     show_full_result_count = False
-    actions = ["activate", "suspend", "unsuspend"]
+    actions = ["activate", "suspend", "unsuspend", "remove_second_factor"]
     inlines = [ApiKeyInline]
 
     form = forms.ModelForm
@@ -133,7 +139,15 @@ class AccountAdmin(UserAdmin):
         ("Elsewhere", {"fields": ["elsewhere", "as_the_customer"]}),
         (
             "Standing",
-            {"fields": ["status", "suspended_by_operator", "suspension_reason", "is_active"]},
+            {
+                "fields": [
+                    "status",
+                    "suspended_by_operator",
+                    "suspension_reason",
+                    "is_active",
+                    "second_factor",
+                ]
+            },
         ),
         (
             "Operators only",
@@ -146,6 +160,7 @@ class AccountAdmin(UserAdmin):
         "password_link",
         "elsewhere",
         "as_the_customer",
+        "second_factor",
         "created_at",
         "last_login",
         "email_verified_at",
@@ -170,6 +185,10 @@ class AccountAdmin(UserAdmin):
         url = reverse("impersonate", args=[account.pk])
         return format_html('<a href="{}">Look at the dashboard (it is logged)</a>', url)
 
+    @admin.display(description="second factor", boolean=True)
+    def second_factor(self, account: Account) -> bool:
+        return has_second_factor(account)
+
     @admin.action(description="Activate: let the selected accounts call", permissions=["change"])
     def activate(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
         self._apply(request, accounts, account_activate, "Activated.")
@@ -188,6 +207,28 @@ class AccountAdmin(UserAdmin):
     @admin.action(description="Unsuspend the selected accounts", permissions=["change"])
     def unsuspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
         self._apply(request, accounts, account_unsuspend, "Unsuspended.")
+
+    @admin.action(
+        description="Remove the second factor of the selected accounts", permissions=["change"]
+    )
+    @asks_first(
+        "Remove the second factor of these accounts?",
+        "Whoever has the password gets in then, so make sure first that it is the customer who "
+        "asks. The customer is told by mail.",
+    )
+    def remove_second_factor(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        for account in accounts:
+            if not self.has_change_permission(request, account):
+                refusal = f"You may not change {account}."
+            elif account.is_staff:
+                refusal = f"{account} is an operator: use manage.py remove_second_factor."
+            elif not second_factors_remove_all(account=account):
+                refusal = f"{account} has no second factor."
+            else:
+                self.log_change(request, account, "Removed the second factor.")
+                self.message_user(request, f"{account}: Second factor removed.", messages.SUCCESS)
+                continue
+            self.message_user(request, refusal, messages.ERROR)
 
     def _apply(
         self,

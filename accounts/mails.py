@@ -34,6 +34,7 @@ PASSWORD_RESET_UNCONFIRMED = "password_reset_unconfirmed"  # noqa: S105
 PASSWORD_CHANGED = "password_changed"  # noqa: S105
 # These two are queued for an address that was confirmed, and is the account's no longer.
 EMAIL_CHANGED = "email_changed"
+SECOND_FACTOR_CHANGED = "second_factor_changed"
 ACCOUNT_DELETED = "account_deleted"
 
 TO_ANY_ADDRESS = frozenset({VERIFY_EMAIL, PASSWORD_RESET_UNCONFIRMED})

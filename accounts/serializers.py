@@ -17,11 +17,21 @@ PASSWORD_HELP = (
     f"At least {MIN_PASSWORD_LENGTH} characters: no common password, and none like your e-mail or "
     "company."
 )
+# Of a second factor: six or eight digits, and what people put between them.
+MAX_CODE_LENGTH = 32
 
 
 class CredentialsSerializer(ObjectSerializer):
     email = serializers.EmailField(max_length=254)
     password = TextField(max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False)
+    code = TextField(
+        max_length=MAX_CODE_LENGTH,
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        help_text="For an account with a second factor: the code that its authenticator app shows, "
+        "or a recovery code. Each counts once.",
+    )
 
 
 class RegistrationSerializer(CredentialsSerializer):
@@ -35,6 +45,7 @@ class RegistrationSerializer(CredentialsSerializer):
     companyName = TextField(
         source="company_name", max_length=200, required=False, allow_blank=True, allow_null=True
     )
+    code = None  # type: ignore[assignment]  # a new account has no second factor
 
 
 class NewApiKeySerializer(ObjectSerializer):

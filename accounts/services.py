@@ -94,14 +94,11 @@ def account_authenticate(*, email: str, password: str) -> Account:
     return account
 
 
-@sensitive_variables()
-def account_log_in(*, email: str, password: str) -> Account:
-    """As :func:`account_authenticate`, and note it (as is done where a session begins)."""
-    account = account_authenticate(email=email, password=password)
-    with transaction.atomic():
-        update_last_login(Account, account)
-        audit(account=account, action=Action.LOGGED_IN, where="API")
-    return account
+@transaction.atomic
+def account_note_login(*, account: Account) -> None:
+    """Note a login to the API, as is done by itself where a session begins."""
+    update_last_login(Account, account)
+    audit(account=account, action=Action.LOGGED_IN, where="API")
 
 
 @transaction.atomic
@@ -158,6 +155,7 @@ def account_close(*, account: Account) -> None:
     if account.is_email_verified:
         mail_queue(account=account, name=ACCOUNT_DELETED, to=account.email)
     account.api_keys.active().update(revoked_at=now)
+    account.authenticator_set.all().delete()
     account.email, account.email_verified_at = f"{account.pk}@{CLOSED}", None
     account.is_active, account.closed_at = False, now
     account.set_unusable_password()

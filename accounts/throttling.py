@@ -8,6 +8,7 @@ what is counted              setting                             window
 ===========================  ==================================  ===========
 logins per address           ``LOGINS_PER_ADDRESS``              1 minute
 failed logins per e-mail     ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
+wrong codes per account      ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
 registrations per address    ``REGISTRATIONS_PER_ADDRESS``       1 hour
 registrations per e-mail     ``REGISTRATIONS_PER_EMAIL``         1 hour
 mails asked for per address  ``MAILS_PER_ADDRESS``               1 hour
@@ -54,6 +55,20 @@ def login_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
     failures = _limit(
         "failed logins", normalize_email(email), settings.LOGIN_FAILURES_PER_EMAIL, minutes=15
     )
+    _limit("logins", client_network(request), settings.LOGINS_PER_ADDRESS, minutes=1).take()
+    failures.take()
+    yield
+    AttemptCount.objects.filter(pk=failures.subject).delete()
+
+
+@contextmanager
+def second_factor_attempt(request: HttpRequest, account: Account) -> Iterator[None]:
+    """Check a code or a passkey inside; raise 429 ``too_many_requests`` instead.
+
+    Counted as logins are, and apart from them: whoever has the password, which clears those, does
+    not get more guesses at the code by it.
+    """
+    failures = _limit("wrong codes", account.id, settings.LOGIN_FAILURES_PER_EMAIL, minutes=15)
     _limit("logins", client_network(request), settings.LOGINS_PER_ADDRESS, minutes=1).take()
     failures.take()
     yield

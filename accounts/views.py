@@ -14,7 +14,8 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.audit import AuditEvent
 from accounts.authentication import AccountRequest, token_for
-from accounts.models import ApiKey
+from accounts.models import Account, ApiKey
+from accounts.second_factors import code_require, has_second_factor
 from accounts.serializers import (
     AccountAnswerSerializer,
     AccountSerializer,
@@ -34,15 +35,17 @@ from accounts.serializers import (
     WebhookSecretSerializer,
 )
 from accounts.services import (
-    account_log_in,
+    account_authenticate,
+    account_note_login,
     account_register,
     api_key_create,
     api_key_revoke,
     webhook_secret_rotate,
     webhook_secret_show,
 )
-from accounts.throttling import login_attempt, registration_attempt
+from accounts.throttling import login_attempt, registration_attempt, second_factor_attempt
 from config.api import iso, page_with_more, validated
+from config.errors import unauthorized
 from config.schema import PAGE, endpoint
 
 TOO_MANY_ATTEMPTS = {"too_many_requests": "Too many attempts: wait for `Retry-After` seconds."}
@@ -83,19 +86,40 @@ class AuthViewSet(ViewSet):
     @endpoint(
         "logIn",
         "Get a token",
+        description="An account with a second factor sends a `code` too.",
         request=CredentialsSerializer,
         answers={200: TokenSerializer},
         errors={
-            401: {"invalid_credentials": "No account can log in with these credentials."},
+            401: {
+                "invalid_credentials": "No account can log in with these credentials.",
+                "second_factor_required": "The account has a second factor: send a `code` too.",
+                "second_factor_invalid": "The `code` is wrong, too old, or was used before.",
+            },
             429: TOO_MANY_ATTEMPTS,
         },
     )
     @action(detail=False, methods=["post"])
     def login(self, request: Request) -> Response:
         credentials = validated(CredentialsSerializer, request)
+        code = credentials.pop("code", None) or ""
         with login_attempt(request, email=credentials["email"]):
-            account = account_log_in(**credentials)
+            account = account_authenticate(**credentials)
+        _require_second_factor(request, account, code)
+        account_note_login(account=account)
         return Response({"token": token_for(account)})
+
+
+def _require_second_factor(request: Request, account: Account, code: str) -> None:
+    if not has_second_factor(account):
+        return
+    if not code:
+        raise unauthorized(
+            "second_factor_required",
+            "This account has a second factor: send the code that its authenticator app shows, or "
+            "a recovery code, as code.",
+        )
+    with second_factor_attempt(request, account):
+        code_require(account, code)
 
 
 class AccountViewSet(ViewSet):

@@ -231,6 +231,8 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "djstripe",
+    "allauth.account",  # which its second factors are built on; nothing else of it is used
+    "allauth.mfa",
     "accounts",
     "usage",
     "billing",
@@ -252,6 +254,7 @@ MIDDLEWARE = [
     "accounts.middleware.ActorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -312,6 +315,16 @@ PASSWORD_BREACH_CHECK_URL = (
     if env.str("PASSWORD_BREACH_CHECK_URL", default="")
     else ""
 )
+
+# Second factors (``accounts.second_factors``)
+
+MFA_ADAPTER = "accounts.mfa_adapter.SealingAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "Switchhook"
+MFA_TOTP_TOLERANCE = 1  # half a minute: clocks of phones are not always right
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 
 # Served from where they lie: there is no step that collects them.
 STATIC_URL = "/static/"

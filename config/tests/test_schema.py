@@ -143,6 +143,8 @@ def _with_all_within(names: set[str], schemas: dict[str, Any]) -> set[str]:
 def test_every_error_code_is_described() -> None:
     made = {code for tree in _sources() for code in _codes_in(tree)}
     of_pages = {"link_expired", "link_invalid", "wrong_password"}
+    of_pages |= {"second_factor_exists", "too_many_passkeys"}
+    of_pages |= {"no_second_factor", "last_second_factor"}
     undescribed = made - _described_codes() - OF_EVERY_PATH - of_pages
     assert undescribed == {"forbidden"}  # by no view of ours
 

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from accounts.links import password_reset_link
 from accounts.models import Account
-from accounts.services import account_log_in
+from accounts.services import account_note_login
 from config.tests.test_docs import Links
 from dashboard.tests.mails import jobs, path_in, sent
 
@@ -135,7 +135,7 @@ class TestTheLink:
 
     def test_not_after_a_login(self, alice: Account, password: str) -> None:
         link = link_to(alice)
-        account_log_in(email=alice.email, password=password)
+        account_note_login(account=alice)
         assert Client().get(link).status_code == 404
 
     def test_not_after_another_address(self, alice: Account) -> None:

@@ -1,0 +1,41 @@
+"""What django-allauth asks the product about second factors: how they are sealed, and whose we are.
+
+Apart from ``accounts.second_factors``, since allauth loads it before there are models.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from allauth.mfa.adapter import DefaultMFAAdapter
+from django.conf import settings
+
+from config.sealing import seal, unseal
+
+PURPOSE = "second-factor"
+
+
+class SealingAdapter(DefaultMFAAdapter):
+    def encrypt(self, text: str) -> str:
+        return seal(text.encode(), purpose=PURPOSE).decode()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return unseal(encrypted_text.encode(), purpose=PURPOSE).decode()
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        return {"id": relying_party(), "name": settings.MFA_TOTP_ISSUER}
+
+
+def relying_party() -> str:
+    """Return the host that passkeys are bound to: what a request says of itself plays no part."""
+    return str(urlsplit(settings.PUBLIC_URL).hostname)
+
+
+def passkeys_work() -> bool:
+    """Whether there can be passkeys: browsers bind them to names, and not to IP addresses."""
+    try:
+        ip_address(relying_party())
+    except ValueError:
+        return True
+    return False
