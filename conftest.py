@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from playwright.sync_api import Browser
     from rest_framework.test import APIClient
 
@@ -46,6 +47,7 @@ def django_db_setup(django_db_setup: None) -> None:
     The audit log refuses to be deleted. Who owns the table, as whoever has made the tests' database
     does, may take that away, in plain sight: there is no setting that a running server could use.
     """
+    from django.contrib.auth.signals import user_logged_in
     from django.core.management.commands import flush
     from django.db.backends.postgresql.operations import DatabaseOperations
 
@@ -67,6 +69,7 @@ def django_db_setup(django_db_setup: None) -> None:
             deletes.append(f"ALTER TABLE {audit_log} ENABLE TRIGGER USER")
         return deletes
 
+    user_logged_in.connect(_has_shown_all, dispatch_uid="tests")
     DatabaseOperations.sql_flush = sql_flush  # type: ignore[assignment, method-assign]
     flush.emit_post_migrate_signal = lambda *args, **options: None  # type: ignore[attr-defined]
 
@@ -165,6 +168,20 @@ def anonymous_api() -> APIClient:
     from rest_framework.test import APIClient
 
     return APIClient()
+
+
+def _has_shown_all(request: HttpRequest, user: Account, **_: Any) -> None:
+    """Whom ``Client.force_login`` logs in, which sends no request, has proven all that a form asks.
+
+    An operator has a second factor.
+    """
+    from accounts.proofs import session_mark
+    from browsing.authenticator import app_of
+
+    if not request.path:
+        if user.is_staff:
+            app_of(user)
+        session_mark(request.session, user, second_factor=user.is_staff)
 
 
 def _account(email: str, **fields: Any) -> Account:

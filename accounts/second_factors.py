@@ -311,7 +311,7 @@ def second_factor_remove(*, account: Account, id: str) -> None:
 
 @transaction.atomic
 def second_factors_remove_all(*, account: Account) -> bool:
-    """Remove all that the account has, for somebody who has lost it; return whether there was any."""
+    """Remove all that the account has, for somebody who has lost it; False if it has none."""
     _lock(account)
     count, _ = Authenticator.objects.filter(user=account).delete()
     if count:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.conf import settings
-from django.contrib.auth import login, logout
+from django.contrib.auth import logout
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
-from django.urls import path
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.urls import path, reverse
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from accounts.models import Account
+from accounts.proofs import session_begin, session_pend
+from accounts.second_factors import has_second_factor
 from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.services import account_authenticate, account_sign_up
 from accounts.throttling import login_attempt, registration_attempt
@@ -71,7 +73,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         except (ApiError, ValidationError) as refusal:
             refuse(form, refusal)
         else:
-            login(request, account, backend=settings.AUTHENTICATION_BACKENDS[0])
+            session_begin(request, account)
             return redirect(checkout_url_for(account) or HOME)
     return _form(request, "dashboard/sign_up.html", form)
 
@@ -88,9 +90,17 @@ def log_in(request: HttpRequest) -> HttpResponse:
         except ApiError as refusal:
             refuse(form, refusal)
         else:
-            login(request, account)
-            return HttpResponseRedirect(next_of(request))
+            return _go_on(request, account)
     return _form(request, "dashboard/log_in.html", form, next=next_of(request))
+
+
+def _go_on(request: HttpRequest, account: Account) -> HttpResponse:
+    """Begin the session, after the second factor if the account has one."""
+    if has_second_factor(account):
+        session_pend(request, account)
+        return redirect(f"{reverse('second-step')}?{urlencode({'next': next_of(request)})}")
+    session_begin(request, account)
+    return HttpResponseRedirect(next_of(request))
 
 
 @require_POST

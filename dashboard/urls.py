@@ -15,5 +15,6 @@ urlpatterns = [
     path("", include("dashboard.settings")),
     path("", include("dashboard.activity")),
     path("", include("dashboard.signing_out")),
+    path("", include("dashboard.second_factor")),
     path("", include("dashboard.testcall")),
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client, override_settings
+from django.utils import timezone
 
 from accounts.models import Account
 from browsing.people import OPERATOR, OPERATOR_PASSWORD
@@ -39,6 +42,17 @@ def logged_in(account: Account) -> Client:
     client = Client()
     client.force_login(account)
     return client
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Move the clock of sessions on: ``later(minutes=16)``."""
+
+    def move(**by: float) -> None:
+        now, delta = timezone.now, timedelta(**by)
+        monkeypatch.setattr(timezone, "now", lambda: now() + delta)
+
+    return move
 
 
 @pytest.fixture(scope="module")
