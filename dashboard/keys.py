@@ -25,6 +25,7 @@ from accounts.services import (
     webhook_secret_rotate,
     webhook_secret_show,
 )
+from accounts.sudo import needs_sudo
 from config.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import refuse
@@ -50,6 +51,7 @@ def keys(request: PageRequest) -> HttpResponse:
 
 @for_customer
 @require_http_methods(["GET", "HEAD", "POST"])
+@needs_sudo
 @sensitive_variables()
 def new_key(request: PageRequest) -> HttpResponse:
     """Make a key, and answer with the page that shows it, this once."""
@@ -68,6 +70,7 @@ def new_key(request: PageRequest) -> HttpResponse:
 
 @for_customer
 @require_POST
+@needs_sudo
 def revoke_key(request: PageRequest, id: str) -> HttpResponse:
     key = ApiKey.objects.active().access(request.user, id)
     api_key_revoke(account=request.user, id=key.id)
@@ -77,6 +80,7 @@ def revoke_key(request: PageRequest, id: str) -> HttpResponse:
 
 @for_customer
 @require_http_methods(["GET", "HEAD", "POST"])
+@needs_sudo
 @sensitive_variables()
 def webhook_secret(request: PageRequest) -> HttpResponse:
     """Answer with the page that shows the secret."""
@@ -88,6 +92,7 @@ def webhook_secret(request: PageRequest) -> HttpResponse:
 
 @for_customer
 @require_POST
+@needs_sudo
 def rotate_webhook_secret(request: PageRequest) -> HttpResponse:
     """Replace the secret. The answer is a redirect: a page that is loaded anew rotates nothing."""
     webhook_secret_rotate(account=request.user)

@@ -20,8 +20,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import normalize_email
 from accounts.passwords import password_change, password_require
+from accounts.second_factors import second_factors
 from accounts.serializers import MAX_PASSWORD_LENGTH
 from accounts.services import MAX_ACTIVE_KEYS, company_rename, email_change
+from accounts.sudo import needs_second_factor, needs_sudo
 from accounts.throttling import login_attempt, mail_request
 from billing.closing import customer_update_soon
 from config.errors import ApiError
@@ -46,14 +48,15 @@ class CurrentPasswordForm(forms.Form):
     )
 
 
-class EmailForm(CurrentPasswordForm):
+class EmailForm(forms.Form):
     email = forms.EmailField(
         label="New e-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
     )
-    field_order = ["email", "current_password"]
 
 
 class PasswordForm(NewPasswordForm, CurrentPasswordForm):
+    """Asks each time: a page that asks first would carry the new password in it."""
+
     field_order = ["current_password", "password"]
 
 
@@ -66,13 +69,12 @@ class CompanyForm(forms.Form):
     )
 
 
-class DeletionForm(CurrentPasswordForm):
+class DeletionForm(forms.Form):
     email = forms.EmailField(
         label="The e-mail address of your account",
         max_length=254,
         widget=forms.EmailInput({"autocomplete": "off"}),
     )
-    field_order = ["email", "current_password"]
 
 
 _FORMS = {
@@ -98,13 +100,17 @@ def concurrency(request: PageRequest) -> HttpResponse:
     return render(request, "dashboard/settings_concurrency.html", _concurrency(request))
 
 
-def _form_view(name: str) -> Callable[[Act], View]:
-    """Serve the POST of one of the forms; what is refused is shown in it, with the other forms."""
+def _form_view(name: str, *, guard: Callable[[View], View]) -> Callable[[Act], View]:
+    """Serve the POST of one of the forms; what is refused is shown in it, with the other forms.
+
+    :param guard: what somebody has to prove first.
+    """
 
     def decorate(act: Act) -> View:
         @sensitive_post_parameters()
         @for_customer
         @require_POST
+        @guard
         @sensitive_variables()
         def served(request: PageRequest) -> HttpResponse:
             form = _FORMS[name](request.POST, auto_id=f"{name}_%s")
@@ -121,10 +127,9 @@ def _form_view(name: str) -> Callable[[Act], View]:
     return decorate
 
 
-@_form_view("email")
+@_form_view("email", guard=needs_sudo)
 def change_email(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     account = request.user
-    _require_password(request, sent)
     if normalize_email(sent["email"]) == account.email:
         raise ValidationError({"email": ["This is your e-mail address already."]})
     for to in (account.pk, sent["email"]):
@@ -140,16 +145,17 @@ def change_email(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     return redirect(HOME)
 
 
-@_form_view("password")
+@_form_view("password", guard=needs_second_factor)
 def change_password(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
-    _require_password(request, sent)
+    with login_attempt(request, email=request.user.email):
+        password_require(request.user, sent["current_password"])
     password_change(account=request.user, password=sent["password"])
     update_session_auth_hash(request, request.user)
     messages.success(request, "Your password is changed. Whoever was logged in elsewhere is out.")
     return redirect(HOME)
 
 
-@_form_view("company")
+@_form_view("company", guard=lambda view: view)
 def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     with transaction.atomic():
         company_rename(account=request.user, company_name=sent["company_name"])
@@ -158,11 +164,10 @@ def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     return redirect(HOME)
 
 
-@_form_view("deletion")
+@_form_view("deletion", guard=needs_sudo)
 def delete(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     if normalize_email(sent["email"]) != request.user.email:
         raise ValidationError({"email": [f"Type in {request.user.email} to delete the account."]})
-    _require_password(request, sent)
     account_delete(account=request.user)
     logout(request)
     return redirect("account-deleted")
@@ -172,12 +177,6 @@ def delete(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
 @require_safe
 def deleted(request: HttpRequest) -> HttpResponse:
     return page(request, "dashboard/account_deleted.html")
-
-
-def _require_password(request: PageRequest, sent: dict[str, Any]) -> None:
-    """Raise unless the password is right; guesses are limited as those at the login are."""
-    with login_attempt(request, email=request.user.email):
-        password_require(request.user, sent["current_password"])
 
 
 def _show(
@@ -190,6 +189,7 @@ def _show(
     shown |= bound or {}
     context = {
         "forms": shown,
+        "second_factors": second_factors(request.user).count(),
         "keys": request.user.api_keys.active().count(),
         "most_keys": MAX_ACTIVE_KEYS,
         "countries": settings.ALLOWED_COUNTRIES,

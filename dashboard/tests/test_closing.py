@@ -63,8 +63,8 @@ def check_status_of(account: Account) -> None:
     account.refresh_from_db()
 
 
-def delete(web: Client, email: str = NEW["email"], password: str = NEW["password"]) -> Any:
-    return web.post(DELETE, {"email": email, "current_password": password})
+def delete(web: Client, email: str = NEW["email"]) -> Any:
+    return web.post(DELETE, {"email": email})
 
 
 def customer_id(account: Account) -> str:
@@ -133,20 +133,18 @@ def web_key(account: Account) -> APIClient:
     return APIClient(headers={"Authorization": f"Bearer {key}"})
 
 
-def test_its_confirmed_address_is_told(alice_web: Client, alice: Account, password: str) -> None:
+def test_its_confirmed_address_is_told(alice_web: Client, alice: Account) -> None:
     address = alice.email
-    delete(alice_web, address, password)
+    delete(alice_web, address)
     [message] = sent()
     assert message.to == [address]
     assert message.subject == "Your account was deleted"
     assert "the Switchhook account of this address was deleted" in str(message.body)
 
 
-def test_an_address_that_nobody_has_confirmed_is_not(
-    alice_web: Client, alice: Account, password: str
-) -> None:
+def test_an_address_that_nobody_has_confirmed_is_not(alice_web: Client, alice: Account) -> None:
     Account.objects.update(email_verified_at=None)
-    delete(alice_web, alice.email, password)
+    delete(alice_web, alice.email)
     assert sent() == []
 
 
@@ -196,10 +194,8 @@ class TestAtStripe:
         do_billing_jobs()
         assert testing.subscription_of(customer_id(erin))["status"] == "canceled"
 
-    def test_an_account_that_never_paid_has_nothing_to_end(
-        self, carol: Account, password: str
-    ) -> None:
-        delete(logged_in(carol), carol.email, password)
+    def test_an_account_that_never_paid_has_nothing_to_end(self, carol: Account) -> None:
+        delete(logged_in(carol), carol.email)
         do_billing_jobs()
         assert not StripeCustomer.objects.exists()
 
@@ -209,21 +205,15 @@ class TestAtStripe:
 
 
 class TestRefusals:
-    def test_another_password(self, alice: Account, alice_web: Client) -> None:
-        response = delete(alice_web, alice.email, "a guess")
-        assert response.status_code == 400
-        assert "This is not your password." in response.content.decode()
-        assert_untouched(alice)
-
     def test_another_address(self, alice: Account, bob: Account, alice_web: Client) -> None:
-        response = delete(alice_web, bob.email, NEW["password"])
+        response = delete(alice_web, bob.email)
         assert response.status_code == 400
         assert "Type in alice@example.org" in response.content.decode()
         assert_untouched(alice)
         assert_untouched(bob)
 
-    def test_operators_are_told_where(self, operator: Account, password: str) -> None:
-        response = delete(logged_in(operator), operator.email, password)
+    def test_operators_are_told_where(self, operator: Account) -> None:
+        response = delete(logged_in(operator), operator.email)
         assert "in the admin alone" in response.content.decode()
         assert_untouched(operator)
 
