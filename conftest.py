@@ -139,8 +139,12 @@ def dave(db: None) -> Account:
 
 @pytest.fixture
 def operator(db: None) -> Account:
-    """Olga, who may do everything in the admin."""
-    return _account("olga@example.org", is_staff=True, is_superuser=True)
+    """Olga, who may do everything in the admin, and has a second factor: an app."""
+    from browsing.authenticator import app_of
+
+    account = _account("olga@example.org", is_staff=True, is_superuser=True)
+    app_of(account)
+    return account
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "config.formats"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",

@@ -6,7 +6,6 @@ from typing import cast
 
 import structlog
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.admin.views.decorators import staff_member_required
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -16,7 +15,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.audit import Action, audit
 from accounts.models import Account
+from accounts.operators import for_operators
 from accounts.permissions import may_operate_on
+from accounts.sudo import needs_sudo
 from config.pages import page
 
 log = structlog.get_logger(__name__)
@@ -34,8 +35,9 @@ def impersonated_by(request: HttpRequest) -> Account | None:
     return account if account and may_operate_on(cast(Account, request.user), account) else None
 
 
-@staff_member_required
+@for_operators
 @require_http_methods(["GET", "HEAD", "POST"])
+@needs_sudo
 def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
     """Ask first, then show the dashboard of an account."""
     if not _may_impersonate(request):

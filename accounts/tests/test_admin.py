@@ -8,6 +8,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from accounts.services import api_key_create, api_key_revoke
+from browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +42,7 @@ def clerk(client, db):
 class TestLogin:
     def test_it_works_with_any_case(self, client, operator, password):
         client.post(reverse("log-in"), {"email": "Olga@Example.org", "password": password})
+        client.post(reverse("second-step"), {"proof-code": code()})
         assert client.get(LIST).status_code == 200
 
     @pytest.mark.parametrize("disable", [True, False])

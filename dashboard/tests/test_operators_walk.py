@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from accounts.models import Account
 from browsing.chromium import EXECUTABLE, IS_MISSING, context_of
-from browsing.people import OPERATOR, OPERATOR_PASSWORD
+from browsing.people import log_operator_in
 from config.tests.development import Development
 
 pytestmark = [
@@ -108,10 +108,7 @@ def page(
     context = context_of(chromium)
     context.set_default_timeout(_WITHIN_S * 1000)
     page = context.new_page()
-    page.goto(f"{running.url}/admin/")
-    page.get_by_label("E-mail").fill(OPERATOR)
-    page.get_by_label("Password").fill(OPERATOR_PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    log_operator_in(page, running.url)
     yield page
     context.close()
 

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account
 from billing.provisioning import plan_set_up
+from browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
 
@@ -122,7 +123,9 @@ class TestLogIn:
         assert response.redirect_chain[-1][0] == "/login?next=%2Fadmin%2F"
         form = {"email": operator.email, "password": password, "next": "/admin/"}
         client = Client()
-        assert client.post(self.PATH, form)["Location"] == "/admin/"
+        step = client.post(self.PATH, form)["Location"]
+        assert step == "/login/second-factor?next=%2Fadmin%2F"
+        assert client.post(step, {"proof-code": code()})["Location"] == "/admin/"
         assert client.get("/admin/").status_code == 200
 
     def test_a_customer_at_the_admin_is_told(self, alice_web: Client) -> None:

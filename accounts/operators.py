@@ -1,0 +1,80 @@
+"""Who gets into the admin: operators with a second factor, for twelve hours after the login."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
+from django.contrib import messages
+from django.contrib.admin import AdminSite
+from django.contrib.admin.views.decorators import staff_member_required
+from django.contrib.auth import logout
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from accounts.models import Account
+from accounts.proofs import began_too_long_ago, has_shown_second_factor
+from accounts.second_factors import has_second_factor
+from accounts.sudo import needs_sudo, to_second_step
+
+View = Callable[..., HttpResponseBase]
+
+# What gives and takes rights: all that is posted to the pages of these models.
+_RIGHTS = ("accounts_account_", "auth_group_", "auth_user_")
+
+
+def for_operators(view: View) -> View:
+    """Serve operators who have shown a second factor; lead others to what they lack."""
+    return staff_member_required(_with_second_factor(view))
+
+
+def _with_second_factor(view: View) -> View:
+    @wraps(view)
+    def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return _way_in(request) or view(request, *args, **kwargs)
+
+    return served
+
+
+def _way_in(request: HttpRequest) -> HttpResponseRedirect | None:
+    """Return where an operator has to go first, if that is so."""
+    account = cast(Account, request.user)
+    if not (account.is_active and account.is_staff):
+        return None  # for the admin to send away
+    if began_too_long_ago(request.session):
+        logout(request)
+        return redirect_to_login(request.get_full_path())
+    if not has_second_factor(account):
+        messages.warning(request, "Operators need a second factor: add one to get into the admin.")
+        here = urlencode({"next": request.get_full_path()})
+        return redirect(f"{reverse('second-factor')}?{here}")
+    if not has_shown_second_factor(request.session):
+        return to_second_step(request)
+    return None
+
+
+class OperatorSite(AdminSite):
+    """The admin, with sudo mode before anybody's rights change."""
+
+    def admin_view(self, view: View, cacheable: bool = False) -> View:
+        plain = super().admin_view(view, cacheable)
+        with_sudo = needs_sudo(plain)
+
+        @_with_second_factor
+        @wraps(view)
+        def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            inner = with_sudo if _changes_rights(request) else plain
+            return inner(request, *args, **kwargs)
+
+        return served
+
+
+def _changes_rights(request: HttpRequest) -> bool:
+    name = request.resolver_match.url_name if request.resolver_match else None
+    is_operator = bool(getattr(request.user, "is_staff", False))
+    return is_operator and request.method == "POST" and (name or "").startswith(_RIGHTS)
