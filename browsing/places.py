@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 # Nobody in particular; a customer who has just signed up; one who has paid and has calls; an
-# operator.
-Who = Literal["visitor", "newcomer", "customer", "operator"]
+# operator who has given the password alone; one who has shown the second factor too.
+Who = Literal["visitor", "newcomer", "customer", "halfway", "operator"]
 
 ROOMS = {
     "overview": "/dashboard",
@@ -48,7 +48,13 @@ _CUSTOMERS = {
     "number-new": "/dashboard/numbers/new",
     "number": "/dashboard/numbers/{number}",
     "call": "/dashboard/calls/{call}",
+    "second-factor": "/dashboard/settings/second-factor",
+    "second-factor-app": "/dashboard/settings/second-factor/app",
     "docs-signed-in": "/docs/getting-started",
+}
+_HALFWAY = {
+    "second-step": "/login/second-factor",
+    "sudo": "/dashboard/settings/second-factor/app",
 }
 # The admin's own markup.
 _ADMIN = {
@@ -85,7 +91,9 @@ PLACES = [
     *(Place(name, path, "visitor", allowed="status of 4") for name, path in _OUTDATED.items()),
     *(Place(f"{name}-empty", path, "newcomer") for name, path in ROOMS.items()),
     *(Place(name, path, "customer") for name, path in (ROOMS | _CUSTOMERS).items()),
+    *(Place(name, path, "halfway") for name, path in _HALFWAY.items()),
     Place("operations", "/admin/", "operator"),
+    Place("second-factor-on", "/dashboard/settings/second-factor", "operator"),
     Place("impersonate", "/operators/impersonate/{account}", "operator"),
     *(Place(name, path, "operator", is_ours=False) for name, path in _ADMIN.items()),
 ]

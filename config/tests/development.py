@@ -22,8 +22,8 @@ _ENDED_WITHIN_S = 30
 class Development:
     """It runs; ``lines`` is all that it has said so far."""
 
-    def __init__(self, port: int, process: subprocess.Popen[str]) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, host: str, process: subprocess.Popen[str]) -> None:
+        self.url = f"http://{host}:{port}"
         self.sandbox_url = f"http://127.0.0.1:{port + 2}"
         self.process = process
         self.lines: list[str] = []
@@ -56,11 +56,15 @@ class Development:
 
 
 @contextmanager
-def development() -> Iterator[Development]:
-    """Run ``bin/dev`` until the end; what it has said is shown if the test fails."""
+def development(host: str = "127.0.0.1") -> Iterator[Development]:
+    """Run ``bin/dev`` until the end; what it has said is shown if the test fails.
+
+    :param host: what people call this machine.
+    """
     port = first_of_free_ports()
-    with start(development_environment(port), stderr=subprocess.STDOUT) as process:
-        running = Development(port, process)
+    public = {"PUBLIC_URL": f"http://{host}:{port}"}
+    with start(development_environment(port) | public, stderr=subprocess.STDOUT) as process:
+        running = Development(port, host, process)
         try:
             running.wait_until_ready()
             yield running
