@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite
@@ -23,6 +23,7 @@ from accounts.second_factors import has_second_factor
 from accounts.sudo import needs_sudo, to_second_step
 
 View = Callable[..., HttpResponseBase]
+AnyView = TypeVar("AnyView", bound=View)
 
 # What gives and takes rights: all that is posted to the pages of these models.
 _RIGHTS = ("accounts_account_", "auth_group_", "auth_user_")
@@ -61,7 +62,7 @@ def _way_in(request: HttpRequest) -> HttpResponseRedirect | None:
 class OperatorSite(AdminSite):
     """The admin, with sudo mode before anybody's rights change."""
 
-    def admin_view(self, view: View, cacheable: bool = False) -> View:
+    def admin_view(self, view: AnyView, cacheable: bool = False) -> AnyView:
         plain = super().admin_view(view, cacheable)
         with_sudo = needs_sudo(plain)
 
@@ -71,7 +72,7 @@ class OperatorSite(AdminSite):
             inner = with_sudo if _changes_rights(request) else plain
             return inner(request, *args, **kwargs)
 
-        return served
+        return cast(AnyView, served)
 
 
 def _changes_rights(request: HttpRequest) -> bool:

@@ -37,7 +37,7 @@ class CredentialField(forms.CharField):
         super().__init__(max_length=MAX_CREDENTIAL_LENGTH, **options)
 
     def to_python(self, value: Any) -> Any:
-        text = super().to_python(value)
+        text = super().to_python(value) or ""
         if len(text) > MAX_CREDENTIAL_LENGTH:
             return text  # which the validator of its length refuses
         try:

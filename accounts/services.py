@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
+from allauth.mfa.models import Authenticator
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import update_last_login
 from django.db import IntegrityError, transaction
@@ -155,7 +156,7 @@ def account_close(*, account: Account) -> None:
     if account.is_email_verified:
         mail_queue(account=account, name=ACCOUNT_DELETED, to=account.email)
     account.api_keys.active().update(revoked_at=now)
-    account.authenticator_set.all().delete()
+    Authenticator.objects.filter(user=account).delete()
     account.email, account.email_verified_at = f"{account.pk}@{CLOSED}", None
     account.is_active, account.closed_at = False, now
     account.set_unusable_password()

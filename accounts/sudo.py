@@ -98,7 +98,7 @@ def _take_proof_out(request: HttpRequest) -> None:
     for name in list(sent):
         if _is_of_proof(name):
             del sent[name]
-    request.POST = sent  # type: ignore[misc, assignment]
+    request.POST = sent  # type: ignore[assignment]
 
 
 def _is_of_proof(name: str) -> bool:
