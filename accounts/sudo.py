@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 from django.utils.http import urlencode
 
+from accounts.audit import Action, audit
 from accounts.models import Account
 from accounts.proof_form import ProofForm
 from accounts.proofs import is_proven_anew, owes_second_factor, prove_anew
@@ -43,6 +44,7 @@ def needs_sudo(view: View) -> View:
             if not form.is_valid():
                 return _ask(request, form, request.POST[_INSTEAD_OF])
             prove_anew(request.session, second_factor=form.is_second_factor)
+            audit(account=account, action=Action.SUDO_ENTERED, page=request.path)
             if request.POST[_INSTEAD_OF] != "POST":
                 return HttpResponseRedirect(request.get_full_path())
             _take_proof_out(request)

@@ -76,7 +76,7 @@ class TestTheRestIsClosed:
     ) -> None:
         web = Client()
         web.force_login(operator)
-        second_factors_remove_all(account=operator, by=None)
+        second_factors_remove_all(account=operator)
         assert web.get(path.format(bob=bob.pk))["Location"].startswith(f"{PAGE}?next=")
 
 

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.test import Client
 
+from accounts.audit import AuditEvent
 from accounts.models import Account
 from accounts.second_factors import (
     code_require,
@@ -309,8 +310,27 @@ def test_the_owner_is_told(alice: Account, alice_web: Client, operator: Account)
     alice_web.post(CODES)
     alice_web.post(f"{PAGE}/{second_factors(alice)[0].pk}/remove")
     app_of(alice)
-    second_factors_remove_all(account=alice, by=operator)
+    second_factors_remove_all(account=alice)
     said = [mail.body for mail in sent() if mail.subject == "Your second factor has changed"]
     assert len(said) == 5
     for words in ("app was added", "code was used", "new recovery", "app was removed", "whoever"):
         assert sum(words in str(body) for body in said) == 1
+
+
+def test_the_audit_log_has_it(alice: Account, alice_web: Client) -> None:
+    response = alice_web.post(APP, {"code": code(secret_of(alice_web))})
+    code_require(alice, RECOVERY_CODE.findall(response.content.decode())[0])
+    alice_web.post(CODES)
+    alice_web.post(f"{PAGE}/{second_factors(alice)[0].pk}/remove")
+    app_of(alice)
+    second_factors_remove_all(account=alice)
+    log = AuditEvent.objects.of(alice).order_by("created_at", "id")
+    factors = log.filter(action__regex="second_factor|recovery_codes")
+    assert list(factors.values_list("action", flat=True)) == [
+        "second_factor.added",
+        "recovery_codes.used",
+        "recovery_codes.created",
+        "second_factor.removed",
+        "second_factor.removed",
+    ]
+    assert factors[0].actor_kind == "customer"
