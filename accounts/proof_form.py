@@ -93,7 +93,7 @@ class ProofForm(forms.Form):
         if not kinds:
             del self.fields["code"]
         elif TOTP in kinds:
-            self.fields["code"].label = "Code of your authenticator app, or a recovery code"
+            self.fields["code"].label = "Code from your authenticator app, or a recovery code"
         else:
             self.fields["code"].label = "Recovery code"
 

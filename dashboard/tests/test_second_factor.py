@@ -53,7 +53,7 @@ class TestLogIn:
         web, response = give_password(alice, password, next="/dashboard/calls")
         assert response["Location"] == f"{STEP}?next=%2Fdashboard%2Fcalls"
         asked = web.get(response["Location"])
-        assert "Code of your authenticator app" in asked.content.decode()
+        assert "Code from your authenticator app" in asked.content.decode()
         assert "no-store" in asked["Cache-Control"]
         assert_well_made(asked.content.decode())
         response = web.post(STEP, {"proof-code": code(), "next": "/dashboard/calls"})
