@@ -17,6 +17,7 @@ from accounts.audit import Action, audit
 from accounts.models import Account
 from accounts.operators import for_operators
 from accounts.permissions import may_operate_on
+from accounts.proofs import began_too_long_ago, has_shown_second_factor
 from accounts.sudo import needs_sudo
 from config.pages import page
 
@@ -69,7 +70,9 @@ def stop(request: HttpRequest) -> HttpResponse:
 
 
 def _may_impersonate(request: HttpRequest) -> bool:
-    return bool(getattr(request.user, "is_staff", False) and request.user.has_perm(_MAY))
+    may = bool(getattr(request.user, "is_staff", False) and request.user.has_perm(_MAY))
+    is_over = began_too_long_ago(request.session)
+    return may and has_shown_second_factor(request.session) and not is_over
 
 
 urlpatterns = [

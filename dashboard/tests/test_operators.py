@@ -132,6 +132,19 @@ class TestTwelveHours:
         assert web.get("/admin/")["Location"] == "/login?next=/admin/"
         assert web.get("/dashboard").status_code == 302
 
+    def test_so_long_one_looks_as_a_customer(
+        self, alice: Account, bob: Account, password: str, later: Later
+    ) -> None:
+        """Though the session is longer, of who has become an operator in it."""
+        app_of(bob)
+        web, _ = give_password(bob, password)
+        web.post(STEP, {"proof-code": code()})
+        Account.objects.filter(pk=bob.pk).update(is_staff=True, is_superuser=True)
+        assert web.post(f"/operators/impersonate/{alice.pk}").status_code == 302
+        assert "as alice@example.org sees it" in web.get("/dashboard").content.decode()
+        later(hours=12)
+        assert "alice@example.org" not in web.get("/dashboard").content.decode()
+
 
 class TestSudo:
     @pytest.fixture
