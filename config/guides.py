@@ -27,6 +27,7 @@ GUIDES = (
     "call-configuration",
     "reasons-and-errors",
     "sandbox",
+    "security",
     "production",
     "operations",
 )
