@@ -22,8 +22,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 
 from telephony.callback_urls import callback_url_problem, is_public_address
+from telephony.callbacks.unhurried import Connector, Padded
+from telephony.engine.bounds import clipped
 
 LARGEST_ANSWER = 2**20
+# In which an answer may come. Each is work for the event loop, be it of one byte.
+MOST_PIECES = 4_096
 # Node closes an idle connection after 5 s: be the first, or a request meets a connection that is
 # being closed and fails (a POST is not sent twice).
 KEEP_IDLE_SECONDS = 4.0
@@ -85,16 +89,18 @@ async def post(
     headers: Mapping[str, str],
     *,
     timeout: float,  # noqa: ASYNC109 (every caller wants its failure told apart, not a TimeoutError)
+    at_most: int = LARGEST_ANSWER,
 ) -> Answer:
     """POST JSON; ``timeout`` in seconds is for all of it, from the look-up to the last byte.
 
-    Redirects are not followed. Raises :class:`CallbackFailed`.
+    ``at_most`` is how many bytes the answer may have, unpacked. Redirects are not followed. Raises
+    :class:`CallbackFailed`.
     """
     if problem := callback_url_problem(url):
         raise BadUrl(problem)
     try:
         async with asyncio.timeout(timeout):
-            return await _post(url, body, headers)
+            return await _post(url, body, headers, at_most)
     except TimeoutError:
         raise TimedOut(f"no answer within {timeout:g} seconds") from None
     except (aiohttp.ClientError, OSError) as error:
@@ -108,25 +114,30 @@ async def close() -> None:
         await opened.aclose()
 
 
-async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+async def _post(url: str, body: bytes, headers: Mapping[str, str], at_most: int) -> Answer:
     session = await _session()
     async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
         return Answer(
             status=response.status,
-            body=await _read(response),
+            body=await _read(response, at_most),
             retry_after=retry_after_seconds(
                 response.headers.get("Retry-After", ""), datetime.now(UTC)
             ),
         )
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse, at_most: int) -> bytes:
     """Read the body in pieces, as it is unpacked: a small one may be compressed and endless."""
     body = bytearray()
-    async for piece in response.content.iter_any():
+    pieces = 0
+    while not response.content.at_eof():  # iter_chunks() never ends if there is no body
+        piece, _ = await response.content.readchunk()
         body += piece
-        if len(body) > LARGEST_ANSWER:
-            raise TooLarge("the answer has more than 1 MiB")
+        pieces += bool(piece)  # there are empty ones where a chunk ends
+        if len(body) > at_most:
+            raise TooLarge(f"the answer has more than {at_most // 1024:,} KB")
+        if pieces > MOST_PIECES:
+            raise TooLarge(f"the answer comes in more than {MOST_PIECES:,} pieces")
     return bytes(body)
 
 
@@ -155,7 +166,7 @@ async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
     """Hold a session open. A generator, because an event loop closes those when it ends."""
     tls = ssl.create_default_context()
     tls.set_alpn_protocols(["http/1.1"])
-    connector = aiohttp.TCPConnector(
+    connector = Connector(
         ssl=tls,
         resolver=_Resolver(),
         socket_factory=_guarded_socket,
@@ -230,7 +241,7 @@ def _failure(error: aiohttp.ClientError | OSError) -> CallbackFailed:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "it is for another host")
-            return TlsFailed(f"the certificate is not trusted: {why}")
+            return TlsFailed(f"the certificate is not trusted: {clipped(why, 200)}")
         case aiohttp.ClientSSLError() | ssl.SSLError():
             return TlsFailed("the TLS handshake failed")
         case aiohttp.ClientConnectorDNSError():
@@ -239,6 +250,8 @@ def _failure(error: aiohttp.ClientError | OSError) -> CallbackFailed:
             return BlockedAddress("the host has no public address")
         case aiohttp.ClientConnectorError():
             return Unreachable("no connection")
+        case Padded():
+            return TooLarge("there is too much around the answer")
         case aiohttp.InvalidURL():
             return BadUrl("the URL is not valid")
         case aiohttp.ClientResponseError():

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
 from pytest_socket import SocketConnectBlockedError
 
-from telephony.callbacks import client
+from telephony.callbacks import client, unhurried
 from telephony.callbacks.client import Answer, CallbackFailed, retry_after_seconds
 from telephony.tests.callbacks.conftest import Backend, Certificate, Names, RawHandler, serve
 
@@ -50,6 +51,12 @@ async def test_it_works(backend: Backend) -> None:
 async def test_every_status_is_an_answer(backend: Backend, status: int) -> None:
     backend.answers(status)
     assert (await post(backend.url)).status == status
+
+
+async def test_answers_without_a_body(backend: Backend) -> None:
+    backend.answers(204)
+    for _ in range(3):
+        assert (await post(backend.url)).body == b""
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -205,6 +212,91 @@ async def test_a_compressed_answer(backend: Backend) -> None:
 
     backend.answer = answer
     assert (await post(backend.url)).body == b'{"result":1}'
+
+
+async def test_an_answer_may_be_allowed_less(backend: Backend) -> None:
+    backend.answers_bytes(b"x" * 1025)
+    with pytest.raises(client.TooLarge) as raised:
+        await client.post(backend.url, b"{}", {}, timeout=2, at_most=1024)
+    assert raised.value.reason == "the answer has more than 1 KB"
+
+
+# Answers that keep the event loop busy
+
+
+def _padded(answer: bytes, times: int = 1) -> RawHandler:
+    """Send an answer again and again, until the client has had enough."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            for _ in range(times):
+                writer.write(answer)
+                await writer.drain()
+
+    return handle
+
+
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_an_answer_in_one_byte_chunks(raw_backend: StartRaw) -> None:
+    url = await raw_backend(_padded(_CHUNKED + b"1\r\nx\r\n" * 2**20 + b"0\r\n\r\n"))
+    failed = await failure(url)
+    assert (failed.code, failed.reason) == (
+        "too_large",
+        "the answer comes in more than 4,096 pieces",
+    )
+
+
+async def test_as_many_pieces_as_may_be(raw_backend: StartRaw) -> None:
+    url = await raw_backend(_padded(_CHUNKED + b"1\r\nx\r\n" * 4096 + b"0\r\n\r\n"))
+    assert (await post(url)).body == b"x" * 4096
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [
+        b"HTTP/1.1 100 \r\n\r\n" * 50_000,
+        b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 50_000,
+        # Chunks that unpack to nothing: an empty block of "deflate", again and again.
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"a\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff\r\n"
+        + b"5\r\n\0\0\0\xff\xff\r\n" * 300_000,
+    ],
+    ids=["continue", "early hints", "nothing"],
+)
+async def test_what_is_padded_is_broken_off(raw_backend: StartRaw, padding: bytes) -> None:
+    failed = await failure(await raw_backend(_padded(padding, times=100)))
+    assert (failed.code, failed.reason) == ("too_large", "there is too much around the answer")
+
+
+async def test_a_hint_before_the_answer(raw_backend: StartRaw) -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    assert (await post(await raw_backend(_padded(hint * 3 + answer)))).body == b"{}"
+
+
+async def test_it_is_read_in_slices(raw_backend: StartRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    parse = ResponseHandler.data_received
+
+    def noting(self: ResponseHandler, data: bytes) -> None:
+        sizes.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", noting)
+    body = b"x" * 2**20
+    url = await raw_backend(
+        _padded(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    )
+    assert (await post(url)).body == body
+    assert max(sizes) == unhurried.SLICE
+    assert sum(sizes) > len(body)
+
+
+async def test_an_answer_that_ends_with_the_connection(raw_backend: StartRaw) -> None:
+    url = await raw_backend(_padded(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000))
+    assert (await post(url)).body == b"x" * 300_000
 
 
 # Connections that break

@@ -1,0 +1,91 @@
+"""The client's end of an HTTP connection to a server that would like to keep the event loop busy.
+
+aiohttp parses at once whatever has arrived: hundreds of kilobytes of one-byte chunks, or of interim
+responses without an end. Here it gets a slice in each turn of the event loop, and what is padded is
+broken off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+SLICE = 2 * 1024
+# Of one answer, with its head and what chunks put around it, packed or not.
+MOST_BYTES = 2 * 2**20
+# Heads that come before the answer's own ("103 Early Hints"), and behind it.
+MOST_HEADS = 16
+
+
+class Padded(aiohttp.ClientError):
+    """There is too much around the answer."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """A connector whose connections are unhurried."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(_Unhurried, loop=self._loop)
+
+
+class _Unhurried(ResponseHandler):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._waiting = bytearray()
+        self._turn: asyncio.Handle | None = None
+        self._bytes = self._heads = 0
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin with the answer to another request."""
+        self._bytes = self._heads = 0
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take note of a head that was parsed."""
+        self._heads += 1
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        self._waiting += data
+        if not data:  # aiohttp goes on where it has paused
+            super().data_received(data)
+        if self._waiting and self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+        if self._waiting and exc is None:
+            super().data_received(bytes(self._waiting))
+        super().connection_lost(exc)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        if self._reading_paused or self.transport is None:
+            return
+        piece = bytes(self._waiting[:SLICE])
+        del self._waiting[:SLICE]
+        self._bytes += len(piece)
+        super().data_received(piece)
+        if self._bytes > MOST_BYTES or self._heads > MOST_HEADS:
+            self._break_off()
+        elif self._waiting:
+            if not self._buffer_paused:
+                self._pause_reading_for_buffer()
+            self._turn = self._loop.call_soon(self._take_turn)
+        elif self._buffer_paused:
+            self._resume_reading_for_buffer()
+
+    def _break_off(self) -> None:
+        error = Padded()
+        self._waiting.clear()
+        self.set_exception(error)
+        if self._payload is not None:
+            self._payload.set_exception(error)
+        if self.transport is not None:
+            self.transport.abort()

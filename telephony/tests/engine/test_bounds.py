@@ -1,0 +1,48 @@
+"""What texts and JSON from outside are held to."""
+
+import pytest
+
+from telephony.engine.bounds import clipped, is_deeper_than, is_storable
+
+
+def nested(levels, *, of=list):
+    value = 0
+    for _ in range(levels):
+        value = [value] if of is list else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("of", [list, dict])
+def test_depth_is_counted_in_lists_and_objects(of):
+    assert not is_deeper_than(nested(32, of=of))
+    assert is_deeper_than(nested(33, of=of))
+    assert not is_deeper_than("text", 0)
+    assert not is_deeper_than([1, [2], {"a": [3]}], 3)
+    assert is_deeper_than([1, [2], {"a": [3]}], 2)
+
+
+def test_depth_is_looked_at_without_recursion():
+    assert is_deeper_than(nested(100_000))
+
+
+@pytest.mark.parametrize("text", ["", "a\tb\r\nc", "Zürich 😀 \x7f", "\ud7ff\ue000\ufffd"])
+def test_what_can_be_stored(text):
+    assert is_storable(text)
+    assert clipped(text) == text
+
+
+@pytest.mark.parametrize("character", ["\0", "\x08", "\x0b", "\x1f", "\ufffe", "\uffff", "\ud800"])
+def test_what_cannot(character):
+    assert not is_storable(f"a{character}b")
+    assert clipped(f"a{character}b") == "a\ufffdb"
+
+
+def test_a_long_text_is_cut():
+    assert clipped("abcdef", 6) == "abcdef"
+    assert clipped("abcdefg", 6) == "abcde…"
+    assert len(clipped("a" * 10_000_000)) == 4_000
+
+
+@pytest.mark.parametrize("value", [None, 7, ["a"], {"a": "b"}])
+def test_what_is_no_text_is_an_empty_one(value):
+    assert clipped(value) == ""
