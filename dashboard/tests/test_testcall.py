@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts import throttling
 from accounts.models import Account
 from config.tests.test_docs import Links
+from sandbox.backend import hostile
 from telephony.call_sids import is_test_sid, new_test_sid
 from telephony.models import Call, CallbackDelivery, PhoneNumber, SealedPlan
 from telephony.services import call_note
@@ -32,6 +33,14 @@ PLAN = {
     **CREDENTIALS,
     "openaiApiKey": KEY,
     "systemPrompt": "Be brief.",
+}
+
+
+# Those that are hostile around the body are for the client's tests.
+HOSTILE = {
+    name: response.partition(b"\r\n\r\n")[2]
+    for name, response in hostile.answers().items()
+    if b"Content-Length" in response
 }
 
 
@@ -363,6 +372,35 @@ class TestCheck:
     ) -> None:
         backend.says(answer)
         assert shown in check(alice_web, number)[1]
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_hostile_answers(
+        self, alice_web: Client, number: PhoneNumber, backend: Backend, name: str
+    ) -> None:
+        backend.answer = HOSTILE[name]
+        status, text = check(alice_web, number)
+        assert status == 200
+        assert ("The answer can be used." in text) is (name == hostile.ORDINARY)
+        assert len(text) < 40_000
+
+    @pytest.mark.parametrize("field", ["metadata", "voice", "tools", "unknown", "systemPrompt"])
+    def test_a_field_that_is_nested_deep(
+        self, alice_web: Client, number: PhoneNumber, backend: Backend, field: str
+    ) -> None:
+        deep = b"[" * 900 + b"]" * 900
+        backend.answer = json.dumps(PLAN)[:-1].encode() + b', "%s": %s}' % (field.encode(), deep)
+        status, text = check(alice_web, number)
+        assert status == 200
+        assert "Nest lists and objects at most 32 deep." in text
+
+    def test_more_problems_than_are_shown(
+        self, alice_web: Client, number: PhoneNumber, backend: Backend
+    ) -> None:
+        backend.says(PLAN | {"tools": [{}] * 128})
+        _, text = check(alice_web, number)
+        assert "19.name: Use 1 to 64 letters" in text
+        assert "20.name" not in text
+        assert "108 more problems are not shown." in text
 
     def test_what_is_not_json(
         self, alice_web: Client, number: PhoneNumber, backend: Backend

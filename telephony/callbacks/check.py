@@ -19,11 +19,13 @@ from django.views.decorators.debug import sensitive_variables
 from accounts.models import WebhookSecret
 from config.connections import give_connection_back
 from config.ids import new_id
+from telephony.bounded_json import NotUsable, decoded
 from telephony.call_sids import new_test_sid
 from telephony.callbacks import client
 from telephony.callbacks.on_call_start import decide, post
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine import plan as plans
+from telephony.engine.bounds import clipped, is_deeper_than
 from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer
 from telephony.models import PhoneNumber
 
@@ -79,28 +81,43 @@ def _checked(url: str, call_sid: str, seconds: float, answer: client.Answer) -> 
         problem = "Answer with a status from 200 to 299: the call would be rejected."
         return Check(url, call_sid, seconds, answer.status, problem)
     try:
-        body = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        problem = "The answer is not JSON: the call would be rejected."
+        body = decoded(answer.body)
+    except NotUsable as error:
+        problem = f"The answer {error}: the call would be rejected."
         return Check(url, call_sid, seconds, answer.status, problem)
-    errors: Mapping[str, list[str]] = {}
-    outcome = "The call would be rejected, and onError would be told why."
+    problems: Mapping[str, list[str]] = {}
     try:
         outcome = _outcome(decide(body))
     except PlanError as error:
-        errors = error.fields
-    if not isinstance(body, Mapping):
-        return Check(url, call_sid, seconds, answer.status, errors["body"][0])
+        outcome = _rejected(error)
+        problems = _by_field(error)
+    if whole := problems.get("body"):
+        return Check(url, call_sid, seconds, answer.status, " ".join(whole))
     names = _names(body)
     return Check(
         url,
         call_sid,
         seconds,
         answer.status,
-        fields=[_field(name, body, errors) for name in names],
-        ignored=sorted(str(name)[:64] for name in set(body) - set(names))[:50],
+        fields=[_field(name, body, problems.get(name, ())) for name in names],
+        ignored=sorted(clipped(name, 64) for name in set(body) - set(names))[:50],
         outcome=outcome,
     )
+
+
+def _rejected(error: PlanError) -> str:
+    more = f" {error.more} more problems are not shown." if error.more else ""
+    return f"The call would be rejected, and onError would be told why.{more}"
+
+
+def _by_field(error: PlanError) -> dict[str, list[str]]:
+    """Return the problems by the field of the answer; a path within it stands before each."""
+    problems: dict[str, list[str]] = {}
+    for at, reasons in error.fields.items():
+        name, _, path = at.partition(".")
+        told = (f"{path}: {why}" if path else why for why in reasons)
+        problems.setdefault(name, []).extend(told)
+    return problems
 
 
 def _outcome(decision: CallPlan | Refusal | Transfer) -> str:
@@ -124,13 +141,7 @@ def _names(body: Mapping[str, Any]) -> Sequence[str]:
     return tuple(name for name in _EFFECTS if name not in _OTHER_ANSWERS)
 
 
-def _field(name: str, body: Mapping[str, Any], errors: Mapping[str, list[str]]) -> FieldCheck:
-    problems = [
-        why if at == name else f"{at.removeprefix(name + '.')}: {why}"
-        for at, reasons in errors.items()
-        if at == name or at.startswith(f"{name}.")
-        for why in reasons
-    ]
+def _field(name: str, body: Mapping[str, Any], problems: Sequence[str]) -> FieldCheck:
     value = body.get(name)
     is_given = value is not None and value != ""
     given = _shown(name, value) if is_given else ""
@@ -153,8 +164,9 @@ def _shown(name: str, value: Any) -> str:
         return "••••"
     if name == "tools" and isinstance(value, list):
         return f"{len(value)} functions" if len(value) != 1 else "1 function"
-    text = str(orjson.dumps(value).decode())
-    return text if len(text) <= 80 else f"{text[:80]}…"
+    if is_deeper_than(value):
+        return "nested too deep"
+    return clipped(orjson.dumps(value).decode(), 80)
 
 
 def _without_query(url: str) -> str:
@@ -189,6 +201,10 @@ _EFFECTS: Mapping[str, _Effect] = {
     "onToolCallUrl": _Effect("Asked when the model calls a tool.", "No tool of yours is called."),
     "tools": _Effect("What the model may call.", "None."),
     "builtinTools": _Effect("What the model may do with the call.", "None: it cannot hang up."),
+    "transferNumbers": _Effect(
+        "The only numbers that transfer_call may dial.",
+        "transfer_call may dial any number that may be called.",
+    ),
     "voice": _Effect("The agent's voice.", f"{plans.DEFAULT_VOICE}, the default."),
     "model": _Effect("Takes the call.", f"{plans.DEFAULT_MODEL}, the default."),
     "vadEagerness": _Effect("How soon a pause ends a sentence.", "high, the default."),

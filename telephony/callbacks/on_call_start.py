@@ -7,14 +7,18 @@ from collections.abc import Sequence
 import orjson
 from django.utils import timezone
 
+from telephony.bounded_json import NotUsable, beside_the_loop, decoded
 from telephony.callback_urls import callback_url_problem
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
-from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
+from telephony.engine.plan import CallPlan, PlanError, Refusal, Tool, Transfer, parse_plan
+from telephony.engine.plan_reader import Problems
 from telephony.numbering import call_problem
 
 # Twilio waits 15 seconds for its own answer.
 TIMEOUT_SECONDS = 10.0
+# Of all tools together, as JSON. OpenAI takes 16,384 tokens of instructions and tools.
+MOST_TOOL_BYTES = 64 * 1024
 
 
 class CallStartFailed(Exception):
@@ -42,7 +46,10 @@ async def ask(
         raise CallStartFailed(
             "call_start_bad_status", f"onCallStart answered with status {answer.status}."
         )
-    return _decision(answer.body)
+    decision = await beside_the_loop(len(answer.body), _decision, answer.body)
+    if isinstance(decision, CallStartFailed):
+        raise decision
+    return decision
 
 
 async def post(
@@ -73,31 +80,39 @@ def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
     return CallStartFailed(code, f"onCallStart failed: {failure.reason}.")
 
 
-def _decision(body: bytes) -> CallPlan | Refusal | Transfer:
+def _decision(body: bytes) -> CallPlan | Refusal | Transfer | CallStartFailed:
     try:
-        return decide(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        raise CallStartFailed(
-            "call_start_bad_answer", "onCallStart answered with something that is not JSON."
-        ) from None
+        return decide(decoded(body))
+    except NotUsable as error:
+        why = f"onCallStart answered with something that {error}."
     except PlanError as error:
-        raise CallStartFailed(
-            "call_start_bad_answer", f"The answer of onCallStart cannot be used. {error}"
-        ) from None
+        why = f"The answer of onCallStart cannot be used. {error}"
+    return CallStartFailed("call_start_bad_answer", why)
 
 
 def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:
     """Raise :class:`PlanError` for what is well formed, but not allowed on this server."""
-    fields: dict[str, list[str]] = {}
+    problems = Problems()
     if isinstance(decision, Transfer):
-        if problem := call_problem(decision.to):
-            fields["transfer"] = [problem.message]
+        _look_at_number(problems, "transfer", decision.to)
     elif isinstance(decision, CallPlan):
         urls = {"onToolCallUrl": decision.on_tool_call_url, "greetingUrl": decision.greeting_url}
         for name, url in urls.items():
             if url and callback_url_problem(url):
-                fields[name] = ["Use a public https:// URL."]
-        if why := payloads.metadata_problem(decision.metadata):
-            fields["metadata"] = [why]
-    if fields:
-        raise PlanError(fields)
+                problems.add(name, "Use a public https:// URL.")
+        for index, number in enumerate(decision.transfer_numbers):
+            _look_at_number(problems, f"transferNumbers.{index}", number)
+        if sum(map(_size, decision.tools)) > MOST_TOOL_BYTES:
+            problems.add("tools", f"Use at most {MOST_TOOL_BYTES // 1024} KB of JSON for all.")
+        if problem := payloads.metadata_problem(decision.metadata):
+            problems.add("metadata", problem)
+    problems.require_none()
+
+
+def _look_at_number(problems: Problems, name: str, number: str) -> None:
+    if problem := call_problem(number):
+        problems.add(name, problem.message)
+
+
+def _size(tool: Tool) -> int:
+    return len(orjson.dumps([tool.name, tool.description, tool.parameters]))

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from config.api import iso
+from telephony.engine.bounds import DEEPEST, is_deeper_than
+
+# Every callback of the call brings it: in UTF-8, without spaces.
+MOST_METADATA_BYTES = 16 * 1024
 
 if TYPE_CHECKING:
     from telephony.models import Call
@@ -109,10 +113,14 @@ def metadata_problem(metadata: Any) -> str | None:
 
     PostgreSQL refuses NUL in JSON, and deep nesting exhausts the encoders.
     """
+    if is_deeper_than(metadata):
+        return f"Nest lists and objects at most {DEEPEST} deep."
     try:
         text = orjson.dumps(metadata)
     except orjson.JSONEncodeError:
-        return "Use valid JSON, nested at most 250 deep, with integers of at most 64 bits."
+        return "Use valid JSON, with integers of at most 64 bits."
+    if len(text) > MOST_METADATA_BYTES:
+        return f"Use at most {MOST_METADATA_BYTES // 1024} KB of JSON."
     has_nul = b"\\u0000" in text.replace(rb"\\", b"")
     return "Leave NUL characters out." if has_nul else None
 

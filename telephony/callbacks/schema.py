@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from config.schema import Json
-from telephony.callbacks import on_call_start, outbox, tools
-from telephony.engine import plan
+from telephony.callbacks import on_call_start, outbox, payloads, tools
+from telephony.engine import plan, plan_reader
+from telephony.engine.bounds import DEEPEST
 from telephony.models import Call
 
 ENDED_REASONS = {
@@ -135,6 +136,10 @@ def _text(description: str = "", **more: Any) -> Json:
     return {"type": "string", **({"description": description} if description else {}), **more}
 
 
+def _spoken(description: str) -> Json:
+    return _text(description, maxLength=plan.LONGEST_SPOKEN, pattern=_NO_CONTROL)
+
+
 def _choice(choices: tuple[str, ...], default: str, description: str) -> Json:
     return _text(description, enum=list(choices), default=default)
 
@@ -188,6 +193,8 @@ _HEADERS: dict[str, Json] = {
     )
 }
 
+# A text that XML can hold, as far as a regular expression of JavaScript's goes.
+_NO_CONTROL = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _CALL_SID = {"callSid": _text("Twilio's name for the call.")}
 _PARTIES = {
     "callerPhone": _text("Who calls."),
@@ -204,7 +211,12 @@ _CREDENTIALS = {
     "twilioAccountSid": _text(
         "Of the Twilio account that the call comes from.", pattern="^AC[0-9a-fA-F]{32}$"
     ),
-    "twilioAuthToken": _text("Twilio's signature is checked with it; it is not kept.", minLength=1),
+    "twilioAuthToken": _text(
+        "Twilio's signature is checked with it; it is not kept.",
+        minLength=1,
+        maxLength=plan_reader.LONGEST_AUTH_TOKEN,
+        pattern=_NO_CONTROL,
+    ),
 }
 _MESSAGE_NEEDS_CREDENTIALS = {
     "if": {"required": ["message"], "properties": {"message": {"minLength": 1}}},
@@ -227,28 +239,51 @@ _SCHEMAS: dict[str, Json] = {
         },
     ),
     "CallConfiguration": _object(
-        "The call is answered by a model. A field that is null counts as left out.",
+        "The call is answered by a model. A field that is null counts as left out. There are at "
+        f"most {plan.MOST_FIELDS} fields, and nothing in them is nested more than {DEEPEST} deep.",
         {
             **_CREDENTIALS,
-            "openaiApiKey": _text("It is not kept.", pattern="^[!-~]+$"),
-            "systemPrompt": _text("What the model is, knows and does.", minLength=1),
+            "openaiApiKey": _text(
+                "It is not kept.", pattern="^[!-~]+$", maxLength=plan.LONGEST_API_KEY
+            ),
+            "systemPrompt": _text(
+                "What the model is, knows and does.",
+                minLength=1,
+                maxLength=plan.LONGEST_PROMPT,
+                pattern=_NO_CONTROL,
+            ),
         },
         {
             "tools": {
                 "type": "array",
-                "description": "What the model may have your backend do.",
+                "description": (
+                    "What the model may have your backend do: at most "
+                    f"{on_call_start.MOST_TOOL_BYTES // 1024} KB of JSON."
+                ),
                 "items": _ref("Tool"),
+                "maxItems": plan.MOST_TOOLS,
             },
             "onToolCallUrl": _URL | {"description": "Where tools are run. Required with `tools`."},
             "builtinTools": {
                 "type": "array",
                 "description": "Tools of Switchhook's own.",
                 "items": _text(enum=list(plan.BUILTIN_TOOLS)),
+                "maxItems": len(plan.BUILTIN_TOOLS),
+            },
+            "transferNumbers": {
+                "type": "array",
+                "description": (
+                    "The only numbers that `transfer_call` may dial. Without them the model may "
+                    "name any number that may be called."
+                ),
+                "items": _E164,
+                "minItems": 1,
+                "maxItems": plan.MOST_TRANSFER_NUMBERS,
             },
             "voice": _choice(plan.VOICES, plan.DEFAULT_VOICE, "Of the model."),
             "model": _text(
                 "Of OpenAI's realtime models.",
-                pattern=r"^gpt-realtime[A-Za-z0-9._-]*$",
+                pattern=r"^gpt-realtime[A-Za-z0-9._-]{0,88}$",
                 default=plan.DEFAULT_MODEL,
             ),
             "vadEagerness": _choice(
@@ -269,10 +304,15 @@ _SCHEMAS: dict[str, Json] = {
                 most=plan.LONGEST_DURATION_S,
                 default=plan.DEFAULT_MAX_DURATION_S,
             ),
-            "greeting": _text("The model says this first."),
+            "greeting": _spoken("The model says this first."),
             "greetingUrl": _URL
             | {"description": "An MP3 that is played before the model is connected."},
-            "metadata": {"description": "Any JSON. Every later callback of the call brings it."},
+            "metadata": {
+                "description": (
+                    f"Any JSON, up to {payloads.MOST_METADATA_BYTES // 1024} KB, nested at most "
+                    f"{DEEPEST} deep. Every later callback of the call brings it."
+                )
+            },
         },
         **_TOOLS_NEED_URL,
     ),
@@ -284,7 +324,7 @@ _SCHEMAS: dict[str, Json] = {
             "reason": _choice(
                 plan.REJECT_REASONS, "rejected", "What the caller hears, or its carrier."
             ),
-            "message": _text("The call is answered, this is said, and it is hung up."),
+            "message": _spoken("The call is answered, this is said, and it is hung up."),
             **_CREDENTIALS,
         },
         **_MESSAGE_NEEDS_CREDENTIALS,
@@ -300,7 +340,11 @@ _SCHEMAS: dict[str, Json] = {
         {"name": _text(pattern="^[A-Za-z0-9_-]{1,64}$")},
         {
             "type": {"const": "function"},
-            "description": _text("Tells the model when to use it."),
+            "description": _text(
+                "Tells the model when to use it.",
+                maxLength=plan.LONGEST_DESCRIPTION,
+                pattern=_NO_CONTROL,
+            ),
             "parameters": {"type": "object", "description": "A JSON schema."},
         },
     ),
@@ -313,7 +357,10 @@ _SCHEMAS: dict[str, Json] = {
         "A tool that the model wants to have run.",
         _CALL_SID | {"toolName": _text(), "arguments": {"type": "object"}} | _METADATA | _TIMESTAMP,
     ),
-    "ToolResult": _object("What the model is told.", {"result": {"description": "Any JSON."}}),
+    "ToolResult": _object(
+        f"What the model is told: at most {tools.LARGEST_ANSWER // 1024} KB.",
+        {"result": {"description": f"Any JSON, nested at most {DEEPEST} deep."}},
+    ),
     "CallEnd": _object(
         "A call that is over.",
         _CALL_SID

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from django.utils import timezone
 
 from config.ids import new_id
+from telephony.bounded_json import NotUsable, beside_the_loop, decoded
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
+from telephony.engine.bounds import DEEPEST, is_deeper_than
+from telephony.engine.model_codec import output_text
 
 TIMEOUT_SECONDS = 30.0
+# The model reads 32,000 tokens at a time, of which the conversation needs some.
+LARGEST_ANSWER = 64 * 1024
 
 
 class ToolFailed(Exception):
@@ -26,8 +30,8 @@ class ToolFailed(Exception):
 
 async def run_tool(
     url: str, facts: CallFacts, *, name: str, arguments: dict[str, Any], secrets: Sequence[str]
-) -> Any:
-    """Run a tool once, and return its ``result``: any JSON value, null included.
+) -> str:
+    """Run a tool once, and return its ``result`` as the model is told it: a text, or JSON.
 
     Raises :class:`ToolFailed`: tool_timeout (30 seconds), tool_unreachable, tool_bad_status or
     tool_bad_answer.
@@ -36,14 +40,19 @@ async def run_tool(
     body = payloads.encode(payloads.tool_call(facts, name, arguments, now))
     headers = signing.headers(body, secrets=secrets, message_id=f"msg_{new_id()}", now=now)
     try:
-        answer = await client.post(url, body, headers, timeout=TIMEOUT_SECONDS)
+        answer = await client.post(
+            url, body, headers, timeout=TIMEOUT_SECONDS, at_most=LARGEST_ANSWER
+        )
     except client.CallbackFailed as failure:
         raise _no_answer(name, failure) from None
     if not 200 <= answer.status < 300:
         raise ToolFailed(
             "tool_bad_status", f"The tool {name} failed with HTTP status {answer.status}."
         )
-    return _result(name, answer.body)
+    told = await beside_the_loop(len(answer.body), _told, answer.body)
+    if isinstance(told, NotUsable):
+        raise ToolFailed("tool_bad_answer", f"The tool {name} answered {told}.")
+    return told
 
 
 def _no_answer(name: str, failure: client.CallbackFailed) -> ToolFailed:
@@ -51,18 +60,20 @@ def _no_answer(name: str, failure: client.CallbackFailed) -> ToolFailed:
         case client.TimedOut():
             return ToolFailed("tool_timeout", f"The tool {name} did not answer in time.")
         case client.TooLarge():
-            return ToolFailed("tool_bad_answer", f"The tool {name} answered with too much data.")
+            why = f"The tool {name} failed: {failure.reason}."
+            return ToolFailed("tool_bad_answer", why)
         case _:
             return ToolFailed("tool_unreachable", f"The tool {name} could not be reached.")
 
 
-def _result(name: str, body: bytes) -> Any:
+def _told(body: bytes) -> str | NotUsable:
+    """Return what the model is told of an answer, or why there is nothing to tell."""
     try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise ToolFailed(
-            "tool_bad_answer", f"The tool {name} answered with something that is not JSON."
-        ) from None
+        answer = decoded(body)
+    except NotUsable as error:
+        return NotUsable(f"with something that {error}")
     if not isinstance(answer, dict) or "result" not in answer:
-        raise ToolFailed("tool_bad_answer", f"The tool {name} answered without a result.")
-    return answer["result"]
+        return NotUsable("without a result")
+    if is_deeper_than(answer["result"]):
+        return NotUsable(f"with a result that is nested more than {DEEPEST} deep")
+    return output_text(answer["result"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from telephony.engine.bounds import DEEPEST, clipped, is_deeper_than
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
     AgentAudioEnded,
@@ -29,6 +32,11 @@ TRANSCRIPTION_MODEL = "gpt-transcribe"
 OWN_ITEM = "sh_"
 # When the transcription is billed in tokens: a token of audio is a tenth of a second.
 _AUDIO_TOKENS_PER_SECOND = 10
+
+# A code of OpenAI's, and whatever else is a name (characters).
+LONGEST_NAME = 64
+# The model writes 4,096 tokens at most.
+LONGEST_ARGUMENTS = 32_768
 
 APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
@@ -124,12 +132,12 @@ def _error(error: Mapping[str, Any]) -> tuple[str, str]:
 
     The message about a wrong key quotes parts of it, so it is replaced.
     """
-    code = error.get("code") or error.get("type") or "unknown"
+    code = clipped(error.get("code") or error.get("type"), LONGEST_NAME) or "unknown"
     if error.get("type") == "insufficient_quota":
         code = "insufficient_quota"
     if code == "invalid_api_key":
         return code, "OpenAI does not accept the openaiApiKey."
-    return code, error.get("message") or ""
+    return code, clipped(error.get("message"))
 
 
 def _token_usage(usage: Mapping[str, Any]) -> TokenUsage:
@@ -149,12 +157,34 @@ def _token_usage(usage: Mapping[str, Any]) -> TokenUsage:
     )
 
 
+def arguments_of(text: str) -> dict[str, Any]:
+    """Return the arguments of a tool call; raise ValueError with a sentence for the model."""
+    if len(text) > LONGEST_ARGUMENTS:
+        raise ValueError(f"The arguments have more than {LONGEST_ARGUMENTS:,} characters.")
+    try:
+        arguments = json.loads(text or "{}", parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError("The arguments are not a JSON object.")
+    if is_deeper_than(arguments):
+        raise ValueError(f"The arguments are nested more than {DEEPEST} deep.")
+    return arguments
+
+
+def _finite(text: str) -> float:
+    """Read a number that JSON can be written with again."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
 # What the model is told
 
 
 def session_update(plan: CallPlan) -> dict[str, Any]:
     """Return the configuration of the session: mu-law both ways, turns by semantic VAD."""
-    tools = (*plan.tools, *(_BUILTIN[name] for name in plan.builtin_tools))
+    tools = (*plan.tools, *(_builtin(name, plan) for name in plan.builtin_tools))
     return {
         "type": "session.update",
         "session": {
@@ -189,6 +219,14 @@ def session_update(plan: CallPlan) -> dict[str, Any]:
     }
 
 
+def _builtin(name: str, plan: CallPlan) -> Tool:
+    tool = _BUILTIN[name]
+    if name != "transfer_call" or not plan.transfer_numbers:
+        return tool
+    to = {"type": "string", "enum": list(plan.transfer_numbers)}
+    return replace(tool, parameters={**tool.parameters, "properties": {"to": to}})
+
+
 def response_create(instructions: str = "") -> dict[str, Any]:
     """Ask for a response; instructions of its own replace the session's, and leave tools out."""
     if not instructions:
@@ -208,15 +246,19 @@ def commit_audio() -> dict[str, Any]:
     return {"type": "input_audio_buffer.commit"}
 
 
+def output_text(output: Any) -> str:
+    """Return a tool's output as the model reads it: a text as it is, all else as JSON."""
+    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+
+
 def function_output(item_id: str, call_id: str, output: Any) -> dict[str, Any]:
-    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
     return {
         "type": "conversation.item.create",
         "item": {
             "id": item_id,
             "type": "function_call_output",
             "call_id": call_id,
-            "output": text,
+            "output": output_text(output),
         },
     }
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, Literal, cast
+
+from telephony.engine.bounds import DEEPEST, is_deeper_than
+from telephony.engine.plan_reader import PlanError as PlanError
+from telephony.engine.plan_reader import Reader, text_problem
 
 VOICES = (
     "alloy",
@@ -32,9 +35,24 @@ DEFAULT_INACTIVITY_MS = 60_000
 DEFAULT_MAX_DURATION_S = 3_300
 LONGEST_DURATION_S = 3_540
 
-_MODEL = re.compile(r"gpt-realtime[A-Za-z0-9._-]*")
-_ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
+MOST_FIELDS = 256
+MOST_TOOLS = 128
+MOST_TRANSFER_NUMBERS = 100
+# OpenAI takes 16,384 tokens of instructions and tools, which are some four characters each.
+LONGEST_PROMPT = 65_536
+# Twilio's <Say> takes 4 KB.
+LONGEST_SPOKEN = 4_000
+LONGEST_DESCRIPTION = 4_096
+LONGEST_API_KEY = 512
+
+_MOST_ENTRIES = {
+    "tools": MOST_TOOLS,
+    "builtinTools": len(BUILTIN_TOOLS),
+    "transferNumbers": MOST_TRANSFER_NUMBERS,
+}
+_MODEL = re.compile(r"gpt-realtime[A-Za-z0-9._-]{0,88}")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_USE_E164 = "Use E.164, like +15551234567."
 # OpenAI's rule for the name of a function.
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -59,6 +77,8 @@ class CallPlan:
     on_tool_call_url: str = ""
     tools: tuple[Tool, ...] = ()
     builtin_tools: tuple[str, ...] = ()
+    # The only numbers that transfer_call may dial; empty if the model may name any.
+    transfer_numbers: tuple[str, ...] = ()
     voice: str = DEFAULT_VOICE
     model: str = DEFAULT_MODEL
     vad_eagerness: str = "high"
@@ -98,14 +118,6 @@ class Transfer:
     twilio_auth_token: str = field(repr=False)
 
 
-class PlanError(ValueError):
-    """The answer cannot be used; ``fields`` names what is wrong with which field."""
-
-    def __init__(self, fields: Mapping[str, list[str]]) -> None:
-        self.fields = dict(fields)
-        super().__init__("; ".join(f"{name}: {' '.join(why)}" for name, why in fields.items()))
-
-
 def parse_plan(body: object) -> CallPlan | Refusal | Transfer:
     """Read a decoded JSON answer; raise :class:`PlanError` with every field that is wrong.
 
@@ -113,7 +125,8 @@ def parse_plan(body: object) -> CallPlan | Refusal | Transfer:
     """
     if not isinstance(body, Mapping):
         raise PlanError({"body": ["Answer with a JSON object."]})
-    reader = _Reader(body)
+    reader = Reader(body)
+    _refuse_too_much(reader)
     result: CallPlan | Refusal | Transfer
     if body.get("reject"):
         result = _refusal(reader)
@@ -121,8 +134,7 @@ def parse_plan(body: object) -> CallPlan | Refusal | Transfer:
         result = _transfer(reader)
     else:
         result = _call_plan(reader)
-    if reader.errors:
-        raise PlanError(reader.errors)
+    reader.problems.require_none()
     return result
 
 
@@ -139,34 +151,53 @@ def plan_as_dict(plan: CallPlan) -> dict[str, Any]:
 def plan_from_dict(data: Mapping[str, Any]) -> CallPlan:
     """Return the plan that :func:`plan_as_dict` took apart."""
     tools = tuple(Tool(**tool) for tool in data["tools"])
-    return CallPlan(**{**data, "tools": tools, "builtin_tools": tuple(data["builtin_tools"])})
+    lists = {name: tuple(data.get(name, ())) for name in ("builtin_tools", "transfer_numbers")}
+    return CallPlan(**{**data, "tools": tools, **lists})
 
 
-def _refusal(reader: _Reader) -> Refusal:
+def _refuse_too_much(reader: Reader) -> None:
+    """Raise :class:`PlanError` for what is too long or too deep to be looked at any closer."""
+    body = reader.body
+    if len(body) > MOST_FIELDS:
+        reader.problems.add("body", f"Use at most {MOST_FIELDS} fields: there are {len(body):,}.")
+    for name, most in _MOST_ENTRIES.items():
+        if isinstance(entries := body.get(name), list) and len(entries) > most:
+            reader.problems.add(name, f"Use at most {most} entries: there are {len(entries):,}.")
+    reader.problems.require_none()
+    deep = [name for name in ("tools", "metadata") if is_deeper_than(body.get(name))]
+    if not deep and is_deeper_than(dict(body), 1 + DEEPEST):
+        deep = ["body"]
+    for name in deep:
+        reader.problems.add(name, f"Nest lists and objects at most {DEEPEST} deep.")
+    reader.problems.require_none()
+
+
+def _refusal(reader: Reader) -> Refusal:
     reader.boolean("reject")
     reason = cast(Any, reader.choice("reason", REJECT_REASONS, "rejected"))
-    if not (message := reader.text("message")):
+    if not (message := reader.text("message", most=LONGEST_SPOKEN)):
         return Refusal(reason)
     account_sid, auth_token = reader.credentials(needed_for="A message that is spoken")
     return Refusal(reason, message, account_sid, auth_token)
 
 
-def _transfer(reader: _Reader) -> Transfer:
-    to = reader.matching("transfer", _E164, "Use E.164, like +15551234567.")
+def _transfer(reader: Reader) -> Transfer:
+    to = reader.matching("transfer", _E164, _USE_E164)
     return Transfer(to, *reader.credentials(needed_for="A transfer"))
 
 
-def _call_plan(reader: _Reader) -> CallPlan:
-    tools = reader.tools()
+def _call_plan(reader: Reader) -> CallPlan:
+    tools = _tools(reader)
     account_sid, auth_token = reader.credentials()
     plan = CallPlan(
         twilio_account_sid=account_sid,
         twilio_auth_token=auth_token,
-        openai_api_key=reader.header_value("openaiApiKey"),
-        system_prompt=reader.text("systemPrompt", required=True),
+        openai_api_key=reader.header_value("openaiApiKey", most=LONGEST_API_KEY),
+        system_prompt=reader.text("systemPrompt", most=LONGEST_PROMPT, required=True),
         on_tool_call_url=reader.url("onToolCallUrl", required=bool(tools)),
         tools=tools,
-        builtin_tools=reader.builtin_tools(),
+        builtin_tools=_builtin_tools(reader),
+        transfer_numbers=_transfer_numbers(reader),
         voice=reader.choice("voice", VOICES, DEFAULT_VOICE),
         model=reader.matching(
             "model", _MODEL, "Use the name of a gpt-realtime model.", default=DEFAULT_MODEL
@@ -180,176 +211,59 @@ def _call_plan(reader: _Reader) -> CallPlan:
             "maxDurationSeconds", DEFAULT_MAX_DURATION_S, least=1, most=LONGEST_DURATION_S
         ),
         greeting_url=reader.url("greetingUrl"),
-        greeting=reader.text("greeting"),
+        greeting=reader.text("greeting", most=LONGEST_SPOKEN),
         metadata=reader.body.get("metadata"),
     )
     taken = {tool.name for tool in tools} & set(plan.builtin_tools)
     for name in sorted(taken):
-        reader.refuse("tools", f"{name} is also in builtinTools: rename yours.")
+        reader.problems.add("tools", f"{name} is also in builtinTools: rename yours.")
     return plan
 
 
-T = TypeVar("T")
+def _tools(reader: Reader) -> tuple[Tool, ...]:
+    tools: dict[str, Tool] = {}
+    for index, entry in enumerate(reader.entries("tools")):
+        tool = _tool(reader, f"tools.{index}", entry)
+        if tool and tools.setdefault(tool.name, tool) is not tool:
+            reader.problems.add("tools", f"{tool.name} is there more than once.")
+    return tuple(tools.values())
 
 
-class _Reader:
-    """Reads one field after the other and collects what is wrong with them."""
-
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self.body = body
-        self.errors: dict[str, list[str]] = {}
-
-    def refuse(self, name: str, why: str) -> None:
-        self.errors.setdefault(name, []).append(why)
-
-    def _read(
-        self,
-        name: str,
-        default: T,
-        accepts: Callable[[Any], bool],
-        why: str,
-        *,
-        required: bool,
-        missing: str = "",
-    ) -> T:
-        value = self.body.get(name)
-        if value is None or value == "":
-            if required:
-                self.refuse(name, missing or "This field is required.")
-            return default
-        if not accepts(value):
-            self.refuse(name, why)
-            return default
-        return cast(T, value)
-
-    def text(self, name: str, *, required: bool = False, missing: str = "") -> str:
-        return self._read(
-            name,
-            "",
-            lambda value: isinstance(value, str),
-            "Use a string.",
-            required=required,
-            missing=missing,
-        )
-
-    def credentials(self, *, needed_for: str = "") -> tuple[str, str]:
-        """Read the Account SID and the auth token that Twilio's request must be signed with."""
-        why = f"{needed_for} is paid by your Twilio account. " if needed_for else ""
-        account_sid = self.matching(
-            "twilioAccountSid",
-            _ACCOUNT_SID,
-            "Use the Account SID: AC and 32 hex digits.",
-            missing=why and f"{why}Name the account that the call comes from.",
-        )
-        auth_token = self.text(
-            "twilioAuthToken",
-            missing=why and f"{why}Add the auth token that its requests are signed with.",
-            required=True,
-        )
-        return account_sid, auth_token
-
-    def header_value(self, name: str) -> str:
-        """A required string that is sent in an HTTP header: no spaces, no line breaks."""
-        return self._read(
-            name,
-            "",
-            lambda value: (
-                isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
-            ),
-            "Use a string without spaces.",
-            required=True,
-        )
-
-    def boolean(self, name: str) -> bool:
-        return self._read(
-            name, False, lambda value: isinstance(value, bool), "Use true or false.", required=False
-        )
-
-    def integer(self, name: str, default: int, *, least: int, most: int) -> int:
-        return self._read(
-            name,
-            default,
-            lambda value: (
-                isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-            ),
-            f"Use a whole number from {least} to {most}.",
-            required=False,
-        )
-
-    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        return self._read(
-            name, default, choices.__contains__, f"Use one of {', '.join(choices)}.", required=False
-        )
-
-    def matching(
-        self,
-        name: str,
-        pattern: re.Pattern[str],
-        why: str,
-        *,
-        default: str | None = None,
-        missing: str = "",
-    ) -> str:
-        return self._read(
-            name,
-            default or "",
-            lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None,
-            why,
-            required=default is None,
-            missing=missing,
-        )
-
-    def url(self, name: str, *, required: bool = False) -> str:
-        return self._read(name, "", _is_web_url, "Use an https:// URL.", required=required)
-
-    def tools(self) -> tuple[Tool, ...]:
-        entries: list[Any] = self._read(
-            "tools", [], lambda value: isinstance(value, list), "Use a list.", required=False
-        )
-        tools: list[Tool] = []
-        for index, entry in enumerate(entries):
-            if tool := self._tool(f"tools.{index}", entry):
-                tools.append(tool)
-        names = [tool.name for tool in tools]
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            self.refuse("tools", f"{name} is there more than once.")
-        return tuple(tools)
-
-    def _tool(self, path: str, entry: Any) -> Tool | None:
-        if isinstance(entry, Mapping) and isinstance(entry.get("function"), Mapping):
-            entry = entry["function"]
-        if not isinstance(entry, Mapping):
-            self.refuse(path, "Use an OpenAI function definition.")
-            return None
-        name = entry.get("name")
-        description = entry.get("description") or ""
-        parameters = entry.get("parameters") or {"type": "object", "properties": {}}
-        if not (isinstance(name, str) and _TOOL_NAME.fullmatch(name)):
-            self.refuse(f"{path}.name", "Use 1 to 64 letters, digits, underscores and dashes.")
-        elif not isinstance(description, str):
-            self.refuse(f"{path}.description", "Use a string.")
-        elif not isinstance(parameters, Mapping):
-            self.refuse(f"{path}.parameters", "Use a JSON schema.")
-        else:
-            return Tool(name, description, dict(parameters))
+def _tool(reader: Reader, path: str, entry: Any) -> Tool | None:
+    if isinstance(entry, Mapping) and isinstance(entry.get("function"), Mapping):
+        entry = entry["function"]
+    if not isinstance(entry, Mapping):
+        reader.problems.add(path, "Use an OpenAI function definition.")
         return None
+    name = entry.get("name")
+    description = entry.get("description") or ""
+    parameters = entry.get("parameters") or {"type": "object", "properties": {}}
+    if not (isinstance(name, str) and _TOOL_NAME.fullmatch(name)):
+        reader.problems.add(f"{path}.name", "Use 1 to 64 letters, digits, underscores and dashes.")
+    elif problem := text_problem(description, LONGEST_DESCRIPTION):
+        reader.problems.add(f"{path}.description", problem)
+    elif not isinstance(parameters, Mapping):
+        reader.problems.add(f"{path}.parameters", "Use a JSON schema.")
+    else:
+        return Tool(name, description, dict(parameters))
+    return None
 
-    def builtin_tools(self) -> tuple[str, ...]:
-        names: list[Any] = self._read(
-            "builtinTools", [], lambda value: isinstance(value, list), "Use a list.", required=False
+
+def _builtin_tools(reader: Reader) -> tuple[str, ...]:
+    names = reader.entries("builtinTools")
+    for index, name in enumerate(names):
+        if name not in BUILTIN_TOOLS:
+            reader.problems.add(f"builtinTools.{index}", f"Use one of {', '.join(BUILTIN_TOOLS)}.")
+    return tuple(name for name in BUILTIN_TOOLS if name in names)
+
+
+def _transfer_numbers(reader: Reader) -> tuple[str, ...]:
+    numbers = reader.entries("transferNumbers")
+    if reader.body.get("transferNumbers") == []:
+        reader.problems.add(
+            "transferNumbers", "Name a number, or leave transfer_call out of builtinTools."
         )
-        for index, name in enumerate(names):
-            if name not in BUILTIN_TOOLS:
-                self.refuse(f"builtinTools.{index}", f"Use one of {', '.join(BUILTIN_TOOLS)}.")
-        return tuple(name for name in BUILTIN_TOOLS if name in names)
-
-
-def _is_web_url(value: Any) -> bool:
-    """Whether the text is an absolute http(s) URL; which hosts may be called is no matter here."""
-    if not isinstance(value, str) or len(value) > 2000:
-        return False
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    for index, number in enumerate(numbers):
+        if not (isinstance(number, str) and is_phone_number(number)):
+            reader.problems.add(f"transferNumbers.{index}", _USE_E164)
+    return tuple(dict.fromkeys(number for number in numbers if isinstance(number, str)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -182,3 +183,59 @@ async def test_metadata_that_cannot_be_kept(backend: Backend, facts: CallFacts) 
     backend.answers_bytes(json.dumps(PLAN | {"metadata": {"a": "\x00"}}).encode())
     failed = await failure(backend.url, facts)
     assert "metadata: Leave NUL characters out." in failed.message
+
+
+# What is too much
+
+
+def _nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"metadata": "a" * (16 * 1024)}, "metadata: Use at most 16 KB of JSON."),
+        ({"metadata": _nested(33)}, "metadata: Nest lists and objects at most 32 deep."),
+        ({"metadata": "\0"}, "metadata: Leave NUL characters out."),
+        (
+            {"tools": [TOOL | {"parameters": {"a": "b" * 65_536}}]},
+            "tools: Use at most 64 KB of JSON for all.",
+        ),
+        (
+            {"transferNumbers": ["+15551234567", "+4915112345678"]},
+            "transferNumbers.1: Use a number in one of these countries: US, CA.",
+        ),
+    ],
+    ids=lambda value: str(value)[:16],
+)
+async def test_what_may_not_be_on_this_server(
+    backend: Backend, facts: CallFacts, change: dict[str, Any], why: str
+) -> None:
+    backend.answers(200, PLAN | {"onToolCallUrl": f"{backend.url}/tools"} | change)
+    failed = await failure(backend.url, facts)
+    assert failed.message == f"The answer of onCallStart cannot be used. {why}"
+
+
+async def test_many_numbers_that_may_not_be_called(backend: Backend, facts: CallFacts) -> None:
+    backend.answers(200, PLAN | {"transferNumbers": _german(100)})
+    failed = await failure(backend.url, facts)
+    assert failed.message.endswith("and 80 more.")
+    assert len(failed.message) <= 4_096
+
+
+def _german(count: int) -> list[str]:
+    return [f"+49151123456{number:02}" for number in range(count)]
+
+
+async def test_a_failure_keeps_nothing_of_the_answer(backend: Backend, facts: CallFacts) -> None:
+    """It would be kept for as long as the failure is, and be freed on the event loop."""
+    backend.answers(200, PLAN | {"tools": [0] * 50_000})
+    failed = await failure(backend.url, facts)
+    assert failed.__context__ is None
+    assert failed.__cause__ is None
+    frames = {frame.name for frame in traceback.extract_tb(failed.__traceback__)}
+    assert "_decision" not in frames

@@ -116,11 +116,6 @@ def test_whatever_a_database_holds_can_be_encoded(value: Any) -> None:
     assert json.loads(payloads.encode({"metadata": value})) == {"metadata": value}
 
 
-@pytest.mark.parametrize("metadata", [None, {}, "a \\u0000 that is text", [{"a": [1.5, "ü"]}]])
-def test_metadata_that_can_be_kept(metadata: Any) -> None:
-    assert metadata_problem(metadata) is None
-
-
 def _nested(depth: int) -> Any:
     value: Any = 1
     for _ in range(depth):
@@ -129,7 +124,24 @@ def _nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    "metadata", ["\x00", {"\x00": 1}, ["\\\x00"], _nested(300), 2**70, "\ud800"]
+    "metadata",
+    [
+        *(None, {}, "a \\u0000 that is text", [{"a": [1.5, "ü"]}], _nested(32)),
+        "a" * (16 * 1024 - 2),
+    ],
+    ids=lambda value: str(value)[:8],
+)
+def test_metadata_that_can_be_kept(metadata: Any) -> None:
+    assert metadata_problem(metadata) is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *("\x00", {"\x00": 1}, ["\\\x00"], 2**70, "\ud800", "a" * (16 * 1024 - 1)),
+        *(_nested(33), _nested(300)),
+    ],
+    ids=lambda value: repr(value)[:8],
 )
 def test_metadata_that_cannot_be_kept(metadata: Any) -> None:
     assert metadata_problem(metadata)

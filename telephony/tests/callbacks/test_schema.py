@@ -79,6 +79,9 @@ ACCEPTED: list[tuple[dict[str, Any], type]] = [
     (PLAN | WITH_TOOL, CallPlan),
     (PLAN | WITH_TOOL | {"tools": [{"type": "function", "function": TOOL}]}, CallPlan),
     (PLAN | WITH_TOOL | {"tools": [TOOL | {"description": "", "parameters": {}}]}, CallPlan),
+    (PLAN | WITH_TOOL | {"tools": [{"name": f"a{number}"} for number in range(128)]}, CallPlan),
+    (PLAN | {"transferNumbers": ["+15551234567"] * 100}, CallPlan),
+    (PLAN | {"systemPrompt": "\t\r\n 😀" * 13_107}, CallPlan),
     (PLAN | {"tools": [], "builtinTools": ["end_call", "send_dtmf"]}, CallPlan),
     (PLAN | {"voice": "cedar", "model": "gpt-realtime-2.1-mini"}, CallPlan),
     (PLAN | {"vadEagerness": "auto", "noiseReduction": "far_field"}, CallPlan),
@@ -106,6 +109,22 @@ REFUSED: list[dict[str, Any]] = [
     PLAN | WITH_TOOL | {"tools": [TOOL | {"parameters": [1]}]},
     PLAN | WITH_TOOL | {"onToolCallUrl": 7},
     PLAN | {"builtinTools": ["hang_up"]},
+    PLAN | {"builtinTools": ["end_call"] * 4},
+    PLAN | WITH_TOOL | {"tools": [{"name": f"a{number}"} for number in range(129)]},
+    PLAN | WITH_TOOL | {"tools": [TOOL | {"description": "a" * 4_097}]},
+    PLAN | WITH_TOOL | {"tools": [TOOL | {"description": "a\0"}]},
+    PLAN | {"transferNumbers": []},
+    PLAN | {"transferNumbers": ["5551234567"]},
+    PLAN | {"transferNumbers": ["+15551234567"] * 101},
+    PLAN | {"systemPrompt": "a" * 65_537},
+    PLAN | {"systemPrompt": "a\x0b"},
+    PLAN | {"twilioAuthToken": "a" * 129},
+    PLAN | {"openaiApiKey": "a" * 513},
+    PLAN | {"model": "gpt-realtime" + "a" * 89},
+    PLAN | {"greeting": "a" * 4_001},
+    PLAN | {"greeting": "a\uffff"},
+    CREDENTIALS | {"reject": True, "message": "a" * 4_001},
+    CREDENTIALS | {"reject": True, "message": "a\0"},
     PLAN | {"voice": "nobody"},
     PLAN | {"model": "gpt-4"},
     PLAN | {"vadEagerness": "medium-high"},
@@ -129,15 +148,19 @@ REFUSED: list[dict[str, Any]] = [
 ]
 
 
+def _brief(value: object) -> str:
+    return str(value)[-60:]
+
+
 class TestAnswered:
     """The document and the parser agree on what an answer to onCallStart may be."""
 
-    @pytest.mark.parametrize(("answer", "kind"), ACCEPTED, ids=str)
+    @pytest.mark.parametrize(("answer", "kind"), ACCEPTED, ids=_brief)
     def test_what_is_accepted(self, answer: dict[str, Any], kind: type) -> None:
         assert isinstance(parse_plan(answer), kind)
         assert _of_call_start().is_valid(answer)
 
-    @pytest.mark.parametrize("answer", REFUSED, ids=str)
+    @pytest.mark.parametrize("answer", REFUSED, ids=_brief)
     def test_what_is_refused(self, answer: dict[str, Any]) -> None:
         with pytest.raises(PlanError):
             parse_plan(answer)

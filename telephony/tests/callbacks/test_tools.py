@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ async def failure(url: str, facts: CallFacts) -> ToolFailed:
 
 async def test_it_works(backend: Backend, facts: CallFacts) -> None:
     backend.answers(200, {"result": {"status": "shipped"}})
-    assert await run(f"{backend.url}/tools", facts) == {"status": "shipped"}
+    assert await run(f"{backend.url}/tools", facts) == '{"status": "shipped"}'
     (received,) = backend.received
     assert received.path == "/tools"
     body = Webhook(SECRET).verify(received.body, dict(received.headers))
@@ -42,10 +44,35 @@ async def test_each_call_is_a_message_of_its_own(backend: Backend, facts: CallFa
     assert all(one.startswith("msg_") for one in ids)
 
 
-@pytest.mark.parametrize("result", [None, False, 0, "", [], {}, "text"])
+@pytest.mark.parametrize("result", [None, False, 0, [], {}, {"city": "Zürich"}])
 async def test_any_value_is_a_result(backend: Backend, facts: CallFacts, result: Any) -> None:
     backend.answers(200, {"result": result})
-    assert await run(backend.url, facts) == result
+    assert json.loads(await run(backend.url, facts)) == result
+
+
+@pytest.mark.parametrize("text", ["", "text", "Zürich"])
+async def test_a_text_is_told_as_it_is(backend: Backend, facts: CallFacts, text: str) -> None:
+    backend.answers(200, {"result": text})
+    assert await run(backend.url, facts) == text
+
+
+async def test_the_largest_result(
+    backend: Backend, facts: CallFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read, and written for the model, beside the event loop."""
+    threads: list[threading.Thread] = []
+    dumps = json.dumps
+
+    def noting(*args: Any, **options: Any) -> str:
+        threads.append(threading.current_thread())
+        return dumps(*args, **options)
+
+    numbers = [1] * 20_000
+    backend.answers(200, {"result": numbers})
+    monkeypatch.setattr(json, "dumps", noting)
+    assert json.loads(await run(backend.url, facts)) == numbers
+    *_, last = threads
+    assert last is not threading.current_thread()
 
 
 async def test_no_answer_in_time(
@@ -86,7 +113,18 @@ async def test_another_status(backend: Backend, facts: CallFacts, status: int) -
         (b"{}", "The tool find_order answered without a result."),
         (b"[1]", "The tool find_order answered without a result."),
         (b'"result"', "The tool find_order answered without a result."),
-        (b" " * (2**20 + 1), "The tool find_order answered with too much data."),
+        (
+            b" " * (2**16 + 1),
+            "The tool find_order failed: the answer has more than 64 KB.",
+        ),
+        (
+            b'{"result": ' + b"[" * 33 + b"]" * 33 + b"}",
+            "The tool find_order answered with a result that is nested more than 32 deep.",
+        ),
+        (
+            b'{"result": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+            "The tool find_order answered with something that is nested more than 32 deep.",
+        ),
     ],
 )
 async def test_a_bad_answer(backend: Backend, facts: CallFacts, body: bytes, message: str) -> None:

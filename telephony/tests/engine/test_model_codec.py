@@ -1,6 +1,7 @@
 """OpenAI's realtime events, read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from telephony.engine.events import (
     SpeechStarted,
     SpeechStopped,
 )
+from telephony.tests.engine.conversation import PLAN
 
 # As OpenAI writes it.
 DELTA = (
@@ -184,3 +186,28 @@ class TestWhatTheModelSays:
         }
         done = model_codec.decode({"type": "response.done", "response": response})
         assert (done.status, done.error_code) == ("failed", "insufficient_quota")
+
+
+class TestWhatTheModelIsTold:
+    def test_transfer_call_with_a_list_of_numbers(self):
+        plan = replace(PLAN, transfer_numbers=("+15551234567", "+15559876543"))
+        [tool] = tools_of(plan, "transfer_call")
+        to = tool["parameters"]["properties"]["to"]
+        assert to == {"type": "string", "enum": ["+15551234567", "+15559876543"]}
+        assert tool["parameters"]["required"] == ["to"]
+
+    def test_transfer_call_without_a_list(self):
+        [tool] = tools_of(PLAN, "transfer_call")
+        assert "enum" not in tool["parameters"]["properties"]["to"]
+
+
+def tools_of(plan, name):
+    session = model_codec.session_update(plan)["session"]
+    return [tool for tool in session["tools"] if tool["name"] == name]
+
+
+@pytest.mark.parametrize("message", [None, 7, ["a"], {"a": 1}])
+def test_an_error_whose_message_is_no_text(message):
+    event = model_codec.decode({"type": "error", "error": {"code": "x" * 100, "message": message}})
+    assert event.message == ""
+    assert len(event.code) == 64

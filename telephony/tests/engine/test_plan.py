@@ -5,6 +5,12 @@ import json
 import pytest
 
 from telephony.engine.plan import (
+    LONGEST_DESCRIPTION,
+    LONGEST_PROMPT,
+    LONGEST_SPOKEN,
+    MOST_FIELDS,
+    MOST_TOOLS,
+    MOST_TRANSFER_NUMBERS,
     CallPlan,
     PlanError,
     Refusal,
@@ -66,6 +72,7 @@ def test_a_plan_survives_being_sealed():
             "tools": [{"name": "book"}],
             "onToolCallUrl": "https://example.com/tool",
             "builtinTools": ["send_dtmf", "end_call"],
+            "transferNumbers": ["+15551234567"],
             "metadata": {"a": [1]},
         }
     )
@@ -180,3 +187,142 @@ def test_a_refusal_or_transfer_names_what_is_wrong(body, field):
     with pytest.raises(PlanError) as caught:
         parse_plan(body)
     assert list(caught.value.fields) == [field]
+
+
+def wrong(body):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(body)
+    return caught.value
+
+
+class TestLimits:
+    """What is too much is refused by its size, and told in few words."""
+
+    def test_the_most_that_fits(self):
+        tools = [
+            {"name": f"tool_{number}", "description": "d" * LONGEST_DESCRIPTION}
+            for number in range(MOST_TOOLS)
+        ]
+        plan = parse_plan(
+            {
+                **REQUIRED,
+                "systemPrompt": "a" * LONGEST_PROMPT,
+                "greeting": "b" * LONGEST_SPOKEN,
+                "tools": tools,
+                "onToolCallUrl": "https://example.com/tool",
+                "builtinTools": ["end_call", "transfer_call", "send_dtmf"],
+                "transferNumbers": [f"+1555{number:07}" for number in range(MOST_TRANSFER_NUMBERS)],
+                "metadata": _nested(32),
+            }
+        )
+        assert len(plan.tools) == MOST_TOOLS
+        assert len(plan.transfer_numbers) == MOST_TRANSFER_NUMBERS
+
+    @pytest.mark.parametrize(
+        ("change", "field", "why"),
+        [
+            ({"tools": [0] * 129}, "tools", "Use at most 128 entries: there are 129."),
+            ({"tools": [0] * 69_000}, "tools", "Use at most 128 entries: there are 69,000."),
+            ({"builtinTools": ["end_call"] * 4}, "builtinTools", "Use at most 3 entries"),
+            ({"transferNumbers": ["+15551234567"] * 101}, "transferNumbers", "Use at most 100"),
+            ({"transferNumbers": []}, "transferNumbers", "Name a number"),
+            ({"transferNumbers": "+15551234567"}, "transferNumbers", "Use a list."),
+            ({"transferNumbers": ["555"]}, "transferNumbers.0", "Use E.164"),
+            ({"transferNumbers": [["+15551234567"]]}, "transferNumbers.0", "Use E.164"),
+            ({"systemPrompt": "a" * 65_537}, "systemPrompt", "Use at most 65,536 characters."),
+            ({"greeting": "a" * 4_001}, "greeting", "Use at most 4,000 characters."),
+            ({"twilioAuthToken": "a" * 129}, "twilioAuthToken", "Use at most 128 characters."),
+            ({"openaiApiKey": "a" * 513}, "openaiApiKey", "Use at most 512 characters."),
+            ({"model": "gpt-realtime" + "a" * 89}, "model", "Use the name"),
+            (
+                {"tools": [{"name": "a", "description": "a" * 4_097}]},
+                "tools.0.description",
+                "Use at most 4,096 characters.",
+            ),
+        ],
+    )
+    def test_too_much(self, change, field, why):
+        error = wrong({**REQUIRED, "onToolCallUrl": "https://example.com/tool", **change})
+        assert list(error.fields) == [field]
+        assert error.fields[field][0].startswith(why)
+
+    def test_a_long_message_is_not_spoken(self):
+        error = wrong({"reject": True, "message": "a" * 4_001, **CREDENTIALS})
+        assert list(error.fields) == ["message"]
+
+    def test_too_many_fields(self):
+        error = wrong({**REQUIRED, **{f"x{number}": 0 for number in range(MOST_FIELDS)}})
+        assert error.fields == {"body": ["Use at most 256 fields: there are 260."]}
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"metadata": lambda: _nested(33)}, "metadata"),
+            ({"metadata": lambda: _nested(100_000)}, "metadata"),
+            ({"tools": lambda: [{"name": "a", "parameters": {"a": _nested(800)}}]}, "tools"),
+            ({"unknown": lambda: _nested(33)}, "body"),
+            ({"voice": lambda: _nested(33)}, "body"),
+        ],
+        ids=str,
+    )
+    def test_too_deep(self, change, field):
+        error = wrong(REQUIRED | {name: make() for name, make in change.items()})
+        assert error.fields == {field: ["Nest lists and objects at most 32 deep."]}
+
+    def test_many_mistakes_are_counted(self):
+        error = wrong({**REQUIRED, "tools": [{"name": "a b" * 10_000}] * 128})
+        assert len(error.fields) == 20
+        assert error.more == 108
+        assert str(error).endswith("and 108 more.")
+        assert len(str(error)) <= 4_000
+
+    def test_tools_of_one_name(self):
+        tools = [{"name": "a" * 64}] * 128
+        error = wrong({**REQUIRED, "tools": tools, "onToolCallUrl": "https://example.com/tool"})
+        assert len(str(error)) <= 4_000
+        assert error.fields["tools"][0] == f"{'a' * 64} is there more than once."
+
+
+def _nested(levels):
+    value = "bottom"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class TestControlCharacters:
+    """TwiML is XML, and PostgreSQL has no NUL."""
+
+    @pytest.mark.parametrize("character", ["\0", "\x0b", "\x1b", "\ufffe", "\uffff"])
+    @pytest.mark.parametrize("field", ["systemPrompt", "greeting", "twilioAuthToken"])
+    def test_of_a_plan(self, field, character):
+        error = wrong({**REQUIRED, field: f"a{character}b"})
+        assert list(error.fields) == [field]
+        assert "control characters" in error.fields[field][0]
+
+    @pytest.mark.parametrize("character", ["\0", "\x0b", "\x1b", "\ufffe", "\uffff"])
+    def test_of_a_message(self, character):
+        error = wrong({**CREDENTIALS, "reject": True, "message": f"a{character}b"})
+        assert list(error.fields) == ["message"]
+
+    def test_of_a_tools_description(self):
+        tools = [{"name": "a", "description": "a\0"}]
+        error = wrong({**REQUIRED, "tools": tools})
+        assert list(error.fields) == ["tools.0.description"]
+
+    def test_lines_and_tabs_are_text(self):
+        text = "One.\r\n\tTwo.\nÜ 😀"
+        assert parse_plan({**REQUIRED, "systemPrompt": text, "greeting": text}).greeting == text
+
+
+def test_numbers_that_may_be_dialed():
+    numbers = ["+15551234567", "+15559876543", "+15551234567"]
+    plan = parse_plan({**REQUIRED, "transferNumbers": numbers})
+    assert plan.transfer_numbers == ("+15551234567", "+15559876543")
+    assert parse_plan({**REQUIRED, "transferNumbers": None}).transfer_numbers == ()
+
+
+def test_a_plan_that_was_sealed_before_there_was_a_field():
+    sealed = plan_as_dict(parse_plan(REQUIRED))
+    del sealed["transfer_numbers"]
+    assert plan_from_dict(sealed) == parse_plan(REQUIRED)

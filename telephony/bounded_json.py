@@ -1,0 +1,53 @@
+"""JSON that others send: decoded within bounds, and beside the event loop if it is much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
+
+from telephony.engine.bounds import DEEPEST
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Bytes that are read so quickly that a thread would not be worth it.
+LARGE = 16 * 1024
+# The decoder holds the interpreter until it is done, in whatever thread. Text costs it next to
+# nothing; lists and objects do: so many, some 15 ms.
+MOST_CONTAINERS = 100_000
+
+# One thread: several would take turns with the event loop, which would wait for each of them.
+_thread = ThreadPoolExecutor(1, thread_name_prefix="bounded-json")
+
+
+class NotUsable(ValueError):
+    """This is not JSON, or too much of it; the message goes on after "something that"."""
+
+
+def decoded(body: bytes) -> Any:
+    """Return what the JSON says; raise :class:`NotUsable`."""
+    if len(body) > LARGE and body.count(b"[") + body.count(b"{") > MOST_CONTAINERS:
+        raise NotUsable(f"has more than {MOST_CONTAINERS:,} lists and objects")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        is_deep = error.msg.startswith("depth limit")
+        why = f"is nested more than {DEEPEST} deep" if is_deep else "is not JSON"
+        raise NotUsable(why) from None
+
+
+async def beside_the_loop(
+    size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Return what the function makes of ``size`` bytes of somebody's: in a thread, if that is much.
+
+    What it raises would keep all that it has looked at in memory: let it return its failures.
+    """
+    if size <= LARGE:
+        return function(*args, **kwargs)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_thread, lambda: function(*args, **kwargs))

@@ -1,0 +1,52 @@
+"""JSON that others send: what is read, where, and what is not."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from telephony.bounded_json import LARGE, MOST_CONTAINERS, NotUsable, beside_the_loop, decoded
+
+
+@pytest.mark.parametrize(("body", "value"), [(b"1", 1), (b'{"a":[null]}', {"a": [None]})])
+def test_it_works(body: bytes, value: object) -> None:
+    assert decoded(body) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "is not JSON"),
+        (b"<html>", "is not JSON"),
+        (b"[1", "is not JSON"),
+        (b"[NaN]", "is not JSON"),
+        (b"[1e999]", "is not JSON"),
+        (b'["\\ud800"]', "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b"[" * 5_000 + b"]" * 5_000, "is nested more than 32 deep"),
+        (b'{"a":' * 5_000, "is nested more than 32 deep"),
+        (
+            b"[" + b"[]," * MOST_CONTAINERS + b"1]",
+            "has more than 100,000 lists and objects",
+        ),
+    ],
+    ids=lambda value: str(value)[:10],
+)
+def test_what_is_not_read(body: bytes, why: str) -> None:
+    with pytest.raises(NotUsable) as raised:
+        decoded(body)
+    assert str(raised.value) == why
+
+
+def test_text_is_not_counted_as_lists() -> None:
+    assert decoded(b'"' + b"[" * 1_000 + b'"') == "[" * 1_000
+    assert len(decoded(b"[" + b"[]," * 99_998 + b"1]")) == 99_999
+
+
+async def test_much_is_read_beside_the_loop() -> None:
+    here = threading.current_thread()
+    assert await beside_the_loop(LARGE, threading.current_thread) is here
+    others = {await beside_the_loop(LARGE + 1, threading.current_thread) for _ in range(9)}
+    assert len(others) == 1
+    assert here not in others

@@ -1,0 +1,84 @@
+"""Backends that mean harm: nothing of theirs is read on the event loop, kept, or told at length."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import orjson
+import pytest
+
+from sandbox.backend import hostile
+from sandbox.tests.customer import NUMBER
+from telephony.bounded_json import LARGE
+from telephony.db import in_database
+from telephony.models import Call, PhoneNumber
+from telephony.tests.wire.test_refusals import REJECTED, form, post
+
+LONGEST_ERROR = 4_096  # bytes
+# What onError names, of each answer.
+NAMED = {
+    "69000-tools": "tools: Use at most 128 entries: there are 69,000.",
+    "20000-tools": "tools: Use at most 128 entries: there are 20,000.",
+    "zeros": "tools: Use at most 128 entries: there are 500,000.",
+    "empty-lists": "more than 100,000 lists and objects",
+    "100000-fields": "body: Use at most 256 fields: there are 100,000.",
+    "depth": "nested more than 32 deep",
+    "deep-parameters": "tools: Nest lists and objects at most 32 deep.",
+    "metadata": "metadata: Use at most 16 KB of JSON.",
+    "long-texts": "systemPrompt: Use at most 65,536 characters.",
+    "wrong-names": "and 108 more.",
+    "one-byte-chunks": "more than 4,096 pieces",
+    "interim-responses": "there is too much around the answer",
+}
+
+
+@pytest.fixture
+async def numbers(world):
+    """Numbers whose backends are hostile, by what is wrong with them."""
+    async with await hostile.serve(hostile.answers()) as server:
+        port = server.sockets[0].getsockname()[1]
+        numbers = {name: f"+1555000{index:04}" for index, name in enumerate(NAMED)}
+        for name, number in numbers.items():
+            await in_database(
+                PhoneNumber.objects.create,
+                account=world.account,
+                phone_number=number,
+                on_call_start_url=f"http://127.0.0.1:{port}/{name}",
+                on_call_end_url=f"{world.backend.url}/end",
+                on_error_url=f"{world.backend.url}/error",
+            )
+        yield numbers
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """The threads in which JSON of a size was read."""
+    threads = set()
+    loads = orjson.loads
+
+    def noting(text):
+        if len(text) > LARGE:
+            threads.add(threading.current_thread())
+        return loads(text)
+
+    monkeypatch.setattr(orjson, "loads", noting)
+    return threads
+
+
+async def test_all_of_them_at_once(world, numbers, threads):
+    forms = {name: form(To=number) for name, number in numbers.items()}
+    ordinary = form(To=NUMBER)
+    answers = await asyncio.gather(
+        *(post(world, fields) for fields in forms.values()), post(world, ordinary)
+    )
+    assert answers[:-1] == [(200, REJECTED)] * len(forms)
+    assert "<Connect" in answers[-1][1]
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
+    for name, fields in forms.items():
+        call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
+        error = await in_database(lambda call=call: call.events.get(kind="error").detail)
+        assert error["code"] == "call_start_bad_answer"
+        assert NAMED[name] in error["message"], name
+        assert len(error["message"].encode()) <= LONGEST_ERROR
