@@ -54,7 +54,7 @@ def _nothing(*_: Any) -> None:
 _ANSWERS: dict[str, Callable[..., Any]] = {
     "_let_in": _let_in,
     "_look_after": lambda call_ids: [],
-    "call_record": _nothing,
+    "_record": _nothing,
     "_say_what_comes_next": _nothing,
     "_end_call": _nothing,
 }

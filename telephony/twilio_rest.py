@@ -27,11 +27,14 @@ from twilio.http.response import Response
 from twilio.rest import Client
 from urllib3.exceptions import NewConnectionError
 
+from telephony.engine.bounds import clipped
+
 log = structlog.get_logger(__name__)
 
 Asked = TypeVar("Asked")
 
 TIMEOUT_SECONDS = 10.0
+LONGEST_MESSAGE = 1_000  # of an error of Twilio's (characters)
 
 ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
@@ -128,8 +131,8 @@ def _failure(
     if not 400 <= error.status < 500:
         return _unavailable(f"HTTP status {error.status}")
     if isinstance(error, TwilioServiceException):
-        return CarrierRejected(error.code, error.detail or error.title)
-    message = re.sub(r"^Unable to (create|fetch) \w+(: )?", "", error.msg)
+        return CarrierRejected(error.code, clipped(error.detail or error.title, LONGEST_MESSAGE))
+    message = re.sub(r"^Unable to (create|fetch) \w+(: )?", "", clipped(error.msg, LONGEST_MESSAGE))
     return CarrierRejected(error.code or error.status, message or "no reason given")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from telephony.engine import actions, events, model_codec
 from telephony.engine.actions import Action, Dial, Say
+from telephony.engine.bounds import clipped
 from telephony.engine.costs import TokenUsage
 from telephony.engine.dtmf import is_dialable, tones
 from telephony.engine.events import Event
@@ -28,7 +29,11 @@ TOOL_S = 30.0  # for the customer's backend to answer a tool call
 GOODBYE_S = 15.0  # for the caller to hear the goodbye, at most
 TRANSCRIPT_S = 2.0  # for the last transcript, when the call is over
 DIGITS_S = 1.5  # of silence end a row of digits; so does "#"
+MOST_DIGITS = 100  # in a row
 MOST_TYPED = 2_000  # characters of a line that is typed
+MOST_TYPED_LINES = 500
+MOST_CALLS = 64  # of tools, in one response and under way
+MOST_NOTES = 10_000  # lines of the timeline
 RETRY_S = 1.0  # before a failed response is asked for again, times the failures
 MOST_FAILURES = 2  # of responses in a row that are tried again
 
@@ -85,7 +90,9 @@ class CallSession:
         self._failures = 0
         self._digits = ""
         self._typed: list[str] = []  # lines that wait for the model to be configured
+        self._typed_lines = 0
         self._own_items = 0
+        self._notes = 0
         self._tools: dict[str, set[str]] = {}  # call id → ids of its batch without an answer yet
         self._tool_calls: dict[str, tuple[str, float]] = {}  # call id → the tool, since when
         self._leave: tuple[str, Dial | None] = ("", None)  # the end that waits for the goodbye
@@ -177,11 +184,11 @@ class CallSession:
         self._rest()
 
     def _digit_pressed(self, event: events.DigitPressed) -> None:
-        self._digits += event.digit
+        self._digits += event.digit[:1]
         self._note("digit_pressed")
         self._timers.set("digits", self._now + DIGITS_S)
         self._rest()
-        if event.digit == "#":
+        if event.digit == "#" or len(self._digits) >= MOST_DIGITS:
             self._digits_complete()
 
     def _digits_complete(self) -> None:
@@ -192,9 +199,10 @@ class CallSession:
 
     def _caller_typed(self, event: events.CallerTyped) -> None:
         """Take a line as the caller's words; an ordinary call has nobody who types."""
-        text = event.text.strip()[:MOST_TYPED]
-        if not text or not self._plan.is_test:
+        text = event.text[:MOST_TYPED].strip()
+        if not text or not self._plan.is_test or self._typed_lines >= MOST_TYPED_LINES:
             return
+        self._typed_lines += 1
         if self.phase is Phase.STARTING:
             self._typed.append(text)
         else:
@@ -307,29 +315,35 @@ class CallSession:
 
     def _run_calls(self, response: events.ResponseDone) -> None:
         batch: set[str] = set()
-        for call in response.calls:
+        for call in response.calls[:MOST_CALLS]:
             self._run_call(call, batch, spoke=response.spoke)
 
     def _run_call(self, call: events.FunctionCall, batch: set[str], *, spoke: bool) -> None:
         try:
-            arguments = json.loads(call.arguments or "{}")
-        except ValueError:
-            arguments = None
-        if call.name in self._plan.builtin_tools and isinstance(arguments, dict):
-            self._note("tool_called", tool=call.name)
+            arguments = self._arguments_of(call)
+        except ValueError as error:
+            self._answer_call(call.call_id, {"error": str(error)})
+            return
+        self._note("tool_called", tool=call.name)
+        if call.name in self._plan.builtin_tools:
             self._run_builtin(call, arguments, spoke=spoke)
-        elif call.name not in {tool.name for tool in self._plan.tools}:
-            self._answer_call(call.call_id, {"error": f"There is no tool named {call.name}."})
-        elif not isinstance(arguments, dict):
-            self._answer_call(call.call_id, {"error": "The arguments are not a JSON object."})
         else:
-            self._note("tool_called", tool=call.name)
             batch.add(call.call_id)
             self._tools[call.call_id] = batch
             self._tool_calls[call.call_id] = (call.name, self._now)
             self._timers.set(f"tool {call.call_id}", self._now + TOOL_S)
             self._timers.clear("idle")
             self._do(actions.RunTool(call.call_id, call.name, arguments))
+
+    def _arguments_of(self, call: events.FunctionCall) -> dict[str, Any]:
+        """Return what a tool is called with; raise ValueError, for the model, if it cannot run."""
+        names = {tool.name for tool in self._plan.tools} | set(self._plan.builtin_tools)
+        if call.name not in names:
+            name = clipped(call.name, model_codec.LONGEST_NAME)
+            raise ValueError(f"There is no tool named {name}.")
+        if len(self._tools) >= MOST_CALLS:
+            raise ValueError("Too many tools are running: wait for their results first.")
+        return model_codec.arguments_of(call.arguments)
 
     def _tool_returned(self, event: events.ToolReturned) -> None:
         if self._tool_over(event.call_id):
@@ -376,14 +390,20 @@ class CallSession:
             case "end_call":
                 self._prepare_to_leave(call.call_id, "agent_hangup", None, spoke=spoke)
             case "transfer_call":
-                to = str(arguments.get("to") or "")
-                if is_phone_number(to) and self._may_call(to):
-                    self._prepare_to_leave(call.call_id, "transferred", Dial(to), spoke=spoke)
-                else:
-                    error = {"error": "Give a number that may be called, in E.164: +15551234567."}
-                    self._answer_call(call.call_id, error)
+                self._transfer(call.call_id, arguments.get("to"), spoke=spoke)
             case "send_dtmf":
                 self._send_dtmf(call.call_id, arguments.get("digits"))
+
+    def _transfer(self, call_id: str, to: Any, *, spoke: bool) -> None:
+        numbers = self._plan.transfer_numbers
+        if numbers and to not in numbers:
+            error = f"This call may only be transferred to {' or '.join(numbers)}."
+        elif not (isinstance(to, str) and is_phone_number(to) and self._may_call(to)):
+            error = "Give a number that may be called, in E.164: +15551234567."
+        else:
+            self._prepare_to_leave(call_id, "transferred", Dial(to), spoke=spoke)
+            return
+        self._answer_call(call_id, {"error": error})
 
     def _send_dtmf(self, call_id: str, digits: Any) -> None:
         if not is_dialable(digits):
@@ -424,7 +444,7 @@ class CallSession:
         self._end("api_hangup")
 
     def _fail(self, code: str, message: str, reason: str) -> None:
-        self._do(actions.ReportError(code, message))
+        self._do(actions.ReportError(code, clipped(message)))
         self._end(reason, Say(APOLOGY))
 
     def _end(self, reason: str, after: Say | Dial | None = None) -> None:
@@ -552,7 +572,13 @@ class CallSession:
         return round((self._now - moment) * 1000)
 
     def _note(self, kind: str, **detail: Any) -> None:
-        self._do(actions.Note(kind, detail))
+        self._notes += 1
+        if self._notes <= MOST_NOTES:
+            kept = {
+                name: clipped(value) if isinstance(value, str) else value
+                for name, value in detail.items()
+            }
+            self._do(actions.Note(kind, kept))
 
     def _do(self, action: Action) -> None:
         self._actions.append(action)

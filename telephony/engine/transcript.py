@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from telephony.engine.bounds import clipped
+
+# An hour of two people who speak without a break has some 60,000 characters.
+MOST_CHARACTERS = 250_000
+MOST_LINES = 4_000
+_MOST_ITEMS = 2 * MOST_LINES  # tool calls and their outputs among them
+
 
 @dataclass(slots=True)
 class Line:
@@ -24,6 +31,12 @@ class Transcript:
         self._lines: dict[str, Line] = {}
         self._order: list[str] = []
         self._awaited: set[str] = set()
+        self._room = MOST_CHARACTERS
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is taken down."""
+        return self._room <= 0 or len(self._lines) >= MOST_LINES
 
     @property
     def is_complete(self) -> bool:
@@ -32,7 +45,7 @@ class Transcript:
 
     def begin(self, item_id: str, role: str, now: float, *, awaited: bool = True) -> None:
         """A turn began; where it belongs is told by :meth:`place`."""
-        if item_id not in self._lines:
+        if item_id not in self._lines and not self.is_full:
             self._lines[item_id] = Line(role, now)
             if item_id not in self._order:
                 self._order.append(item_id)
@@ -43,6 +56,8 @@ class Transcript:
         """Put an item behind another one; every item of the chain is placed, spoken or not."""
         if item_id in self._order:
             self._order.remove(item_id)
+        elif len(self._order) >= _MOST_ITEMS:
+            return
         if previous_item_id is None:
             self._order.insert(0, item_id)
         elif previous_item_id in self._order:
@@ -51,10 +66,13 @@ class Transcript:
             self._order.append(item_id)
 
     def write(self, item_id: str, role: str, text: str, now: float) -> None:
-        """The text of a turn has arrived."""
+        """The text of a turn has arrived; as much of it is taken down as there is room for."""
         self.begin(item_id, role, now, awaited=False)
-        self._lines[item_id].text = text.strip()
         self._awaited.discard(item_id)
+        if line := self._lines.get(item_id):
+            self._room += len(line.text)
+            line.text = clipped(text.strip(), self._room) if self._room > 0 else ""
+            self._room -= len(line.text)
 
     def interrupt(self, item_id: str) -> None:
         """The caller did not hear all of the turn."""

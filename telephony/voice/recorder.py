@@ -22,7 +22,9 @@ MOST_EVENTS = 1000
 
 
 class Recorder:
-    def __init__(self, call_id: str, account_id: str, outcome: Callable[[], Outcome]) -> None:
+    def __init__(
+        self, call_id: str, account_id: str, outcome: Callable[[], Callable[[], Outcome]]
+    ) -> None:
         self._call_id = call_id
         self._account_id = account_id
         self._outcome = outcome
@@ -50,13 +52,14 @@ class Recorder:
                 break
             events, self._events = self._events, []
             try:
-                await in_database(
-                    call_record, self._call_id, self._account_id, events, self._outcome()
-                )
+                await in_database(self._record, events, self._outcome())
             except Exception as error:
                 log.warning("call_not_recorded", call_id=self._call_id, error=type(error).__name__)
                 self._events = (events + self._events)[-MOST_EVENTS:]
         self._writing = None
+
+    def _record(self, events: list[Timed], outcome: Callable[[], Outcome]) -> None:
+        call_record(self._call_id, self._account_id, events, outcome())
 
     async def _moment(self) -> None:
         try:

@@ -7,11 +7,11 @@ to an event, given to the session, and done as it says.
 from __future__ import annotations
 
 import asyncio
-import json
 import traceback
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
+from telephony.bounded_json import decoded
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
@@ -160,7 +161,7 @@ class CallRunner:
     def model_message(self, text: bytes) -> None:
         """Take a message of the model's that no relay took."""
         try:
-            message = orjson.loads(text)
+            message = decoded(text)
             if delta := model_codec.delta(message):
                 if self._agent.play(*delta):
                     self.receive(events.AgentAudioStarted(delta[0]))
@@ -189,7 +190,7 @@ class CallRunner:
         match action:
             case actions.ToModel():
                 if self._model is not None:
-                    self._model.send(json.dumps(action.event, separators=(",", ":")).encode())
+                    self._model.send(orjson.dumps(action.event))
             case actions.PlayAudio():
                 self._caller.send(self._encoder.media(action.payload))
             case actions.SendMark():
@@ -312,7 +313,7 @@ class CallRunner:
             call=self._call,
             reason=finish.reason,
             ended_at=self._wall_time(self._closed_at or finish.ended_at),
-            outcome=self._outcome_of(finish.transcript, finish.usage),
+            outcome=partial(self._outcome_of, finish.transcript, finish.usage),
             errors=self._errors,
             events=await self._recorder.close(),
         )
@@ -324,8 +325,9 @@ class CallRunner:
                 log.error("call_end_not_recorded", error=type(error).__name__, attempt=attempt)
                 await asyncio.sleep(min(2**attempt, 15))
 
-    def _outcome(self) -> Outcome:
-        return self._outcome_of(self._session.lines(), self._session.usage)
+    def _outcome(self) -> Callable[[], Outcome]:
+        """Return what writes down the conversation so far, which is work for a thread."""
+        return partial(self._outcome_of, self._session.lines(), self._session.usage)
 
     def _outcome_of(self, lines: Sequence[Line], usage: TokenUsage) -> Outcome:
         transcript = [
@@ -367,7 +369,7 @@ class _End:
     call: Call
     reason: str
     ended_at: datetime
-    outcome: Outcome
+    outcome: Callable[[], Outcome]
     errors: list[tuple[str, str]]
     events: list[Timed]
 
@@ -380,7 +382,7 @@ def _end_call(end: _End) -> None:
             status=Call.Status.COMPLETED,
             reason=end.reason,
             ended_at=end.ended_at,
-            outcome=end.outcome,
+            outcome=end.outcome(),
             errors=end.errors,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 
@@ -25,6 +26,7 @@ from telephony.engine.events import (
     AgentAudioStarted,
     CallerHungUp,
     CallerTranscribed,
+    CallerTyped,
     DigitPressed,
     FunctionCall,
     HangupRequested,
@@ -442,6 +444,26 @@ class TestLeaving:
         assert call.took(CloseCaller) == [CloseCaller(Dial("+15559876543"))]
         assert call.ever(Finish)[0].reason == "transferred"
 
+    def test_transfer_call_dials_a_number_of_the_plan(self):
+        call = Conversation(transfer_numbers=("+15551234567", "+15559876543"))
+        call.respond()
+        call.done(FunctionCall("c1", "transfer_call", '{"to": "+15559876543"}'), spoke=True)
+        assert call.took(CloseCaller) == [CloseCaller(Dial("+15559876543"))]
+
+    @pytest.mark.parametrize("to", ['"+15550000000"', '"the boss"', "null", "[]", "{}"])
+    def test_transfer_call_dials_no_other_number(self, to):
+        call = Conversation(transfer_numbers=("+15551234567", "+15559876543"))
+        call.call_tool("transfer_call", f'{{"to": {to}}}')
+        error = "This call may only be transferred to +15551234567 or +15559876543."
+        assert json.loads(call.outputs()[0]) == {"error": error}
+        assert call.ever(CloseCaller) == []
+
+    def test_a_number_of_the_plan_may_still_not_be_called(self):
+        call = Conversation(transfer_numbers=("+15551234567",))
+        call.session._may_call = lambda number: False
+        call.call_tool("transfer_call", '{"to": "+15551234567"}')
+        assert "may be called" in call.outputs()[0]
+
     def test_transfer_call_to_what_is_no_number_is_refused(self):
         call = Conversation()
         call.call_tool("transfer_call", '{"to": "the boss"}')
@@ -749,3 +771,83 @@ class TestTimeline:
             ("tool_failed", {"tool": "book", "ms": 250, "message": "The tool book failed."}),
             ("tool_timeout", {"tool": "look_up", "ms": 30000}),
         ]
+
+
+class TestBounds:
+    """What the model, or whoever types, sends without measure."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "why"),
+        [
+            ('{"a": "' + "a" * 32_768 + '"}', "The arguments have more than 32,768 characters."),
+            ("[" * 16_000, "The arguments are not a JSON object."),
+            ('{"a": ' + "[" * 16_000, "The arguments are not a JSON object."),
+            ('{"a": ' + "[" * 40 + "]" * 40 + "}", "The arguments are nested more than 32 deep."),
+            ('{"a": NaN}', "The arguments are not a JSON object."),
+            ('{"a": -Infinity}', "The arguments are not a JSON object."),
+            ('{"a": 1e999}', "The arguments are not a JSON object."),
+            ('{"a": ' + "9" * 5_000 + "}", "The arguments are not a JSON object."),
+        ],
+        ids=lambda value: value[:12],
+    )
+    def test_arguments(self, arguments, why):
+        call = Conversation()
+        call.call_tool("book", arguments)
+        assert call.ever(RunTool) == []
+        assert json.loads(call.outputs()[0]) == {"error": why}
+
+    def test_a_built_in_tool_is_not_called_with_nonsense(self):
+        call = Conversation()
+        call.call_tool("end_call", "[]")
+        assert json.loads(call.outputs()[0]) == {"error": "The arguments are not a JSON object."}
+
+    def test_the_name_of_a_tool_that_does_not_exist_is_not_repeated_at_length(self):
+        call = Conversation()
+        call.call_tool("x" * 1_000_000)
+        assert len(call.outputs()[0]) < 200
+
+    def test_tools_that_run_at_the_same_time(self):
+        call = Conversation()
+        call.respond()
+        call.done(*(FunctionCall(f"c{number}", "book", "{}") for number in range(10_000)))
+        assert len(call.ever(RunTool)) == 64
+        call.call_tool("book", id="another")
+        assert len(call.ever(RunTool)) == 64
+        assert "Too many tools" in call.outputs()[-1]
+
+    def test_what_openai_says_is_clipped(self):
+        call = Conversation()
+        call.receive(ModelErrored("insufficient_quota", "é\0" * 1_000_000))
+        [error] = call.ever(ReportError)
+        assert len(error.message) == 4_000
+        assert "\0" not in error.message
+
+    def test_notes_are_clipped_and_counted(self):
+        call = Conversation()
+        call.call_tool("book")
+        call.receive(ToolFailed("c1", "a" * 1_000_000))
+        assert max(len(str(note.detail)) for note in call.ever(Note)) < 5_000
+        for _ in range(11_000):
+            call.receive(DigitPressed("1"))
+        assert len(call.ever(Note)) == 10_000
+
+    def test_a_row_of_digits_has_an_end(self):
+        call = Conversation()
+        for _ in range(101):
+            call.receive(DigitPressed("12345"))
+        texts = [text for text in typed(call) if "keypad" in text]
+        assert texts == [f"[The caller pressed on the keypad: {'1' * 100}]"]
+
+    def test_lines_that_are_typed(self):
+        call = Conversation(is_test=True)
+        for _ in range(600):
+            call.receive(CallerTyped("a" * 10_000))
+        assert len(typed(call)) == 500
+        assert {len(text) for text in typed(call)} == {2_000}
+        assert sum(len(line.text) for line in call.session.lines()) <= 250_000
+
+
+def typed(call):
+    """Return the turns that the model was given as text."""
+    items = [action.event.get("item", {}) for action in call.ever(ToModel)]
+    return [item["content"][0]["text"] for item in items if item.get("role") == "user"]

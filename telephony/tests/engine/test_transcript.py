@@ -61,3 +61,34 @@ def test_an_interrupted_turn_is_marked():
     transcript.interrupt("unknown")
     transcript.write("a1", "assistant", "As I was", 2.0)
     assert transcript.lines()[0].interrupted
+
+
+def test_a_transcript_has_an_end():
+    transcript = Transcript()
+    for number in range(10_000):
+        transcript.write(f"u{number}", "user", "a" * 10, 0.0)
+        transcript.place(f"u{number}", f"u{number - 1}")
+    assert transcript.is_full
+    assert len(transcript.lines()) == 4_000
+    assert transcript.is_complete
+
+
+def test_a_text_is_taken_down_as_far_as_there_is_room():
+    transcript = Transcript()
+    transcript.write("u1", "user", "a" * 200_000, 0.0)
+    transcript.write("u2", "user", "b" * 1_000_000, 0.0)
+    transcript.write("u3", "user", "c", 0.0)
+    assert [len(text) for text in _texts(transcript)] == [200_000, 50_000]
+
+
+def test_a_text_that_comes_again_takes_its_own_room():
+    transcript = Transcript()
+    for _ in range(10):
+        transcript.write("u1", "user", "a" * 200_000, 0.0)
+    assert [len(text) for text in _texts(transcript)] == [200_000]
+
+
+def test_what_postgresql_cannot_store_is_replaced():
+    transcript = Transcript()
+    transcript.write("u1", "user", "a\0b", 0.0)
+    assert _texts(transcript) == ["a\ufffdb"]
