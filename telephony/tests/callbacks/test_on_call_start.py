@@ -207,7 +207,7 @@ def _nested(levels: int) -> Any:
         ),
         (
             {"transferNumbers": ["+15551234567", "+4915112345678"]},
-            "transferNumbers.1: Use a number in one of these countries: US, CA.",
+            "transferNumbers.1: Use a number in one of these countries: US, CA. This one is in DE.",
         ),
     ],
     ids=lambda value: str(value)[:16],
