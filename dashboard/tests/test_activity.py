@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.actors import Actor, ActorKind, Origin, acting, shell
@@ -14,7 +16,9 @@ from accounts.models import Account
 from accounts.services import account_suspend
 from config.tests.described import assert_described
 from dashboard import activity as room
+from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
+from dashboard.tests.test_calls import plan_of
 
 pytestmark = pytest.mark.django_db
 
@@ -101,6 +105,47 @@ class TestPage:
             event_of(alice, created_at=NOW + timedelta(minutes=number))
         with django_assert_max_num_queries(4):
             at_home.get(PAGE)
+
+
+def history(*accounts: Account) -> None:
+    """Give each a history that is far longer than a page."""
+    AuditEvent.objects.bulk_create(
+        AuditEvent(
+            account=account,
+            action=Action.LOGGED_IN,
+            actor_kind="customer",
+            created_at=NOW + timedelta(minutes=number),
+        )
+        for number in range(1_500)
+        for account in accounts
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE accounts_auditevent")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        PAGE,
+        f"{PAGE}?after={{middle}}",
+        f"{PAGE}?before={{middle}}",
+        "/admin/accounts/auditevent/",
+        "/admin/accounts/auditevent/?q={account}",
+    ],
+)
+def test_no_plan_reads_the_history(client: Client, operator: Account, path: str) -> None:
+    client.force_login(operator)
+    others = [Account.objects.create_user(f"{number}@example.org") for number in range(8)]
+    history(operator, *others)
+    middle = Cursor(NOW + timedelta(minutes=750), "c" + "0" * 24)
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(path.format(middle=middle, account=operator.pk)).status_code == 200
+    ordered = [each["sql"] for each in queries if 'ORDER BY "accounts_auditevent"' in each["sql"]]
+    assert ordered
+    for sql in ordered:
+        for node in plan_of(sql):
+            rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            assert rows <= 102, (node, sql)  # the admin shows a hundred
 
 
 class TestApi:
