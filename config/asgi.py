@@ -29,7 +29,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
     try:
-        listener = await MediaListener.start(settings.LISTEN_HOST, settings.MEDIA_PORT)
+        listener = await MediaListener.start(settings.HOST, settings.MEDIA_PORT)
     except OSError as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return

@@ -14,7 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
     # Here, in the arbiter: a setting that is missing ends it, instead of one worker after another.
-    bind = f"{settings.LISTEN_HOST}:{settings.PORT}"
+    host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
+    bind = f"{host}:{settings.PORT}"
 except ImproperlyConfigured as error:
     sys.exit(str(error))
 

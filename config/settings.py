@@ -16,16 +16,36 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config.logs import configure_logging
 from config.postgres import embedded_url
+from config.unsafe import (
+    bad_address,
+    bad_host,
+    leaky_mail_server,
+    weak_key,
+    weak_webhook_secret,
+    wide_host,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOCAL_DIR = BASE_DIR / ".local"
 
 env = environ.Env()
 
-DEBUG = env.bool("DEBUG", default=False)
+
+def _flag(name: str, *, default: bool) -> bool:
+    """Return whether the variable is on; what is misspelt is neither on nor off."""
+    text = str(env.str(name, default="")).strip().lower()
+    if text not in ("", *_ON, *_OFF):
+        raise ImproperlyConfigured(f"{name} must be 1 or 0 (it is {text!r}).")
+    return text in _ON if text else default
+
+
+_ON = ("1", "true", "yes", "on")
+_OFF = ("0", "false", "no", "off")
+
+DEBUG = _flag("DEBUG", default=False)
 STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
 STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith("sk_live_")
-SANDBOX = env.bool("SANDBOX", default=DEBUG and not STRIPE_LIVE_MODE)
+SANDBOX = _flag("SANDBOX", default=DEBUG and not STRIPE_LIVE_MODE)
 if SANDBOX and not DEBUG:
     raise ImproperlyConfigured(
         "SANDBOX=1 puts stand-ins in the place of Stripe, Twilio and OpenAI; it is refused when "
@@ -37,6 +57,12 @@ if SANDBOX and STRIPE_LIVE_MODE:
     )
 
 Number = TypeVar("Number", int, Decimal)
+
+
+def _refuse_in_production(name: str, fault: str) -> None:
+    """Stop if something is wrong with the variable's value, unless this is development."""
+    if fault and not DEBUG:
+        raise ImproperlyConfigured(f"{name} {fault}")
 
 
 def _number(
@@ -86,33 +112,42 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+_refuse_in_production("SECRET_KEY", weak_key(SECRET_KEY))
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+# What an old key has signed or sealed is as good as what the new one has.
+for _key in SECRET_KEY_FALLBACKS:
+    _refuse_in_production("SECRET_KEY_FALLBACKS", weak_key(_key))
 
 # Addresses
 
 PORT = _number("PORT", 8000, least=1, most=65_533)
 MEDIA_PORT = _number("MEDIA_PORT", PORT + 1, least=1, most=65_535)
-# During development nothing listens beyond this machine.
-LISTEN_HOST = "127.0.0.1" if DEBUG else "0.0.0.0"  # noqa: S104
 SANDBOX_PORT = _number("SANDBOX_PORT", PORT + 2, least=1, most=65_535)
+# Whoever reaches a port directly passes the proxy by, and says himself where he is from.
+HOST = env.str("HOST", default="127.0.0.1")
+if fault := bad_host(HOST, only_loopback=DEBUG):
+    raise ImproperlyConfigured(f"HOST {fault}")
 
 
-def _public_url(name: str, schemes: tuple[str, str], default: str) -> str:
-    """Return a base URL without a trailing slash; plain (unencrypted) ones only with DEBUG."""
-    url = str(env.str(name, default=default if DEBUG else "")).rstrip("/")
-    encrypted = schemes[1]
-    allowed = schemes if DEBUG else (encrypted,)
-    parts = urlsplit(url)
-    if not url or parts.scheme not in allowed or not parts.hostname:
-        raise ImproperlyConfigured(
-            f"{name} must be a public {encrypted}:// address (it is {url or 'not set'!r})."
-        )
-    return url
+def _address(name: str, encrypted: str, default: str, *, takes_path: bool = True) -> str:
+    """Return an address without a trailing slash; plain (unencrypted) ones only with DEBUG."""
+    address = str(env.str(name, default=default)).rstrip("/")
+    schemes = (encrypted.removesuffix("s"), encrypted) if DEBUG else (encrypted,)
+    if fault := bad_address(address, schemes, takes_path=takes_path):
+        raise ImproperlyConfigured(f"{name} {fault}")
+    return address
 
 
-PUBLIC_URL = _public_url("PUBLIC_URL", ("http", "https"), f"http://127.0.0.1:{PORT}")
-ENGINE_URL = _public_url("ENGINE_URL", ("http", "https"), f"http://127.0.0.1:{PORT}")
-MEDIA_STREAM_URL = _public_url("MEDIA_URL", ("ws", "wss"), f"ws://127.0.0.1:{MEDIA_PORT}/media")
+def _own_address(name: str, encrypted: str, default: str, *, takes_path: bool = False) -> str:
+    """Return one of the addresses at which we are reached: production has to be told."""
+    return _address(name, encrypted, default if DEBUG else "", takes_path=takes_path)
+
+
+PUBLIC_URL = _own_address("PUBLIC_URL", "https", f"http://127.0.0.1:{PORT}")
+ENGINE_URL = _own_address("ENGINE_URL", "https", f"http://127.0.0.1:{PORT}")
+MEDIA_STREAM_URL = _own_address(
+    "MEDIA_URL", "wss", f"ws://127.0.0.1:{MEDIA_PORT}/media", takes_path=True
+)
 
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS",
@@ -121,23 +156,25 @@ ALLOWED_HOSTS = env.list(
         *(["127.0.0.1", "localhost", "[::1]", "testserver"] if DEBUG else []),
     ],
 )
+for _host in ALLOWED_HOSTS:
+    _refuse_in_production("ALLOWED_HOSTS", wide_host(_host))
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
 # What the product talks to. An address that is set wins over the sandbox's.
 
 _SANDBOX_URL = f"127.0.0.1:{SANDBOX_PORT}"
-TWILIO_API_URL = env.str(
+TWILIO_API_URL = _address(
     "TWILIO_API_URL",
-    default=f"http://{_SANDBOX_URL}/twilio" if SANDBOX else "https://api.twilio.com",
-).rstrip("/")
-OPENAI_REALTIME_URL = env.str(
+    "https",
+    f"http://{_SANDBOX_URL}/twilio" if SANDBOX else "https://api.twilio.com",
+)
+OPENAI_REALTIME_URL = _address(
     "OPENAI_REALTIME_URL",
-    default=(
-        f"ws://{_SANDBOX_URL}/openai/v1/realtime" if SANDBOX else "wss://api.openai.com/v1/realtime"
-    ),
+    "wss",
+    f"ws://{_SANDBOX_URL}/openai/v1/realtime" if SANDBOX else "wss://api.openai.com/v1/realtime",
 )
 
-CALLBACK_ALLOW_PRIVATE = env.bool("CALLBACK_ALLOW_PRIVATE", default=DEBUG)
+CALLBACK_ALLOW_PRIVATE = _flag("CALLBACK_ALLOW_PRIVATE", default=DEBUG)
 if CALLBACK_ALLOW_PRIVATE and not DEBUG:
     raise ImproperlyConfigured(
         "CALLBACK_ALLOW_PRIVATE=1 lets customers reach this network; it is refused when DEBUG is "
@@ -156,6 +193,8 @@ if not re.fullmatch(r"sk_(test|live)_[a-zA-Z0-9]{24,}", STRIPE_SECRET_KEY):
     )
 # One that setup_stripe has made needs no variable; several are separated by commas.
 STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRET", default=[])
+for _secret in STRIPE_WEBHOOK_SECRETS:
+    _refuse_in_production("STRIPE_WEBHOOK_SECRET", weak_webhook_secret(_secret))
 # Pinned, for requests and for events alike: the one that dj-stripe is made for.
 STRIPE_API_VERSION = "2026-05-27.dahlia"
 CHECKOUT_URL_FOR = "billing.checkout.checkout_url_for"
@@ -173,6 +212,7 @@ MIGRATION_MODULES = {"djstripe": None} if DEBUG else {}
 
 _EMAIL_URL = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
 SENDS_MAIL = bool(_EMAIL_URL)
+_refuse_in_production("EMAIL_URL", leaky_mail_server(_EMAIL_URL))
 vars().update(env.email_url_config(_EMAIL_URL or "dummymail://"))
 if SANDBOX and not env.str("EMAIL_URL", default=""):
     EMAIL_BACKEND = "sandbox.mail.backend.MailboxBackend"
@@ -191,7 +231,7 @@ PER_MINUTE_RATE = _number("PER_MINUTE_RATE", Decimal("0.05"), decimals=6)
 
 # How many reverse proxies append to X-Forwarded-For before a request gets here. In production there
 # is one at least, since TLS ends there.
-TRUSTED_PROXIES = _number("TRUSTED_PROXIES", 0 if DEBUG else 1)
+TRUSTED_PROXIES = _number("TRUSTED_PROXIES", 0 if DEBUG else 1, least=0 if DEBUG else 1)
 # During development everybody is at one address: whoever tries things out, the demo, the tests.
 _PATIENCE = 100 if DEBUG else 1
 LOGINS_PER_ADDRESS = _number("LOGINS_PER_ADDRESS", 30 * _PATIENCE, least=1)
@@ -274,7 +314,15 @@ TEMPLATES = [
 ]
 
 
-def _database(url: str) -> dict[str, Any]:
+def _database() -> dict[str, Any]:
+    url = env.str("DATABASE_URL", default="")
+    if not (url or DEBUG):
+        # The embedded one would begin empty, beside the one that was meant.
+        raise ImproperlyConfigured(
+            "DATABASE_URL is not set. Set it to a postgresql:// address, or DEBUG=1 on a "
+            "development machine."
+        )
+    url = url or embedded_url(LOCAL_DIR)
     if urlsplit(url).scheme not in ("postgres", "postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address.")
     return dict(env.db_url_config(url))
@@ -284,7 +332,7 @@ def _database(url: str) -> dict[str, Any]:
 # for a customer's backend holds none.
 DATABASES = {
     "default": {
-        **_database(env.str("DATABASE_URL", default="") or embedded_url(LOCAL_DIR)),
+        **_database(),
         "CONN_MAX_AGE": 0,
     }
 }

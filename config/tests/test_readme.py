@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 
 _VARIABLE = re.compile(
-    r"""(?:env\.\w+|environ\.get|_number|_public_url)\(\s*"([A-Z_]+)\"""", re.VERBOSE
+    r"""(?:env\.\w+|environ\.get|_number|_flag|_address|_own_address)\(\s*"([A-Z_]+)\"""",
+    re.VERBOSE,
 )
 _REASON = re.compile(r"""(?:\breason=|\._end\()"([a-z_]+)\"""")
 _CODE = re.compile(r"""(?:CallStartFailed\(|\._fail\(|\berror = \()\s*"([a-z_]+)\"""")

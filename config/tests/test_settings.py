@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from django.test import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Of fixed digits: what tests are named after must be the same in each of their processes.
+KEY = hashlib.sha256(b"production").hexdigest()
+
 PRODUCTION = {
-    "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    "SECRET_KEY": KEY,
     "PUBLIC_URL": "https://switchhook.example",
     "ENGINE_URL": "https://engine.switchhook.example",
     "MEDIA_URL": "wss://media.switchhook.example/media",
@@ -49,7 +53,15 @@ def test_it_works() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SECRET_KEY", "PUBLIC_URL", "ENGINE_URL", "MEDIA_URL", "STRIPE_SECRET_KEY"]
+    "name",
+    [
+        "SECRET_KEY",
+        "DATABASE_URL",
+        "PUBLIC_URL",
+        "ENGINE_URL",
+        "MEDIA_URL",
+        "STRIPE_SECRET_KEY",
+    ],
 )
 def test_production_names_what_is_missing(name: str) -> None:
     environment = {key: value for key, value in PRODUCTION.items() if key != name}
@@ -69,10 +81,69 @@ def test_production_names_what_is_missing(name: str) -> None:
         ("DATABASE_URL", "mysql://root@127.0.0.1/switchhook"),
         ("STRIPE_SECRET_KEY", "pk_live_0123456789abcdefghijklmn"),
         ("STRIPE_SECRET_KEY", "sk_live_short"),
+        ("SECRET_KEY", "a"),
+        ("SECRET_KEY", "changeme"),
+        ("SECRET_KEY", "changeme" * 8),
+        ("SECRET_KEY", f"django-insecure-{KEY}"),
+        ("SECRET_KEY_FALLBACKS", "a"),
+        ("SECRET_KEY_FALLBACKS", f"{KEY},changeme"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "switchhook.example,.com"),
+        ("PUBLIC_URL", "https://user:password@switchhook.example"),
+        ("PUBLIC_URL", "https://switchhook.example/app"),
+        ("ENGINE_URL", "https://switchhook.example?x=1"),
+        ("MEDIA_URL", "wss://user@switchhook.example/media"),
+        ("TWILIO_API_URL", "http://api.twilio.com"),
+        ("TWILIO_API_URL", "https://AC1:token@api.twilio.com"),
+        ("OPENAI_REALTIME_URL", "ws://api.openai.com/v1/realtime"),
+        ("OPENAI_REALTIME_URL", "https://api.openai.com/v1/realtime"),
+        ("OPENAI_REALTIME_URL", "wss://sk-key@api.openai.com/v1/realtime"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_test"),
+        ("EMAIL_URL", "consolemail://"),
+        ("EMAIL_URL", "smtp://user:password@mail.example"),
+        ("TRUSTED_PROXIES", "0"),
+        ("HOST", "engine.example"),
+        ("DEBUG", "ture"),
+        ("SANDBOX", "maybe"),
     ],
 )
 def test_production_refuses(name: str, value: str) -> None:
-    assert name in refusal({**PRODUCTION, name: value})
+    line = refusal({**PRODUCTION, name: value})
+    assert line.split()[0].partition("=")[0] == name  # CALLBACK_ALLOW_PRIVATE=1
+
+
+def test_production_takes_what_is_safe() -> None:
+    environment = PRODUCTION | {
+        "SECRET_KEY_FALLBACKS": f"{KEY[::-1]},{KEY[7:]}",
+        "ALLOWED_HOSTS": "switchhook.example,.switchhook.example",
+        "STRIPE_WEBHOOK_SECRET": f"whsec_{KEY}",
+        "TWILIO_API_URL": "https://api.dublin.ie1.twilio.com",
+        "EMAIL_URL": "smtp+tls://user:password@mail.example:587",
+        "DEBUG": "off",
+        "HOST": "10.0.0.7",
+    }
+    ended = run("manage.py", "check", "--deploy", "--fail-level=WARNING", environment=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "bind"),
+    [
+        ({}, "127.0.0.1:8000"),
+        ({"HOST": "0.0.0.0"}, "0.0.0.0:8000"),  # noqa: S104
+        ({"HOST": "::1", "PORT": "9000"}, "[::1]:9000"),
+    ],
+)
+def test_where_a_server_listens(environment: dict[str, str], bind: str) -> None:
+    command = ("-m", "gunicorn", "--config=config/gunicorn.conf.py", "--print-config")
+    ended = run(*command, environment=PRODUCTION | environment)
+    assert [line.split()[-1] for line in ended.stdout.splitlines() if line.startswith("bind ")] == [
+        f"['{bind}']"
+    ]
+
+
+def test_development_is_for_this_machine_alone() -> None:
+    assert refusal({**DEVELOPMENT, "HOST": "10.0.0.7"}).startswith("HOST must be 127.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""What is unsafe about a setting's value.
+
+Each function returns a sentence's rest, to be read after the variable's name, or "" if the value
+will do. None of them repeats a value that is a secret, or that may hold one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+from itertools import pairwise
+from urllib.parse import SplitResult, urlsplit
+
+_LEAST_LENGTH = 50
+# A key of 50 random hexadecimal digits has fewer than ten different ones once in 10,000 keys.
+_LEAST_DIFFERENT = 10
+# Letters and digits alone are compared: they stand in examples, tutorials and generated projects.
+_WELL_KNOWN = (
+    "changeme",
+    "changethis",
+    "default",
+    "djangoinsecure",
+    "example",
+    "insecure",
+    "notsecure",
+    "password",
+    "placeholder",
+    "qwerty",
+    "replaceme",
+    "replacethis",
+    "secretkey",
+    "supersecret",
+    "switchhook",
+    "topsecret",
+    "yoursecret",
+)
+_NEW_KEY = (
+    "Set it to 50 random characters or more: "
+    "python -c 'import secrets; print(secrets.token_urlsafe(50))' makes them."
+)
+
+# Below these, names are given to everybody: .co.uk is no narrower than .com.
+_SHARED = {"ac", "co", "com", "edu", "gov", "net", "org"}
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\.?", re.I)
+_IPV6 = re.compile(r"\[[0-9a-f:.]+\]", re.I)
+
+_WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/_-]{24,}={0,2})")
+_MAIL_SCHEMES = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
+
+
+def weak_key(key: str) -> str:
+    """A ``SECRET_KEY``: sessions, tokens and everything that is sealed hang on it."""
+    if len(key) < _LEAST_LENGTH:
+        fault = f"has {len(key)} characters"
+    elif len(set(key)) < _LEAST_DIFFERENT:
+        fault = f"has {len(set(key))} different characters"
+    elif _is_repeated(key):
+        fault = "is one text, repeated"
+    elif _is_row(key):
+        fault = "follows the alphabet or the digits"
+    elif known := _well_known(key):
+        fault = f"contains {known!r}, which is the first thing that is tried"
+    else:
+        return ""
+    return f"can be guessed: it {fault}. {_NEW_KEY}"
+
+
+def weak_webhook_secret(secret: str) -> str:
+    """A secret that Stripe signs its events with: who guesses it marks accounts as paid."""
+    found = _WEBHOOK_SECRET.fullmatch(secret)
+    if found and len(set(found[1])) >= _LEAST_DIFFERENT and not _is_repeated(found[1]):
+        return ""
+    return "must be signing secrets of Stripe's, whsec_… (another value is set)."
+
+
+def wide_host(host: str) -> str:
+    """An entry of ``ALLOWED_HOSTS``: links in mails are made from the host that was asked for."""
+    name = host.removeprefix(".")
+    if "*" in host:
+        fault = "names every host"
+    elif not (_HOST.fullmatch(name) or _IPV6.fullmatch(host)):
+        fault = "is no host name"
+    elif host != name and _is_shared(name):
+        fault = "takes in hosts of others"
+    else:
+        return ""
+    return f"must list host names of your own: {host!r} {fault}."
+
+
+def bad_address(address: str, schemes: Sequence[str], *, takes_path: bool = True) -> str:
+    """An address that is asked, or given to others: encrypted unless a plain scheme is allowed."""
+    if not address:
+        return f"is not set. Set it to an address like {schemes[-1]}://switchhook.example."
+    parts = _split(address)
+    if parts is None or parts.scheme not in schemes or not parts.hostname:
+        fault = f"must be an address that begins with {schemes[-1]}:// and a host"
+    elif parts.username is not None or parts.password is not None:
+        # Not repeated: it would go into the log.
+        return "must hold no user and no password."
+    elif "?" in address or "#" in address:
+        fault = "must have nothing after ? or #"
+    elif parts.path and not takes_path:
+        fault = "must end with the host, or its port"
+    else:
+        return ""
+    return f"{fault} (it is {_without_credentials(address)!r})."
+
+
+def bad_host(host: str, *, only_loopback: bool) -> str:
+    """An address of this machine to listen at."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return f"must be an IP address of this machine (it is {host!r})."
+    if only_loopback and not address.is_loopback:
+        return "must be 127.0.0.1 or ::1 with DEBUG=1: development is for this machine alone."
+    return ""
+
+
+def leaky_mail_server(address: str) -> str:
+    """An ``EMAIL_URL``: mails hold links that set passwords. "" as an address sends none."""
+    parts = _split(address)
+    if not address:
+        return ""
+    if parts is None or parts.scheme not in _MAIL_SCHEMES or not parts.hostname:
+        return "must be a mail server's address, like smtp+tls://user:password@host:587."
+    if parts.scheme == "smtp" and parts.password:
+        return "would send its password in the clear: use smtp+tls:// or smtp+ssl://."
+    return ""
+
+
+def _is_repeated(text: str) -> bool:
+    """Whether the text begins again before or at its middle, and goes on so to its end."""
+    return any(text[period:] == text[:-period] for period in range(1, len(text) // 2 + 1))
+
+
+def _is_row(text: str) -> bool:
+    """Whether most characters are the ones that come next in Unicode, or before."""
+    steps = [abs(ord(following) - ord(one)) for one, following in pairwise(text)]
+    return sum(step == 1 for step in steps) > len(steps) / 2
+
+
+def _well_known(text: str) -> str:
+    plain = re.sub(r"[^a-z0-9]", "", text.lower())
+    return next((word for word in _WELL_KNOWN if word in plain), "")
+
+
+def _is_shared(name: str) -> bool:
+    labels = name.lower().rstrip(".").split(".")
+    return len(labels) < 2 or (len(labels) == 2 and labels[0] in _SHARED and len(labels[1]) == 2)
+
+
+def _split(address: str) -> SplitResult | None:
+    """Return the address's parts, or None if it has none: a bad port, a space, a line break."""
+    if re.search(r"[\s\x00-\x1f\\]", address):
+        return None
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _without_credentials(address: str) -> str:
+    return re.sub(r"//[^/]*@", "//…@", address)
