@@ -22,7 +22,7 @@ except ImproperlyConfigured as error:
 process = os.environ.get("PROCESS", "engine")
 if process == "web":
     wsgi_app = "config.wsgi:application"
-    worker_class = "gthread"
+    worker_class = "config.web_worker.WebWorker"
     threads = 8
     graceful_timeout = 30
 elif process == "engine":

@@ -6,7 +6,10 @@ import asyncio
 from typing import Any
 
 from gunicorn.glogging import Logger
+from gunicorn.workers import gasgi
 from gunicorn.workers.gasgi import ASGIWorker
+
+from config.engine_http import BoundedProtocol
 
 _BEAT_S = 1.0
 _LOOK_AGAIN_S = 0.2
@@ -15,7 +18,7 @@ _HTTP_GRACE_S = 15.0
 
 
 class EngineWorker(ASGIWorker):
-    """Gunicorn's ASGI worker, but for its stop.
+    """Gunicorn's ASGI worker, but for its stop and for what one client may hold of it.
 
     Gunicorn's closes the HTTP port first, gives the application's lifespan 30 seconds, and shows
     the arbiter no sign of life meanwhile, which is taken for a hang. A call may last an hour, and
@@ -23,9 +26,18 @@ class EngineWorker(ASGIWorker):
     here the lifespan ends first, within ``graceful_timeout``, and the heartbeat goes on.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Those that wait for their client, the one that has waited longest first.
+        self.waiting: dict[BoundedProtocol, None] = {}
+
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Accept ``threads``: it is for the ``web`` process, which shares the configuration."""
+
+    async def _serve(self) -> None:
+        gasgi.ASGIProtocol = BoundedProtocol  # there is no setting for it
+        await super()._serve()
 
     async def _shutdown(self) -> None:
         heartbeat = self.loop.create_task(self._beat())
