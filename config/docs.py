@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from drf_spectacular.renderers import (
     OpenApiJsonRenderer,
@@ -22,7 +21,7 @@ from rest_framework.views import APIView
 from config.errors import page_not_found
 from config.guides import GUIDES, SKILL, all_guides, guide_text, read_guide
 from config.money import dollars, price
-from config.pages import page
+from config.pages import PUBLIC, page, public
 from config.readers import FILLED_IN, filled_in
 from config.schema import document, endpoint
 
@@ -49,22 +48,24 @@ class SchemaView(APIView):
         errors={404: {"not_found": "There is no such format."}},
     )
     def get(self, request: Request) -> Response:
-        return Response(document())
+        return Response(document(), headers={"Cache-Control": PUBLIC})
 
 
 @require_safe
+@public
 def landing(request: HttpRequest) -> HttpResponse:
     context = {"base": dollars(settings.MONTHLY_BASE), "rate": price(settings.PER_MINUTE_RATE)}
     return page(request, "landing.html", context)
 
 
 @require_safe
+@public
 def index(request: HttpRequest) -> HttpResponse:
     return page(request, "docs/index.html", {"section": "docs", "guides": all_guides()})
 
 
 @require_safe
-@never_cache  # who is logged in sees it otherwise
+@public
 def guide(request: HttpRequest, slug: str) -> HttpResponse:
     if slug not in GUIDES:
         return page_not_found(request, LookupError(slug))
@@ -76,6 +77,7 @@ def guide(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_safe
+@public
 def guide_markdown(request: HttpRequest, slug: str) -> HttpResponse:
     """A guide as it was written, for programs."""
     if slug not in GUIDES:
@@ -84,12 +86,14 @@ def guide_markdown(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_safe
+@public
 def skill(request: HttpRequest) -> HttpResponse:
     """How a program that writes programs builds a backend from nothing."""
     return HttpResponse(guide_text(SKILL), content_type=MARKDOWN)
 
 
 @require_safe
+@public
 def llms(request: HttpRequest) -> HttpResponse:
     """The guides' index, as https://llmstxt.org has it."""
     context = {"guides": all_guides(), "public_url": settings.PUBLIC_URL}
@@ -98,5 +102,6 @@ def llms(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@public
 def api_reference(request: HttpRequest) -> HttpResponse:
     return page(request, "docs/api.html", {"section": "api"})

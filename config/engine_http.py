@@ -101,7 +101,9 @@ class BoundedProtocol(ASGIProtocol):
             return bool(super()._feed_callback_parser(data))
         except TooMuch as error:
             self._refuse(error.status, error.reason)
-            return False
+        except ValueError:  # a Content-Length of thousands of digits
+            self._refuse(400, "The request could not be read.")
+        return False
 
     def _refuse(self, status: int, reason: str) -> None:
         self._is_over = True

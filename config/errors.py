@@ -25,6 +25,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from config import request_limits
 from config.pages import error_page, prefers_html
 
 log = structlog.get_logger(__name__)
@@ -95,7 +96,7 @@ def _as_api_error(error: Exception) -> ApiError:
         case exceptions.ParseError():
             return invalid({"body": [f"This is not valid JSON: {error.detail}."]}, "invalid_json")
         case RequestDataTooBig():
-            return invalid({"body": ["This is larger than a request may be."]}, "body_too_large")
+            return invalid({"body": [_TOO_LARGE.format(request_limits.BODY // 1024)]}, TOO_LARGE)
         case exceptions.UnsupportedMediaType():
             return ApiError(
                 415, "unsupported_media_type", "Send JSON, with Content-Type: application/json."
@@ -166,6 +167,8 @@ def _of_status(status: int) -> ApiError:
     return ApiError(status, *_BY_STATUS[status])
 
 
+TOO_LARGE = "body_too_large"
+_TOO_LARGE = "This is larger than a request may be: send {} KB at most."
 _BY_STATUS = {
     400: ("bad_request", "The request could not be read."),
     403: ("forbidden", "You may not do that."),
@@ -177,11 +180,14 @@ _BY_STATUS = {
 # Below: what Django itself answers, outside any DRF view.
 
 
-def _django_error(status: int, request: HttpRequest) -> HttpResponse:
-    refusal = _of_status(status)
+def _django_error(
+    status: int, request: HttpRequest, refusal: ApiError | None = None
+) -> HttpResponse:
+    refusal = refusal or _of_status(status)
     if is_api(request):
-        body = error_body(refusal.code, refusal.message, getattr(request, "request_id", ""))
-        return JsonResponse(body, status=status)
+        request_id = getattr(request, "request_id", "")
+        body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
+        return JsonResponse(body, status=refusal.status_code)
     if prefers_html(request):
         return error_page(request, status, refusal.message)
     text = f"{refusal.message}\n"
@@ -207,7 +213,17 @@ def unknown_path(request: HttpRequest) -> HttpResponse:
     return _django_error(404, request)
 
 
+def too_large(request: HttpRequest) -> HttpResponse:
+    """Answer a request whose body is larger than its path takes: 413, but 400 from the API."""
+    message = _TOO_LARGE.format(request_limits.most_body(request.path) // 1024)
+    if is_api(request):
+        return _django_error(400, request, invalid({"body": [message]}, TOO_LARGE))
+    return _django_error(413, request, ApiError(413, TOO_LARGE, message))
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, RequestDataTooBig):
+        return too_large(request)
     return _django_error(400, request)
 
 

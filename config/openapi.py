@@ -17,6 +17,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter
 
+from config import request_limits
 from config.api import TextField
 from config.errors import Refusals
 from config.schema import ERRORS, Json, operations
@@ -43,7 +44,7 @@ NEEDS_BODY: Refusals = {
     400: {
         "invalid_request": "Fields are missing or wrong: `fields` says which, and why.",
         "invalid_json": "The body is not JSON.",
-        "body_too_large": "The body is larger than a request may be.",
+        "body_too_large": f"The body is larger than {request_limits.BODY // 1024} KB.",
     },
     411: {"length_required": "The body was sent without a Content-Length."},
     415: {"unsupported_media_type": "The body is not `application/json`."},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -23,6 +24,49 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+# What a browser would let pages do if they asked, and ours do not.
+PERMISSIONS_POLICY = ", ".join(
+    f"{feature}=()"
+    for feature in (
+        "accelerometer",
+        "camera",
+        "display-capture",
+        "encrypted-media",
+        "geolocation",
+        "gyroscope",
+        "hid",
+        "idle-detection",
+        "magnetometer",
+        "microphone",
+        "midi",
+        "payment",
+        "serial",
+        "usb",
+        "xr-spatial-tracking",
+    )
+)
+PERMISSIONS_POLICY_WITH_MICROPHONE = PERMISSIONS_POLICY.replace(
+    "microphone=()", "microphone=(self)"
+)
+
+# A new version's text is seen soon enough.
+PUBLIC = "public, max-age=300"
+
+View = Callable[..., HttpResponse]
+
+
+def public(view: View) -> View:
+    """Let caches keep what visitors see. Who is logged in sees more, and that is not kept."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        if response.status_code == 200 and not request.user.is_authenticated:
+            response["Cache-Control"] = PUBLIC
+        return response
+
+    return wrapped
 
 
 def page(

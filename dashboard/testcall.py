@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.permissions import require_active
 from accounts.throttling import account_attempt
 from config.errors import ApiError
-from config.pages import page
+from config.pages import PERMISSIONS_POLICY_WITH_MICROPHONE, page
 from dashboard.access import PageRequest, for_customer
 from dashboard.call_words import length, line_of, outcome_label, outcome_tone
 from dashboard.forms import refuse
@@ -110,9 +110,11 @@ def _room(
         "has_numbers": bool(call_form.numbers),
     }
     origin = f"{media.scheme}://{media.netloc}"
-    return room(
+    response = room(
         request, HREF, "dashboard/test_call.html", context, status=status, connect_to=origin
     )
+    response["Permissions-Policy"] = PERMISSIONS_POLICY_WITH_MICROPHONE
+    return response
 
 
 @for_customer

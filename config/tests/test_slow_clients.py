@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -400,10 +399,11 @@ class TestIncoming:
 
 
 def test_a_length_that_is_none_is_refused(kind: str, connect: Connect) -> None:
-    for header in ("Content-Length: -1", "Content-Length: 1, 1", "Transfer-Encoding: gzip"):
+    digits = "Content-Length: " + "9" * 5000
+    for header in (digits, "Content-Length: -1", "Content-Length: 1, 1", "Transfer-Encoding: gzip"):
         client = connect(kind)
         client.send(post(b"", header))
-        assert client.status() == 400, json.dumps(header)
+        assert client.status() == 400, header
 
 
 @pytest.mark.django_db(transaction=True)
