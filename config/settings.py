@@ -145,7 +145,7 @@ def _own_address(name: str, encrypted: str, default: str, *, takes_path: bool = 
 
 
 PUBLIC_URL = _own_address("PUBLIC_URL", "https", f"http://127.0.0.1:{PORT}")
-ENGINE_URL = _own_address("ENGINE_URL", "https", f"http://127.0.0.1:{PORT}")
+ENGINE_URL = _own_address("ENGINE_URL", "https", f"http://127.0.0.1:{PORT}", takes_path=True)
 MEDIA_STREAM_URL = _own_address(
     "MEDIA_URL", "wss", f"ws://127.0.0.1:{MEDIA_PORT}/media", takes_path=True
 )
@@ -315,15 +315,7 @@ TEMPLATES = [
 ]
 
 
-def _database() -> dict[str, Any]:
-    url = env.str("DATABASE_URL", default="")
-    if not (url or DEBUG):
-        # The embedded one would begin empty, beside the one that was meant.
-        raise ImproperlyConfigured(
-            "DATABASE_URL is not set. Set it to a postgresql:// address, or DEBUG=1 on a "
-            "development machine."
-        )
-    url = url or embedded_url(LOCAL_DIR)
+def _database(url: str) -> dict[str, Any]:
     if urlsplit(url).scheme not in ("postgres", "postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address.")
     return dict(env.db_url_config(url))
@@ -333,7 +325,7 @@ def _database() -> dict[str, Any]:
 # for a customer's backend holds none.
 DATABASES = {
     "default": {
-        **_database(),
+        **_database(env.str("DATABASE_URL", default="") or embedded_url(LOCAL_DIR)),
         "CONN_MAX_AGE": 0,
     }
 }
@@ -360,7 +352,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # Nobody is asked by default. It is the address above all ranges: https://…/range
 PASSWORD_BREACH_CHECK_URL = (
-    _public_url("PASSWORD_BREACH_CHECK_URL", ("http", "https"), "")
+    _address("PASSWORD_BREACH_CHECK_URL", "https", "")
     if env.str("PASSWORD_BREACH_CHECK_URL", default="")
     else ""
 )

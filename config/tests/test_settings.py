@@ -56,7 +56,6 @@ def test_it_works() -> None:
     "name",
     [
         "SECRET_KEY",
-        "DATABASE_URL",
         "PUBLIC_URL",
         "ENGINE_URL",
         "MEDIA_URL",
