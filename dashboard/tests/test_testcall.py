@@ -383,15 +383,24 @@ class TestCheck:
         assert ("The answer can be used." in text) is (name == hostile.ORDINARY)
         assert len(text) < 40_000
 
-    @pytest.mark.parametrize("field", ["metadata", "voice", "tools", "unknown", "systemPrompt"])
+    @pytest.mark.parametrize(
+        ("field", "shown"),
+        [
+            ("metadata", "Nest lists and objects at most 32 deep."),
+            ("tools", "Nest lists and objects at most 32 deep."),
+            ("voice", "nested too deep"),
+            ("systemPrompt", "nested too deep"),
+            ("unknown", "<code>unknown</code>"),
+        ],
+    )
     def test_a_field_that_is_nested_deep(
-        self, alice_web: Client, number: PhoneNumber, backend: Backend, field: str
+        self, alice_web: Client, number: PhoneNumber, backend: Backend, field: str, shown: str
     ) -> None:
         deep = b"[" * 900 + b"]" * 900
         backend.answer = json.dumps(PLAN)[:-1].encode() + b', "%s": %s}' % (field.encode(), deep)
         status, text = check(alice_web, number)
         assert status == 200
-        assert "Nest lists and objects at most 32 deep." in text
+        assert shown in text
 
     def test_more_problems_than_are_shown(
         self, alice_web: Client, number: PhoneNumber, backend: Backend

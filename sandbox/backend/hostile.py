@@ -31,16 +31,16 @@ def answers() -> dict[str, bytes]:
         "20000-tools": _response(_plan(tools=_Raw(_tools(20_000)))),
         "zeros": _response(b'{"tools":' + _list([b"0"] * 500_000) + b"}"),
         "empty-lists": _response(b'{"tools":' + _list([b"[]"] * 340_000) + b"}"),
-        "100000-fields": _response(
-            b"{" + b",".join(b'"%05d":0' % i for i in range(100_000)) + b"}"
-        ),
-        "depth": _response(b'{"metadata":' + b"[" * 40_000 + b"]" * 40_000 + b"}"),
+        "100000-fields": _response(_fields(100_000)),
+        "10000-fields": _response(_fields(10_000)),
+        "depth": _response(b'{"metadata":' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
         "deep-parameters": _response(
             _plan(tools=[{"name": "a", "parameters": {"a": _Raw(b"[" * 800 + b"]" * 800)}}])
         ),
-        "metadata": _response(_plan(metadata=_Raw(_list([b'{"":0}'] * 90_000)))),
+        "metadata": _response(_plan(metadata=_Raw(_list([b"0"] * 500_000)))),
+        "metadata-of-objects": _response(_plan(metadata=_Raw(_list([b'{"":0}'] * 90_000)))),
         "long-texts": _response(_plan(systemPrompt="a" * 500_000, greeting="é" * 80_000)),
-        "wrong-names": _response(_plan(tools=[{"name": "é" * 3_000}] * 128)),
+        "wrong-names": _response(_plan(tools=[{"name": "é" * 200}] * 128)),
         "one-byte-chunks": _chunked(_plan(systemPrompt="a" * (MIB - 1_000))),
         "interim-responses": b"HTTP/1.1 100 \r\n\r\n" * (MIB // 16),
     }
@@ -84,6 +84,10 @@ def _tools(count: int) -> bytes:
     """Return so many tools, each with a name of its own."""
     letters = product(string.ascii_letters, repeat=3)
     return _list(b'{"name":"%s"}' % "".join(name).encode() for name in islice(letters, count))
+
+
+def _fields(count: int) -> bytes:
+    return b"{" + b",".join(b'"%05d":0' % number for number in range(count)) + b"}"
 
 
 def _response(body: bytes) -> bytes:

@@ -16,6 +16,10 @@ ANSWER_BYTES = 500
 ECHO = "(Not kept: the answer repeats what was said in the call.)"
 # A shorter turn ("Yes, please") stands in an answer by chance.
 _TELLING = 12
+# A turn that begins in what is kept is known by its beginning (characters), wherever it ends.
+_KNOWN_BY = 200
+# An emoji has twelve bytes in JSON.
+_LOOKED_AT = ANSWER_BYTES + 12 * _KNOWN_BY
 
 
 def answer_to_keep(answer: bytes, sent: bytes) -> str:
@@ -31,9 +35,10 @@ def answer_to_keep(answer: bytes, sent: bytes) -> str:
 
 
 def _repeats(answer: bytes, sent: bytes) -> bool:
-    turns = {turn["text"] for turn in orjson.loads(sent).get("transcript", []) if turn["text"]}
+    transcript = orjson.loads(sent).get("transcript", [])
+    turns = {turn["text"][:_KNOWN_BY] for turn in transcript if turn["text"]}
     telling = {text for text in turns if len(text) >= _TELLING}
-    text = answer.decode(errors="replace")
+    text = answer[:_LOOKED_AT].decode(errors="replace")
     if telling:
         return any(_is_in(turn, text) for turn in telling)
     return bool(turns) and all(_is_in(turn, text) for turn in turns)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import orjson
 from django.utils import timezone
 
 from telephony.bounded_json import NotUsable, beside_the_loop, decoded
 from telephony.callback_urls import callback_url_problem
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
-from telephony.engine.plan import CallPlan, PlanError, Refusal, Tool, Transfer, parse_plan
+from telephony.engine.plan import (
+    MOST_TOOLS,
+    CallPlan,
+    PlanError,
+    Refusal,
+    Transfer,
+    parse_plan,
+    refuse_too_many,
+)
 from telephony.engine.plan_reader import Problems
 from telephony.numbering import call_problem
 
@@ -19,6 +27,10 @@ from telephony.numbering import call_problem
 TIMEOUT_SECONDS = 10.0
 # Of all tools together, as JSON. OpenAI takes 16,384 tokens of instructions and tools.
 MOST_TOOL_BYTES = 64 * 1024
+_WHAT_FITS = (
+    f"Answer with a JSON object of at most {MOST_TOOLS} tools and "
+    f"{payloads.MOST_METADATA_BYTES // 1024} KB of metadata."
+)
 
 
 class CallStartFailed(Exception):
@@ -64,6 +76,9 @@ async def post(
 
 def decide(body: object) -> CallPlan | Refusal | Transfer:
     """Return what a decoded answer decides; raise :class:`PlanError` if it cannot be used here."""
+    if isinstance(body, Mapping):
+        refuse_too_many(body)
+        _refuse_too_large(body)
     decision = parse_plan(body)
     _refuse_what_may_not_be(decision)
     return decision
@@ -84,7 +99,7 @@ def _decision(body: bytes) -> CallPlan | Refusal | Transfer | CallStartFailed:
     try:
         return decide(decoded(body))
     except NotUsable as error:
-        why = f"onCallStart answered with something that {error}."
+        why = f"onCallStart answered with something that {error}. {_WHAT_FITS}"
     except PlanError as error:
         why = f"The answer of onCallStart cannot be used. {error}"
     return CallStartFailed("call_start_bad_answer", why)
@@ -102,17 +117,19 @@ def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:
                 problems.add(name, "Use a public https:// URL.")
         for index, number in enumerate(decision.transfer_numbers):
             _look_at_number(problems, f"transferNumbers.{index}", number)
-        if sum(map(_size, decision.tools)) > MOST_TOOL_BYTES:
-            problems.add("tools", f"Use at most {MOST_TOOL_BYTES // 1024} KB of JSON for all.")
-        if problem := payloads.metadata_problem(decision.metadata):
-            problems.add("metadata", problem)
+    problems.require_none()
+
+
+def _refuse_too_large(body: Mapping[str, Any]) -> None:
+    """Raise :class:`PlanError` for what would take long to be looked at."""
+    problems = Problems()
+    if problem := payloads.json_problem(body.get("tools"), most=MOST_TOOL_BYTES):
+        problems.add("tools", problem)
+    if problem := payloads.metadata_problem(body.get("metadata")):
+        problems.add("metadata", problem)
     problems.require_none()
 
 
 def _look_at_number(problems: Problems, name: str, number: str) -> None:
     if problem := call_problem(number):
         problems.add(name, problem.message)
-
-
-def _size(tool: Tool) -> int:
-    return len(orjson.dumps([tool.name, tool.description, tool.parameters]))

@@ -12,6 +12,7 @@ import orjson
 from config.api import iso
 from telephony.engine.bounds import DEEPEST, is_deeper_than
 
+_TOO_DEEP = f"Nest lists and objects at most {DEEPEST} deep."
 # Every callback of the call brings it: in UTF-8, without spaces.
 MOST_METADATA_BYTES = 16 * 1024
 
@@ -113,16 +114,22 @@ def metadata_problem(metadata: Any) -> str | None:
 
     PostgreSQL refuses NUL in JSON, and deep nesting exhausts the encoders.
     """
-    if is_deeper_than(metadata):
-        return f"Nest lists and objects at most {DEEPEST} deep."
-    try:
-        text = orjson.dumps(metadata)
-    except orjson.JSONEncodeError:
-        return "Use valid JSON, with integers of at most 64 bits."
-    if len(text) > MOST_METADATA_BYTES:
-        return f"Use at most {MOST_METADATA_BYTES // 1024} KB of JSON."
-    has_nul = b"\\u0000" in text.replace(rb"\\", b"")
+    if problem := json_problem(metadata, most=MOST_METADATA_BYTES):
+        return problem
+    has_nul = b"\\u0000" in orjson.dumps(metadata).replace(rb"\\", b"")
     return "Leave NUL characters out." if has_nul else None
+
+
+def json_problem(value: Any, *, most: int) -> str | None:
+    """Return why decoded JSON is more than ``most`` bytes, or nested too deep, or None."""
+    try:
+        if len(orjson.dumps(value)) > most:
+            return f"Use at most {most // 1024} KB of JSON."
+    except orjson.JSONEncodeError as error:
+        if "ecursion" not in str(error):
+            return "Use valid JSON, with integers of at most 64 bits."
+        return _TOO_DEEP
+    return _TOO_DEEP if is_deeper_than(value) else None
 
 
 def _parties(facts: CallFacts) -> dict[str, Any]:

@@ -240,7 +240,7 @@ _SCHEMAS: dict[str, Json] = {
     ),
     "CallConfiguration": _object(
         "The call is answered by a model. A field that is null counts as left out. There are at "
-        f"most {plan.MOST_FIELDS} fields, and nothing in them is nested more than {DEEPEST} deep.",
+        f"most {plan.MOST_FIELDS} fields, and tools are nested at most {DEEPEST} deep.",
         {
             **_CREDENTIALS,
             "openaiApiKey": _text(

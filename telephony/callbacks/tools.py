@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from django.utils import timezone
 
 from config.ids import new_id
@@ -12,7 +13,6 @@ from telephony.bounded_json import NotUsable, beside_the_loop, decoded
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.bounds import DEEPEST, is_deeper_than
-from telephony.engine.model_codec import output_text
 
 TIMEOUT_SECONDS = 30.0
 # The model reads 32,000 tokens at a time, of which the conversation needs some.
@@ -76,4 +76,5 @@ def _told(body: bytes) -> str | NotUsable:
         return NotUsable("without a result")
     if is_deeper_than(answer["result"]):
         return NotUsable(f"with a result that is nested more than {DEEPEST} deep")
-    return output_text(answer["result"])
+    result = answer["result"]
+    return result if isinstance(result, str) else orjson.dumps(result).decode()

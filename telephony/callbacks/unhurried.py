@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-SLICE = 2 * 1024
+SLICE = 1024
 # Of one answer, with its head and what chunks put around it, packed or not.
 MOST_BYTES = 2 * 2**20
 # Heads that come before the answer's own ("103 Early Hints"), and behind it.
@@ -30,7 +30,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial(_Unhurried, loop=self._loop)
+        self._factory = cast(Any, partial(_Unhurried, loop=self._loop))
 
 
 class _Unhurried(ResponseHandler):

@@ -246,19 +246,15 @@ def commit_audio() -> dict[str, Any]:
     return {"type": "input_audio_buffer.commit"}
 
 
-def output_text(output: Any) -> str:
-    """Return a tool's output as the model reads it: a text as it is, all else as JSON."""
-    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-
-
 def function_output(item_id: str, call_id: str, output: Any) -> dict[str, Any]:
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
     return {
         "type": "conversation.item.create",
         "item": {
             "id": item_id,
             "type": "function_call_output",
             "call_id": call_id,
-            "output": output_text(output),
+            "output": text,
         },
     }
 

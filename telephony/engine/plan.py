@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from telephony.engine.bounds import DEEPEST, is_deeper_than
 from telephony.engine.plan_reader import PlanError as PlanError
-from telephony.engine.plan_reader import Reader, text_problem
+from telephony.engine.plan_reader import Problems, Reader, text_problem
 
 VOICES = (
     "alloy",
@@ -125,8 +125,9 @@ def parse_plan(body: object) -> CallPlan | Refusal | Transfer:
     """
     if not isinstance(body, Mapping):
         raise PlanError({"body": ["Answer with a JSON object."]})
+    refuse_too_many(body)
+    _refuse_too_deep(body)
     reader = Reader(body)
-    _refuse_too_much(reader)
     result: CallPlan | Refusal | Transfer
     if body.get("reject"):
         result = _refusal(reader)
@@ -155,21 +156,23 @@ def plan_from_dict(data: Mapping[str, Any]) -> CallPlan:
     return CallPlan(**{**data, "tools": tools, **lists})
 
 
-def _refuse_too_much(reader: Reader) -> None:
-    """Raise :class:`PlanError` for what is too long or too deep to be looked at any closer."""
-    body = reader.body
+def refuse_too_many(body: Mapping[str, Any]) -> None:
+    """Raise :class:`PlanError` for what is too long for a look at each entry."""
+    problems = Problems()
     if len(body) > MOST_FIELDS:
-        reader.problems.add("body", f"Use at most {MOST_FIELDS} fields: there are {len(body):,}.")
+        problems.add("body", f"Use at most {MOST_FIELDS} fields: there are {len(body):,}.")
     for name, most in _MOST_ENTRIES.items():
         if isinstance(entries := body.get(name), list) and len(entries) > most:
-            reader.problems.add(name, f"Use at most {most} entries: there are {len(entries):,}.")
-    reader.problems.require_none()
-    deep = [name for name in ("tools", "metadata") if is_deeper_than(body.get(name))]
-    if not deep and is_deeper_than(dict(body), 1 + DEEPEST):
-        deep = ["body"]
-    for name in deep:
-        reader.problems.add(name, f"Nest lists and objects at most {DEEPEST} deep.")
-    reader.problems.require_none()
+            problems.add(name, f"Use at most {most} entries: there are {len(entries):,}.")
+    problems.require_none()
+
+
+def _refuse_too_deep(body: Mapping[str, Any]) -> None:
+    problems = Problems()
+    for name in ("tools", "metadata"):  # of which more is kept than texts and numbers
+        if is_deeper_than(body.get(name)):
+            problems.add(name, f"Nest lists and objects at most {DEEPEST} deep.")
+    problems.require_none()
 
 
 def _refusal(reader: Reader) -> Refusal:

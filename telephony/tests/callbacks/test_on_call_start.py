@@ -203,7 +203,7 @@ def _nested(levels: int) -> Any:
         ({"metadata": "\0"}, "metadata: Leave NUL characters out."),
         (
             {"tools": [TOOL | {"parameters": {"a": "b" * 65_536}}]},
-            "tools: Use at most 64 KB of JSON for all.",
+            "tools: Use at most 64 KB of JSON.",
         ),
         (
             {"transferNumbers": ["+15551234567", "+4915112345678"]},

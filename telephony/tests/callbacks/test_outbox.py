@@ -723,14 +723,22 @@ async def test_an_answer_that_repeats_what_was_said(
     assert await attempts_of(call) == [("200", attempts.ECHO)]
 
 
-def test_a_short_turn_stands_in_an_answer_by_chance() -> None:
-    def sent(*turns: str) -> bytes:
-        return json.dumps({"transcript": [{"text": turn} for turn in turns]}).encode()
+def sent(*turns: str) -> bytes:
+    return json.dumps({"transcript": [{"text": turn} for turn in turns]}).encode()
 
+
+def test_a_short_turn_stands_in_an_answer_by_chance() -> None:
     assert attempts.answer_to_keep(b"ok", sent("ok", "See you on Saturday.")) == "ok"
     assert attempts.answer_to_keep(b"ok, bye", sent("ok", "bye", "")) == attempts.ECHO
     assert attempts.answer_to_keep(b"ok", sent()) == "ok"
     assert attempts.answer_to_keep(b"ok", b"{}") == "ok", "onError"
+
+
+def test_a_long_turn_is_known_by_its_beginning() -> None:
+    turn = "I would like to know where my order is. " * 2_000
+    for answer in (turn.encode(), b"x" * 499 + turn.encode(), json.dumps(turn).encode()):
+        assert attempts.answer_to_keep(answer, sent(turn)) == attempts.ECHO
+    assert attempts.answer_to_keep(b"x" * 5_000 + turn.encode(), sent(turn)) == "x" * 500
 
 
 def test_attempts_are_kept_for_30_days(call: Call) -> None:

@@ -18,14 +18,16 @@ from telephony.tests.wire.test_refusals import REJECTED, form, post
 LONGEST_ERROR = 4_096  # bytes
 # What onError names, of each answer.
 NAMED = {
-    "69000-tools": "tools: Use at most 128 entries: there are 69,000.",
+    "69000-tools": "Answer with a JSON object of at most 128 tools and 16 KB of metadata.",
     "20000-tools": "tools: Use at most 128 entries: there are 20,000.",
     "zeros": "tools: Use at most 128 entries: there are 500,000.",
-    "empty-lists": "more than 100,000 lists and objects",
-    "100000-fields": "body: Use at most 256 fields: there are 100,000.",
+    "empty-lists": "more than 25,000 lists and objects",
+    "100000-fields": "has more than 50,000 members of objects.",
+    "10000-fields": "body: Use at most 256 fields: there are 10,000.",
     "depth": "nested more than 32 deep",
     "deep-parameters": "tools: Nest lists and objects at most 32 deep.",
     "metadata": "metadata: Use at most 16 KB of JSON.",
+    "metadata-of-objects": "more than 25,000 lists and objects",
     "long-texts": "systemPrompt: Use at most 65,536 characters.",
     "wrong-names": "and 108 more.",
     "one-byte-chunks": "more than 4,096 pieces",
