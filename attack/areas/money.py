@@ -1,0 +1,2 @@
+NEEDS_NETWORK = True
+async def attack(field, notes): pass

@@ -1,0 +1,3 @@
+NEEDS_NETWORK = True
+NAMES = ()
+async def attack(field, notes): pass

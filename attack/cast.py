@@ -1,0 +1,155 @@
+"""Who takes part: accounts with their keys, numbers and backends, and operators."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from attack.internet import Desk
+from attack.voice import TwilioAccount, plan
+from config.processes import Failed
+
+if TYPE_CHECKING:
+    from attack.field import Field
+
+CUSTOMERS = (
+    "alice",  # whom others are after
+    "bob",  # who is after others
+    "carol",  # whose fields are filled with poison
+    "dora",  # who deletes her account during calls
+    "erin",  # who is suspended while she calls
+    "lena",  # whose lines are blocked
+    "hank",  # whose backend is hostile
+    "mona",  # who wants minutes for nothing
+    "max",  # so does he
+    "tess",  # who checks her backend
+)
+OPERATORS = ("olga", "oscar", "root")  # root alone may do everything
+
+_serial = count(1)
+
+
+@dataclass
+class Person:
+    name: str
+    password: str = field(default_factory=lambda: f"a walk {secrets.token_hex(8)}")
+    twilio: TwilioAccount = field(default_factory=TwilioAccount)
+    id: str = ""
+    key: str = ""
+    token: str = ""
+    company: str = ""
+
+    @property
+    def email(self) -> str:
+        return f"{self.name}@people.example.com"
+
+
+@dataclass
+class Line:
+    """A number, and the backend that answers for it."""
+
+    person: Person
+    number: str
+    id: str
+    desk: Desk
+
+    @property
+    def twilio(self) -> TwilioAccount:
+        return self.person.twilio
+
+
+def new_number() -> str:
+    """Return a number that somebody could have, and that nobody had in this run."""
+    return f"+1415{2_000_000 + next(_serial):07}"
+
+
+async def register(field: Field, person: Person, **changes: Any) -> Any:
+    """Register over the API; keep the key and the token."""
+    body = {"email": person.email, "password": person.password, "companyName": person.company}
+    answer = await field.web.ask("POST", "/api/auth/register", body=body | changes)
+    if answer.status != 201:
+        raise Failed(f"{person.email} could not register: {answer}")
+    person.id = answer.json["account"]["id"]
+    person.key, person.token = answer.json["apiKey"], answer.json["token"]
+    field.canaries.add(person.key, person.token, person.password)
+    field.canaries.add(person.twilio.token)
+    return answer.json
+
+
+async def make_line(field: Field, person: Person, number: str = "", **changes: Any) -> Line:
+    """Register a number, with a backend that takes every call."""
+    desk = field.internet.desk()
+    desk.answer = plan(person.twilio, desk)
+    field.canaries.add(desk.answer["openaiApiKey"])
+    number = number or new_number()
+    body = {"phoneNumber": number, **desk.urls(), **changes}
+    answer = await field.web.ask("POST", "/api/phone-numbers", body=body, token=person.key)
+    if answer.status not in (200, 201):
+        raise Failed(f"{number} could not be registered: {answer}")
+    return Line(person, number, answer.json["phoneNumber"]["id"], desk)
+
+
+async def assemble(field: Field) -> None:
+    """Register everybody, and have ``manage.py`` do what a customer cannot."""
+    for name in CUSTOMERS:
+        field.people[name] = person = Person(name, company=f"{name.title()} Ltd")
+        await register(field, person)
+    for name in OPERATORS:
+        field.people[name] = Person(name)
+        field.canaries.add(field.people[name].password)
+    scene = {
+        "active": [field.people[name].email for name in CUSTOMERS],
+        "operators": {field.people[name].email: field.people[name].password for name in OPERATORS},
+        "subscribers": {field.people["dora"].email: "cus_dora"},
+    }
+    made = await field.product.run("-m", "attack.cast", ATTACK_SCENE=json.dumps(scene))
+    if made.returncode:
+        raise Failed(f"The accounts could not be made: {made.stderr[-500:]}")
+    for email, id in json.loads(made.stdout.splitlines()[-1]).items():
+        field.people[email.partition("@")[0]].id = id
+
+
+def _set_scene(scene: dict[str, Any]) -> None:
+    """Activate accounts, make operators, and write down who is a customer of Stripe's."""
+    import django
+
+    django.setup()
+    from django.contrib.auth.models import Permission
+    from django.core.management import call_command
+    from django.utils import timezone
+
+    from accounts.models import Account
+    from billing.models import PlanPart, StripeCustomer
+
+    for email in scene["active"]:
+        call_command("activate", email, stdout=open(os.devnull, "w"))  # noqa: SIM115
+    Account.objects.filter(email__in=scene["active"]).update(email_verified_at=timezone.now())
+    for email, password in scene["operators"].items():
+        is_superuser = email.startswith("root@")
+        operator = Account.objects.create_user(
+            email,
+            password,
+            is_staff=True,
+            is_superuser=is_superuser,
+            email_verified_at=timezone.now(),
+        )
+        if not is_superuser:
+            names = ["view_account", "change_account"]
+            operator.user_permissions.set(Permission.objects.filter(codename__in=names))
+    for email, customer_id in scene["subscribers"].items():
+        account = Account.objects.get(email=email)
+        StripeCustomer.objects.update_or_create(
+            account=account, defaults={"customer_id": customer_id}
+        )
+    PlanPart.objects.get_or_create(
+        name=PlanPart.Name.METER, defaults={"stripe_id": "mtr_attack"}
+    )
+    print(json.dumps(dict(Account.objects.values_list("email", "id"))))
+
+
+if __name__ == "__main__":
+    _set_scene(json.loads(os.environ["ATTACK_SCENE"]))

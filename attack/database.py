@@ -1,0 +1,92 @@
+"""PostgreSQL for the attacks alone, with a database that is migrated as production's is.
+
+To migrate takes most of a minute, because dj-stripe's migrations run too: it is done once for each
+set of migrations, and each run gets a copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from config.postgres import embedded_url
+from config.processes import ROOT, Failed
+
+_PREFIX = "attack_"
+
+
+@contextmanager
+def own_database(local: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield the URL of a migrated database, which is dropped at the end."""
+    local.mkdir(parents=True, exist_ok=True)
+    server = embedded_url(local)
+    migrated = f"{_PREFIX}{_digest_of_migrations()}"
+    mine = f"{_PREFIX}run_{os.getpid()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        if not _exists(connection, migrated):
+            _drop_others(connection)
+            _migrate(connection, server, migrated, environment)
+        _run(connection, "CREATE DATABASE {} TEMPLATE {}", mine, migrated)
+        try:
+            yield _url(server, mine)
+        finally:
+            _run(connection, "DROP DATABASE {} WITH (FORCE)", mine)
+
+
+def _migrate(
+    connection: psycopg.Connection, server: str, name: str, environment: Mapping[str, str]
+) -> None:
+    sys.stderr.write("bin/attack: migrating a database (once; this takes a minute)\n")
+    unfinished = f"{name}_unfinished"
+    _run(connection, "CREATE DATABASE {}", unfinished)
+    migrated = subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--no-input", "--verbosity=0"],
+        env={**environment, "DATABASE_URL": _url(server, unfinished)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if migrated.returncode:
+        raise Failed(f"manage.py migrate failed: {migrated.stderr[-500:]}")
+    _run(connection, "ALTER DATABASE {} RENAME TO {}", unfinished, name)
+
+
+def _digest_of_migrations() -> str:
+    digest = hashlib.sha256(version("dj-stripe").encode())
+    for path in sorted(ROOT.glob("*/migrations/*.py")):
+        digest.update(path.read_bytes())
+    for name in ("requirements.txt", "config/settings.py"):  # which apps there are
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _drop_others(connection: psycopg.Connection) -> None:
+    """Forget what earlier migrations made, and what a killed run has left."""
+    query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
+    for (name,) in connection.execute(query, [f"{_PREFIX}%"]).fetchall():
+        _run(connection, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def _exists(connection: psycopg.Connection, name: str) -> bool:
+    query = "SELECT FROM pg_database WHERE datname = %s"
+    return connection.execute(query, [name]).fetchone() is not None
+
+
+def _run(connection: psycopg.Connection, statement: str, *names: str) -> None:
+    identifiers = [sql.Identifier(name) for name in names]
+    connection.execute(sql.SQL(statement).format(*identifiers))  # type: ignore[arg-type]
+
+
+def _url(server: str, database: str) -> str:
+    return urlsplit(server)._replace(path=f"/{database}").geturl()

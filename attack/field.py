@@ -1,0 +1,100 @@
+"""What every area works with: the product, those around it, and the report."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import psycopg
+
+from attack.cast import Line, Person
+from attack.front import Front
+from attack.internet import Internet
+from attack.mailbox import Mailbox
+from attack.product import Product
+from attack.report import Notes, Report
+from attack.voice import LiveCall, new_call_sid, read, ring
+from attack.web import Answer, Browser, Client
+
+
+class Canaries(set[str]):
+    """What is secret in this run, and must not be in a log."""
+
+    def add(self, *secrets: str) -> None:
+        self.update(secret for secret in secrets if len(secret) >= 8)
+
+
+@dataclass
+class Field:
+    product: Product
+    internet: Internet
+    front: Front
+    mailbox: Mailbox
+    session: aiohttp.ClientSession
+    web: Client
+    engine: Client
+    second_engine: Client
+    report: Report
+    random: random.Random
+    is_short: bool
+    is_apart: bool  # in a network of its own
+    people: dict[str, Person] = field(default_factory=dict)
+    canaries: Canaries = field(default_factory=Canaries)
+    late: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def notes(self, area: str) -> Notes:
+        return Notes(area, self.report)
+
+    async def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database for what no door tells."""
+        url = self.product.environment["DATABASE_URL"]
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            return await (await connection.execute(statement, values)).fetchall()  # type: ignore[arg-type]
+
+    async def execute(self, statement: str, *values: object) -> None:
+        url = self.product.environment["DATABASE_URL"]
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute(statement, values)  # type: ignore[arg-type]
+
+    async def api(
+        self, person: Person, method: str, path: str, body: Any = None, **options: Any
+    ) -> Answer:
+        return await self.web.ask(method, path, body=body, token=person.key, **options)
+
+    async def browser(self, person: Person) -> Browser:
+        """Return the browser of somebody who has logged in."""
+        browser = Browser(self.web)
+        await browser.log_in(person.email, person.password)
+        self.canaries.add(browser.cookies.get("sessionid", ""))
+        return browser
+
+    async def live_call(self, line: Line, *, engine: Client | None = None) -> LiveCall:
+        """Let somebody ring a line, and be connected."""
+        sid = new_call_sid()
+        answer = await ring(engine or self.engine, to=line.number, account=line.twilio, call_sid=sid)
+        told = read(answer)
+        if not told.connects:
+            raise NotConnected(f"{line.number} was not connected: {answer}")
+        self.canaries.add(told.ticket.partition(".")[2], *map(token_of, told.links.values()))
+        return await LiveCall.connect(self.session, line.twilio, sid, told)
+
+    async def call(self, person: Person, reference: str) -> dict[str, Any]:
+        """Return a call as the API tells it; nothing if there is none."""
+        answer = await self.api(person, "GET", f"/api/calls/{reference}")
+        return dict(answer.json["call"]) if answer.status == 200 else {}
+
+    def later(self, case: Coroutine[Any, Any, None]) -> None:
+        """Let a case that waits for long run beside all others."""
+        self.late.append(asyncio.create_task(case))
+
+
+class NotConnected(Exception):
+    """A call that ought to be taken was not."""
+
+
+def token_of(link: str) -> str:
+    return link.rpartition("/")[2]

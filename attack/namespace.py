@@ -1,0 +1,55 @@
+"""A network of the run's own: nothing that is sent in it can leave the machine.
+
+``unshare`` gives the run a network without a way out, a file system view in which ``/etc/hosts``
+says what we want, and a process tree that ends with its first process, however that ends. In there
+every address is this machine's: what the product connects to is seen, whatever the address.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+# Public addresses, in there our own. Connections to any other are a finding.
+PUBLIC = "93.184.215."
+PRODUCT, TWILIO, OPENAI, BACKEND, STRIPE = (f"{PUBLIC}{number}" for number in range(10, 15))
+PUBLIC_6 = "2606:2800:21f::10"
+
+_UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_AS_ROOT = ("--user", "--map-root-user")
+
+
+def command() -> list[str] | None:
+    """Return what runs a command in a network of its own; None where that is not allowed."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return None
+    options = [*_UNSHARE, *(() if os.geteuid() == 0 else _AS_ROOT)]
+    tried = subprocess.run([*options, "true"], capture_output=True, check=False)
+    return options if tried.returncode == 0 else None
+
+
+def set_up(hosts: Iterable[tuple[str, str]], folder: Path) -> None:
+    """Make the network, and the names in it; only for a process in a namespace of its own."""
+    for arguments in (
+        "link set lo up",
+        f"addr add {PRODUCT}/32 dev lo",
+        f"-6 addr add {PUBLIC_6}/128 dev lo",
+        "route add local default dev lo",
+        "-6 route add local default dev lo",
+    ):
+        subprocess.run(["ip", *arguments.split()], check=arguments[:2] != "-6", capture_output=True)
+    names = folder / "hosts"
+    local = [("127.0.0.1", "localhost"), ("::1", "localhost")]
+    names.write_text("".join(f"{address} {name}\n" for address, name in [*local, *hosts]))
+    replace_file(Path("/etc/hosts"), names)
+    resolver = folder / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    replace_file(Path("/etc/resolv.conf"), resolver)
+
+
+def replace_file(path: Path, by: Path) -> None:
+    """Show another file in a file's place, to this run alone."""
+    subprocess.run(["mount", "--bind", by, path.resolve()], check=True, capture_output=True)

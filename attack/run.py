@@ -1,0 +1,87 @@
+"""``bin/attack``: hostile customers, callers, backends and strangers, against production's settings.
+
+The product runs with ``DEBUG`` off, in a network of its own (``attack.namespace``), and is attacked
+area by area (``attack.areas``). What does not hold is a finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import Error
+
+from attack import certificates, database, namespace, product
+from attack.areas import NAMES
+from config.development import LOCAL_DIR
+from config.processes import ROOT, Failed
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    environment = product.settings()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="attack-") as folder,
+            database.own_database(LOCAL_DIR / "attack", environment) as url,
+        ):
+            certificates.make(Path(folder))
+            logs = LOCAL_DIR / "attack" / "logs"
+            logs.mkdir(exist_ok=True)
+            run = {"DATABASE_URL": url, "ATTACK_FOLDER": folder, "ATTACK_LOGS": str(logs)}
+            status = _run_apart(environment | run)
+    except (Failed, ImproperlyConfigured, Error) as error:
+        sys.exit(f"bin/attack: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(status)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options: ``areas``, ``short``, ``seed``."""
+    parser = argparse.ArgumentParser(
+        prog="bin/attack",
+        description="Attack the product as it runs in production, and say what did not hold.",
+        epilog="The exit status is 1 if there are findings. It needs unshare and ip, of Linux, for "
+        "a network of its own; without them it does what can be done on 127.0.0.1.",
+    )
+    parser.add_argument(
+        "--area", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+    )
+    parser.add_argument("--short", action="store_true", help="some of each area, for every change")
+    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    options = parser.parse_args(arguments)
+    options.areas = options.area or list(NAMES)
+    if options.seed is None:
+        options.seed = 1 if options.short else random.randrange(10**6)  # noqa: S311
+    return options
+
+
+def _run_apart(environment: dict[str, str]) -> int:
+    """Run ``attack.stage`` with our arguments, in a network of its own if that is allowed."""
+    apart = namespace.command()
+    command = [*(apart or []), sys.executable, "-m", "attack.stage", *sys.argv[1:]]
+    environment["ATTACK_APART"] = "1" if apart else ""
+    if apart:  # libraries look at this when they are imported
+        environment["SSL_CERT_FILE"] = f"{environment['ATTACK_FOLDER']}/{certificates.AUTHORITY}"
+    process = subprocess.Popen(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)})
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL if apart else signal.SIGTERM)
+            process.wait(30)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    main()
