@@ -17,7 +17,7 @@ from attack.internet import Internet
 from attack.mailbox import Mailbox
 from attack.product import Product
 from attack.report import Notes, Report
-from attack.voice import LiveCall, new_call_sid, read, ring
+from attack.voice import CALLER, LiveCall, answer_outbound, new_call_sid, read, ring
 from attack.web import Answer, Browser, Client
 
 
@@ -72,15 +72,47 @@ class Field:
         self.canaries.add(browser.cookies.get("sessionid", ""))
         return browser
 
-    async def live_call(self, line: Line, *, engine: Client | None = None) -> LiveCall:
+    async def live_call(self, line: Line, **options: Any) -> LiveCall:
         """Let somebody ring a line, and be connected."""
         sid = new_call_sid()
-        answer = await ring(engine or self.engine, to=line.number, account=line.twilio, call_sid=sid)
+        answer = await ring(self.engine, to=line.number, account=line.twilio, call_sid=sid)
+        return await self.connected(line, sid, answer, **options)
+
+    async def placed_call(self, line: Line, **options: Any) -> tuple[LiveCall, dict[str, str]]:
+        """Let a customer call somebody, who answers; return Twilio's order too."""
+        order = await self.order(line)
+        answer = await answer_outbound(self.engine, order, line.twilio)
+        return await self.connected(line, order["CallSid"], answer, **options), order
+
+    async def order(self, line: Line, to: str = CALLER) -> dict[str, str]:
+        """Let a customer have Twilio call somebody; return what Twilio was told."""
+        answer = await self.ask_for_call(line, to)
+        if answer.status != 201:
+            raise NotConnected(f"{line.number} could not call: {answer}")
+        order = self.internet.order_of(answer.json["callSid"])
+        self.canaries.add(token_of(order["Url"]), token_of(order["StatusCallback"]))
+        return order
+
+    async def ask_for_call(self, line: Line, to: str = CALLER, **changes: Any) -> Answer:
+        body = {
+            "from": line.number,
+            "to": to,
+            "twilioAccountSid": line.twilio.sid,
+            "twilioAuthToken": line.twilio.token,
+            **line.desk.urls(),
+            **changes,
+        }
+        return await self.api(line.person, "POST", "/api/outbound", body)
+
+    async def connected(
+        self, line: Line, call_sid: str, answer: Answer, **options: Any
+    ) -> LiveCall:
+        """Open the media socket of a call, as the answer tells; raise if it does not."""
         told = read(answer)
         if not told.connects:
             raise NotConnected(f"{line.number} was not connected: {answer}")
         self.canaries.add(told.ticket.partition(".")[2], *map(token_of, told.links.values()))
-        return await LiveCall.connect(self.session, line.twilio, sid, told)
+        return await LiveCall.connect(self.session, line.twilio, call_sid, told, **options)
 
     async def call(self, person: Person, reference: str) -> dict[str, Any]:
         """Return a call as the API tells it; nothing if there is none."""

@@ -131,6 +131,22 @@ def read(answer: Answer) -> Twiml:
     return Twiml(verbs, parameter.get("value", "") if parameter is not None else "", links)
 
 
+async def answer_outbound(
+    engine: Client, order: Mapping[str, str], account: TwilioAccount, **fields: str
+) -> Answer:
+    """Say that the person whom an order is about has answered."""
+    form = {
+        "CallSid": order["CallSid"],
+        "AccountSid": account.sid,
+        "From": order["From"],
+        "To": order["To"],
+        "Direction": "outbound-api",
+        "CallStatus": "in-progress",
+        **fields,
+    }
+    return await post(engine, path_of(order["Url"]), form, account)
+
+
 def path_of(url: str) -> str:
     return url.removeprefix(ENGINE_URL)
 
@@ -185,6 +201,7 @@ class LiveCall:
     socket: aiohttp.ClientWebSocketResponse
     opened: float = field(default_factory=time.monotonic)
     closed: float | None = None
+    frame_every: float = FRAME_S
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
@@ -194,6 +211,8 @@ class LiveCall:
         account: TwilioAccount,
         call_sid: str,
         told: Twiml,
+        *,
+        frame_every: float = FRAME_S,
         **options: Any,
     ) -> LiveCall:
         """Open the socket of a call that was accepted, and let its caller be silent."""
@@ -202,7 +221,7 @@ class LiveCall:
         await socket.send_str(orjson.dumps(connected).decode())
         start = start_message(account, call_sid, told.ticket)
         await socket.send_str(orjson.dumps(start).decode())
-        call = cls(account, call_sid, dict(told.links), socket)
+        call = cls(account, call_sid, dict(told.links), socket, frame_every=frame_every)
         call._tasks = [asyncio.create_task(call._talk()), asyncio.create_task(call._listen())]
         return call
 
@@ -227,16 +246,24 @@ class LiveCall:
         with contextlib.suppress(OSError, TimeoutError):
             await self.socket.close()
 
+    async def press(self, digits: str) -> None:
+        """Press keys on the caller's phone."""
+        for digit in digits:
+            message = {"event": "dtmf", "dtmf": {"track": "inbound_track", "digit": digit}}
+            await self.socket.send_json(message)
+
     async def _talk(self) -> None:
         frame = orjson.dumps(media_message()).decode()
         due = time.monotonic()
         with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
             while self.is_open:
                 await self.socket.send_str(frame)
-                due += FRAME_S
+                due += self.frame_every
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def _listen(self) -> None:
-        async for _ in self.socket:
-            pass
+        with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
+            async for message in self.socket:
+                if '"mark"' in str(message.data)[:20]:  # it was played
+                    await self.socket.send_str(message.data)
         self.closed = self.closed or time.monotonic()
