@@ -145,9 +145,7 @@ def _set_scene(scene: dict[str, Any]) -> None:
         StripeCustomer.objects.update_or_create(
             account=account, defaults={"customer_id": customer_id}
         )
-    PlanPart.objects.get_or_create(
-        name=PlanPart.Name.METER, defaults={"stripe_id": "mtr_attack"}
-    )
+    PlanPart.objects.get_or_create(name=PlanPart.Name.METER, defaults={"stripe_id": "mtr_attack"})
     print(json.dumps(dict(Account.objects.values_list("email", "id"))))
 
 

@@ -60,7 +60,9 @@ class Front:
         peer = writer.get_extra_info("peername")[0]
         upstream = self._upstream(head)
         if upstream is None:
-            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
             return
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", upstream)
         inner_writer.write(forwarded(head, peer))

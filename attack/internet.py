@@ -237,9 +237,7 @@ def _subscription(customer: str) -> dict[str, Any]:
     }
 
 
-async def until(
-    is_so: Callable[[], object], *, within: float = 10.0, every: float = 0.1
-) -> bool:
+async def until(is_so: Callable[[], object], *, within: float = 10.0, every: float = 0.1) -> bool:
     """Wait until something is so; return whether it came to that."""
     deadline = time.monotonic() + within
     while not is_so():

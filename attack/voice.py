@@ -120,8 +120,10 @@ def read(answer: Answer) -> Twiml:
     except ET.ParseError:
         return Twiml(re.findall(r"<(\w+)", answer.text), is_well_formed=False)
     verbs = [element.tag for element in root.iter() if element is not root]
-    parameter, stream, connect = root.find(".//Parameter"), root.find(".//Stream"), root.find(
-        ".//Connect"
+    parameter, stream, connect = (
+        root.find(".//Parameter"),
+        root.find(".//Stream"),
+        root.find(".//Connect"),
     )
     links = {}
     if stream is not None:

@@ -149,9 +149,7 @@ class Browser:
         options.setdefault("form", None)
         if options["form"] is None:
             headers["Content-Type"] = "text/plain"
-        answer = await self.web.ask(
-            method, path, headers=headers, address=self.address, **options
-        )
+        answer = await self.web.ask(method, path, headers=headers, address=self.address, **options)
         self.cookies.update(answer.cookies)
         if cookie := answer.headers.get("set-cookie"):
             self.set_cookies.load(cookie)

@@ -174,7 +174,9 @@ async def _abandon_rings(field: Field, notes: Notes) -> None:
     )
     accepted = [answer for answer in answers if read(answer).connects]
     await asyncio.sleep(TICKET_S - (time.monotonic() - began))
-    await _is_reachable(field, notes, line, f"{TICKET_S:.0f} s after {len(accepted)} abandoned rings")
+    await _is_reachable(
+        field, notes, line, f"{TICKET_S:.0f} s after {len(accepted)} abandoned rings"
+    )
     old = read(accepted[-1]).ticket if accepted else ""
     socket = await open_media(field.session, line.twilio)
     await socket.send_json(start_message(line.twilio, new_call_sid(), old))

@@ -119,9 +119,7 @@ async def _play(field: Field, notes: Notes, line: Line, tactic: Tactic) -> None:
     await _send_late(field, notes, line, call, links, tactic)
 
 
-async def _any_call(
-    field: Field, line: Line, tactic: Tactic
-) -> tuple[LiveCall, dict[str, str]]:
+async def _any_call(field: Field, line: Line, tactic: Tactic) -> tuple[LiveCall, dict[str, str]]:
     """Return a call that came in, or one that was placed, which alone has a link for statuses."""
     if all(forgery.link != "status" for forgery in tactic):
         call = await field.live_call(line, **_FRAMES)

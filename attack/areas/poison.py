@@ -1,2 +1,5 @@
 NEEDS_NETWORK = True
-async def attack(field, notes): pass
+
+
+async def attack(field, notes):
+    pass
