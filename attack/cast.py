@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import secrets
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -28,7 +31,8 @@ CUSTOMERS = (
     "max",  # so does he
     "tess",  # who checks her backend
 )
-OPERATORS = ("olga", "oscar", "root")  # root alone may do everything
+# Root alone may do everything, and Oscar alone has no second factor.
+OPERATORS = ("olga", "oscar", "root")
 
 _serial = count(1)
 
@@ -42,6 +46,7 @@ class Person:
     key: str = ""
     token: str = ""
     company: str = ""
+    codes: list[str] = field(default_factory=list)  # that stand in for a second factor
 
     @property
     def email(self) -> str:
@@ -109,8 +114,12 @@ async def assemble(field: Field) -> None:
     made = await field.product.run("-m", "attack.cast", ATTACK_SCENE=json.dumps(scene))
     if made.returncode:
         raise Failed(f"The accounts could not be made: {made.stderr[-500:]}")
-    for email, id in json.loads(made.stdout.splitlines()[-1]).items():
+    told = json.loads(made.stdout.splitlines()[-1])
+    for email, id in told["ids"].items():
         field.people[email.partition("@")[0]].id = id
+    for email, codes in told["codes"].items():
+        field.people[email.partition("@")[0]].codes = codes
+        field.canaries.add(*codes)
 
 
 def _set_scene(scene: dict[str, Any]) -> None:
@@ -128,6 +137,7 @@ def _set_scene(scene: dict[str, Any]) -> None:
     for email in scene["active"]:
         call_command("activate", email, stdout=open(os.devnull, "w"))  # noqa: SIM115
     Account.objects.filter(email__in=scene["active"]).update(email_verified_at=timezone.now())
+    codes = {}
     for email, password in scene["operators"].items():
         is_superuser = email.startswith("root@")
         operator = Account.objects.create_user(
@@ -140,13 +150,27 @@ def _set_scene(scene: dict[str, Any]) -> None:
         if not is_superuser:
             names = ["view_account", "change_account"]
             operator.user_permissions.set(Permission.objects.filter(codename__in=names))
+        if not email.startswith("oscar@"):
+            codes[email] = _second_factor(operator)
     for email, customer_id in scene["subscribers"].items():
         account = Account.objects.get(email=email)
         StripeCustomer.objects.update_or_create(
             account=account, defaults={"customer_id": customer_id}
         )
     PlanPart.objects.get_or_create(name=PlanPart.Name.METER, defaults={"stripe_id": "mtr_attack"})
-    print(json.dumps(dict(Account.objects.values_list("email", "id"))))
+    ids = dict(Account.objects.values_list("email", "id"))
+    sys.stdout.write(json.dumps({"ids": ids, "codes": codes}) + "\n")
+
+
+def _second_factor(account: Any) -> list[str]:
+    """Give an account an app, where the product knows any; return its recovery codes."""
+    with suppress(ModuleNotFoundError):
+        factors = importlib.import_module("accounts.second_factors")
+        secret = factors.totp_secret_new()
+        counter = next(iter(factors.yield_hotp_counters_from_time()))
+        code = factors.format_hotp_value(factors.hotp_value(secret, counter))
+        return list(factors.totp_add(account=account, secret=secret, code=code))
+    return []
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Field:
     async def browser(self, person: Person) -> Browser:
         """Return the browser of somebody who has logged in."""
         browser = Browser(self.web)
-        await browser.log_in(person.email, person.password)
+        await browser.log_in(person.email, person.password, person.codes)
         self.canaries.add(browser.cookies.get("sessionid", ""))
         return browser
 

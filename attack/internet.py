@@ -169,7 +169,7 @@ class Internet:
                 await socket.send_json(updated)
         return socket
 
-    # Stripe: a customer has one subscription, which can be cancelled
+    # Stripe, which is down but for subscriptions that end, and their minutes
 
     def _stripe(self) -> web.Application:
         app = web.Application()
@@ -191,8 +191,9 @@ class Internet:
             form = await request.post()
             event = {"object": "billing.meter_event", "identifier": str(form.get("identifier"))}
             return web.json_response(event)
-        error = {"type": "invalid_request_error", "code": "resource_missing", "message": "None."}
-        return web.json_response({"error": error}, status=404)
+        error = {"type": "api_error", "message": "It is closed."}
+        headers = {"Stripe-Should-Retry": "false"}
+        return web.json_response({"error": error}, status=503, headers=headers)
 
 
 def _resource(account: str, sid: str, status: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def set_up(hosts: Iterable[tuple[str, str]], folder: Path) -> None:
         "route add local default dev lo",
         "-6 route add local default dev lo",
     ):
-        subprocess.run(["ip", *arguments.split()], check=arguments[:2] != "-6", capture_output=True)
+        _run("ip", *arguments.split(), is_needed=not arguments.startswith("-6"))
     names = folder / "hosts"
     local = [("127.0.0.1", "localhost"), ("::1", "localhost")]
     names.write_text("".join(f"{address} {name}\n" for address, name in [*local, *hosts]))
@@ -52,4 +52,9 @@ def set_up(hosts: Iterable[tuple[str, str]], folder: Path) -> None:
 
 def replace_file(path: Path, by: Path) -> None:
     """Show another file in a file's place, to this run alone."""
-    subprocess.run(["mount", "--bind", by, path.resolve()], check=True, capture_output=True)
+    _run("mount", "--bind", str(by), str(path.resolve()))
+
+
+def _run(program: str, *arguments: str, is_needed: bool = True) -> None:
+    found = shutil.which(program) or program
+    subprocess.run([found, *arguments], check=is_needed, capture_output=True)

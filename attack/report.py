@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# Of a finding that comes again and again, so many are shown.
-MOST_SHOWN = 3
 _WIDTH = 160
 
 
@@ -27,6 +25,7 @@ class Report:
     attempts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    most_shown: int = 3  # of a finding that comes again and again
 
     def table(self) -> str:
         """Return the counts by area, with what was skipped and why, and the sums."""
@@ -45,7 +44,9 @@ class Report:
         cases: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             cases.setdefault((finding.area, finding.case), []).append(finding)
-        return "\n".join(line for found in cases.values() for line in _lines(found))
+        return "\n".join(
+            line for found in cases.values() for line in _lines(found, self.most_shown)
+        )
 
     def write(self) -> None:
         if self.findings:
@@ -78,10 +79,10 @@ def short(thing: object, width: int = _WIDTH) -> str:
     return line if len(text) <= width else f"{line[:width]}… ({len(text):,} characters)"
 
 
-def _lines(found: list[Finding]) -> Iterable[str]:
+def _lines(found: list[Finding], most: int) -> Iterable[str]:
     yield f"[{found[0].area}] {found[0].case}"
-    for finding in found[:MOST_SHOWN]:
+    for finding in found[:most]:
         yield f"    sent: {finding.sent}"
         yield f"    came: {finding.came}"
-    if len(found) > MOST_SHOWN:
-        yield f"    and {len(found) - MOST_SHOWN} more like it"
+    if len(found) > most:
+        yield f"    and {len(found) - most} more like it"

@@ -1,4 +1,4 @@
-"""``bin/attack``: hostile customers, callers, backends and strangers, against production's settings.
+"""``bin/attack``: hostile customers, callers and backends, against production's settings.
 
 The product runs with ``DEBUG`` off, in a network of its own (``attack.namespace``), and is attacked
 area by area (``attack.areas``). What does not hold is a finding.
@@ -58,6 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--area", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
     )
     parser.add_argument("--short", action="store_true", help="some of each area, for every change")
+    parser.add_argument("--all", action="store_true", help="show each finding, not three of a kind")
     parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
     options = parser.parse_args(arguments)
     options.areas = options.area or list(NAMES)

@@ -41,7 +41,7 @@ ADDRESSES = {
 
 def main() -> None:
     options = run.parse()
-    report = Report()
+    report = Report(most_shown=10**6 if options.all else 3)
     try:
         asyncio.run(_play(options, report))
     except asyncio.CancelledError:

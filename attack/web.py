@@ -136,8 +136,14 @@ class Browser:
         token = self.cookies.get("csrftoken", "")
         return await self._ask("POST", path, form={"csrfmiddlewaretoken": token, **form}, **options)
 
-    async def log_in(self, email: str, password: str) -> Answer:
-        return await self.post("/login", {"email": email, "password": password})
+    async def log_in(self, email: str, password: str, codes: list[str] | None = None) -> Answer:
+        """Log in, with one of the codes if a second factor is asked for."""
+        answer = await self.post("/login", {"email": email, "password": password})
+        step = answer.headers.get("location", "")
+        if codes and step.startswith("/") and not step.startswith("/dashboard"):
+            code = codes.pop()
+            answer = await self.post(step, {"code": code, "proof-code": code})
+        return answer
 
     async def _ask(self, method: str, path: str, **options: Any) -> Answer:
         headers = {

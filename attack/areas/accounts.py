@@ -290,7 +290,7 @@ async def _guess_passwords(field: Field, notes: Notes) -> None:
 
 async def _be_an_operator(field: Field, notes: Notes) -> None:
     olga, oscar, root = (field.people[name] for name in ("olga", "oscar", "root"))
-    browser = await field.browser(olga)
+    browser = await field.browser(oscar)
     page = await browser.get("/admin/")
     notes.expect(
         "A password alone does not open the admin.",
@@ -306,6 +306,7 @@ async def _be_an_operator(field: Field, notes: Notes) -> None:
         sent="a login of an operator",
         came=f"a session of {seconds} s",
     )
+    browser = await field.browser(olga)
     for victim in (oscar, root):
         for path in ("password/", "change/"):
             await _change_operator(field, notes, browser, victim, path)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from attack.cast import Line, make_line, new_number
+from attack.cast import make_line
 from attack.field import Field
-from attack.internet import EARS, until
+from attack.internet import until
 from attack.report import Notes
-from attack.voice import CALLER, TwilioAccount, new_call_sid, path_of, plan, post, read, ring
+from attack.voice import CALLER, TwilioAccount, plan, post, read, ring
 
 NEEDS_NETWORK = True
 
@@ -160,10 +160,10 @@ async def _have_the_model_dial(field: Field, notes: Notes) -> None:
     line = await make_line(field, field.people["alice"])
     wanted = ["+19005551234", "+14565551234"]
     for number in wanted[: 1 if field.is_short else 2]:
-        script = '```sandbox\n[{"call": "transfer_call", "arguments": {"to": "%s"}}]\n```' % number
+        step = f'{{"call": "transfer_call", "arguments": {{"to": "{number}"}}}}'
         line.desk.answer = plan(
             line.twilio,
-            systemPrompt=f"Transfer.\n{script}",
+            systemPrompt=f"Transfer.\n```sandbox\n[{step}]\n```",
             model="gpt-realtime-1.5",
             builtinTools=["transfer_call", "end_call"],
             greeting="Hello.",
