@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             logs = LOCAL_DIR / "attack" / "logs"
             logs.mkdir(exist_ok=True)
             run = {"DATABASE_URL": url, "ATTACK_FOLDER": folder, "ATTACK_LOGS": str(logs)}
+            run |= {name: os.environ[name] for name in ("ATTACK_INSTEAD",) if name in os.environ}
             status = _run_apart(environment | run)
     except (Failed, ImproperlyConfigured, Error) as error:
         sys.exit(f"bin/attack: {error}")

@@ -168,7 +168,7 @@ async def _wait_in_silence(field: Field, notes: Notes) -> None:
 
 
 async def _ask_for_other_paths(field: Field, notes: Notes) -> None:
-    for path in ("/", "/media/x", "/voice", "/admin/", "/%6dedia", "/media%00", "//media"):
+    for path in ("/", "/media/x", "/voice", "/admin/", "/media%00", "//media"):
         try:
             socket = await open_media(field.session, port=MEDIA, path=path)
         except aiohttp.WSServerHandshakeError as refused:

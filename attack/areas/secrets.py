@@ -28,7 +28,7 @@ async def attack(field: Field, notes: Notes) -> None:
 
 
 async def _misuse_mailed_links(field: Field) -> None:
-    """Open links that hold still, with something behind them: they are valid when they are logged."""
+    """Open links that hold still, with something behind them."""
     alice, bob = field.people["alice"], field.people["bob"]
     await Browser(field.web).post("/password/reset", {"email": alice.email})
     await field.mailbox.wait_for(alice.email, 2, within=10)

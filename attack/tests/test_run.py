@@ -1,0 +1,92 @@
+"""``bin/attack`` around its areas: what it finds is told, and counts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attack import run
+from attack.areas import NAMES
+from attack.report import Notes, Report, short
+from config.processes import ROOT
+
+
+def a_report() -> Report:
+    report = Report()
+    Notes("doors", report).expect("A door is closed.", True, sent="a knock", came="nothing")
+    Notes("doors", report).expect("A door is closed.", False, sent="a push", came="it opened")
+    report.skipped["windows"] = "there are none"
+    return report
+
+
+def test_what_holds_is_counted_and_what_does_not_is_told() -> None:
+    report = a_report()
+    lines = report.table().splitlines()
+    assert lines[1].split() == ["doors", "2", "1"]
+    assert lines[2].split() == ["windows", "skipped", "there", "are", "none"]
+    assert lines[-1].split() == ["all", "2", "1"]
+    assert report.told().splitlines() == [
+        "[doors] A door is closed.",
+        "    sent: a push",
+        "    came: it opened",
+    ]
+
+
+def test_a_finding_that_comes_again_and_again_is_told_three_times() -> None:
+    report = Report()
+    for number in range(9):
+        Notes("doors", report).expect("A door is closed.", False, sent=number)
+    told = report.told()
+    assert told.count("sent: ") == 3
+    assert told.endswith("and 6 more like it")
+
+
+def test_nothing_that_was_sent_reaches_the_terminal_as_it_is() -> None:
+    assert short("a\x1b[2J\nb") == "a\\x1b[2J\\nb"
+    assert short("x" * 1000).endswith("… (1,000 characters)")
+
+
+def test_areas_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.parse([]).areas == list(NAMES)
+    assert run.parse(["--area", "mail", "--area", "slow"]).areas == ["mail", "slow"]
+    with pytest.raises(SystemExit):
+        run.parse(["--area", "nothing"])
+    assert "invalid choice" in capsys.readouterr().err
+
+
+def test_a_short_run_is_the_same_each_time() -> None:
+    assert run.parse(["--short"]).seed == run.parse(["--short"]).seed
+
+
+@pytest.mark.parametrize(("holds", "status"), [(True, 0), (False, 1)])
+def test_the_exit_status_says_whether_there_are_findings(
+    holds: bool, status: int, tmp_path: Path
+) -> None:
+    """Run it with an area of one case, against the whole product in its network."""
+    area = tmp_path / "attack_of_a_test.py"
+    area.write_text(
+        "NEEDS_NETWORK = False\n"
+        "async def attack(field, notes):\n"
+        "    answer = await field.web.ask('GET', '/api/account')\n"
+        f"    holds = answer.status == {401 if holds else 200}\n"
+        "    notes.expect('Strangers are let in.', holds, sent='GET /api/account', came=answer)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "attack.run", "--area", "secrets"],
+        cwd=ROOT,
+        env={
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "ATTACK_INSTEAD": str(area),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == status, ended.stderr
+    assert ("came: 401" in ended.stdout) is not holds
+    assert f"{'all':12}{1:9}{int(not holds):9}" in ended.stdout
