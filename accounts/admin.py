@@ -313,7 +313,6 @@ class AuditEventAdmin(ReadOnlyAdmin):
     ]
     search_fields = ["account_id"]
     search_help_text = "An account's id or e-mail address."
-    ordering = ["-created_at", "-id"]
     fields = [
         ("created_at", "account_link"),
         ("action", "sentence"),
@@ -321,6 +320,10 @@ class AuditEventAdmin(ReadOnlyAdmin):
         "detail",
         ("network", "request_id"),
     ]
+
+    def get_ordering(self, request: HttpRequest) -> list[Any]:
+        """Order by time, in either case on an index: the primary key's, or the account's."""
+        return ["-created_at", "-id"] if request.GET.get("q", "").strip() else ["-id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
         accounts = Account.objects.filter(pk=OuterRef("account_id"))

@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
                 ('account', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='audit_events', to=settings.AUTH_USER_MODEL)),
             ],
             options={
-                'indexes': [models.Index(fields=['account', 'created_at', 'id'], name='audit_event_by_account'), models.Index(fields=['created_at', 'id'], name='audit_event_by_time')],
+                'indexes': [models.Index(fields=['account', 'created_at', 'id'], name='audit_event_by_account')],
             },
         ),
         migrations.RunSQL(APPEND_ONLY, NOT_APPEND_ONLY),
