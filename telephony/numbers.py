@@ -12,7 +12,8 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from accounts.audit import Action, audit
+from accounts.actors import SYSTEM
+from accounts.audit import Action, audit, audit_by
 from accounts.models import Account
 from config.connections import give_connection_back
 from config.errors import ApiError, invalid
@@ -130,9 +131,9 @@ def phone_number_verified(*, account_id: str, phone_number: str, account_sid: st
         refused_at=None,
     )
     if is_bound:
-        account = Account.objects.get(pk=account_id)
-        audit(
-            account=account,
+        audit_by(
+            SYSTEM,
+            account=Account.objects.get(pk=account_id),
             action=Action.NUMBER_BOUND,
             number=phone_number,
             twilioAccount=account_sid,

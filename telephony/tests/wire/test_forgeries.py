@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.audit import AuditEvent
 from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.admission import RING_LASTS
@@ -192,6 +193,9 @@ class TestTheAccountOfANumber:
         number = await the_number()
         assert number.twilio_account_sid == ACCOUNT_SID
         assert number.verified_at is not None
+        event = await in_database(AuditEvent.objects.get, action="phone_number.bound")
+        assert event.actor_kind == "system"
+        assert event.detail == {"number": NUMBER, "twilioAccount": ACCOUNT_SID}
 
     @pytest.mark.parametrize("answer", [{"transfer": "+12125550100"}, None])
     async def test_another_account_is_refused_before_the_backend_is_asked(self, world, answer):
