@@ -224,7 +224,7 @@ EMAIL_TIMEOUT = 20
 
 ALLOWED_COUNTRIES = env.list("ALLOWED_COUNTRIES", default=["US", "CA"])
 MAX_CONCURRENT_CALLS = _number("MAX_CONCURRENT_CALLS", 50)
-# Of one account, at a time: forged ones are among them, and the real ones last under a second each.
+# Of one number, at a time: forged ones are among them, and the real ones last under a second each.
 MAX_UNVERIFIED_RINGS = _number("MAX_UNVERIFIED_RINGS", 20, least=1)
 # In US dollars. Stripe charges whole cents; a minute's price may have fractions of one.
 MONTHLY_BASE = _number("MONTHLY_BASE", Decimal(5), decimals=2)

@@ -5,8 +5,9 @@ Two counts, so that one cannot use up the other:
 - **places**: calls that are connected, that hold an unused ticket, or that the account has placed.
   An account has ``MAX_CONCURRENT_CALLS`` of them.
 - **unverified rings**: anybody who knows a number can send a webhook for it, and only with the
-  backend's answer can it be told whether Twilio sent it. An account has ``MAX_UNVERIFIED_RINGS`` of
-  them at a time, and each lasts ``RING_LASTS`` at most.
+  backend's answer can it be told whether Twilio sent it. A number has ``MAX_UNVERIFIED_RINGS`` of
+  them at a time, and each lasts ``RING_LASTS`` at most. One that is bound to a Twilio account has
+  as many as its account may have calls: who does not know that account's SID is refused before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.permissions import require_active
 from config.errors import ApiError
-from telephony.models import Call
+from telephony.models import Call, PhoneNumber
 from usage.spending import spending_of
 
 # Twilio gives a webhook 15 seconds in all, and onCallStart takes 10 of them at most.
@@ -91,7 +92,10 @@ def place_require(account: Account, *, besides: Call | None = None) -> None:
         )
 
 
-def has_room_for_a_ring(account: Account) -> bool:
-    """Whether the account, which is locked, may be rung once more before that is verified."""
-    rings = Call.objects.of(account).live().unverified_rings(timezone.now())
-    return rings.count() < settings.MAX_UNVERIFIED_RINGS
+def has_room_for_a_ring(number: PhoneNumber) -> bool:
+    """Whether the number, whose account is locked, may ring once more before that is verified."""
+    rings = Call.objects.filter(account_id=number.account_id).live()
+    waiting = rings.unverified_rings(timezone.now()).filter(called_number=number.phone_number)
+    is_bound = number.twilio_account_sid != ""
+    most = settings.MAX_CONCURRENT_CALLS if is_bound else settings.MAX_UNVERIFIED_RINGS
+    return waiting.count() < most

@@ -80,7 +80,7 @@ def _into_api(field: Field, notes: Notes, line: Line) -> Iterable[Coroutine[Any,
 def _bodies(line: Line) -> list[tuple[str, str, dict[str, Any]]]:
     order = {
         "from": line.number,
-        "to": "+13105551234",
+        "to": "+13102345678",
         "twilioAccountSid": line.twilio.sid,
         "twilioAuthToken": line.twilio.token,
         "metadata": {},
@@ -337,7 +337,7 @@ async def _into_voice(field: Field, notes: Notes, line: Line) -> None:
             for name in names:
                 sid = new_call_sid() if link == "inbound" else call.call_sid
                 form = {"CallSid": sid, "AccountSid": line.twilio.sid, "CallStatus": "ringing"}
-                form |= {"From": "+14155550123", "To": line.number, "StreamEvent": "stream-error"}
+                form |= {"From": "+14152340123", "To": line.number, "StreamEvent": "stream-error"}
                 form[name] = poison
                 attempts.append(
                     _post_voice(field, notes, path, form, line.twilio, f"{link}, {name}: {what}")

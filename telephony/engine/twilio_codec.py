@@ -45,7 +45,7 @@ def decode(
                 stream_sid=str(start["streamSid"]),
                 call_sid=str(start["callSid"]),
                 account_sid=str(start["accountSid"]),
-                parameters=start.get("customParameters") or {},
+                parameters=_texts(start.get("customParameters") or {}),
                 format=f"{media['encoding']};rate={media['sampleRate']};channels={media['channels']}",
             )
         case "media":
@@ -61,6 +61,10 @@ def decode(
         case "stop":
             return CallerHungUp()
     return None
+
+
+def _texts(parameters: Mapping[str, Any]) -> Mapping[str, str]:
+    return {str(name): str(value) for name, value in dict(parameters).items()}
 
 
 MULAW = "audio/x-mulaw;rate=8000;channels=1"

@@ -111,16 +111,27 @@ class TestPlaces:
             require(alice)
 
     def test_a_ring_that_nobody_has_verified_counts_apart(
-        self, alice: Account, bob: Account, settings: Settings
+        self, number: PhoneNumber, settings: Settings
     ) -> None:
         settings.MAX_UNVERIFIED_RINGS = 2
-        call_of(alice)
-        assert has_room_for_a_ring(alice)
-        call_of(alice)
-        assert not has_room_for_a_ring(alice)
-        assert has_room_for_a_ring(bob)
+        other = PhoneNumber(account=number.account, phone_number="+15550000001")
+        call_of(number.account)
+        assert has_room_for_a_ring(number)
+        call_of(number.account)
+        assert not has_room_for_a_ring(number)
+        assert has_room_for_a_ring(other)
         Call.objects.update(held_until=timezone.now())
-        assert has_room_for_a_ring(alice)
+        assert has_room_for_a_ring(number)
+
+    def test_a_bound_number_may_ring_as_often_as_there_are_places(
+        self, number: PhoneNumber, settings: Settings
+    ) -> None:
+        settings.MAX_UNVERIFIED_RINGS, settings.MAX_CONCURRENT_CALLS = 1, 2
+        number.twilio_account_sid = ACCOUNT_SID
+        call_of(number.account)
+        assert has_room_for_a_ring(number)
+        call_of(number.account)
+        assert not has_room_for_a_ring(number)
 
 
 @pytest.mark.django_db

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import transaction
 
+from config.ids import is_id
 from telephony.engine.plan import CallPlan, plan_as_dict, plan_from_dict
 from telephony.models import Call, SealedPlan
 
@@ -59,6 +60,8 @@ def take_plan(ticket: str, call_sid: str, now: datetime) -> tuple[Call, CallPlan
     A wrong key leaves the plan where it is: knowing a call's id is not enough to spoil the call.
     """
     call_id, _, encoded_key = ticket.partition(".")
+    if not is_id(call_id):
+        raise InvalidTicket("malformed")
     try:
         key = base64.urlsafe_b64decode(encoded_key)
         cipher = AESGCM(key)

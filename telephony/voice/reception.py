@@ -132,9 +132,9 @@ def receive_on(
     :param digest: what tells a webhook's repetition from another webhook for the same call.
     """
     account = account_lock(number.account_id)
-    if not Call.objects.filter(call_sid=call_sid).exists() and not has_room_for_a_ring(account):
+    if not Call.objects.filter(call_sid=call_sid).exists() and not has_room_for_a_ring(number):
         # Nothing is written down: whoever sends these would fill the table.
-        log.warning("too_many_unverified_rings", account_id=account.id)
+        log.warning("too_many_unverified_rings", number_id=number.id)
         return "busy"
     call, is_new = Call.objects.get_or_create(
         call_sid=call_sid, defaults=_ring(number, caller) | {"webhook_digest": digest}

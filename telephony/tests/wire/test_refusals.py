@@ -325,7 +325,13 @@ async def _both(one, other):
 
 
 class TestTheTicket:
-    @pytest.mark.parametrize("ticket", [None, "", "x", "a.b", "cmwu.!!!!", "." + "A" * 43 + "="])
+    @pytest.mark.parametrize(
+        "ticket",
+        [
+            *(None, "", "x", "a.b", "cmwu.!!!!", "." + "A" * 43 + "=", "\0." + "A" * 43 + "="),
+            *("c" + "0" * 24 + ".\0", "c" + "0" * 24 + ".\u00e9", 7, {"a": 1}, ["x"]),
+        ],
+    )
     async def test_what_is_no_ticket_opens_nothing(self, world, model, ticket):
         async with model() as openai:
             ringing = await world.greeted()
