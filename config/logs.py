@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging.config
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
 
+from config.paths import hidden_parts, shown_path
+
 MASK = "[redacted]"
+# What is shorter may be a word of a traceback.
+_SHORTEST_TOKEN = 8
 
 # Each pattern's first group, if it has one, is what may stay.
 _CREDENTIALS = re.compile(
@@ -25,12 +29,31 @@ _CREDENTIALS = re.compile(
     | (\bwhsec_)[\w+/=-]{16,}               # secrets that sign webhooks
     | \beyJ[\w-]+\.[\w-]+\.[\w-]+           # JSON web tokens
     | \b[0-9a-f]{32}\b                      # Twilio's auth tokens
-    | (:[0-9A-Za-z]{6}:)[\w-]{43}(?![\w-])  # the signature in a link of ours
+    | \bgAAAA[\w-]{20,}={0,2}               # what is sealed
+    | \b(?:argon2|pbkdf2_\w+|md5)\$[^\s)"']+ # a password's hash, in PostgreSQL's words on a row
+
+    # Links of ours, by their paths, as they come in and whatever is behind them; and their tokens.
+    | (
+        (?:/|%2F)(?:
+            password(?:/|%2F)reset
+            | email(?:/|%2F)confirm
+            | voice(?:/|%2F)(?:answer|status|stream|after)
+        )(?:/|%2F)
+      )[^\s"'?#&]+
+    | ((?::|\.|%3A)[0-9A-Za-z]{6}(?::|\.|%3A))[\w-]{40,}  # signed with a time
+    | \b[0-9a-z]{5,9}-[0-9a-f]{32}           # sets a new password
+    | (\bc[0-9a-z]{24}\.)[\w-]{40,}={0,2}   # lets a call in at the media socket
+    | (\b(?:sessionid|csrf(?:middleware)?token)["']?[=:]\s?)[^\s;,&]+
+
+    # Stripe's pages, which are open to whoever has their address.
+    | (https://(?:checkout|billing|invoice|pay)\.stripe\.com/)[^\s"']+
+    | (\b(?:cs_live|cs_test|bps)_)\w{10,}
     """,
     re.VERBOSE,
 )
 _SECRET_NAMES = re.compile(
-    r"authorization|cookie|password|secret|api_?key|auth_?token|access_?token|^token$|^key$",
+    r"authorization|cookie|password|secret|api_?key|auth_?token|access_?token|ticket|signature"
+    r"|^token$|^key$",
     re.IGNORECASE,
 )
 
@@ -53,8 +76,9 @@ def configure_logging(*, json: bool) -> None:
         "()": structlog.stdlib.ProcessorFormatter,
         "foreign_pre_chain": shared,
         "processors": [
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
+            hide_path,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             redact,
             structlog.processors.JSONRenderer(default=str)
             if json
@@ -82,6 +106,29 @@ def configure_logging(*, json: bool) -> None:
         }
     )
     logging.captureWarnings(True)
+
+
+def hide_path(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
+    """Leave out of what Django says about a request what its path holds besides our own words.
+
+    A link's token is valid still when the link leads to an error.
+    """
+    request = getattr(event.get("_record"), "request", None)
+    path = getattr(request, "path", "")
+    if not path:
+        return event
+    for name, text in event.items():
+        if isinstance(text, str):
+            event[name] = _without_parts_of(path, text)
+    return event
+
+
+def _without_parts_of(path: str, text: str) -> str:
+    text = text.replace(path, shown_path(path))
+    for part in sorted(hidden_parts(path), key=len, reverse=True):
+        if len(part) >= _SHORTEST_TOKEN:
+            text = text.replace(part, MASK)
+    return text
 
 
 def redact(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:

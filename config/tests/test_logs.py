@@ -78,10 +78,9 @@ def test_warnings_are_lines_too() -> None:
         ("whsec_" + "C2/+" * 8 + "=", "whsec_[redacted]"),
         ("token 0123456789abcdef0123456789abcdef.", "token [redacted]."),
         ("eyJhbGci.eyJzdWIi.c2lnbmF0dXJl", MASK),
-        (
-            f"/voice/after/after.c1:1tKXyZ:{'a-B_' * 10}abc",
-            "/voice/after/after.c1:1tKXyZ:[redacted]",
-        ),
+        (f"/voice/after/after.c1:1tKXyZ:{'a-B_' * 10}abc", "/voice/after/[redacted]"),
+        (f"after.c1:1tKXyZ:{'a-B_' * 10}abc", "after.c1:1tKXyZ:[redacted]"),
+        ("GET /password/reset/c1/d1-ab HTTP/1.1", "GET /password/reset/[redacted] HTTP/1.1"),
         ("CA0123456789abcdef0123456789abcdef rang", "CA0123456789abcdef0123456789abcdef rang"),
         ("POST /api/outbound took 12 ms", "POST /api/outbound took 12 ms"),
     ],
