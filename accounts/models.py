@@ -7,6 +7,7 @@ import hashlib
 import re
 import secrets
 import zlib
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -20,9 +21,11 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from accounts.audit import Action, audit
+from accounts.email_addresses import normalize_email, validate_ascii_email
 from accounts.ownership import OwnedQuerySet
 from config.ids import new_id
 from config.sealing import seal, unseal
+from config.texts import validate_line
 
 
 class AccountManager(BaseUserManager["Account"]):
@@ -65,11 +68,6 @@ class AccountManager(BaseUserManager["Account"]):
         return self.with_email(username or "").get()
 
 
-def normalize_email(email: str) -> str:
-    """Return the form in which addresses are stored and compared: case does not count."""
-    return email.strip().lower()
-
-
 class Account(AbstractBaseUser, PermissionsMixin):
     """A company, which is also the user that logs in."""
 
@@ -79,8 +77,8 @@ class Account(AbstractBaseUser, PermissionsMixin):
         SUSPENDED = "SUSPENDED", "Suspended"
 
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
-    email = models.EmailField(max_length=254, unique=True)
-    company_name = models.CharField(max_length=200, blank=True)
+    email = models.EmailField(max_length=254, unique=True, validators=[validate_ascii_email])
+    company_name = models.CharField(max_length=200, blank=True, validators=[validate_line])
     status = models.CharField(
         "billing status", max_length=9, choices=Status, default=Status.INACTIVE
     )
@@ -88,7 +86,10 @@ class Account(AbstractBaseUser, PermissionsMixin):
         default=False, help_text="Wins over whatever billing says."
     )
     suspension_reason = models.CharField(
-        max_length=500, blank=True, help_text="Why an operator did; the customer does not see it."
+        max_length=500,
+        blank=True,
+        validators=[validate_line],
+        help_text="Why an operator did; the customer does not see it.",
     )
     is_active = models.BooleanField(
         "enabled",
@@ -127,9 +128,9 @@ class Account(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
-    def clean(self) -> None:
-        super().clean()
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         self.email = normalize_email(self.email)
+        super().clean_fields(exclude)
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         """Return what sessions and tokens are tied to: they end when it changes.
@@ -216,7 +217,7 @@ class ApiKey(models.Model):
 
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="api_keys")
-    label = models.CharField(max_length=100)
+    label = models.CharField(max_length=100, validators=[validate_line])
     prefix = models.CharField(max_length=PREFIX_LENGTH)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -17,6 +17,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts.actors import current_actor
 from accounts.audit import Action, audit
+from accounts.email_addresses import normalize_email
 from accounts.links import require_verification_token
 from accounts.logins import login_failure_note_soon
 from accounts.mails import ACCOUNT_DELETED, EMAIL_CHANGED, VERIFY_EMAIL, mail_queue
@@ -27,7 +28,6 @@ from accounts.models import (
     digest_of,
     new_api_key,
     new_webhook_secret,
-    normalize_email,
 )
 from accounts.passwords import password_check
 from accounts.throttling import is_first_in_an_hour

@@ -34,7 +34,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from accounts.models import Account, AttemptCount, normalize_email
+from accounts.email_addresses import normalize_email
+from accounts.models import Account, AttemptCount
 from config.client_address import client_network
 from config.connections import give_connection_back
 from config.errors import ApiError

@@ -5,13 +5,13 @@ import re
 import pytest
 from django.db import IntegrityError
 
+from accounts.email_addresses import normalize_email
 from accounts.models import (
     Account,
     WebhookSecret,
     digest_of,
     is_well_formed,
     new_api_key,
-    normalize_email,
 )
 
 
