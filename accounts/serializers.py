@@ -9,6 +9,7 @@ from accounts.actors import ActorKind
 from accounts.audit import SUPPORT, Action, AuditEvent
 from accounts.models import Account, ApiKey
 from config.api import AnswerSerializer, ObjectSerializer, TextField, UtcDateTimeField
+from config.texts import validate_line
 
 MIN_PASSWORD_LENGTH = 8
 # Long enough for every password manager, short enough that hashing it costs what a short one costs.
@@ -22,8 +23,8 @@ MAX_CODE_LENGTH = 32
 
 
 class CredentialsSerializer(ObjectSerializer):
-    email = serializers.EmailField(max_length=254)
-    password = TextField(max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False)
+    email = serializers.EmailField(max_length=254, validators=[validate_line])
+    password = TextField(max_length=MAX_PASSWORD_LENGTH, trim_whitespace=False, lines=True)
     code = TextField(
         max_length=MAX_CODE_LENGTH,
         required=False,
@@ -39,6 +40,7 @@ class RegistrationSerializer(CredentialsSerializer):
         min_length=MIN_PASSWORD_LENGTH,
         max_length=MAX_PASSWORD_LENGTH,
         trim_whitespace=False,
+        lines=True,
         error_messages={"min_length": "Use at least 8 characters."},
         help_text="Neither a common password nor one like the e-mail address or the company.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import IO, Any, TypeVar
@@ -16,18 +16,22 @@ from rest_framework.metadata import BaseMetadata
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
+from config import days
 from config.errors import ApiError, invalid
+from config.texts import line_problem, text_problem
 
 Row = TypeVar("Row", bound=Model)
 
 MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 50
+# Of lists and objects in a body. What reads them later goes deeper with each.
+DEEPEST = 64
 
 _ISO = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 
 
 class JsonParser(JSONParser):
-    """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that would end the stack.
+    """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that ends somebody's stack.
 
     It is a ``JSONParser`` because Django REST framework holds bodies to a size for those parsers
     alone.
@@ -40,9 +44,32 @@ class JsonParser(JSONParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         try:
-            return orjson.loads(stream.read())
+            body = orjson.loads(stream.read())
         except orjson.JSONDecodeError as error:
             raise ParseError(str(error)) from None
+        if is_deeper_than(body, DEEPEST):
+            raise invalid({name: [f"Nest it at most {DEEPEST} deep."] for name in _deep_in(body)})
+        return body
+
+
+def _deep_in(body: Any) -> list[str]:
+    """Return the fields of a body that make it deeper than it may be."""
+    fields = body.items() if isinstance(body, dict) else ()
+    return [name for name, value in fields if is_deeper_than(value, DEEPEST - 1)] or ["body"]
+
+
+def is_deeper_than(body: Any, depth: int) -> bool:
+    """Whether JSON has more than so many lists and objects inside each other: no recursion."""
+    level = _containers([body])
+    for _ in range(depth):
+        level = _containers(
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+        )
+    return bool(level)
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 class AllowedMethods(BaseMetadata):
@@ -79,12 +106,19 @@ def validated(serializer_class: type[serializers.Serializer[Any]], request: Requ
 class TextField(serializers.CharField):
     """A string. A number is refused, which Django REST framework would take for its digits.
 
-    So is the character NUL, which PostgreSQL cannot store.
+    So are control characters (``config.texts``), line breaks too unless it may have ``lines``.
     """
+
+    def __init__(self, *, lines: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lines = lines
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
+        # Before spaces are trimmed; one line break at the end is where a line ends.
+        if problem := text_problem(data) if self.lines else line_problem(data.removesuffix("\n")):
+            raise serializers.ValidationError(problem)
         return super().to_internal_value(data)
 
 
@@ -120,6 +154,22 @@ def as_number(amount: Decimal) -> int | float:
 class UtcDateTimeField(serializers.DateTimeField):
     def to_representation(self, value: datetime) -> str:
         return iso(value)
+
+
+@extend_schema_field({"type": "string", "format": "date-time"})
+class MomentField(serializers.DateTimeField):
+    """A time that somebody asks about, by UTC unless it says otherwise."""
+
+    default_error_messages = {"range": days.RANGE}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(default_timezone=UTC, **kwargs)
+
+    def to_internal_value(self, value: Any) -> datetime:
+        moment = super().to_internal_value(value)
+        if not days.is_in_range(moment):
+            self.fail("range")
+        return moment
 
 
 @extend_schema_field({"type": "number"})

@@ -65,6 +65,11 @@ def invalid(fields: Mapping[str, list[str]], code: str = "invalid_request") -> A
     return ApiError(400, code, f"{name}: {messages[0]}", fields=fields)
 
 
+def not_found() -> ApiError:
+    """Return the 404 that says no more."""
+    return _of_status(404)
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Answer any exception from a view in the one shape (DRF's ``EXCEPTION_HANDLER``)."""
     request = context.get("request")
@@ -180,14 +185,16 @@ _BY_STATUS = {
 # Below: what Django itself answers, outside any DRF view.
 
 
-def _django_error(
-    status: int, request: HttpRequest, refusal: ApiError | None = None
-) -> HttpResponse:
-    refusal = refusal or _of_status(status)
+def _django_error(status: int, request: HttpRequest) -> HttpResponse:
+    return refusal_response(request, _of_status(status))
+
+
+def refusal_response(request: HttpRequest, refusal: ApiError) -> HttpResponse:
+    """Answer with a refusal outside any view, as whoever asks reads it: JSON, a page or text."""
+    status, request_id = refusal.status_code, getattr(request, "request_id", "")
     if is_api(request):
-        request_id = getattr(request, "request_id", "")
         body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
-        return JsonResponse(body, status=refusal.status_code)
+        return JsonResponse(body, status=status)
     if prefers_html(request):
         return error_page(request, status, refusal.message)
     text = f"{refusal.message}\n"
@@ -217,8 +224,8 @@ def too_large(request: HttpRequest) -> HttpResponse:
     """Answer a request whose body is larger than its path takes: 413, but 400 from the API."""
     message = _TOO_LARGE.format(request_limits.most_body(request.path) // 1024)
     if is_api(request):
-        return _django_error(400, request, invalid({"body": [message]}, TOO_LARGE))
-    return _django_error(413, request, ApiError(413, TOO_LARGE, message))
+        return refusal_response(request, invalid({"body": [message]}, TOO_LARGE))
+    return refusal_response(request, ApiError(413, TOO_LARGE, message))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

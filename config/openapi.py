@@ -17,7 +17,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiParameter
 
-from config import request_limits
+from config import request_limits, texts
 from config.api import TextField
 from config.errors import Refusals
 from config.schema import ERRORS, Json, operations
@@ -76,9 +76,6 @@ HEADERS: dict[str, Json] = {
 _HEADER_OF_STATUS = {401: "WWW-Authenticate"}
 _HEADER_OF_CODE = {"too_many_requests": "Retry-After", "idempotency_key_in_use": "Retry-After"}
 
-# A regular expression of ECMAScript and of Python alike.
-WITHOUT_NUL = r"^[^\u0000]*$"
-
 _ID = OpenApiParameter("id", str, OpenApiParameter.PATH)
 
 ERROR: Json = {
@@ -133,10 +130,10 @@ class AutoSchema(openapi.AutoSchema):
         return dict(operation)
 
     def _insert_field_validators(self, field: Any, schema: Json) -> None:
-        """Say that text holds no NUL, which no validator says in a way drf-spectacular reads."""
+        """Say what text may not hold, which no validator says in a way drf-spectacular reads."""
         super()._insert_field_validators(field, schema)
         if isinstance(field, TextField) and not {"format", "pattern"} & set(schema):
-            schema["pattern"] = WITHOUT_NUL
+            schema["pattern"] = texts.TEXT if field.lines else texts.LINE
 
     def _errors_of_parameters(self, operation: Json) -> Refusals:
         """A query can be wrong; what is not known as a ``format`` is not found."""

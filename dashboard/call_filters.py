@@ -10,6 +10,7 @@ from django import forms
 from django.http import QueryDict
 
 from accounts.models import Account
+from dashboard.forms import DayField, LineField
 from telephony.models import Call, CallQuerySet, PhoneNumber
 
 OUTCOMES = {
@@ -27,7 +28,7 @@ MOST_OFFERED = 200
 class CallFilters(forms.Form):
     """The filters of the list and of its export, read from the URL."""
 
-    number = forms.CharField(
+    number = LineField(
         label="Your number",
         required=False,
         max_length=64,
@@ -37,18 +38,12 @@ class CallFilters(forms.Form):
     )
     direction = forms.ChoiceField(choices=[("", "Any"), *DIRECTIONS.items()], required=False)
     outcome = forms.ChoiceField(choices=[("", "Any"), *OUTCOMES.items()], required=False)
-    since = forms.DateField(
-        label="From (UTC)", required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
-    )
-    until = forms.DateField(
-        label="To (UTC)", required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
-    )
+    since = DayField(label="From (UTC)")
+    until = DayField(label="To (UTC)")
 
     def clean_number(self) -> str:
         """Take a number as people write it; a ``+`` in a URL that was typed is a space."""
         number = re.sub(r"[\s().-]", "", self.cleaned_data["number"])
-        if "\0" in number:
-            raise forms.ValidationError("Use a phone number.")
         return f"+{number}" if number.isascii() and number.isdecimal() else number
 
     def clean(self) -> dict[str, Any]:

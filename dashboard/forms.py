@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from rest_framework.serializers import Serializer
 
+from config import days
 from config.errors import ApiError, invalid
+from config.texts import validate_line
+
+
+class LineField(forms.CharField):
+    """A text of one line: without control characters, tabs and line breaks."""
+
+    default_validators = [validate_line]
+
+
+class DayField(forms.DateField):
+    """A day that one may ask about."""
+
+    def __init__(self, *, label: str) -> None:
+        attributes = {"type": "date", "min": str(days.FIRST), "max": str(days.LAST)}
+        widget = forms.DateInput(attributes, "%Y-%m-%d")
+        super().__init__(label=label, required=False, widget=widget)
+
+    def validate(self, value: date | None) -> None:
+        super().validate(value)
+        if value is not None and not days.FIRST <= value <= days.LAST:
+            raise ValidationError(days.RANGE, code="range")
 
 
 def refuse(

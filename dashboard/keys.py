@@ -28,14 +28,14 @@ from accounts.services import (
 from accounts.sudo import needs_sudo
 from config.errors import ApiError
 from dashboard.access import PageRequest, for_customer
-from dashboard.forms import refuse
+from dashboard.forms import LineField, refuse
 from dashboard.rendering import room
 
 HERE = "/dashboard/keys"
 
 
 class NewKeyForm(forms.Form):
-    label = forms.CharField(
+    label = LineField(
         max_length=100,
         required=False,
         help_text="What it is for, such as Production.",

@@ -17,7 +17,7 @@ from accounts.permissions import require_active
 from config.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
-from dashboard.forms import checked, refuse
+from dashboard.forms import LineField, checked, refuse
 from dashboard.rendering import room
 from telephony.api.phone_numbers import ChangesSerializer, RegistrationSerializer
 from telephony.models import PhoneNumber
@@ -43,17 +43,17 @@ _NAMES = {"phoneNumber": "phone_number", "isActive": "is_active", **_URLS, **_PR
 class UrlsForm(forms.Form):
     """Who is asked about a number's calls. What is a usable URL, the API's serializers say."""
 
-    on_call_start_url = forms.CharField(
+    on_call_start_url = LineField(
         label="onCallStart URL",
         help_text="Your backend is asked here how a call is handled.",
         widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/start"}),
     )
-    on_call_end_url = forms.CharField(
+    on_call_end_url = LineField(
         label="onCallEnd URL",
         help_text="It is told here how the call went, with the transcript and what it cost.",
         widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/end"}),
     )
-    on_error_url = forms.CharField(
+    on_error_url = LineField(
         label="onError URL",
         required=False,
         help_text="It is told here what went wrong with a call.",
@@ -66,7 +66,7 @@ class UrlsForm(forms.Form):
 
 
 class RegistrationForm(UrlsForm):
-    phone_number = forms.CharField(
+    phone_number = LineField(
         label="Phone number",
         help_text="A US number of yours at Twilio, like +15551234567.",
         widget=forms.TextInput({"inputmode": "tel", "autocomplete": "off"}),

@@ -24,7 +24,7 @@ from accounts.throttling import login_attempt, registration_attempt
 from billing.checkout import checkout_url_for
 from config.errors import ApiError
 from config.pages import page
-from dashboard.forms import refuse
+from dashboard.forms import LineField, refuse
 
 HOME = "/dashboard"
 
@@ -41,7 +41,7 @@ class SignupForm(forms.Form):
         help_text=PASSWORD_HELP,
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
     )
-    company_name = forms.CharField(
+    company_name = LineField(
         label="Company",
         max_length=200,
         required=False,

@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts.models import normalize_email
+from accounts.email_addresses import normalize_email
 from accounts.passwords import password_change, password_require
 from accounts.second_factors import second_factors
 from accounts.serializers import MAX_PASSWORD_LENGTH
@@ -31,7 +31,7 @@ from config.pages import page
 from dashboard.access import PageRequest, View, for_customer
 from dashboard.closing import account_delete
 from dashboard.confirmation import CONFIRMATIONS
-from dashboard.forms import refuse
+from dashboard.forms import LineField, refuse
 from dashboard.passwords import NewPasswordForm
 from dashboard.rendering import room
 from telephony.models import Call
@@ -61,7 +61,7 @@ class PasswordForm(NewPasswordForm, CurrentPasswordForm):
 
 
 class CompanyForm(forms.Form):
-    company_name = forms.CharField(
+    company_name = LineField(
         label="Company",
         max_length=200,
         required=False,

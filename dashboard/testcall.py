@@ -18,7 +18,7 @@ from config.errors import ApiError
 from config.pages import PERMISSIONS_POLICY_WITH_MICROPHONE, page
 from dashboard.access import PageRequest, for_customer
 from dashboard.call_words import length, line_of, outcome_label, outcome_tone
-from dashboard.forms import refuse
+from dashboard.forms import LineField, refuse
 from dashboard.rendering import room
 from telephony.call_sids import TEST_PREFIX
 from telephony.callbacks.check import Check, call_start_check
@@ -47,7 +47,7 @@ WHY = {
 
 class CallForm(forms.Form):
     number = forms.ChoiceField(label="Number that is called")
-    caller = forms.CharField(
+    caller = LineField(
         label="Number of the caller",
         max_length=16,
         required=False,

@@ -95,10 +95,7 @@ def request_key(request: AccountRequest) -> RequestKey | None:
         return None
     if not _VISIBLE_ASCII.fullmatch(key):
         raise invalid({HEADER: ["Send 1 to 255 visible ASCII characters."]})
-    try:
-        body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
-    except RecursionError:
-        raise invalid({"body": ["This is nested too deeply."]}) from None
+    body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
     return RequestKey(
         request.user, key, keyed_hashes(body.encode(), purpose="idempotency of a request")
     )

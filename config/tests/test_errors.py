@@ -120,7 +120,8 @@ def test_a_charset_does_not_make_other_bytes_json(api):
     body = '{"email": "you"}'.encode("utf-16")
     media_type = "application/json; charset=utf-16"
     response = api.generic("POST", "/api/auth/login", body, content_type=media_type)
-    assert_shape(response, 400, "invalid_json")
+    body = assert_shape(response, 400, "invalid_request")
+    assert body["fields"] == {"Content-Type": ["Send text in UTF-8, with charset=utf-8."]}
 
 
 def test_no_body_lacks_the_fields(api):

@@ -6,8 +6,6 @@ index. There is no filter that would have to look through the history for matche
 
 from __future__ import annotations
 
-from datetime import UTC
-
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
@@ -18,7 +16,13 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest
 from accounts.models import Account
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, page_with_more
+from config.api import (
+    AnswerSerializer,
+    MomentField,
+    ObjectSerializer,
+    UtcDateTimeField,
+    page_with_more,
+)
 from config.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
 from telephony.hangup import call_request_hangup
@@ -29,9 +33,7 @@ from usage.serializers import CostBreakdownSerializer
 
 
 class FilterSerializer(ObjectSerializer):
-    since = serializers.DateTimeField(
-        required=False, default_timezone=UTC, help_text="Calls made at this time, or later."
-    )
+    since = MomentField(required=False, help_text="Calls made at this time, or later.")
     live = serializers.BooleanField(
         required=False, help_text="Only calls that are on (`true`), or over (`false`)."
     )

@@ -13,7 +13,14 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import AnswerSerializer, ObjectSerializer, UtcDateTimeField, iso, page_with_more
+from config.api import (
+    AnswerSerializer,
+    ObjectSerializer,
+    TextField,
+    UtcDateTimeField,
+    iso,
+    page_with_more,
+)
 from config.schema import PAGE, endpoint
 from telephony.api.fields import OptionalTextField
 from telephony.callbacks import attempts, outbox
@@ -26,7 +33,7 @@ from telephony.models import (
 
 
 class DeliveryFilterSerializer(ObjectSerializer):
-    callId = serializers.CharField(
+    callId = TextField(
         required=False, max_length=25, source="call_id", help_text="Of this call: its `id`."
     )
     state = serializers.ChoiceField(CallbackDelivery.State.values, required=False)

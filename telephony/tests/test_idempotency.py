@@ -184,7 +184,7 @@ class TestKey:
     def test_a_body_that_nests_too_deeply_is_refused(
         self, alice_api: APIClient, twilio: Twilio
     ) -> None:
-        """In a field that nobody reads, or that field would be named."""
+        """In a field that nobody reads, too."""
         answer = alice_api.generic(
             "POST",
             "/api/outbound",
@@ -193,7 +193,7 @@ class TestKey:
             headers={"Idempotency-Key": KEY},
         )
         assert answer.status_code == 400
-        assert answer.json()["error"] == "body: This is nested too deeply."
+        assert answer.json()["error"] == "notAField: Nest it at most 64 deep."
         assert not twilio.received
 
 
