@@ -24,7 +24,8 @@ from accounts.models import Account, ApiKey
 from accounts.permissions import may_operate_on
 from accounts.second_factors import has_second_factor, second_factors_remove_all
 from accounts.services import account_activate, account_suspend, account_unsuspend
-from config.admin import Confirmation, ReadOnlyAdmin, asks_first
+from config.admin import Confirmation, ListAdmin, ReadOnlyAdmin, asks_first
+from config.texts import validate_line
 
 # Second factors are added by their owners alone, and allauth's addresses are nobody's.
 admin.site.unregister([Authenticator, EmailAddress])
@@ -62,7 +63,9 @@ class NewPasswordForm(AdminPasswordChangeForm):
 
 class SuspensionForm(Confirmation):
     reason = forms.CharField(
-        max_length=500, help_text="For other operators; the customer does not see it."
+        max_length=500,
+        validators=[validate_line],
+        help_text="For other operators; the customer does not see it.",
     )
 
 
@@ -118,7 +121,7 @@ class ApiKeyInline(admin.TabularInline):
 
 
 @admin.register(Account)
-class AccountAdmin(UserAdmin):
+class AccountAdmin(ListAdmin, UserAdmin):
     list_display = ["email", "company_name", "effective_status", "created_at", "last_login"]
     list_filter = ["status", "suspended_by_operator", "is_active", "is_staff", "last_login"]
     search_fields = ["email", "company_name", "=id", "=api_keys__prefix"]

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 
 from accounts.audit import Action, audit
 from accounts.models import Account
-from config.admin import ReadOnlyAdmin, ReadOnlyInline, asks_first
+from config.admin import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, asks_first
 from config.errors import ApiError
 from config.ids import is_id
 from telephony.callbacks.outbox import resend
@@ -25,7 +25,7 @@ from telephony.twilio_rest import CALL_SID
 
 
 @admin.register(PhoneNumber)
-class PhoneNumberAdmin(admin.ModelAdmin):
+class PhoneNumberAdmin(ListAdmin):
     """An operator can switch a number off; the rest is its account's to say."""
 
     list_display = ["phone_number", "account", "is_active", "created_at"]
