@@ -48,18 +48,18 @@ def problem_resolve(*, key: str, detail: dict[str, Any] | None = None) -> bool:
 
 
 @transaction.atomic
-def error_report(event: Mapping[str, Any]) -> None:
+def error_report(event_id: str) -> None:
     """Note that Stripe could not count some of our events; a job finds out which.
 
-    ``event`` is the thin event ``v1.billing.meter.error_report_triggered``, verified: it says no
-    more than that.
+    The id is that of a thin event, ``v1.billing.meter.error_report_triggered``, verified: it says
+    no more than that.
     """
     _, is_new = MeterProblem.objects.get_or_create(
-        key=event["id"], defaults={"kind": MeterProblem.Kind.ERROR_REPORT}
+        key=event_id, defaults={"kind": MeterProblem.Kind.ERROR_REPORT}
     )
     if is_new:
-        log.error("meter_error_report", event_id=event["id"])
-        defer(READ_TASK, event_id=event["id"])
+        log.error("meter_error_report", event_id=event_id)
+        defer(READ_TASK, event_id=event_id)
 
 
 def error_report_read(event_id: str) -> None:

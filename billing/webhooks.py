@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import stripe
@@ -38,6 +40,8 @@ EVENTS = (
 )
 METER_EVENT = "v1.billing.meter.error_report_triggered"
 
+_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
+
 
 @csrf_exempt
 @require_POST
@@ -46,12 +50,12 @@ def events(request: HttpRequest) -> HttpResponse:
     event = _signed_by_stripe(request)
     if event is None:
         return HttpResponse(status=400)
-    if event["type"] in EVENTS:
-        account_id = _account_of(event["data"]["object"])
+    if event.type in EVENTS:
+        account_id = _account_of(event.about)
         if account_id:
-            status_mark(account_id=account_id, cause=f"{event['type']} {event['id']}")
+            status_mark(account_id=account_id, cause=f"{event.type} {event.id}")
         else:
-            log.info("stripe_event_of_nobody", event_id=event["id"], event_type=event["type"])
+            log.info("stripe_event_of_nobody", event_id=event.id, event_type=event.type)
     return HttpResponse()
 
 
@@ -62,22 +66,61 @@ def meter_errors(request: HttpRequest) -> HttpResponse:
     event = _signed_by_stripe(request)
     if event is None:
         return HttpResponse(status=400)
-    if event["type"] == METER_EVENT:
-        error_report(event)
+    if event.type == METER_EVENT:
+        error_report(event.id)
     return HttpResponse()
 
 
-def _signed_by_stripe(request: HttpRequest) -> dict[str, Any] | None:
+class Event(NamedTuple):
+    """What is read of an event. ``about`` is the object that it is about, as far as it has one."""
+
+    id: str
+    type: str
+    about: Mapping[str, Any]
+
+
+def _signed_by_stripe(request: HttpRequest) -> Event | None:
     """Return the event, if one of our endpoints' secrets has signed it within five minutes."""
-    header = request.headers.get("Stripe-Signature")
+    if not _is_signed(request):
+        log.warning("stripe_signature_wrong", path=request.path)
+        return None
+    event = _read(request.body)
+    if event is None:
+        log.warning("stripe_event_not_understood", path=request.path)
+    return event
+
+
+def _is_signed(request: HttpRequest) -> bool:
+    header = request.headers.get("Stripe-Signature", "")
+    if not header.isascii():  # which Stripe's comparison fails on
+        return False
     for secret in webhook_secrets():
         with suppress(ValueError, stripe.SignatureVerificationError):
-            stripe.WebhookSignature.verify_header(
+            return stripe.WebhookSignature.verify_header(
                 request.body, header, secret, stripe.Webhook.DEFAULT_TOLERANCE
             )
-            return dict(orjson.loads(request.body))
-    log.warning("stripe_signature_wrong", path=request.path)
-    return None
+    return False
+
+
+def _read(body: bytes) -> Event | None:
+    """Return what we read of an event; None if it is none."""
+    try:
+        event = _object(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return None
+    id, kind = event.get("id"), event.get("type")
+    if not (_is_id(id) and isinstance(kind, str)):
+        return None
+    return Event(str(id), kind, _object(_object(event.get("data")).get("object")))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object; an empty one in the place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def webhook_secrets() -> list[str]:
@@ -93,10 +136,12 @@ def webhook_secrets() -> list[str]:
     return secrets
 
 
-def _account_of(thing: dict[str, Any]) -> str | None:
+def _account_of(thing: Mapping[str, Any]) -> str | None:
     """Return the id of the account whose customer an event is about, by our own table alone."""
     customer = thing if thing.get("object") == "customer" else thing.get("customer")
-    customer_id = customer["id"] if isinstance(customer, dict) else customer
+    customer_id = customer.get("id") if isinstance(customer, dict) else customer
+    if not _is_id(customer_id):
+        return None
     return (
         StripeCustomer.objects.filter(customer_id=customer_id)
         .values_list("account_id", flat=True)

@@ -64,14 +64,14 @@ def jobs() -> list[str]:
 
 class TestErrorReport:
     def test_it_works(self, capsys: pytest.CaptureFixture[str]) -> None:
-        error_report(THIN)
+        error_report(THIN["id"])
         [problem] = MeterProblem.objects.all()
         assert (problem.kind, problem.key, problem.account) == ("error-report", "evt_1", None)
         assert jobs() == ["evt_1"]
 
     def test_a_report_that_comes_twice_is_one(self) -> None:
         for _ in range(2):
-            error_report(THIN)
+            error_report(THIN["id"])
         assert MeterProblem.objects.count() == 1
         assert jobs() == ["evt_1"]
 
@@ -98,7 +98,7 @@ class TestErrorReport:
         """Stripe names them by the idempotency key of their request."""
         named, other = event(alice, state="sent"), event(alice, state="sent")
         stripes_meter.reports["evt_1"] = report(named_by.format(named.identifier))
-        error_report(THIN)
+        error_report(THIN["id"])
         error_report_read("evt_1")
         for each in (named, other):
             each.refresh_from_db()
@@ -125,7 +125,7 @@ class TestErrorReport:
         assert MeterProblem.objects.get().detail["errors"][0]["count"] == 2
 
     def test_it_can_be_read_later(self, stripes_meter: StripesMeter) -> None:
-        error_report(THIN)
+        error_report(THIN["id"])
         stripes_meter.before = lambda request: failure(503)
         with pytest.raises(PaymentsUnavailable):
             error_report_read("evt_1")

@@ -288,7 +288,7 @@ class TestComparison:
         StripeObject.objects.filter(id=subscriber.customer_id).delete()
         report_usage()
         thin = StripeObject.objects.of("v2.core.event").get()
-        error_report(thin.body)
+        error_report(thin.body["id"])
         error_report_read(thin.id)
         event = MeterEvent.objects.get(pk=record.call_sid)
         assert event.state == "refused"
@@ -303,7 +303,7 @@ class TestComparison:
         StripeObject.objects.filter(id=subscriber.customer_id).delete()
         report_usage()
         thin = StripeObject.objects.of("v2.core.event").get()
-        error_report(thin.body)
+        error_report(thin.body["id"])
         error_report_read(thin.id)
         assert meter_event_send_again(identifier=record.call_sid)
         report_usage()
