@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from config.api import iso
 from config.sealing import CannotUnseal, seal, unseal
+from config.texts import cleaned_json, cleaned_text
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
@@ -74,9 +75,7 @@ def call_connect(call: Call, *, now: datetime) -> bool:
 
 def call_note(call: Call, kind: str, *, at: datetime | None = None, **detail: Any) -> None:
     """Add a line to the call's timeline."""
-    CallEvent.objects.create(
-        account_id=call.account_id, call=call, at=at or timezone.now(), kind=kind, detail=detail
-    )
+    _event(call.id, call.account_id, (at or timezone.now(), kind, detail)).save(force_insert=True)
 
 
 @transaction.atomic
@@ -87,10 +86,7 @@ def call_record(
 
     The conversation comes from the engine that holds the call, so it is a sign of life as well.
     """
-    CallEvent.objects.bulk_create(
-        CallEvent(account_id=account_id, call_id=call_id, at=at, kind=kind, detail=detail)
-        for at, kind, detail in events
-    )
+    CallEvent.objects.bulk_create(_event(call_id, account_id, event) for event in events)
     now = timezone.now()
     if outcome is not None and Call.objects.live().filter(pk=call_id).update(last_seen_at=now):
         sealed = seal(json.dumps(asdict(outcome)).encode(), purpose=CallProgress.PURPOSE)
@@ -100,8 +96,17 @@ def call_record(
         )
 
 
+def _event(call_id: str, account_id: str, event: Timed) -> CallEvent:
+    """Return a line of the timeline as PostgreSQL takes it, whoever wrote its texts."""
+    at, kind, detail = event
+    return CallEvent(
+        account_id=account_id, call_id=call_id, at=at, kind=kind, detail=cleaned_json(detail)
+    )
+
+
 def call_report_error(call: Call, *, code: str, message: str) -> None:
     """Fire onError, in the caller's transaction or one of its own."""
+    code, message = cleaned_text(code), cleaned_text(message)
     with transaction.atomic():
         call_note(call, "error", code=code, message=message)
         outbox.enqueue_error(call, code=code, message=message)
@@ -215,6 +220,6 @@ def _unsealed(kept: CallProgress) -> Outcome:
 
 
 def transcript_line(role: str, text: str, at: datetime, *, interrupted: bool) -> dict[str, Any]:
-    """Return a turn as onCallEnd has it."""
-    line: dict[str, Any] = {"role": role, "text": text, "timestamp": iso(at)}
+    """Return a turn as onCallEnd has it, without what no text may hold."""
+    line: dict[str, Any] = {"role": role, "text": cleaned_text(text), "timestamp": iso(at)}
     return line | {"interrupted": True} if interrupted else line

@@ -32,6 +32,8 @@ TRANSCRIPTION_MODEL = "gpt-transcribe"
 OWN_ITEM = "sh_"
 # When the transcription is billed in tokens: a token of audio is a tenth of a second.
 _AUDIO_TOKENS_PER_SECOND = 10
+# Of tokens or seconds in one event. More is none of OpenAI's numbers, and no column holds its cost.
+_MOST = 10_000_000
 
 # A code of OpenAI's, and whatever else is a name (characters).
 LONGEST_NAME = 64
@@ -68,25 +70,24 @@ def decode(message: Mapping[str, Any]) -> Event | None:
         case "session.updated":
             return ModelConfigured()
         case "input_audio_buffer.speech_started":
-            return SpeechStarted(message["item_id"])
+            return SpeechStarted(_text(message["item_id"]))
         case "input_audio_buffer.speech_stopped":
-            return SpeechStopped(message["item_id"])
+            return SpeechStopped(_text(message["item_id"]))
         case "conversation.item.added":
-            item = message["item"]
-            return ItemAdded(
-                item["id"], message.get("previous_item_id"), item["type"], item.get("role") or ""
-            )
+            return _item_added(message["item"], message.get("previous_item_id"))
         case "conversation.item.input_audio_transcription.completed":
             seconds = _transcribed_seconds(message.get("usage") or {})
-            return CallerTranscribed(message["item_id"], message["transcript"], seconds)
+            return CallerTranscribed(
+                _text(message["item_id"]), _text(message["transcript"]), seconds
+            )
         case "conversation.item.input_audio_transcription.failed":
-            return CallerTranscribed(message["item_id"], "")
+            return CallerTranscribed(_text(message["item_id"]), "")
         case "response.output_audio_transcript.done":
-            return AgentTranscribed(message["item_id"], message["transcript"])
+            return AgentTranscribed(_text(message["item_id"]), _text(message["transcript"]))
         case "response.output_audio.done":
-            return AgentAudioEnded(message["item_id"])
+            return AgentAudioEnded(_text(message["item_id"]))
         case "response.created":
-            return ResponseStarted(message["response"]["id"])
+            return ResponseStarted(_text(message["response"]["id"]))
         case "response.done":
             return _response_done(message["response"])
         case "error":
@@ -98,14 +99,40 @@ def delta(message: Mapping[str, Any]) -> tuple[str, bytes] | None:
     """Return ``(item_id, base64)`` of a delta of the model's audio; None if it is another event."""
     if message.get("type") != "response.output_audio.delta":
         return None
-    return message["item_id"], message["delta"].encode("ascii")
+    return _text(message["item_id"]), _text(message["delta"]).encode("ascii")
+
+
+def _text(value: Any) -> str:
+    """Return a string, or raise TypeError for whatever else JSON can have in its place."""
+    if not isinstance(value, str):
+        raise TypeError("not a string")
+    return value
+
+
+def _amount(value: Any) -> float:
+    """Return a number that can be charged for; 0 in the place of what is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= _MOST else 0
+
+
+def _tokens(value: Any) -> int:
+    return int(_amount(value))
+
+
+def _item_added(item: Mapping[str, Any], previous: Any) -> ItemAdded:
+    return ItemAdded(
+        _text(item["id"]),
+        None if previous is None else _text(previous),
+        _text(item["type"]),
+        _text(item.get("role") or ""),
+    )
 
 
 def _transcribed_seconds(usage: Mapping[str, Any]) -> float:
     if usage.get("type") == "duration":
-        return float(usage["seconds"])
-    tokens = (usage.get("input_token_details") or {}).get("audio_tokens") or 0
-    return float(tokens / _AUDIO_TOKENS_PER_SECOND)
+        return float(_amount(usage["seconds"]))
+    tokens = _tokens((usage.get("input_token_details") or {}).get("audio_tokens"))
+    return tokens / _AUDIO_TOKENS_PER_SECOND
 
 
 def _response_done(response: Mapping[str, Any]) -> ResponseDone:
@@ -113,10 +140,10 @@ def _response_done(response: Mapping[str, Any]) -> ResponseDone:
     error = (response.get("status_details") or {}).get("error")
     code, error_message = _error(error) if error else ("", "")
     return ResponseDone(
-        response_id=response["id"],
-        status=response["status"],
+        response_id=_text(response["id"]),
+        status=_text(response["status"]),
         calls=tuple(
-            FunctionCall(item["call_id"], item["name"], item["arguments"])
+            FunctionCall(_text(item["call_id"]), _text(item["name"]), _text(item["arguments"]))
             for item in output
             if item["type"] == "function_call" and item.get("status") == "completed"
         ),
@@ -145,15 +172,15 @@ def _token_usage(usage: Mapping[str, Any]) -> TokenUsage:
     given = usage.get("input_token_details") or {}
     cached = given.get("cached_tokens_details") or {}
     made = usage.get("output_token_details") or {}
-    text_cached = cached.get("text_tokens") or 0
-    audio_cached = cached.get("audio_tokens") or 0
+    text_cached = _tokens(cached.get("text_tokens"))
+    audio_cached = _tokens(cached.get("audio_tokens"))
     return TokenUsage(
-        text_in=max(0, (given.get("text_tokens") or 0) - text_cached),
-        audio_in=max(0, (given.get("audio_tokens") or 0) - audio_cached),
+        text_in=max(0, _tokens(given.get("text_tokens")) - text_cached),
+        audio_in=max(0, _tokens(given.get("audio_tokens")) - audio_cached),
         text_cached=text_cached,
         audio_cached=audio_cached,
-        text_out=made.get("text_tokens") or 0,
-        audio_out=made.get("audio_tokens") or 0,
+        text_out=_tokens(made.get("text_tokens")),
+        audio_out=_tokens(made.get("audio_tokens")),
     )
 
 

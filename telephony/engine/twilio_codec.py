@@ -5,11 +5,17 @@ Twilio has no ``text``: a browser sends it in a test call.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from telephony.engine.events import CallerHungUp, CallerTyped, DigitPressed, MarkPlayed
+
+_NAME = re.compile(r"[!#-\[\]-~]{1,100}")  # ASCII that JSON has as it is
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_KEY = re.compile(r"[0-9A-D*#]")
+_ANY = re.compile(r"(?s).*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +47,34 @@ def decode(
         case "start":
             start = message["start"]
             media = start["mediaFormat"]
+            parameters = start.get("customParameters") or {}
             return StreamStarted(
-                stream_sid=str(start["streamSid"]),
-                call_sid=str(start["callSid"]),
-                account_sid=str(start["accountSid"]),
-                parameters=_texts(start.get("customParameters") or {}),
+                stream_sid=_matching(_NAME, start["streamSid"]),
+                call_sid=_matching(_NAME, start["callSid"]),
+                account_sid=_matching(_NAME, start["accountSid"]),
+                parameters={name: _matching(_ANY, value) for name, value in parameters.items()},
                 format=f"{media['encoding']};rate={media['sampleRate']};channels={media['channels']}",
             )
         case "media":
             if message["media"].get("track", "inbound") != "inbound":
                 return None
-            return CallerAudio(str(message["media"]["payload"]).encode("ascii"))
+            return CallerAudio(_matching(_BASE64, message["media"]["payload"]).encode())
         case "dtmf":
-            return DigitPressed(str(message["dtmf"]["digit"]))
+            return DigitPressed(_matching(_KEY, message["dtmf"]["digit"]))
         case "text":
-            return CallerTyped(str(message["text"]["body"]))
+            return CallerTyped(_matching(_ANY, message["text"]["body"]))
         case "mark":
-            return MarkPlayed(str(message["mark"]["name"]))
+            return MarkPlayed(_matching(_NAME, message["mark"]["name"]))
         case "stop":
             return CallerHungUp()
     return None
 
 
-def _texts(parameters: Mapping[str, Any]) -> Mapping[str, str]:
-    return {str(name): str(value) for name, value in dict(parameters).items()}
+def _matching(pattern: re.Pattern[str], value: Any) -> str:
+    """Return a text of that shape, or raise: what it is put into later holds nothing else."""
+    if not pattern.fullmatch(value):
+        raise ValueError("a text of another shape")
+    return str(value)
 
 
 MULAW = "audio/x-mulaw;rate=8000;channels=1"

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
 from config.jobs import defer
+from config.texts import cleaned_line
 from telephony.admission import (
     RING_LASTS,
     NotAdmitted,
@@ -70,11 +71,17 @@ class TwilioForm:
 
     @property
     def caller(self) -> str:
-        return self.fields.get("From", "")[:64]
+        return self.line("From", 64)
 
     @property
     def called(self) -> str:
-        return self.fields.get("To", "")[:64]
+        return self.line("To", 64)
+
+    def line(self, name: str, longest: int) -> str:
+        """Return a field that somebody at the other end may have a say in, cleaned: no call is
+        lost over it. What Twilio has signed are the fields as they came.
+        """
+        return cleaned_line(self.fields.get(name, ""))[:longest]
 
     @cached_property
     def digest(self) -> str:
@@ -216,7 +223,7 @@ def receive_answer(call_id: str, form: TwilioForm) -> Reception | None:
         except NotAdmitted as refusal:
             _turn_away(call, refusal)
             return None
-        call.answered_by = form.fields.get("AnsweredBy", "")[:32]
+        call.answered_by = form.line("AnsweredBy", 32)
         call.status = Call.Status.RINGING
         call.held_until = timezone.now() + RING_LASTS
         call.save(update_fields=["answered_by", "status", "held_until"])
@@ -333,7 +340,7 @@ def stream_status(call_id: str, form: TwilioForm) -> None:
     event = form.fields.get("StreamEvent", "")
     match event:
         case "stream-error":
-            message = form.fields.get("StreamError", "")[:200]
+            message = form.line("StreamError", 200)
             call_note(Call.objects.get(pk=call_id), "stream_error", message=message)
             _close_soon(call_id, event)
         case "stream-stopped":
