@@ -14,7 +14,7 @@ from accounts.models import KEY_PREFIX, Account, ApiKey, is_well_formed
 from config.errors import ApiError, Refusals, unauthorized
 
 # The claim that ties a token to the password it was made with, as Django ties its sessions.
-_PASSWORD_CLAIM = "password"  # noqa: S105
+_PASSWORD_CLAIM = "password"  # noqa: S105 (a claim's name)
 # The one by which it is known that its owner has signed out everywhere.
 _EPOCH_CLAIM = "epoch"
 

@@ -29,9 +29,9 @@ log = structlog.get_logger(__name__)
 TASK = "accounts.tasks.send_mail"
 
 VERIFY_EMAIL = "verify_email"
-PASSWORD_RESET = "password_reset"  # noqa: S105
-PASSWORD_RESET_UNCONFIRMED = "password_reset_unconfirmed"  # noqa: S105
-PASSWORD_CHANGED = "password_changed"  # noqa: S105
+PASSWORD_RESET = "password_reset"  # noqa: S105 (a mail's name)
+PASSWORD_RESET_UNCONFIRMED = "password_reset_unconfirmed"  # noqa: S105 (a mail's name)
+PASSWORD_CHANGED = "password_changed"  # noqa: S105 (a mail's name)
 # These two are queued for an address that was confirmed, and is the account's no longer.
 EMAIL_CHANGED = "email_changed"
 SECOND_FACTOR_CHANGED = "second_factor_changed"

@@ -219,4 +219,4 @@ def meter_event_send_again(*, identifier: str) -> bool:
 def retry_delay(attempts: int) -> timedelta:
     """Return how long to wait after so many attempts: from seconds to an hour, and a bit."""
     delay = min(_FIRST_RETRY * 2 ** min(attempts - 1, 16), _LONGEST_RETRY)
-    return delay * (1 + random.uniform(0, _JITTER))  # noqa: S311
+    return delay * (1 + random.uniform(0, _JITTER))  # noqa: S311 (no secret)

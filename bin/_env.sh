@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it. Sets $root (the checkout) and $python (its environment's), and
-# leaves one function to call: `prepare requirements.txt …`. Bash 3.2 is enough.
+# leaves one function to call: `prepare requirements.lock …`. Bash 3.2 is enough.
 set -euo pipefail
 
 root="$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -56,7 +56,7 @@ is_new_enough() {
 install_requirements() {
     printf '%s: installing %s (once; this takes a minute)\n' "$script" "$1" >&2
     if ! with_log install "$python" -m pip install --disable-pip-version-check --no-input \
-        --requirement "$root/$1"; then
+        --require-hashes --only-binary :all: --requirement "$root/$1"; then
         if grep -qE 'NewConnectionError|NameResolution|ConnectTimeout|ProxyError' "$(log_of install)"; then
             die "could not install $1: the first run needs the network (details: $(log_of install))."
         fi

@@ -31,7 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     """A fresh checkout's scripts and requirements, in a folder with a space in its name."""
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / "bin", folder / "bin")
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.lock", "requirements-dev.lock"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
@@ -69,6 +69,6 @@ def test_no_venv_module(checkout: Path) -> None:
 
 
 def test_no_network(checkout: Path) -> None:
-    assert "could not install requirements.txt: the first run needs the network" in refusal(
+    assert "could not install requirements.lock: the first run needs the network" in refusal(
         checkout, HAS_NO_NETWORK
     )

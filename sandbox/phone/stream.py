@@ -231,9 +231,9 @@ class MediaStream:
     @property
     def _transport(self) -> asyncio.Transport:
         connection = self._socket._response.connection  # aiohttp hides it; faults need it
-        assert connection is not None  # noqa: S101
+        assert connection is not None  # noqa: S101 (for the types)
         transport = connection.transport
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (for the types)
         return transport
 
     def _write_fragments(self, payload: bytes) -> None:

@@ -27,7 +27,7 @@ def retry_delay(attempts: int, retry_after: float | None) -> timedelta | None:
     """
     if attempts > len(RETRY_DELAYS):
         return None
-    delay = RETRY_DELAYS[attempts - 1] * (1 + random.uniform(0, JITTER))  # noqa: S311
+    delay = RETRY_DELAYS[attempts - 1] * (1 + random.uniform(0, JITTER))  # noqa: S311 (no secret)
     return max(delay, asked_delay(retry_after))
 
 
