@@ -85,7 +85,7 @@ def _exists(connection: psycopg.Connection, name: str) -> bool:
 
 def _run(connection: psycopg.Connection, statement: str, *names: str) -> None:
     identifiers = [sql.Identifier(name) for name in names]
-    connection.execute(sql.SQL(statement).format(*identifiers))  # type: ignore[arg-type]
+    connection.execute(sql.SQL(statement).format(*identifiers))
 
 
 def _url(server: str, database: str) -> str:

@@ -53,12 +53,12 @@ class Field:
         """Ask the database for what no door tells."""
         url = self.product.environment["DATABASE_URL"]
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            return await (await connection.execute(statement, values)).fetchall()  # type: ignore[arg-type]
+            return await (await connection.execute(statement, values)).fetchall()
 
     async def execute(self, statement: str, *values: object) -> None:
         url = self.product.environment["DATABASE_URL"]
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            await connection.execute(statement, values)  # type: ignore[arg-type]
+            await connection.execute(statement, values)
 
     async def api(
         self, person: Person, method: str, path: str, body: Any = None, **options: Any

@@ -61,8 +61,8 @@ AS_TEXT: dict[str, str] = {
 
 
 def in_json(*, few: bool) -> Iterator[tuple[str, bytes]]:
-    yield from list(IN_JSON.items())[:: 4 if few else 1]
+    yield from list(IN_JSON.items())[:: 8 if few else 1]
 
 
 def as_text(*, few: bool) -> Iterator[tuple[str, str]]:
-    yield from list(AS_TEXT.items())[:: 4 if few else 1]
+    yield from list(AS_TEXT.items())[:: 8 if few else 1]

@@ -27,6 +27,7 @@ from attack.internet import HOSTS, Internet
 from attack.mailbox import Mailbox
 from attack.product import ENGINE, MEDIA, SECOND_ENGINE, WEB, Product, in_namespace
 from attack.report import Report
+from attack.voice import plan
 from attack.web import Client, web_client
 from config.processes import Failed
 
@@ -137,7 +138,7 @@ async def _a_call_goes_through(field: Field) -> None:
     from sandbox.phone.line import LineClosed
 
     line = await cast.make_line(field, field.people["alice"])
-    line.desk.answer = {**line.desk.answer, "model": "gpt-realtime-1.5", "greeting": "Hello."}
+    line.desk.answer = plan(line.twilio, model="gpt-realtime-1.5", greeting="Hello.")
     url = f"https://{field.engine.host}/voice"
     sid, token = line.twilio.sid, line.twilio.token
     async with Phone(voice_url=url, account_sid=sid, auth_token=token) as phone:

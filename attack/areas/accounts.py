@@ -57,7 +57,7 @@ async def _reach_what_is_anothers(field: Field, notes: Notes) -> None:
     line = await make_line(field, alice)
     things = await _things_of(field, alice, line)
     browser = await field.browser(bob)
-    for name, id in things.items():
+    for name, id in list(things.items())[:: 3 if field.is_short else 1]:
         for method, path, body in _requests_about(name, id):
             answer = await field.api(bob, method, path, body)
             _is_hidden(notes, answer, f"{method} {path}", id, line)
@@ -140,7 +140,7 @@ def _is_hidden(notes: Notes, answer: Answer, sent: str, id: str, line: Line) -> 
 
 async def _forge_tokens(field: Field, notes: Notes) -> None:
     alice = field.people["alice"]
-    for credentials in _forged(alice):
+    for credentials in _forged(alice)[:: 6 if field.is_short else 1]:
         for header in (f"Bearer {credentials}", credentials, f"Basic {credentials}"):
             headers = {"Authorization": header}
             answer = await field.web.ask("GET", "/api/account", headers=headers)
@@ -237,7 +237,7 @@ async def _logs_out_everywhere(browser: Browser) -> str:
 
 async def _choose_weak_passwords(field: Field, notes: Notes) -> None:
     company = "Bluebird Plumbing"
-    for number, make in enumerate(_WEAK):
+    for number, make in enumerate(_WEAK[:: 3 if field.is_short else 1]):
         email = f"weak{number}@people.example.com"
         password = make(email, company)
         body = {"email": email, "password": password, "companyName": company}

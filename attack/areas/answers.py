@@ -179,7 +179,7 @@ def _longest_text(thing: Any) -> int:
 def _hostile(field: Field, account: Any) -> Iterator[tuple[str, Any]]:
     answers = [*_large(account), *_odd(account), *_slow(account)]
     if field.is_short:
-        chosen = ("69,000 tools", "a list of zeros as tools", "a gzip bomb", "deep metadata")
+        chosen = ("69,000 tools", "a list of zeros as tools", "deep metadata")
         answers = [each for each in answers if each[0] in chosen]
     yield from answers
 
@@ -400,7 +400,8 @@ async def _try_tools(field: Field, notes: Notes, line: Line, watch: _Watch) -> N
             sent=sent,
             came=f"{gap:.2f} s",
         )
-        notes.expect("A tool's answer ends no call.", call.is_open, sent=sent, came="it is closed")
+        case = "A tool's answer disturbs no other call."
+        notes.expect(case, watch.is_undisturbed, sent=sent, came="it is ended")
         await call.hang_up()
 
 
@@ -413,8 +414,10 @@ async def _check_them(field: Field, notes: Notes) -> None:
     browser = await field.browser(tess)
     process = field.product.processes["web"]
     answers = dict(_large(line.twilio))
-    names = ("20,000 tools", "69,000 tools", "a list of zeros as tools", "deep metadata")
-    names += ("metadata 250 deep", "metadata of 1 MB", "a tool 800 deep", "100,000 unknown fields")
+    names = [
+        *("20,000 tools", "69,000 tools", "a list of zeros as tools", "deep metadata"),
+        *("metadata 250 deep", "metadata of 1 MB", "a tool 800 deep", "100,000 unknown fields"),
+    ]
     for name in names[1 : 4 if field.is_short else None]:
         line.desk.answer = answers[name]
         before = process.cpu_seconds()

@@ -66,7 +66,7 @@ WEAK: tuple[dict[str, str], ...] = (
 async def attack(field: Field, notes: Notes) -> None:
     _listens_to_nobody_else(notes)
     gate = asyncio.Semaphore(_AT_ONCE)
-    weak = WEAK[::4] if field.is_short else WEAK
+    weak = WEAK[::8] if field.is_short else WEAK
     await asyncio.gather(
         *(_start(field, notes, gate, changes, is_weak=True) for changes in weak),
         _start(field, notes, gate, {}, is_weak=False),

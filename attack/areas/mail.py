@@ -36,11 +36,14 @@ COMPANIES = (
 
 
 async def attack(field: Field, notes: Notes) -> None:
-    companies = COMPANIES[::4] if field.is_short else COMPANIES
+    companies = COMPANIES[::6] if field.is_short else COMPANIES
     await asyncio.gather(
         *(_register(field, notes, company, by_page=False) for company in companies),
         *(_register(field, notes, company, by_page=True) for company in companies),
-        *(_rename_and_move(field, notes, company) for company in companies[:4]),
+        *(
+            _rename_and_move(field, notes, company)
+            for company in companies[: 1 if field.is_short else 4]
+        ),
     )
 
 

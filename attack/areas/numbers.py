@@ -78,8 +78,10 @@ async def _take_at_once(field: Field, notes: Notes) -> None:
 def _answers_of_a_thief(victim: TwilioAccount, thief: TwilioAccount) -> list[dict[str, Any]]:
     own = {"twilioAccountSid": thief.sid, "twilioAuthToken": thief.token}
     mixed = {"twilioAccountSid": victim.sid, "twilioAuthToken": thief.token}
-    # `answer` in other shapes: what is beside it must not open what it closes.
-    empty = [{"twilioAccountSid": None, "twilioAuthToken": None}, {"twilioAuthToken": ""}]
+    empty: list[dict[str, Any]] = [
+        {"twilioAccountSid": None, "twilioAuthToken": None},
+        {"twilioAuthToken": ""},
+    ]
     lowered = {"twilioAccountSid": victim.sid.lower(), "twilioAuthToken": thief.token}
     acts: list[dict[str, Any]] = [
         {"transfer": "+13102345678"},
@@ -89,7 +91,8 @@ def _answers_of_a_thief(victim: TwilioAccount, thief: TwilioAccount) -> list[dic
         {"reject": 1, "message": "Not a boolean."},
         plan(thief, greetingUrl="https://backend.example.com/greeting.mp3"),
     ]
-    return [act | keys for act in acts for keys in ({}, own, mixed, lowered, *empty)]
+    beside: list[dict[str, Any]] = [{}, own, mixed, lowered, *empty]
+    return [act | keys for act in acts for keys in beside]
 
 
 async def _control(field: Field, notes: Notes) -> None:

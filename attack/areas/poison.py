@@ -37,7 +37,7 @@ async def attack(field: Field, notes: Notes) -> None:
     await _all(
         *_into_api(field, notes, line),
         *_into_queries(field, notes, line),
-        *_into_headers(field, notes),
+        *(() if field.is_short else _into_headers(field, notes)),
         *_into_stripe(field, notes),
     )
     await _into_pages(field, notes, line)
@@ -154,10 +154,14 @@ def _into_headers(field: Field, notes: Notes) -> Iterable[Coroutine[Any, Any, No
         *("HX-Current-URL", "Range", "If-Modified-Since", "X-Forwarded-Proto", "User-Agent"),
     )
     for what, poison in poisons.as_text(few=field.is_short):
-        # What HTTP itself forbids in a header does not get here.
-        value = "".join(c for c in poison[:2000] if c >= " " and c != "\x7f")
+        value = _in_header(poison)
         for name in names:
             yield _send_header(field, notes, name, value, what)
+
+
+def _in_header(text: str) -> str:
+    """Leave out what HTTP itself forbids in a header: it does not get here."""
+    return "".join(letter for letter in text[:2000] if letter >= " " and letter != "\x7f")
 
 
 async def _send_header(field: Field, notes: Notes, name: str, value: str, what: str) -> None:
@@ -180,8 +184,8 @@ def _into_stripe(field: Field, notes: Notes) -> Iterable[Coroutine[Any, Any, Non
                 yield _send_event(field, notes, path, body, what)
         for body in _odd_events(kinds[-1], b'{"object":"customer","id":["a"]}'):
             yield _send_event(field, notes, path, body, "a list as an id")
-    for what, poison in poisons.as_text(few=field.is_short):
-        value = "".join(c for c in poison[:1000] if c >= " " and c != "\x7f")
+    for what, text in poisons.as_text(few=field.is_short):
+        value = _in_header(text)
         for header in (value, f"t={value},v1=00", f"t=1,v1={value}", f"v1={value}", "t=,v1="):
             yield _send_signature(field, notes, header, what)
 
@@ -296,14 +300,18 @@ async def _get_page(notes: Notes, browser: Browser, path: str, sent: str) -> Non
 async def _into_admin(field: Field, notes: Notes) -> None:
     """The admin's lists take anything that is typed into an address."""
     browser = await field.browser(field.people["root"])
-    models = ("accounts/account", "telephony/call", "telephony/phonenumber", "usage/usagerecord")
-    models += ("telephony/callbackdelivery", "billing/meterevent", "billing/statuschange")
-    names = ("q", "o", "p", "e", "status__exact", "is_active__exact", "id__exact", "all")
-    names += ("account__id__exact", "created_at__gte", "last_login__gte", "account__email")
+    models = (
+        *("accounts/account", "telephony/call", "telephony/phonenumber", "usage/usagerecord"),
+        *("telephony/callbackdelivery", "billing/meterevent", "billing/statuschange"),
+    )
+    names = (
+        *("q", "o", "p", "e", "status__exact", "is_active__exact", "id__exact", "all"),
+        *("account__id__exact", "created_at__gte", "last_login__gte", "account__email"),
+    )
     attempts = []
     for what, poison in poisons.as_text(few=field.is_short):
         text = quote(poison[:1500], safe="")
-        for model in models[:: 3 if field.is_short else 1]:
+        for model in models[:: 4 if field.is_short else 1]:
             attempts += [
                 _get_page(
                     notes, browser, f"/admin/{model}/?{name}={text}", f"{model}?{name}= {what}"
@@ -353,9 +361,9 @@ async def _into_voice(field: Field, notes: Notes, line: Line) -> None:
             )
         )
     for what, poison in poisons.as_text(few=field.is_short):
-        order = await _answered_by(field, line, poison)
-        if order is not None:
-            _holds(notes, order, f"answer, AnsweredBy: {what}", "Twilio's webhooks")
+        answer = await _answered_by(field, line, poison)
+        if answer is not None:
+            _holds(notes, answer, f"answer, AnsweredBy: {what}", "Twilio's webhooks")
     await _all(*attempts)
     await call.hang_up()
 

@@ -23,7 +23,7 @@ _HEAD = "Host: {host}\r\nX-Forwarded-Proto: https\r\nContent-Type: application/j
 async def attack(field: Field, notes: Notes) -> None:
     servers = {"web": (field.web, WEB), "engine": (field.engine, ENGINE)}
     for name, (client, port) in servers.items():
-        for what, start, piece in _ways(client.host):
+        for what, start, piece in _ways(client.host)[:: 3 if field.is_short else 1]:
             await _hold(field, notes, name, client, port, what, start, piece)
     await _hold(field, notes, "engine", field.engine, MEDIA, "a slow upgrade", b"GET /media", b"a")
     await _send_pieces(field, notes)
@@ -118,7 +118,7 @@ async def _send_much(field: Field, notes: Notes) -> None:
         before, worker = process.memory(), process.worker()
         head = _HEAD.format(host=client.host)
         for framing in ("Content-Length: 67108864", "Transfer-Encoding: chunked"):
-            for path in ("/api/auth/login", "/voice", "/login"):
+            for path in ("/api/auth/login", "/voice", "/login")[: 1 if field.is_short else 3]:
                 start = f"POST {path} HTTP/1.1\r\n{head}{framing}\r\n\r\n".encode()
                 piece = b"x" * 65_536
                 if "chunked" in framing:
