@@ -83,10 +83,8 @@ def licences() -> str:
 def _what_it_says(found: Distribution) -> Iterator[str]:
     """Yield what a package says of its licence, the best first."""
     metadata = found.metadata
-    if expression := metadata.get("License-Expression"):
-        yield expression
-    if (short := metadata.get("License", "").strip()) and "\n" not in short:
-        yield short
+    yield from metadata.get_all("License-Expression", [])
+    yield from (text for text in metadata.get_all("License", []) if text and "\n" not in text)
     classifiers = metadata.get_all("Classifier", [])
     names = [entry.split(" :: ")[-1] for entry in classifiers if entry.startswith("License :: ")]
     if names:
