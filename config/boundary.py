@@ -113,7 +113,7 @@ def _decoded(header: str) -> str:
     return header.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-class _AlwaysUtf8:
+class _AlwaysUtf8(HttpRequest):
     """A request that is read as UTF-8, whatever its Content-Type says.
 
     Django would take the charset from there, before there is a middleware or an error page, and

@@ -358,8 +358,11 @@ async def _change_operator(
 
 
 async def _stored(field: Field, person: Person) -> Any:
-    columns = "email, password, is_superuser, is_active, company_name"
-    return await field.query(f"SELECT {columns} FROM accounts_account WHERE id = %s", person.id)  # noqa: S608
+    query = (
+        "SELECT email, password, is_superuser, is_active, company_name "
+        "FROM accounts_account WHERE id = %s"
+    )
+    return await field.query(query, person.id)
 
 
 # What a browser may keep, and who may ask

@@ -252,7 +252,9 @@ async def _answer_when_suspended(field: Field, notes: Notes) -> None:
 
 
 async def _update(field: Field, change: str, account_id: str) -> None:
-    await field.execute(f"UPDATE accounts_account SET {change} WHERE id = %s", account_id)  # noqa: S608
+    # The changes are those of this module.
+    query = f"UPDATE accounts_account SET {change} WHERE id = %s"  # noqa: S608 # nosec B608 # of this module
+    await field.execute(query, account_id)
 
 
 async def _delete_during_calls(field: Field, notes: Notes) -> None:

@@ -184,9 +184,9 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
     if isinstance(decision, Refusal) and not decision.message:
         await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
         return _turn_away(received, decision.reason)
-    if error := _distrust(form, decision):
-        await in_database(reception.fail, call, error, asked_ms=asked_ms)
-        return HttpResponse(f"{error[1]}\n", status=403)
+    if doubt := _distrust(form, decision):
+        await in_database(reception.fail, call, doubt, asked_ms=asked_ms)
+        return HttpResponse(f"{doubt[1]}\n", status=403)
     return await _carry_out(received, decision, asked_ms)
 
 
@@ -208,7 +208,7 @@ async def _carry_out(
 ) -> HttpResponse:
     """Do what the backend wants with a call whose webhook is Twilio's."""
     call = received.call
-    known = {"asked_ms": asked_ms, "signed_by": decision.twilio_account_sid}
+    known: dict[str, Any] = {"asked_ms": asked_ms, "signed_by": decision.twilio_account_sid}
     match decision:
         case Refusal():
             await in_database(reception.refuse, call, decision.reason, **known)
