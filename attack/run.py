@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.areas = options.area or list(NAMES)
     if options.seed is None:
-        options.seed = 1 if options.short else random.randrange(10**6)  # noqa: S311
+        options.seed = 1 if options.short else random.randrange(10**6)  # noqa: S311 (a seed)
     return options
 
 

@@ -106,7 +106,7 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
         engine=Client(session, ENGINE, "engine.example.com"),
         second_engine=Client(session, SECOND_ENGINE, "engine.example.com"),
         report=report,
-        random=random.Random(options.seed),  # noqa: S311
+        random=random.Random(options.seed),  # noqa: S311 (it is to be repeated)
         is_short=options.short,
         is_apart=is_apart,
     )

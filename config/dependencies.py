@@ -24,7 +24,7 @@ KNOWN = {
     "LGPL-3.0-only": r"lgpl-3\.0-only",
     "MIT": "(the )?mit( license)?( \\(mit\\))?",
     "MIT-0": "mit-0",
-    "MPL-2.0": r"mpl-2\.0|mozilla public license 2\.0 \(mpl 2\.0\)",
+    "MPL-2.0": r"mpl-2\.0|mozilla public license 2\.0( \(mpl 2\.0\))?",
     "PSF-2.0": r"psf-2\.0|python software foundation license",
 }
 
@@ -53,11 +53,16 @@ def pinned(name: str) -> dict[str, str]:
     }
 
 
+def shipped() -> dict[str, str]:
+    """Return what is locked for this machine's system: some packages are for others."""
+    return {name: version for name, version in locked("requirements").items() if _is_here(name)}
+
+
 def licence_of(package: str) -> str:
     """Return a package's licence as an SPDX expression, or as the package has it if it is none."""
     found = distribution(package)
     said = next(_what_it_says(found), "not given")
-    parts = re.split(r"( AND | OR |\(|\))", said)
+    parts = re.split(r"( AND | OR |\(|\))", said.replace("(MPL 2.0)", ""))  # it is no group
     return "".join(part if index % 2 else _spdx(part) for index, part in enumerate(parts))
 
 
@@ -68,11 +73,7 @@ def is_known(licence: str) -> bool:
 
 def licences() -> str:
     """Return the list: packages, and the scripts that lie in ``static/vendor``."""
-    packages = [
-        (package, version, licence_of(package))
-        for package, version in locked("requirements").items()
-        if _is_installed(package)
-    ]
+    packages = [(package, version, licence_of(package)) for package, version in shipped().items()]
     scripts = [
         (text.parent.name, "in `static/vendor`", _spdx(text.read_text().split("\n")[0]))
         for text in (ROOT / "static" / "vendor").glob("*/LICENSE")
@@ -102,8 +103,7 @@ def _spdx(text: str) -> str:
     return plain
 
 
-def _is_installed(package: str) -> bool:
-    """Whether it is one that this machine's system needs: some are for others."""
+def _is_here(package: str) -> bool:
     try:
         distribution(package)
     except PackageNotFoundError:

@@ -52,7 +52,7 @@ from dashboard.sessions import HOME, next_of
 
 HERE = "/dashboard/settings/second-factor"
 _ROOM = "/dashboard/settings"
-_SECRET = "totp_secret"  # noqa: S105
+_SECRET = "totp_secret"  # noqa: S105 (a name in the session)
 
 
 # After the password.

@@ -18,7 +18,7 @@ _LISTENING = "0A"
 
 
 def _strong(seed: int) -> str:
-    source = random.Random(seed)  # noqa: S311
+    source = random.Random(seed)  # noqa: S311 (it is to be repeated)
     return "".join(source.choice(string.ascii_letters + string.digits) for _ in range(64))
 
 
