@@ -22,7 +22,7 @@ from psycopg import sql
 from config.postgres import embedded_url
 from config.processes import ROOT, Failed
 
-_PREFIX = "attack_"
+_MIGRATED, _RUN = "attack_migrated_", "attack_run_"
 
 
 @contextmanager
@@ -30,17 +30,27 @@ def own_database(local: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the URL of a migrated database, which is dropped at the end."""
     local.mkdir(parents=True, exist_ok=True)
     server = embedded_url(local)
-    migrated = f"{_PREFIX}{_digest_of_migrations()}"
-    mine = f"{_PREFIX}run_{os.getpid()}"
+    migrated, mine = f"{_MIGRATED}{_digest_of_migrations()}", f"{_RUN}{os.getpid()}"
     with psycopg.connect(server, autocommit=True) as connection:
-        if not _exists(connection, migrated):
-            _drop_others(connection)
-            _migrate(connection, server, migrated, environment)
-        _run(connection, "CREATE DATABASE {} TEMPLATE {}", mine, migrated)
+        with _alone(connection):
+            _drop_what_is_left(connection)
+            if not _exists(connection, migrated):
+                _migrate(connection, server, migrated, environment)
+            _run(connection, "CREATE DATABASE {} TEMPLATE {}", mine, migrated)
         try:
             yield _url(server, mine)
         finally:
             _run(connection, "DROP DATABASE {} WITH (FORCE)", mine)
+
+
+@contextmanager
+def _alone(connection: psycopg.Connection) -> Iterator[None]:
+    """Let other runs wait that begin now."""
+    connection.execute("SELECT pg_advisory_lock(1)")
+    try:
+        yield
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(1)")
 
 
 def _migrate(
@@ -71,11 +81,14 @@ def _digest_of_migrations() -> str:
     return digest.hexdigest()[:12]
 
 
-def _drop_others(connection: psycopg.Connection) -> None:
-    """Forget what earlier migrations made, and what a killed run has left."""
-    query = "SELECT datname FROM pg_database WHERE datname LIKE %s"
-    for (name,) in connection.execute(query, [f"{_PREFIX}%"]).fetchall():
-        _run(connection, "DROP DATABASE {} WITH (FORCE)", name)
+def _drop_what_is_left(connection: psycopg.Connection) -> None:
+    """Drop the databases of runs that were killed, and what earlier migrations made."""
+    migrated = f"{_MIGRATED}{_digest_of_migrations()}"
+    query = "SELECT datname FROM pg_database WHERE datname LIKE 'attack%'"
+    for (name,) in connection.execute(query).fetchall():
+        is_running = Path(f"/proc/{name.removeprefix(_RUN)}").exists()
+        if name != migrated and not (name.startswith(_RUN) and is_running):
+            _run(connection, "DROP DATABASE {} WITH (FORCE)", name)
 
 
 def _exists(connection: psycopg.Connection, name: str) -> bool:

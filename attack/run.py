@@ -75,7 +75,13 @@ def _run_apart(environment: dict[str, str]) -> int:
     environment["ATTACK_APART"] = "1" if apart else ""
     if apart:  # libraries look at this when they are imported
         environment["SSL_CERT_FILE"] = f"{environment['ATTACK_FOLDER']}/{certificates.AUTHORITY}"
-    process = subprocess.Popen(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)})
+    # It ends when nobody holds the other end of its input any more, however we end.
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+    )
     try:
         return process.wait()
     finally:

@@ -13,6 +13,7 @@ import time
 import traceback
 from contextlib import AsyncExitStack
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -58,10 +59,16 @@ def _logs() -> Path:
     return Path(os.environ["ATTACK_LOGS"])
 
 
+def _end_with_whoever_started_this() -> None:
+    os.read(sys.stdin.fileno(), 1)  # not buffered: such a lock would be in the way of our own end
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 async def _play(options: argparse.Namespace, report: Report) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    Thread(target=_end_with_whoever_started_this, daemon=True).start()
     async with AsyncExitStack() as stack:
         field = await _set_up(stack, options, report)
         await cast.assemble(field)

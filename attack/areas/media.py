@@ -30,9 +30,8 @@ async def attack(field: Field, notes: Notes) -> None:
     engine = field.product.processes["engine"]
     worker = engine.worker()
     await _flood_before_start(field, notes)
-    await _show_bad_tickets(field, notes)
+    await asyncio.gather(_show_bad_tickets(field, notes), _wait_in_silence(field, notes))
     await _say_odd_things(field, notes)
-    await _wait_in_silence(field, notes)
     await _ask_for_other_paths(field, notes)
     notes.expect("The engine's worker lives on.", engine.worker() == worker, came=engine.worker())
     if field.is_apart:
