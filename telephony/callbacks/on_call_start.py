@@ -31,6 +31,7 @@ _WHAT_FITS = (
     f"Answer with a JSON object of at most {MOST_TOOLS} tools and "
     f"{payloads.MOST_METADATA_BYTES // 1024} KB of metadata."
 )
+_LOOP = "transfer: Use another number than the one that was called, which would ring here again."
 
 
 class CallStartFailed(Exception):
@@ -59,6 +60,8 @@ async def ask(
             "call_start_bad_status", f"onCallStart answered with status {answer.status}."
         )
     decision = await beside_the_loop(len(answer.body), _decision, answer.body)
+    if isinstance(decision, Transfer) and decision.to == facts.called_number:
+        decision = _cannot_be_used(_LOOP)
     if isinstance(decision, CallStartFailed):
         raise decision
     return decision
@@ -101,8 +104,14 @@ def _decision(body: bytes) -> CallPlan | Refusal | Transfer | CallStartFailed:
     except NotUsable as error:
         why = f"onCallStart answered with something that {error}. {_WHAT_FITS}"
     except PlanError as error:
-        why = f"The answer of onCallStart cannot be used. {error}"
+        return _cannot_be_used(str(error))
     return CallStartFailed("call_start_bad_answer", why)
+
+
+def _cannot_be_used(why: str) -> CallStartFailed:
+    return CallStartFailed(
+        "call_start_bad_answer", f"The answer of onCallStart cannot be used. {why}"
+    )
 
 
 def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:

@@ -74,7 +74,7 @@ class CallRunner:
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
-        self._session = CallSession(self._plan, self._started, may_call=may_be_called)
+        self._session = CallSession(self._plan, self._started, may_call=self._may_put_through)
         self._agent = AgentRelay(
             self._caller.send, self._encoder, self._session.playback, self._loop.time
         )
@@ -93,6 +93,10 @@ class CallRunner:
         self._closing: asyncio.Task[None] | None = None
         self._closed_at: float | None = None  # the caller's socket
         self._finished: asyncio.Future[actions.Finish] = self._loop.create_future()
+
+    def _may_put_through(self, number: str) -> bool:
+        """Whether ``transfer_call`` may dial it. What was called would only ring here again."""
+        return number != self._call.called_number and may_be_called(number)
 
     @property
     def auth_token(self) -> str:

@@ -64,7 +64,7 @@ async def test_a_refusal_that_is_spoken(backend: Backend, facts: CallFacts) -> N
     )
 
 
-@pytest.mark.parametrize("number", ["+15551234567", "+14165550123"])
+@pytest.mark.parametrize("number", ["+15557654321", "+14165550123"])
 async def test_a_transfer(backend: Backend, facts: CallFacts, number: str) -> None:
     backend.answers(200, {"transfer": number} | CREDENTIALS)
     assert await ask(backend.url, facts) == Transfer(
@@ -80,6 +80,13 @@ async def test_a_transfer_to_another_country(
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_answer"
     assert "transfer: Use a number in one of these countries: US, CA." in failed.message
+
+
+async def test_a_transfer_to_the_number_that_was_called(backend: Backend, facts: CallFacts) -> None:
+    backend.answers(200, {"transfer": facts.called_number} | CREDENTIALS)
+    failed = await failure(backend.url, facts)
+    assert failed.code == "call_start_bad_answer"
+    assert "transfer: Use another number" in failed.message
 
 
 @pytest.mark.parametrize("number", ["+19002345678", "+15002345678", "+12129762345"])

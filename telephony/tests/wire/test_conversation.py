@@ -10,6 +10,7 @@ from aiohttp import web
 from sandbox.model import Call as CallTool
 from sandbox.model import Close, Drop, Error, Fail, Say, Script, When
 from sandbox.phone.faults import Faults
+from sandbox.tests.customer import NUMBER
 from telephony.callbacks import tools
 from telephony.db import in_database
 from telephony.engine import session as engine
@@ -185,7 +186,7 @@ async def test_transfer_call_dials(world, model):
     assert call.ended_reason == "transferred"
 
 
-@pytest.mark.parametrize("number", ["+882130000000", "+19002345678", "+112125550143"])
+@pytest.mark.parametrize("number", ["+882130000000", "+19002345678", "+112125550143", NUMBER])
 async def test_transfer_call_dials_no_number_that_may_not_be_called(world, model, number):
     turns = [CallTool("transfer_call", {"to": number}), Say("I cannot.")]
     async with model(Script(turns=turns)) as openai:
