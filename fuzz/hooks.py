@@ -1,9 +1,9 @@
 """Schemathesis's hooks: what a valid request needs beyond what a schema can say.
 
 A password must not be one that is guessed, a limit is whole cents, a number is one that somebody
-can have, a call goes from a number of one's own to one that may be called, with credentials that
-the carrier knows, and only a call that is on can be hung up. Requests that are wrong on purpose
-pass as they are.
+can have, with a proof that is none or that holds, a call goes from a number of one's own to one
+that may be called, with credentials that the carrier knows, and only a call that is on can be hung
+up. Requests that are wrong on purpose pass as they are.
 """
 
 from __future__ import annotations
@@ -60,8 +60,14 @@ def registration(body: Body) -> Body:
 
 
 def number(body: Body) -> Body:
-    """Register a number of the sandbox's: most numbers of the right shape belong to nobody."""
-    return {**body, "phoneNumber": _fictional(int(body["phoneNumber"][-7:]))}
+    """Register a number of the sandbox's: most numbers of the right shape belong to nobody.
+
+    A proof is one that the sandbox's carrier takes, or none.
+    """
+    named = body | {"phoneNumber": _fictional(int(body["phoneNumber"][-7:]))}
+    proof = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
+    is_proven = any(body.get(name) for name in proof)
+    return named | (proof if is_proven else dict.fromkeys(proof))
 
 
 def _fictional(number: int) -> str:

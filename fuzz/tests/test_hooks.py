@@ -37,6 +37,17 @@ def test_another_password_stays() -> None:
     assert hooks.registration(REGISTRATION)["password"] == REGISTRATION["password"]
 
 
+@pytest.mark.parametrize("sent", ["twilioAccountSid", "twilioAuthToken"])
+def test_half_a_proof_becomes_a_whole_one(sent: str) -> None:
+    body = {"phoneNumber": "+12125550100"}
+    proven = hooks.number(body | {sent: "x"})
+    assert (proven["twilioAccountSid"], proven["twilioAuthToken"]) == (
+        hooks.SANDBOX_ACCOUNT_SID,
+        hooks.SANDBOX_AUTH_TOKEN,
+    )
+    assert hooks.number(body)["twilioAccountSid"] is None
+
+
 @pytest.mark.parametrize(("limit", "sent"), [(25.1414, 25.14), (7, 7), (None, None)])
 def test_a_limit_is_whole_cents(limit: float | None, sent: float | None) -> None:
     assert hooks.spending_limit({"monthlyLimit": limit}) == {"monthlyLimit": sent}
