@@ -18,7 +18,6 @@ from pathlib import Path
 from config.processes import ROOT, Failed
 
 WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA = 8000, 8010, 8011, 8020, 8021
-STRIPE_WEBHOOK_SECRET = f"whsec_{secrets.token_hex(24)}"
 
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 _READY_WITHIN_S = 60.0
@@ -39,7 +38,7 @@ def settings() -> dict[str, str]:
         "TWILIO_API_URL": "https://twilio.example.com",
         "OPENAI_REALTIME_URL": "wss://openai.example.com/openai/v1/realtime",
         "STRIPE_SECRET_KEY": f"sk_test_{secrets.token_hex(24)}",
-        "STRIPE_WEBHOOK_SECRET": STRIPE_WEBHOOK_SECRET,
+        "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
         "EMAIL_FROM": "Switchhook <no-reply@example.com>",
         "WEB_CONCURRENCY": "1",
         # Nobody answers at these addresses where the network is not one of our own.

@@ -22,7 +22,7 @@ from attack.web import Answer, Client
 
 ENGINE_URL = "https://engine.example.com"
 MEDIA_URL = "wss://media.example.com/media"
-CALLER = "+14152340123"
+CALLER = "+14152230123"
 FRAME_S = 0.02
 _SILENCE = "/" * 212 + "w=="  # 160 bytes of mu-law
 

@@ -39,7 +39,7 @@ async def _take_over(field: Field, notes: Notes) -> None:
     call = await field.live_call(line)
     await call.hang_up()
     await field.api(alice, "DELETE", f"/api/phone-numbers/{line.id}")
-    desk = field.internet.desk({"transfer": "+13102345678"})
+    desk = field.internet.desk({"transfer": "+13102201234"})
     body = {"phoneNumber": line.number, **desk.urls()}
     for attempt in range(3):
         taken = await field.api(bob, "POST", "/api/phone-numbers", body)
@@ -84,7 +84,7 @@ def _answers_of_a_thief(victim: TwilioAccount, thief: TwilioAccount) -> list[dic
     ]
     lowered = {"twilioAccountSid": victim.sid.lower(), "twilioAuthToken": thief.token}
     acts: list[dict[str, Any]] = [
-        {"transfer": "+13102345678"},
+        {"transfer": "+13102201234"},
         {"transfer": CALLER},
         {"reject": True, "message": "Your line is ours now."},
         {"reject": True, "reason": "busy", "message": "Call +1 900 555 0100 instead."},
@@ -100,7 +100,7 @@ async def _control(field: Field, notes: Notes) -> None:
     line = await make_line(field, field.people["alice"])
     keys = {"twilioAccountSid": line.twilio.sid, "twilioAuthToken": line.twilio.token}
     for answer, verb in (
-        ({"transfer": "+13102345678", **keys}, "Dial"),
+        ({"transfer": "+13102201234", **keys}, "Dial"),
         ({"reject": True, "message": "We are closed.", **keys}, "Say"),
         ({"reject": True, "reason": "busy"}, "Reject"),
     ):

@@ -19,7 +19,6 @@ import orjson
 from attack import poisons
 from attack.cast import Line, make_line, new_number
 from attack.field import Field
-from attack.product import STRIPE_WEBHOOK_SECRET
 from attack.report import Notes
 from attack.voice import TwilioAccount, new_call_sid, path_of, post, read, ring
 from attack.web import Answer, Browser
@@ -40,12 +39,16 @@ async def attack(field: Field, notes: Notes) -> None:
         *(() if field.is_short else _into_headers(field, notes)),
         *_into_stripe(field, notes),
     )
+    event = b'{"id":"evt_1","type":"invoice.paid","data":{"object":{"customer":"cus_nobody"}}}'
+    taken = await _signed_event(field, "/webhooks/stripe", event)
+    notes.expect("An event of Stripe's is taken.", taken.status == 200, sent=event, came=taken)
     await _into_pages(field, notes, line)
     await _into_admin(field, notes)
     if field.is_apart:
         await _into_voice(field, notes, line)
-        await _into_spoken_messages(field, notes, line)
-        await _into_spreadsheets(field, notes, line)
+        other = await make_line(field, field.people["tess"])  # who has no calls yet
+        await _into_spoken_messages(field, notes, other)
+        await _into_spreadsheets(field, notes, other)
     await _large_bodies(field, notes)
 
 
@@ -80,7 +83,7 @@ def _into_api(field: Field, notes: Notes, line: Line) -> Iterable[Coroutine[Any,
 def _bodies(line: Line) -> list[tuple[str, str, dict[str, Any]]]:
     order = {
         "from": line.number,
-        "to": "+13102345678",
+        "to": "+13102201234",
         "twilioAccountSid": line.twilio.sid,
         "twilioAuthToken": line.twilio.token,
         "metadata": {},
@@ -211,13 +214,16 @@ def _odd_events(kind: bytes, poison: bytes) -> list[bytes]:
 
 
 async def _send_event(field: Field, notes: Notes, path: str, body: bytes, what: str) -> None:
-    now = int(time.time())
-    key = STRIPE_WEBHOOK_SECRET.encode()
-    signature = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256).hexdigest()
-    headers = {"Stripe-Signature": f"t={now},v1={signature}"}
-    answer = await field.web.ask("POST", path, raw=body, headers=headers)
+    answer = await _signed_event(field, path, body)
     sent = f"POST {path}, signed: {what}: {body[:80].decode(errors='replace')}"
     _holds(notes, answer, sent, "Stripe's webhook")
+
+
+async def _signed_event(field: Field, path: str, body: bytes) -> Answer:
+    now, key = int(time.time()), field.product.environment["STRIPE_WEBHOOK_SECRET"].encode()
+    signature = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256).hexdigest()
+    headers = {"Stripe-Signature": f"t={now},v1={signature}"}
+    return await field.web.ask("POST", path, raw=body, headers=headers)
 
 
 async def _send_signature(field: Field, notes: Notes, header: str, what: str) -> None:
@@ -345,7 +351,7 @@ async def _into_voice(field: Field, notes: Notes, line: Line) -> None:
             for name in names:
                 sid = new_call_sid() if link == "inbound" else call.call_sid
                 form = {"CallSid": sid, "AccountSid": line.twilio.sid, "CallStatus": "ringing"}
-                form |= {"From": "+14152340123", "To": line.number, "StreamEvent": "stream-error"}
+                form |= {"From": "+14152230123", "To": line.number, "StreamEvent": "stream-error"}
                 form[name] = poison
                 attempts.append(
                     _post_voice(field, notes, path, form, line.twilio, f"{link}, {name}: {what}")
