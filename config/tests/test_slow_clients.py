@@ -418,3 +418,21 @@ def test_production_is_served_like_this() -> None:
         ends.callback(ordinary.close)
         ordinary.send(GET.replace(b"/", b"/livez", 1))
         assert ordinary.status() == 200
+
+
+def test_a_worker_that_stops_waits_for_no_client(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text(APPLICATION.format(within=60, waiting=256))
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as ends:
+        process = start_gunicorn("web", tmp_path, listening)
+        ends.callback(process.kill)
+        clients = [Client(listening.getsockname()[1]) for _ in range(3)]
+        for client in clients:
+            ends.callback(client.close)
+        idle, slow, last = clients
+        idle.send(GET)
+        assert idle.status() == 200
+        slow.send(HALF_A_BODY)
+        last.send(GET)
+        assert last.status() == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0  # it may take 30 seconds for requests
