@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import psycopg
+from psycopg.sql import Composed
 
 from attack.cast import Line, Person
 from attack.front import Front
@@ -55,7 +56,7 @@ class Field:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             return await (await connection.execute(statement, values)).fetchall()
 
-    async def execute(self, statement: str, *values: object) -> None:
+    async def execute(self, statement: Composed, *values: object) -> None:
         url = self.product.environment["DATABASE_URL"]
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             await connection.execute(statement, values)

@@ -23,16 +23,20 @@ class Front:
         self._context = context
         self._upstreams = upstreams
         self._servers: list[asyncio.Server] = []
+        self._serving: set[asyncio.Task[None]] = set()
         self.touched: list[tuple[str, int]] = []
 
     async def start(self, *, tls_port: int = 443, traps: tuple[int, ...] = (80, 8443)) -> None:
-        self._servers.append(await asyncio.start_server(self._serve, None, tls_port))
+        self._servers.append(await asyncio.start_server(self._take, None, tls_port))
         for port in traps:
             self._servers.append(await asyncio.start_server(self._note, None, port))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for server in self._servers:
             server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def private_addresses(self) -> list[tuple[str, int]]:
         """Return those that nothing of ours was to connect to."""
@@ -42,6 +46,11 @@ class Front:
         host, port, *_ = writer.get_extra_info("sockname")
         self.touched.append((host.removeprefix("::ffff:"), port))
         writer.close()
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port, *_ = writer.get_extra_info("sockname")

@@ -93,7 +93,7 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
         environment = in_namespace(environment, folder / AUTHORITY)
         _make_network(folder)
         await front.start()
-        stack.callback(front.close)
+        stack.push_async_callback(front.close)
     product = Product(environment, _logs())
     stack.callback(product.end)
     await product.start()

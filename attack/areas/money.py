@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.sql import SQL
 
 from attack.cast import Line, make_line
 from attack.field import Field
@@ -252,8 +253,7 @@ async def _answer_when_suspended(field: Field, notes: Notes) -> None:
 
 
 async def _update(field: Field, change: str, account_id: str) -> None:
-    # The changes are those of this module.
-    query = f"UPDATE accounts_account SET {change} WHERE id = %s"  # noqa: S608 # nosec B608 # of this module
+    query = SQL("UPDATE accounts_account SET {} WHERE id = %s").format(SQL(change))
     await field.execute(query, account_id)
 
 
