@@ -108,7 +108,10 @@ class Account(AbstractBaseUser, PermissionsMixin):
         null=True, blank=True, editable=False, help_text="When its owner has deleted the account."
     )
     sessions_epoch = models.PositiveIntegerField(
-        default=0, editable=False, help_text="How often its owner has signed out everywhere."
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text="How often its owner has signed out everywhere.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

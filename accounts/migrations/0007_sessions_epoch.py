@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='account',
             name='sessions_epoch',
-            field=models.PositiveIntegerField(default=0, editable=False, help_text='How often its owner has signed out everywhere.'),
+            field=models.PositiveIntegerField(db_default=0, default=0, editable=False, help_text='How often its owner has signed out everywhere.'),
         ),
     ]
