@@ -26,10 +26,6 @@ class Migration(migrations.Migration):
                 ('released_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
         ),
-        migrations.RemoveIndex(
-            model_name='call',
-            name='call_live_by_age',
-        ),
         migrations.AddField(
             model_name='call',
             name='held_until',
@@ -59,10 +55,6 @@ class Migration(migrations.Migration):
             model_name='phonenumber',
             name='verified_at',
             field=models.DateTimeField(blank=True, editable=False, help_text='When Twilio first signed a call to it with the token that its backend knows.', null=True),
-        ),
-        migrations.AddIndex(
-            model_name='call',
-            index=models.Index(condition=models.Q(('ended_at', None)), fields=['last_seen_at', 'held_until'], name='call_live_by_age'),
         ),
         migrations.AddField(
             model_name='releasednumber',
