@@ -8,12 +8,13 @@ import config.texts
 def use_ascii_domains(apps, schema_editor):
     """Write internationalised domains as addresses are looked for from now on.
 
-    An address that has no such form, or is another account's in it, stays as it is.
+    An address that has no such form, or is too long or another account's in it, stays as it is.
     """
     accounts = apps.get_model("accounts", "Account").objects
     for account in accounts.filter(email__regex=r"[^\x01-\x7f]"):
         email = normalize_email(account.email)
-        if email.isascii() and not accounts.filter(email=email).exists():
+        is_usable = email.isascii() and len(email) <= 254
+        if is_usable and not accounts.filter(email=email).exists():
             account.email = email
             account.save(update_fields=["email"])
 
