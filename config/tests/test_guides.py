@@ -89,7 +89,7 @@ class TestCallConfiguration:
         shown = [json.loads(block) for block in blocks("call-configuration", "json")]
         shown += [json.loads(block) for block in blocks("getting-started", "json")]
         answers = [answer for answer in shown if "parameters" not in answer]
-        assert len(answers) == 5
+        assert len(answers) == 4
         for answer in answers:
             parse_plan(answer)
 
