@@ -35,7 +35,7 @@ class NotBreached:
             )
 
     def get_help_text(self) -> str:
-        return "So is one that is known from a breach, where that is checked."
+        return "Your password can't be one that is known from a breach, if this is checked."
 
 
 @sensitive_variables()

@@ -29,7 +29,7 @@ class NotTheAccountsOwn:
             raise _too_similar("the company's name")
 
     def get_help_text(self) -> str:
-        return "A password that is like the e-mail address or the company's name is refused."
+        return "Your password can't be too similar to the e-mail address or the company's name."
 
 
 class MoreThanOneCharacter:
@@ -43,7 +43,7 @@ class MoreThanOneCharacter:
             )
 
     def get_help_text(self) -> str:
-        return "So is one of white space only, and one of a single character repeated."
+        return "Your password can't be only white space, or one character repeated."
 
 
 def _too_similar(what: str) -> ValidationError:

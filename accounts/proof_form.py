@@ -45,7 +45,7 @@ class CredentialField(forms.CharField):
         except (ValueError, RecursionError):
             said = text
         if text and not isinstance(said, dict):
-            raise ValidationError("This is not what a passkey says: try again.")
+            raise ValidationError("The passkey's answer could not be read: try again.")
         return said
 
     def run_validators(self, value: Any) -> None:

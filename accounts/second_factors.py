@@ -49,8 +49,8 @@ _NEWS = {
     "totp_removed": "The authenticator app was removed.",
     "passkey_added": "A passkey was added.",
     "passkey_removed": "A passkey was removed.",
-    "recovery_codes_renewed": "There are new recovery codes. The old ones do not count any more.",
-    "recovery_code_used": "A recovery code was used. It does not count again.",
+    "recovery_codes_renewed": "There are new recovery codes. The old ones no longer work.",
+    "recovery_code_used": "A recovery code was used. It cannot be used again.",
     "all_removed": "All second factors were removed by whoever runs this Switchhook.",
 }
 # Whatever fido2 stumbles over in a credential that somebody has made up.
@@ -138,7 +138,7 @@ def totp_add(*, account: Account, secret: str, code: str) -> list[str]:
         )
     counter = _counter_of(secret, code)
     if counter is None:
-        message = "This is not the code that the app shows now: type in the next one."
+        message = "This is not the code that the app shows now: enter the next one."
         raise invalid({"code": [message]}, "second_factor_invalid")
     data = {"secret": get_adapter().encrypt(secret), "counter": counter}
     Authenticator.objects.create(user=account, type=TOTP, data=data)
@@ -257,7 +257,7 @@ def code_require(account: Account, code: str) -> None:
             return
     raise unauthorized(
         "second_factor_invalid",
-        "This code does not count: it is wrong, too old, or was used before. Use a new one.",
+        "This code is wrong, too old, or was used before: use a new one.",
     )
 
 
@@ -275,7 +275,7 @@ def passkey_require(account: Account, credential: Any) -> None:
         webauthn.parse_authentication_response(credential)
         record = webauthn.complete_authentication(account, credential)
     except _MADE_UP:
-        message = "This passkey was not taken: try again."
+        message = "This passkey was not accepted: try again."
         raise unauthorized("second_factor_invalid", message) from None
     record.record_usage()
     second_factor_changed(account, "passkey_used")

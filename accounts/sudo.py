@@ -36,7 +36,9 @@ def needs_sudo(view: View) -> View:
     @wraps(view)
     def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if _looks_as_somebody_else(request):
-            return error_page(request, 403, "An operator looks, and changes nothing.")
+            return error_page(
+                request, 403, "You are looking as an operator, and can change nothing here."
+            )
         account = cast(Account, request.user)
         is_owed = owes_second_factor(request, account)
         if _INSTEAD_OF in request.POST:

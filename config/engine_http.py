@@ -68,7 +68,7 @@ class BoundedProtocol(ASGIProtocol):
 
     def _give_up(self) -> None:
         if self._has_begun:
-            self._refuse(408, "The request did not come to its end in time.")
+            self._refuse(408, "The request took too long to arrive.")
         else:  # who has asked for nothing would take an answer for that to the first request
             self._close_transport()
 

@@ -1,4 +1,4 @@
-"""What text from outside may hold: the one rule of every door.
+"""What text from outside may hold: one rule, wherever it comes in.
 
 PostgreSQL stores no NUL, UTF-8 has no lone surrogates, and of the control characters only the tab
 and the line breaks belong to what people write. Everything else passes unchanged: emoji, scripts

@@ -98,11 +98,11 @@ class AppForm(forms.Form):
 class PasskeyForm(forms.Form):
     name = forms.CharField(
         max_length=MAX_PASSKEY_NAME_LENGTH,
-        help_text="To tell it from others, such as Laptop.",
+        help_text="A name to recognize it by, such as Laptop.",
         widget=forms.TextInput({"autocomplete": "off"}),
     )
     credential = CredentialField(
-        error_messages={"required": "Your browser has made no passkey: try again."}
+        error_messages={"required": "Your browser did not create a passkey: try again."}
     )
 
 
@@ -144,7 +144,7 @@ def app(request: PageRequest) -> HttpResponse:
             refuse(form, refusal)
         else:
             del request.session[_SECRET]
-            return _added(request, codes, "The authenticator app is added.")
+            return _added(request, codes, "Authenticator app added.")
     context = {
         "form": form,
         "secret": " ".join(secret[i : i + 4] for i in range(0, len(secret), 4)),
@@ -179,7 +179,7 @@ def passkey(request: PageRequest) -> HttpResponse:
         except ApiError as refusal:
             refuse(form, refusal)
         else:
-            return _added(request, codes, "The passkey is added.")
+            return _added(request, codes, "Passkey added.")
     context = {
         "form": form,
         "options": json.dumps(passkey_creation_options(request.user)),
@@ -216,7 +216,7 @@ def remove(request: PageRequest, id: str) -> HttpResponse:
             raise
         messages.error(request, refusal.message)
     else:
-        messages.success(request, "It is removed.")
+        messages.success(request, "Second factor removed.")
     return redirect(HERE)
 
 

@@ -134,7 +134,7 @@ class TestLogIn:
         web, options = half_logged_in(alice, password)
         response = web.post(STEP, {"proof-credential": passkey.answer(options, **lie)})
         assert response.status_code == 400
-        assert "This passkey was not taken" in response.content.decode()
+        assert "This passkey was not accepted" in response.content.decode()
         assert web.get("/dashboard").status_code == 302
 
     def test_another_passkey_is_refused(

@@ -100,7 +100,7 @@ def test_without_scripts_it_is_said(running: Development, chromium: Browser) -> 
     _sign_up(running, page, email="gina@example.org")
     page.goto(f"{running.url}/dashboard/settings/second-factor/passkey")
     try:
-        expect(page.get_by_text("This needs a browser that knows passkeys")).to_be_visible()
+        expect(page.get_by_text("You need a browser that supports passkeys")).to_be_visible()
         expect(page.get_by_role("button", name="Make the passkey")).not_to_be_visible()
     finally:
         context.close()

@@ -194,8 +194,8 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
         if is_new:
             call_note(call, "received")
             message = (
-                f"A call to {number} came from the Twilio account {form.account_sid}, and its "
-                f"calls come from {number.twilio_account_sid}. If you have moved the number, "
+                f"A call to {number} came from the Twilio account {form.account_sid}, but the "
+                f"number is bound to {number.twilio_account_sid}. If you have moved the number, "
                 "confirm its new account on the number's page, or with "
                 f"PATCH /api/phone-numbers/{number.id}."
             )

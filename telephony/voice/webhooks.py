@@ -150,7 +150,7 @@ async def _answer_inbound(form: TwilioForm) -> HttpResponse:
     try:
         received = await in_database(reception.receive_inbound, form)
     except ForeignAccount:
-        text = "The calls of this number come from another Twilio account.\n"
+        text = "This number is bound to another Twilio account.\n"
         return HttpResponse(text, status=403)
     if not isinstance(received, Reception):
         return twiml.reject(received)
