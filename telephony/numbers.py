@@ -62,10 +62,14 @@ def phone_number_register(
         _require_proof(proof, phone_number)
     try:
         with transaction.atomic():
-            known = _released(account, phone_number, proof)
             number, is_new = PhoneNumber.objects.update_or_create(
-                account=account, phone_number=phone_number, defaults=urls | known
+                account=account, phone_number=phone_number, defaults=urls
             )
+            # Only now: whoever gives the number up at this moment was waited for above.
+            if known := _released(account, phone_number, proof):
+                for name, value in known.items():
+                    setattr(number, name, value)
+                number.save(update_fields=list(known))
             action = Action.NUMBER_REGISTERED if is_new else Action.NUMBER_CHANGED
             audit(account=account, action=action, number=phone_number)
             return number, is_new

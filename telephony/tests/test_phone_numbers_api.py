@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,7 +11,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 from rest_framework.response import Response
@@ -19,7 +20,7 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from config.tests.described import validator
 from telephony.models import PhoneNumber, ReleasedNumber
-from telephony.numbers import RESTS_FOR, phone_numbers_remove_all
+from telephony.numbers import RESTS_FOR, phone_number_remove, phone_numbers_remove_all
 from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN, Twilio, running_twilio
 
 NUMBER = "+15551234567"
@@ -194,6 +195,34 @@ class TestRace:
     def test_the_same_account_registers_it_once(self, alice_api: APIClient) -> None:
         assert sorted(race([alice_api] * 4)) == [200, 200, 200, 201]
         assert PhoneNumber.objects.count() == 1
+
+    def test_one_that_is_being_given_up_rests(
+        self, alice: Account, alice_api: APIClient, bob_api: APIClient
+    ) -> None:
+        number = number_of(alice)
+        PhoneNumber.objects.update(twilio_account_sid=ACCOUNT_SID, verified_at=timezone.now())
+        with ThreadPoolExecutor(1) as pool:
+            with transaction.atomic():
+                phone_number_remove(account=alice, id=number.id)
+                registering = pool.submit(race, [bob_api])
+                wait_for_a_waiter()
+            assert registering.result(timeout=10) == [409]
+        assert not PhoneNumber.objects.exists()
+        assert ReleasedNumber.objects.get().account == alice
+
+
+def wait_for_a_waiter() -> None:
+    """Return once another connection to this database waits for what this one does."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    )
+    end = time.monotonic() + 10
+    with connection.cursor() as cursor:
+        while time.monotonic() < end:
+            cursor.execute(waiting)
+            if cursor.fetchone()[0]:
+                return
+    raise AssertionError("Nobody waits.")
 
 
 def race(apis: list[APIClient]) -> list[int]:
