@@ -11,12 +11,15 @@ from rest_framework_simplejwt.settings import api_settings as jwt_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import KEY_PREFIX, Account, ApiKey, is_well_formed
+from accounts.second_factors import has_second_factor
 from config.errors import ApiError, Refusals, unauthorized
 
 # The claim that ties a token to the password it was made with, as Django ties its sessions.
 _PASSWORD_CLAIM = "password"  # noqa: S105 (a claim's name)
 # The one by which it is known that its owner has signed out everywhere.
 _EPOCH_CLAIM = "epoch"
+# Whether a second factor was shown for it.
+_SECOND_FACTOR_CLAIM = "second_factor"
 
 
 class AccountRequest(Request):
@@ -57,17 +60,23 @@ class BearerAuthentication(BaseAuthentication):
                 "expired_token": "The token has expired: log in again.",
                 "password_changed": "The password was changed since the token was made.",
                 "signed_out": "Its owner has signed out everywhere since the token was made.",
+                "second_factor_required": "The account has got a second factor since the token "
+                "was made.",
                 "unknown_account": "The account does not exist any more.",
                 "account_disabled": "The account is disabled: contact support.",
             }
         }
 
 
-def token_for(account: Account) -> str:
-    """Return a JWT that holds until it expires, as long as a session of the account's would."""
+def token_for(account: Account, *, second_factor: bool = False) -> str:
+    """Return a JWT that holds until it expires, as long as a session of the account's would.
+
+    :param second_factor: whether one was shown. Without, it ends when the account gets one.
+    """
     token = AccessToken.for_user(account)
     token[_PASSWORD_CLAIM] = account.get_session_auth_hash()
     token[_EPOCH_CLAIM] = account.sessions_epoch
+    token[_SECOND_FACTOR_CLAIM] = second_factor
     return str(token)
 
 
@@ -106,6 +115,11 @@ def _by_token(credentials: str) -> tuple[Account, AccessToken]:
     if not constant_time_compare(token.get(_PASSWORD_CLAIM), account.get_session_auth_hash()):
         raise unauthorized(
             "password_changed", "The password was changed since this token was made: log in again."
+        )
+    if not token.get(_SECOND_FACTOR_CLAIM) and has_second_factor(account):
+        raise unauthorized(
+            "second_factor_required",
+            "The account has a second factor, and this token was made without: log in again.",
         )
     return account, token
 

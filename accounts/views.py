@@ -104,14 +104,15 @@ class AuthViewSet(ViewSet):
         code = credentials.pop("code", None) or ""
         with login_attempt(request, email=credentials["email"]):
             account = account_authenticate(**credentials)
-        _require_second_factor(request, account, code)
+        has_shown = _require_second_factor(request, account, code)
         account_note_login(account=account)
-        return Response({"token": token_for(account)})
+        return Response({"token": token_for(account, second_factor=has_shown)})
 
 
-def _require_second_factor(request: Request, account: Account, code: str) -> None:
+def _require_second_factor(request: Request, account: Account, code: str) -> bool:
+    """Raise unless a second factor is shown where there is one; return whether there is."""
     if not has_second_factor(account):
-        return
+        return False
     if not code:
         raise unauthorized(
             "second_factor_required",
@@ -120,6 +121,7 @@ def _require_second_factor(request: Request, account: Account, code: str) -> Non
         )
     with second_factor_attempt(request, account):
         code_require(account, code)
+    return True
 
 
 class AccountViewSet(ViewSet):

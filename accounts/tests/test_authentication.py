@@ -14,6 +14,7 @@ from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 from accounts.authentication import token_for
 from accounts.models import ApiKey, new_api_key
 from accounts.services import api_key_create, api_key_revoke
+from browsing.authenticator import app_of
 
 pytestmark = pytest.mark.django_db
 
@@ -193,6 +194,12 @@ class TestToken:
         assert_refused(ask(f"Bearer {before}"), "password_changed")
         assert ask(f"Bearer {token_for(alice)}").status_code == 200
 
+    def test_a_second_factor_ends_those_that_were_made_without(self, ask, alice):
+        before = token_for(alice)
+        app_of(alice)
+        assert_refused(ask(f"Bearer {before}"), "second_factor_required")
+        assert ask(f"Bearer {token_for(alice, second_factor=True)}").status_code == 200
+
     def test_it_holds_nothing_of_the_password(self, alice):
         alice.password = make_password("a long walk")
         payload = AccessToken(token_for(alice)).payload
@@ -200,5 +207,6 @@ class TestToken:
             *("token_type", "exp", "iat", "jti", "user_id"),
             "password",
             "epoch",
+            "second_factor",
         }
         assert alice.password.rpartition("$")[2] not in str(payload)
