@@ -192,9 +192,9 @@ def _number_page(
     *,
     account_form: TwilioAccountForm | None = None,
 ) -> HttpResponse:
-    known = number.refused_account_sid or number.twilio_account_sid
+    # Not the one that was refused: anybody can send a webhook with any AccountSid in it.
     shown = account_form or TwilioAccountForm(
-        prefix="twilio", initial={"twilio_account_sid": known}
+        prefix="twilio", initial={"twilio_account_sid": number.twilio_account_sid}
     )
     status = 400 if form.is_bound or shown.is_bound else 200
     context = {"form": form, "account_form": shown, "number": number}

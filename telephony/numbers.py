@@ -125,16 +125,22 @@ def _released(
     return {}
 
 
+def released_numbers_forget() -> None:
+    """Delete what is known of numbers that rest no longer."""
+    ReleasedNumber.objects.filter(released_at__lte=timezone.now() - RESTS_FOR).delete()
+
+
 def phone_number_verified(*, account_id: str, phone_number: str, account_sid: str) -> None:
     """Bind a number to the Twilio account that has signed a call to it, unless it is bound."""
     number = PhoneNumber.objects.filter(account_id=account_id, phone_number=phone_number)
-    is_bound = number.filter(Q(twilio_account_sid="") | Q(verified_at=None)).update(
+    number.filter(twilio_account_sid=account_sid, verified_at=None).update(verified_at=Now())
+    unbound = number.filter(twilio_account_sid="")
+    if unbound.update(
         twilio_account_sid=account_sid,
         verified_at=Coalesce("verified_at", Now()),
         refused_account_sid="",
         refused_at=None,
-    )
-    if is_bound:
+    ):
         audit_by(
             SYSTEM,
             account=Account.objects.get(pk=account_id),

@@ -9,6 +9,7 @@ from telephony.callbacks import attempts, outbox
 from telephony.db import in_database
 from telephony.hangup import calls_of_nobody_request_hangup
 from telephony.idempotency import forget_expired
+from telephony.numbers import released_numbers_forget
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,12 @@ def forget_idempotency_keys(timestamp: int) -> None:
     """Delete the keys that hold no longer."""
     while forget_expired(at_most=BATCH) == BATCH:
         pass
+
+
+@app.periodic(cron="51 3 * * *")
+@app.task(queueing_lock="forget_released_numbers")
+def forget_released_numbers(timestamp: int) -> None:
+    released_numbers_forget()
 
 
 @app.periodic(cron="43 * * * *")

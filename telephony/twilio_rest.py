@@ -36,7 +36,6 @@ Asked = TypeVar("Asked")
 TIMEOUT_SECONDS = 10.0
 LONGEST_MESSAGE = 1_000  # of an error of Twilio's (characters)
 
-ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
 
 

@@ -11,8 +11,8 @@ from config.api import TextField
 from telephony.callback_urls import LONGEST_URL, callback_url_problem
 from telephony.callbacks.payloads import metadata_problem
 from telephony.engine.plan import is_phone_number
+from telephony.engine.plan_reader import ACCOUNT_SID, LONGEST_AUTH_TOKEN
 from telephony.numbering import US_NUMBER
-from telephony.twilio_rest import ACCOUNT_SID
 
 
 @extend_schema_field({"type": "string", "pattern": f"^{US_NUMBER.pattern}$"})
@@ -87,14 +87,14 @@ class AccountSidField(TextField):
         return sid
 
 
-@extend_schema_field({"type": "string", "pattern": "^[!-~]+$", "maxLength": 200})
+@extend_schema_field({"type": "string", "pattern": "^[!-~]+$", "maxLength": LONGEST_AUTH_TOKEN})
 class AuthTokenField(TextField):
     """Its auth token, which is used and not kept."""
 
     default_error_messages = {"format": "Use the auth token as Twilio shows it."}
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(max_length=200, **options)
+        super().__init__(max_length=LONGEST_AUTH_TOKEN, **options)
 
     def to_internal_value(self, data: Any) -> str:
         token = super().to_internal_value(data)

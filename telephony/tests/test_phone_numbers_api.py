@@ -20,7 +20,12 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from config.tests.described import validator
 from telephony.models import PhoneNumber, ReleasedNumber
-from telephony.numbers import RESTS_FOR, phone_number_remove, phone_numbers_remove_all
+from telephony.numbers import (
+    RESTS_FOR,
+    phone_number_remove,
+    phone_numbers_remove_all,
+    released_numbers_forget,
+)
 from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN, Twilio, running_twilio
 
 NUMBER = "+15551234567"
@@ -418,6 +423,13 @@ class TestANumberThatWasGivenUp:
         ReleasedNumber.objects.update(released_at=timezone.now() - timedelta(days=30))
         assert register(bob_api).status_code == 201
         assert PhoneNumber.objects.get().twilio_account_sid == ""
+        assert not ReleasedNumber.objects.exists()
+
+    def test_it_is_forgotten_then(self) -> None:
+        released_numbers_forget()
+        assert ReleasedNumber.objects.exists()
+        ReleasedNumber.objects.update(released_at=timezone.now() - timedelta(days=30))
+        released_numbers_forget()
         assert not ReleasedNumber.objects.exists()
 
     def test_whoever_has_had_it_takes_it_back(self, alice_api: APIClient) -> None:

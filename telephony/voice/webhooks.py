@@ -26,8 +26,9 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.db import in_database
 from telephony.durations import ms_since
 from telephony.engine.plan import CallPlan, Refusal, Transfer
+from telephony.engine.plan_reader import ACCOUNT_SID
 from telephony.engine.session import APOLOGY
-from telephony.twilio_rest import ACCOUNT_SID, CALL_SID
+from telephony.twilio_rest import CALL_SID
 from telephony.voice import live, reception, signatures, twiml
 from telephony.voice.links import InvalidLink, call_id_of
 from telephony.voice.reception import ForeignAccount, Reception, TwilioForm
