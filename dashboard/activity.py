@@ -37,12 +37,36 @@ def activity(request: PageRequest) -> HttpResponse:
     return room(request, "/dashboard/settings", "dashboard/activity.html", context)
 
 
+# What programs are told, as people say it.
+_NAMES = {"what": "", "twilioAccount": "Twilio account"}
+_WHAT = {
+    "totp_added": "authenticator app",
+    "totp_removed": "authenticator app",
+    "passkey_added": "passkey",
+    "passkey_removed": "passkey",
+    "recovery_codes_renewed": "",
+    "recovery_code_used": "",
+    "all_removed": "all of them",
+}
+
+
 def _detail(detail: dict[str, Any]) -> str:
     """Return what there is to know beside the action; of ids, programs are told."""
-    shown = {name: value for name, value in detail.items() if name != "id" and value != ""}
+    said = {name: _said(name, value) for name, value in detail.items() if name != "id"}
+    shown = {_NAMES.get(name, name): value for name, value in said.items() if value != ""}
     if {"before", "after"} <= set(shown):
         shown = {"": f"{shown.pop('before')} → {shown.pop('after')}"} | shown
     return ", ".join(f"{name}: {value}" if name else value for name, value in shown.items())
+
+
+def _said(name: str, value: Any) -> Any:
+    match name:
+        case "what":
+            return _WHAT.get(value, value)
+        case "changed":
+            return value.replace("_", " ")
+        case _:
+            return value
 
 
 urlpatterns = [path("dashboard/settings/activity", activity, name="activity")]

@@ -172,14 +172,16 @@ def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNu
     "" leaves it to the next verified call.
     """
     number = PhoneNumber.objects.select_for_update().access(account, id)
+    detail: dict[str, Any] = {"number": str(number), "changed": list(changes)}
+    action = Action.NUMBER_CHANGED
     if "twilio_account_sid" in changes:
+        action = Action.NUMBER_CONFIRMED
+        detail["twilioAccount"] = changes["twilio_account_sid"]
         changes |= {"refused_account_sid": "", "refused_at": None}
     for name, value in changes.items():
         setattr(number, name, value)
     number.save(update_fields=list(changes))
-    is_confirmed = "twilio_account_sid" in changes
-    action = Action.NUMBER_CONFIRMED if is_confirmed else Action.NUMBER_CHANGED
-    audit(account=account, action=action, number=str(number), changed=changes)
+    audit(account=account, action=action, **detail)
     return number
 
 

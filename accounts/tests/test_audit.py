@@ -212,6 +212,22 @@ class TestWhat:
         assert events(alice)[2].detail == {"number": "+15551234567", "changed": "is_active"}
         assert "hush" not in json.dumps([event.detail for event in events(alice)])
 
+    def test_which_twilio_account_was_set(self, alice, alice_api):
+        body = {
+            "phoneNumber": "+15551234567",
+            "onCallStartUrl": "https://your-backend.com/start",
+            "onCallEndUrl": "https://your-backend.com/end",
+        }
+        made = alice_api.post("/api/phone-numbers", body).json()["phoneNumber"]
+        sid = "AC" + "1" * 32
+        alice_api.patch(f"/api/phone-numbers/{made['id']}", {"twilioAccountSid": sid})
+        assert last(alice).action == Action.NUMBER_CONFIRMED
+        assert last(alice).detail == {
+            "number": "+15551234567",
+            "changed": "twilio_account_sid",
+            "twilioAccount": sid,
+        }
+
     def test_what_is_refused_is_not_written_down(self, alice, bob, bob_api, alice_api):
         body = {
             "phoneNumber": "+15551234567",
