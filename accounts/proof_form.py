@@ -96,6 +96,8 @@ class ProofForm(forms.Form):
             self.fields["code"].label = "Code from your authenticator app, or a recovery code"
         else:
             self.fields["code"].label = "Recovery code"
+        if not self.has_passkeys:  # whose button comes first
+            next(iter(self.fields.values())).widget.attrs["autofocus"] = True
 
     @property
     def passkey_options(self) -> str:

@@ -51,7 +51,9 @@ class SignupForm(forms.Form):
 
 class LoginForm(forms.Form):
     email = forms.EmailField(
-        label="E-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "username"})
+        label="E-mail",
+        max_length=254,
+        widget=forms.EmailInput({"autocomplete": "username", "autofocus": True}),
     )
     password = forms.CharField(
         max_length=MAX_PASSWORD_LENGTH,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,13 @@ def test_what_was_posted_is_done_after_it(alice: Account, long_ago: Client, pass
     done = long_ago.post(NEW_KEY, proof(password, label="It's <b>new</b>"))
     assert "rtk_" in done.content.decode()
     assert alice.api_keys.get().label == "It's <b>new</b>"
+
+
+def test_it_can_be_typed_at_once(long_ago: Client, password: str) -> None:
+    for body in ({}, proof("wrong")):
+        asked = long_ago.post(NEW_KEY, {"label": "CI", **body}).content.decode()
+        (field,) = re.findall(r'<input[^>]* name="proof-password"[^>]*>', asked)
+        assert " autofocus" in field
 
 
 def test_a_page_is_shown_after_it(long_ago: Client, password: str) -> None:
