@@ -22,6 +22,7 @@ from dashboard.rendering import room
 from telephony.api.phone_numbers import ChangesSerializer, RegistrationSerializer
 from telephony.models import PhoneNumber
 from telephony.numbers import (
+    RESTS_FOR,
     numbers_with_last_calls,
     phone_number_register,
     phone_number_remove,
@@ -87,10 +88,13 @@ class ProvenRegistrationForm(RegistrationForm):
         widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
     )
     twilio_auth_token = forms.CharField(
-        label="Its auth token",
-        help_text="It is used to ask Twilio whether the number is yours, and is not kept.",
+        label="Auth token of that account",
+        help_text="We ask Twilio with it whether the number is yours, and do not keep it.",
         widget=forms.PasswordInput({"autocomplete": "off"}),
     )
+
+    # Right below what is said of the number.
+    field_order = ["phone_number", "twilio_account_sid", "twilio_auth_token"]
 
     def body(self) -> dict[str, str | None]:
         proof = {name: self.cleaned_data[field] for name, field in _PROOF.items()}
@@ -101,8 +105,8 @@ class TwilioAccountForm(forms.Form):
     twilio_account_sid = forms.CharField(
         label="Account SID",
         required=False,
-        help_text="Calls from this Twilio account are taken, and from no other. Leave it empty to "
-        "have the next verified call set it.",
+        help_text="The number takes calls from this Twilio account and from no other. If it is "
+        "empty, the next verified call sets it.",
         widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -197,7 +201,7 @@ def _number_page(
         prefix="twilio", initial={"twilio_account_sid": number.twilio_account_sid}
     )
     status = 400 if form.is_bound or shown.is_bound else 200
-    context = {"form": form, "account_form": shown, "number": number}
+    context = {"form": form, "account_form": shown, "number": number, "rests_for": RESTS_FOR}
     return _page(request, "dashboard/number.html", context, status=status)
 
 
@@ -227,7 +231,9 @@ def confirm_account(request: PageRequest, id: str) -> HttpResponse:
         except ApiError as refusal:
             _refuse(form, refusal)
         else:
-            messages.success(request, f"{found} takes calls from the Twilio account you confirmed.")
+            sid = body["twilioAccountSid"]
+            says = f"takes calls from {sid} alone" if sid else "is bound by its next verified call"
+            messages.success(request, f"{found} {says}.")
             return redirect("number", id=found.id)
     return _number_page(request, found, _changes_form(found), account_form=form)
 

@@ -35,6 +35,7 @@ from dashboard.forms import LineField, refuse
 from dashboard.passwords import NewPasswordForm
 from dashboard.rendering import room
 from telephony.models import Call
+from telephony.numbers import RESTS_FOR
 
 HOME = "/dashboard/settings"
 
@@ -194,6 +195,7 @@ def _show(
         "most_keys": MAX_ACTIVE_KEYS,
         "countries": settings.ALLOWED_COUNTRIES,
         "sends_mail": settings.SENDS_MAIL,
+        "rests_for": RESTS_FOR,
         **_concurrency(request),
     }
     return room(request, HOME, "dashboard/settings.html", context, status=status)

@@ -110,8 +110,8 @@ def _released(
             409,
             "phone_number_resting",
             f"{phone_number} belonged to another account until recently, and its calls may still "
-            "be meant for that account. Send the twilioAccountSid and twilioAuthToken that the "
-            f"number belongs to at Twilio, or wait until {until:%Y-%m-%d}.",
+            "be meant for that account. Send the SID and the auth token of the Twilio account "
+            f"that has it (twilioAccountSid, twilioAuthToken), or wait until {until:%Y-%m-%d}.",
         )
     if released:
         released.delete()

@@ -253,7 +253,7 @@ class TestItsTwilioAccount:
     def test_it_is_shown(self, number: PhoneNumber, alice_web: Client) -> None:
         text = alice_web.get(f"{LIST}/{number.id}").content.decode()
         assert self.SID in text
-        assert "was refused" not in text
+        assert "We refused" not in text
         assert_well_made(text)
 
     def test_one_that_was_refused_can_be_confirmed(
@@ -261,13 +261,30 @@ class TestItsTwilioAccount:
     ) -> None:
         PhoneNumber.objects.update(refused_account_sid=self.OTHER, refused_at=timezone.now())
         text = alice_web.get(f"{LIST}/{number.id}").content.decode()
-        assert "was refused" in text
-        assert self.OTHER in text
-        assert f'value="{self.OTHER}"' not in text  # whoever forged it would have it confirmed
+        assert "We refused a call" in text
+        assert f'value="{self.OTHER}"' in text
         response = self.confirm(alice_web, number, self.OTHER)
         assert response.status_code == 302
+        assert f"takes calls from {self.OTHER} alone" in alice_web.get(LIST).content.decode()
         number.refresh_from_db()
         assert (number.twilio_account_sid, number.refused_account_sid) == (self.OTHER, "")
+
+    def test_without_one_the_next_call_sets_it(
+        self, number: PhoneNumber, alice_web: Client
+    ) -> None:
+        assert self.confirm(alice_web, number, "").status_code == 302
+        text = alice_web.get(f"{LIST}/{number.id}").content.decode()
+        assert f"{number} is bound by its next verified call." in text
+        assert "Not known yet" in text
+        assert self.SID not in text
+
+    def test_whoever_removes_it_reads_that_it_rests(
+        self, number: PhoneNumber, alice_web: Client
+    ) -> None:
+        rests = "For 30 days only you can register it again"
+        assert rests in alice_web.get(f"{LIST}/{number.id}").content.decode()
+        PhoneNumber.objects.update(verified_at=None)
+        assert rests not in alice_web.get(f"{LIST}/{number.id}").content.decode()
 
     def test_what_is_no_account_sid_is_refused(
         self, number: PhoneNumber, alice_web: Client
@@ -290,6 +307,7 @@ class TestItsTwilioAccount:
 
 class TestANumberThatWasGivenUp:
     PROOF = {"twilio_account_sid": ACCOUNT_SID, "twilio_auth_token": AUTH_TOKEN}
+    BESIDE_EACH_OTHER = ("phone_number", *PROOF, "on_call_start_url")
 
     @pytest.fixture(autouse=True)
     def given_up(self, alice: Account) -> None:
@@ -302,7 +320,8 @@ class TestANumberThatWasGivenUp:
         assert response.status_code == 400
         text = response.content.decode()
         assert "belonged to another account" in text
-        assert 'name="twilio_auth_token"' in text
+        places = [text.index(f'name="{name}"') for name in self.BESIDE_EACH_OTHER]
+        assert places == sorted(places)
         assert f'value="{NUMBER}"' in text
         assert "This field is required" not in text
         assert_well_made(text)

@@ -48,6 +48,12 @@ class TestPage:
         assert "1 of 50" in text
         assert "Alice&#x27;s Plumbing" in text
 
+    def test_whoever_deletes_the_account_reads_that_its_numbers_rest(
+        self, alice_web: Client
+    ) -> None:
+        text = alice_web.get(PAGE).content.decode()
+        assert "For 30 days nobody else can register one that has taken calls" in text
+
     def test_strangers_log_in(self) -> None:
         for path in (PAGE, f"{PAGE}/concurrency", EMAIL, PASSWORD, COMPANY, f"{PAGE}/delete"):
             assert Client().get(path)["Location"].startswith("/login?next=")
