@@ -93,6 +93,14 @@ class TestAnApiKey:
         for path in ("calls", "phone-numbers", "usage", "webhooks/secret", "deliveries"):
             assert alice_api.get(f"/api/{path}").status_code == 200
 
+    def test_it_makes_keys_that_outlive_it(self, alice: Account, alice_api: APIClient) -> None:
+        made = alice_api.post("/api/api-keys", {"label": "another"}).json()
+        (first,) = ApiKey.objects.of(alice).exclude(pk=made["id"])
+        alice_api.delete(f"/api/api-keys/{first.pk}")
+        assert alice_api.get("/api/account").status_code == 401
+        other = APIClient(HTTP_AUTHORIZATION=f"Bearer {made['key']}")
+        assert other.get("/api/account").status_code == 200
+
     def test_it_places_no_call_by_itself(self, alice_api: APIClient) -> None:
         response = alice_api.post("/api/outbound", {})
         missing = set(response.json()["fields"])
