@@ -29,6 +29,7 @@ PUBLIC = {
     "docs-callbacks": "/docs/callbacks",
     "docs-reasons-and-errors": "/docs/reasons-and-errors",
     "docs-sandbox": "/docs/sandbox",
+    "docs-security": "/docs/security",
     "docs-production": "/docs/production",
     "docs-operations": "/docs/operations",
     "checkout-paid": "/billing/checkout/paid",

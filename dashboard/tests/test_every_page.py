@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide
 from browsing.people import contexts, make_people
 from browsing.places import PLACES, Place, Who
+from config.guides import GUIDES
 from config.tests.development import Development
 
 pytestmark = [
@@ -102,6 +103,10 @@ _LEFT = """() => [...document.querySelectorAll(
     && !element.disabled && element.tabIndex >= 0
     && !window.passed.has(element) && !window.radios.has(element.name))
   .map((element) => element.outerHTML.slice(0, 120))"""
+
+
+def test_each_guide_is_among_them() -> None:
+    assert {f"/docs/{guide}" for guide in GUIDES} <= {place.path for place in PLACES}
 
 
 def test_the_variants_of_an_example(
