@@ -196,7 +196,7 @@ def _number_page(
     *,
     account_form: TwilioAccountForm | None = None,
 ) -> HttpResponse:
-    # Not the one that was refused: anybody can send a webhook with any AccountSid in it.
+    # The one that was refused may be a forger's: it is a button of its own, and no field's text.
     shown = account_form or TwilioAccountForm(
         prefix="twilio", initial={"twilio_account_sid": number.twilio_account_sid}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -262,7 +263,11 @@ class TestItsTwilioAccount:
         PhoneNumber.objects.update(refused_account_sid=self.OTHER, refused_at=timezone.now())
         text = alice_web.get(f"{LIST}/{number.id}").content.decode()
         assert "We refused a call" in text
-        assert f'value="{self.OTHER}"' in text
+        (hidden, field) = re.findall(r'<input[^>]* name="twilio-twilio_account_sid"[^>]*>', text)
+        assert 'type="hidden"' in hidden
+        assert f'value="{self.OTHER}"' in hidden
+        assert f'value="{self.SID}"' in field
+        assert_well_made(text)
         response = self.confirm(alice_web, number, self.OTHER)
         assert response.status_code == 302
         assert f"takes calls from {self.OTHER} alone" in alice_web.get(LIST).content.decode()
