@@ -92,6 +92,7 @@ class _CallerSide(Handler):
         self._waiting_bytes = 0
         self._admission: asyncio.Task[None] | None = None
         self._is_over = False
+        self._has_sent_nonsense = False
         self._timer: asyncio.TimerHandle
 
     def on_open(self, socket: Socket) -> None:
@@ -105,7 +106,7 @@ class _CallerSide(Handler):
         try:
             message = decode(orjson.loads(text))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            log.warning("media_message_not_understood", error=type(error).__name__)
+            self._note_nonsense(error)
             return
         match message:
             case None:
@@ -118,6 +119,12 @@ class _CallerSide(Handler):
                 self._stop()
             case _:
                 self._pass_on(message)
+
+    def _note_nonsense(self, error: Exception) -> None:
+        """Log the first of a socket's: whoever opens one could fill the log."""
+        if not self._has_sent_nonsense:
+            log.warning("media_message_not_understood", error=type(error).__name__)
+        self._has_sent_nonsense = True
 
     def on_close(self, code: int, reason: str) -> None:
         self._timer.cancel()

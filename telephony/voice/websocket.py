@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import re
+import socket
 import ssl
 import traceback
 from collections.abc import Callable, Mapping
@@ -47,6 +48,10 @@ NO_CODE = 1005
 CONNECTION_LOST = 1006
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
+
+# How much of what a client sends the kernel keeps for us: picows reads all of it in one turn of the
+# event loop, and handles it then. A call needs a quarter of it for a second of audio.
+_RECEIVE_BUFFER = 16 * 1024
 
 # A control frame holds 125 bytes; two of them are the close code.
 _LONGEST_REASON = 123
@@ -254,6 +259,8 @@ async def listen(
         read_buffer_init_size=4096,  # a dozen media messages
         **_options(limits),
     )
+    for listening in listener._server.sockets:  # those that it accepts inherit it
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     return listener
 
 
