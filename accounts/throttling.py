@@ -123,6 +123,12 @@ def is_first_in_an_hour(account: Account, *, what: str, to: str = "") -> bool:
     return AttemptCount.objects.take(limit.subject, most=1, window=limit.window) is None
 
 
+def is_one_of_few(account: Account, *, what: str, most: int) -> bool:
+    """Whether something has happened to an account ``most`` times in this minute at most."""
+    limit = _limit(what, account.id, most, minutes=1)
+    return AttemptCount.objects.take(limit.subject, most=most, window=limit.window) is None
+
+
 @dataclass(frozen=True, slots=True)
 class _Limit:
     what: str

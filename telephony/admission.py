@@ -35,9 +35,9 @@ class NotAdmitted(ApiError):
         self.why = why or code
 
     @property
-    def is_busy(self) -> bool:
-        """Whether the caller hears the busy tone: in a minute it may work."""
-        return self.code == "too_many_calls"
+    def word(self) -> str:
+        """What the caller hears, in TwiML's words: busy if it may work in a minute."""
+        return "busy" if self.code == "too_many_calls" else "rejected"
 
 
 def account_lock(account_id: str) -> Account:

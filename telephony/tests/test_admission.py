@@ -81,7 +81,7 @@ class TestPlaces:
         with pytest.raises(NotAdmitted) as caught:
             require(alice)
         assert (caught.value.status_code, caught.value.code) == (429, "too_many_calls")
-        assert caught.value.is_busy
+        assert caught.value.word == "busy"
         require(alice, besides=call)
         require(bob)
 

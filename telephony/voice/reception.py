@@ -19,6 +19,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
+from accounts.throttling import is_one_of_few
 from config.jobs import defer
 from config.texts import cleaned_line
 from telephony.admission import (
@@ -47,6 +48,9 @@ UNANSWERED = {
     "failed": "failed",
     "canceled": "canceled",
 }
+# Whoever knows a number can send rings that come to nothing. Of an account's, so many are written
+# down in a minute, and told: the rest would fill the tables, and delay what its backend is told.
+MOST_REFUSED = 30
 _SPENT = (
     "spending_limit_reached",
     "The account has spent its limit for this month: raise it, or wait for the next month.",
@@ -153,8 +157,15 @@ def receive_on(
     try:
         admission_require(account, besides=call)
     except NotAdmitted as refusal:
+        if is_new and not _is_written_down(account):
+            call.delete()
+            return refusal.word
         return _turn_away(call, refusal)
     return Reception(call, _secrets(account), is_answered=False)
+
+
+def _is_written_down(account: Account) -> bool:
+    return is_one_of_few(account, what="refused rings", most=MOST_REFUSED)
 
 
 def _ring(number: PhoneNumber, caller: str) -> dict[str, Any]:
@@ -207,7 +218,7 @@ def _turn_away(call: Call, refusal: NotAdmitted) -> str:
     """End a call that the account may not have; return what its caller hears."""
     call_note(call, "refused", why=refusal.why)
     _reject(call, errors=[_SPENT] if refusal.code == _SPENT[0] else [])
-    return "busy" if refusal.is_busy else "rejected"
+    return refusal.word
 
 
 def receive_answer(call_id: str, form: TwilioForm) -> Reception | None:
@@ -286,6 +297,16 @@ def transfer(call: Call, to: str, *, asked_ms: int, signed_by: str = "") -> bool
     call_note(call, "transferred", to=to)
     call_end(call_id=call.id, status=Call.Status.COMPLETED, reason="transferred")
     return True
+
+
+@transaction.atomic
+def distrust(call: Call, doubt: tuple[str, str], *, asked_ms: int) -> None:
+    """It is not Twilio that has asked: the customer hears of it, unless there are many of these."""
+    is_ring = call.direction == Call.Direction.INBOUND and call.accepted_at is None
+    if is_ring and not _is_written_down(call.account):
+        Call.objects.filter(pk=call.pk, accepted_at=None).delete()
+    else:
+        fail(call, doubt, asked_ms=asked_ms)
 
 
 @transaction.atomic

@@ -186,7 +186,7 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
         await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
         return _turn_away(received, decision.reason)
     if doubt := _distrust(form, decision):
-        await in_database(reception.fail, call, doubt, asked_ms=asked_ms)
+        await in_database(reception.distrust, call, doubt, asked_ms=asked_ms)
         return HttpResponse(f"{doubt[1]}\n", status=403)
     return await _carry_out(received, decision, asked_ms)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 
 import aiohttp
 import pytest
@@ -18,11 +19,20 @@ from telephony.db import in_database
 from telephony.models import Call, PhoneNumber, ReleasedNumber
 from telephony.numbers import phone_number_register, phone_number_remove, phone_number_update
 from telephony.services import calls_end_stale
-from telephony.tests.wire.test_refusals import BUSY, REJECTED, form, post, stream, ticket_in
-from telephony.voice import links
+from telephony.tests.wire.test_refusals import (
+    BUSY,
+    REJECTED,
+    form,
+    post,
+    spend,
+    stream,
+    ticket_in,
+)
+from telephony.voice import links, reception
 from telephony.voice.handover import VALID_FOR
 from telephony.voice.tasks import CLOSE_AFTER, SILENT_AFTER, close_call
 from usage.models import UsageRecord
+from usage.spending import spending_limit_set
 
 FOREIGN = "AC" + "f" * 32
 OVER = [
@@ -299,6 +309,23 @@ class TestForgedRings:
         await in_database(ring, world, held_until=timezone.now())
         assert "<Connect" in (await post(world, form()))[1]
         assert await in_database(calls_end_stale, timezone.now() + timedelta(seconds=1)) == 1
+
+    @pytest.mark.parametrize("is_spent", [False, True])
+    async def test_few_of_those_that_come_to_nothing_are_kept_and_told(
+        self, world, monkeypatch, is_spent
+    ):
+        monkeypatch.setattr(reception, "MOST_REFUSED", 2)
+        if is_spent:
+            await in_database(spend, world.account, minutes=10)
+            limit = Decimal("0.50")
+            await in_database(spending_limit_set, account=world.account, amount=limit)
+        answers = [await post(world, form(), token="forged") for _ in range(5)]
+        assert len(set(answers)) == 1
+        assert await in_database(Call.objects.count) == 2
+        await world.work()
+        assert len(world.backend.to("error")) == 2
+        if not is_spent:
+            assert "<Connect" in (await post(world, form()))[1]
 
 
 def ring(world, **fields):
