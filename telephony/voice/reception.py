@@ -32,7 +32,7 @@ from telephony.admission import (
     standing_require,
 )
 from telephony.engine.plan import CallPlan
-from telephony.models import Call, PhoneNumber
+from telephony.models import Call, PhoneNumber, SealedPlan
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
 from telephony.outbound import outbound_call_taken
 from telephony.services import call_accept, call_end, call_note
@@ -322,6 +322,14 @@ def _reject(
     status: str = Call.Status.REJECTED,
     errors: list[tuple[str, str]] | None = None,
 ) -> None:
+    """End a call that is not to come in, unless its webhook's repetition has let it in meanwhile.
+
+    Twilio may have sent that to another process.
+    """
+    locked = Call.objects.select_for_update().get(pk=call.pk)
+    if locked.answered_at is not None or SealedPlan.objects.filter(call=locked).exists():
+        log.warning("call_let_in_meanwhile", call_id=call.id)
+        return
     call_end(call_id=call.id, status=status, reason="rejected", errors=errors or [])
 
 

@@ -386,3 +386,27 @@ class TestAnothersRepetition:
         connected = [text for text in (twiml, other) if "<Connect" in text]
         assert len(connected) <= 1
         assert len(world.backend.to("start")) == 1
+
+    @pytest.mark.parametrize("is_connected", [False, True])
+    async def test_another_process_that_cannot_take_the_call_leaves_it_alone(
+        self, world, model, is_connected
+    ):
+        """Twilio has sent the webhook again, and that was answered first."""
+        fields, late = form(), ("call_start_timeout", "No answer within 10 seconds.")
+        async with model():
+            _, twiml = await post(world, fields)
+            call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
+            if not is_connected:
+                await in_database(reception.fail, call, late, asked_ms=10_000)
+            async with aiohttp.ClientSession() as session:
+                socket = await session.ws_connect(f"ws://127.0.0.1:{world.media.port}/media")
+                await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
+                await socket.receive(timeout=10)  # the greeting: the call is connected
+                if is_connected:
+                    await in_database(reception.fail, call, late, asked_ms=10_000)
+                assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
+                await socket.close()
+            async with asyncio.timeout(10):
+                await world.media.calls.wait_until_none()
+        await in_database(call.refresh_from_db)
+        assert call.ended_reason == "caller_hangup"
