@@ -68,7 +68,11 @@ def owes_second_factor(request: HttpRequest, account: Account) -> bool:
 
 
 def session_pend(request: HttpRequest, account: Account) -> None:
-    """Keep who has given the password, and not the second factor yet."""
+    """Keep who has given the password, and not the second factor yet.
+
+    Under another key: somebody may know the one that the browser came with.
+    """
+    request.session.cycle_key()
     request.session[_PENDING] = {
         "account": account.pk,
         "password": account.get_session_auth_hash(),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.test import Client
 
@@ -66,6 +67,19 @@ class TestLogIn:
             assert web.get(path)["Location"].startswith("/login?next=")
         alice.refresh_from_db()
         assert alice.last_login is None
+
+    def test_who_planted_the_browsers_session_has_given_no_password(
+        self, alice: Account, password: str
+    ) -> None:
+        mallory, victim = Client(), Client()
+        session = mallory.session  # one of Mallory's own
+        session["planted"] = True
+        session.save()
+        victim.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
+        mallory.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
+        victim.post("/login", {"email": alice.email, "password": password})
+        assert mallory.post(STEP, {"proof-code": code()})["Location"].startswith("/login?next=")
+        assert victim.post(STEP, {"proof-code": code()})["Location"] == "/dashboard"
 
     def test_a_recovery_code_does_too(self, alice: Account, password: str) -> None:
         recovery = recovery_codes_renew(account=alice)[0]
