@@ -361,7 +361,7 @@ def _end_unanswered(call_id: str, status: str) -> None:
     if call.answered_at is None:
         call_end(call_id=call_id, status=status, reason=UNANSWERED[status])
     elif call.ended_at is None:
-        call_note(call, "status_ignored", status=status)
+        _note_once(call, "status_ignored", status=status)
 
 
 def stream_status(call_id: str, form: TwilioForm) -> None:
@@ -369,11 +369,22 @@ def stream_status(call_id: str, form: TwilioForm) -> None:
     event = form.fields.get("StreamEvent", "")
     match event:
         case "stream-error":
-            message = form.line("StreamError", 200)
-            call_note(Call.objects.get(pk=call_id), "stream_error", message=message)
+            _note_stream_error(call_id, form.line("StreamError", 200))
             _close_soon(call_id, event)
         case "stream-stopped":
             _close_soon(call_id, event)
+
+
+@transaction.atomic
+def _note_stream_error(call_id: str, message: str) -> None:
+    call = Call.objects.select_for_update().get(pk=call_id)
+    _note_once(call, "stream_error", message=message)
+
+
+def _note_once(call: Call, kind: str, **detail: str) -> None:
+    """Note the first to the timeline of a call, which is locked: a link can be used without end."""
+    if not call.events.filter(kind=kind).exists():
+        call_note(call, kind, **detail)
 
 
 def after_stream(call_id: str) -> dict[str, Any] | None:

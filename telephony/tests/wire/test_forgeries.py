@@ -89,6 +89,21 @@ class TestTheRecordFollowsTheSocket:
         assert record.duration_seconds == (await call_of(ringing)).duration_seconds
 
     @pytest.mark.parametrize(("purpose", "content"), OVER)
+    async def test_a_link_that_is_used_again_and_again_adds_little(
+        self, world, model, purpose, content
+    ):
+        async with model():
+            ringing = await world.greeted()
+            call = await call_of(ringing)
+            for _ in range(5):
+                await say_over(call, purpose, content)
+            await world.hang_up(ringing)
+            for _ in range(5):
+                await say_over(call, purpose, content)
+        timeline = await world.timeline(call)
+        assert timeline.count("status_ignored") + timeline.count("stream_error") <= 1
+
+    @pytest.mark.parametrize(("purpose", "content"), OVER)
     @pytest.mark.parametrize("headers", [{}, {"X-Twilio-Signature": "forged"}])
     async def test_what_is_not_signed_is_403(self, world, model, purpose, content, headers):
         async with model():
