@@ -21,7 +21,8 @@ from telephony.numbers import phone_numbers_remove_all
 
 log = structlog.get_logger(__name__)
 
-# A request that was under way when the account was closed may still let a call in.
+# A request that was under way when the account was closed may still let a call in, or register a
+# number.
 SETTLED_AFTER = timedelta(seconds=10)
 # Longer than a call can last, ringing and the search for calls of dead engines included.
 CALLS_END_WITHIN = timedelta(hours=2)
@@ -64,6 +65,7 @@ def account_end(*, account_id: str) -> None:
     if account is None or account.closed_at is None:
         return
     now = timezone.now()
+    phone_numbers_remove_all(account=account)  # nobody else could register a late one, ever
     live = calls_request_hangup(account=account)
     may_be_more = now < account.closed_at + SETTLED_AFTER
     is_waited_for = live and now < account.closed_at + CALLS_END_WITHIN

@@ -128,6 +128,15 @@ def test_it_works(erin: Account) -> None:
     assert Account.objects.get(email=NEW["email"]).pk != erin.pk
 
 
+def test_a_number_that_comes_too_late_is_no_longer_taken(erin: Account) -> None:
+    """A request that registers one was under way when the account was closed."""
+    delete(logged_in(erin))
+    urls = {"on_call_start_url": "https://b.example/s", "on_call_end_url": "https://b.example/e"}
+    phone_number_register(account=erin, phone_number="+15551234567", **urls)
+    do_billing_jobs()
+    assert not PhoneNumber.objects.exists()
+
+
 def web_key(account: Account) -> APIClient:
     key = api_key_create(account=account).plain
     return APIClient(headers={"Authorization": f"Bearer {key}"})
