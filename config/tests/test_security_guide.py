@@ -106,6 +106,16 @@ class TestAnApiKey:
         missing = set(response.json()["fields"])
         assert {"twilioAccountSid", "twilioAuthToken"} <= missing
 
+    def test_it_lets_calls_of_any_twilio_account_in(
+        self, alice: Account, alice_api: APIClient
+    ) -> None:
+        urls = dict.fromkeys(("onCallStartUrl", "onCallEndUrl"), "https://evil.example/")
+        number = alice_api.post("/api/phone-numbers", {"phoneNumber": "+15551234567", **urls})
+        id, other = number.json()["phoneNumber"]["id"], "AC" + "e" * 32
+        changed = alice_api.patch(f"/api/phone-numbers/{id}", {"twilioAccountSid": other})
+        assert changed.json()["phoneNumber"]["twilioAccountSid"] == other
+        assert alice_api.post("/api/api-keys", {}).status_code == 201
+
     def test_it_opens_no_page(self, alice_api: APIClient) -> None:
         for page in ("/dashboard", "/dashboard/settings", "/admin/"):
             assert alice_api.get(page).status_code == 302
