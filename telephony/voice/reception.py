@@ -381,7 +381,7 @@ def _note_stream_error(call_id: str, message: str) -> None:
     _note_once(call, "stream_error", message=message)
 
 
-def _note_once(call: Call, kind: str, **detail: str) -> None:
+def _note_once(call: Call, kind: str, **detail: Any) -> None:
     """Note the first to the timeline of a call, which is locked: a link can be used without end."""
     if not call.events.filter(kind=kind).exists():
         call_note(call, kind, **detail)
