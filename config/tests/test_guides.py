@@ -90,7 +90,7 @@ class TestCallConfiguration:
         parse_plan(least)
         shown = [json.loads(block) for block in blocks("call-configuration", "json")]
         answers = [answer for answer in shown if "parameters" not in answer]
-        assert len(answers) == 4
+        assert len(answers) == 3
         for answer in answers:
             is_whole = answer.keys() & {"reject", "transfer"}
             parse_plan(answer if is_whole else least | answer)
