@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 TOTP, PASSKEY = Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN
 RECOVERY_CODES = Authenticator.Type.RECOVERY_CODES
 MAX_PASSKEYS = 10
+_LONGEST_ID = 18  # digits of what PostgreSQL counts with
 MAX_PASSKEY_NAME_LENGTH = 50
 
 # What the owner is told of by mail. A factor that was used is no news, but for a recovery code.
@@ -291,7 +292,8 @@ def second_factor_remove(*, account: Account, id: str) -> None:
     Raises 404, and 409 ``last_second_factor`` for an operator, who has to have one.
     """
     _lock(account)
-    found = second_factors(account).filter(pk=id).first() if id.isdecimal() else None
+    is_id = id.isascii() and id.isdecimal() and len(id) <= _LONGEST_ID
+    found = second_factors(account).filter(pk=id).first() if is_id else None
     if found is None:
         raise ApiError(404, "not_found", "This account has no such second factor.")
     is_last = second_factors(account).count() == 1
