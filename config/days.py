@@ -7,6 +7,14 @@ LAST = date(2100, 12, 31)
 RANGE = f"Use a day from {FIRST} to {LAST}."
 
 
+_BEGINNING, _END = datetime.combine(FIRST, time.min, UTC), datetime.combine(LAST, time.max, UTC)
+
+
 def is_in_range(moment: datetime) -> bool:
     """Whether an aware time may be asked about."""
-    return datetime.combine(FIRST, time.min, UTC) <= moment <= datetime.combine(LAST, time.max, UTC)
+    return _BEGINNING <= moment <= _END
+
+
+def nearest_in_range(moment: datetime) -> datetime:
+    """Return the time itself, or the first or last one that may be asked about."""
+    return min(max(moment, _BEGINNING), _END)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from difflib import SequenceMatcher
 from typing import Any
 
 import requests
@@ -52,11 +53,17 @@ def registration(body: Body) -> Body:
     email = f"{next(_serial)}.{body['email']}"
     password = body["password"]
     is_guessed = _is_common(password.lower()) or len(set(password.strip())) < 4
+    is_guessed = is_guessed or _is_like(password, body.get("companyName") or "")
     return {
         **body,
         "email": email if len(email) <= LONGEST_EMAIL else body["email"],
         "password": f"{password[:900]}, {next(_serial)} walks" if is_guessed else password,
     }
+
+
+def _is_like(one: str, other: str) -> bool:
+    """Whether two texts may be too similar; the product looks closer."""
+    return SequenceMatcher(None, one.lower(), other.lower()).quick_ratio() > 0.5
 
 
 def number(body: Body) -> Body:

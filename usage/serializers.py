@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -99,10 +98,11 @@ class LimitField(serializers.DecimalField):
             **kwargs,
         )
 
-    def to_internal_value(self, data: Any) -> Decimal:
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        """Refuse texts here: Django REST framework takes an empty one for null."""
         if isinstance(data, str):
             self.fail("invalid")
-        return super().to_internal_value(data)
+        return super().validate_empty_values(data)
 
 
 class SpendingLimitSerializer(ObjectSerializer):

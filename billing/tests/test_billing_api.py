@@ -198,6 +198,8 @@ class TestSpendingLimit:
             {"monthlyLimit": 0},
             {"monthlyLimit": -5},
             {"monthlyLimit": "5"},
+            {"monthlyLimit": ""},
+            {"monthlyLimit": " "},
             {"monthlyLimit": True},
             {"monthlyLimit": 1.005},
             {"monthlyLimit": 1_000_000.01},

@@ -108,6 +108,12 @@ class TestList:
         for since in ("2026-04-05T09:30:00.000Z", "2026-04-05T09:30:00"):
             assert [call["id"] for call in self.get(alice_api, since=since)["calls"]] == [late.id]
 
+    def test_those_since_any_moment(self, alice: Account, alice_api: APIClient) -> None:
+        call = call_of(alice)
+        assert self.get(alice_api, since="9999-12-31T00:00:00Z")["calls"] == []
+        ancient = self.get(alice_api, since="0001-01-02T00:00:00Z")["calls"]
+        assert [each["id"] for each in ancient] == [call.id]
+
     @pytest.mark.parametrize(
         "query", [{"limit": 0}, {"offset": "x"}, {"since": "yesterday"}, {"live": "perhaps"}]
     )
