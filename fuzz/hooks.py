@@ -19,12 +19,14 @@ import schemathesis
 from django.contrib.auth.password_validation import CommonPasswordValidator
 from schemathesis.core.parameters import ParameterLocation
 
+from fuzz.customers import CUSTOMER, PASSWORD
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
 
 Body = dict[str, Any]
 
 TIMEOUT_S = 20
 LONGEST_EMAIL = 254
+EMAIL = f"{CUSTOMER}@example.com"
 # In the sandbox its ending says what becomes of a call.
 DOES_NOT_ANSWER = "+12025550002"
 CALLEES = [DOES_NOT_ANSWER, "+12025550001", "+12025550003", "+12025550100"]  # busy, fails, answers
@@ -64,6 +66,11 @@ def registration(body: Body) -> Body:
 def _is_like(one: str, other: str) -> bool:
     """Whether two texts may be too similar; the product looks closer."""
     return SequenceMatcher(None, one.lower(), other.lower()).quick_ratio() > 0.5
+
+
+def login(body: Body) -> Body:
+    """Log in as the run's customer every second time: nobody has the accounts that are made up."""
+    return {"email": EMAIL, "password": PASSWORD} if next(_serial) % 2 else body
 
 
 def number(body: Body) -> Body:
@@ -162,6 +169,7 @@ RESEND = "POST /api/deliveries/{id}/resend"
 BODIES: dict[str, Callable[[Body], Body]] = {
     "PUT /api/billing/spending-limit": spending_limit,
     "POST /api/auth/register": registration,
+    "POST /api/auth/login": login,
     "POST /api/outbound": outbound_call,
     "POST /api/phone-numbers": number,
 }

@@ -7,8 +7,13 @@ where a library writes it down (a socket's message, a header).
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote
+
+Door = TypeVar("Door")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +79,15 @@ PEOPLES = (
     "\N{GOTHIC LETTER FAIHU}\N{MUSICAL SYMBOL G CLEF}",
     "株式会社",
 )
+
+
+def dealt(doors: Iterable[Door]) -> Iterator[tuple[Poison, Door]]:
+    """Yield each poison with every third door, and the next one with others: ten for each door.
+
+    ``EVERY_POISON=1``, which ``bin/test --all`` sets, gives all of them to each.
+    """
+    doors = list(doors)
+    step = 1 if os.environ.get("EVERY_POISON") else 3
+    for number, poison in enumerate(POISONS):
+        for door in doors[number % step :: step]:
+            yield poison, door

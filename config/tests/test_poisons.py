@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 from wsgiref.util import setup_testing_defaults
 
@@ -34,7 +34,7 @@ from accounts.models import Account
 from accounts.services import api_key_create
 from config.asgi import django as asgi
 from config.schema import document
-from config.tests.poisons import PEOPLES, POISONS, Poison
+from config.tests.poisons import PEOPLES, POISONS, Poison, dealt
 from config.wsgi import application
 from telephony.callbacks import outbox
 from telephony.models import Call, CallbackDelivery, PhoneNumber
@@ -150,7 +150,7 @@ class TestTheApi:
     def test_it_takes_or_refuses_it(
         self, things: dict[str, str], alice_api: Any, door: Any
     ) -> None:
-        for poison, (method, path, operation) in product(POISONS, operations()):
+        for poison, (method, path, operation) in dealt(operations()):
             good = path_of(path, things)
             for name in re.findall(r"{(\w+)}", path):
                 door(alice_api, method, path_of(path, things | {name: poison.encoded}))
@@ -163,7 +163,7 @@ class TestTheApi:
 
     def test_headers(self, things: dict[str, str], alice: Account, door: Any) -> None:
         key = api_key_create(account=alice).plain
-        for poison, name in product(POISONS, HEADERS):
+        for poison, name in dealt(HEADERS):
             text = poison.text.encode(errors="replace").decode("latin-1")
             if name != "Content-Type":  # the server refuses them before us
                 text = re.sub(r"[\r\n\0]", "", text)
@@ -248,17 +248,17 @@ class TestPages:
         self, things: dict[str, str], alice: Account, operator: Account, door: Any
     ) -> None:
         alices, olgas = browser_of(alice), browser_of(operator)
-        for poison, route in product(POISONS, routes_with_parameters()):
+        for poison, route in dealt(routes_with_parameters()):
             path = PARAMETER.sub(poison.encoded, route)
             door(alices, "GET", path)
             door(alices, "POST", path)
-        for poison, route in a_third(admins_routes()):
+        for poison, route in dealt(admins_routes()):
             door(olgas, "GET", PARAMETER.sub(poison.encoded, route))
             door(olgas, "GET", PARAMETER.sub(_as_the_admin_writes(poison.text), route))
 
     def test_queries(self, things: dict[str, str], alice: Account, door: Any) -> None:
         browser = browser_of(alice)
-        for poison, (path, names) in product(POISONS, QUERIES.items()):
+        for poison, (path, names) in dealt(QUERIES.items()):
             for name in names:
                 door(browser, "GET", f"{path.format(**things)}?{name}={poison.encoded}")
 
@@ -285,7 +285,7 @@ class TestPages:
         fields = [(form, name) for form in forms for name in form.fields if name != CSRF]
         ours = [each for each in fields if not each[0].is_admins]
         admins = [each for each in fields if each[0].is_admins]
-        for poison, (form, name) in [*product(POISONS, ours), *a_third(admins)]:
+        for poison, (form, name) in [*product(POISONS, ours), *dealt(admins)]:
             rest = urlencode({n: v for n, v in form.fields.items() if n != name})
             data = f"{rest}&{quote(name)}={poison.encoded}"
             kind = "application/x-www-form-urlencoded"
@@ -351,7 +351,7 @@ class TestContentTypes:
 class TestTheAdmin:
     def test_lists(self, things: dict[str, str], operator: Account, door: Any) -> None:
         browser = browser_of(operator)
-        for poison, (path, name) in a_third(lists()):
+        for poison, (path, name) in dealt(lists()):
             door(browser, "GET", f"{path}?{name}={poison.encoded}")
 
     def test_what_a_filter_refuses_is_said(self, operator: Account) -> None:
@@ -388,19 +388,6 @@ def browser_of(account: Account) -> Client:
 
 def _as_the_admin_writes(text: str) -> str:
     return "".join(f"_{ord(each):02X}" for each in text[:40])
-
-
-Door = TypeVar("Door")
-
-
-def a_third(doors: Iterable[Door]) -> Iterator[tuple[Poison, Door]]:
-    """Yield each poison with every third door, the next with others: the admin has many of a kind.
-
-    Each door gets ten poisons, and each kind of them all.
-    """
-    doors = list(doors)
-    for number, poison in enumerate(POISONS):
-        yield from product([poison], doors[number % 3 :: 3])
 
 
 def routes_with_parameters() -> list[str]:

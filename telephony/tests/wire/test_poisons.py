@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
-from config.tests.poisons import POISONS
+from config.tests.poisons import POISONS, dealt
 from config.texts import text_problem
 from sandbox.model import Script
 from sandbox.phone.identity import new_sid
@@ -57,20 +57,20 @@ class TestTwiliosWebhooks:
             links.after_stream_url(call.id): ("CallSid", "CallStatus"),
         }
         async with aiohttp.ClientSession() as http:
-            for poison, (url, names) in product(POISONS, doors.items()):
-                for name in names:
-                    fields = form(CallSid=call.call_sid)
-                    if url == world.phone.voice_url:
-                        fields = form()
-                    if name == "StreamError":
-                        fields["StreamEvent"] = "stream-error"
-                    fields.pop(name, None)
-                    body = f"{urlencode(fields)}&{name}={poison.encoded}"
-                    assert await post(http, url, body) < 500, (url, name, poison)
+            every = [(url, name) for url, names in doors.items() for name in names]
+            for poison, (url, name) in dealt(every):
+                fields = form(CallSid=call.call_sid)
+                if url == world.phone.voice_url:
+                    fields = form()
+                if name == "StreamError":
+                    fields["StreamEvent"] = "stream-error"
+                fields.pop(name, None)
+                body = f"{urlencode(fields)}&{name}={poison.encoded}"
+                assert await post(http, url, body) < 500, (url, name, poison)
 
     async def test_each_token(self, world):
         async with aiohttp.ClientSession() as http:
-            for poison, purpose in product(POISONS, ("answer", "status", "stream", "after")):
+            for poison, purpose in dealt(("answer", "status", "stream", "after")):
                 if len(poison.encoded) > 4000:
                     continue  # the server refuses the line
                 url = f"{world.phone.voice_url}/{purpose}/"
@@ -198,20 +198,23 @@ class TestTheBackend:
 
         async with serving(answer) as url, aiohttp.ClientSession() as http:
             await in_database(PhoneNumber.objects.update, on_call_start_url=f"{url}/start")
-            for poison in POISONS:
-                answers.append(poison.json)
-                assert await post(http, world.phone.voice_url, urlencode(form())) < 500
-                for name in FIELDS:
-                    answers.append(_answer(world.backend.plan, name, poison.json))
-                    assert await post(http, world.phone.voice_url, urlencode(form())) < 500, (
-                        name,
-                        poison,
-                    )
-                answers.append(_answer(world.backend.plan, "tools", TOOL.format(poison.json)))
-                assert await post(http, world.phone.voice_url, urlencode(form())) < 500
+            for poison, name in dealt(("", "a tool", *FIELDS)):
+                answers.append(_poisoned(world.backend.plan, name, poison.json))
+                status = await post(http, world.phone.voice_url, urlencode(form()))
+                assert status < 500, (name, poison)
         await in_database(
             PhoneNumber.objects.update, on_call_start_url=f"{world.backend.url}/start"
         )
+
+
+def _poisoned(plan, name, poison):
+    """Return the answer with a poison in a field, within a tool, or in its place."""
+    match name:
+        case "":
+            return poison
+        case "a tool":
+            return _answer(plan, "tools", TOOL.format(poison))
+    return _answer(plan, name, poison)
 
 
 def _answer(plan, name, value):
