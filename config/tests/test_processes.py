@@ -55,7 +55,7 @@ def is_running(pid: int) -> bool:
 
 async def assert_dies(pid: int) -> None:
     """Nobody is told when a process that is not their child has died of a signal."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while is_running(pid):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

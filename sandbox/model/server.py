@@ -96,7 +96,7 @@ class ModelServer:
         app.router.add_get(PATH, self._realtime)
         app.on_shutdown.append(self._shut_down)
 
-    async def wait_for(self, predicate: Callable[[ModelServer], T], timeout: float = 5.0) -> T:  # noqa: ASYNC109
+    async def wait_for(self, predicate: Callable[[ModelServer], T], timeout: float = 20.0) -> T:  # noqa: ASYNC109
         """Return the predicate's first true value; it is asked again whenever something happens."""
         try:
             return await self._bell.until(lambda: predicate(self), timeout)

@@ -54,7 +54,7 @@ class Socket:
 
     async def receive(self) -> dict[str, Any] | None:
         """Return the next message, or None when the stream is closed."""
-        message = await self.ws.receive(timeout=5)
+        message = await self.ws.receive(timeout=30)
         if message.type is not WSMsgType.TEXT:
             return None
         event = json.loads(message.data)

@@ -43,7 +43,7 @@ async def connect(
 async def read(socket: ClientWebSocketResponse, until: str) -> list[dict[str, Any]]:
     """Return the events up to one of that type; every one is judged."""
     events: list[dict[str, Any]] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not events or events[-1]["type"] != until:
             events.append(await socket.receive_json())
             judge(events[-1])
@@ -51,7 +51,7 @@ async def read(socket: ClientWebSocketResponse, until: str) -> list[dict[str, An
 
 
 async def read_to_the_end(socket: ClientWebSocketResponse) -> list[dict[str, Any]]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [json.loads(message.data) async for message in socket]
 
 

@@ -207,7 +207,7 @@ def test_a_call_ends_once(call: Call) -> None:
 
 
 def test_a_call_ends_once_when_two_end_it_at_the_same_time(call: Call) -> None:
-    barrier = Barrier(2, timeout=5)
+    barrier = Barrier(2, timeout=30)
 
     def end() -> None:
         try:
@@ -417,7 +417,7 @@ async def test_two_jobs_at_the_same_time_send_once(call: Call, backend: Backend)
 
 
 async def _until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 (what it looks at is on the other side of a socket)
             await asyncio.sleep(0.005)
 
@@ -590,7 +590,7 @@ def test_the_limit_holds_when_all_claim_at_once(alice: Account) -> None:
     for _ in range(together):
         outbox.enqueue_call_end(_call(alice, "http://127.0.0.1:1"), BODY)
     ids = list(CallbackDelivery.objects.values_list("id", flat=True))
-    barrier = Barrier(together, timeout=5)
+    barrier = Barrier(together, timeout=30)
 
     def claim(delivery_id: str) -> bool:
         connection.ensure_connection()

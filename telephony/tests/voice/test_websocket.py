@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 async def soon(awaitable: Awaitable[T]) -> T:
     """Wait for what has to happen; fail if it does not."""
-    return await asyncio.wait_for(awaitable, 5)
+    return await asyncio.wait_for(awaitable, 30)
 
 
 class Recorder(Handler):

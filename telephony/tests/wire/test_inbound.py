@@ -186,5 +186,5 @@ async def test_a_process_that_stops_lets_the_call_end_first(world, model):
         with pytest.raises(OSError, match="Connect call failed"):
             await asyncio.open_connection("127.0.0.1", world.media_port)
         call = await world.hang_up(ringing)
-        await asyncio.wait_for(draining, 5)
+        await asyncio.wait_for(draining, 30)
     assert call.ended_reason == "caller_hangup"

@@ -160,7 +160,7 @@ class TestTheMediaSocket:
                     async with http.ws_connect(media_url(world)) as socket:
                         await socket.send_str(text)
                         await socket.send_str(START)
-                        await socket.receive(timeout=5)
+                        await socket.receive(timeout=30)
                         assert socket.close_code == 1008
 
     async def test_while_a_call_is_on(self, world, model):

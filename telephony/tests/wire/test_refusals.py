@@ -195,7 +195,7 @@ async def stream(world, call_sid, ticket, *, signature=None):
     ):
         await socket.send_json({"event": "connected", "protocol": "Call", "version": "1.0.0"})
         await socket.send_json({"event": "start", "start": start})
-        await socket.receive(timeout=5)  # the greeting, or the end
+        await socket.receive(timeout=30)  # the greeting, or the end
         return socket.close_code
 
 
