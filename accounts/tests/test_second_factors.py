@@ -204,7 +204,7 @@ class TestCommand:
     def test_it_works(self, operator: Account, capsys: Any) -> None:
         call_command("remove_second_factor", " Olga@Example.ORG")
         assert not has_second_factor(operator)
-        assert "olga@example.org has no second factor any more." in capsys.readouterr().out
+        assert "olga@example.org no longer has a second factor." in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("email", "message"), [("bob@example.org", "no second factor"), ("no@b.org", "no account")]
