@@ -1,7 +1,7 @@
 """The standing cast of every test.
 
 Alice and Bob are active companies (Bob has no access to Alice's stuff), Carol has not paid yet,
-Dave is suspended, Olga is an operator; all have confirmed their e-mail addresses. ``alice_api`` and
+Dave is suspended, Olga is an operator; all have confirmed their email addresses. ``alice_api`` and
 so on are clients that send the person's API key; ``anonymous_api`` sends none. A person exists only
 in the tests that ask for them.
 

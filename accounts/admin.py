@@ -315,7 +315,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         "network",
     ]
     search_fields = ["account_id"]
-    search_help_text = "An account's id or e-mail address."
+    search_help_text = "An account's id or email address."
     fields = [
         ("created_at", "account_link"),
         ("action", "sentence"),

@@ -50,8 +50,8 @@ class Action(models.TextChoices):
     LOGIN_FAILED = "login.failed", "Somebody tried to log in with a wrong password"
     SIGNED_OUT_EVERYWHERE = "login.ended_everywhere", "All sessions and tokens were ended"
 
-    EMAIL_CHANGED = "email.changed", "The e-mail address was changed"
-    EMAIL_CONFIRMED = "email.confirmed", "The e-mail address was confirmed"
+    EMAIL_CHANGED = "email.changed", "The email address was changed"
+    EMAIL_CONFIRMED = "email.confirmed", "The email address was confirmed"
 
     PASSWORD_CHANGED = "password.changed", "The password was changed"
     PASSWORD_REMOVED = "password.removed", "The password was removed"

@@ -1,4 +1,4 @@
-"""E-mail addresses as they are stored and compared: ASCII, in lower case.
+"""Email addresses as they are stored and compared: ASCII, in lower case.
 
 Python and PostgreSQL, and two versions of either, disagree about the case of other characters. So
 an internationalised domain is kept as mail servers know it, ``xn--…``, however it was typed.

@@ -17,7 +17,7 @@ VERIFICATION_VALID = timedelta(days=3)
 
 
 def verification_link(account: Account) -> str:
-    """Return the address at which the account, logged in, confirms its present e-mail address."""
+    """Return the address at which the account, logged in, confirms its present email address."""
     token = _signer(account).sign(account.pk)
     return settings.PUBLIC_URL + reverse("confirm-email", args=[token])
 
@@ -51,7 +51,7 @@ def password_reset_link(account: Account) -> str:
 def account_to_reset(id: str, token: str, *, lock: bool = False) -> Account | None:
     """Return the account whose password the link resets; None if it does not hold (any more).
 
-    A new password, a login or another e-mail address ends it, as time does.
+    A new password, a login or another email address ends it, as time does.
     """
     accounts = Account.objects.select_for_update(no_key=True) if lock else Account.objects.all()
     account = accounts.filter(pk=id, is_active=True).first() if is_id(id) else None
@@ -61,4 +61,4 @@ def account_to_reset(id: str, token: str, *, lock: bool = False) -> Account | No
 
 
 def _signer(account: Account) -> TimestampSigner:
-    return TimestampSigner(sep=".", salt=f"confirm e-mail {account.email}")
+    return TimestampSigner(sep=".", salt=f"confirm email {account.email}")

@@ -98,7 +98,7 @@ class Account(AbstractBaseUser, PermissionsMixin):
     )
     is_staff = models.BooleanField("operator", default=False)
     email_verified_at = models.DateTimeField(
-        "e-mail confirmed at",
+        "email confirmed at",
         null=True,
         blank=True,
         editable=False,

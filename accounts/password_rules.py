@@ -14,7 +14,7 @@ _COMPARED = 100
 
 
 class NotTheAccountsOwn:
-    """Refuses what whoever knows the account tries first: its e-mail address, its company's name.
+    """Refuses what whoever knows the account tries first: its email address, its company's name.
 
     Case, spaces and punctuation make no difference.
     """
@@ -24,12 +24,12 @@ class NotTheAccountsOwn:
             return
         name, _, domain = user.email.rpartition("@")
         if any(_is_like(password, text) for text in (user.email, name, domain)):
-            raise _too_similar("the e-mail address")
+            raise _too_similar("the email address")
         if _is_like(password, user.company_name):
             raise _too_similar("the company's name")
 
     def get_help_text(self) -> str:
-        return "Your password can't be too similar to the e-mail address or the company's name."
+        return "Your password can't be too similar to the email address or the company's name."
 
 
 class MoreThanOneCharacter:

@@ -15,7 +15,7 @@ MIN_PASSWORD_LENGTH = 8
 # Long enough for every password manager, short enough that hashing it costs what a short one costs.
 MAX_PASSWORD_LENGTH = 1000
 PASSWORD_HELP = (
-    f"At least {MIN_PASSWORD_LENGTH} characters: no common password, and none like your e-mail or "
+    f"At least {MIN_PASSWORD_LENGTH} characters: no common password, and none like your email or "
     "company."
 )
 # Of a second factor: six or eight digits, and what people put between them.
@@ -42,7 +42,7 @@ class RegistrationSerializer(CredentialsSerializer):
         trim_whitespace=False,
         lines=True,
         error_messages={"min_length": "Use at least 8 characters."},
-        help_text="Neither a common password nor one like the e-mail address or the company.",
+        help_text="Neither a common password nor one like the email address or the company.",
     )
     companyName = TextField(
         source="company_name", max_length=200, required=False, allow_blank=True, allow_null=True

@@ -82,7 +82,7 @@ def account_sign_up(*, email: str, password: str, company_name: str = "") -> Acc
 
 @sensitive_variables()
 def account_authenticate(*, email: str, password: str) -> Account:
-    """Return the account with that e-mail and password; raise 401 ``invalid_credentials``.
+    """Return the account with that email and password; raise 401 ``invalid_credentials``.
 
     A password is hashed whether or not there is such an account, so that the time tells nothing.
     """
@@ -90,7 +90,7 @@ def account_authenticate(*, email: str, password: str) -> Account:
     if not isinstance(account, Account):
         login_failure_note_soon(email=email)
         raise unauthorized(
-            "invalid_credentials", "No account can log in with this e-mail address and password."
+            "invalid_credentials", "No account can log in with this email address and password."
         )
     return account
 
@@ -282,6 +282,6 @@ def _email_free(email: str) -> Iterator[None]:
     except IntegrityError:
         if Account.objects.with_email(email).exists():
             raise ApiError(
-                409, "email_taken", "There is an account with this e-mail address: log in."
+                409, "email_taken", "There is an account with this email address: log in."
             ) from None
         raise

@@ -1,4 +1,4 @@
-"""How often somebody may log in, register, and have us send mails: per address, and per e-mail.
+"""How often somebody may log in, register, and have us send mails: per address, and per email.
 
 A window opens with an attempt and has a fixed length; it holds so many attempts, and who comes too
 late is told when it ends. A limit does not count what it refuses: trying on makes nothing longer.
@@ -7,17 +7,17 @@ late is told when it ends. A limit does not count what it refuses: trying on mak
 what is counted              setting                             window
 ===========================  ==================================  ===========
 logins per address           ``LOGINS_PER_ADDRESS``              1 minute
-failed logins per e-mail     ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
+failed logins per email     ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
 wrong codes per account      ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
 registrations per address    ``REGISTRATIONS_PER_ADDRESS``       1 hour
-registrations per e-mail     ``REGISTRATIONS_PER_EMAIL``         1 hour
+registrations per email     ``REGISTRATIONS_PER_EMAIL``         1 hour
 mails asked for per address  ``MAILS_PER_ADDRESS``               1 hour
-mails asked for per e-mail   ``MAILS_PER_EMAIL``                 1 hour
+mails asked for per email   ``MAILS_PER_EMAIL``                 1 hour
 test calls per account       10                                  1 minute
 callback checks per account  10                                  1 minute
 ===========================  ==================================  ===========
 
-Whether there is an account for an e-mail address plays no part in it. Somebody who fails often
+Whether there is an account for an email address plays no part in it. Somebody who fails often
 enough on purpose keeps its owner from logging in for as long; API keys and tokens work on.
 """
 
@@ -51,7 +51,7 @@ def login_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
     """Try to log in inside; raise 429 ``too_many_requests`` instead, before a password is hashed.
 
     Each attempt counts as a failure until it has succeeded, or all that come at once would pass.
-    One that succeeds clears what was counted against the e-mail address.
+    One that succeeds clears what was counted against the email address.
     """
     failures = _limit(
         "failed logins", normalize_email(email), settings.LOGIN_FAILURES_PER_EMAIL, minutes=15
@@ -105,7 +105,7 @@ def mail_request(request: HttpRequest, *, what: str, to: str) -> None:
     """Count a mail that somebody has us send; raise 429 ``too_many_requests`` instead.
 
     :param what: the mails that are counted together: "password resets", "confirmations".
-    :param to: an e-mail address, or the id of an account that may have several in a row.
+    :param to: an email address, or the id of an account that may have several in a row.
     """
     network, per_address = client_network(request), settings.MAILS_PER_ADDRESS
     _limit(f"{what} asked for", network, per_address, minutes=60).take()

@@ -62,7 +62,7 @@ class AuthViewSet(ViewSet):
         request=RegistrationSerializer,
         answers={201: RegisteredSerializer},
         errors={
-            409: {"email_taken": "There is an account with this e-mail address: log in."},
+            409: {"email_taken": "There is an account with this email address: log in."},
             429: TOO_MANY_ATTEMPTS,
         },
     )

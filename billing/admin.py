@@ -30,7 +30,7 @@ class AccountLinkAdmin(ReadOnlyAdmin):
     """The page of what belongs to an account."""
 
     list_select_related = ["account"]
-    search_help_text = "An account's id or e-mail address."
+    search_help_text = "An account's id or email address."
 
     @admin.display(description="account", ordering="account_id")
     def account_link(self, row: Any) -> str:
@@ -67,7 +67,7 @@ class CheckNowAdmin(AccountLinkAdmin):
 class StripeCustomerAdmin(CheckNowAdmin):
     list_display = ["customer_id", "account_link", "account_status", "checkout_at", "created_at"]
     search_fields = ["=customer_id", *_BY_ACCOUNT]
-    search_help_text = "A customer's id (cus_…), an account's id or e-mail address."
+    search_help_text = "A customer's id (cus_…), an account's id or email address."
     ordering = ["-account_id"]  # by time of creation, on the primary key's index
     fields = [
         ("account_link", "account_status"),

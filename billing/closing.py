@@ -53,7 +53,7 @@ def subscriptions_end_soon(*, account: Account, at: datetime | None = None) -> N
 
 
 def customer_update_soon(*, account: Account) -> None:
-    """Have Stripe told the account's e-mail address and name, as they are then."""
+    """Have Stripe told the account's email address and name, as they are then."""
     defer(UPDATE_TASK, only_one=f"{UPDATE_TASK} {account.id}", account_id=account.id)
 
 
@@ -94,7 +94,7 @@ def subscriptions_end(account_id: str, *, given_up: int = 0) -> bool:
 
 
 def customer_update(account_id: str) -> None:
-    """Tell Stripe the account's e-mail address and name; raise 502 ``payments_unavailable``.
+    """Tell Stripe the account's email address and name; raise 502 ``payments_unavailable``.
 
     An account that is no customer yet becomes one under its present name; a deleted one keeps the
     name that is on its invoices.

@@ -31,7 +31,7 @@ class MeterEventAdmin(ReadOnlyAdmin):
     list_filter = ["state"]
     list_select_related = ["account"]
     search_fields = ["identifier"]
-    search_help_text = "A CallSid, an account's id or e-mail address."
+    search_help_text = "A CallSid, an account's id or email address."
     ordering = ["-usage_record_id"]  # by time of recording, on that column's index
     actions = ["send_again"]
     fields = [

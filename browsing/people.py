@@ -99,7 +99,7 @@ def log_operator_in(page: Page, url: str) -> None:
 
 def _give_password(page: Page, who: Who) -> None:
     email, password = CREDENTIALS[who]
-    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
 

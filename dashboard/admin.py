@@ -63,7 +63,7 @@ class LogEntryAdmin(ReadOnlyAdmin):
     list_filter = ["action_flag"]
     list_select_related = ["user", "content_type"]
     search_fields = ["object_id__exact", "user__email__exact"]
-    search_help_text = "The id of what it was done to, or an operator's e-mail address."
+    search_help_text = "The id of what it was done to, or an operator's email address."
     ordering = ["-id"]
     fields = ["action_time", "user", "content_type", "object_id", "object_repr", "what"]
 

@@ -1,4 +1,4 @@
-"""Confirming an e-mail address: the link in the mail, and having it sent again."""
+"""Confirming an email address: the link in the mail, and having it sent again."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from dashboard.forms import refuse
 
 class AskForm(forms.Form):
     email = forms.EmailField(
-        label="E-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "username"})
+        label="Email", max_length=254, widget=forms.EmailInput({"autocomplete": "username"})
     )
 
 
@@ -43,7 +43,7 @@ class NewPasswordForm(forms.Form):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def ask(request: HttpRequest) -> HttpResponse:
-    """Take an e-mail address, and answer alike whether or not it is an account's."""
+    """Take an email address, and answer alike whether or not it is an account's."""
     if not settings.SENDS_MAIL:
         return page(request, "dashboard/password_ask.html", {"cannot": True})
     form = AskForm(request.POST or None)

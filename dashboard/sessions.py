@@ -31,7 +31,7 @@ HOME = "/dashboard"
 
 class SignupForm(forms.Form):
     email = forms.EmailField(
-        label="E-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
+        label="Email", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
     )
     password = forms.CharField(
         min_length=MIN_PASSWORD_LENGTH,
@@ -51,7 +51,7 @@ class SignupForm(forms.Form):
 
 class LoginForm(forms.Form):
     email = forms.EmailField(
-        label="E-mail",
+        label="Email",
         max_length=254,
         widget=forms.EmailInput({"autocomplete": "username", "autofocus": True}),
     )

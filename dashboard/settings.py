@@ -51,7 +51,7 @@ class CurrentPasswordForm(forms.Form):
 
 class EmailForm(forms.Form):
     email = forms.EmailField(
-        label="New e-mail", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
+        label="New email", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
     )
 
 
@@ -72,7 +72,7 @@ class CompanyForm(forms.Form):
 
 class DeletionForm(forms.Form):
     email = forms.EmailField(
-        label="The e-mail address of your account",
+        label="The email address of your account",
         max_length=254,
         widget=forms.EmailInput({"autocomplete": "off"}),
     )
@@ -132,7 +132,7 @@ def _form_view(name: str, *, guard: Callable[[View], View]) -> Callable[[Act], V
 def change_email(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     account = request.user
     if normalize_email(sent["email"]) == account.email:
-        raise ValidationError({"email": ["This is your e-mail address already."]})
+        raise ValidationError({"email": ["This is your email address already."]})
     for to in (account.pk, sent["email"]):
         mail_request(request, what=CONFIRMATIONS, to=to)
     with transaction.atomic():

@@ -125,7 +125,7 @@ class CallAdmin(ReadOnlyAdmin):
     list_filter = [LiveFilter, "direction", "status"]
     list_select_related = ["account"]
     search_fields = ["call_sid"]
-    search_help_text = "A CallSid, an id of a call or an account, a number or an e-mail address."
+    search_help_text = "A CallSid, an id of a call or an account, a number or an email address."
     ordering = ["-id"]  # by time of creation, on the primary key's index
     inlines = [CallEventInline, CallbackInline]
     actions = ["hang_up"]

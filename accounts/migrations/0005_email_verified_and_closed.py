@@ -18,6 +18,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='account',
             name='email_verified_at',
-            field=models.DateTimeField(blank=True, editable=False, help_text='When its owner, logged in, opened our link. A change undoes it.', null=True, verbose_name='e-mail confirmed at'),
+            field=models.DateTimeField(blank=True, editable=False, help_text='When its owner, logged in, opened our link. A change undoes it.', null=True, verbose_name='email confirmed at'),
         ),
     ]

@@ -45,7 +45,7 @@ def test_wrong_credentials_answer_alike(anonymous_api, alice, email):
     assert response["WWW-Authenticate"] == "Bearer"
     assert response.json()["code"] == "invalid_credentials"
     assert response.json()["error"] == (
-        "No account can log in with this e-mail address and password."
+        "No account can log in with this email address and password."
     )
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 EMAIL, COMPANY = "alice.smith@plumbing.example", "Alice & Daughters"
 GOOD = "a long walk in the rain"
 
-EMAIL_LIKE, COMPANY_LIKE = "too similar to the e-mail", "too similar to the company"
+EMAIL_LIKE, COMPANY_LIKE = "too similar to the email", "too similar to the company"
 ONE_CHARACTER = "white space only, or one character repeated"
 REFUSED = [
     (EMAIL, EMAIL_LIKE),

@@ -263,7 +263,7 @@ class TestWhatIsKept:
 
     def test_it_is_deleted_when_the_window_is_over(self, anonymous_api: APIClient) -> None:
         log_in(anonymous_api, NOBODY)
-        time_passes(61)  # the minute of the address, not the quarter of an hour of the e-mail
+        time_passes(61)  # the minute of the address, not the quarter of an hour of the email
         forget_attempts(timestamp=0)
         assert AttemptCount.objects.count() == 1
         time_passes(15 * 60)

@@ -295,7 +295,7 @@ async def _be_an_operator(field: Field, notes: Notes) -> None:
     notes.expect(
         "A password alone does not open the admin.",
         page.status != 200 or "/admin/accounts/account/" not in page.text,
-        sent="GET /admin/ after a login with e-mail and password",
+        sent="GET /admin/ after a login with email and password",
         came=page.status,
     )
     cookie = browser.set_cookies.get("sessionid")
@@ -328,7 +328,7 @@ async def _be_an_operator(field: Field, notes: Notes) -> None:
 async def _change_operator(
     field: Field, notes: Notes, browser: Browser, victim: Person, path: str
 ) -> None:
-    """An operator who may change accounts sets no other operator's password, nor e-mail."""
+    """An operator who may change accounts sets no other operator's password, nor email."""
     before = await _stored(field, victim)
     form = {
         "password1": "taken over by Olga 1",

@@ -1,4 +1,4 @@
-"""Confirming an e-mail address."""
+"""Confirming an email address."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_it_works() -> None:
     web = Client()
     web.post("/signup", {"email": "erin@example.org", "password": "a long walk in the rain"})
     erin = Account.objects.get()
-    assert "Confirm your e-mail address" in web.get(PAGE).content.decode()
+    assert "Confirm your email address" in web.get(PAGE).content.decode()
     [mail] = sent()
-    assert (mail.subject, mail.to) == ("Confirm your e-mail address", ["erin@example.org"])
+    assert (mail.subject, mail.to) == ("Confirm your email address", ["erin@example.org"])
     assert web.get(path_in(mail)).status_code == 200
     assert not is_verified(erin)  # a mail scanner opens links too
     assert web.post(path_in(mail))["Location"] == "/dashboard"

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
 ]
 
-CUSTOMER = {"E-mail": "erin@example.org", "Password": "a long walk in the rain"}
+CUSTOMER = {"Email": "erin@example.org", "Password": "a long walk in the rain"}
 _AUTHENTICATOR = {
     "protocol": "ctap2",
     "transport": "internal",
@@ -108,7 +108,7 @@ def test_without_scripts_it_is_said(running: Development, chromium: Browser) -> 
 
 def _sign_up(running: Development, page: Page, **fields: str) -> None:
     page.goto(f"{running.url}/signup")
-    page.get_by_label("E-mail").fill(fields.get("email", CUSTOMER["E-mail"]))
+    page.get_by_label("Email").fill(fields.get("email", CUSTOMER["Email"]))
     page.get_by_label("Password").fill(CUSTOMER["Password"])
     page.get_by_role("button", name="Sign up").click()
     page.get_by_role("button", name="Pay").wait_for()

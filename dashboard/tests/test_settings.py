@@ -99,8 +99,8 @@ class TestEmail:
         alice.refresh_from_db()
         assert (alice.email, alice.email_verified_at) == ("alice@plumbing.example", None)
         assert [(mail.subject, mail.to) for mail in sent()] == [
-            ("Your e-mail address was changed", ["alice@example.org"]),
-            ("Confirm your e-mail address", ["alice@plumbing.example"]),
+            ("Your email address was changed", ["alice@example.org"]),
+            ("Confirm your email address", ["alice@plumbing.example"]),
         ]
         assert jobs(UPDATE) == [(UPDATE, {"account_id": alice.id})]
         assert "not confirmed" in alice_web.get(PAGE).content.decode()
@@ -120,7 +120,7 @@ class TestEmail:
         response = self.change(alice_web, bob.email)
         assert response.status_code == 400
         text = response.content.decode()
-        assert "There is an account with this e-mail address" in text
+        assert "There is an account with this email address" in text
         assert "You log in with <b>alice@example.org</b>" in text
         assert sent() == []
 

@@ -44,7 +44,7 @@ def test_from_sign_up_to_the_invoice(running: Development, page: Page) -> None:
 
 def _sign_up_and_pay(running: Development, page: Page) -> None:
     page.goto(f"{running.url}/signup")
-    page.get_by_label("E-mail").fill("erin@example.org")
+    page.get_by_label("Email").fill("erin@example.org")
     page.get_by_label("Password").fill("a long walk in the rain")
     page.get_by_label("Company").fill("Erin's Eels")
     page.get_by_role("button", name="Sign up").click()

@@ -15,7 +15,7 @@ from sandbox.payments.wire.errors import Refusal
 
 
 class EmailForm(forms.Form):
-    email = forms.EmailField(label="E-mail")
+    email = forms.EmailField(label="Email")
 
 
 @never_cache

@@ -22,7 +22,7 @@ def money(cents: Any, currency: str = "usd") -> str:
 
 @register.filter
 def address(email: str) -> SafeString:
-    """An e-mail address that is broken after the ``@`` where it does not fit on one line."""
+    """An email address that is broken after the ``@`` where it does not fit on one line."""
     name, at, host = email.partition("@")
     return format_html("{}{}<wbr>{}", name, at, host)
 

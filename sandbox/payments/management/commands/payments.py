@@ -22,10 +22,10 @@ class Command(BaseCommand):
         pay.add_argument("checkout", help="the page's address, or the session's id")
         pay.add_argument("--card", default=testing.GOOD_CARD, help="default %(default)s")
         turn = parsers.add_parser("turn", help="turn a customer's clock")
-        turn.add_argument("customer", help="e-mail address or id")
+        turn.add_argument("customer", help="email address or id")
         turn.add_argument("--days", type=float, help="by so many; else to the next renewal")
         decline = parsers.add_parser("decline", help="have a customer's next charge declined")
-        decline.add_argument("customer", help="e-mail address or id")
+        decline.add_argument("customer", help="email address or id")
         decline.add_argument("--reason", choices=DECLINES, default="generic_decline")
 
     def handle(self, *args: Any, **options: Any) -> None:
