@@ -62,7 +62,7 @@ class Action(models.TextChoices):
     SECOND_FACTOR_REMOVED = "second_factor.removed", "A second factor was removed"
     RECOVERY_CODES_MADE = "recovery_codes.created", "New recovery codes were created"
     RECOVERY_CODE_USED = "recovery_codes.used", "A recovery code was used"
-    SUDO_ENTERED = "sudo.entered", "The identity was confirmed again, for something sensitive"
+    SUDO_ENTERED = "sudo.entered", "Somebody confirmed that it was them, to do something sensitive"
 
     API_KEY_CREATED = "api_key.created", "An API key was created"
     API_KEY_REVOKED = "api_key.revoked", "An API key was revoked"

@@ -60,8 +60,7 @@ class BearerAuthentication(BaseAuthentication):
                 "expired_token": "The token has expired: log in again.",
                 "password_changed": "The password was changed since the token was made.",
                 "signed_out": "Its owner has signed out everywhere since the token was made.",
-                "second_factor_required": "The account has got a second factor since the token "
-                "was made.",
+                "second_factor_required": "A second factor was added after the token was made.",
                 "unknown_account": "The account does not exist any more.",
                 "account_disabled": "The account is disabled: contact support.",
             }
@@ -119,7 +118,7 @@ def _by_token(credentials: str) -> tuple[Account, AccessToken]:
     if not token.get(_SECOND_FACTOR_CLAIM) and has_second_factor(account):
         raise unauthorized(
             "second_factor_required",
-            "The account has a second factor, and this token was made without: log in again.",
+            "This token was made without the account's second factor: log in again.",
         )
     return account, token
 

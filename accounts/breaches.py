@@ -30,12 +30,12 @@ class NotBreached:
     def validate(self, password: str, user: object = None) -> None:
         if settings.PASSWORD_BREACH_CHECK_URL and _is_breached(password):
             raise ValidationError(
-                "Choose another password: this one is known from a breach of another site.",
+                "Choose another password: this one has appeared in a data breach at another site.",
                 code="password_breached",
             )
 
     def get_help_text(self) -> str:
-        return "Your password can't be one that is known from a breach, if this is checked."
+        return "Your password can't be one that has appeared in a known data breach."
 
 
 @sensitive_variables()

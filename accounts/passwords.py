@@ -69,7 +69,7 @@ class ChangesAreAudited:
         """Take any."""
 
     def get_help_text(self) -> str:
-        return "That the password was changed is shown among the account's activity."
+        return "The change will appear in the account's activity."
 
     def password_changed(self, password: str, user: Account) -> None:
         audit(account=user, action=Action.PASSWORD_CHANGED)

@@ -93,7 +93,7 @@ def log_operator_in(page: Page, url: str) -> None:
     secret = page.locator("#totp-secret").inner_text().replace(" ", "")
     page.get_by_label("The code that it shows").fill(code(secret))
     page.get_by_role("button", name="Add the app").click()
-    page.get_by_role("link", name="I have them: go on").click()
+    page.get_by_role("link", name="I have saved them").click()
     page.wait_for_url("**/admin/")
 
 

@@ -35,12 +35,6 @@ def line_problem(text: str) -> str | None:
     return _problem(_IN_NO_LINE, text)
 
 
-def validate_text(text: str) -> None:
-    """Raise Django's ``ValidationError`` for what :func:`text_problem` finds."""
-    if problem := text_problem(text):
-        raise ValidationError(problem, code="characters")
-
-
 def validate_line(text: str) -> None:
     """Raise Django's ``ValidationError`` for what :func:`line_problem` finds."""
     if problem := line_problem(text):

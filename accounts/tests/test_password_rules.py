@@ -238,7 +238,7 @@ def breaches(settings: Any) -> Iterator[Breaches]:
 class TestBreaches:
     def test_a_breached_one_is_refused(self, breaches: Breaches) -> None:
         breaches.known = {GOOD: 17}
-        assert "known from a breach" in _api(GOOD)
+        assert "appeared in a data breach" in _api(GOOD)
         assert not Account.objects.exists()
 
     def test_another_one_passes(self, breaches: Breaches) -> None:

@@ -286,7 +286,7 @@ class TestItsTwilioAccount:
     def test_whoever_removes_it_reads_that_it_rests(
         self, number: PhoneNumber, alice_web: Client
     ) -> None:
-        rests = "For 30 days only you can register it again"
+        rests = "For 30 days, only you can register it again"
         assert rests in alice_web.get(f"{LIST}/{number.id}").content.decode()
         PhoneNumber.objects.update(verified_at=None)
         assert rests not in alice_web.get(f"{LIST}/{number.id}").content.decode()

@@ -39,7 +39,7 @@ def test_the_first_login_leads_to_a_second_factor(newcomer: Account, password: s
     assert "Operators need a second factor" in text
     assert f'href="{APP}?next=/admin/"' in text
     done = web.post(f"{APP}?next=/admin/", {"code": code(secret_of(web))})
-    assert 'href="/admin/">I have them: go on' in done.content.decode()
+    assert 'href="/admin/">I have saved them' in done.content.decode()
     assert web.get("/admin/").status_code == 200
 
 

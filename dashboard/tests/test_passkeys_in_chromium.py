@@ -65,7 +65,7 @@ def test_from_adding_one_to_logging_in_with_it(running: Development, page: Page)
     page.get_by_role("button", name="Make the passkey").click()
     expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
     _is_fit_for_everybody(page)
-    page.get_by_role("link", name="I have them: go on").click()
+    page.get_by_role("link", name="I have saved them").click()
     expect(page.get_by_role("row").filter(has_text="Laptop")).to_contain_text("never")
     page.get_by_role("button", name="Log out").click()
 

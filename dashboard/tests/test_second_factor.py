@@ -298,7 +298,7 @@ class TestASessionThatIsOlder:
         self, alice: Account, alice_web: Client, password: str, path: str, body: Any
     ) -> None:
         asked = alice_web.post(path, body)
-        assert "Give your second factor to go on" in asked.content.decode()
+        assert "Use your second factor to continue" in asked.content.decode()
         proof = {"proof-password": password, "proof-instead-of": "POST"}
         assert alice_web.post(path, body | proof).status_code == 400
         alice.refresh_from_db()

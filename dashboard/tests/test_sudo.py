@@ -159,7 +159,7 @@ class TestSecondFactor:
         alice_web.post("/login/second-factor", {"proof-code": code(later=-1)})
 
     def test_it_does_as_well(self, long_ago: Client) -> None:
-        assert "your password or your second factor" in long_ago.post(NEW_KEY).content.decode()
+        assert "your password or use your second factor" in long_ago.post(NEW_KEY).content.decode()
         sent = {"proof-code": code(), "proof-instead-of": "POST"}
         assert "rtk_" in long_ago.post(NEW_KEY, sent).content.decode()
 

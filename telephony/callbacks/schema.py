@@ -205,11 +205,12 @@ _DIRECTION = {"direction": _text(enum=list(Call.Direction.values))}
 _TIMESTAMP = {"timestamp": _text("When it was sent.", format="date-time")}
 _METADATA = {"metadata": {"description": "Of the configuration, or of the call that was placed."}}
 _URL = {"type": "string", "format": "uri", "maxLength": 2000}
-_E164 = {"type": "string", "pattern": r"^\+[1-9][0-9]{6,14}$"}
+_E164 = {"type": "string", "pattern": f"^{plan.E164.pattern}$"}
 
 _CREDENTIALS = {
     "twilioAccountSid": _text(
-        "Of the Twilio account that the call comes from.", pattern="^AC[0-9a-fA-F]{32}$"
+        "Of the Twilio account that the call comes from.",
+        pattern=f"^{plan_reader.ACCOUNT_SID.pattern}$",
     ),
     "twilioAuthToken": _text(
         "Twilio's signature is checked with it; it is not kept.",

@@ -51,7 +51,7 @@ _MOST_ENTRIES = {
     "transferNumbers": MOST_TRANSFER_NUMBERS,
 }
 _MODEL = re.compile(r"gpt-realtime[A-Za-z0-9._-]{0,88}")
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _USE_E164 = "Use E.164, like +15551234567."
 # OpenAI's rule for the name of a function.
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -141,7 +141,7 @@ def parse_plan(body: object) -> CallPlan | Refusal | Transfer:
 
 def is_phone_number(text: str) -> bool:
     """Whether the text is a number in E.164."""
-    return _E164.fullmatch(text) is not None
+    return E164.fullmatch(text) is not None
 
 
 def plan_as_dict(plan: CallPlan) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _refusal(reader: Reader) -> Refusal:
 
 
 def _transfer(reader: Reader) -> Transfer:
-    to = reader.matching("transfer", _E164, _USE_E164)
+    to = reader.matching("transfer", E164, _USE_E164)
     return Transfer(to, *reader.credentials(needed_for="A transfer"))
 
 
