@@ -64,6 +64,7 @@ _EVENTS = {
     "carrier_rejected": "Twilio refused the call",
     "carrier_unavailable": "Twilio could not be reached",
     "error": "An error was reported",
+    "incomplete": "Part of the record is lost",
     "ended": "The call ended",
 }
 _BAD = {
@@ -76,6 +77,7 @@ _BAD = {
     "carrier_rejected",
     "carrier_unavailable",
     "error",
+    "incomplete",
 }
 _DETAILS = {
     "onCallStartMs": "onCallStart took {}",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account
 from config.errors import ApiError
+from config.sweeps import each_alone
 from telephony.models import Call
-from telephony.services import call_note
+from telephony.services import call_leave_alone, call_note
 
 
 @transaction.atomic
@@ -35,7 +34,8 @@ def call_request_hangup(*, call_id: str) -> Call:
 def calls_request_hangup(*, account: Account) -> int:
     """Ask for the end of all the account's calls that are on; return how many."""
     live = list(Call.objects.of(account).live().values_list("pk", flat=True))
-    _request_all(live)
+    for call_id in live:
+        _request(call_id)
     return len(live)
 
 
@@ -45,13 +45,16 @@ def calls_of_nobody_request_hangup(*, at_most: int = 1000) -> int:
     It was cancelled, or the account deleted, while they were on: nobody pays for the rest.
     """
     nobodys = Q(account__status=Account.Status.INACTIVE) | Q(account__closed_at__isnull=False)
-    unasked = Call.objects.live().filter(nobodys, hangup_requested_at=None)
+    unasked = Call.objects.live().to_be_swept(timezone.now())
+    unasked = unasked.filter(nobodys, hangup_requested_at=None)
     call_ids = list(unasked.values_list("pk", flat=True)[:at_most])
-    _request_all(call_ids)
-    return len(call_ids)
+    return each_alone(call_ids, _request, what="hang-up of a call", back_off=call_leave_alone)
 
 
-def _request_all(call_ids: list[str]) -> None:
-    for call_id in call_ids:
-        with suppress(ApiError):  # it has ended meanwhile
-            call_request_hangup(call_id=call_id)
+def _request(call_id: str) -> bool:
+    """Ask for the end of a call; False if it has ended meanwhile."""
+    try:
+        call_request_hangup(call_id=call_id)
+    except ApiError:
+        return False
+    return True

@@ -134,6 +134,10 @@ class CallQuerySet(OwnedQuerySet["Call"]):
         """Of live calls, those of which only their backend's answer will tell who sent them."""
         return self.filter(direction=Call.Direction.INBOUND, accepted_at=None, held_until__gt=now)
 
+    def to_be_swept(self, now: datetime) -> Self:
+        """Those that no sweep has failed at just now."""
+        return self.filter(Q(swept_after=None) | Q(swept_after__lte=now))
+
     def with_outcome(self) -> Self:
         """With ``outcome``: see :data:`OUTCOME`."""
         return self.annotate(outcome=OUTCOME)
@@ -196,6 +200,12 @@ class Call(models.Model):
     )
     last_seen_at = models.DateTimeField(
         null=True, blank=True, help_text="When the engine that holds the call last said so."
+    )
+    swept_after = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="A sweep failed at it: none tries again before.",
     )
     webhook_digest = models.CharField(
         max_length=64,

@@ -4,10 +4,8 @@ transaction, and each may be tried again.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,13 +15,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.api import iso
-from config.sealing import CannotUnseal, seal, unseal
+from config.sweeps import each_alone
 from config.texts import cleaned_json, cleaned_text
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
-from telephony.engine.costs import TokenUsage, openai_cost, twilio_cost
-from telephony.models import Call, CallEvent, CallProgress
+from telephony.engine.costs import twilio_cost
+from telephony.models import Call, CallEvent, CallProgress, CallQuerySet
+from telephony.outcomes import Outcome, cost_of, opened, sealed
 from usage.models import UsageRecord
 from usage.services import usage_record_create, whole_minutes
 
@@ -32,16 +31,11 @@ log = structlog.get_logger(__name__)
 # The engine says every 15 s which calls it holds; one that was not named for a minute is lost.
 LOST_AFTER = timedelta(seconds=60)
 
+# Of a sweep. What it fails at is left alone for a while, so that it never holds up the rest.
+SWEPT_AT_ONCE = 1000
+LEFT_ALONE = timedelta(minutes=1)
+
 Timed = tuple[datetime, str, dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a conversation came to. ``transcript`` is as onCallEnd has it."""
-
-    model: str = ""
-    transcript: list[dict[str, Any]] = field(default_factory=list)
-    usage: TokenUsage = field(default_factory=TokenUsage)
 
 
 @transaction.atomic
@@ -89,10 +83,9 @@ def call_record(
     CallEvent.objects.bulk_create(_event(call_id, account_id, event) for event in events)
     now = timezone.now()
     if outcome is not None and Call.objects.live().filter(pk=call_id).update(last_seen_at=now):
-        sealed = seal(json.dumps(asdict(outcome)).encode(), purpose=CallProgress.PURPOSE)
         CallProgress.objects.update_or_create(
             call_id=call_id,
-            defaults={"account_id": account_id, "sealed": sealed, "updated_at": now},
+            defaults={"account_id": account_id, "sealed": sealed(outcome), "updated_at": now},
         )
 
 
@@ -125,14 +118,15 @@ def call_end(
     """End a call: its record, its usage, the totals, onCallEnd. False if it has ended already.
 
     Whoever learns of an end calls this, and the first one wins. Without an ``outcome``, what the
-    engine kept on the way counts. A call that nobody accepted leaves a record, and nothing else.
-    ``errors`` are ``(code, message)`` for onError.
+    engine kept on the way counts, as far as that can be read; the timeline says what is missing
+    then, and the estimate of a cost that is unknown is 0. A call that nobody accepted leaves a
+    record, and nothing else. ``errors`` are ``(code, message)`` for onError.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
         return False
     kept = CallProgress.objects.filter(call=call).first()
-    outcome = outcome or (_unsealed(kept) if kept else Outcome())
+    outcome = outcome or (opened(kept) if kept else Outcome())
     if kept:
         kept.delete()
     _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
@@ -140,21 +134,40 @@ def call_end(
         call_report_error(call, code=code, message=message)
     call_note(call, "ended", at=call.ended_at, reason=reason)
     if call.accepted_at is not None and call.call_sid:
-        record = _record_usage(call, call.call_sid, outcome)
+        cost = cost_of(outcome)
+        missing = outcome.missing | ({"cost"} if cost is None else set())
+        if missing:
+            call_note(call, "incomplete", at=call.ended_at, missing=", ".join(sorted(missing)))
+        record = _record_usage(call, call.call_sid, cost or Decimal(0))
         outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
     return True
 
 
 def calls_end_stale(now: datetime) -> int:
     """End the calls that their engine lost, and those that never got one; return how many."""
-    lost = Call.objects.live().filter(last_seen_at__lt=now - LOST_AFTER)
-    count = 0
-    for call in lost[:1000]:
-        count += call_end_lost(call_id=call.id, ended_at=call.last_seen_at or now)
-    unconnected = Call.objects.live().filter(last_seen_at=None, held_until__lt=now)
-    for call_id in unconnected.values_list("id", flat=True)[:1000]:
-        count += call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
-    return count
+    live = Call.objects.live().to_be_swept(now)
+    lost = live.filter(last_seen_at__lt=now - LOST_AFTER)
+    unconnected = live.filter(last_seen_at=None, held_until__lt=now)
+    return _sweep(lost, _end_lost) + _sweep(unconnected, _end_unconnected)
+
+
+def _sweep(calls: CallQuerySet, end: Callable[[str], bool]) -> int:
+    ids = list(calls.values_list("id", flat=True)[:SWEPT_AT_ONCE])
+    return each_alone(ids, end, what="end of a call", back_off=call_leave_alone)
+
+
+def call_leave_alone(call_id: str) -> None:
+    """Keep sweeps from a call that one of them could not deal with, for a while."""
+    Call.objects.filter(pk=call_id).update(swept_after=timezone.now() + LEFT_ALONE)
+
+
+def _end_lost(call_id: str) -> bool:
+    seen_at = Call.objects.values_list("last_seen_at", flat=True).get(pk=call_id)
+    return call_end_lost(call_id=call_id, ended_at=seen_at or timezone.now())
+
+
+def _end_unconnected(call_id: str) -> bool:
+    return call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
 
 
 def call_end_lost(*, call_id: str, ended_at: datetime) -> bool:
@@ -177,7 +190,7 @@ def _close(call: Call, *, status: str, reason: str, ended_at: datetime) -> None:
     call.save(update_fields=["status", "ended_reason", "ended_at", "duration_seconds"])
 
 
-def _record_usage(call: Call, call_sid: str, outcome: Outcome) -> UsageRecord:
+def _record_usage(call: Call, call_sid: str, openai_cost: Decimal) -> UsageRecord:
     return usage_record_create(
         account_id=call.account_id,
         call_sid=call_sid,
@@ -186,7 +199,7 @@ def _record_usage(call: Call, call_sid: str, outcome: Outcome) -> UsageRecord:
         called_number=call.called_number,
         duration_seconds=call.duration_seconds,
         twilio_cost=_twilio_cost(call, call_sid),
-        openai_cost=openai_cost(outcome.model, outcome.usage),
+        openai_cost=openai_cost,
         ended_at=call.ended_at or timezone.now(),
     )
 
@@ -208,15 +221,6 @@ def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[st
         cost_breakdown=record.cost_breakdown,
         now=call.ended_at or timezone.now(),
     )
-
-
-def _unsealed(kept: CallProgress) -> Outcome:
-    try:
-        data = json.loads(unseal(kept.sealed, purpose=CallProgress.PURPOSE))
-    except CannotUnseal:  # the key was rotated away: the call still ends, and is still charged
-        log.error("call_progress_lost", call_id=kept.call_id)
-        return Outcome()
-    return Outcome(data["model"], data["transcript"], TokenUsage(**data["usage"]))
 
 
 def transcript_line(role: str, text: str, at: datetime, *, interrupted: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, cast
 
 from telephony.engine.bounds import DEEPEST, is_deeper_than
@@ -150,10 +150,18 @@ def plan_as_dict(plan: CallPlan) -> dict[str, Any]:
 
 
 def plan_from_dict(data: Mapping[str, Any]) -> CallPlan:
-    """Return the plan that :func:`plan_as_dict` took apart."""
-    tools = tuple(Tool(**tool) for tool in data["tools"])
+    """Return the plan that :func:`plan_as_dict` took apart, in this version of the code or another.
+
+    What it does not know is left out, and what is not there has its default. Raises
+    :class:`TypeError` if there is none.
+    """
     lists = {name: tuple(data.get(name, ())) for name in ("builtin_tools", "transfer_numbers")}
-    return CallPlan(**{**data, "tools": tools, **lists})
+    tools = tuple(Tool(**_known(Tool, tool)) for tool in data.get("tools", ()))
+    return CallPlan(**{**_known(CallPlan, data), "tools": tools, **lists})
+
+
+def _known(kind: type[Tool | CallPlan], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {each.name: data[each.name] for each in fields(kind) if each.name in data}
 
 
 def refuse_too_many(body: Mapping[str, Any]) -> None:

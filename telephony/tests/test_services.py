@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connections
+import structlog
+from django.db import connection, connections
 from django.utils import timezone
 
-from config.sealing import unseal
+from config.sealing import seal, unseal
+from telephony import services
 from telephony.engine.costs import TokenUsage
 from telephony.models import Call, CallbackDelivery, CallEvent, CallProgress
+from telephony.outcomes import Outcome, opened
 from telephony.services import (
-    Outcome,
     call_accept,
     call_connect,
     call_end,
@@ -152,11 +155,75 @@ class TestProgress:
         call_record(connected.id, connected.account_id, [], self.OUTCOME)
         assert not CallProgress.objects.exists()
 
+    def test_a_finished_turn_alone_is_a_reason_to_write(self, connected):
+        call_record(connected.id, connected.account_id, [], self.OUTCOME)
+        assert opened(CallProgress.objects.get()) == self.OUTCOME
+
     def test_a_lost_key_does_not_keep_a_call_from_its_end(self, connected, settings):
         call_record(connected.id, connected.account_id, [], self.OUTCOME)
         settings.SECRET_KEY = "another" * 10
         assert end(connected)
         assert UsageRecord.objects.get().openai_cost == 0
+
+
+LINE = {"role": "user", "text": "Hi", "timestamp": "2026-11-01T00:00:00.000Z"}
+WHOLE = {"model": "gpt-realtime-1.5", "transcript": [LINE], "usage": {"audio_out": 1000}}
+LOST_COST = {"missing": "cost"}
+LOST_ALL = {"missing": "cost, transcript"}
+
+
+class TestStoredForms:
+    """What is kept was written by other code, or is broken: the call ends with what there is."""
+
+    @pytest.mark.parametrize(
+        ("stored", "transcript", "cost", "said"),
+        [
+            (json.dumps(WHOLE), [LINE], "0.064", None),
+            # Another version's: a count that this one does not know, one that it knows alone.
+            (json.dumps(WHOLE | {"usage": {"video_in": 7}}), [LINE], "0", LOST_COST),
+            (json.dumps(WHOLE | {"pace": 2}), [LINE], "0.064", None),
+            (json.dumps(WHOLE | {"usage": {"audio_out": 1000.0}}), [LINE], "0.064", None),
+            (json.dumps(WHOLE | {"usage": {"audio_out": "1000"}}), [LINE], "0", LOST_COST),
+            (json.dumps(WHOLE | {"usage": {"audio_out": float("nan")}}), [LINE], "0", LOST_COST),
+            (json.dumps(WHOLE | {"usage": {"audio_out": True}}), [LINE], "0", LOST_COST),
+            (json.dumps(WHOLE | {"usage": {"audio_out": 10**40}}), [LINE], "0", LOST_COST),
+            (json.dumps(WHOLE | {"usage": {"audio_out": 10**15}}), [LINE], "0", LOST_COST),
+            (json.dumps(WHOLE | {"usage": None}), [LINE], "0", LOST_COST),
+            (json.dumps(WHOLE | {"model": None}), [LINE], "0.064", LOST_COST),
+            (
+                json.dumps(WHOLE | {"transcript": [LINE, 7]}),
+                [LINE],
+                "0.064",
+                {"missing": "transcript"},
+            ),
+            (json.dumps(WHOLE | {"transcript": {}}), [], "0.064", {"missing": "transcript"}),
+            ("[]", [], "0", LOST_ALL),
+            ('{"model": "gpt-re', [], "0", LOST_ALL),
+            ("[" * 100_000, [], "0", LOST_ALL),
+        ],
+    )
+    def test_the_call_ends_and_is_charged(self, connected, stored, transcript, cost, said):
+        sealed = seal(stored.encode(), purpose=CallProgress.PURPOSE)
+        CallProgress.objects.create(call=connected, account=connected.account, sealed=sealed)
+        assert end(connected, ended_at=connected.answered_at + timedelta(seconds=61))
+        record = UsageRecord.objects.get()
+        assert (record.minutes, record.openai_cost) == (2, Decimal(cost))
+        assert told(connected)["transcript"] == transcript
+        notes = CallEvent.objects.filter(kind="incomplete").values_list("detail", flat=True)
+        assert list(notes) == ([said] if said else [])
+
+    def test_a_cost_that_cannot_be_computed_is_said_to_be_missing(self, connected):
+        usage = TokenUsage(audio_out=float("inf"))
+        assert end(connected, outcome=Outcome("gpt-realtime-1.5", [LINE], usage))
+        assert UsageRecord.objects.get().openai_cost == 0
+        assert told(connected)["transcript"] == [LINE]
+        assert CallEvent.objects.get(kind="incomplete").detail == LOST_COST
+
+
+def told(call):
+    """Return onCallEnd as it waits in the outbox."""
+    delivery = CallbackDelivery.objects.get(call=call, kind="onCallEnd")
+    return json.loads(unseal(delivery.sealed_body, purpose=CallbackDelivery.PURPOSE))
 
 
 class TestConnecting:
@@ -188,6 +255,46 @@ class TestStaleCalls:
         call.refresh_from_db()
         assert call.ended_reason == "failed"
 
+    def test_a_call_that_cannot_be_ended_keeps_no_other_from_its_end(self, alice, monkeypatch):
+        monkeypatch.setattr(services, "SWEPT_AT_ONCE", 2)
+        long_ago = timezone.now() - timedelta(hours=1)
+        calls = [
+            Call.objects.create(
+                account=alice,
+                call_sid=f"CA{number:032x}",
+                direction="inbound",
+                status="in-progress",
+                accepted_at=long_ago,
+                answered_at=long_ago,
+                last_seen_at=long_ago,
+            )
+            for number in range(4)
+        ]
+        refuse_to_end(calls[:2])
+        with structlog.testing.capture_logs() as logs:
+            ended = [calls_end_stale(timezone.now()) for _ in range(3)]
+        assert sum(ended) == 2
+        assert {call.pk for call in Call.objects.live()} == {call.pk for call in calls[:2]}
+        failed = [line["id"] for line in logs if line["event"] == "sweep_item_failed"]
+        assert sorted(failed) == sorted(call.pk for call in calls[:2])
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER refuse ON telephony_call")
+        assert calls_end_stale(timezone.now() + timedelta(minutes=2)) == 2
+
     def test_the_search_does_not_grow_with_history(self, connected, django_assert_num_queries):
         with django_assert_num_queries(2):
             calls_end_stale(timezone.now())
+
+
+def refuse_to_end(calls):
+    """Have the database refuse the end of these calls, as it would a value it cannot hold."""
+    ids = ", ".join(f"'{call.pk}'" for call in calls)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RAISE EXCEPTION ''no''; END'"
+        )
+        cursor.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE OF ended_at ON telephony_call FOR EACH ROW "
+            f"WHEN (NEW.ended_at IS NOT NULL AND NEW.id IN ({ids})) EXECUTE FUNCTION refuse()"
+        )

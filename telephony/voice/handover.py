@@ -82,7 +82,10 @@ def take_plan(ticket: str, call_sid: str, now: datetime) -> tuple[Call, CallPlan
         except InvalidTag:
             raise InvalidTicket("wrong key") from None
         sealed.delete()
-    return call, plan_from_dict(json.loads(plaintext))
+    try:
+        return call, plan_from_dict(json.loads(plaintext))
+    except (AttributeError, TypeError, ValueError):  # by code that is too far from this one
+        raise InvalidTicket("unreadable") from None
 
 
 def forget_expired_plans(now: datetime) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import structlog
 
 from telephony.db import in_database
-from telephony.services import Outcome, Timed, call_record
+from telephony.outcomes import Outcome
+from telephony.services import Timed, call_record
 
 log = structlog.get_logger(__name__)
 

@@ -34,7 +34,8 @@ from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
 from telephony.models import Call
 from telephony.numbering import may_be_called
-from telephony.services import Outcome, Timed, call_end, call_record, transcript_line
+from telephony.outcomes import Outcome
+from telephony.services import Timed, call_end, call_record, transcript_line
 from telephony.voice import websocket
 from telephony.voice.recorder import Recorder
 from telephony.voice.websocket import ConnectFailed, Handler, Socket
@@ -386,9 +387,18 @@ def _end_call(end: _End) -> None:
             status=Call.Status.COMPLETED,
             reason=end.reason,
             ended_at=end.ended_at,
-            outcome=end.outcome(),
+            outcome=_come_to(end),
             errors=end.errors,
         )
+
+
+def _come_to(end: _End) -> Outcome | None:
+    """Return what the conversation came to; None if a bug hides it: then what was kept counts."""
+    try:
+        return end.outcome()
+    except Exception as error:
+        log.error("call_outcome_unknown", error=type(error).__name__)
+        return None
 
 
 def _say_what_comes_next(call_id: str, after: Say | Dial | None) -> None:

@@ -329,3 +329,27 @@ def test_a_plan_that_was_sealed_before_there_was_a_field():
     sealed = plan_as_dict(parse_plan(REQUIRED))
     del sealed["transfer_numbers"]
     assert plan_from_dict(sealed) == parse_plan(REQUIRED)
+
+
+def test_a_plan_that_was_sealed_by_code_with_other_fields():
+    sealed = plan_as_dict(parse_plan({**REQUIRED, **TOOLS}))
+    newer = {
+        **sealed,
+        "mood": "cheerful",
+        "tools": [{**tool, "strict": True} for tool in sealed["tools"]],
+    }
+    del newer["voice"]
+    assert plan_from_dict(newer) == parse_plan({**REQUIRED, **TOOLS})
+
+
+def test_a_plan_that_lacks_what_a_call_needs_is_none():
+    sealed = plan_as_dict(parse_plan(REQUIRED))
+    del sealed["openai_api_key"]
+    with pytest.raises(TypeError):
+        plan_from_dict(sealed)
+
+
+TOOLS = {
+    "tools": [{"type": "function", "name": "look_up"}],
+    "onToolCallUrl": "https://backend.example/tool",
+}

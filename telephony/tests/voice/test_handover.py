@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import connections
 from django.utils import timezone
 
 from telephony.models import Call, SealedPlan
 from telephony.tests.engine.conversation import PLAN
+from telephony.voice import handover
 from telephony.voice.handover import (
     InvalidTicket,
     forget_expired_plans,
@@ -102,6 +105,16 @@ def test_a_repeated_webhook_makes_the_earlier_ticket_void(call):
     with pytest.raises(InvalidTicket):
         take_plan(earlier, CALL_SID, now)
     assert take_plan(later, CALL_SID, now)
+
+
+def test_a_plan_that_code_of_another_version_cannot_read_is_no_ticket(call):
+    now = timezone.now()
+    ticket = seal_plan(call, PLAN, now)
+    key = base64.urlsafe_b64decode(ticket.partition(".")[2])
+    theirs = AESGCM(key).encrypt(handover._NONCE, b'{"tools": []}', handover._bound_to(call))
+    SealedPlan.objects.update(ciphertext=theirs)
+    with pytest.raises(InvalidTicket, match="unreadable"):
+        take_plan(ticket, CALL_SID, now)
 
 
 def test_the_table_does_not_tell_what_is_in_the_plan(call):

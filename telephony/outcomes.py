@@ -1,0 +1,119 @@
+"""What a conversation came to: as its engine knows it, and as it is kept while the call runs.
+
+What is kept may have been written by other code than reads it, as a call outlasts a deploy. It is
+read as far as it can be: a call ends, and is charged, whatever is left of this.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from config.sealing import CannotUnseal, seal, unseal
+from telephony.engine.costs import TokenUsage, openai_cost
+from telephony.models import CallProgress
+
+log = structlog.get_logger(__name__)
+
+# What a usage record has room for, in USD.
+_MOST_COST = Decimal(1_000_000)
+
+_TEXTS = ("role", "text", "timestamp")
+_KINDS: dict[str, type[int | float]] = {
+    each.name: type(getattr(TokenUsage(), each.name)) for each in fields(TokenUsage)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a conversation came to. ``transcript`` is as onCallEnd has it.
+
+    ``missing`` names what could not be read: ``transcript``, ``cost``.
+    """
+
+    model: str = ""
+    transcript: list[dict[str, Any]] = field(default_factory=list)
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    missing: frozenset[str] = frozenset()
+
+
+def sealed(outcome: Outcome) -> bytes:
+    """Return what is kept of a running call."""
+    kept = {"model": outcome.model, "transcript": outcome.transcript, "usage": outcome.usage}
+    return seal(json.dumps(kept, default=asdict).encode(), purpose=CallProgress.PURPOSE)
+
+
+def opened(kept: CallProgress) -> Outcome:
+    """Return what :func:`sealed` was given, as far as it can be read."""
+    try:
+        return _read(json.loads(unseal(kept.sealed, purpose=CallProgress.PURPOSE)))
+    except (CannotUnseal, ValueError, RecursionError) as error:  # a key was rotated away, say
+        log.error("call_progress_lost", call_id=kept.call_id, error=type(error).__name__)
+        return Outcome(missing=frozenset({"transcript", "cost"}))
+
+
+def cost_of(outcome: Outcome) -> Decimal | None:
+    """Return what OpenAI takes for it, in USD; None if that cannot be told."""
+    usage, is_whole = _usage(asdict(outcome.usage))
+    try:
+        cost = openai_cost(outcome.model, usage)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        log.error("call_cost_unknown", error=type(error).__name__)
+        return None
+    return cost if is_whole and cost < _MOST_COST else None
+
+
+def _read(data: Any) -> Outcome:
+    if not isinstance(data, Mapping):
+        raise ValueError("Not an object.")
+    transcript, has_all_lines = _transcript(data.get("transcript"))
+    usage, has_all_usage = _usage(data.get("usage"))
+    model = data.get("model")
+    missing = set() if has_all_lines else {"transcript"}
+    if not has_all_usage or not isinstance(model, str):
+        missing.add("cost")
+    return Outcome(
+        model if isinstance(model, str) else "", transcript, usage, missing=frozenset(missing)
+    )
+
+
+def _transcript(data: Any) -> tuple[list[dict[str, Any]], bool]:
+    """Return the lines that can be read, and whether those are all."""
+    if not isinstance(data, list):
+        return [], False
+    lines = [_line(entry) for entry in data]
+    readable = [line for line in lines if line is not None]
+    return readable, len(readable) == len(lines)
+
+
+def _line(data: Any) -> dict[str, Any] | None:
+    """Return a line if it says who said what."""
+    if not isinstance(data, Mapping):
+        return None
+    line = {name: data[name] for name in _TEXTS if isinstance(data.get(name), str)}
+    if not {"role", "text"} <= line.keys():
+        return None
+    return line | {"interrupted": True} if data.get("interrupted") is True else line
+
+
+def _usage(data: Any) -> tuple[TokenUsage, bool]:
+    """Return the counts that can be read, and whether those are all that were written."""
+    if not isinstance(data, Mapping):
+        return TokenUsage(), False
+    counts: dict[str, Any] = {
+        name: _KINDS[name](count)
+        for name, count in data.items()
+        if name in _KINDS and _is_count(count)
+    }
+    return TokenUsage(**counts), len(counts) == len(data)
+
+
+def _is_count(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
