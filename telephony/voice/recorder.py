@@ -1,7 +1,7 @@
 """Keeps in the database what a running call has come to, off the audio path.
 
-Lines of the timeline are collected for a moment and written together. With them goes the
-conversation so far, so that a call whose engine dies loses its last turn at most.
+Lines of the timeline and finished turns are collected for a moment and written together: the
+conversation so far goes with each, so that a call whose engine dies loses its last turn at most.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from telephony.services import Timed, call_record
 
 log = structlog.get_logger(__name__)
 
-COLLECT_S = 1.0
+COLLECT_S = 0.5
 # What a full database, or one that is away, may leave waiting; beyond that the oldest go.
 MOST_EVENTS = 1000
 
@@ -30,11 +30,18 @@ class Recorder:
         self._account_id = account_id
         self._outcome = outcome
         self._events: list[Timed] = []
+        self._has_changed = False
         self._writing: asyncio.Task[None] | None = None
         self._is_urgent = asyncio.Event()
 
     def add(self, event: Timed) -> None:
+        """Write a line of the timeline, soon."""
         self._events.append(event)
+        self.changed()
+
+    def changed(self) -> None:
+        """The conversation is another than it was: write it down, soon."""
+        self._has_changed = True
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
 
@@ -47,16 +54,17 @@ class Recorder:
         return events
 
     async def _write(self) -> None:
-        while self._events and not self._is_urgent.is_set():
+        while self._has_changed and not self._is_urgent.is_set():
             await self._moment()
             if self._is_urgent.is_set():
                 break
-            events, self._events = self._events, []
+            events, self._events, self._has_changed = self._events, [], False
             try:
                 await in_database(self._record, events, self._outcome())
             except Exception as error:
                 log.warning("call_not_recorded", call_id=self._call_id, error=type(error).__name__)
                 self._events = (events + self._events)[-MOST_EVENTS:]
+                self._has_changed = True
         self._writing = None
 
     def _record(self, events: list[Timed], outcome: Callable[[], Outcome]) -> None:

@@ -127,6 +127,8 @@ class CallRunner:
             self._agent.settle()
             for action in self._session.receive(event, self._loop.time()):
                 self._do(action)
+            if isinstance(event, events.CallerTranscribed | events.AgentTranscribed):
+                self._recorder.changed()
             self._agent.resume()
             self._set_alarm()
         except Exception as error:

@@ -1,0 +1,47 @@
+"""What a running call has come to, on its way into the database."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from django.utils import timezone
+
+from telephony.db import in_database
+from telephony.models import Call, CallProgress
+from telephony.outcomes import Outcome, opened
+from telephony.voice.recorder import Recorder
+
+HELLO = {"role": "assistant", "text": "Hello.", "timestamp": "2026-11-01T00:00:00.000Z"}
+BYE = {"role": "user", "text": "Bye.", "timestamp": "2026-11-01T00:00:09.000Z"}
+
+
+@pytest.fixture
+async def call(transactional_db, alice):
+    return await in_database(
+        Call.objects.create,
+        account=alice,
+        call_sid="CA" + "0" * 32,
+        direction="inbound",
+        status="in-progress",
+        last_seen_at=timezone.now(),
+    )
+
+
+async def test_a_turn_is_written_without_a_line_of_the_timeline(call):
+    transcript = []
+    recorder = Recorder(
+        call.id, call.account_id, lambda: lambda: Outcome(transcript=list(transcript))
+    )
+    for line in (HELLO, BYE):
+        transcript.append(line)
+        recorder.changed()
+        async with asyncio.timeout(10):
+            while await in_database(kept, call) != transcript:  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(0.01)
+    assert await recorder.close() == []
+
+
+def kept(call):
+    progress = CallProgress.objects.filter(call=call).first()
+    return opened(progress).transcript if progress else None
