@@ -15,6 +15,7 @@ from accounts.logins import login_failure_note
 from accounts.mails import mail_send
 from accounts.models import Account, AttemptCount
 from accounts.passwords import password_reset_send
+from config import lanes
 
 BATCH = 10_000
 
@@ -24,31 +25,31 @@ _WHILE_MAIL_IS_DOWN = RetryStrategy(
 )
 
 
-@app.task(retry=_WHILE_MAIL_IS_DOWN)
+@app.task(queue=lanes.MAIL, retry=_WHILE_MAIL_IS_DOWN)
 def send_mail(account_id: str, name: str, context: dict[str, Any], to: str = "") -> None:
     if account := Account.objects.filter(pk=account_id).first():
         mail_send(account=account, name=name, context=context, to=to)
 
 
-@app.task(retry=_WHILE_MAIL_IS_DOWN)
+@app.task(queue=lanes.MAIL, retry=_WHILE_MAIL_IS_DOWN)
 def send_password_reset(sealed_email: str, asked_from: dict[str, str] | None = None) -> None:
     password_reset_send(sealed_email, Origin(**(asked_from or {})))
 
 
-@app.task
+@app.task(queue=lanes.MAIL)
 def note_failed_login(sealed_email: str, tried_from: dict[str, str]) -> None:
     login_failure_note(sealed_email, Origin(**tried_from))
 
 
 @app.periodic(cron="37 3 * * *")
-@app.task(queueing_lock="forget_sessions")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_sessions")
 def forget_sessions(timestamp: int) -> None:
     """Delete the sessions that have expired."""
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
 
 
 @app.periodic(cron="*/10 * * * *")
-@app.task(queueing_lock="forget_attempts")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_attempts")
 def forget_attempts(timestamp: int) -> None:
     """Delete what was counted in windows that are over."""
     while AttemptCount.objects.forget_ended(at_most=BATCH) == BATCH:

@@ -97,8 +97,7 @@ class Product:
         self._start("web", gunicorn, PROCESS="web", PORT=str(WEB))
         self._start("engine", gunicorn, PROCESS="engine", PORT=str(ENGINE))
         self._start("engine-2", gunicorn, PROCESS="engine", PORT=str(SECOND_ENGINE))
-        worker = (sys.executable, "manage.py", "procrastinate", "worker")
-        self._start("worker", (*worker, "--shutdown-graceful-timeout=1"))
+        self._start("worker", (sys.executable, "manage.py", "worker", "--grace=1"))
         for port in (WEB, ENGINE, SECOND_ENGINE):
             await self._until_ready(port)
 

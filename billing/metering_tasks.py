@@ -7,6 +7,7 @@ from procrastinate.contrib.django import app
 
 from billing import meter_comparison, meter_problems, metering
 from billing.stripe_api import PaymentsUnavailable
+from config import lanes
 from config.jobs import defer
 
 # Every ten minutes, for most of a day: nobody waits for it.
@@ -16,7 +17,7 @@ _WHEN_STRIPE_IS_DOWN = RetryStrategy(
 
 
 @app.periodic(cron="* * * * *")
-@app.task(queue="billing", queueing_lock="meter_usage")
+@app.task(queue=lanes.MONEY, queueing_lock="meter_usage")
 def meter_usage(timestamp: int) -> None:
     """Write what has been used since the last time, and send what is due.
 
@@ -27,22 +28,22 @@ def meter_usage(timestamp: int) -> None:
 
 
 @app.periodic(cron="41 3 * * *")
-@app.task(queue="billing", queueing_lock="search_usage")
+@app.task(queue=lanes.MONEY, queueing_lock="search_usage")
 def search_usage(timestamp: int) -> None:
     metering.meter_events_search()
 
 
 @app.periodic(cron="11 4 * * *")
-@app.task(queue="billing", queueing_lock="compare_meter")
+@app.task(queue=lanes.MONEY, queueing_lock="compare_meter")
 def compare_meter(timestamp: int) -> None:
     defer(meter_comparison.PAGE_TASK, only_one=meter_comparison.PAGE_TASK, after="")
 
 
-@app.task(queue="billing", retry=_WHEN_STRIPE_IS_DOWN)
+@app.task(queue=lanes.MONEY, retry=_WHEN_STRIPE_IS_DOWN)
 def compare_page(after: str) -> None:
     meter_comparison.page_compare(after)
 
 
-@app.task(queue="billing", retry=_WHEN_STRIPE_IS_DOWN)
+@app.task(queue=lanes.MONEY, retry=_WHEN_STRIPE_IS_DOWN)
 def read_error_report(event_id: str) -> None:
     meter_problems.error_report_read(event_id)

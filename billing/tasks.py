@@ -8,6 +8,7 @@ from procrastinate.contrib.django import app
 from accounts.models import Account
 from billing import closing, status_checks
 from billing.stripe_api import PaymentsUnavailable
+from config import lanes
 from config.jobs import defer
 
 # After 4, 16, 64 and 256 seconds. What fails longer is found by the schedule.
@@ -21,12 +22,12 @@ UNTIL_STRIPE_IS_BACK = RetryStrategy(
 )
 
 
-@app.task(queue="billing", retry=UNTIL_STRIPE_IS_BACK)
+@app.task(queue=lanes.MONEY, retry=UNTIL_STRIPE_IS_BACK)
 def update_customer(account_id: str) -> None:
     closing.customer_update(account_id)
 
 
-@app.task(queue="billing", retry=_WHEN_STRIPE_IS_DOWN)
+@app.task(queue=lanes.MONEY, retry=_WHEN_STRIPE_IS_DOWN)
 def check_status(account_id: str) -> None:
     status_checks.status_check(account_id)
     # Somebody may have paid on a page that was open still when the account was deleted.
@@ -36,17 +37,17 @@ def check_status(account_id: str) -> None:
 
 
 @app.periodic(cron="*/15 * * * *")
-@app.task(queue="billing", queueing_lock="check_unsettled")
+@app.task(queue=lanes.MONEY, queueing_lock="check_unsettled")
 def check_unsettled(timestamp: int) -> None:
     status_checks.unsettled_mark()
 
 
 @app.periodic(cron="23 2 * * *")
-@app.task(queue="billing", queueing_lock="check_everybody")
+@app.task(queue=lanes.MONEY, queueing_lock="check_everybody")
 def check_everybody(timestamp: int) -> None:
     defer(status_checks.PAGE_TASK, only_one=status_checks.PAGE_TASK, after="")
 
 
-@app.task(queue="billing")
+@app.task(queue=lanes.MONEY)
 def check_page(after: str) -> None:
     status_checks.page_mark(after)

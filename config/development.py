@@ -39,9 +39,7 @@ async def serve(processes: Processes) -> None:
     await processes.start(
         "server", sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py"
     )
-    await processes.start(
-        "worker", *manage, "procrastinate", "worker", "--shutdown-graceful-timeout=3"
-    )
+    await processes.start("worker", *manage, "worker", "--grace=3")
     if settings.STRIPE_SANDBOX:  # while they start
         await processes.run("setup", *manage, "setup_stripe")
     await processes.unless_one_ends(_until_ready(addresses))

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
-import structlog
-from django.db import transaction
+from django.db import connection, transaction
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import AlreadyEnqueued
-from procrastinate.job_context import JobContext
 from procrastinate.manager import JobManager
 from procrastinate.types import JSONValue
 
-log = structlog.get_logger(__name__)
+from config import lanes
 
 KEEP_FINISHED_HOURS = 72
+
+_REMOVED_AT_ONCE = 10_000
+# A job's last event is its end. Jobs are looked at in the order of their ids, the oldest first.
+_REMOVE = """
+DELETE FROM procrastinate_jobs WHERE id IN (
+    SELECT id FROM procrastinate_jobs AS job
+    WHERE status IN ('succeeded', 'failed', 'cancelled', 'aborted') AND (
+        SELECT max(at) FROM procrastinate_events WHERE job_id = job.id
+    ) < now() - make_interval(hours => %(hours)s)
+    ORDER BY id LIMIT %(count)s
+)
+"""
 
 _on_djangos_connection = JobManager(DjangoConnector())
 
@@ -33,8 +42,8 @@ def defer(
 
     Of jobs with the same ``only_one``, a second is not queued while the first waits.
 
-    In a web process ``task.defer()`` does the same. In a worker it does not: there the app has
-    connections of its own, and the job would start before what it is about can be seen.
+    In a web process ``task.defer()`` does the same. In a worker it does not: there the queue has a
+    connection of its own, and the job would start before what it is about can be seen.
     """
     deferrer = app.configure_task(
         task_name, allow_unknown=False, schedule_at=at, queueing_lock=only_one
@@ -44,20 +53,15 @@ def defer(
         deferrer.defer(**arguments)
 
 
-@app.periodic(cron="* * * * *")
-@app.task(queueing_lock="retry_stalled_jobs", pass_context=True)
-async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
-    """Queue again what a worker had begun when it died (its heartbeat has stopped)."""
-    manager = context.app.job_manager
-    for job in await manager.get_stalled_jobs():
-        log.warning("job_stalled", job_id=job.id, task=job.task_name)
-        await manager.retry_job(job)
-
-
 @app.periodic(cron="17 3 * * *")
-@app.task(queueing_lock="remove_old_jobs", pass_context=True)
-async def remove_old_jobs(context: JobContext, timestamp: int) -> Any:
+@app.task(queue=lanes.UPKEEP, queueing_lock="remove_old_jobs")
+def remove_old_jobs(timestamp: int) -> None:
     """Delete the records of jobs that ended three days ago or earlier."""
-    await context.app.job_manager.delete_old_jobs(
-        nb_hours=KEEP_FINISHED_HOURS, include_failed=True, include_cancelled=True
-    )
+    while _remove_some() == _REMOVED_AT_ONCE:
+        pass
+
+
+def _remove_some() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(_REMOVE, {"hours": KEEP_FINISHED_HOURS, "count": _REMOVED_AT_ONCE})
+        return int(cursor.rowcount)

@@ -434,8 +434,6 @@ SIMPLE_JWT = {
 }
 
 PROCRASTINATE_IMPORT_PATHS = ["config.jobs", "billing.metering_tasks", "telephony.voice.tasks"]
-# A job waits for customers' backends most of its time, and holds no database connection meanwhile.
-PROCRASTINATE_WORKER_DEFAULTS = {"concurrency": 50}
 
 DEFAULT_EXCEPTION_REPORTER_FILTER = "config.errors.WithoutValues"
 LOGGING_CONFIG = None

@@ -8,7 +8,8 @@ from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connections
+
+from config.connections import run_and_let_go
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,12 +27,5 @@ async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
     The function runs to its end even when the caller is cancelled. It cannot see what an open
     transaction of another thread has not committed.
     """
-    run = sync_to_async(_query_and_let_go, thread_sensitive=False, executor=_threads)
+    run = sync_to_async(run_and_let_go, thread_sensitive=False, executor=_threads)
     return await run(function, *args, **kwargs)
-
-
-def _query_and_let_go(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    try:
-        return function(*args, **kwargs)
-    finally:
-        connections.close_all()

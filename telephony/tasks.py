@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from procrastinate.contrib.django import app
 
+from config import lanes
 from telephony.callbacks import attempts, outbox
 from telephony.db import in_database
 from telephony.hangup import calls_of_nobody_request_hangup
@@ -16,19 +17,19 @@ log = structlog.get_logger(__name__)
 BATCH = 10_000
 
 
-@app.task(queue="callbacks")
+@app.task(queue=lanes.CALLBACKS)
 async def deliver_callback(delivery_id: str) -> None:
     await outbox.deliver(delivery_id)
 
 
 @app.periodic(cron="* * * * *")
-@app.task(queueing_lock="resume_callbacks")
+@app.task(queue=lanes.UPKEEP, queueing_lock="resume_callbacks")
 async def resume_callbacks(timestamp: int) -> None:
     await in_database(outbox.resume)
 
 
 @app.periodic(cron="* * * * *")
-@app.task(queueing_lock="hang_up_calls_of_nobody")
+@app.task(queue=lanes.CALLS, queueing_lock="hang_up_calls_of_nobody")
 def hang_up_calls_of_nobody(timestamp: int) -> None:
     """End the calls that outlast their account's subscription."""
     if count := calls_of_nobody_request_hangup():
@@ -36,7 +37,7 @@ def hang_up_calls_of_nobody(timestamp: int) -> None:
 
 
 @app.periodic(cron="*/10 * * * *")
-@app.task(queueing_lock="forget_idempotency_keys")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_idempotency_keys")
 def forget_idempotency_keys(timestamp: int) -> None:
     """Delete the keys that hold no longer."""
     while forget_expired(at_most=BATCH) == BATCH:
@@ -44,13 +45,13 @@ def forget_idempotency_keys(timestamp: int) -> None:
 
 
 @app.periodic(cron="51 3 * * *")
-@app.task(queueing_lock="forget_released_numbers")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_released_numbers")
 def forget_released_numbers(timestamp: int) -> None:
     released_numbers_forget()
 
 
 @app.periodic(cron="43 * * * *")
-@app.task(queueing_lock="forget_callback_attempts")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_callback_attempts")
 def forget_callback_attempts(timestamp: int) -> None:
     """Delete the attempts that are older than 30 days."""
     while attempts.forget_old(at_most=BATCH) == BATCH:

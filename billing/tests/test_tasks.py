@@ -22,6 +22,7 @@ from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import down
 from billing.tests.test_webhooks import send
 from billing.webhooks import webhook_secrets
+from config import lanes
 from config.jobs import defer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,7 +49,7 @@ async def worker(*, waits: bool) -> AsyncIterator[asyncio.Task[None]]:
         async with app.open_async():
             task = asyncio.ensure_future(
                 app.run_worker_async(
-                    queues=["billing"],
+                    queues=[lanes.MONEY],
                     wait=waits,
                     listen_notify=waits,
                     concurrency=10,
@@ -119,7 +120,7 @@ def _bring_forward() -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "update procrastinate_jobs set scheduled_at = null"
-            " where status = 'todo' and queue_name = 'billing'"
+            " where status = 'todo' and queue_name = 'money'"
         )
         return cursor.rowcount > 0
 

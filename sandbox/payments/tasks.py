@@ -5,20 +5,21 @@ from __future__ import annotations
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
+from config import lanes
 from sandbox.payments import delivery
 from sandbox.payments.business import passing
 from sandbox.payments.models import KeptAnswer
 from sandbox.payments.wire.answering import KEEP_ANSWERS
 
 
-@app.task(queue="sandbox", lock="sandbox-events")
+@app.task(queue=lanes.MONEY, lock="sandbox-events")
 def deliver_events() -> None:
     """Deliver what is due; one at a time, so that it is in order."""
     delivery.deliver_due()
 
 
 @app.periodic(cron="* * * * *")
-@app.task(queue="sandbox", queueing_lock="sandbox-time")
+@app.task(queue=lanes.MONEY, queueing_lock="sandbox-time")
 def let_time_pass(timestamp: int) -> None:
     """Do what time does by itself: renewals, invoices, retries, checkouts that expire."""
     passing.catch_up()

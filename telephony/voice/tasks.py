@@ -8,6 +8,7 @@ import structlog
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
+from config import lanes
 from config.jobs import defer
 from telephony.models import Call
 from telephony.services import call_end, call_end_lost, call_note, calls_end_stale
@@ -23,7 +24,7 @@ SILENT_AFTER = timedelta(seconds=30)
 CLOSE_TASK = "telephony.voice.tasks.close_call"
 
 
-@app.task
+@app.task(queue=lanes.CALLS)
 def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
     """End a call that is said to be over, unless it has ended, or an engine holds it after that.
 
@@ -52,7 +53,7 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
         log.warning("call_closed_for_its_engine", call_id=call_id)
 
 
-@app.task
+@app.task(queue=lanes.CALLS)
 def close_unconnected(*, call_id: str) -> None:
     """End a test call whose browser never came; of other calls Twilio tells."""
     if Call.objects.live().filter(pk=call_id, answered_at=None).exists():
@@ -60,7 +61,7 @@ def close_unconnected(*, call_id: str) -> None:
 
 
 @app.periodic(cron="* * * * *")
-@app.task(queueing_lock="end_stale_calls")
+@app.task(queue=lanes.CALLS, queueing_lock="end_stale_calls")
 def end_stale_calls(timestamp: int) -> None:
     """End the calls whose engine has died, and forget the plans that nobody came for."""
     now = timezone.now()

@@ -1,0 +1,58 @@
+"""``manage.py worker``: do the jobs of the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from argparse import ArgumentParser
+from typing import Any
+
+import uvloop
+from django.core.management.base import BaseCommand, CommandError
+from procrastinate.contrib.django import app
+
+from config.lanes import PLACES
+from config.worker import Worker
+
+# Longer than nearly all jobs take: they wait for others for 30 seconds at most.
+_GRACE_S = 60.0
+
+
+class Command(BaseCommand):
+    help = "Do the jobs of the queue: callbacks, billing, mail, upkeep."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--lanes", default=",".join(PLACES), help="which, separated by commas (all of them)"
+        )
+        parser.add_argument(
+            "--grace",
+            type=float,
+            default=_GRACE_S,
+            help=f"for how many seconds jobs may go on after SIGTERM ({_GRACE_S:g}); "
+            "a second signal ends it",
+        )
+
+    def handle(self, *args: Any, lanes: str, grace: float, **options: Any) -> None:
+        names = lanes.split(",")
+        if unknown := set(names) - set(PLACES):
+            raise CommandError(
+                f"There is no lane {min(unknown)!r}. The lanes are {', '.join(PLACES)}."
+            )
+        if uvloop.run(_work({name: PLACES[name] for name in names}, grace)):
+            # A job that has had its time goes on in a thread, which Python would wait for. It is
+            # queued again, for others.
+            logging.shutdown()
+            os._exit(0)
+
+
+async def _work(places: dict[str, int], grace: float) -> bool:
+    """Run a worker until a signal ends it; return whether threads are left that do not end."""
+    worker = Worker(app, places, grace=grace)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()
+    return worker.leaves_threads

@@ -1,0 +1,23 @@
+"""Whether an error says that the database is away, and not that something is wrong with a query."""
+
+from __future__ import annotations
+
+import django.db
+import psycopg
+
+_AWAY = (
+    django.db.OperationalError,
+    django.db.InterfaceError,
+    psycopg.OperationalError,  # a pool's time-out is one of them
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,  # a replica that has not taken over yet
+)
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Look at an error, and at what it was raised from."""
+    while error is not None:
+        if isinstance(error, _AWAY):
+            return True
+        error = error.__cause__
+    return False

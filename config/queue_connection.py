@@ -1,0 +1,129 @@
+"""A worker's connection to its queue: made anew when it is lost, and never waited for without end.
+
+It is one connection, beside those of the jobs, so that no job keeps the queue waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import psycopg
+from procrastinate.connector import BaseAsyncConnector, BaseConnector
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.contrib.django.utils import connector_params
+from procrastinate.exceptions import NoResult
+from procrastinate.psycopg_connector import wrap_exceptions
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+CONNECT_WITHIN_S = 5
+ANSWER_WITHIN_S = 10.0
+# A silent connection is asked whether it is there still.
+_SILENCE_S = 10.0
+
+Rows = list[dict[str, Any]]
+
+
+class QueueConnector(BaseAsyncConnector):
+    """Procrastinate's connector, on one connection: statements take turns.
+
+    What fails raises procrastinate's ``ConnectorException``, and whether it was done is not known.
+    """
+
+    def __init__(self) -> None:
+        self._connection: psycopg.AsyncConnection[dict[str, Any]] | None = None
+        self._turn = asyncio.Lock()
+
+    def get_sync_connector(self) -> BaseConnector:
+        return DjangoConnector()
+
+    async def open_async(self, pool: None = None) -> None:
+        """Nothing is opened ahead: the first statement does."""
+
+    async def close_async(self) -> None:
+        if self._connection is not None:
+            self._connection.pgconn.finish()
+            self._connection = None
+
+    async def execute_query_async(self, query: Any, **arguments: Any) -> None:
+        await self._execute(query, arguments)
+
+    async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
+        rows = await self._execute(query, arguments)
+        if not rows:
+            raise NoResult
+        return rows[0]
+
+    async def execute_query_all_async(self, query: Any, **arguments: Any) -> Rows:
+        return await self._execute(query, arguments)
+
+    @wrap_exceptions()
+    async def _execute(self, query: Any, arguments: dict[str, Any]) -> Rows:
+        async with self._turn:
+            return await self._within(ANSWER_WITHIN_S, self._ask(query, arguments))
+
+    async def _ask(self, query: Any, arguments: dict[str, Any]) -> Rows:
+        if self._connection is None or self._connection.closed:
+            self._connection = await _connect()
+        cursor = await self._connection.execute(query, _with_json(arguments))
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _within(self, seconds: float, asking: Awaitable[Rows]) -> Rows:
+        """Await an answer; without one close the connection, for nobody knows what comes on it.
+
+        To cancel what waits on a socket is not enough: psycopg would wait for the server to agree.
+        """
+        work = asyncio.ensure_future(asking)
+        try:
+            await asyncio.wait({work}, timeout=seconds)
+            if not work.done():
+                raise psycopg.OperationalError(f"no answer within {seconds:g} seconds")
+            return work.result()
+        finally:
+            if not work.done():
+                await self.close_async()
+                work.cancel()
+
+
+async def listen(channels: Iterable[str], heard: Callable[[str], None]) -> None:
+    """Call ``heard`` with the channel of each notification, until the connection is lost.
+
+    It is called for every channel once we listen: what was said before is not repeated. Raises
+    ``psycopg.OperationalError``.
+    """
+    connection = await _connect()
+    try:
+        for channel in channels:
+            await connection.execute(psycopg.sql.SQL("LISTEN {}").format(_name(channel)))
+        for channel in channels:
+            heard(channel)
+        while True:
+            async for notification in connection.notifies(timeout=_SILENCE_S):
+                heard(notification.channel)
+            asked = asyncio.ensure_future(connection.execute("SELECT 1"))
+            await asyncio.wait({asked}, timeout=ANSWER_WITHIN_S)
+            if not asked.done():
+                connection.pgconn.finish()
+                asked.cancel()
+                raise psycopg.OperationalError(f"no answer within {ANSWER_WITHIN_S:g} seconds")
+            asked.result()
+    finally:
+        connection.pgconn.finish()
+
+
+def _name(channel: str) -> psycopg.sql.Identifier:
+    return psycopg.sql.Identifier(channel)
+
+
+async def _connect() -> psycopg.AsyncConnection[dict[str, Any]]:
+    known = connector_params() | {"connect_timeout": CONNECT_WITHIN_S, "row_factory": dict_row}
+    return await psycopg.AsyncConnection.connect(**known, autocommit=True)
+
+
+def _with_json(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: Jsonb(value) if isinstance(value, dict) else value
+        for name, value in arguments.items()
+    }

@@ -1,0 +1,58 @@
+"""A PostgreSQL that a test may stop, with the tables of the test's database."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from config.postgres import _Server, _server_of
+from config.tests.web import database_url
+
+
+class OwnPostgres:
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self._server.socket_folder()}"
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def copy_tables(self) -> None:
+        programs = self._server.programs
+        dump = subprocess.run(
+            [programs / "pg_dump", "--schema-only", "--no-owner", database_url()],
+            capture_output=True,
+            check=True,
+        )
+        subprocess.run(
+            [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", self.url],
+            input=dump.stdout,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+
+
+@contextmanager
+def own_postgres() -> Iterator[OwnPostgres]:
+    """Run one without tables until the end of the block."""
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        Path(folder).chmod(0o755)  # its user is another one when root runs the tests
+        server = _server_of(Path(folder))
+        server.base.mkdir(parents=True, exist_ok=True)
+        own = OwnPostgres(server)
+        own.start()
+        try:
+            yield own
+        finally:
+            own.stop()
+            shutil.rmtree(server.base, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""Doing at once what many ask for at about the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Together(Generic[T, R]):
+    """Call it with one item; what comes while a batch is being done makes the next batch.
+
+    So nobody waits for company, and the busier it is the larger the batches are. ``do`` returns one
+    result for each item. If it fails for several, each is done by itself: one bad item fails alone.
+    """
+
+    def __init__(self, do: Callable[[list[T]], Awaitable[Sequence[R]]], *, at_most: int) -> None:
+        self._do = do
+        self._at_most = at_most
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line[T, R]] = WeakKeyDictionary()
+
+    async def __call__(self, item: T) -> R:
+        loop = asyncio.get_running_loop()
+        if loop not in self._lines:
+            self._lines[loop] = _Line()
+        line = self._lines[loop]
+        result: asyncio.Future[R] = loop.create_future()
+        line.waiting.append((item, result))
+        if line.work is None:
+            line.work = asyncio.create_task(self._work(line))
+        return await result
+
+    async def _work(self, line: _Line[T, R]) -> None:
+        try:
+            while line.waiting:
+                batch = line.waiting[: self._at_most]
+                del line.waiting[: self._at_most]
+                if not await self._done(batch):
+                    for one in batch:
+                        await self._done([one])
+        finally:
+            line.work = None
+
+    async def _done(self, batch: list[tuple[T, asyncio.Future[R]]]) -> bool:
+        """Do a batch; False if it failed, and was not of one item alone."""
+        try:
+            results = await self._do([item for item, _ in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                return False
+            _, only = batch[0]
+            if not only.done():
+                only.set_exception(error)
+            return True
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():  # whoever asked was cancelled
+                future.set_result(result)
+        return True
+
+
+class _Line(Generic[T, R]):
+    """What waits in one event loop, and the task that sees to it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self.work: asyncio.Task[None] | None = None
