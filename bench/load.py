@@ -41,6 +41,8 @@ class Tally:
     out_of_order: int = 0
     #: One for each frame that came back.
     round_trips: list[int] = field(default_factory=list)
+    #: The longest that a caller heard nothing.
+    longest_gap: int = 0
     #: How late the load itself was, one for each millisecond.
     lateness: list[int] = field(default_factory=list)
 
@@ -63,6 +65,7 @@ class Caller(WSListener):
         self._size = 0
         self._at = 0
         self._last = 0
+        self._heard = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
@@ -76,9 +79,12 @@ class Caller(WSListener):
         audio = self._at + frames.STAMP
         stamp = int(text[self._at : audio])
         tally = self._tally
+        came, before = now(), self._heard
+        self._heard = came
         if not tally.covers(stamp):
             return
-        tally.round_trips.append(now() - stamp)
+        tally.round_trips.append(came - stamp)
+        tally.longest_gap = max(tally.longest_gap, came - before)
         if text[audio : audio + len(self._audio)] != self._audio:
             tally.damaged += 1
         if stamp < self._last:

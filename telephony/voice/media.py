@@ -15,6 +15,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import WebhookSecret
+from config import request_limits
+from config.client_address import network_of
 from telephony.callbacks import client
 from telephony.db import in_database
 from telephony.engine.events import CallerHungUp, Event
@@ -33,14 +35,18 @@ from telephony.voice.handover import InvalidTicket, take_plan
 from telephony.voice.live import LiveCalls
 from telephony.voice.runner import CallRunner, Connection
 from telephony.voice.twiml import TICKET
-from telephony.voice.websocket import Handler, Limits, Socket
+from telephony.voice.websocket import POLICY_VIOLATION, Handler, Limits, Socket
 
 log = structlog.get_logger(__name__)
 
 START_WITHIN_S = 10.0
-# Twilio's own messages have a few hundred bytes; its parameters at most a few thousand.
-_LIMITS = Limits(message=64 << 10)
-_POLICY_VIOLATION = 1008
+# Twilio's own messages have a few hundred bytes; its parameters at most a few thousand. Its second
+# message is the start; then come 50 a second, or what has gathered in a stall.
+_LIMITS = Limits(message=64 << 10, rate=200, burst=1000, stranger=(64, 64 << 10))
+# Sockets that no ticket has let in, in one process and of one address in it. The oldest go first:
+# one that brings a ticket is let in after a moment.
+MOST_WAITING = request_limits.WAITING
+MOST_OF_ONE_ADDRESS = MOST_WAITING // 2
 # What arrives while a ticket is looked up: 5 s of frames. Before a ticket nothing is kept.
 _MOST_WAITING_BYTES = 64 << 10
 _EVENT_BYTES = 256  # what a pressed key or a mark counts as
@@ -60,12 +66,20 @@ class MediaListener:
         gc.collect()
         gc.freeze()
         calls = LiveCalls()
-        listener = await websocket.listen(host, port, partial(_accept, calls), limits=_LIMITS)
+        accept = partial(_accept, calls, _Strangers())
+        listener = await websocket.listen(
+            host, port, accept, limits=_LIMITS, most_waiting=MOST_WAITING
+        )
         return cls(listener, calls)
 
     @property
     def port(self) -> int:
         return self._listener.port
+
+    @property
+    def waiting(self) -> int:
+        """How many connections no ticket has let in yet."""
+        return self._listener.waiting
 
     async def drain(self) -> None:
         """Take no more calls, and wait until those that are there have ended."""
@@ -74,19 +88,44 @@ class MediaListener:
         await client.close()
 
 
-def _accept(calls: LiveCalls, path: str, headers: Mapping[str, str]) -> Handler | None:
+class _Strangers:
+    """The sockets that no ticket has let in yet, by where they come from."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, dict[Socket, None]] = {}
+
+    def add(self, network: str, socket: Socket) -> None:
+        theirs = self._sockets.setdefault(network, {})
+        theirs[socket] = None
+        if len(theirs) > MOST_OF_ONE_ADDRESS:
+            oldest = next(iter(theirs))
+            del theirs[oldest]
+            oldest.close(POLICY_VIOLATION, "Too many sockets wait for a call.")
+
+    def remove(self, network: str, socket: Socket) -> None:
+        theirs = self._sockets.get(network, {})
+        theirs.pop(socket, None)
+        if not theirs:
+            self._sockets.pop(network, None)
+
+
+def _accept(
+    calls: LiveCalls, strangers: _Strangers, path: str, headers: Mapping[str, str]
+) -> Handler | None:
     if path.partition("?")[0] != urlsplit(settings.MEDIA_STREAM_URL).path:
         return None
-    return _CallerSide(calls, headers.get("X-Twilio-Signature", ""))
+    return _CallerSide(calls, strangers, headers.get("X-Twilio-Signature", ""))
 
 
 class _CallerSide(Handler):
     """What the caller's socket hears: first its ticket, then the call."""
 
-    def __init__(self, calls: LiveCalls, signature: str) -> None:
+    def __init__(self, calls: LiveCalls, strangers: _Strangers, signature: str) -> None:
         self._calls = calls
+        self._strangers = strangers
         self._signature = signature
         self._socket: Socket
+        self._network: str
         self._runner: CallRunner | None = None
         self._waiting: list[bytes | Event] = []
         self._waiting_bytes = 0
@@ -97,8 +136,11 @@ class _CallerSide(Handler):
 
     def on_open(self, socket: Socket) -> None:
         self._socket = socket
+        forwarded_for = ",".join(socket.headers.getall("X-Forwarded-For", ()))
+        self._network = network_of(forwarded_for, socket.peer)
+        self._strangers.add(self._network, socket)
         self._timer = asyncio.get_running_loop().call_later(
-            START_WITHIN_S, socket.close, _POLICY_VIOLATION, "No start message came."
+            START_WITHIN_S, socket.close, POLICY_VIOLATION, "No start message came."
         )
 
     def on_message(self, text: bytes) -> None:
@@ -128,6 +170,7 @@ class _CallerSide(Handler):
 
     def on_close(self, code: int, reason: str) -> None:
         self._timer.cancel()
+        self._strangers.remove(self._network, self._socket)
         self._is_over = True
         if self._runner is not None:
             self._runner.caller_closed()
@@ -171,8 +214,9 @@ class _CallerSide(Handler):
         if self._admission is not None:
             return
         self._timer.cancel()
+        self._socket.introduced()
         if started.format != MULAW:
-            self._socket.close(_POLICY_VIOLATION, f"The stream must be {MULAW}.")
+            self._socket.close(POLICY_VIOLATION, f"The stream must be {MULAW}.")
             return
         self._admission = asyncio.get_running_loop().create_task(self._admit(started))
 
@@ -183,13 +227,15 @@ class _CallerSide(Handler):
         except InvalidTicket as error:
             log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
             self._forget()
-            self._socket.close(_POLICY_VIOLATION, "The ticket is not valid.")
+            self._socket.close(POLICY_VIOLATION, "The ticket is not valid.")
             return
         except Exception as error:
             log.error("admission_failed", call_sid=started.call_sid, error=type(error).__name__)
             self._forget()
             self._socket.close(websocket.INTERNAL_ERROR)
             return
+        self._socket.let_in()
+        self._strangers.remove(self._network, self._socket)
         runner_class = BrowserCallRunner if plan.is_test else CallRunner
         runner = runner_class(Connection(call, plan, secrets, self._socket, started.stream_sid))
         self._calls.add(call.id, runner)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import re
-import socket
 import ssl
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from multidict import MultiMapping
 from picows import (
     WSCloseCode,
     WSError,
@@ -32,6 +34,8 @@ from picows import (
     ws_create_server,
 )
 
+from telephony.voice.door import Door
+
 log = logging.getLogger(__name__)
 
 # Silent: the handler is told what goes wrong, and picows' lowest level logs the upgrade request,
@@ -46,12 +50,16 @@ NORMAL = 1000
 PROTOCOL_ERROR = 1002
 NO_CODE = 1005
 CONNECTION_LOST = 1006
+POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
 # How much of what a client sends the kernel keeps for us: picows reads all of it in one turn of the
 # event loop, and handles it then. A call needs a quarter of it for a second of audio.
 _RECEIVE_BUFFER = 16 * 1024
+
+# How long a peer that sends too much is not read, at least: a few times a second is soon enough.
+_HELD_S = 0.25
 
 # A control frame holds 125 bytes; two of them are the close code.
 _LONGEST_REASON = 123
@@ -62,6 +70,7 @@ _TLS_BUFFER = 16 * 1024 + 64
 # Looked up for every frame: a global is quicker than an enum's attribute.
 _CONTINUATION = WSMsgType.CONTINUATION
 _TEXT = WSMsgType.TEXT
+_PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
 _CLOSE = WSMsgType.CLOSE
 
@@ -77,6 +86,12 @@ class Limits:
     idle: float = 15.0
     ping_answer: float = 10.0
     close_answer: float = 2.0
+    # Frames of any kind that are read in a second, and at once after a silence or a stall. A peer
+    # that sends more has to wait.
+    rate: float = math.inf
+    burst: int = sys.maxsize
+    # Frames and bytes that a peer may send before it is introduced, or it is closed with 1008.
+    stranger: tuple[int, int] | None = None
 
 
 _DEFAULT_LIMITS = Limits()
@@ -121,7 +136,18 @@ class Handler:
 class Socket:
     """One websocket. It belongs to its event loop's thread."""
 
-    __slots__ = ("_ending", "_limits", "_side", "_timer", "_transport", "headers", "path", "send")
+    __slots__ = (
+        "_ending",
+        "_is_paused",
+        "_limits",
+        "_side",
+        "_timer",
+        "_transport",
+        "headers",
+        "path",
+        "peer",
+        "send",
+    )
 
     def __init__(self, side: _Side, transport: WSTransport, limits: Limits) -> None:
         self._side = side
@@ -131,11 +157,14 @@ class Socket:
         self._limits = limits
         self._ending: tuple[int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_paused = False
+        #: The peer's address, which may be a proxy's.
+        self.peer = str(transport.underlying_transport.get_extra_info("peername")[0])
         #: The path (and query) that the client asked for.
         self.path = transport.request.path.decode("latin-1")
         #: What the peer sent along with the upgrade, names in any case.
         upgrade = transport.response if transport.is_client_side else transport.request
-        self.headers: Mapping[str, str] = upgrade.headers
+        self.headers: MultiMapping[str] = upgrade.headers
 
     @property
     def is_open(self) -> bool:
@@ -149,6 +178,16 @@ class Socket:
         """
         self._side.take = take
 
+    def introduced(self) -> None:
+        """The peer has said who it is: it may send as much as ``rate`` and ``burst`` allow."""
+        self._side.introduced()
+
+    def let_in(self) -> None:
+        """The peer is who it says: the listener does not close it to make room for others."""
+        if self._side.listener is not None:
+            file = self._transport.underlying_transport.get_extra_info("socket").fileno()
+            self._side.listener._door.let_in(file)
+
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Close after what was sent so far. ``on_close`` follows the peer's answer, or its lack.
 
@@ -159,30 +198,46 @@ class Socket:
             self.resume_reading()  # the peer's answer is to be seen
             clipped = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
             self._transport.send_close(WSCloseCode(code), clipped)
+        elif not self._transport.is_disconnected:
+            self._break_soon()  # picows, which may have closed it, waits until all is sent
 
     def pause_reading(self) -> None:
         """Let the peer wait. Messages that have arrived already are still handed over."""
-        self._transport.underlying_transport.pause_reading()
-        self._transport.notify_user_specific_pong_received()  # it would not be seen
+        self._is_paused = True
+        self._stop_reading()
 
     def resume_reading(self) -> None:
         """Undo :meth:`pause_reading`."""
-        self._transport.underlying_transport.resume_reading()
+        self._is_paused = False
+        self._read_on()
+
+    def _stop_reading(self) -> None:
+        self._transport.underlying_transport.pause_reading()
+        self._transport.notify_user_specific_pong_received()  # it would not be seen
+
+    def _read_on(self) -> None:
+        if not (self._is_paused or self._side.is_held):
+            self._transport.underlying_transport.resume_reading()
 
     def _end(self, code: int, reason: str) -> None:
         """Note how the socket ends, and break the connection if the peer does not end it too."""
         self._side.take = _takes_nothing
         self._ending = (code, reason)
-        self._timer = asyncio.get_running_loop().call_later(
-            self._limits.close_answer, self._transport.disconnect, False
-        )
+        self._break_soon()
+
+    def _break_soon(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(
+                self._limits.close_answer, self._transport.disconnect, False
+            )
 
 
 class Listener:
     """A port that takes connections; ``open_sockets`` counts those that came through it."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: Door) -> None:
         self.open_sockets = 0
+        self._door = door
         self._server: asyncio.Server
 
     @property
@@ -190,6 +245,11 @@ class Listener:
         """The port in use, also if 0 was asked for. Not to be read after :meth:`close`."""
         port: int = self._server.sockets[0].getsockname()[1]
         return port
+
+    @property
+    def waiting(self) -> int:
+        """How many connections nobody has :meth:`Socket.let_in`."""
+        return len(self._door.waiting)
 
     def close(self) -> None:
         """Take no more connections. Open sockets stay open."""
@@ -242,25 +302,24 @@ async def listen(
     accept: Callable[[str, Mapping[str, str]], Handler | None],
     *,
     limits: Limits = _DEFAULT_LIMITS,
+    most_waiting: int = sys.maxsize,
 ) -> Listener:
     """Take connections on a port, which several processes may share; raise :class:`OSError`.
 
-    ``accept`` gets the path and the headers of each request and answers with the handler of the
-    socket, or with None for a 404. It decides before the upgrade is checked: a handler whose
+    Of those that are not :meth:`Socket.let_in` yet there are ``most_waiting`` at most: the oldest
+    make room. ``accept`` gets the path and the headers of each request and answers with the handler
+    of the socket, or with None for a 404. It decides before the upgrade is checked: a handler whose
     ``on_open`` was never called hears nothing more.
     """
-    listener = Listener()
+    door = Door(host, port, most_waiting=most_waiting, receive_buffer=_RECEIVE_BUFFER)
+    listener = Listener(door)
     listener._server = await ws_create_server(
         functools.partial(_accepted, accept, limits, listener),
-        host,
-        port,
-        reuse_port=True,
+        sock=door,
         backlog=1024,
         read_buffer_init_size=4096,  # a dozen media messages
         **_options(limits),
     )
-    for listening in listener._server.sockets:  # those that it accepts inherit it
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     return listener
 
 
@@ -274,12 +333,19 @@ class _Side(WSListener):
     # Looked up for every frame: a slot is quicker than a dictionary that is not in the cache.
     __slots__ = (
         "_fragments",
+        "_granted_at",
         "_handler",
+        "_hold",
         "_is_abandoned",
+        "_is_blocked",
+        "_left",
         "_limits",
-        "_listener",
         "_on_message",
+        "_stranger",
+        "_unanswered",
         "is_connected",
+        "is_held",
+        "listener",
         "socket",
         "take",
     )
@@ -291,9 +357,18 @@ class _Side(WSListener):
         self._on_message = handler.on_message
         self.take: Callable[[bytes], bool] = _takes_nothing
         self._limits = limits
-        self._listener = listener
+        self.listener = listener
         self._fragments: bytearray | None = None
         self._is_abandoned = False
+        #: How many frames may come before somebody looks at the clock, and when it was looked at.
+        self._stranger = limits.stranger
+        self._left = limits.burst if self._stranger is None else 0
+        self._granted_at = 0.0
+        #: Whether the peer has to wait, since it has sent too much.
+        self.is_held = False
+        self._hold: asyncio.TimerHandle | None = None
+        self._is_blocked = False
+        self._unanswered: bytes | None = None
 
     def abandon(self) -> None:
         """Nobody waits for the socket any more: close it, also if it opens only later."""
@@ -309,11 +384,20 @@ class _Side(WSListener):
         transport.underlying_transport.set_write_buffer_limits(high=unsent, low=unsent // 4)
         self.socket = Socket(self, transport, self._limits)
         self.is_connected = True
-        if self._listener is not None:
-            self._listener.open_sockets += 1
+        self._granted_at = asyncio.get_running_loop().time()
+        if self.listener is not None:
+            self.listener.open_sockets += 1
         self._tell(self._handler.on_open, self.socket)
 
+    def introduced(self) -> None:
+        self._stranger = None
+        self._left = self._limits.burst
+        self._granted_at = asyncio.get_running_loop().time()
+
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        self._left -= 1
+        if self._left < 0 and not self._may_send(frame):
+            return
         try:
             if frame.fin and self.take(frame.get_payload_as_bytes()):
                 return
@@ -325,6 +409,9 @@ class _Side(WSListener):
             self._peer_closes(transport, frame)
             return
         if kind is _PONG or transport.is_close_frame_sent:
+            return
+        if kind is _PING:
+            self._answer_ping(transport, frame.get_payload_as_bytes())
             return
         message: bytes | None
         if frame.fin and kind is not _CONTINUATION and self._fragments is None:
@@ -342,14 +429,25 @@ class _Side(WSListener):
         socket = self.socket
         if socket._timer is not None:
             socket._timer.cancel()
-        if self._listener is not None:
-            self._listener.open_sockets -= 1
+        if self._hold is not None:
+            self._hold.cancel()
+        if self.listener is not None:
+            self.listener.open_sockets -= 1
         self._tell(self._handler.on_close, *(socket._ending or _broken(transport)))
+        # What refers to itself in a circle would be there until all of memory is searched for it.
+        socket._side = _NOBODY
+        self._handler = _NOBODY._handler
+        self._on_message = self._handler.on_message
 
     def pause_writing(self) -> None:
+        self._is_blocked = True
         self._tell(self._handler.on_blocked)
 
     def resume_writing(self) -> None:
+        self._is_blocked = False
+        if (ping := self._unanswered) is not None:
+            self._unanswered = None
+            self.socket._transport.send_pong(ping)
         self._tell(self._handler.on_unblocked)
 
     def send_user_specific_ping(self, transport: WSTransport) -> None:
@@ -364,6 +462,48 @@ class _Side(WSListener):
         # Asked only while a ping is without answer. Any frame shows that the peer is there.
         self.socket._transport.notify_user_specific_pong_received()
         return frame.msg_type is _PONG
+
+    def _may_send(self, frame: WSFrame) -> bool:
+        """Whether a frame is heard for which none is left."""
+        if self._stranger is None:
+            self._grant()
+            return True
+        self._left = 0
+        frames, size = self._stranger
+        self._stranger = (frames - 1, size - frame.payload_size)
+        if min(self._stranger) >= 0:
+            return True
+        if not self.is_held:
+            self.is_held = True  # for good: its answer to the close may be behind much else
+            self.socket.close(POLICY_VIOLATION, "Too much came before the start message.")
+            self.socket._stop_reading()
+        return False
+
+    def _grant(self) -> None:
+        """Add the frames that may have come since the last time, or have the peer wait for them."""
+        if self.is_held:
+            return
+        now = asyncio.get_running_loop().time()
+        earned = int((now - self._granted_at) * self._limits.rate)
+        self._left = min(self._left + earned, self._limits.burst)
+        self._granted_at = now
+        if self._left < 0:
+            self.is_held = True
+            self.socket._stop_reading()
+            within = max(-self._left / self._limits.rate, _HELD_S)
+            self._hold = asyncio.get_running_loop().call_later(within, self._let_go)
+
+    def _let_go(self) -> None:
+        self.is_held = False
+        self._grant()
+        self.socket._read_on()
+
+    def _answer_ping(self, transport: WSTransport, payload: bytes) -> None:
+        """Answer, or if the peer takes nothing, only the last one and later (RFC 6455, 5.5.3)."""
+        if self._is_blocked:
+            self._unanswered = payload
+        else:
+            transport.send_pong(payload)
 
     def _joined(self, frame: WSFrame) -> bytes | None:
         """Add a fragment; return the message if that was the last one."""
@@ -399,6 +539,9 @@ class _Side(WSListener):
         self.socket.close(INTERNAL_ERROR)
 
 
+_NOBODY = _Side(Handler(), _DEFAULT_LIMITS)
+
+
 def _accepted(
     accept: Callable[[str, Mapping[str, str]], Handler | None],
     limits: Limits,
@@ -425,6 +568,7 @@ def _options(limits: Limits) -> dict[str, Any]:
     return {
         "logger_name": _picows_log,
         "max_frame_size": limits.message,
+        "enable_auto_pong": False,  # a peer that does not read would fill the memory
         "enable_auto_ping": True,
         "auto_ping_idle_timeout": limits.idle,
         "auto_ping_reply_timeout": limits.ping_answer,

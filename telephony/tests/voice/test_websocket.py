@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import socket as sockets
 import ssl
@@ -43,6 +44,13 @@ T = TypeVar("T")
 async def soon(awaitable: Awaitable[T]) -> T:
     """Wait for what has to happen; fail if it does not."""
     return await asyncio.wait_for(awaitable, 30)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody is told of."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 (nobody is told of it)
+            await asyncio.sleep(0)
 
 
 class Recorder(Handler):
@@ -629,6 +637,217 @@ async def test_a_paused_socket_can_be_closed() -> None:
         server.socket.pause_reading()
         server.socket.close()
         assert await client.end() == await server.end() == (1000, "")
+
+
+async def test_a_peer_that_pings_and_does_not_read() -> None:
+    server = Recorder()
+    async with listening(server, limits=Limits(unsent=10_000)) as listener:
+        raw = await Raw.client(listener.port)
+        await soon(server.opened.wait())
+        transport = server.socket._transport.underlying_transport
+        block(server)
+        waiting = transport.get_write_buffer_size()
+        for number in range(10_000):
+            raw.send(PING, f"{number:0125}".encode())
+        raw.send(TEXT, b"that was all")
+        assert await server.message() == b"that was all"
+        assert transport.get_write_buffer_size() == waiting
+
+        pongs = []
+        raw.send(PING, b"the end")
+        while (received := await raw.receive()) != (PONG, b"the end"):
+            pongs += [payload for opcode, payload in [received] if opcode == PONG]
+            if server.unblocked.is_set() and not pongs:
+                raw.send(PING, b"the end")
+        assert pongs[:1] in ([], [f"{9_999:0125}".encode()])
+        raw.reset()
+        await server.end()
+
+
+async def test_a_peer_that_breaks_the_protocol_and_does_not_read() -> None:
+    server = Recorder()
+    async with listening(server, limits=Limits(close_answer=0.05)) as listener:
+        raw = await Raw.client(listener.port)
+        await soon(server.opened.wait())
+        block(server)
+        raw.writer.write(frame(TEXT, b"not masked", fin=True, masked=False))
+        await until(lambda: not server.socket.is_open)
+        server.socket.close()
+        assert (await server.end())[0] == 1002
+        raw.writer.close()
+
+
+# Floods
+
+
+def is_read(recorder: Recorder) -> bool:
+    return bool(recorder.socket._transport.underlying_transport.is_reading())
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY, PING, PONG])
+async def test_who_sends_too_much_waits(opcode: int) -> None:
+    server = Recorder()
+    async with listening(server, limits=Limits(rate=1000, burst=10)) as listener:
+        raw = await Raw.client(listener.port)
+        await soon(server.opened.wait())
+        for _ in range(9):
+            raw.send(opcode, b"x")
+        raw.send(TEXT, b"not too much")
+        while await server.message() != b"not too much":
+            pass
+        assert is_read(server)
+
+        for _ in range(1000):
+            raw.send(opcode, b"x")
+        await until(lambda: not is_read(server))
+        raw.send(TEXT, b"later")
+        while await server.message() != b"later":
+            pass
+        raw.reset()
+        await server.end()
+
+
+async def test_a_pause_outlasts_the_wait_for_sending_too_much() -> None:
+    server = Recorder()
+    async with listening(server, limits=Limits(rate=1000, burst=10)) as listener:
+        raw = await Raw.client(listener.port)
+        await soon(server.opened.wait())
+        for _ in range(20):
+            raw.send(TEXT, b"x")
+        await until(lambda: not is_read(server))
+        server.socket.pause_reading()
+        await until(lambda: not server.socket._side.is_held)
+        assert not is_read(server)
+        server.socket.resume_reading()
+        assert is_read(server)
+        raw.reset()
+        await server.end()
+
+
+STRANGER = Limits(stranger=(3, 100), close_answer=0.05)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [(TEXT, b"1", True)] * 4,
+        [(PING, b"", True)] * 4,
+        [(PONG, b"", True)] * 4,
+        [(TEXT, b"", False), *[(CONTINUATION, b"", False)] * 3],
+        [(TEXT, b"x" * 101, True)],
+        [(BINARY, b"x" * 60, True), (PING, b"x" * 41, True)],
+        [(TEXT, b"x" * 60, False), (CONTINUATION, b"x" * 41, False)],
+    ],
+)
+async def test_a_stranger_that_sends_too_much(frames: list[tuple[int, bytes, bool]]) -> None:
+    server = Recorder()
+    async with listening(server, limits=STRANGER) as listener:
+        raw = await Raw.client(listener.port)
+        for opcode, payload, fin in frames:
+            raw.send(opcode, payload, fin=fin)
+        raw.send(TEXT, b"too late")
+        while (received := await raw.receive())[0] == PONG:
+            pass
+        assert received == (CLOSE, close_payload(1008, "Too much came before the start message."))
+        assert not is_read(server)
+        assert (await server.end())[0] == 1008
+        assert b"too late" not in [
+            server.messages.get_nowait() for _ in range(server.messages.qsize())
+        ]
+        raw.writer.close()
+
+
+async def test_who_is_introduced_may_send_more() -> None:
+    server = Recorder()
+    async with listening(server, limits=STRANGER) as listener:
+        raw = await Raw.client(listener.port)
+        for _ in range(3):
+            raw.send(TEXT, b"x")
+            await server.message()
+        server.socket.introduced()
+        for _ in range(10):
+            raw.send(TEXT, b"x" * 100)
+            await server.message()
+        raw.reset()
+        await server.end()
+
+
+async def test_who_waits_longest_makes_room() -> None:
+    handlers = iter(recorders := [Recorder() for _ in range(4)])
+    listener = await listen("127.0.0.1", 0, lambda path, headers: next(handlers), most_waiting=2)
+    admitted = await Raw.client(listener.port)
+    await soon(recorders[0].opened.wait())
+    recorders[0].socket.let_in()
+    says_nothing = await Raw.client(listener.port, request=b" ")
+    waiting = [await Raw.client(listener.port)]
+    waiting.append(await Raw.client(listener.port))
+    await says_nothing.gone()
+    waiting.append(await Raw.client(listener.port))
+    assert (await recorders[1].end())[0] == 1006
+    for raw, recorder in [(admitted, recorders[0]), *zip(waiting[1:], recorders[2:], strict=True)]:
+        raw.send(TEXT, b"still here")
+        assert await recorder.message() == b"still here"
+        raw.reset()
+        await recorder.end()
+    waiting[0].writer.close()
+    listener.close()
+
+
+async def test_many_connections_at_once_leave_the_loop_to_others() -> None:
+    async with listening(None) as listener:
+        door, most = listener._door, 0
+        address = ("127.0.0.1", listener.port)
+        peers = [sockets.create_connection(address, timeout=5) for _ in range(100)]
+        while len(door.waiting) < 100:
+            before = len(door.waiting)
+            await asyncio.sleep(0)
+            most = max(most, len(door.waiting) - before)
+        assert most <= 16
+        for peer in peers:
+            peer.close()
+        await until(lambda: not door.waiting)
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "refused", "too much"])
+async def test_what_has_ended_is_gone(end: str) -> None:
+    """It needs no search through all of memory, which takes longer than a frame of audio."""
+    servers: list[Recorder] = []
+
+    def accept(path: str, headers: Mapping[str, str]) -> Handler | None:
+        servers.append(Recorder())
+        return None if end == "refused" else servers[-1]
+
+    async def connect_and_end() -> None:
+        raw = await Raw.client(listener.port, request=upgrade_request())
+        await raw.head()
+        if end == "close":
+            raw.send(CLOSE, close_payload(1000))
+        elif end == "too much":
+            raw.send(TEXT, b"x" * 101)
+        if end == "reset":
+            raw.reset()
+        else:
+            await raw.gone()
+        server = servers.pop()
+        if end != "refused":
+            await server.end()
+        await until(lambda: not listener.waiting)
+
+    listener = await listen("127.0.0.1", 0, accept, limits=STRANGER)
+    await connect_and_end()
+    gc.collect()
+    gc.disable()
+    try:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        await connect_and_end()
+        gc.collect()
+        ours = ("picows", websocket.__name__, "telephony.voice.door")
+        assert [one for one in gc.garbage if type(one).__module__.startswith(ours)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        listener.close()
 
 
 # Handlers that fail

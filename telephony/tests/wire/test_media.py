@@ -28,8 +28,9 @@ async def socket_of(world, session):
 async def test_nothing_is_kept_before_the_start_message(world):
     async with aiohttp.ClientSession() as session:
         socket = await socket_of(world, session)
-        for _ in range(300):
-            await socket.send_json(FRAME)
+        await socket.send_json(FRAME)
+        for _ in range(30):
+            await socket.send_json({"event": "media", "media": {"payload": "A" * 60}})
         await socket.send_json({"event": "dtmf", "dtmf": {"digit": "1"}})
         await socket.ping()
         await _answered(world)
@@ -38,7 +39,7 @@ async def test_nothing_is_kept_before_the_start_message(world):
 
 
 async def test_a_little_is_kept_while_the_ticket_is_looked_up(world):
-    side = media._CallerSide(world.media.calls, "")
+    side = media._CallerSide(world.media.calls, media._Strangers(), "")
     side._admission = asyncio.get_running_loop().create_future()  # it is being looked up
     for _ in range(300):
         side._keep(b"A" * 60_000)
