@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -30,11 +31,14 @@ class NotUsable(ValueError):
 
 
 def decoded(body: bytes) -> Any:
-    """Return what the JSON says; raise :class:`NotUsable`."""
+    """Return what the JSON says; raise :class:`NotUsable`.
+
+    Some servers put a byte order mark before it (RFC 8259, section 8.1, lets us pass over it).
+    """
     if len(body) > LARGE:
         _look_at(body)
     try:
-        return orjson.loads(body)
+        return orjson.loads(body.removeprefix(BOM_UTF8))
     except orjson.JSONDecodeError as error:
         is_deep = error.msg.startswith("depth limit")
         why = f"is nested more than {DEEPEST} deep" if is_deep else "is not JSON"

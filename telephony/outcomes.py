@@ -32,7 +32,7 @@ _KINDS: dict[str, type[int | float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a conversation came to. ``transcript`` is as onCallEnd has it.
+    """What a conversation came to. ``transcript`` and ``tool_calls`` are as onCallEnd has them.
 
     ``missing`` names what could not be read: ``transcript``, ``cost``.
     """
@@ -41,11 +41,17 @@ class Outcome:
     transcript: list[dict[str, Any]] = field(default_factory=list)
     usage: TokenUsage = field(default_factory=TokenUsage)
     missing: frozenset[str] = frozenset()
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
 
 
 def sealed(outcome: Outcome) -> bytes:
     """Return what is kept of a running call."""
-    kept = {"model": outcome.model, "transcript": outcome.transcript, "usage": outcome.usage}
+    kept = {
+        "model": outcome.model,
+        "transcript": outcome.transcript,
+        "usage": outcome.usage,
+        "tool_calls": outcome.tool_calls,
+    }
     return seal(json.dumps(kept, default=asdict).encode(), purpose=CallProgress.PURPOSE)
 
 
@@ -79,8 +85,25 @@ def _read(data: Any) -> Outcome:
     if not has_all_usage or not isinstance(model, str):
         missing.add("cost")
     return Outcome(
-        model if isinstance(model, str) else "", transcript, usage, missing=frozenset(missing)
+        model if isinstance(model, str) else "",
+        transcript,
+        usage,
+        missing=frozenset(missing),
+        tool_calls=_tool_calls(data.get("tool_calls")),
     )
+
+
+def _tool_calls(data: Any) -> list[dict[str, Any]]:
+    """Return the tool calls that can be read; older code kept none."""
+    entries = data if isinstance(data, list) else []
+    return [dict(entry) for entry in entries if _is_tool_call(entry)]
+
+
+def _is_tool_call(entry: Any) -> bool:
+    if not isinstance(entry, Mapping):
+        return False
+    texts = (entry.get(name) for name in ("toolName", "status", "result", "timestamp"))
+    return all(isinstance(text, str) for text in texts)
 
 
 def _transcript(data: Any) -> tuple[list[dict[str, Any]], bool]:

@@ -21,6 +21,7 @@ from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.costs import twilio_cost
+from telephony.engine.tool_runs import ToolRun
 from telephony.models import Call, CallEvent, CallProgress, CallQuerySet
 from telephony.outcomes import Outcome, cost_of, opened, sealed
 from usage.models import UsageRecord
@@ -218,6 +219,7 @@ def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[st
         duration_seconds=call.duration_seconds,
         ended_reason=call.ended_reason,
         transcript=outcome.transcript,
+        tool_calls=outcome.tool_calls,
         cost_breakdown=record.cost_breakdown,
         now=call.ended_at or timezone.now(),
     )
@@ -227,3 +229,14 @@ def transcript_line(role: str, text: str, at: datetime, *, interrupted: bool) ->
     """Return a turn as onCallEnd has it, without what no text may hold."""
     line: dict[str, Any] = {"role": role, "text": cleaned_text(text), "timestamp": iso(at)}
     return line | {"interrupted": True} if interrupted else line
+
+
+def tool_call_line(run: ToolRun, at: datetime) -> dict[str, Any]:
+    """Return what a question to the backend came to, as onCallEnd has it."""
+    return {
+        "toolName": cleaned_text(run.name),
+        "status": run.status,
+        "result": cleaned_text(run.result),
+        "durationMs": run.ms,
+        "timestamp": iso(at),
+    }

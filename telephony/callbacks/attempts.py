@@ -25,7 +25,8 @@ _LOOKED_AT = ANSWER_BYTES + 12 * _KNOWN_BY
 def answer_to_keep(answer: bytes, sent: bytes) -> str:
     """Return the beginning of a backend's answer as text.
 
-    A transcript is erased when it is delivered, so an answer that repeats it is not kept.
+    Transcript and tool calls are erased when they are delivered, so an answer that repeats them is
+    not kept.
     """
     if _repeats(answer, sent):
         return ECHO
@@ -35,9 +36,10 @@ def answer_to_keep(answer: bytes, sent: bytes) -> str:
 
 
 def _repeats(answer: bytes, sent: bytes) -> bool:
-    transcript = orjson.loads(sent).get("transcript", [])
-    turns = {turn["text"][:_KNOWN_BY] for turn in transcript if turn["text"]}
-    telling = {text for text in turns if len(text) >= _TELLING}
+    body = orjson.loads(sent)
+    turns = {turn["text"][:_KNOWN_BY] for turn in body.get("transcript", []) if turn["text"]}
+    results = {call["result"][:_KNOWN_BY] for call in body.get("toolCalls", [])}
+    telling = {text for text in turns | results if len(text) >= _TELLING}
     text = answer[:_LOOKED_AT].decode(errors="replace")
     if telling:
         return any(_is_in(turn, text) for turn in telling)

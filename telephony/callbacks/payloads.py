@@ -76,11 +76,16 @@ def call_end(
     duration_seconds: int,
     ended_reason: str,
     transcript: list[dict[str, Any]],
+    tool_calls: list[dict[str, Any]],
     cost_breakdown: dict[str, Any],
     now: datetime,
 ) -> dict[str, Any]:
-    """Return onCallEnd; a line of the transcript is ``{role, text, timestamp, interrupted?}``."""
-    return {
+    """Return onCallEnd.
+
+    A line of the transcript is ``{role, text, timestamp, interrupted?}``, one of the tool calls,
+    which are there if there were any, ``{toolName, status, result, durationMs, timestamp}``.
+    """
+    body = {
         "callSid": facts.call_sid,
         **_parties(facts),
         "direction": facts.direction,
@@ -91,6 +96,7 @@ def call_end(
         "metadata": facts.metadata,
         "timestamp": iso(now),
     }
+    return body | {"toolCalls": tool_calls} if tool_calls else body
 
 
 def error(facts: CallFacts, *, code: str, message: str, now: datetime) -> dict[str, Any]:

@@ -6,12 +6,13 @@ against what is sent and what is read.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from config.schema import Json
 from telephony.callbacks import on_call_start, outbox, payloads, tools
 from telephony.engine import plan, plan_reader
 from telephony.engine.bounds import DEEPEST
+from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status
 from telephony.models import Call
 
 ENDED_REASONS = {
@@ -379,6 +380,30 @@ _SCHEMAS: dict[str, Json] = {
         }
         | _METADATA
         | _TIMESTAMP,
+        {
+            "toolCalls": {
+                "type": "array",
+                "maxItems": MOST_KEPT,
+                "items": _ref("ToolCallResult"),
+                "description": "What onToolCall was asked, if it was.",
+            }
+        },
+    ),
+    "ToolCallResult": _object(
+        "How a question to onToolCall ended.",
+        {
+            "toolName": _text(),
+            "status": {
+                "enum": list(get_args(Status)),
+                "description": "Unknown if Switchhook stopped before it ended.",
+            },
+            "result": _text(
+                "The beginning of what the model was told: the result, or why there is none.",
+                maxLength=LONGEST_RESULT,
+            ),
+            "durationMs": {"type": ["integer", "null"], "minimum": 0},
+            "timestamp": _text(format="date-time"),
+        },
     ),
     "TranscriptLine": _object(
         "A turn of the conversation.",

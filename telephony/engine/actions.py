@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telephony.engine.costs import TokenUsage
+from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 
 
@@ -98,6 +99,7 @@ class Finish:
     reason: str
     ended_at: float
     transcript: tuple[Line, ...]
+    tool_runs: tuple[ToolRun, ...]
     usage: TokenUsage
 
 

@@ -31,6 +31,11 @@ def clipped(text: object, limit: int = LONGEST_ERROR) -> str:
     return _UNSTORABLE.sub("\ufffd", kept)
 
 
+def sentence(text: str) -> str:
+    """Return somebody's words with one full stop at their end, whether or not they had one."""
+    return f"{text.rstrip(' .')}."
+
+
 def is_deeper_than(value: Any, levels: int = DEEPEST) -> bool:
     """Whether decoded JSON has more lists and objects within each other. It does not recurse."""
     level = [value] if isinstance(value, _CONTAINERS) else []

@@ -63,6 +63,13 @@ class SpeechStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechCommitted:
+    """The caller's turn has become an item, so it is over; this comes after ``SpeechStopped``."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ItemAdded:
     """An item joined the conversation behind ``previous_item_id`` (None: it is the first)."""
 
@@ -110,21 +117,31 @@ class ResponseStarted:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """A tool call that the model completed; ``arguments`` is JSON text as the model wrote it."""
+    """A tool call that the model completed.
+
+    ``arguments`` is JSON text as the model wrote it; None if it wrote something else.
+    """
 
     call_id: str
     name: str
-    arguments: str
+    arguments: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseDone:
-    """``status`` is completed, cancelled, incomplete or failed; the error goes with failed."""
+    """``status`` is completed, cancelled, incomplete or failed; the error goes with failed.
+
+    ``reason`` says why it is incomplete, ``spoke`` whether it holds a message that was not just
+    ``written``, and ``unread`` how many items in it could not be understood.
+    """
 
     response_id: str
     status: str
     calls: tuple[FunctionCall, ...] = ()
+    reason: str = ""
     spoke: bool = False
+    written: str = ""
+    unread: int = 0
     usage: TokenUsage = field(default_factory=TokenUsage)
     error_code: str = ""
     error_message: str = ""
@@ -132,8 +149,19 @@ class ResponseDone:
 
 @dataclass(frozen=True, slots=True)
 class ModelErrored:
+    """``event_id`` names the event of ours that the error is about, ``param`` a field of it."""
+
     code: str
     message: str
+    event_id: str = ""
+    param: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """The model sent something that cannot be read; ``what`` is its type, or says what it is."""
+
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +216,7 @@ Event = (
     | ModelConfigured
     | SpeechStarted
     | SpeechStopped
+    | SpeechCommitted
     | ItemAdded
     | CallerTranscribed
     | AgentTranscribed
@@ -196,6 +225,7 @@ Event = (
     | ResponseStarted
     | ResponseDone
     | ModelErrored
+    | NotUnderstood
     | ModelClosed
     | ModelUnreachable
     | ToolReturned

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 
 BYTES_PER_MS = 8  # mu-law, 8 kHz, mono
 MARK_EVERY_BYTES = 1000 * BYTES_PER_MS
+# How much later than it takes to play what was sent a mark may come back: for two networks and a
+# phone that stalls for a moment.
+MARK_LATE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
     number: int
     item_id: str
-    position: int
+    position: int  # in the item, in bytes
+    total: int  # in all that was ever sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,10 @@ class Playback:
         self._void_through = 0  # marks up to this number were cleared, not played
         self._dropped: set[str] = set()
         self._is_closed = False
+        #: Bytes that were ever sent. It grows as long as the model speaks.
+        self.total = 0
+        self._heard_total = 0
+        self._told_at = 0.0  # when something was last sent or heard
         # At _heard_at, the caller had heard this many bytes of that item.
         self._heard_item = ""
         self._heard = 0
@@ -48,6 +56,12 @@ class Playback:
     def is_outstanding(self) -> bool:
         """Whether the caller has yet to hear something."""
         return bool(self._marks) or self._sent > self._marked
+
+    @property
+    def overdue_at(self) -> float:
+        """When all that is outstanding must have been heard, whether or not marks say so."""
+        unheard_s = (self.total - self._heard_total) / (BYTES_PER_MS * 1000)
+        return self._told_at + unheard_s + MARK_LATE_S
 
     @property
     def room(self) -> int:
@@ -69,12 +83,17 @@ class Playback:
             mark = self._begin(item_id, now)
         elif not self.is_outstanding:
             self._heard_item, self._heard, self._heard_at = item_id, self._sent, now
-        self._sent += size
+        self._count(size)
+        self._told_at = now
         return mark if self.room > 0 else self._mark()
 
     def passed(self, size: int) -> None:
         """Count bytes of the current item that followed, fewer than ``room``."""
+        self._count(size)
+
+    def _count(self, size: int) -> None:
         self._sent += size
+        self.total += size
 
     def _begin(self, item_id: str, now: float) -> str:
         """Go on to another item; return the mark for the end of the last one, if it has none."""
@@ -86,14 +105,16 @@ class Playback:
 
     def end(self, item_id: str) -> str | None:
         """All audio of the item was sent: return the mark for what lies behind the last one."""
-        if item_id == self._item_id and self._sent > self._marked:
-            return self._mark()
-        return None
+        return self.end_all() if item_id == self._item_id else None
+
+    def end_all(self) -> str | None:
+        """All audio was sent, whatever the item: return the mark for its end, if it has none."""
+        return self._mark() if self._sent > self._marked else None
 
     def _mark(self) -> str:
         self._number += 1
         self._marked = self._sent
-        self._marks.append(_Mark(self._number, self._item_id, self._sent))
+        self._marks.append(_Mark(self._number, self._item_id, self._sent, self.total))
         return str(self._number)
 
     def played(self, name: str, now: float) -> None:
@@ -104,8 +125,15 @@ class Playback:
         while self._marks and self._marks[0].number <= number:
             mark = self._marks.popleft()
             self._heard_item, self._heard, self._heard_at = mark.item_id, mark.position, now
+            self._heard_total, self._told_at = mark.total, now
         if self._marks and self._marks[0].item_id != self._heard_item:
             self._heard_item, self._heard = self._marks[0].item_id, 0
+
+    def give_up(self) -> None:
+        """Marks are overdue: take all that was sent for heard."""
+        self._void_through = self._number
+        self._marks.clear()
+        self._marked, self._heard_total = self._sent, self.total
 
     def clear(self, now: float) -> list[Unheard]:
         """Forget what has not been heard; return how far the caller got, oldest item first.
@@ -122,6 +150,7 @@ class Playback:
         self._void_through = self._number
         self._marks.clear()
         self._item_id, self._sent, self._marked = "", 0, 0
+        self._heard_total = self.total
         return unheard
 
     def close(self, now: float) -> list[Unheard]:

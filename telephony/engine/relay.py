@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from telephony.engine.model_codec import APPEND, audio_size
+from telephony.engine.model_writer import APPEND, audio_size
 from telephony.engine.playback import Playback
 from telephony.engine.twilio_codec import Encoder
 
@@ -19,6 +19,7 @@ Send = Callable[[bytes], None]
 # plain one ends it; an escaped slash in the audio stays as it is, which is JSON as well.
 _MEDIA = b'{"event":"media"'
 _PAYLOAD = b'"payload":"'
+_INBOUND = b'"track":"inbound"'
 _DELTA = b'{"type":"response.output_audio.delta"'
 _AUDIO = b'"delta":"'
 
@@ -35,8 +36,9 @@ class CallerRelay:
         """Pass a frame on; False if the message is not one."""
         if not text.startswith(_MEDIA):
             return False
-        payload, end, _ = text.partition(_PAYLOAD)[2].partition(b'"')
-        if not payload or not end:
+        head, _, rest = text.partition(_PAYLOAD)
+        payload, end, _ = rest.partition(b'"')
+        if not payload or not end or _INBOUND not in head:
             return False
         self._send(APPEND + payload + b'"}')
         return True

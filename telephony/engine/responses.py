@@ -1,51 +1,86 @@
 """One response at a time: when the model may be asked for the next one.
 
 The model answers the caller's speech by itself. We ask only for what it does not know of: the
-greeting, results of tools, keys that were pressed.
+greeting, results of tools, keys that were pressed. What is asked for and refused, or never heard of
+again, is still wanted: it is asked for once more.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from telephony.engine.seen import Seen
+
 HOLD_S = 2.0  # after the caller's speech, for the model to begin its own answer
+# A response that the model speaks of without having said which.
+UNKNOWN = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A response to ask for: as it comes, with ``instructions`` of its own, or surely ``aloud``."""
+
+    instructions: str = ""
+    aloud: bool = False
+
+
+PLAIN = Request()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was sent; an error about it names its ``event_id``."""
+
+    event_id: str
+    request: Request
 
 
 class ResponseQueue:
     def __init__(self) -> None:
         self.active = ""  # the id of the response that is under way
+        self.asked: Asked | None = None  # what was sent and has not started
         self.held_until: float | None = None
-        self._wanted: list[str] = []  # instructions; "" is a plain response
-        self._asked: str | None = None  # what was sent and has not started
-        self._last = ""
+        self._wanted: list[Request] = []
+        self._count = 0
+        self._last: Request | None = None  # what was asked for last
+        self._current = PLAIN  # what the active response was asked for
+        self._done = Seen()
         self._unseen: set[str] = set()  # items that we sent and the model has not yet added
-        self._speech_ended_at: float | None = None
+        self._not_before = 0.0
 
     @property
     def is_busy(self) -> bool:
         """Whether a response is under way, asked for or wanted."""
-        return bool(self.active or self._wanted or self._asked is not None)
+        return bool(self.active or self._wanted or self.asked is not None)
 
-    def want(self, instructions: str = "") -> None:
+    def want(self, request: Request = PLAIN) -> None:
         """Ask for a response; any number of plain ones are one."""
-        if instructions or "" not in self._wanted:
-            self._wanted.append(instructions)
+        if request != PLAIN or PLAIN not in self._wanted:
+            self._wanted.append(request)
 
-    def take(self, now: float, *, speaking: bool) -> str | None:
-        """Return the instructions of the response to ask for now, or None.
+    def take(self, now: float, *, speaking: bool) -> Asked | None:
+        """Return what is to be asked for now, or None.
 
         While the caller speaks, and until the model has begun its answer to that, nothing is asked
         for; ``held_until`` says when to try again.
         """
         self.held_until = None
-        if not self._wanted or self.active or self._asked is not None or speaking:
+        if not self._wanted or self.active or self.asked is not None or speaking:
             return None
-        if self._speech_ended_at is not None and now < self._speech_ended_at + HOLD_S:
-            self.held_until = self._speech_ended_at + HOLD_S
+        if now < self._not_before:
+            self.held_until = self._not_before
             return None
-        self._asked = self._last = self._wanted.pop(0)
-        return self._asked
+        self._count += 1
+        self._last = self._wanted.pop(0)
+        self.asked = Asked(f"sh_response_{self._count}", self._last)
+        return self.asked
 
     def speech_stopped(self, now: float) -> None:
-        self._speech_ended_at = now
+        self.hold_until(now + HOLD_S)
+
+    def hold_until(self, moment: float) -> None:
+        """Ask for nothing before then, unless the model begins a response by itself."""
+        self._not_before = max(self._not_before, moment)
 
     def item_sent(self, item_id: str) -> None:
         self._unseen.add(item_id)
@@ -55,17 +90,47 @@ class ResponseQueue:
 
     def started(self, response_id: str) -> None:
         """A response began. One that the model began by itself knows all items it has added."""
-        if self._asked is None and not self._unseen and "" in self._wanted:
-            self._wanted.remove("")
-        self.active = response_id
-        self._asked = None
-        self._speech_ended_at = None
+        if response_id in self._done:
+            return
+        if self.asked is None and not self._unseen and PLAIN in self._wanted:
+            self._wanted.remove(PLAIN)
+        self._current = self.asked.request if self.asked else PLAIN
+        self.active = response_id or UNKNOWN
+        self.asked = None
+        self._not_before = 0.0
 
     def refused(self) -> None:
-        """What was asked for last came while a response was active: it is wanted again."""
-        self._asked = None
-        if self._last or "" not in self._wanted:
-            self._wanted.insert(0, self._last)
+        """What was asked for last did not become a response: it is wanted again."""
+        if self.asked is not None:
+            self._want_first(self.asked.request)
+            self.asked = None
 
-    def done(self) -> None:
+    def refused_as_active(self) -> None:
+        """What was asked for last met another response, which may have been taken for it."""
+        if self._last is not None:
+            self._want_first(self._last)
+        self.asked, self._current = None, PLAIN
+        self.active = self.active or UNKNOWN
+
+    def done(self, response_id: str) -> bool:
+        """A response has ended; False if we have been told of its end before."""
+        if response_id and not self._done.add(response_id):
+            return False
+        if self.active:
+            if response_id in (self.active, "") or self.active == UNKNOWN:
+                self.active = ""
+        elif self.asked is not None:  # nothing told us of its beginning
+            self._current, self.asked = self.asked.request, None
+        return True
+
+    def failed(self) -> None:
+        """The response that has just ended came to nothing: what it was to say is wanted again."""
+        self._want_first(self._current)
+
+    def lost(self) -> None:
+        """Nothing more is heard of what is under way."""
         self.active = ""
+
+    def _want_first(self, request: Request) -> None:
+        if request != PLAIN or PLAIN not in self._wanted:
+            self._wanted.insert(0, request)

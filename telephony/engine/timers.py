@@ -13,8 +13,10 @@ class Timers:
     def clear(self, name: str) -> None:
         self._at.pop(name, None)
 
-    def clear_all(self) -> None:
-        self._at.clear()
+    def clear_all(self, *, but: str = "") -> None:
+        """Forget all names, but those that begin so."""
+        kept = {name: at for name, at in self._at.items() if but and name.startswith(but)}
+        self._at = kept
 
     def next(self) -> float | None:
         """Return the earliest point in time."""

@@ -56,9 +56,9 @@ def decode(
                 format=f"{media['encoding']};rate={media['sampleRate']};channels={media['channels']}",
             )
         case "media":
-            if message["media"].get("track", "inbound") != "inbound":
-                return None
-            return CallerAudio(_matching(_BASE64, message["media"]["payload"]).encode())
+            payload = _matching(_BASE64, message["media"]["payload"])
+            is_callers = message["media"].get("track", "inbound") == "inbound"
+            return CallerAudio(payload.encode()) if payload and is_callers else None
         case "dtmf":
             return DigitPressed(_matching(_KEY, message["dtmf"]["digit"]))
         case "text":

@@ -15,8 +15,9 @@ from openai.types.realtime import (
 )
 from pydantic import BaseModel
 
-from telephony.engine import model_codec
+from telephony.engine import model_writer
 from telephony.engine.plan import Tool
+from telephony.engine.responses import PLAIN, Asked, Request
 from telephony.tests.engine.conversation import PLAN
 
 
@@ -28,7 +29,7 @@ def is_strictly(event: dict, kind: type[BaseModel]) -> bool:
 
 def test_session_update():
     plan = replace(PLAN, tools=(Tool("book", "Book.", {"type": "object", "properties": {}}),))
-    event = model_codec.session_update(plan)
+    event = model_writer.session_update(plan)
     assert is_strictly(event, SessionUpdateEvent)
     assert event["session"]["audio"]["output"] == {
         "format": {"type": "audio/pcmu"},
@@ -45,14 +46,21 @@ def test_session_update():
 @pytest.mark.parametrize(
     ("event", "kind"),
     [
-        (json.loads(model_codec.append_audio(b"AA==")), InputAudioBufferAppendEvent),
-        (model_codec.commit_audio(), InputAudioBufferCommitEvent),
-        (model_codec.response_create(), ResponseCreateEvent),
-        (model_codec.response_create("Say hello."), ResponseCreateEvent),
-        (model_codec.response_cancel(), ResponseCancelEvent),
-        (model_codec.truncate("item_1", 1500), ConversationItemTruncateEvent),
-        (model_codec.function_output("sh_1", "c1", {"a": 1}), ConversationItemCreateEvent),
-        (model_codec.user_text("sh_2", "[…]"), ConversationItemCreateEvent),
+        (json.loads(model_writer.append_audio(b"AA==")), InputAudioBufferAppendEvent),
+        (model_writer.commit_audio(), InputAudioBufferCommitEvent),
+        (model_writer.response_create(Asked("sh_response_1", PLAIN)), ResponseCreateEvent),
+        (
+            model_writer.response_create(Asked("sh_response_2", Request("Say hello."))),
+            ResponseCreateEvent,
+        ),
+        (
+            model_writer.response_create(Asked("sh_response_3", Request(aloud=True))),
+            ResponseCreateEvent,
+        ),
+        (model_writer.response_cancel(), ResponseCancelEvent),
+        (model_writer.truncate("item_1", 1500), ConversationItemTruncateEvent),
+        (model_writer.function_output("sh_1", "c1", {"a": 1}), ConversationItemCreateEvent),
+        (model_writer.user_text("sh_2", "[…]"), ConversationItemCreateEvent),
     ],
 )
 def test_the_rest(event, kind):

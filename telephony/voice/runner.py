@@ -20,22 +20,23 @@ import structlog
 from django.conf import settings
 from django.db import transaction
 
-from telephony.bounded_json import decoded
+from telephony.bounded_json import NotUsable, decoded
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
-from telephony.engine import actions, events, model_codec
+from telephony.engine import actions, events, model_reader, model_writer
 from telephony.engine.actions import Action, Dial, Say
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
 from telephony.engine.relay import AgentRelay, CallerRelay
 from telephony.engine.session import APOLOGY, CallSession
+from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
 from telephony.models import Call
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
-from telephony.services import Timed, call_end, call_record, transcript_line
+from telephony.services import Timed, call_end, call_record, tool_call_line, transcript_line
 from telephony.voice import websocket
 from telephony.voice.recorder import Recorder
 from telephony.voice.websocket import ConnectFailed, Handler, Socket
@@ -43,6 +44,9 @@ from telephony.voice.websocket import ConnectFailed, Handler, Socket
 log = structlog.get_logger(__name__)
 
 MODEL_CONNECT_S = 8.0
+# OpenAI's servers are busy, or change places: a moment later another one may take the call.
+TRY_AGAIN_STATUSES = frozenset({429, 500, 502, 503, 504})
+TRY_AGAIN_AFTER_S = 0.5
 # What the caller says before the model is there is kept: 5 s of frames, or as much of larger ones.
 MOST_EARLY_BYTES = 64 << 10
 # For writing down what Twilio is to do next; the socket is open meanwhile.
@@ -116,13 +120,15 @@ class CallRunner:
     def caller_audio(self, payload: bytes) -> None:
         """Take a frame of the caller's that no relay took: keep it until the model listens."""
         if self._listening is not None:
-            self._listening.send(model_codec.append_audio(payload))
+            self._listening.send(model_writer.append_audio(payload))
         elif self._early_bytes + len(payload) <= MOST_EARLY_BYTES:
             self._early.append(payload)
             self._early_bytes += len(payload)
 
     def receive(self, event: events.Event) -> None:
         """Tell the session, do what it says, and set the clock."""
+        if self._finished.done():
+            return
         try:
             self._agent.settle()
             for action in self._session.receive(event, self._loop.time()):
@@ -169,22 +175,20 @@ class CallRunner:
         """Take a message of the model's that no relay took."""
         try:
             message = decoded(text)
-            if delta := model_codec.delta(message):
-                if self._agent.play(*delta):
-                    self.receive(events.AgentAudioStarted(delta[0]))
-                return
-            event = model_codec.decode(message)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            log.warning("model_message_not_understood", error=type(error).__name__)
+        except NotUsable as error:
+            self.receive(events.NotUnderstood(f"something that {error}"))
             return
-        if event is not None:
+        if delta := model_reader.delta(message):
+            if self._agent.play(*delta):
+                self.receive(events.AgentAudioStarted(delta[0]))
+        elif event := model_reader.decode(message):
             self.receive(event)
-        if isinstance(event, events.ModelReady):
-            self._let_model_listen()
+            if isinstance(event, events.ModelReady):
+                self._let_model_listen()
 
     def _let_model_listen(self) -> None:
         """The model is configured: it hears what the caller has said meanwhile, then the rest."""
-        if self._model is None:
+        if self._model is None or self._listening is not None:
             return
         self._listening = self._model
         early, self._early = self._early, []
@@ -235,14 +239,28 @@ class CallRunner:
     # Tasks
 
     async def _connect_model(self) -> None:
+        """Open the model's socket; try once more if it was refused for what may pass.
+
+        The session has a deadline of its own for all of it.
+        """
+        try:
+            await self._open_model()
+        except ConnectFailed as failure:
+            if failure.status not in TRY_AGAIN_STATUSES:
+                self.receive(events.ModelUnreachable(failure.reason, failure.status))
+                return
+            await asyncio.sleep(TRY_AGAIN_AFTER_S)
+            try:
+                await self._open_model()
+            except ConnectFailed as again:
+                self.receive(events.ModelUnreachable(again.reason, again.status))
+
+    async def _open_model(self) -> None:
         url = f"{settings.OPENAI_REALTIME_URL}?model={quote(self._plan.model)}"
         headers = {"Authorization": f"Bearer {self._plan.openai_api_key}"}
-        try:
-            await websocket.connect(
-                url, headers=headers, handler=_ModelSide(self), timeout=MODEL_CONNECT_S
-            )
-        except ConnectFailed as failure:
-            self.receive(events.ModelUnreachable(failure.reason, failure.status))
+        await websocket.connect(
+            url, headers=headers, handler=_ModelSide(self), timeout=MODEL_CONNECT_S
+        )
 
     async def _run_tool(self, call: actions.RunTool) -> None:
         try:
@@ -298,7 +316,13 @@ class CallRunner:
             self._errors.append(("internal_error", "Something failed on our side."))
             self._closing = self._closing or self._spawn(self._close_caller(Say(APOLOGY)))
             self._finished.set_result(
-                actions.Finish("internal_error", now, self._session.lines(), self._session.usage)
+                actions.Finish(
+                    "internal_error",
+                    now,
+                    self._session.lines(),
+                    self._session.tool_runs(),
+                    self._session.usage,
+                )
             )
 
     async def _let_go(self) -> None:
@@ -320,7 +344,7 @@ class CallRunner:
             call=self._call,
             reason=finish.reason,
             ended_at=self._wall_time(self._closed_at or finish.ended_at),
-            outcome=partial(self._outcome_of, finish.transcript, finish.usage),
+            outcome=partial(self._outcome_of, finish.transcript, finish.tool_runs, finish.usage),
             errors=self._errors,
             events=await self._recorder.close(),
         )
@@ -334,16 +358,20 @@ class CallRunner:
 
     def _outcome(self) -> Callable[[], Outcome]:
         """Return what writes down the conversation so far, which is work for a thread."""
-        return partial(self._outcome_of, self._session.lines(), self._session.usage)
+        session = self._session
+        return partial(self._outcome_of, session.lines(), session.tool_runs(), session.usage)
 
-    def _outcome_of(self, lines: Sequence[Line], usage: TokenUsage) -> Outcome:
+    def _outcome_of(
+        self, lines: Sequence[Line], tool_runs: Sequence[ToolRun], usage: TokenUsage
+    ) -> Outcome:
         transcript = [
             transcript_line(
                 line.role, line.text, self._wall_time(line.at), interrupted=line.interrupted
             )
             for line in lines
         ]
-        return Outcome(self._plan.model, transcript, usage)
+        tool_calls = [tool_call_line(run, self._wall_time(run.at)) for run in tool_runs]
+        return Outcome(self._plan.model, transcript, usage, tool_calls=tool_calls)
 
     def _wall_time(self, at: float) -> datetime:
         return self._started_at + timedelta(seconds=at - self._started)

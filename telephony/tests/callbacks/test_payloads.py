@@ -60,6 +60,7 @@ def test_call_end(facts: CallFacts) -> None:
         duration_seconds=47,
         ended_reason="caller_hangup",
         transcript=[line],
+        tool_calls=[],
         cost_breakdown={"totalCost": 0.018},
         now=NOW,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -18,7 +18,8 @@ from telephony.callbacks import payloads, signing
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schema import ENDED_REASONS, ERROR_CODES
 from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
-from telephony.services import transcript_line
+from telephony.engine.tool_runs import Status, ToolRun
+from telephony.services import tool_call_line, transcript_line
 from telephony.voice.reception import UNANSWERED
 
 TELEPHONY = Path(__file__).resolve().parents[2]
@@ -52,6 +53,10 @@ class TestSent:
             transcript=[
                 transcript_line("assistant", "Hello.", NOW, interrupted=True),
                 transcript_line("user", "Hello.", NOW, interrupted=False),
+            ],
+            tool_calls=[
+                tool_call_line(ToolRun("look_up", 0.0, status, ms, "Found."), NOW)
+                for status, ms in zip(get_args(Status), (1, 2, 3, None), strict=True)
             ],
             cost_breakdown=dict.fromkeys(
                 ("platformCost", "twilioCost", "openaiCost", "totalCost"), 0

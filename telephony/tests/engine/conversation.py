@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from telephony.engine.actions import Action, ToModel
+from telephony.engine.actions import Action, Note, ToModel
 from telephony.engine.events import (
     AgentAudioEnded,
     AgentTranscribed,
@@ -21,6 +21,7 @@ from telephony.engine.events import (
     SpeechStopped,
     TimePassed,
 )
+from telephony.engine.model_reader import decode
 from telephony.engine.plan import CallPlan, Tool
 from telephony.engine.session import CallSession
 
@@ -44,6 +45,8 @@ class Conversation:
         self.actions: list[Action] = []  # of the last event
         self.all: list[Action] = []
         self._items: list[str] = []
+        self._response = ""  # the last that began
+        self._responses = 0
         if ready:
             self.receive(ModelReady())
             self.receive(ModelConfigured())
@@ -65,8 +68,24 @@ class Conversation:
 
     # What the model does
 
-    def respond(self, response_id: str = "r1") -> None:
-        self.receive(ResponseStarted(response_id))
+    def hear(self, message: object) -> list[Action]:
+        """Take one of the model's messages, decoded from JSON, whatever it holds."""
+        event = decode(message)
+        self.actions = [] if event is None else self.receive(event)
+        return self.actions
+
+    def answer(self, *items: object, **response: Any) -> list[Action]:
+        """Let the model begin and end a response of these items."""
+        self.respond()
+        whole = {"id": self._response, "status": "completed", "output": list(items), **response}
+        self._response = ""
+        return self.hear({"type": "response.done", "response": whole})
+
+    def respond(self, response_id: str = "") -> None:
+        """Begin a response; without an id, with one of its own."""
+        self._responses += 1
+        self._response = response_id or f"r{self._responses}"
+        self.receive(ResponseStarted(self._response))
 
     def say(
         self, ms: int, *, item: str = "a1", text: str = "", ended: bool = False
@@ -82,7 +101,9 @@ class Conversation:
         return answers
 
     def done(self, *calls: FunctionCall, status: str = "completed", **fields: Any) -> list[Action]:
-        return self.receive(ResponseDone("r1", status, calls, **fields))
+        """End the response that began last; without one, one that nobody heard begin."""
+        response, self._response = self._response, ""
+        return self.receive(ResponseDone(response, status, calls, **fields))
 
     def call_tool(self, name: str = "look_up", arguments: str = "{}", *, id: str = "c1") -> None:
         self.respond()
@@ -113,7 +134,16 @@ class Conversation:
 
     def told(self) -> list[str]:
         """Return the types of what the model was told because of the last event."""
-        return [action.event["type"] for action in self.took(ToModel)]
+        return types(self.actions)
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Return every ``response.create`` so far."""
+        sent = [action.event for action in self.ever(ToModel)]
+        return [event for event in sent if event["type"] == "response.create"]
+
+    def notes(self, *kinds: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return the lines of the timeline of these kinds."""
+        return [(note.kind, note.detail) for note in self.ever(Note) if note.kind in kinds]
 
     def outputs(self) -> list[str]:
         """Return all answers that the model got to its tool calls."""
@@ -123,3 +153,8 @@ class Conversation:
             if action.event["type"] == "conversation.item.create"
         ]
         return [item["output"] for item in items if item["type"] == "function_call_output"]
+
+
+def types(actions: list[Action]) -> list[str]:
+    """Return the types of what the model is told."""
+    return [action.event["type"] for action in actions if isinstance(action, ToModel)]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from telephony.engine import model_codec
+from telephony.engine import model_reader
 from telephony.engine.playback import Playback
 from telephony.engine.relay import AgentRelay, CallerRelay
 from telephony.engine.twilio_codec import Encoder
@@ -175,7 +175,7 @@ class Agent:
     def give(self, text):
         """Offer a delta to the relay; what it does not take is parsed, as by the runner."""
         if not self.relay.take(text):
-            self.relay.play(*model_codec.delta(json.loads(text)))
+            self.relay.play(*model_reader.delta(json.loads(text)))
 
     def mark_returns(self, name, now):
         """Have the playback told, as by the runner."""

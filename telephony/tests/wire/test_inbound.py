@@ -81,12 +81,20 @@ async def test_every_callback_has_its_fields_and_both_signatures(world, model):
         "metadata": {"customerId": "cust_123"},
         "timestamp": tool.body["timestamp"],
     }
-    costs = end.body["costBreakdown"]
+    costs, (tool_call,) = end.body["costBreakdown"], end.body["toolCalls"]
+    assert tool_call == {
+        "toolName": "book_table",
+        "status": "succeeded",
+        "result": '{"table":7}',
+        "durationMs": tool_call["durationMs"],
+        "timestamp": tool_call["timestamp"],
+    }
     assert end.body == {
         **about,
         "durationSeconds": end.body["durationSeconds"],
         "endedReason": "caller_hangup",
         "transcript": end.body["transcript"],
+        "toolCalls": [tool_call],
         "costBreakdown": costs,
         "metadata": {"customerId": "cust_123"},
         "timestamp": end.body["timestamp"],

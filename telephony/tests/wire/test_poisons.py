@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import product
+from itertools import count, product
 from urllib.parse import urlencode
 
 import aiohttp
@@ -239,7 +239,7 @@ EVENTS = (
     '{"type": "error", "error": {"type": "a", "code": "b", "message": "c"}}',
 )
 CALL_OF_A_TOOL = (
-    '{{"type": "response.done", "response": {{"id": "r1", "status": "completed", "output": '
+    '{{"type": "response.done", "response": {{"status": "completed", "output": '
     '[{{"type": "function_call", "status": "completed", "call_id": {0}, "name": {1}, '
     '"arguments": {2}}}]}}}}'
 )
@@ -280,12 +280,17 @@ async def poisonous_model(settings):
         for poison, event in product(POISONS, EVENTS):
             for text in spoiled(event, poison):
                 await socket.send_str(text)
+        call_ids = (f'"c{number}"' for number in count())
         for poison in POISONS:
             quoted = json.dumps(poison.json)
-            for values in ((poison.json, '"a"', '"{}"'), ('"a"', poison.json, '"{}"')):
+            for values in (
+                (poison.json, '"a"', '"{}"'),
+                (next(call_ids), poison.json, '"{}"'),
+                (next(call_ids), '"book_table"', quoted),
+                (next(call_ids), '"send_dtmf"', quoted),
+                (next(call_ids), '"book_table"', poison.json),
+            ):
                 await socket.send_str(CALL_OF_A_TOOL.format(*values))
-            await socket.send_str(CALL_OF_A_TOOL.format('"a"', '"book_table"', quoted))
-            await socket.send_str(CALL_OF_A_TOOL.format('"a"', '"send_dtmf"', quoted))
         await socket.send_json(LAST_WORDS)
         await socket.send_str(
             CALL_OF_A_TOOL.format('"last"', '"book_table"', json.dumps('{"is_last": true}'))

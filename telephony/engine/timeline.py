@@ -1,0 +1,46 @@
+"""The call's timeline, within bounds: what went on, never what was said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from telephony.engine.actions import Note
+from telephony.engine.bounds import clipped
+
+# An hour with a turn every four seconds has some 4,000 lines.
+MOST_NOTES = 5_000
+# Of lines that only trouble makes, by kind: a peer can make trouble without end.
+MOST_TROUBLE = 100
+TROUBLE = frozenset(
+    {
+        "model_error",
+        "not_understood",
+        "response_failed",
+        "response_lost",
+        "marks_lost",
+        "speech_end_lost",
+        "repeated",
+        "not_spoken",
+    }
+)
+
+
+class Timeline:
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._count = 0
+
+    def note(self, kind: str, detail: dict[str, Any]) -> Note | None:
+        """Return the line, or None if there are enough; the last of a kind says so."""
+        self._count += 1
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        most = MOST_TROUBLE if kind in TROUBLE else MOST_NOTES
+        if count > most or self._count > MOST_NOTES:
+            return None
+        kept = {
+            name: clipped(value) if isinstance(value, str) else value
+            for name, value in detail.items()
+        }
+        if count == most or self._count == MOST_NOTES:
+            kept["more"] = "not kept"
+        return Note(kind, kept)

@@ -1,0 +1,121 @@
+"""What holds for every call, whatever its peers send and in whatever order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from telephony.engine import session as engine
+from telephony.engine.actions import Action, Finish, Note, RunTool, ToModel
+from telephony.engine.events import (
+    Event,
+    ModelReady,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStopped,
+    TimePassed,
+    ToolReturned,
+)
+from telephony.engine.timeline import MOST_NOTES
+from telephony.tests.engine.conversation import Conversation
+
+LIMIT_S = 300
+# What may follow the end: the last transcripts, and tools that run.
+ENDS_WITHIN_S = LIMIT_S + engine.TOOL_S + engine.TRANSCRIPT_S
+# The model takes no larger message.
+LARGEST_MESSAGE = 1 << 20
+MOST_RINGS = 5_000
+
+
+class Judge(Conversation):
+    """A conversation that is looked at after every event."""
+
+    def __init__(self, **plan: Any) -> None:
+        self.is_connected = self.is_finished = False
+        self.running: list[str] = []
+        self.asked_tools: set[str] = set()
+        self.answered: set[str] = set()
+        self.notes_count = 0
+        self.began = 100.0  # where the conversation's clock begins
+        super().__init__(ready=False, max_duration_seconds=LIMIT_S, **plan)
+
+    def receive(self, event: Event) -> list[Action]:
+        if isinstance(event, ModelReady):
+            self.is_connected = True
+        actions = super().receive(event)
+        assert not (self.is_finished and actions), "something is done after the end"
+        assert sum(kind == "response.create" for kind in self.told()) <= 1
+        for action in actions:
+            self._look_at(action)
+        assert (self.session.deadline is None) == self.is_finished, "somebody waits for ever"
+        return actions
+
+    def _look_at(self, action: Action) -> None:
+        match action:
+            case ToModel():
+                assert self.is_connected, "the model is told something before it is there"
+                assert len(json.dumps(action.event)) <= LARGEST_MESSAGE
+                self._look_at_output(action.event)
+            case RunTool():
+                assert action.call_id not in self.asked_tools, "a tool runs twice"
+                self.asked_tools.add(action.call_id)
+                self.running.append(action.call_id)
+            case Note():
+                self.notes_count += 1
+                assert self.notes_count <= MOST_NOTES
+            case Finish():
+                assert action is self.actions[-1]
+                assert self.now <= self.began + ENDS_WITHIN_S
+                self.is_finished = True
+
+    def _look_at_output(self, event: dict[str, Any]) -> None:
+        item = event.get("item", {})
+        if item.get("type") == "function_call_output":
+            assert item["call_id"] not in self.answered, "a call is answered twice"
+            self.answered.add(item["call_id"])
+
+    def end(self) -> None:
+        """Let all the time pass that there is; the call must end in it."""
+        rings = 0
+        while (at := self.session.deadline) is not None:
+            self.now = max(self.now, at)
+            self.receive(TimePassed())
+            rings += 1
+            assert rings < MOST_RINGS, "the clock rings without end"
+        assert self.is_finished
+
+    def cooperate(self) -> None:
+        """Let model and backend do what is asked of them, until nothing more is wanted."""
+        self.receive(SpeechStopped(""))
+        for _ in range(200):
+            if self.is_finished or self.session.phase is engine.Phase.DRAINING:
+                return
+            self._cooperate_once()
+            if not self.session._responses.is_busy and not self.running:
+                return
+        raise AssertionError("something is wanted and never asked for")
+
+    def _cooperate_once(self) -> None:
+        responses = self.session._responses
+        if self.running:
+            self.receive(ToolReturned(self.running.pop(), "ok"))
+        elif responses.asked is not None:
+            self.respond(f"answer to {responses.asked.event_id}")
+        elif responses.active:
+            response_id = "" if responses.active == "?" else responses.active
+            self.receive(ResponseDone(response_id, "completed", spoke=True))
+        else:
+            self.wait(1)
+
+    def take(self, steps: list[tuple[str, Any]]) -> None:
+        for name, argument in steps:
+            getattr(self, name)(argument)
+
+    def begin_asked(self, _: int) -> None:
+        if asked := self.session._responses.asked:
+            self.receive(ResponseStarted(f"of {asked.event_id}"))
+
+    def return_tool(self, index: int) -> None:
+        if self.running:
+            call_id = self.running.pop(index % len(self.running))
+            self.receive(ToolReturned(call_id, "ok"))

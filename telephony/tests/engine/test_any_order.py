@@ -1,0 +1,252 @@
+"""No order of events, and nothing that an event holds, hangs a call or does a thing twice.
+
+2,000 examples of each; EVERY_POISON=1 makes it 100,000.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from telephony.engine import events
+from telephony.engine.costs import TokenUsage
+from telephony.engine.events import FunctionCall, ModelConfigured, ModelReady
+from telephony.tests.engine.judge import Judge
+
+generated = settings(
+    max_examples=100_000 if os.environ.get("EVERY_POISON") else 2_000,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+ids = st.sampled_from(["", "u1", "u2", "a1", "a2", "sh_1"])
+response_ids = st.sampled_from(["", "r1", "r2", "of sh_response_1"])
+call_ids = st.sampled_from(["c1", "c2", "c3"])
+codes = st.sampled_from(
+    [
+        "server_error",
+        "rate_limit_exceeded",
+        "conversation_already_has_active_response",
+        "response_cancel_not_active",
+        "invalid_value",
+        "session_expired",
+    ]
+)
+calls = st.builds(
+    FunctionCall,
+    call_ids,
+    st.sampled_from(["look_up", "book", "end_call", "transfer_call", "send_dtmf", "fly"]),
+    st.sampled_from(["{}", "[", '{"to": "+15551234567"}', '{"digits": "12"}', None]),
+)
+event = st.one_of(
+    st.builds(events.DigitPressed, st.sampled_from("1#")),
+    st.builds(events.CallerTyped, st.sampled_from(["", "Hello."])),
+    st.builds(events.MarkPlayed, st.sampled_from(["1", "2", "3", "x"])),
+    st.builds(events.ModelReady),
+    st.builds(events.ModelConfigured),
+    st.builds(events.SpeechStarted, ids),
+    st.builds(events.SpeechStopped, ids),
+    st.builds(events.SpeechCommitted, ids),
+    st.builds(
+        events.ItemAdded,
+        st.sampled_from(["u1", "a1", "sh_1"]),
+        st.sampled_from([None, "u1", "a1"]),
+        st.sampled_from(["message", "function_call"]),
+        st.sampled_from(["user", "assistant", ""]),
+    ),
+    st.builds(events.CallerTranscribed, ids, st.sampled_from(["", "Yes."])),
+    st.builds(events.AgentTranscribed, ids, st.sampled_from(["", "No."])),
+    st.builds(events.AgentAudioStarted, ids),
+    st.builds(events.AgentAudioEnded, ids),
+    st.builds(events.ResponseStarted, response_ids),
+    st.builds(
+        events.ResponseDone,
+        response_ids,
+        st.sampled_from(["completed", "cancelled", "incomplete", "failed", "odd"]),
+        st.lists(calls, max_size=3).map(tuple),
+        st.sampled_from(["", "content_filter", "max_output_tokens"]),
+        st.booleans(),
+        st.sampled_from(["", "Written."]),
+        st.integers(0, 1),
+        st.just(TokenUsage(audio_out=1)),
+        codes,
+    ),
+    st.builds(
+        events.ModelErrored,
+        codes,
+        st.just("Why."),
+        st.sampled_from(["", "sh_response_1", "sh_configuration", "x"]),
+        st.sampled_from(["", "session.voice"]),
+    ),
+    st.builds(events.NotUnderstood, st.just("x")),
+    st.builds(events.ToolReturned, call_ids, st.sampled_from(["ok", {"a": [1]}])),
+    st.builds(events.ToolFailed, call_ids, st.just("No.")),
+    st.builds(events.TimePassed),
+)
+# What ends a call is rarer than the rest, or most examples would be short.
+ending = st.sampled_from(
+    [
+        events.CallerHungUp(),
+        events.HangupRequested(),
+        events.ModelClosed(1006),
+        events.ModelUnreachable("No.", 503),
+    ]
+)
+# A method of the judge's, and what it is called with.
+step = st.one_of(
+    *[st.tuples(st.just("receive"), event)] * 6,
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 1.6, 6.0, 20.0, 70.0])),
+    st.tuples(st.just("say"), st.sampled_from([20, 400, 2_000])),
+    st.tuples(st.just("begin_asked"), st.just(0)),
+    st.tuples(st.just("return_tool"), st.integers(0, 3)),
+)
+plans = st.fixed_dictionaries(
+    {},
+    optional={
+        "greeting": st.just("Hello."),
+        "is_test": st.just(True),
+        "inactivity_timeout_ms": st.just(3_000),
+        "transfer_numbers": st.just(("+15551234567",)),
+    },
+)
+
+
+@generated
+@given(plans, st.booleans(), st.lists(step, max_size=20), st.none() | ending)
+def test_any_order(plan, is_ready, steps, end):
+    call = Judge(**plan)
+    if is_ready:
+        call.receive(ModelReady())
+        call.receive(ModelConfigured())
+    note(f"{plan} {steps}")
+    call.take(steps)
+    if end is not None:
+        call.receive(end)
+    call.end()
+
+
+@generated
+@given(plans, st.lists(step, max_size=20))
+def test_what_is_wanted_is_asked_for(plan, steps):
+    call = Judge(**plan)
+    call.receive(ModelReady())
+    call.receive(ModelConfigured())
+    note(f"{plan} {steps}")
+    call.take(steps)
+    call.cooperate()
+    call.end()
+
+
+# As OpenAI writes it. Any part of it is replaced by anything that JSON can say.
+_ITEM = {"id": "a1", "type": "message", "role": "assistant", "status": "completed"}
+MESSAGES: list[dict[str, Any]] = [
+    {"type": "session.created", "session": {}},
+    {"type": "session.updated", "session": {}},
+    {"type": "input_audio_buffer.speech_started", "audio_start_ms": 1, "item_id": "u1"},
+    {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 2, "item_id": "u1"},
+    {"type": "input_audio_buffer.committed", "item_id": "u1", "previous_item_id": None},
+    {"type": "conversation.item.added", "previous_item_id": "u1", "item": _ITEM},
+    {
+        "type": "conversation.item.input_audio_transcription.completed",
+        "item_id": "u1",
+        "transcript": "Hello?",
+        "usage": {"type": "duration", "seconds": 2},
+    },
+    {
+        "type": "conversation.item.input_audio_transcription.completed",
+        "item_id": "u1",
+        "transcript": "Hello?",
+        "usage": {"type": "tokens", "input_token_details": {"audio_tokens": 5}},
+    },
+    {"type": "conversation.item.input_audio_transcription.failed", "item_id": "u1", "error": {}},
+    {"type": "response.output_audio_transcript.done", "item_id": "a1", "transcript": "Hi."},
+    {"type": "response.output_audio.delta", "item_id": "a1", "delta": "AAAA"},
+    {"type": "response.output_audio.done", "item_id": "a1"},
+    {"type": "response.created", "response": {"id": "r1", "status": "in_progress"}},
+    {
+        "type": "response.done",
+        "response": {
+            "id": "r1",
+            "status": "completed",
+            "status_details": {"type": "x", "reason": "y", "error": {"type": "x", "code": "y"}},
+            "output": [
+                {**_ITEM, "content": [{"type": "output_audio", "transcript": "Hi."}]},
+                {
+                    "id": "f1",
+                    "type": "function_call",
+                    "status": "completed",
+                    "call_id": "c1",
+                    "name": "look_up",
+                    "arguments": "{}",
+                },
+            ],
+            "usage": {
+                "input_token_details": {
+                    "text_tokens": 9,
+                    "audio_tokens": 3,
+                    "cached_tokens_details": {"text_tokens": 6, "audio_tokens": 1},
+                },
+                "output_token_details": {"text_tokens": 3, "audio_tokens": 9},
+            },
+        },
+    },
+    {
+        "type": "error",
+        "error": {"type": "x", "code": "y", "message": "z", "param": None, "event_id": None},
+    },
+]
+
+
+def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the way to every part of a JSON value, the whole of it included."""
+    entries = value.items() if isinstance(value, dict) else ()
+    entries = enumerate(value) if isinstance(value, list) else entries
+    return [prefix, *(path for key, part in entries for path in paths(part, (*prefix, key)))]
+
+
+def replaced(message: Any, path: tuple[Any, ...], part: Any) -> Any:
+    if not path:
+        return part
+    whole = copy.deepcopy(message)
+    parent = whole
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = part
+    return whole
+
+
+PLACES = [(message, path) for message in MESSAGES for path in paths(message)]
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["completed", "message", "function_call", "r1", "u1", "c1", "book"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "id", "error", "content", "text", "status", "x"]), inner
+        )
+    ),
+    max_leaves=6,
+)
+odd_messages = st.builds(
+    lambda place, part: replaced(*place, part), st.sampled_from(PLACES), json_values
+)
+
+
+@generated
+@given(st.lists(st.sampled_from(MESSAGES) | odd_messages, max_size=12))
+def test_anything_in_any_field_of_any_event(messages):
+    call = Judge()
+    call.receive(ModelReady())
+    call.receive(ModelConfigured())
+    for message in messages:
+        call.hear(message)
+    call.end()

@@ -1,0 +1,713 @@
+"""A model that sends what it should not, or not what it should."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from telephony.engine.actions import (
+    CloseCaller,
+    Finish,
+    ReportError,
+    RunTool,
+    Say,
+    SendMark,
+    ToModel,
+)
+from telephony.engine.costs import TokenUsage, openai_cost
+from telephony.engine.events import (
+    AgentAudioEnded,
+    AgentAudioStarted,
+    CallerHungUp,
+    DigitPressed,
+    MarkPlayed,
+    ModelConfigured,
+    ModelErrored,
+    ModelReady,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    ToolReturned,
+)
+from telephony.engine.session import APOLOGY
+from telephony.tests.engine.conversation import Conversation, types
+
+
+def call_item(call_id="c1", name="look_up", arguments="{}", **fields):
+    item = {"type": "function_call", "status": "completed", "call_id": call_id, "name": name}
+    return {**item, "arguments": arguments, **fields}
+
+
+def message(*parts):
+    return {"type": "message", "role": "assistant", "content": list(parts)}
+
+
+def text(words):
+    return message({"type": "output_text", "text": words})
+
+
+def speech(words):
+    return message({"type": "output_audio", "transcript": words})
+
+
+def errors(code, **fields):
+    return {"type": "error", "error": {"type": "server_error", "code": code, **fields}}
+
+
+class TestArguments:
+    """What the model writes never ends the call: it is told what was wrong."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        ['{"n":NaN}', '{"n":1e999}', '{"n":' + "[" * 1_500 + "]" * 1_500 + "}", "{", "[]", "null"],
+    )
+    def test_json_that_cannot_be_passed_on(self, arguments):
+        call = Conversation()
+        call.answer(call_item(arguments=arguments))
+        assert call.ever(RunTool) == []
+        (output,) = call.outputs()
+        assert json.loads(output)["error"].startswith("The arguments are n")
+        assert call.told() == ["conversation.item.create", "response.create"]
+
+    @pytest.mark.parametrize("arguments", [{"n": 1}, 7, ["n"], True])
+    def test_something_else_than_text(self, arguments):
+        call = Conversation()
+        call.answer(call_item(arguments=arguments))
+        assert call.ever(RunTool) == []
+        assert call.outputs() == ['{"error": "The arguments are not JSON text."}']
+
+    @pytest.mark.parametrize("arguments", ["", None])
+    def test_none_are_an_empty_object(self, arguments):
+        call = Conversation()
+        call.answer(call_item(arguments=arguments))
+        assert call.ever(RunTool) == [RunTool("c1", "look_up", {})]
+
+    @pytest.mark.parametrize("name", [None, 7, ""])
+    def test_a_call_without_a_name(self, name):
+        call = Conversation()
+        call.answer(call_item(name=name))
+        assert call.outputs() == ['{"error": "Name a tool."}']
+
+
+class TestTexts:
+    @pytest.mark.parametrize("transcript", [None, 7, {}, []])
+    def test_a_transcript_that_is_none_is_not_waited_for(self, transcript):
+        call = Conversation()
+        call.listen("u1")
+        kind = "conversation.item.input_audio_transcription.completed"
+        call.hear({"type": kind, "item_id": "u1", "transcript": transcript})
+        call.receive(CallerHungUp())
+        assert call.took(Finish)[0].transcript == ()
+
+    def test_words_whose_item_has_no_readable_id_are_kept(self):
+        call = Conversation()
+        kind = "conversation.item.input_audio_transcription.completed"
+        call.hear({"type": kind, "item_id": 7, "transcript": "Hello?"})
+        call.hear({"type": kind, "item_id": None, "transcript": "Anybody?"})
+        assert [line.text for line in call.session.lines()] == ["Hello?", "Anybody?"]
+
+    def test_words_are_kept_without_the_seconds_that_they_cost(self):
+        call = Conversation()
+        kind = "conversation.item.input_audio_transcription.completed"
+        usage = {"type": "duration"}
+        call.hear({"type": kind, "item_id": "u1", "transcript": "Hello?", "usage": usage})
+        assert [line.text for line in call.session.lines()] == ["Hello?"]
+        assert call.session.usage == TokenUsage()
+
+    @pytest.mark.parametrize("item_id", [7, None, {}, ["u1"], "u" * 10_000])
+    def test_speech_without_a_readable_id_is_speech(self, item_id):
+        call = Conversation()
+        call.respond()
+        call.say(2_000)
+        call.hear({"type": "input_audio_buffer.speech_started", "item_id": item_id})
+        assert call.notes("interrupted")
+        call.hear({"type": "input_audio_buffer.speech_stopped", "item_id": item_id})
+        assert call.notes("caller_spoke")
+
+
+class TestTokens:
+    @pytest.mark.parametrize("tokens", [12.0, "12", None, True, -1, 10**30, [12], {"n": 12}])
+    def test_counts_of_any_type_can_be_charged_for(self, tokens):
+        call = Conversation()
+        details = {"text_tokens": tokens, "audio_tokens": tokens}
+        usage = {"input_token_details": details, "output_token_details": details}
+        call.answer(speech("Hello."), usage=usage)
+        call.receive(CallerHungUp())
+        (finish,) = call.took(Finish)
+        assert isinstance(finish.usage.text_in, int)
+        assert openai_cost("gpt-realtime", finish.usage) >= 0
+
+
+class TestWhatIsReadOfADoneResponse:
+    """What can be read of it is read, whatever else is in it."""
+
+    def test_valid_tools_run_beside_an_item_without_a_type(self):
+        call = Conversation()
+        call.answer({"id": "x"}, call_item(), 7)
+        assert call.took(RunTool) == [RunTool("c1", "look_up", {})]
+        assert call.notes("not_understood") == [
+            ("not_understood", {"what": "2 items of a response"})
+        ]
+
+    @pytest.mark.parametrize("details", ["cancelled?", 7, ["x"], {"error": "x"}, {"reason": 7}])
+    def test_valid_tools_run_beside_status_details_of_another_kind(self, details):
+        call = Conversation()
+        call.answer(call_item(), status_details=details)
+        assert call.took(RunTool) == [RunTool("c1", "look_up", {})]
+
+    @pytest.mark.parametrize("usage", ["free", 7, [], {"input_token_details": 3}])
+    def test_valid_tools_run_beside_a_usage_of_another_kind(self, usage):
+        call = Conversation()
+        call.answer(call_item(), usage=usage)
+        assert call.took(RunTool) == [RunTool("c1", "look_up", {})]
+
+    def test_a_call_without_a_status_is_as_done_as_its_response(self):
+        call = Conversation()
+        call.answer(call_item(status=None))
+        assert len(call.took(RunTool)) == 1
+        call.answer(call_item("c2", status=None), status="incomplete")
+        assert call.took(RunTool) == []
+
+    def test_a_call_without_an_id_cannot_be_answered(self):
+        call = Conversation()
+        call.answer(call_item(call_id=None), call_item("c2"))
+        assert call.took(RunTool) == [RunTool("c2", "look_up", {})]
+        assert call.notes("not_understood")
+
+    @pytest.mark.parametrize("response", [None, 7, [], {}, {"output": {}}])
+    def test_whatever_it_is_the_response_is_over(self, response):
+        call = Conversation()
+        call.respond()
+        call.receive(DigitPressed("1"))
+        call.receive(DigitPressed("#"))
+        call.hear({"type": "response.done", "response": response})
+        assert call.told() == ["response.create"]
+
+    def test_a_finished_call_of_an_incomplete_response_runs(self):
+        call = Conversation()
+        details = {"type": "incomplete", "reason": "max_output_tokens"}
+        unfinished = call_item("c2", status="incomplete")
+        call.answer(call_item(), unfinished, status="incomplete", status_details=details)
+        assert call.took(RunTool) == [RunTool("c1", "look_up", {})]
+
+
+class TestBeforeTheModelIsReady:
+    """Nothing is lost before the model listens, and nothing is taken for sent that was not."""
+
+    def test_keys_pressed_while_the_model_connects_follow_the_greeting(self):
+        call = Conversation(ready=False, greeting="Hello!")
+        call.receive(DigitPressed("1"))
+        call.receive(DigitPressed("#"))
+        call.wait(3)
+        assert call.ever(ToModel) == []
+        call.receive(ModelReady())
+        assert call.told() == ["session.update", "response.create"]
+        assert "Hello!" in call.asked()[0]["response"]["instructions"]
+        call.receive(ModelConfigured())
+        assert call.told() == ["conversation.item.create"]
+        assert "1#" in json.dumps(call.took(ToModel)[0].event)
+        call.respond()
+        call.say(400, text="Hello!", ended=True)
+        call.done(spoke=True)
+        assert call.told() == ["response.create"]
+
+    def test_a_second_beginning_changes_nothing(self):
+        call = Conversation(greeting="Hello!")
+        call.receive(ModelReady())
+        assert call.told() == []
+
+    def test_configured_before_it_was_there_it_is_not_ready(self):
+        call = Conversation(ready=False)
+        call.receive(ModelConfigured())
+        call.receive(DigitPressed("#"))
+        assert call.ever(ToModel) == []
+
+    def test_the_end_while_it_connects_tells_it_nothing(self):
+        call = Conversation(ready=False)
+        call.receive(DigitPressed("1"))
+        call.receive(CallerHungUp())
+        assert call.ever(ToModel) == []
+        assert len(call.ever(Finish)) == 1
+
+
+class TestErrorsWhileStarting:
+    def starting(self, **plan):
+        call = Conversation(ready=False, **plan)
+        call.receive(ModelReady())
+        return call
+
+    def test_a_refused_configuration_ends_the_call(self):
+        call = self.starting()
+        event_id = call.took(ToModel)[0].event["event_id"]
+        call.hear(errors("invalid_value", message="Invalid voice.", event_id=event_id))
+        assert call.ever(ReportError) == [
+            ReportError("model_rejected_configuration", "Invalid voice.")
+        ]
+
+    def test_a_field_of_the_configuration_that_is_refused_ends_the_call(self):
+        call = self.starting(greeting="Hello!")
+        call.hear(errors("invalid_value", message="No.", param="session.audio.output.voice"))
+        assert call.ever(ReportError)[0].code == "model_rejected_configuration"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"event_id": "sh_response_1"},
+            {"event_id": "another"},
+            {"param": "audio"},
+        ],
+    )
+    def test_an_error_about_something_else_is_noted(self, fields):
+        call = self.starting(greeting="Hello!")
+        call.hear(errors("invalid_value", **fields))
+        call.receive(ModelConfigured())
+        assert call.ever(ReportError) == []
+        assert call.notes("model_error")
+
+    @pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "slow_down"])
+    def test_what_may_pass_is_tried_again(self, code):
+        call = self.starting()
+        call.hear(errors(code))
+        assert types(call.wait(1)) == ["session.update"]
+        call.receive(ModelConfigured())
+        assert call.ever(ReportError) == []
+
+    def test_and_not_for_ever(self):
+        call = self.starting()
+        for _ in range(3):
+            call.hear(errors("server_error", message="Sorry."))
+            call.wait(2)
+        assert call.ever(ReportError) == [ReportError("model_rejected_configuration", "Sorry.")]
+
+    def test_a_model_that_does_not_get_ready_is_quoted(self):
+        call = self.starting(greeting="Hello!")
+        call.hear(errors("odd", message="The moon is full.", param="audio"))
+        call.wait(10)
+        assert call.ever(ReportError) == [
+            ReportError(
+                "model_unreachable",
+                "The model did not get ready. Its last error: The moon is full.",
+            )
+        ]
+
+
+class TestRefusedResponses:
+    """A response that is asked for and refused is asked for again, as it was."""
+
+    def asking(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        return call
+
+    @pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "invalid_value"])
+    def test_an_error_that_names_it_refuses_it(self, code):
+        call = self.asking()
+        (asked,) = call.asked()
+        call.hear(errors(code, event_id=asked["event_id"]))
+        assert types(call.wait(1)) == ["response.create"]
+
+    @pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded"])
+    def test_so_does_one_that_names_nothing_and_may_pass(self, code):
+        call = self.asking()
+        call.hear(errors(code))
+        assert types(call.wait(1)) == ["response.create"]
+
+    def test_one_about_something_else_does_not(self):
+        call = self.asking()
+        call.hear(errors("server_error", event_id="another"))
+        assert types(call.wait(1)) == []
+
+    def test_the_third_refusal_in_a_row_ends_the_call(self):
+        call = self.asking()
+        for _ in range(3):
+            call.hear(errors("server_error", message="Sorry."))
+            call.wait(2)
+        assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
+
+    def test_one_that_is_never_heard_of_again_is_asked_for_again(self):
+        call = self.asking()
+        assert types(call.wait(11)) == ["response.create"]
+        assert call.notes("response_failed") == [("response_failed", {"code": "no_response"})]
+
+    def test_a_greeting_that_failed_is_asked_for_again_with_its_words(self):
+        call = Conversation(greeting="Hello!")
+        call.respond()
+        call.done(status="failed", error_code="server_error")
+        call.wait(1)
+        first, second = call.asked()
+        assert second["response"] == first["response"]
+
+    def test_a_greeting_that_was_refused_is_asked_for_again_with_its_words(self):
+        call = Conversation(greeting="Hello!")
+        call.hear(errors("rate_limit_exceeded"))
+        call.wait(1)
+        first, second = call.asked()
+        assert second["response"] == first["response"]
+        assert second["event_id"] != first["event_id"]
+
+    def test_failures_are_counted_in_a_row(self):
+        call = Conversation()
+        for _ in range(6):
+            call.answer(status="failed")
+            call.wait(1)
+            call.answer(speech("Hello."))
+        assert call.ever(ReportError) == []
+
+    def test_one_that_meets_a_response_we_do_not_know_of_waits_for_its_end(self):
+        call = self.asking()
+        call.hear(errors("conversation_already_has_active_response"))
+        assert types(call.wait(5)) == []
+        call.receive(ResponseDone("unheard of", "completed"))
+        assert call.told() == ["response.create"]
+
+
+class TestWaits:
+    """Whatever one event of a peer would end has a deadline of its own."""
+
+    def test_marks_that_never_come_back(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.respond()
+        call.receive(AgentAudioStarted("a1"))
+        call.say(2_000, ended=True)
+        call.done(spoke=True)
+        call.wait(2 + 5 + 4.9)
+        assert call.ever(Finish) == []
+        assert call.notes("marks_lost") == [("marks_lost", {})]
+        assert CloseCaller(None) in call.wait(0.1)
+
+    def test_marks_are_waited_for_as_long_as_there_is_audio(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.respond()
+        call.receive(AgentAudioStarted("a1"))
+        call.say(60_000, ended=True)
+        call.done(spoke=True)
+        call.wait(64)
+        assert call.notes("marks_lost") == []
+
+    def test_a_mark_that_comes_too_late_changes_nothing(self):
+        call = Conversation()
+        call.respond()
+        call.say(2_000, ended=True)
+        call.done(spoke=True)
+        call.wait(8)
+        call.listen()
+        call.receive(MarkPlayed("2"))
+        assert call.notes("interrupted") == []
+
+    def test_audio_whose_end_is_not_told_ends_with_its_response(self):
+        call = Conversation()
+        call.respond()
+        call.say(400)
+        call.done(spoke=True)
+        assert call.took(SendMark) == [SendMark("1")]
+        call.receive(MarkPlayed("1"))
+        assert not call.session.playback.is_outstanding
+
+    def test_audio_that_follows_its_own_end(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.respond()
+        call.say(400)
+        call.receive(AgentAudioEnded("a1"))
+        call.say(400)
+        call.done(spoke=True)
+        assert call.took(SendMark) == [SendMark("2")]
+
+    def test_audio_that_follows_its_response(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.respond()
+        call.say(400, ended=True)
+        call.done(spoke=True)
+        call.receive(MarkPlayed("1"))
+        call.say(400)
+        call.receive(AgentAudioStarted("a1"))
+        assert CloseCaller(None) in call.wait(11)
+
+    def test_the_end_of_speech_that_is_lost_is_seen_in_what_follows_it(self):
+        for follows in (
+            {"type": "input_audio_buffer.committed", "item_id": "u1"},
+            {
+                "type": "conversation.item.added",
+                "item": {"id": "u1", "type": "message", "role": "user"},
+            },
+            {
+                "type": "conversation.item.input_audio_transcription.completed",
+                "item_id": "u1",
+                "transcript": "Hello?",
+            },
+        ):
+            call = Conversation()
+            call.call_tool()
+            call.listen("u1")
+            call.receive(ToolReturned("c1", "ok"))
+            call.hear(follows)
+            assert types(call.wait(2)) == ["response.create"]
+
+    def test_speech_goes_on_whatever_becomes_of_other_items(self):
+        call = Conversation()
+        call.listen("u2")
+        call.hear({"type": "input_audio_buffer.committed", "item_id": "u1"})
+        assert call.notes("caller_spoke") == []
+
+    def test_the_end_of_speech_that_is_lost_is_not_waited_for_for_ever(self):
+        call = Conversation()
+        call.call_tool()
+        call.listen("u1")
+        call.receive(ToolReturned("c1", "ok"))
+        assert types(call.wait(62)) == ["response.create"]
+        assert call.notes("speech_end_lost")
+
+    def test_who_speaks_for_a_minute_is_not_taken_for_silent_at_once(self):
+        call = Conversation(inactivity_timeout_ms=1_000)
+        call.listen("u1")
+        call.wait(119)
+        assert call.ever(Finish) == []
+        assert CloseCaller(None) in call.wait(1)
+
+    def test_a_response_whose_end_is_lost(self):
+        call = Conversation()
+        call.call_tool()
+        call.respond()
+        call.receive(ToolReturned("c1", "ok"))
+        assert types(call.wait(30)) == ["response.create"]
+        assert call.notes("response_lost")
+
+    def test_a_response_is_waited_for_as_long_as_it_speaks(self):
+        call = Conversation()
+        call.respond()
+        for _ in range(4):
+            call.say(30_000)
+            call.wait(29)
+        assert call.notes("response_lost") == []
+
+    def test_a_response_whose_beginning_is_lost(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        call.done(spoke=True)
+        call.receive(DigitPressed("1"))
+        call.receive(DigitPressed("#"))
+        assert call.told() == ["conversation.item.create", "response.create"]
+
+
+class TestWhatComesTwice:
+    def test_a_tool_call(self):
+        call = Conversation()
+        call.answer(call_item("c1"))
+        call.answer(call_item("c1"))
+        assert call.ever(RunTool) == [RunTool("c1", "look_up", {})]
+        call.receive(ToolReturned("c1", "ok"))
+        call.answer(call_item("c1"))
+        assert len(call.ever(RunTool)) == 1
+        assert call.outputs() == ["ok"]
+
+    def test_a_tool_call_within_one_response(self):
+        call = Conversation()
+        call.answer(call_item("c1"), call_item("c1"))
+        assert len(call.ever(RunTool)) == 1
+        assert call.notes("repeated")
+
+    def test_the_end_of_a_response(self):
+        call = Conversation()
+        call.respond()
+        done = ResponseDone("r1", "completed", usage=TokenUsage(audio_out=5))
+        call.receive(done)
+        call.receive(done)
+        assert call.session.usage == TokenUsage(audio_out=5)
+
+    def test_the_end_of_a_response_after_the_call(self):
+        call = Conversation()
+        call.listen()
+        call.respond("r1")
+        call.receive(CallerHungUp())
+        done = ResponseDone("r1", "cancelled", usage=TokenUsage(audio_out=5))
+        call.receive(done)
+        call.receive(done)
+        call.wait(5)
+        assert call.ever(Finish)[0].usage == TokenUsage(audio_out=5)
+
+    def test_the_end_of_another_response_does_not_end_the_active_one(self):
+        call = Conversation()
+        call.respond("r1")
+        call.receive(ResponseDone("r1", "completed"))
+        call.respond("r2")
+        call.receive(DigitPressed("1"))
+        call.receive(DigitPressed("#"))
+        call.receive(ResponseDone("r1", "completed"))
+        assert call.told() == []
+        call.receive(ResponseDone("r2", "completed"))
+        assert call.told() == ["response.create"]
+
+    def test_the_beginning_of_a_response_that_has_ended(self):
+        call = Conversation()
+        call.respond("r1")
+        call.receive(ResponseDone("r1", "completed"))
+        call.receive(ResponseStarted("r1"))
+        call.receive(DigitPressed("1"))
+        call.receive(DigitPressed("#"))
+        assert call.told() == ["conversation.item.create", "response.create"]
+
+
+class TestTextInsteadOfAudio:
+    def test_it_is_asked_for_aloud(self):
+        call = Conversation()
+        call.answer(text("Hello there."))
+        assert call.told() == ["response.create"]
+        assert call.asked()[-1]["response"] == {"output_modalities": ["audio"]}
+
+    def test_the_second_time_it_is_spoken_word_for_word(self):
+        call = Conversation()
+        call.answer(text("Hello there."))
+        call.answer(text('Hello "there".'))
+        assert call.asked()[-1]["response"] == {
+            "instructions": "Speak to the caller, saying exactly this, and nothing else: "
+            '"Hello \\"there\\"."',
+            "tool_choice": "none",
+        }
+
+    def test_not_a_third_time(self):
+        call = Conversation()
+        for _ in range(3):
+            call.answer(text("Hello there."))
+        assert call.told() == []
+        assert call.notes("not_spoken") == [("not_spoken", {"why": "text"})] * 3
+
+    def test_who_has_spoken_is_asked_anew(self):
+        call = Conversation()
+        for _ in range(3):
+            call.answer(text("Hello there."))
+            call.answer(speech("Hello there."))
+        assert [event["response"] for event in call.asked()] == [
+            {"output_modalities": ["audio"]}
+        ] * 3
+
+    def test_with_end_call_beside_it_the_caller_hears_it_before_the_end(self):
+        call = Conversation()
+        call.answer(text("Goodbye!"), call_item(name="end_call"))
+        assert call.ever(CloseCaller) == []
+        assert '"Goodbye!"' in call.asked()[-1]["response"]["instructions"]
+        call.respond()
+        call.say(400, text="Goodbye!", ended=True)
+        call.done(spoke=True)
+        call.receive(MarkPlayed("1"))
+        assert call.took(CloseCaller) == [CloseCaller(None)]
+        assert [line.text for line in call.ever(Finish)[0].transcript] == ["Goodbye!"]
+
+    def test_text_beside_audio_is_not_spoken_again(self):
+        call = Conversation()
+        call.answer(message({"type": "output_audio"}, {"type": "output_text", "text": "Hello."}))
+        assert call.told() == []
+
+    def test_nor_text_whose_audio_was_heard(self):
+        call = Conversation()
+        call.respond("r1")
+        call.say(400)
+        response = {"id": "r1", "status": "completed", "output": [text("Hello.")]}
+        call.hear({"type": "response.done", "response": response})
+        assert call.told() == []
+
+
+class TestIncompleteResponses:
+    FILTERED = {"type": "incomplete", "reason": "content_filter"}
+
+    def test_a_filtered_answer_is_no_silence(self):
+        call = Conversation()
+        call.answer(status="incomplete", status_details=self.FILTERED)
+        assert "cannot say that" in call.asked()[-1]["response"]["instructions"]
+        assert call.notes("not_spoken") == [("not_spoken", {"why": "content_filter"})]
+
+    def test_nor_is_the_call_over_when_all_answers_are(self):
+        call = Conversation()
+        for _ in range(10):
+            call.answer(status="incomplete", status_details=self.FILTERED)
+        assert len(call.asked()) == 2
+        assert call.ever(CloseCaller) == []
+
+    def test_one_that_was_heard_in_part_is_left_as_it_is(self):
+        call = Conversation()
+        call.answer(speech("Well,"), status="incomplete", status_details=self.FILTERED)
+        assert call.told() == []
+
+    def test_one_without_a_word_is_asked_for_again(self):
+        call = Conversation()
+        call.answer(status="incomplete", status_details={"reason": "max_output_tokens"})
+        assert types(call.wait(1)) == ["response.create"]
+
+    def test_and_not_for_ever(self):
+        call = Conversation()
+        for _ in range(3):
+            call.answer(status="incomplete", status_details={"reason": "max_output_tokens"})
+            call.wait(2)
+        assert call.ever(ReportError)[0].code == "model_incomplete"
+        assert call.ever(CloseCaller) == [CloseCaller(Say(APOLOGY))]
+
+
+class TestToolsBesideEachOther:
+    def test_one_that_is_answered_at_once_waits_for_the_other_to_be_spoken_of(self):
+        call = Conversation()
+        call.answer(call_item("c1"), call_item("c2", "send_dtmf", '{"digits": "1"}'))
+        assert call.told() == ["conversation.item.create"]
+        call.receive(ToolReturned("c1", "ok"))
+        assert call.told() == ["conversation.item.create", "response.create"]
+        assert len(call.asked()) == 1
+
+    def test_whichever_comes_first(self):
+        call = Conversation()
+        call.answer(call_item("c1", "fly"), call_item("c2"))
+        assert call.told() == ["conversation.item.create"]
+        call.receive(ToolReturned("c2", "ok"))
+        assert len(call.asked()) == 1
+
+    def test_a_tool_beside_the_goodbye_runs_and_adds_no_word(self):
+        call = Conversation()
+        call.answer(speech("Bye."), call_item("c1", "book"), call_item("c2", "end_call"))
+        assert call.took(RunTool) == [RunTool("c1", "book", {})]
+        assert call.took(CloseCaller) == [CloseCaller(None)]
+        assert call.ever(Finish) == []
+        call.receive(ToolReturned("c1", "booked"))
+        assert [run.status for run in call.took(Finish)[0].tool_runs] == ["succeeded"]
+
+
+class TestTheTimeline:
+    def test_three_thousand_errors_fill_no_more_than_a_page(self):
+        call = Conversation()
+        for _ in range(3_000):
+            call.hear(errors("odd"))
+        assert len(call.notes("model_error")) == 100
+        assert call.notes("model_error")[-1] == ("model_error", {"code": "odd", "more": "not kept"})
+
+    def test_what_cannot_be_understood_is_noted(self):
+        call = Conversation()
+        for odd in (None, 7, [], {}, {"type": 7}):
+            call.hear(odd)
+        call.hear({"type": "conversation.item.added", "item": "x"})
+        assert [detail["what"] for _, detail in call.notes("not_understood")] == [
+            *["an event without a type"] * 5,
+            "conversation.item.added",
+        ]
+
+
+def test_no_message_ends_in_two_full_stops():
+    from telephony.engine.events import ModelClosed, ModelUnreachable
+
+    ends = [
+        ModelUnreachable("No connection within 8 seconds."),
+        ModelUnreachable("The upgrade was refused with 503.", 503),
+        ModelClosed(1011, "Sorry."),
+        ModelClosed(1006),
+        ModelErrored("session_expired", "It is over.."),
+    ]
+    for event in ends:
+        call = Conversation()
+        call.receive(event)
+        (error,) = call.ever(ReportError)
+        assert error.message.endswith(".")
+        assert not error.message.endswith("..")
+
+
+def test_a_speaker_without_a_beginning_is_interrupted_by_nobody():
+    call = Conversation()
+    call.receive(SpeechStarted(""))
+    call.receive(SpeechStarted(""))
+    assert call.notes("interrupted") == []
