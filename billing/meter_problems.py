@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 READ_TASK = "billing.metering_tasks.read_error_report"
 
 # Stripe names a request by its idempotency key: ours begins with the event's identifier.
-_CALL_SID = re.compile(r"CA[0-9a-f]{32}")
+_IDENTIFIER = re.compile(r"CA[0-9a-f]{32}(?:\.[0-9]+)?")
 
 
 @transaction.atomic
@@ -84,7 +84,7 @@ def error_report_read(event_id: str) -> None:
 
 def _error(error: Mapping[str, Any]) -> dict[str, Any]:
     samples = error["sample_errors"]
-    named = (_CALL_SID.match(sample["request"]["identifier"]) for sample in samples)
+    named = (_IDENTIFIER.match(sample["request"]["identifier"]) for sample in samples)
     return {
         "code": error["code"],
         "count": error["error_count"],

@@ -1,9 +1,9 @@
 """From usage records to Stripe's meter: each call's minutes once, whatever dies on the way.
 
 Usage is not told about this: what has no meter event yet is looked for. An event is written before
-it is sent, under the call's own SID. Who sends it claims it for a while; what nobody has recorded
-as sent by then is sent again. Stripe takes an identifier once within a day; what was attempted
-earlier than that is asked for before it is sent again (``billing.meter_delivery``).
+it is sent, under the record's own identifier. Who sends it claims it for a while; what nobody has
+recorded as sent by then is sent again. Stripe takes an identifier once within a day; what was
+attempted earlier than that is asked for before it is sent again (``billing.meter_delivery``).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _write_page(after: str, until: str | None = None) -> list[UsageRecord]:
     MeterEvent.objects.bulk_create(
         (
             MeterEvent(
-                identifier=record.call_sid,
+                identifier=record.identifier,
                 usage_record=record,
                 account_id=record.account_id,
                 minutes=record.minutes,

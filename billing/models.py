@@ -137,10 +137,11 @@ class MeterEventQuerySet(OwnedQuerySet["MeterEvent"]):
 
 
 class MeterEvent(models.Model):
-    """The minutes of one call, on their way to Stripe's meter.
+    """The minutes of one usage record, on their way to Stripe's meter.
 
-    The call's SID is the identifier: however often it is sent, Stripe counts it once a day, and we
-    count it once for good. Whoever sends it claims it by postponing the next attempt.
+    Its identifier is the record's, as a rule the call's SID: however often it is sent, Stripe
+    counts it once a day, and we count it once for good. Whoever sends it claims it by postponing
+    the next attempt.
     """
 
     class State(models.TextChoices):
@@ -149,7 +150,7 @@ class MeterEvent(models.Model):
         TOO_OLD = "too-old", "too old for Stripe: to be billed by hand"
         REFUSED = "refused", "refused by Stripe: to be looked at"
 
-    identifier = models.CharField(primary_key=True, max_length=34)
+    identifier = models.CharField(primary_key=True, max_length=40)
     usage_record = models.OneToOneField(
         UsageRecord, on_delete=models.PROTECT, related_name="meter_event"
     )

@@ -65,8 +65,7 @@ def calls_as_csv(account: Account, calls: CallQuerySet) -> Iterator[str]:
 def usage_of(account: Account, calls: list[Call]) -> dict[str, UsageRecord]:
     """Return what calls came to, by CallSid: one query."""
     sids = [call.call_sid for call in calls if call.call_sid and call.ended_at]
-    records = UsageRecord.objects.of(account).filter(call_sid__in=sids)
-    return {record.call_sid: record for record in records}
+    return UsageRecord.objects.of(account).by_call(sids)
 
 
 def safe(cell: Any) -> str:

@@ -151,8 +151,9 @@ def _facts(call: Call) -> dict[str, Any]:
     """Return what the page of a call shows: four queries, however much happened."""
     now = timezone.now()
     is_live = call.ended_at is None
-    sid = call.call_sid
-    record = UsageRecord.objects.filter(account_id=call.account_id, call_sid=sid).first()
+    sids = [call.call_sid] if call.call_sid and call.ended_at else []
+    records = UsageRecord.objects.filter(account_id=call.account_id).by_call(sids)
+    record = records.get(call.call_sid or "")
     newest = CallEvent.objects.filter(call=call).order_by("-at", "-id")[: MOST_EVENTS + 1]
     events = list(newest)[:MOST_EVENTS][::-1]
     deliveries = list(call.callbacks.with_attempts().order_by("created_at", "id"))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -46,7 +46,7 @@ def todays_figures() -> list[Figure]:
     """What has happened today, in UTC, and what is going on."""
     midnight = datetime.combine(timezone.now().date(), time(), UTC)
     used = UsageRecord.objects.filter(id__gte=first_id_of(midnight)).aggregate(
-        calls=Count("id"), minutes=Sum("minutes", default=0)
+        calls=Count("id", filter=Q(part=1)), minutes=Sum("minutes", default=0)
     )
     return [
         Figure("calls in progress", _capped(Call.objects.live()), _list(Call, live="yes")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calendar import monthrange
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Self
@@ -16,18 +17,34 @@ from accounts.ownership import OwnedQuerySet
 from config.api import as_number
 from config.ids import new_id
 
+# What the parts of a call add up to.
+SUMMED = ("duration_seconds", "minutes", "platform_cost", "twilio_cost", "openai_cost")
+
 
 class UsageRecordQuerySet(OwnedQuerySet["UsageRecord"]):
     def newest_first(self) -> Self:
         return self.order_by("-created_at", "-id")
 
+    def by_call(self, call_sids: Iterable[str]) -> dict[str, UsageRecord]:
+        """Return what each of the calls came to in all, by CallSid; not to be saved."""
+        whole: dict[str, UsageRecord] = {}
+        for record in self.filter(call_sid__in=call_sids).order_by("part"):
+            known = whole.get(record.call_sid)
+            whole[record.call_sid] = record if known is None else known.plus(record)
+        return whole
+
 
 class UsageRecord(models.Model):
-    """One ended call. Written once, in the transaction that ends the call, and never changed."""
+    """One ended call. Written once, in the transaction that ends the call, and never changed.
+
+    A call that was taken for lost, and charged, while it went on has another record for what came
+    after: its second part.
+    """
 
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="usage_records")
-    call_sid = models.CharField(max_length=34, unique=True)
+    call_sid = models.CharField(max_length=34)
+    part = models.PositiveSmallIntegerField(default=1, db_default=1)
     direction = models.CharField(max_length=8)
     caller_phone = models.CharField(max_length=64)
     called_number = models.CharField(max_length=64)
@@ -45,9 +62,23 @@ class UsageRecord(models.Model):
             models.Index(fields=["account", "-created_at", "-id"], name="usage_record_by_account"),
             models.Index(fields=["id"], condition=Q(minutes__gt=0), name="usage_record_billable"),
         ]
+        constraints = [
+            models.UniqueConstraint(fields=["call_sid", "part"], name="usage_record_of_call")
+        ]
 
     def __str__(self) -> str:
         return f"{self.call_sid}: {self.minutes} min"
+
+    @property
+    def identifier(self) -> str:
+        """What no other record is called; the CallSid, of a call's only record."""
+        return self.call_sid if self.part == 1 else f"{self.call_sid}.{self.part}"
+
+    def plus(self, more: UsageRecord) -> UsageRecord:
+        """Return this record with what another part of the call adds, not to be saved."""
+        sums = {name: getattr(self, name) + getattr(more, name) for name in SUMMED}
+        facts = {each.attname: getattr(more, each.attname) for each in self._meta.concrete_fields}
+        return UsageRecord(**facts | sums)
 
     @property
     def total_cost(self) -> Decimal:

@@ -4,70 +4,98 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import TypedDict, Unpack
 
 from django.conf import settings
 from django.db import connection
 from django.db.transaction import TransactionManagementError
 
-from usage.models import UsageRecord
+from usage.models import SUMMED, UsageRecord
 from usage.spending import spending_tell
 
 # Additions inside the database: calls that end at once wait for each other, and none is lost.
 _BUMP_DAY = """
     INSERT INTO usage_dailyusage AS row (account_id, day, calls, minutes)
-    VALUES (%(account_id)s, %(day)s, 1, %(minutes)s)
+    VALUES (%(account_id)s, %(day)s, %(calls)s, %(minutes)s)
     ON CONFLICT (account_id, day)
-    DO UPDATE SET calls = row.calls + 1, minutes = row.minutes + EXCLUDED.minutes
+    DO UPDATE SET calls = row.calls + EXCLUDED.calls, minutes = row.minutes + EXCLUDED.minutes
 """
 _BUMP_TOTAL = """
     INSERT INTO usage_totalusage AS row (account_id, calls, minutes)
-    VALUES (%(account_id)s, 1, %(minutes)s)
+    VALUES (%(account_id)s, %(calls)s, %(minutes)s)
     ON CONFLICT (account_id)
-    DO UPDATE SET calls = row.calls + 1, minutes = row.minutes + EXCLUDED.minutes
+    DO UPDATE SET calls = row.calls + EXCLUDED.calls, minutes = row.minutes + EXCLUDED.minutes
 """
 
 
-def usage_record_create(
-    *,
-    account_id: str,
-    call_sid: str,
-    direction: str,
-    caller_phone: str,
-    called_number: str,
-    duration_seconds: int,
-    twilio_cost: Decimal,
-    openai_cost: Decimal,
-    ended_at: datetime,
-) -> UsageRecord:
+class Used(TypedDict):
+    """What a call came to; costs in USD. Its minutes count for the UTC day in which it ended."""
+
+    account_id: str
+    call_sid: str
+    direction: str
+    caller_phone: str
+    called_number: str
+    duration_seconds: int
+    twilio_cost: Decimal
+    openai_cost: Decimal
+    ended_at: datetime
+
+
+def usage_record_create(**used: Unpack[Used]) -> UsageRecord:
     """Record an ended call and add it to the account's totals, in the caller's transaction.
 
-    Costs are in USD. The minutes count for the UTC day (and month) in which the call ended. A call
-    that is recorded already stays as it is, totals too, and its record is returned. A call that
-    reaches a mark of the account's spending limit has a mail queued.
+    A call that is recorded already stays as it is, totals too, and its record is returned. A call
+    that reaches a mark of the account's spending limit has a mail queued.
     """
+    _require_transaction()
+    record = _record(used)
+    UsageRecord.objects.bulk_create([record], ignore_conflicts=True)
+    stored = UsageRecord.objects.get(call_sid=used["call_sid"], part=1)
+    if stored.id == record.id:
+        _count(record, calls=1)
+    return stored
+
+
+def usage_record_complete(**used: Unpack[Used]) -> UsageRecord:
+    """Record what a call came to after all; return that, which is not to be saved.
+
+    What its records lack becomes one more, and the totals have it. Nothing that was charged is
+    taken back. The caller holds a lock on the call.
+    """
+    _require_transaction()
+    usage_record_create(**used)
+    records = UsageRecord.objects.filter(call_sid=used["call_sid"])
+    whole = records.by_call([used["call_sid"]])[used["call_sid"]]
+    rest = _record(used)
+    for name in SUMMED:
+        setattr(rest, name, max(getattr(rest, name) - getattr(whole, name), 0))
+    if not any(getattr(rest, name) for name in SUMMED):
+        return whole
+    rest.part = whole.part + 1
+    rest.save(force_insert=True)
+    _count(rest, calls=0)
+    return whole.plus(rest)
+
+
+def _record(used: Used) -> UsageRecord:
+    """Return a record of it that is not written yet."""
+    ended_at = used["ended_at"]
+    facts = {name: value for name, value in used.items() if name != "ended_at"}
+    minutes = whole_minutes(used["duration_seconds"])
+    cost = minutes * settings.PER_MINUTE_RATE
+    return UsageRecord(**facts, minutes=minutes, platform_cost=cost, created_at=ended_at)
+
+
+def _require_transaction() -> None:
     if not connection.in_atomic_block:
         raise TransactionManagementError("A usage record belongs to the transaction that ends it.")
-    minutes = whole_minutes(duration_seconds)
-    record = UsageRecord(
-        account_id=account_id,
-        call_sid=call_sid,
-        direction=direction,
-        caller_phone=caller_phone,
-        called_number=called_number,
-        duration_seconds=duration_seconds,
-        minutes=minutes,
-        platform_cost=minutes * settings.PER_MINUTE_RATE,
-        twilio_cost=twilio_cost,
-        openai_cost=openai_cost,
-        created_at=ended_at,
-    )
-    UsageRecord.objects.bulk_create([record], ignore_conflicts=True)
-    stored = UsageRecord.objects.get(call_sid=call_sid)
-    if stored.id == record.id:
-        day = ended_at.astimezone(UTC).date()
-        _add_to_totals(account_id, day, minutes)
-        spending_tell(account_id=account_id, day=day)
-    return stored
+
+
+def _count(record: UsageRecord, *, calls: int) -> None:
+    day = record.created_at.astimezone(UTC).date()
+    _add_to_totals(record.account_id, day, calls, record.minutes)
+    spending_tell(account_id=record.account_id, day=day)
 
 
 def whole_minutes(seconds: int) -> int:
@@ -75,8 +103,13 @@ def whole_minutes(seconds: int) -> int:
     return -(-seconds // 60)
 
 
-def _add_to_totals(account_id: str, day: date, minutes: int) -> None:
-    values: dict[str, str | int | date] = {"account_id": account_id, "day": day, "minutes": minutes}
+def _add_to_totals(account_id: str, day: date, calls: int, minutes: int) -> None:
+    values: dict[str, str | int | date] = {
+        "account_id": account_id,
+        "day": day,
+        "calls": calls,
+        "minutes": minutes,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_BUMP_DAY, values)
         cursor.execute(_BUMP_TOTAL, values)

@@ -15,6 +15,7 @@ from billing import metering
 from billing.metering import OVERLAP, SEARCHED, meter_events_search, meter_events_write
 from billing.models import MeterEvent
 from billing.tests.metered import call
+from config.ids import new_id
 
 pytestmark = pytest.mark.django_db
 
@@ -40,6 +41,16 @@ def test_a_call_is_written_once(alice: Account) -> None:
     assert meter_events_write() == 1
     assert meter_events_write() == 0
     assert meter_events_search() == 0
+
+
+def test_the_rest_of_a_call_that_was_charged_too_early_is_another_event(alice: Account) -> None:
+    record = call(alice, 1)
+    assert meter_events_write() == 1
+    record.pk, record.part, record.minutes = new_id(), 2, 3
+    record.save(force_insert=True)
+    assert meter_events_write() == 1
+    events = MeterEvent.objects.order_by("identifier").values_list("identifier", "minutes")
+    assert list(events) == [(record.call_sid, 1), (f"{record.call_sid}.2", 3)]
 
 
 def test_what_costs_nothing_is_not_metered(alice: Account) -> None:

@@ -117,9 +117,9 @@ class CallDetailSerializer(CallSerializer):
     @extend_schema_field(CostBreakdownSerializer(allow_null=True))
     def get_costBreakdown(self, call: Call) -> dict[str, int | float] | None:
         """Nothing while the call is on, nor for one that nobody took."""
-        records = UsageRecord.objects.filter(account_id=call.account_id, call_sid=call.call_sid)
-        record = records.first() if call.call_sid else None
-        return record.cost_breakdown if record else None
+        sid = call.call_sid or ""
+        record = UsageRecord.objects.filter(account_id=call.account_id).by_call([sid]).get(sid)
+        return record.cost_breakdown if record and call.ended_at else None
 
 
 class CallAnswerSerializer(AnswerSerializer):

@@ -14,12 +14,22 @@ from django.db.transaction import TransactionManagementError
 
 from accounts.models import Account
 from usage.models import DailyUsage, TotalUsage, UsageRecord
-from usage.services import usage_record_create, whole_minutes
+from usage.services import usage_record_complete, usage_record_create, whole_minutes
 
 NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
 
 def record(account: Account, number: int = 1, **fields: Any) -> UsageRecord:
+    with transaction.atomic():
+        return usage_record_create(**used(account, number, **fields))
+
+
+def complete(account: Account, number: int = 1, **fields: Any) -> UsageRecord:
+    with transaction.atomic():
+        return usage_record_complete(**used(account, number, **fields))
+
+
+def used(account: Account, number: int = 1, **fields: Any) -> Any:
     values = {
         "account_id": account.id,
         "call_sid": f"CA{number:032x}",
@@ -31,8 +41,7 @@ def record(account: Account, number: int = 1, **fields: Any) -> UsageRecord:
         "openai_cost": Decimal("0.031416"),
         "ended_at": NOON,
     }
-    with transaction.atomic():
-        return usage_record_create(**values | fields)
+    return values | fields
 
 
 def totals(account: Account) -> tuple[int, int]:
@@ -86,6 +95,42 @@ class TestRecord:
             fail()
         assert not UsageRecord.objects.exists()
         assert totals(alice) == (0, 0)
+
+
+@pytest.mark.django_db
+class TestCompletion:
+    """A call went on after it was recorded."""
+
+    def test_what_is_missing_becomes_another_record(self, alice: Account) -> None:
+        first = record(alice)
+        cost = {"twilio_cost": Decimal("0.0516"), "openai_cost": Decimal("0.05")}
+        later = NOON + timedelta(days=1)
+        whole = complete(alice, duration_seconds=200, ended_at=later, **cost)
+        assert (whole.duration_seconds, whole.minutes) == (200, 4)
+        assert whole.total_cost == Decimal("0.3016")
+        stored, rest = UsageRecord.objects.order_by("part")
+        assert stored == first
+        assert (rest.duration_seconds, rest.minutes, rest.created_at) == (139, 2, later)
+        assert rest.identifier == f"{first.call_sid}.2"
+        assert totals(alice) == (1, 4)
+        days = DailyUsage.objects.of(alice).order_by("day")
+        assert [(day.calls, day.minutes) for day in days] == [(1, 2), (0, 2)]
+
+    def test_it_happens_once(self, alice: Account) -> None:
+        record(alice)
+        for _ in range(2):
+            complete(alice, duration_seconds=200)
+        assert UsageRecord.objects.count() == 2
+        assert totals(alice) == (1, 4)
+
+    def test_nothing_is_taken_back(self, alice: Account) -> None:
+        record(alice)
+        assert complete(alice, duration_seconds=1, openai_cost=Decimal(0)).minutes == 2
+        assert UsageRecord.objects.count() == 1
+
+    def test_a_call_that_was_not_recorded_gets_one_record(self, alice: Account) -> None:
+        assert complete(alice) == UsageRecord.objects.get()
+        assert totals(alice) == (1, 2)
 
 
 @pytest.mark.parametrize(
