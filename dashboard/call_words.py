@@ -72,6 +72,7 @@ _EVENTS = {
     "carrier_unavailable": "Twilio could not be reached",
     "error": "An error was reported",
     "incomplete": "Part of the record is lost",
+    "resumed": "The call went on: its engine was only cut off",
     "ended": "The call ended",
 }
 _BAD = {

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models
-from django.db.models import Case, F, OuterRef, Prefetch, Q, Subquery, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Prefetch, Q, Subquery, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -121,9 +121,43 @@ OUTCOME = Case(
 )
 
 
+class Engine(models.Model):
+    """A process that holds calls, from its start to its end: see ``telephony.engines``.
+
+    Its times are the database's own, which all processes share.
+    """
+
+    id = models.CharField(primary_key=True, max_length=25, editable=False)
+    started_at = models.DateTimeField(db_default=Now())
+    last_seen_at = models.DateTimeField(db_default=Now())
+    is_draining = models.BooleanField(default=False, help_text="It is about to stop.")
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Watch(models.Model):
+    """Since when the engines have been watched without a gap, by whichever process: one row."""
+
+    since = models.DateTimeField()
+    looked_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"since {self.since}"
+
+
+# Why a call ended whose engine was not heard of any more.
+ENGINE_LOST = "engine_lost"
+
+
 class CallQuerySet(OwnedQuerySet["Call"]):
     def live(self) -> Self:
         return self.filter(ended_at=None)
+
+    def orphans(self) -> Self:
+        """Of live calls, those whose engine is gone."""
+        theirs = Engine.objects.filter(pk=OuterRef("engine_id"))
+        return self.exclude(engine_id="").filter(~Exists(theirs))
 
     def with_a_place(self, now: datetime) -> Self:
         """Of live calls, those that count against the most that an account may have at a time."""
@@ -199,7 +233,22 @@ class Call(models.Model):
         "phone rings.",
     )
     last_seen_at = models.DateTimeField(
-        null=True, blank=True, help_text="When the engine that holds the call last said so."
+        null=True,
+        blank=True,
+        help_text="When the engine that holds the call last said so; at first, when it was let in.",
+    )
+    engine_id = models.CharField(
+        max_length=25,
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="The engine that holds its audio, or held it last.",
+    )
+    lost_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When it was last ended because its engine was not heard of any more.",
     )
     swept_after = models.DateTimeField(
         null=True,
@@ -373,6 +422,11 @@ class CallbackDelivery(models.Model):
         blank=True,
         help_text="When the schedule goes on, should the attempt fail that the customer asked for.",
     )
+    is_superseded = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="It tells of an end that turned out to be none: another one tells of the end.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -381,7 +435,9 @@ class CallbackDelivery(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["call"], condition=Q(kind="onCallEnd"), name="one_call_end_per_call"
+                fields=["call"],
+                condition=Q(kind="onCallEnd", is_superseded=False),
+                name="one_end_per_call",
             )
         ]
         indexes = [

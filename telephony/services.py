@@ -5,7 +5,7 @@ transaction, and each may be tried again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,25 +15,21 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.api import iso
-from config.sweeps import each_alone
 from config.texts import cleaned_json, cleaned_text
+from telephony.admission import account_lock
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.costs import twilio_cost
 from telephony.engine.tool_runs import ToolRun
-from telephony.models import Call, CallEvent, CallProgress, CallQuerySet
+from telephony.models import ENGINE_LOST, Call, CallEvent, CallProgress
 from telephony.outcomes import Outcome, cost_of, opened, sealed
 from usage.models import UsageRecord
-from usage.services import usage_record_create, whole_minutes
+from usage.services import usage_record_complete, usage_record_create, whole_minutes
 
 log = structlog.get_logger(__name__)
 
-# The engine says every 15 s which calls it holds; one that was not named for a minute is lost.
-LOST_AFTER = timedelta(seconds=60)
-
-# Of a sweep. What it fails at is left alone for a while, so that it never holds up the rest.
-SWEPT_AT_ONCE = 1000
+# A call that a sweep has failed at, so that it never holds up the rest.
 LEFT_ALONE = timedelta(minutes=1)
 
 Timed = tuple[datetime, str, dict[str, Any]]
@@ -58,12 +54,16 @@ def call_accept(
 
 
 @transaction.atomic
-def call_connect(call: Call, *, now: datetime) -> bool:
-    """The caller's audio is connected, so billing starts; False if the call has ended already."""
+def call_connect(call: Call, *, now: datetime, engine_id: str = "") -> bool:
+    """The caller's audio is connected, so billing starts; False if the call has ended already.
+
+    :param engine_id: who holds it. It says so from now on: until it has, the call cost nothing.
+    """
     connected = Call.objects.live().filter(pk=call.pk, answered_at=None)
-    if not connected.update(status=Call.Status.IN_PROGRESS, answered_at=now, last_seen_at=now):
+    held = {"answered_at": now, "last_seen_at": now, "engine_id": engine_id}
+    if not connected.update(status=Call.Status.IN_PROGRESS, **held):
         return False
-    call.refresh_from_db(fields=["status", "answered_at", "last_seen_at"])
+    call.refresh_from_db(fields=["status", *held])
     call_note(call, "connected", at=now)
     return True
 
@@ -115,13 +115,15 @@ def call_end(
     ended_at: datetime | None = None,
     outcome: Outcome | None = None,
     errors: Sequence[tuple[str, str]] = (),
+    events: Iterable[Timed] = (),
 ) -> bool:
     """End a call: its record, its usage, the totals, onCallEnd. False if it has ended already.
 
     Whoever learns of an end calls this, and the first one wins. Without an ``outcome``, what the
     engine kept on the way counts, as far as that can be read; the timeline says what is missing
     then, and the estimate of a cost that is unknown is 0. A call that nobody accepted leaves a
-    record, and nothing else. ``errors`` are ``(code, message)`` for onError.
+    record, and nothing else. ``errors`` are ``(code, message)`` for onError, ``events`` the last
+    lines of the timeline.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
@@ -131,6 +133,7 @@ def call_end(
     if kept:
         kept.delete()
     _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
+    call_record(call.id, call.account_id, events)
     for code, message in errors:
         call_report_error(call, code=code, message=message)
     call_note(call, "ended", at=call.ended_at, reason=reason)
@@ -144,42 +147,45 @@ def call_end(
     return True
 
 
-def calls_end_stale(now: datetime) -> int:
-    """End the calls that their engine lost, and those that never got one; return how many."""
-    live = Call.objects.live().to_be_swept(now)
-    lost = live.filter(last_seen_at__lt=now - LOST_AFTER)
-    unconnected = live.filter(last_seen_at=None, held_until__lt=now)
-    return _sweep(lost, _end_lost) + _sweep(unconnected, _end_unconnected)
-
-
-def _sweep(calls: CallQuerySet, end: Callable[[str], bool]) -> int:
-    ids = list(calls.values_list("id", flat=True)[:SWEPT_AT_ONCE])
-    return each_alone(ids, end, what="end of a call", back_off=call_leave_alone)
-
-
 def call_leave_alone(call_id: str) -> None:
     """Keep sweeps from a call that one of them could not deal with, for a while."""
     Call.objects.filter(pk=call_id).update(swept_after=timezone.now() + LEFT_ALONE)
 
 
-def _end_lost(call_id: str) -> bool:
-    seen_at = Call.objects.values_list("last_seen_at", flat=True).get(pk=call_id)
-    return call_end_lost(call_id=call_id, ended_at=seen_at or timezone.now())
-
-
-def _end_unconnected(call_id: str) -> bool:
-    return call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
-
-
+@transaction.atomic
 def call_end_lost(*, call_id: str, ended_at: datetime) -> bool:
     """End a connected call whose engine is gone."""
+    Call.objects.live().filter(pk=call_id).update(lost_at=timezone.now())
     return call_end(
         call_id=call_id,
         status=Call.Status.COMPLETED,
-        reason="engine_lost",
+        reason=ENGINE_LOST,
         ended_at=ended_at,
-        errors=[("engine_lost", "The process that held the call has stopped.")],
+        errors=[(ENGINE_LOST, "The process that held the call has stopped.")],
     )
+
+
+@transaction.atomic
+def call_resume(*, call_id: str) -> bool:
+    """Take back that a call was lost: its engine speaks for it, which was only cut off.
+
+    What its backend was not told yet, it is not told. What was charged stays charged, and the
+    call's end adds the rest. False if the call was not taken for lost.
+    """
+    account_lock(Call.objects.values_list("account_id", flat=True).get(pk=call_id))
+    call = Call.objects.select_for_update().get(pk=call_id)
+    if call.ended_reason != ENGINE_LOST:
+        return False
+    call.status, call.ended_reason = Call.Status.IN_PROGRESS, ""
+    call.ended_at, call.duration_seconds = None, 0
+    call.last_seen_at = timezone.now()
+    call.save(
+        update_fields=["status", "ended_reason", "ended_at", "duration_seconds", "last_seen_at"]
+    )
+    outbox.withdraw_end(call)
+    call_note(call, "resumed")
+    log.warning("call_resumed", call_id=call_id)
+    return True
 
 
 def _close(call: Call, *, status: str, reason: str, ended_at: datetime) -> None:
@@ -192,7 +198,9 @@ def _close(call: Call, *, status: str, reason: str, ended_at: datetime) -> None:
 
 
 def _record_usage(call: Call, call_sid: str, openai_cost: Decimal) -> UsageRecord:
-    return usage_record_create(
+    # One that was taken for lost has been charged already for what was known then.
+    record = usage_record_complete if call.lost_at else usage_record_create
+    return record(
         account_id=call.account_id,
         call_sid=call_sid,
         direction=call.direction,

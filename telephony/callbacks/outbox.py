@@ -9,6 +9,7 @@ attempt that ends wakes the next one up. :func:`resume` finds what a crash left 
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -29,7 +30,7 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
 from telephony.durations import ms_since
-from telephony.models import Call, CallbackDelivery
+from telephony.models import ENGINE_LOST, Call, CallbackDelivery
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,7 @@ def enqueue_call_end(call: Call, body: dict[str, Any]) -> None:
     delivery, is_new = CallbackDelivery.objects.get_or_create(
         call=call,
         kind=CallbackDelivery.Kind.CALL_END,
+        is_superseded=False,
         defaults=_fields(call, call.on_call_end_url, body),
     )
     if is_new:
@@ -94,6 +96,29 @@ def enqueue_error(call: Call, *, code: str, message: str) -> None:
         **_fields(call, call.on_error_url, body),
     )
     defer(TASK, delivery_id=delivery.id)
+
+
+def withdraw_end(call: Call) -> None:
+    """Take back that a call has ended, as far as its backend was not told yet.
+
+    In the transaction that goes on with the call, which holds its account's lock. What was told, or
+    is being told at this moment, stays: the next onCallEnd replaces it.
+    """
+    call.callbacks.filter(kind=CallbackDelivery.Kind.CALL_END).update(is_superseded=True)
+    is_free = Q(claimed_until=None) | Q(claimed_until__lte=Now())
+    for delivery in call.callbacks.filter(is_free, state=CallbackDelivery.State.PENDING):
+        if delivery.is_superseded or _tells_of_loss(delivery):
+            _end(delivery, CallbackDelivery.State.GIVEN_UP)
+            delivery.last_result = "withdrawn"
+            delivery.save()
+
+
+def _tells_of_loss(delivery: CallbackDelivery) -> bool:
+    try:
+        body = json.loads(unseal(delivery.sealed_body or b"", purpose=CallbackDelivery.PURPOSE))
+    except (CannotUnseal, ValueError):
+        return False
+    return bool(body.get("code") == ENGINE_LOST)
 
 
 def _fields(call: Call, url: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +238,7 @@ def _record(attempt: Attempt, result: Result) -> None:
     delivery.attempts += 1
     delivery.last_result = result.text
     delivery.claimed_until = None
-    due_at = None if result.gone else _next_time(delivery, result)
+    due_at = None if result.gone or delivery.is_superseded else _next_time(delivery, result)
     if result.delivered:
         _end(delivery, CallbackDelivery.State.DELIVERED)
     elif due_at is None:

@@ -8,12 +8,10 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-import structlog
-from django.db import connection, connections
+from django.db import connections
 from django.utils import timezone
 
 from config.sealing import seal, unseal
-from telephony import services
 from telephony.engine.costs import TokenUsage
 from telephony.models import Call, CallbackDelivery, CallEvent, CallProgress
 from telephony.outcomes import Outcome, opened
@@ -22,7 +20,6 @@ from telephony.services import (
     call_connect,
     call_end,
     call_record,
-    calls_end_stale,
     transcript_line,
 )
 from usage.models import DailyUsage, TotalUsage, UsageRecord
@@ -238,63 +235,3 @@ class TestConnecting:
     def test_a_call_that_has_ended_is_not_connected(self, call):
         end(call)
         assert not call_connect(call, now=timezone.now())
-
-
-class TestStaleCalls:
-    def test_a_call_whose_engine_is_silent_ends_when_it_was_last_seen(self, connected):
-        now = timezone.now()
-        Call.objects.update(last_seen_at=connected.answered_at + timedelta(seconds=30))
-        assert calls_end_stale(now + timedelta(seconds=89)) == 0
-        assert calls_end_stale(now + timedelta(seconds=91)) == 1
-        connected.refresh_from_db()
-        assert (connected.ended_reason, connected.duration_seconds) == ("engine_lost", 30)
-
-    def test_a_call_that_never_got_an_engine_ends_after_a_quarter_of_an_hour(self, call):
-        assert calls_end_stale(call.created_at + timedelta(minutes=15)) == 0
-        assert calls_end_stale(call.created_at + timedelta(minutes=15, seconds=1)) == 1
-        call.refresh_from_db()
-        assert call.ended_reason == "failed"
-
-    def test_a_call_that_cannot_be_ended_keeps_no_other_from_its_end(self, alice, monkeypatch):
-        monkeypatch.setattr(services, "SWEPT_AT_ONCE", 2)
-        long_ago = timezone.now() - timedelta(hours=1)
-        calls = [
-            Call.objects.create(
-                account=alice,
-                call_sid=f"CA{number:032x}",
-                direction="inbound",
-                status="in-progress",
-                accepted_at=long_ago,
-                answered_at=long_ago,
-                last_seen_at=long_ago,
-            )
-            for number in range(4)
-        ]
-        refuse_to_end(calls[:2])
-        with structlog.testing.capture_logs() as logs:
-            ended = [calls_end_stale(timezone.now()) for _ in range(3)]
-        assert sum(ended) == 2
-        assert {call.pk for call in Call.objects.live()} == {call.pk for call in calls[:2]}
-        failed = [line["id"] for line in logs if line["event"] == "sweep_item_failed"]
-        assert sorted(failed) == sorted(call.pk for call in calls[:2])
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TRIGGER refuse ON telephony_call")
-        assert calls_end_stale(timezone.now() + timedelta(minutes=2)) == 2
-
-    def test_the_search_does_not_grow_with_history(self, connected, django_assert_num_queries):
-        with django_assert_num_queries(2):
-            calls_end_stale(timezone.now())
-
-
-def refuse_to_end(calls):
-    """Have the database refuse the end of these calls, as it would a value it cannot hold."""
-    ids = ", ".join(f"'{call.pk}'" for call in calls)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN RAISE EXCEPTION ''no''; END'"
-        )
-        cursor.execute(
-            "CREATE TRIGGER refuse BEFORE UPDATE OF ended_at ON telephony_call FOR EACH ROW "
-            f"WHEN (NEW.ended_at IS NOT NULL AND NEW.id IN ({ids})) EXECUTE FUNCTION refuse()"
-        )

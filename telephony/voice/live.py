@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from telephony.db import in_database
-from telephony.models import Call
+from telephony.models import ENGINE_LOST, Call
+from telephony.services import call_resume
 
 if TYPE_CHECKING:
     from telephony.voice.runner import CallRunner
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
-LOOKS_PER_HEARTBEAT = 15
+# A call is said to be held when it is new, so often, and as soon as that can be said again.
+HELD_EVERY_S = 15.0
 
 # All calls of this process, whichever port they came in through.
 _held: dict[str, CallRunner] = {}
@@ -30,12 +33,22 @@ def auth_token_of(call_id: str) -> str:
     return runner.auth_token if runner else ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at the calls' records has found: ids."""
+
+    to_hang_up: list[str]
+    taken_for_lost: list[str]
+
+
 class LiveCalls:
-    def __init__(self) -> None:
+    def __init__(self, engine_id: str) -> None:
+        self.engine_id = engine_id
         self._runners: dict[str, CallRunner] = {}
         self._watching: asyncio.Task[None] | None = None
         self._is_empty = asyncio.Event()
         self._is_empty.set()
+        self._said_at: dict[str, float] = {}  # when a call was last said to be held
 
     def __len__(self) -> int:
         return len(self._runners)
@@ -48,6 +61,7 @@ class LiveCalls:
 
     def remove(self, call_id: str) -> None:
         self._runners.pop(call_id, None)
+        self._said_at.pop(call_id, None)
         _held.pop(call_id, None)
         if not self._runners:
             self._is_empty.set()
@@ -57,32 +71,39 @@ class LiveCalls:
 
     async def _watch(self) -> None:
         """Look after the calls until there is none; a failure is another chance a second later."""
-        looks = 0
         while self._runners:
             await asyncio.sleep(LOOK_EVERY_S)
-            looks += 1
-            call_ids = list(self._runners)
             try:
-                over = await in_database(
-                    _look_after, call_ids, heartbeat=looks % LOOKS_PER_HEARTBEAT == 0
-                )
+                await self._look()
             except Exception as error:
+                self._said_at.clear()  # whatever was said, it may be taken for long ago
                 log.warning("calls_not_looked_after", error=type(error).__name__)
-                continue
-            for call_id in over:
-                if runner := self._runners.get(call_id):
-                    runner.request_hangup()
         self._watching = None
 
+    async def _look(self) -> None:
+        now, call_ids = asyncio.get_running_loop().time(), list(self._runners)
+        to_say = [each for each in call_ids if self._said_at.get(each, 0.0) <= now - HELD_EVERY_S]
+        found = await in_database(_look_after, call_ids, to_say)
+        self._said_at.update(dict.fromkeys(self._runners.keys() & set(to_say), now))
+        for call_id in found.to_hang_up:
+            if runner := self._runners.get(call_id):
+                runner.request_hangup()
+        for call_id in found.taken_for_lost:
+            if call_id in self._runners:
+                await in_database(call_resume, call_id=call_id)
 
-def _look_after(call_ids: list[str], *, heartbeat: bool) -> list[str]:
-    """Say that the calls are alive; return which of them are to end.
 
-    Those are the ones that somebody wants hung up, and those whose record has ended: a call lasts
-    no longer than what it is charged for.
+def _look_after(call_ids: list[str], to_say: list[str]) -> _Look:
+    """Say that the calls are held; return which of them are to end, or have.
+
+    A call whose record has ended is hung up: it lasts no longer than what it is charged for. Unless
+    it was ended because we were not heard of.
     """
+    Call.objects.live().filter(pk__in=to_say).update(last_seen_at=Now())
     calls = Call.objects.filter(pk__in=call_ids)
-    if heartbeat:
-        calls.live().update(last_seen_at=timezone.now())
+    lost = Q(ended_at__isnull=False, ended_reason=ENGINE_LOST)
     is_over = Q(hangup_requested_at__isnull=False) | Q(ended_at__isnull=False)
-    return list(calls.filter(is_over).values_list("pk", flat=True))
+    return _Look(
+        to_hang_up=list(calls.filter(is_over).exclude(lost).values_list("pk", flat=True)),
+        taken_for_lost=list(calls.filter(lost).values_list("pk", flat=True)),
+    )

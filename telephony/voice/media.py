@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import WebhookSecret
@@ -32,6 +33,7 @@ from telephony.services import call_connect
 from telephony.voice import signatures, websocket
 from telephony.voice.browser import BrowserCallRunner
 from telephony.voice.handover import InvalidTicket, take_plan
+from telephony.voice.heart import Heart
 from telephony.voice.live import LiveCalls
 from telephony.voice.runner import CallRunner, Connection
 from telephony.voice.twiml import TICKET
@@ -55,9 +57,10 @@ _EVENT_BYTES = 256  # what a pressed key or a mark counts as
 class MediaListener:
     """The port of the media sockets, and the calls that came in through it."""
 
-    def __init__(self, listener: websocket.Listener, calls: LiveCalls) -> None:
+    def __init__(self, listener: websocket.Listener, calls: LiveCalls, heart: Heart) -> None:
         self._listener = listener
         self.calls = calls
+        self._heart = heart
 
     @classmethod
     async def start(cls, host: str, port: int) -> Self:
@@ -65,12 +68,14 @@ class MediaListener:
         # What is loaded stays loaded. A search through it for garbage would stop all calls.
         gc.collect()
         gc.freeze()
-        calls = LiveCalls()
+        heart = Heart()
+        calls = LiveCalls(heart.engine_id)
         accept = partial(_accept, calls, _Strangers())
         listener = await websocket.listen(
             host, port, accept, limits=_LIMITS, most_waiting=MOST_WAITING
         )
-        return cls(listener, calls)
+        heart.start()
+        return cls(listener, calls, heart)
 
     @property
     def port(self) -> int:
@@ -84,7 +89,9 @@ class MediaListener:
     async def drain(self) -> None:
         """Take no more calls, and wait until those that are there have ended."""
         self._listener.close()
+        await self._heart.drain()
         await self.calls.wait_until_none()
+        await self._heart.stop()
         await client.close()
 
 
@@ -223,7 +230,9 @@ class _CallerSide(Handler):
     async def _admit(self, started: StreamStarted) -> None:
         """Let the call in if its ticket is good, and hold it to its end."""
         try:
-            call, plan, secrets = await in_database(_let_in, started, self._signature)
+            call, plan, secrets = await in_database(
+                _let_in, started, self._signature, self._calls.engine_id
+            )
         except InvalidTicket as error:
             log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
             self._forget()
@@ -257,8 +266,14 @@ class _CallerSide(Handler):
             runner.caller_stopped()
 
 
-def _let_in(started: StreamStarted, signature: str) -> tuple[Call, CallPlan, list[str]]:
-    """Use the ticket: return the connected call; raise :class:`InvalidTicket`."""
+@transaction.atomic
+def _let_in(
+    started: StreamStarted, signature: str, engine_id: str
+) -> tuple[Call, CallPlan, list[str]]:
+    """Use the ticket: return the connected call; raise :class:`InvalidTicket`.
+
+    All of it or nothing: a call that is connected has an engine that knows of it.
+    """
     now = timezone.now()
     ticket = started.parameters.get(TICKET, "")
     call, plan = take_plan(ticket, started.call_sid, now)
@@ -268,6 +283,6 @@ def _let_in(started: StreamStarted, signature: str) -> tuple[Call, CallPlan, lis
     # signature that is there must fit, though.
     if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
         raise InvalidTicket("with a wrong signature")
-    if not call_connect(call, now=now):
+    if not call_connect(call, now=now, engine_id=engine_id):
         raise InvalidTicket("of a call that has ended")
     return call, plan, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import orjson
 import structlog
 from django.conf import settings
-from django.db import transaction
 
+from config.outages import is_outage
 from telephony.bounded_json import NotUsable, decoded
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
@@ -36,7 +36,13 @@ from telephony.engine.twilio_codec import Encoder
 from telephony.models import Call
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
-from telephony.services import Timed, call_end, call_record, tool_call_line, transcript_line
+from telephony.services import (
+    Timed,
+    call_end,
+    call_resume,
+    tool_call_line,
+    transcript_line,
+)
 from telephony.voice import websocket
 from telephony.voice.recorder import Recorder
 from telephony.voice.websocket import ConnectFailed, Handler, Socket
@@ -51,7 +57,9 @@ TRY_AGAIN_AFTER_S = 0.5
 MOST_EARLY_BYTES = 64 << 10
 # For writing down what Twilio is to do next; the socket is open meanwhile.
 NEXT_WRITTEN_S = 5.0
-# Ending a call is tried again while the database is away, then left to the stale-call task.
+# Ending a call is tried again for as long as the database is away: only we know how it went.
+LONGEST_PAUSE_S = 5.0
+# What else keeps failing is a bug, and left to the search for calls that nobody holds.
 END_TRIES = 8
 
 
@@ -348,13 +356,15 @@ class CallRunner:
             errors=self._errors,
             events=await self._recorder.close(),
         )
-        for attempt in range(END_TRIES):
+        attempt = 0
+        while attempt < END_TRIES:
             try:
                 await in_database(_end_call, end)
                 return
             except Exception as error:
                 log.error("call_end_not_recorded", error=type(error).__name__, attempt=attempt)
-                await asyncio.sleep(min(2**attempt, 15))
+                attempt += not is_outage(error)
+                await asyncio.sleep(min(2**attempt, LONGEST_PAUSE_S))
 
     def _outcome(self) -> Callable[[], Outcome]:
         """Return what writes down the conversation so far, which is work for a thread."""
@@ -410,16 +420,22 @@ class _End:
 
 
 def _end_call(end: _End) -> None:
-    with transaction.atomic():
-        call_record(end.call.id, end.call.account_id, end.events)
-        call_end(
-            call_id=end.call.id,
-            status=Call.Status.COMPLETED,
-            reason=end.reason,
-            ended_at=end.ended_at,
-            outcome=_come_to(end),
-            errors=end.errors,
-        )
+    """Record the end, also of a call that was taken for lost meanwhile."""
+    if not _is_ended_now(end) and call_resume(call_id=end.call.id):
+        _is_ended_now(end)
+
+
+def _is_ended_now(end: _End) -> bool:
+    """End the record; False if it has ended already."""
+    return call_end(
+        call_id=end.call.id,
+        status=Call.Status.COMPLETED,
+        reason=end.reason,
+        ended_at=end.ended_at,
+        outcome=_come_to(end),
+        errors=end.errors,
+        events=end.events,
+    )
 
 
 def _come_to(end: _End) -> Outcome | None:

@@ -16,9 +16,10 @@ from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.admission import RING_LASTS
 from telephony.db import in_database
-from telephony.models import Call, PhoneNumber, ReleasedNumber
+from telephony.engines import calls_end_stale
+from telephony.models import Call, Engine, PhoneNumber, ReleasedNumber
 from telephony.numbers import phone_number_register, phone_number_remove, phone_number_update
-from telephony.services import calls_end_stale
+from telephony.services import call_end
 from telephony.tests.wire.test_refusals import (
     BUSY,
     REJECTED,
@@ -30,7 +31,7 @@ from telephony.tests.wire.test_refusals import (
 )
 from telephony.voice import links, reception
 from telephony.voice.handover import VALID_FOR
-from telephony.voice.tasks import CLOSE_AFTER, SILENT_AFTER, close_call
+from telephony.voice.tasks import CLOSE_AFTER, close_call
 from usage.models import UsageRecord
 from usage.spending import spending_limit_set
 
@@ -78,9 +79,9 @@ class TestTheRecordFollowsTheSocket:
             await say_over(call, purpose, content)
             await close(call)
             assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
-            # The engine says that it holds the call, as it does all the time.
+            # The engine says that it is there, as it does all the time.
             later = timezone.now() + 2 * CLOSE_AFTER
-            await in_database(Call.objects.filter(pk=call.pk).update, last_seen_at=later)
+            await in_database(Engine.objects.update, last_seen_at=later)
             await close(call)
             assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
             assert (await world.hang_up(ringing)).ended_reason == "caller_hangup"
@@ -117,22 +118,39 @@ class TestTheRecordFollowsTheSocket:
     async def test_a_call_that_was_ended_by_anybody_loses_its_socket(self, world, model):
         async with model():
             ringing = await world.greeted()
-            later = timezone.now() + timedelta(minutes=5)
-            assert await in_database(calls_end_stale, later) == 1
+            call = await call_of(ringing)
+            over = {"status": Call.Status.FAILED, "reason": "failed"}
+            assert await in_database(call_end, call_id=call.pk, **over)
             call = await world.over(ringing)
-        assert call.ended_reason == "engine_lost"
+        assert call.ended_reason == "failed"
         assert await in_database(UsageRecord.objects.count) == 1
 
-    async def test_a_silent_engine_is_waited_for(self, world, model):
+    async def test_a_call_whose_engine_was_cut_off_goes_on(self, world, model):
+        """It is ended as lost, and its engine comes back."""
         async with model():
             ringing = await world.greeted()
             call = await call_of(ringing)
-            await say_over(call, "stream", {"StreamEvent": "stream-stopped"})
-            long_ago = timezone.now() - SILENT_AFTER
-            await in_database(Call.objects.filter(pk=call.pk).update, last_seen_at=long_ago)
-            await close(call)
+            await in_database(calls_end_stale, timezone.now() + timedelta(minutes=5))
+            async with asyncio.timeout(10):
+                while "resumed" not in await world.timeline(call):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            await ringing.person.say("Still there")
+            await ringing.person.hears("Still there")
+            call = await world.hang_up(ringing)
+        assert call.ended_reason == "caller_hangup"
+        end = await world.told("end")
+        assert end["endedReason"] == "caller_hangup"
+        assert [line["text"] for line in end["transcript"]][:2] == ["Hello.", "Still there"]
+        assert world.backend.to("error") == []
+
+    async def test_a_call_that_ends_while_its_engine_is_taken_for_dead(self, world, model):
+        async with model():
+            ringing = await world.greeted()
+            ringing.person.hang_up()
+            await in_database(calls_end_stale, timezone.now() + timedelta(minutes=5))
             call = await world.over(ringing)
-        assert call.ended_reason == "engine_lost"
+        assert call.ended_reason == "caller_hangup"
+        assert (await world.told("end"))["endedReason"] == "caller_hangup"
 
     async def test_the_stop_message_closes_the_socket(self, world, model):
         async with model():

@@ -1,0 +1,135 @@
+"""Which engines are up, and the end of the calls that others have left behind.
+
+An engine says every two seconds that it is there. One that was silent for eight, while the database
+was seen well all the time, is taken for dead, and its calls for over: by whichever process looks
+next, engines and workers alike. Where the database was away, nobody could speak, so nobody is
+judged until all had the time to. An engine that was merely cut off finds itself struck off, says
+so, and takes its calls back (``telephony.services.call_resume``).
+
+All times are the database's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
+
+from config.sweeps import each_alone
+from telephony.models import Call, CallQuerySet, Engine
+from telephony.services import call_end, call_end_lost, call_leave_alone
+
+log = structlog.get_logger(__name__)
+
+LOST_AFTER = timedelta(seconds=8)
+# An engine says every 15 s which calls it holds: one that it does not name has been forgotten.
+UNHELD_AFTER = timedelta(seconds=60)
+# Looks that are further apart have a gap between them, in which nobody may have been heard.
+GAP = timedelta(seconds=4)
+# Processes look by turns: who comes sooner than this after another leaves it at that.
+LOOK_EVERY = timedelta(seconds=1.5)
+# A process that is up has spoken this recently.
+UP_WITHIN = timedelta(seconds=5)
+
+# Of a sweep.
+SWEPT_AT_ONCE = 1000
+
+_LOOK = """
+    INSERT INTO telephony_watch AS watch (id, since, looked_at)
+    VALUES (1, clock_timestamp(), clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET
+        since = CASE
+            WHEN watch.looked_at < clock_timestamp() - %(gap)s::interval THEN clock_timestamp()
+            ELSE watch.since
+        END,
+        looked_at = clock_timestamp()
+    WHERE watch.looked_at < clock_timestamp() - %(every)s::interval
+    RETURNING since, looked_at
+"""
+
+
+def engine_beat(engine_id: str, *, is_draining: bool = False) -> bool:
+    """Say that an engine is up; False if nobody knew it, as at first, or when it was given up."""
+    told = {"last_seen_at": Now(), "is_draining": is_draining}
+    if Engine.objects.filter(pk=engine_id).update(**told):
+        return True
+    Engine.objects.create(pk=engine_id, is_draining=is_draining)
+    return False
+
+
+def engine_leave(engine_id: str) -> None:
+    """An engine stops; what it may still hold is over."""
+    Engine.objects.filter(pk=engine_id).delete()
+
+
+def are_others_ready(engine_id: str) -> bool:
+    """Whether another engine takes new calls."""
+    others = Engine.objects.exclude(pk=engine_id).filter(is_draining=False)
+    return others.filter(last_seen_at__gt=Now() - UP_WITHIN).exists()
+
+
+def calls_sweep() -> int:
+    """Look for engines that have died, and end what is over; return how many calls that were.
+
+    Every process may do so all the time: they share the work.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_LOOK, {"gap": str(GAP), "every": str(LOOK_EVERY)})
+        looked = cursor.fetchone()
+    if looked is None:
+        return 0
+    since, now = looked
+    return calls_end_stale(now, watched_for=now - since)
+
+
+def calls_end_stale(now: datetime, *, watched_for: timedelta = timedelta.max) -> int:
+    """End the calls whose engine is gone or has forgotten them, and those that never got one.
+
+    :param watched_for: how long the database has been seen well without a gap.
+    :return: how many.
+    """
+    live = Call.objects.live().to_be_swept(now)
+    count = 0
+    if watched_for > LOST_AFTER:
+        _strike_off(now)
+        orphans = live.orphans().filter(last_seen_at__lt=now - LOST_AFTER)
+        count += _end(orphans)
+    if watched_for > UNHELD_AFTER:
+        count += _end(live.filter(last_seen_at__lt=now - UNHELD_AFTER))
+    return count + _end(live.filter(last_seen_at=None, held_until__lt=now))
+
+
+def _strike_off(now: datetime) -> None:
+    """Strike off the engines that are silent; until they last spoke, they held their calls."""
+    silent = Engine.objects.filter(last_seen_at__lt=now - LOST_AFTER)
+
+    def strike(engine_id: str) -> bool:
+        engine = silent.select_for_update(skip_locked=True).filter(pk=engine_id).first()
+        if engine is None:
+            return False
+        log.warning("engine_lost", engine_id=engine_id, last_seen_at=engine.last_seen_at)
+        held = Call.objects.live().filter(engine_id=engine_id, last_seen_at__gt=F("answered_at"))
+        held.filter(last_seen_at__lt=engine.last_seen_at).update(last_seen_at=engine.last_seen_at)
+        engine.delete()
+        return True
+
+    ids = list(silent.values_list("pk", flat=True))
+    each_alone(ids, strike, what="loss of an engine", back_off=lambda _: None)
+
+
+def _end(calls: CallQuerySet) -> int:
+    """End the calls, as far as they still are among these when it is their turn."""
+
+    def end(call_id: str) -> bool:
+        call = calls.filter(pk=call_id).select_for_update(skip_locked=True).first()
+        if call is None:
+            return False
+        if call.last_seen_at is None:
+            return call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
+        return call_end_lost(call_id=call_id, ended_at=call.last_seen_at)
+
+    ids = list(calls.values_list("pk", flat=True)[:SWEPT_AT_ONCE])
+    return each_alone(ids, end, what="end of a call", back_off=call_leave_alone)

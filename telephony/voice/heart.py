@@ -1,0 +1,132 @@
+"""The heartbeat of an engine, and its look for others whose heart has stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import structlog
+from django.db import connection, connections
+
+from config.ids import new_id
+from telephony.db import in_database
+from telephony.engines import calls_sweep, engine_beat, engine_leave
+
+log = structlog.get_logger(__name__)
+
+BEAT_S = 2.0
+SWEEP_S = 2.0
+# What is no answer within this is none: a beat that hangs would be the last one.
+_CONNECT_S = 3
+_SILENT_MS = 4000
+
+# A worker sweeps for so long after it was last told to: it is told once a minute.
+_KEEP_SWEEPING_S = 150.0
+
+
+class Heart:
+    """Says that an engine is up, from a thread and over a connection that nothing else waits for.
+
+    The pool may be used up, and its threads may wait for a row that somebody has locked: that is
+    no reason to give an engine up.
+    """
+
+    def __init__(self) -> None:
+        self.engine_id = new_id()
+        self.is_draining = False
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="heart", initializer=_connect_beside_the_pool
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._beat_on()), asyncio.create_task(sweep_on())]
+
+    async def drain(self) -> None:
+        """Say that the engine is about to stop, now and from now on."""
+        self.is_draining = True
+        if self._tasks:
+            await self._beat()
+
+    async def stop(self) -> None:
+        """Say that the engine is gone; nothing is said any more."""
+        tasks, self._tasks = self._tasks, []
+        if not tasks:
+            return
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        with suppress(Exception):  # the database is away: others find out that we are gone
+            await self._do(partial(engine_leave, self.engine_id))
+        await self._do(connections.close_all)
+        self._thread.shutdown()
+
+    async def _beat_on(self) -> None:
+        while True:
+            await self._beat()
+            await asyncio.sleep(BEAT_S)
+
+    async def _beat(self) -> None:
+        try:
+            await self._do(partial(engine_beat, self.engine_id, is_draining=self.is_draining))
+        except Exception as error:
+            log.warning("engine_not_heard", error=type(error).__name__)
+
+    async def _do(self, function: Callable[[], object]) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, _or_close, function)
+
+
+def _or_close(function: Callable[[], object]) -> None:
+    """Do it; a connection over which something has failed is not used again."""
+    try:
+        function()
+    except Exception:
+        connection.close()
+        raise
+
+
+def _connect_beside_the_pool() -> None:
+    """Give this thread a connection of its own."""
+    settings = connections.settings["default"]
+    options = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
+    options |= {"connect_timeout": _CONNECT_S, "tcp_user_timeout": _SILENT_MS}
+    kind = type(connections["default"])
+    connections["default"] = kind({**settings, "OPTIONS": options}, "default")
+
+
+async def sweep_on() -> None:
+    """End what is over, every two seconds."""
+    while True:
+        await _sweep()
+        await asyncio.sleep(SWEEP_S)
+
+
+def keep_sweeping() -> None:
+    """Sweep in this process's event loop too, until nobody has asked for it for a while."""
+    loop = asyncio.get_running_loop()
+    _asked_at[loop] = loop.time()
+    if loop not in _sweepers or _sweepers[loop].done():
+        _sweepers[loop] = loop.create_task(_sweep_while_asked(loop))
+
+
+_asked_at: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+_sweepers: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+
+
+async def _sweep_while_asked(loop: asyncio.AbstractEventLoop) -> None:
+    while loop.time() < _asked_at[loop] + _KEEP_SWEEPING_S:
+        await _sweep()
+        await asyncio.sleep(SWEEP_S)
+
+
+async def _sweep() -> None:
+    try:
+        if count := await in_database(calls_sweep):
+            log.warning("stale_calls_ended", count=count)
+    except Exception as error:
+        log.warning("calls_not_swept", error=type(error).__name__)
