@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ NEEDS_NETWORK = False
 
 _POLICY = 1008
 _TOO_BIG = 1009
+_RESET = 1006  # seen by who still sends, and is not read any more
 _START_WITHIN_S = 10.0
 _MAY_GROW = 60 << 20
 _PAYLOAD = "A" * 60_000
@@ -30,6 +32,7 @@ async def attack(field: Field, notes: Notes) -> None:
     engine = field.product.processes["engine"]
     worker = engine.worker()
     await _flood_before_start(field, notes)
+    await _ping_without_reading(field, notes)
     await asyncio.gather(_show_bad_tickets(field, notes), _wait_in_silence(field, notes))
     await _say_odd_things(field, notes)
     await _ask_for_other_paths(field, notes)
@@ -59,10 +62,36 @@ async def _flood_before_start(field: Field, notes: Notes) -> None:
         sent=f"{count} sockets with 16 MB each, before any start",
         came=f"{grown / _MIB:.0f} MiB more",
     )
-    for socket in sockets:
-        code = await _code_of(socket, within=_START_WITHIN_S + 3)
+    for each in sockets:
+        code = await _code_of(each, within=_START_WITHIN_S + 3)
         case = "A socket that never says who it is is closed."
-        notes.expect(case, code in (_POLICY, _TOO_BIG), sent="16 MB, no start", came=code)
+        notes.expect(case, code in (_POLICY, _TOO_BIG, _RESET), sent="16 MB, no start", came=code)
+
+
+async def _ping_without_reading(field: Field, notes: Notes) -> None:
+    """Each ping asks for an answer. Those that nobody takes are not to be kept."""
+    engine = field.product.processes["engine"]
+    before = engine.memory()
+    await asyncio.gather(*(asyncio.to_thread(_pings, field) for _ in range(20)))
+    grown = engine.memory() - before
+    notes.expect(
+        "Answers that nobody reads are not kept.",
+        grown < _MAY_GROW // 6,
+        sent="20 sockets with 8 MB of pings each that read nothing",
+        came=f"{grown / _MIB:.0f} MiB more",
+    )
+
+
+def _pings(field: Field) -> None:
+    head = f"GET /media HTTP/1.1\r\nHost: {field.engine.host}\r\nUpgrade: websocket\r\n"
+    head += "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    head += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ping = b"\x89\xfd" + bytes(4) + b"p" * 125
+    with (
+        socket.create_connection(("127.0.0.1", MEDIA), timeout=1) as connected,
+        contextlib.suppress(OSError),
+    ):
+        connected.sendall(head.encode() + ping * ((8 << 20) // len(ping)))
 
 
 async def _send_often(socket: aiohttp.ClientWebSocketResponse, message: str, times: int) -> None:

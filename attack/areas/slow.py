@@ -10,10 +10,12 @@ from attack.field import Field
 from attack.product import ENGINE, MEDIA, WEB
 from attack.report import Notes
 from attack.web import Client
+from config import request_limits
 
 NEEDS_NETWORK = False
 
 CONNECTIONS = 24  # three for each of web's threads
+CROWD = 1000
 _ANSWERED_WITHIN_S = 4.0
 _LONGEST_BLOCK_S = 0.6
 _MAY_GROW = 100 << 20
@@ -26,6 +28,9 @@ async def attack(field: Field, notes: Notes) -> None:
         for what, start, piece in _ways(client.host)[:: 3 if field.is_short else 1]:
             await _hold(field, notes, name, client, port, what, start, piece)
     await _hold(field, notes, "engine", field.engine, MEDIA, "a slow upgrade", b"GET /media", b"a")
+    for name, (client, port) in servers.items():
+        await _crowd(notes, name, client, port)
+    await _crowd(notes, "engine", field.engine, MEDIA)
     await _send_pieces(field, notes)
     await _send_much(field, notes)
 
@@ -80,6 +85,32 @@ async def _hold(
     for writer in writers:
         writer.close()
     await asyncio.sleep(0.2)
+
+
+async def _crowd(notes: Notes, name: str, client: Client, port: int) -> None:
+    """Open many connections, which say nothing or half of it, and see how many are kept."""
+    halves = (b"", b"GET /media HTTP/1.1\r\nHost: x\r\n")
+    opened = []
+    for number in range(CROWD):
+        with contextlib.suppress(OSError):
+            opened.append(await asyncio.open_connection("127.0.0.1", port))
+            opened[-1][1].write(halves[number % 2])
+    answer = await client.ask("GET", "/livez", patience=6)
+    notes.expect(
+        "A crowd of connections keeps nobody else waiting.",
+        answer.status == 200 and answer.seconds < _ANSWERED_WITHIN_S,
+        sent=f"{CROWD} connections to {name}'s port {port} that say nothing, then GET /livez",
+        came=f"{answer.seconds:.1f} s, {answer.status} {answer.text[:60]}",
+    )
+    kept = sum(not reader.at_eof() and reader.exception() is None for reader, _ in opened)
+    notes.expect(
+        "Of a crowd, the first make room.",
+        kept <= request_limits.WAITING + 1,
+        sent=f"{CROWD} connections to {name}'s port {port} that say nothing",
+        came=f"{kept} are kept",
+    )
+    for _, writer in opened:
+        writer.close()
 
 
 def _send(writers: list[asyncio.StreamWriter], data: bytes) -> None:
