@@ -7,7 +7,7 @@ as a price, is made anew; subscriptions keep the price that they began with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -165,14 +165,14 @@ def _webhook(say: Say, url: str) -> None:
     enabled_events: Any = list(EVENTS)
     version: Any = settings.STRIPE_API_VERSION
     every = stripe.WebhookEndpoint.list(limit=100).auto_paging_iter()
-    found = next((endpoint for endpoint in every if endpoint.url == url), None)
-    if found and _can_verify(PlanPart.Name.WEBHOOK, found.id):
-        stripe.WebhookEndpoint.modify(found.id, enabled_events=enabled_events, disabled=False)
-        say(f"Brought the webhook endpoint {found.id} up to date: {url}.")
-        _keep(PlanPart.Name.WEBHOOK, found.id)
+    found = _found(PlanPart.Name.WEBHOOK, {each.id: each.url for each in every}, url)
+    if found and _can_verify(PlanPart.Name.WEBHOOK, found):
+        stripe.WebhookEndpoint.modify(found, url=url, enabled_events=enabled_events, disabled=False)
+        say(f"Brought the webhook endpoint {found} up to date: {url}.")
+        _keep(PlanPart.Name.WEBHOOK, found)
         return
     if found:
-        stripe.WebhookEndpoint.delete(found.id)
+        stripe.WebhookEndpoint.delete(found)
     made = stripe.WebhookEndpoint.create(
         url=url, enabled_events=enabled_events, api_version=version
     )
@@ -184,12 +184,21 @@ def _meter_webhook(say: Say, url: str) -> None:
     """The meter's error reports are thin events, which have endpoints of another kind."""
     destinations = client().v2.core.event_destinations
     every = destinations.list({"include": ["webhook_endpoint.url"]}).auto_paging_iter()
-    found = next((d for d in every if d.webhook_endpoint and d.webhook_endpoint.url == url), None)
-    if found and _can_verify(PlanPart.Name.METER_WEBHOOK, found.id):
-        say(f"Found the event destination {found.id}: {url}.")
+    known = {each.id: each for each in every}
+    urls = {
+        stripe_id: each.webhook_endpoint.url if each.webhook_endpoint else None
+        for stripe_id, each in known.items()
+    }
+    found = _found(PlanPart.Name.METER_WEBHOOK, urls, url)
+    if found and _can_verify(PlanPart.Name.METER_WEBHOOK, found):
+        if urls[found] != url:
+            destinations.update(found, {"webhook_endpoint": {"url": url}})
+        if known[found].status == "disabled":
+            destinations.enable(found)
+        say(f"Brought the event destination {found} up to date: {url}.")
         return
     if found:
-        destinations.delete(found.id)
+        destinations.delete(found)
     made = destinations.create(
         {
             "name": "Errors of the Switchhook meter",
@@ -205,14 +214,24 @@ def _meter_webhook(say: Say, url: str) -> None:
     _keep(PlanPart.Name.METER_WEBHOOK, made.id, secret=secret)
 
 
+def _found(name: PlanPart.Name, urls: Mapping[str, str | None], url: str) -> str | None:
+    """Return the id of the endpoint with the URL, or of ours from before the URL has changed.
+
+    ``urls`` has those of all endpoints that Stripe knows, by their ids.
+    """
+    here = next((stripe_id for stripe_id, at in urls.items() if at == url), None)
+    ours = PlanPart.objects.filter(pk=name, stripe_id__in=urls)
+    return here or ours.values_list("stripe_id", flat=True).first()
+
+
 def _can_verify(name: PlanPart.Name, stripe_id: str) -> bool:
     """Whether we know the secret of an endpoint, which Stripe tells only when it is made."""
     kept = PlanPart.objects.filter(pk=name, stripe_id=stripe_id).exclude(sealed_secret=None)
     return bool(settings.STRIPE_WEBHOOK_SECRETS) or kept.exists()
 
 
-def _say_made(say: Say, what: str, made_id: str, url: str, *, instead_of: Any) -> None:
-    why = f" It replaces {instead_of.id}, whose secret was not known." if instead_of else ""
+def _say_made(say: Say, what: str, made_id: str, url: str, *, instead_of: str | None) -> None:
+    why = f" It replaces {instead_of}, whose secret was not known." if instead_of else ""
     say(f"Made the {what} {made_id}: {url}. Its secret is kept, sealed.{why}")
 
 

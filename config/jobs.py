@@ -36,17 +36,19 @@ def defer(
     *,
     at: datetime | None = None,
     only_one: str | None = None,
+    lock: str | None = None,
     **arguments: JSONValue,
 ) -> None:
     """Queue a job that commits with the caller's transaction, or not at all.
 
-    Of jobs with the same ``only_one``, a second is not queued while the first waits.
+    Of jobs with the same ``only_one``, a second is not queued while the first waits. Of those with
+    the same ``lock``, one is done at a time.
 
     In a web process ``task.defer()`` does the same. In a worker it does not: there the queue has a
     connection of its own, and the job would start before what it is about can be seen.
     """
     deferrer = app.configure_task(
-        task_name, allow_unknown=False, schedule_at=at, queueing_lock=only_one
+        task_name, allow_unknown=False, schedule_at=at, queueing_lock=only_one, lock=lock
     )
     deferrer.job_manager = _on_djangos_connection
     with suppress(AlreadyEnqueued), transaction.atomic():

@@ -154,14 +154,15 @@ class MemoryStripe(stripe.HTTPClient):
             return 200, self._make(path, params)
         if method == "get" and path in _KINDS:
             return 200, _list(list(self._found(path, params)), path)
-        id = path.rsplit("/", 1)[1]
+        enables = path.endswith("/enable")
+        id = path.removesuffix("/enable").rsplit("/", 1)[1]
         thing = self.things.get(id)
         if thing is None or (thing.get("status") == "canceled" and method == "delete"):
             return _missing(path.split("/")[2], id)
         if method == "delete":
             return 200, self._end(thing)
         if method == "post":
-            thing |= params
+            thing |= {"status": "enabled"} if enables else params
         return 200, thing
 
     def _has_customer(self, id: str) -> bool:
@@ -195,6 +196,7 @@ class MemoryStripe(stripe.HTTPClient):
             case "v2.core.event_destination":
                 secret = {"signing_secret": f"whsec_{number:032}"}
                 thing["webhook_endpoint"] = thing["webhook_endpoint"] | secret
+                thing["status"] = "enabled"
         self.things[thing["id"]] = thing
         return thing
 

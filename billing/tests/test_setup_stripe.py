@@ -100,6 +100,22 @@ def test_an_endpoint_whose_secret_is_not_known_is_replaced(memory: MemoryStripe)
     assert len(webhook_secrets()) == 2
 
 
+def test_an_endpoint_follows_its_address(memory: MemoryStripe, settings: Any) -> None:
+    set_up()
+    before = memory.all("webhook_endpoint") + memory.all("v2.core.event_destination")
+    secrets = set(webhook_secrets())
+    memory.things[before[1]["id"]]["status"] = "disabled"
+    settings.PUBLIC_URL = "https://moved.example"
+    set_up()
+    [endpoint] = memory.all("webhook_endpoint")
+    [destination] = memory.all("v2.core.event_destination")
+    assert [endpoint["id"], destination["id"]] == [each["id"] for each in before]
+    assert endpoint["url"] == "https://moved.example/webhooks/stripe"
+    assert destination["webhook_endpoint"]["url"] == "https://moved.example/webhooks/stripe/meter"
+    assert destination["status"] == "enabled"
+    assert set(webhook_secrets()) == secrets
+
+
 def test_unless_it_is_set_in_the_environment(memory: MemoryStripe, settings: Any) -> None:
     set_up()
     before = memory.all("webhook_endpoint")

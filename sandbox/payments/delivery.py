@@ -11,11 +11,13 @@ from datetime import timedelta
 import requests
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from config.connections import give_connection_back
-from sandbox.payments.events import EVERY, deliver_soon, rule_for
+from sandbox.payments.events import EVERY, deliver_pending, rule_for
 from sandbox.payments.models import Delivery, DeliveryRule, StripeObject
+from sandbox.payments.objects import change, writing
 
 log = structlog.get_logger(__name__)
 
@@ -23,14 +25,18 @@ log = structlog.get_logger(__name__)
 _TIMEOUT = (3.05, 10.0)
 # After attempts that failed. Stripe takes days; whoever tries things out has minutes.
 _RETRY_AFTER_S = (2, 10, 60, 600)
+_ANSWERED = "HTTP "  # what an outcome begins with, if there was an answer
 
 
-def deliver_due() -> None:
-    """Send what is due, in the order that the rule has; nothing is locked meanwhile."""
-    due = Delivery.objects.filter(state=Delivery.State.PENDING, due_at__lte=timezone.now())
+def deliver_due(endpoint: int) -> None:
+    """Send an endpoint what is due, in the order that the rule has; nothing is locked meanwhile."""
+    due = _pending(endpoint).filter(due_at__lte=timezone.now())
     deliveries = list(due.select_related("event", "endpoint").order_by("id"))
     for delivery in _arranged(deliveries, rule_for(EVERY)):
         send(delivery)
+        if delivery.state == Delivery.State.FAILED and not delivery.outcome.startswith(_ANSWERED):
+            disable(delivery.endpoint)
+            return
 
 
 def send(delivery: Delivery) -> bool:
@@ -48,9 +54,27 @@ def send(delivery: Delivery) -> bool:
         delivery.due_at = timezone.now() + wait
     with transaction.atomic():
         delivery.save()
-        if delivery.state == Delivery.State.PENDING:
-            deliver_soon(delivery.due_at)
+        deliver_pending([delivery])
     return is_taken
+
+
+def disable(endpoint: StripeObject) -> None:
+    """Send nothing more to an endpoint that was not there however often it was tried.
+
+    Whoever registered it may enable it again. Stripe takes days for this.
+    """
+    with writing():
+        change(endpoint, status="disabled")
+    give_up(endpoint)
+
+
+def give_up(endpoint: StripeObject) -> None:
+    """Let nothing wait for an endpoint that is gone."""
+    _pending(endpoint.pk).update(state=Delivery.State.FAILED)
+
+
+def _pending(endpoint: int) -> QuerySet[Delivery]:
+    return Delivery.objects.filter(endpoint_id=endpoint, state=Delivery.State.PENDING)
 
 
 def payload_of(event: StripeObject) -> bytes:
@@ -87,7 +111,7 @@ def _post(endpoint: StripeObject, event: StripeObject) -> tuple[str, bool]:
         return type(error).__name__, False
     is_taken = 200 <= response.status_code < 300
     log.info("sandbox_event", event_type=event["type"], status=response.status_code)
-    return f"HTTP {response.status_code}", is_taken
+    return f"{_ANSWERED}{response.status_code}", is_taken
 
 
 def _arranged(deliveries: list[Delivery], rule: DeliveryRule) -> list[Delivery]:

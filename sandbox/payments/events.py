@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -136,9 +136,7 @@ def _write(events: list[StripeObject]) -> None:
         for delivery in _deliveries(event, endpoint, _rule_among(rules, event["type"]))
     ]
     Delivery.objects.bulk_create(deliveries)
-    pending = {each.due_at for each in deliveries if each.state == Delivery.State.PENDING}
-    for due_at in pending:
-        deliver_soon(due_at if due_at > timezone.now() else None)
+    deliver_pending(deliveries)
 
 
 def _endpoints() -> list[StripeObject]:
@@ -173,6 +171,15 @@ def _rule_among(rules: dict[str, DeliveryRule], type: str) -> DeliveryRule:
     return rules.get(type) or rules.get(EVERY) or DeliveryRule(event_type=EVERY)
 
 
-def deliver_soon(at: datetime | None = None) -> None:
-    """Have a worker deliver what is due once this transaction has committed, or at a time."""
-    defer(TASK, at=at, only_one=TASK if at is None else f"{TASK} {at.isoformat()}")
+def deliver_pending(deliveries: Iterable[Delivery]) -> None:
+    """Have a worker deliver each of them when it is due, once this transaction has committed.
+
+    Each endpoint has jobs of its own: one that does not answer keeps no other waiting.
+    """
+    now = timezone.now()
+    pending = [each for each in deliveries if each.state == Delivery.State.PENDING]
+    for endpoint, due_at in {(each.endpoint_id, each.due_at) for each in pending}:
+        name = f"{TASK} {endpoint}"
+        at = due_at if due_at > now else None
+        only_one = name if at is None else f"{name} {at.isoformat()}"
+        defer(TASK, at=at, only_one=only_one, lock=name, endpoint=endpoint)

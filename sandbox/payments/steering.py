@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from sandbox.payments import delivery
-from sandbox.payments.events import EVERY, deliver_soon
+from sandbox.payments.events import EVERY, deliver_pending
 from sandbox.payments.models import Delivery, DeliveryRule, Fault
 
 Arrange = Callable[[list[Delivery]], Iterable[Delivery]]
@@ -47,10 +47,12 @@ def hold(event_type: str = EVERY) -> None:
 def release() -> int:
     """Have what is held delivered, and hold no more; return how many deliveries that are."""
     DeliveryRule.objects.filter(is_held=True).delete()
-    held = Delivery.objects.filter(state=Delivery.State.HELD)
-    released = held.update(state=Delivery.State.PENDING, due_at=timezone.now())
-    deliver_soon()
-    return released
+    held = list(Delivery.objects.filter(state=Delivery.State.HELD))
+    for each in held:
+        each.state, each.due_at = Delivery.State.PENDING, timezone.now()
+    Delivery.objects.bulk_update(held, ["state", "due_at"])
+    deliver_pending(held)
+    return len(held)
 
 
 def waiting(*event_types: str) -> list[Delivery]:
@@ -84,8 +86,8 @@ def drop(*event_types: str) -> int:
 def send_again(chosen: Delivery) -> None:
     """Have an event delivered once more, whatever became of it."""
     with transaction.atomic():
-        Delivery.objects.create(event=chosen.event, endpoint=chosen.endpoint)
-        deliver_soon()
+        again = Delivery.objects.create(event=chosen.event, endpoint=chosen.endpoint)
+        deliver_pending([again])
 
 
 def fail(kind: Fault.Kind, *, method: str = "", path: str = "/", times: int | None = None) -> Fault:
@@ -96,7 +98,6 @@ def fail(kind: Fault.Kind, *, method: str = "", path: str = "/", times: int | No
 def send_soon(chosen: Delivery) -> None:
     """Have an event delivered that waits, was dropped or was given up."""
     with transaction.atomic():
-        Delivery.objects.filter(pk=chosen.pk).update(
-            state=Delivery.State.PENDING, due_at=timezone.now()
-        )
-        deliver_soon()
+        chosen.state, chosen.due_at = Delivery.State.PENDING, timezone.now()
+        chosen.save(update_fields=["state", "due_at"])
+        deliver_pending([chosen])

@@ -12,10 +12,10 @@ from sandbox.payments.models import KeptAnswer
 from sandbox.payments.wire.answering import KEEP_ANSWERS
 
 
-@app.task(queue=lanes.MONEY, lock="sandbox-events")
-def deliver_events() -> None:
-    """Deliver what is due; one at a time, so that it is in order."""
-    delivery.deliver_due()
+@app.task(queue=lanes.MONEY)
+def deliver_events(endpoint: int) -> None:
+    """Deliver what is due to an endpoint; one job at a time, so that it is in order."""
+    delivery.deliver_due(endpoint)
 
 
 @app.periodic(cron="* * * * *")

@@ -22,6 +22,7 @@ from stripe.params.v2.core import (
     EventDestinationUpdateParams,
 )
 
+from sandbox.payments.delivery import give_up
 from sandbox.payments.events import iso_now
 from sandbox.payments.ids import random_text
 from sandbox.payments.models import StripeObject
@@ -170,6 +171,7 @@ def _shown(destination: StripeObject, params: Params) -> dict[str, Any]:
 def _delete(endpoint: StripeObject) -> dict[str, Any]:
     endpoint.is_deleted = True
     endpoint.save(update_fields=["is_deleted"])
+    give_up(endpoint)
     return {"id": endpoint.id, "object": endpoint.kind, "deleted": True}
 
 

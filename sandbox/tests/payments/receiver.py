@@ -8,6 +8,9 @@ from typing import Any, Self
 
 import stripe
 
+from sandbox.payments import delivery
+from sandbox.payments.models import Delivery
+
 
 class Receiver:
     """Keeps what it is sent. ``statuses`` are answered first, then 200."""
@@ -58,3 +61,9 @@ class Receiver:
                 pass
 
         return Handler
+
+
+def deliver_due() -> None:
+    """Do the jobs of all endpoints, one after the other."""
+    for endpoint in set(Delivery.objects.values_list("endpoint", flat=True)):
+        delivery.deliver_due(endpoint)

@@ -8,10 +8,10 @@ import pytest
 import stripe
 from django.test import Client
 
-from sandbox.payments import steering, tasks, testing
+from sandbox.payments import steering, testing
 from sandbox.payments.models import Delivery, DeliveryRule, Fault, Steering
 from sandbox.tests.payments.conftest import Shop
-from sandbox.tests.payments.receiver import Receiver
+from sandbox.tests.payments.receiver import Receiver, deliver_due
 from sandbox.tests.payments.test_pages import text_of
 
 pytestmark = pytest.mark.django_db
@@ -119,21 +119,21 @@ class TestEvents:
         assert "treated so" in post(client, f"{EVENTS}/rule", **rule)
         stripe.Customer.create(name="Alice")
         assert "customer.created" in text_of(client.get(EVENTS))
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.received == []
         assert "Released: 1." in post(client, f"{EVENTS}/release")
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.types(secret) == ["customer.created"]
 
     def test_lost_and_sent_again(self, client: Client, receiver: Receiver, secret: str) -> None:
         stripe.Customer.create(name="Alice")
         [delivery] = Delivery.objects.all()
         post(client, f"{EVENTS}/{delivery.pk}", do="drop")
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.received == []
         for times in (1, 2):
             post(client, f"{EVENTS}/{delivery.pk}", do="send")
-            tasks.deliver_events()
+            deliver_due()
             assert len(receiver.received) == times
 
     def test_numbers_that_are_none(self, client: Client) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import socket
 import time
 from datetime import timedelta
 from typing import Any
@@ -13,9 +15,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from sandbox.payments import delivery, events, steering, tasks, testing
-from sandbox.payments.models import Delivery
+from sandbox.payments.models import Delivery, StripeObject
 from sandbox.tests.payments.conftest import Shop
-from sandbox.tests.payments.receiver import Receiver
+from sandbox.tests.payments.receiver import Receiver, deliver_due
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +39,7 @@ class TestDelivery:
     def test_it_works(self, receiver: Receiver) -> None:
         secret = receiver.register("customer.created")
         made = stripe.Customer.create(name="Alice", idempotency_key="k1")
-        tasks.deliver_events()
+        deliver_due()
         [event] = receiver.events(secret)
         assert (event.type, event.data.object.id) == ("customer.created", made.id)
         assert event.api_version == "2026-05-27.dahlia"
@@ -50,7 +52,7 @@ class TestDelivery:
     def test_another_secret_does_not_verify_it(self, receiver: Receiver) -> None:
         receiver.register("customer.created")
         make("Alice")
-        tasks.deliver_events()
+        deliver_due()
         with pytest.raises(stripe.SignatureVerificationError):
             receiver.events("whsec_another")
 
@@ -58,7 +60,7 @@ class TestDelivery:
         secret = receiver.register("*")
         alice = stripe.Customer.create()
         testing.pay(shop.checkout(alice.id).id)
-        tasks.deliver_events()
+        deliver_due()
         happened = testing.event_types()
         assert receiver.types(secret) == happened[happened.index("customer.created") :]
 
@@ -66,7 +68,7 @@ class TestDelivery:
         secret = receiver.register("customer.updated", "customer.deleted")
         alice = stripe.Customer.create()
         stripe.Customer.modify(alice.id, name="Alice")
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.types(secret) == ["customer.updated"]
 
     def test_not_to_an_endpoint_that_is_off(self, receiver: Receiver) -> None:
@@ -93,13 +95,13 @@ class TestFailure:
         receiver.statuses = [500, 302]
         make("Alice")
         for attempts in (1, 2):
-            tasks.deliver_events()
+            deliver_due()
             [failed] = Delivery.objects.all()
             assert (failed.attempts, failed.state) == (attempts, "pending")
             assert failed.due_at > timezone.now()
-            tasks.deliver_events()  # not due yet
+            deliver_due()  # not due yet
             Delivery.objects.update(due_at=timezone.now())
-        tasks.deliver_events()
+        deliver_due()
         assert len(receiver.received) == 3
         assert {event.id for event in receiver.events(secret)} == {only_event_id()}
         assert states() == ["delivered"]
@@ -117,7 +119,7 @@ class TestFailure:
         secret = receiver.register("customer.created")
         receiver.statuses = [500]
         make("Alice", "Bob")
-        tasks.deliver_events()
+        deliver_due()
         assert names(receiver, secret) == ["Alice", "Bob"]
         assert states() == ["pending", "delivered"]
 
@@ -125,9 +127,38 @@ class TestFailure:
         with Receiver() as gone:
             gone.register("customer.created")
         make("Alice")
-        tasks.deliver_events()
+        deliver_due()
         [failed] = Delivery.objects.all()
         assert (failed.state, failed.outcome) == ("pending", "ConnectionError")
+
+    def test_nobody_will_be_there(self, receiver: Receiver) -> None:
+        """An endpoint of an earlier port is forgotten; whoever is there again says so."""
+        with Receiver() as gone:
+            secret = gone.register("customer.created")
+        receiver.register("customer.created")
+        make("Alice")
+        for _ in range(5):
+            Delivery.objects.update(due_at=timezone.now())
+            deliver_due()
+        make("Bob")
+        deliver_due()
+        assert states() == ["failed", "delivered", "delivered"]
+        _, endpoint = stripe.WebhookEndpoint.list()
+        assert (endpoint.url, endpoint.status) == (gone.url, "disabled")
+
+        receiver.received.clear()
+        stripe.WebhookEndpoint.modify(endpoint.id, url=receiver.url, disabled=False)
+        make("Carol")
+        tasks.deliver_events(StripeObject.objects.get(id=endpoint.id).pk)
+        assert names(receiver, secret) == ["Carol"]
+
+    def test_what_waits_for_a_deleted_endpoint_is_given_up(self, receiver: Receiver) -> None:
+        receiver.register("customer.created")
+        make("Alice")
+        stripe.WebhookEndpoint.delete(stripe.WebhookEndpoint.list().data[0].id)
+        deliver_due()
+        assert states() == ["failed"]
+        assert receiver.received == []
 
 
 class TestSteering:
@@ -138,11 +169,11 @@ class TestSteering:
     def test_held_and_released(self, receiver: Receiver, secret: str) -> None:
         steering.hold()
         make("Alice", "Bob")
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.received == []
         assert steering.release() == 2
         make("Carol")
-        tasks.deliver_events()
+        deliver_due()
         assert names(receiver, secret) == ["Alice", "Bob", "Carol"]
 
     def test_in_another_order(self, receiver: Receiver, secret: str) -> None:
@@ -155,14 +186,14 @@ class TestSteering:
     def test_newest_first(self, receiver: Receiver, secret: str) -> None:
         steering.set_rule(order="newest")
         make("Alice", "Bob")
-        tasks.deliver_events()
+        deliver_due()
         assert names(receiver, secret) == ["Bob", "Alice"]
 
     def test_shuffled(self, receiver: Receiver, secret: str) -> None:
         steering.set_rule(order="shuffled")
         make(*"abcdef")
         random.seed(1)
-        tasks.deliver_events()
+        deliver_due()
         assert sorted(names(receiver, secret)) == list("abcdef")
         assert names(receiver, secret) != list("abcdef")
 
@@ -176,7 +207,7 @@ class TestSteering:
     def test_repeated_by_rule(self, receiver: Receiver, secret: str) -> None:
         steering.set_rule(copies=3)
         make("Alice")
-        tasks.deliver_events()
+        deliver_due()
         assert names(receiver, secret) == ["Alice"] * 3
 
     def test_lost(self, receiver: Receiver, secret: str) -> None:
@@ -184,7 +215,7 @@ class TestSteering:
         make("Alice", "Bob")
         assert steering.drop() == 2
         steering.release()
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.received == []
         assert len(stripe.Event.list(type="customer.created").data) == 2
 
@@ -193,17 +224,17 @@ class TestSteering:
         make("Alice")
         steering.reset()
         make("Bob")
-        tasks.deliver_events()
+        deliver_due()
         assert names(receiver, secret) == ["Bob"]
         assert states() == ["dropped", "delivered"]
 
     def test_delayed(self, receiver: Receiver, secret: str) -> None:
         steering.set_rule(delay_s=60)
         make("Alice")
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.received == []
         Delivery.objects.update(due_at=timezone.now())
-        tasks.deliver_events()
+        deliver_due()
         assert names(receiver, secret) == ["Alice"]
 
     def test_by_type(self, receiver: Receiver) -> None:
@@ -211,16 +242,16 @@ class TestSteering:
         steering.hold("product.created")
         make("Alice")
         stripe.Product.create(name="Thing")
-        tasks.deliver_events()
+        deliver_due()
         assert receiver.types(secret) == ["customer.created"]
         steering.deliver("product.created")
         assert receiver.types(secret)[-1] == "product.created"
 
     def test_sent_again(self, receiver: Receiver, secret: str) -> None:
         make("Alice")
-        tasks.deliver_events()
+        deliver_due()
         steering.send_again(Delivery.objects.get())
-        tasks.deliver_events()
+        deliver_due()
         assert names(receiver, secret) == ["Alice", "Alice"]
 
 
@@ -230,16 +261,35 @@ class TestJobs:
     def jobs(self) -> list[Any]:
         with connection.cursor() as cursor:
             cursor.execute(
-                "select scheduled_at, lock from procrastinate_jobs "
-                "where task_name = %s and status = 'todo' order by id",
+                "select scheduled_at, lock, args from procrastinate_jobs "
+                "where task_name = %s and status = 'todo' order by args -> 'endpoint', id",
                 [events.TASK],
             )
-            return list(cursor.fetchall())
+            return [
+                {"at": at, "lock": lock, "args": json.loads(args)}
+                for at, lock, args in cursor.fetchall()
+            ]
 
     def test_one_is_enough(self, no_jobs: None, receiver: Receiver) -> None:
         receiver.register("customer.created")
         make("Alice", "Bob")
-        assert self.jobs() == [(None, "sandbox-events")]
+        assert len(self.jobs()) == 1
+
+    def test_an_endpoint_that_hangs_keeps_no_other_waiting(
+        self, no_jobs: None, receiver: Receiver
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as hanging:
+            url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+            stripe.WebhookEndpoint.create(url=url, enabled_events=["customer.created"])
+            secret = receiver.register("customer.created")
+            make("Alice", "Bob")
+            first, second = self.jobs()
+            assert first["lock"] != second["lock"]
+            tasks.deliver_events(**second["args"])
+            assert names(receiver, secret) == ["Alice", "Bob"]
+            hanging.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                hanging.accept()
 
     def test_none_where_nobody_listens(self, no_jobs: None) -> None:
         make("Alice")
@@ -254,8 +304,8 @@ class TestJobs:
         steering.reset()
         make("Bob")
         later, now = self.jobs()
-        assert later[0] - timezone.now() > timedelta(seconds=50)
-        assert now[0] is None
+        assert later["at"] - timezone.now() > timedelta(seconds=50)
+        assert now["at"] is None
 
 
 def test_the_signature_is_as_old_as_it_is(receiver: Receiver) -> None:
@@ -264,7 +314,7 @@ def test_the_signature_is_as_old_as_it_is(receiver: Receiver) -> None:
     alice = stripe.Customer.create().id
     testing.turn(alice, days=90)
     stripe.Customer.modify(alice, name="Alice")
-    tasks.deliver_events()
+    deliver_due()
     [event] = receiver.events(secret)
     assert event.created > time.time() + 89 * 86_400
 
