@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db import connection, transaction
 from procrastinate.contrib.django import app
@@ -26,6 +29,14 @@ DELETE FROM procrastinate_jobs WHERE id IN (
     ) < now() - make_interval(hours => %(hours)s)
     ORDER BY id LIMIT %(count)s
 )
+"""
+
+_DEFER_MANY = """
+INSERT INTO procrastinate_jobs (task_name, queue_name, args, scheduled_at, queueing_lock)
+SELECT %(task)s, %(lane)s, arguments, at, only_one FROM unnest(
+    %(arguments)s::text[]::jsonb[], %(times)s::timestamptz[], %(only_ones)s::text[]
+) AS job (arguments, at, only_one)
+ON CONFLICT DO NOTHING
 """
 
 _on_djangos_connection = JobManager(DjangoConnector())
@@ -53,6 +64,32 @@ def defer(
     deferrer.job_manager = _on_djangos_connection
     with suppress(AlreadyEnqueued), transaction.atomic():
         deferrer.defer(**arguments)
+
+
+class Queued(NamedTuple):
+    """A job to be: its arguments, when it is due (None: at once), and ``only_one``."""
+
+    arguments: dict[str, JSONValue]
+    at: datetime | None = None
+    only_one: str | None = None
+
+
+def defer_many(task_name: str, jobs: Sequence[Queued]) -> None:
+    """Do what :func:`defer` does, for many jobs of a task in one statement."""
+    if not jobs:
+        return
+    task = app.configure_task(task_name, allow_unknown=False).job
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _DEFER_MANY,
+            {
+                "task": task.task_name,
+                "lane": task.queue,
+                "arguments": [json.dumps(job.arguments) for job in jobs],
+                "times": [job.at for job in jobs],
+                "only_ones": [job.only_one for job in jobs],
+            },
+        )
 
 
 @app.periodic(cron="17 3 * * *")

@@ -193,7 +193,7 @@ def _delivery(delivery: CallbackDelivery) -> dict[str, Any]:
         "delivery": delivery,
         "is_pending": delivery.state == CallbackDelivery.State.PENDING,
         "tone": tones[delivery.state],
-        "label": labels[delivery.state],
+        "label": "Held back" if delivery.held_by else labels[delivery.state],
         "attempts": [_attempt(attempt) for attempt in delivery.attempt_list.all()],
     }
 

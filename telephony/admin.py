@@ -202,6 +202,7 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
         ("state", "attempts", "last_result"),
         ("created_at", "due_at", "claimed_until", "ended_at"),
         ("resends", "resume_at"),
+        "held_by",
     ]
     inlines = [CallbackAttemptInline]
     actions = ["send_now"]

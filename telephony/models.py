@@ -366,19 +366,48 @@ class CallProgress(models.Model):
 class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
     def under_way(self) -> Self:
         """Those that a worker is sending right now."""
-        return self.filter(state=CallbackDelivery.State.PENDING, claimed_until__gt=Now())
+        pending = self.filter(state=CallbackDelivery.State.PENDING)
+        return pending.filter(claimed_until__isnull=False, claimed_until__gt=Now())
 
     def ready(self) -> Self:
-        """Those that may be sent now: due, and not under way."""
+        """Those that may be sent now: due, not under way, and not held back."""
         return self.filter(
             Q(claimed_until=None) | Q(claimed_until__lte=Now()),
             state=CallbackDelivery.State.PENDING,
+            held_by=None,
             due_at__lte=Now(),
         )
 
     def with_attempts(self) -> Self:
         """With what became of each attempt, and without what is said."""
-        return self.defer("sealed_body").prefetch_related(ATTEMPTS_IN_ORDER)
+        with_endpoint = self.defer("sealed_body").select_related("held_by")
+        return with_endpoint.prefetch_related(ATTEMPTS_IN_ORDER)
+
+
+class CallbackEndpoint(models.Model):
+    """A server that an account's callbacks go to, while it does not answer.
+
+    It is known by its origin, ``https://host:port``: it is a server that hangs or cannot be
+    reached, whatever the path; and a URL can be another one for each call. The first answer, be it
+    an error, deletes the row.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    origin = models.CharField(max_length=300)
+    failures = models.PositiveIntegerField(
+        default=0, help_text="Attempts in a row that had no answer."
+    )
+    probe_at = models.DateTimeField(
+        db_default=Now(), help_text="When one callback may try again, if it keeps failing."
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "origin"], name="endpoint_of_account")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.origin} ({self.failures} times without an answer)"
 
 
 class CallbackDelivery(models.Model):
@@ -427,6 +456,15 @@ class CallbackDelivery(models.Model):
         db_default=False,
         help_text="It tells of an end that turned out to be none: another one tells of the end.",
     )
+    held_by = models.ForeignKey(
+        CallbackEndpoint,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="held",
+        db_index=False,
+        help_text="It is due, and waits until this endpoint answers.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -444,8 +482,23 @@ class CallbackDelivery(models.Model):
             models.Index(fields=["call", "created_at"], name="delivery_by_call"),
             models.Index(
                 fields=["account", "due_at"],
-                condition=Q(state="pending"),
-                name="delivery_pending",
+                condition=Q(state="pending", held_by=None),
+                name="delivery_waiting",
+            ),
+            models.Index(
+                fields=["account", "claimed_until"],
+                condition=Q(state="pending", claimed_until__isnull=False),
+                name="delivery_under_way",
+            ),
+            models.Index(
+                fields=["held_by", "due_at"],
+                condition=Q(held_by__isnull=False),
+                name="delivery_held",
+            ),
+            models.Index(
+                fields=["created_at"],
+                condition=Q(held_by__isnull=False),
+                name="delivery_held_longest",
             ),
             models.Index(fields=["account", "-created_at", "-id"], name="delivery_by_account"),
             models.Index(
@@ -456,6 +509,13 @@ class CallbackDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+    @property
+    def next_attempt_at(self) -> datetime | None:
+        """When it is sent next, if it is."""
+        if self.state != self.State.PENDING:
+            return None
+        return max(self.due_at, self.held_by.probe_at) if self.held_by else self.due_at
 
 
 class CallbackAttempt(models.Model):

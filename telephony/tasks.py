@@ -7,7 +7,6 @@ from procrastinate.contrib.django import app
 
 from config import lanes
 from telephony.callbacks import attempts, outbox
-from telephony.db import in_database
 from telephony.hangup import calls_of_nobody_request_hangup
 from telephony.idempotency import forget_expired
 from telephony.numbers import released_numbers_forget
@@ -22,10 +21,15 @@ async def deliver_callback(delivery_id: str) -> None:
     await outbox.deliver(delivery_id)
 
 
+@app.task(queue=lanes.CALLBACKS)
+async def probe_endpoint(endpoint_id: int) -> None:
+    await outbox.probe(endpoint_id)
+
+
 @app.periodic(cron="* * * * *")
 @app.task(queue=lanes.UPKEEP, queueing_lock="resume_callbacks")
-async def resume_callbacks(timestamp: int) -> None:
-    await in_database(outbox.resume)
+def resume_callbacks(timestamp: int) -> None:
+    outbox.resume()
 
 
 @app.periodic(cron="* * * * *")

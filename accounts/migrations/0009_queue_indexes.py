@@ -15,6 +15,8 @@ _INDEXES = {
 
 
 class Migration(migrations.Migration):
+    atomic = False  # jobs go on while the indexes are built
+
     dependencies = [
         ("accounts", "0008_texts_and_ascii_emails"),
         ("procrastinate", "0041_post_retry_failed_job"),
@@ -22,7 +24,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(
-            f"CREATE INDEX {name} ON procrastinate_jobs {definition}", f"DROP INDEX {name}"
+            f"CREATE INDEX CONCURRENTLY {name} ON procrastinate_jobs {definition}", f"DROP INDEX {name}"
         )
         for name, definition in _INDEXES.items()
     ]

@@ -26,7 +26,8 @@ from dashboard.call_export import safe
 from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
 from telephony.callbacks import attempts
-from telephony.models import Call, CallbackDelivery, PhoneNumber
+from telephony.callbacks.outbox import Result
+from telephony.models import Call, CallbackDelivery, CallbackEndpoint, PhoneNumber
 from telephony.services import call_accept, call_connect, call_end, call_note
 from usage.models import UsageRecord
 
@@ -105,7 +106,8 @@ def delivery_of(call: Call, **fields: Any) -> CallbackDelivery:
     delivery = CallbackDelivery.objects.create(
         account_id=call.account_id, call=call, **values | fields
     )
-    attempts.keep(delivery, at=NOW, duration_ms=84, result="503", answer="<b>Down</b>")
+    result = Result("503", at=NOW, duration_ms=84, answer="<b>Down</b>")
+    attempts.keep_all([(delivery, result)])
     return delivery
 
 
@@ -611,6 +613,18 @@ class TestOne:
         assert "The last 3 events." in text
         assert "Event 1" not in text
         assert text.index("Event 2") < text.index("Event 4")
+
+    def test_one_that_is_held_back(self, alice: Account, alice_web: Client) -> None:
+        delivery = delivery_of(call_of(alice), due_at=NOW, last_result="endpoint_failing")
+        delivery.held_by = CallbackEndpoint.objects.create(
+            account=alice, origin="https://down.example:443", failures=7, probe_at=timezone.now()
+        )
+        delivery.save()
+        text = self.get(alice_web, delivery.call_id)
+        assert_well_made(text)
+        assert "Held back" in text
+        assert "https://down.example:443 has not answered 7 times in a row" in text
+        assert "Send now" in text
 
     def test_what_was_delivered_cannot_be_sent_again(
         self, alice: Account, alice_web: Client

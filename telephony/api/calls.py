@@ -96,7 +96,9 @@ class CallEventSerializer(serializers.ModelSerializer[CallEvent]):
 
 class CallbackSerializer(serializers.ModelSerializer[CallbackDelivery]):
     lastResult = OptionalTextField(
-        source="last_result", allow_null=True, help_text="A status of HTTP, or a failure's name."
+        source="last_result",
+        allow_null=True,
+        help_text="A status of HTTP, or a failure's name; `endpoint_failing` when held back.",
     )
     createdAt = UtcDateTimeField(source="created_at")
 

@@ -64,7 +64,9 @@ class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):
     url = serializers.CharField()
     attempts = serializers.IntegerField(help_text="How many there were.")
     lastResult = OptionalTextField(
-        source="last_result", allow_null=True, help_text="A status of HTTP, or a failure's name."
+        source="last_result",
+        allow_null=True,
+        help_text="A status of HTTP, or a failure's name; `endpoint_failing` when held back.",
     )
     createdAt = UtcDateTimeField(source="created_at")
     endedAt = UtcDateTimeField(
@@ -97,8 +99,7 @@ class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):
     @extend_schema_field(UtcDateTimeField(allow_null=True))
     def get_nextAttemptAt(self, delivery: CallbackDelivery) -> str | None:
         """Null once it was delivered or given up."""
-        is_pending = delivery.state == CallbackDelivery.State.PENDING
-        return iso(delivery.due_at) if is_pending else None
+        return iso(at) if (at := delivery.next_attempt_at) else None
 
 
 class DeliveriesSerializer(AnswerSerializer):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import orjson
 from django.utils import timezone
@@ -52,12 +54,33 @@ def _is_in(turn: str, text: str) -> bool:
     return turn in text or any(form in text for form in in_json)
 
 
-def keep(
-    delivery: CallbackDelivery, *, at: datetime, duration_ms: int, result: str, answer: str
-) -> None:
-    sealed = seal(answer.encode(), purpose=CallbackAttempt.PURPOSE) if answer else None
-    CallbackAttempt.objects.create(
-        delivery=delivery, at=at, duration_ms=duration_ms, result=result, sealed_answer=sealed
+class Ended(Protocol):
+    """How an attempt ended."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def duration_ms(self) -> int: ...
+    @property
+    def answer(self) -> str: ...
+
+
+def keep_all(ended: Iterable[tuple[CallbackDelivery, Ended]]) -> None:
+    CallbackAttempt.objects.bulk_create(
+        CallbackAttempt(
+            delivery=delivery,
+            at=result.at,
+            duration_ms=result.duration_ms,
+            result=result.text,
+            sealed_answer=(
+                seal(result.answer.encode(), purpose=CallbackAttempt.PURPOSE)
+                if result.answer
+                else None
+            ),
+        )
+        for delivery, result in ended
     )
 
 

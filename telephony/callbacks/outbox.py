@@ -4,33 +4,40 @@ The table is the truth, and a job is no more than a hint to look at one delivery
 early or never. A delivery is claimed for the length of an attempt, so that it is sent once at a
 time, and an account has a few attempts under way at most, so that a slow backend leaves the workers
 to the others. A delivery that finds its account at that limit has no job of its own any more; each
-attempt that ends wakes the next one up. :func:`resume` finds what a crash left asleep.
+attempt that ends wakes as many up as there are places free. An endpoint that does not
+answer holds its deliveries back (``telephony.callbacks.endpoints``). :func:`resume` finds what a
+crash left asleep.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import connection, transaction
+from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
 from config.errors import ApiError
-from config.jobs import defer
+from config.jobs import Queued, defer, defer_many
+from config.outages import is_outage
 from config.sealing import CannotUnseal, seal, unseal
-from telephony.callbacks import attempts, client, payloads, signing
+from config.sweeps import each_alone
+from config.together import Together
+from telephony.callbacks import attempts, client, endpoints, payloads, schedule, signing
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
 from telephony.durations import ms_since
-from telephony.models import ENGINE_LOST, Call, CallbackDelivery
+from telephony.models import ENGINE_LOST, Call, CallbackDelivery, CallbackEndpoint
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +46,14 @@ TASK = "telephony.tasks.deliver_callback"
 TIMEOUT_SECONDS = 15.0
 # Longer than an attempt can take: a claim that is past belongs to a worker that died.
 CLAIM = timedelta(seconds=30)
-UNDER_WAY_PER_ACCOUNT = 4  # of the fifty jobs that a worker runs at a time
+UNDER_WAY_PER_ACCOUNT = 4  # of the 200 that a worker has places for
 # Later than a job can be on a worker that keeps up.
 OVERDUE = timedelta(minutes=1)
+
+_DECIDED_AT_ONCE = 100
+_GIVEN_UP_AT_ONCE = 10_000
+_LOCKED_TRIES, _LOCKED_S = 20, 0.01
+_AWAY_S = 0.5
 
 GONE = 410
 
@@ -65,6 +77,7 @@ class Result:
     text: str
     delivered: bool = False
     gone: bool = False
+    was_sent: bool = True
     retry_after: float | None = None
     at: datetime = field(default_factory=timezone.now)
     duration_ms: int = 0
@@ -128,9 +141,15 @@ def _fields(call: Call, url: str, body: dict[str, Any]) -> dict[str, Any]:
 
 async def deliver(delivery_id: str) -> None:
     """Make one attempt, if it is time for one."""
-    if attempt := await in_database(_claim, delivery_id):
+    if attempt := await _claimed(delivery_id):
         result = await _send(attempt)
-        await in_database(_record, attempt, result)
+        await _written_down(attempt, result)
+
+
+async def probe(endpoint_id: int) -> None:
+    """Let one of the deliveries that wait for an endpoint find out whether it answers."""
+    if delivery_id := await in_database(_next_to_probe, endpoint_id):
+        await deliver(delivery_id)
 
 
 @transaction.atomic
@@ -144,10 +163,11 @@ def resend(delivery: CallbackDelivery) -> CallbackDelivery:
     delivery = CallbackDelivery.objects.defer("sealed_body").get(pk=delivery.pk)
     if delivery.state != CallbackDelivery.State.PENDING:
         raise ApiError(409, "delivery_erased", _WHY_ERASED[delivery.state])
-    waits = CallbackDelivery.objects.filter(pk=delivery.pk, claimed_until=None, due_at__gt=Now())
-    if waits.update(resume_at=F("due_at"), due_at=Now()):
+    waits = Q(due_at__gt=Now()) | Q(held_by__isnull=False)
+    waiting = CallbackDelivery.objects.filter(waits, pk=delivery.pk, claimed_until=None)
+    if waiting.update(resume_at=F("due_at"), due_at=Now(), held_by=None):
         defer(TASK, delivery_id=delivery.id)
-        delivery.refresh_from_db(fields=["due_at", "resume_at"])
+        delivery.refresh_from_db(fields=["due_at", "resume_at", "held_by"])
     return delivery
 
 
@@ -162,33 +182,179 @@ _WHY_ERASED: dict[str, str] = {
 
 
 def resume() -> None:
-    """Wake up one delivery of each account that has overdue ones; it will wake up the next."""
+    """See to what nobody else sees to: it was lost in a crash, or has been held back for too long.
+
+    One overdue delivery of each account is woken up; it will wake up the next ones.
+    """
     overdue = CallbackDelivery.objects.ready().filter(due_at__lt=Now() - OVERDUE)
     one_each = overdue.order_by("account_id", "due_at").distinct("account_id")
-    for delivery_id in one_each.values_list("id", flat=True):
-        defer(TASK, delivery_id=delivery_id)
+    defer_many(TASK, [_waking(id) for id in one_each.values_list("id", flat=True)])
+    endpoints.probe_what_was_forgotten(OVERDUE)
+    for_long = CallbackDelivery.objects.filter(
+        held_by__isnull=False, created_at__lt=Now() - schedule.AT_LEAST
+    )
+    ids = list(for_long.order_by("created_at").values_list("id", flat=True)[:_GIVEN_UP_AT_ONCE])
+    # What fails waits for the next minute: it is in nobody's way but the ten thousandth's.
+    each_alone(ids, _give_up, what="giving up of a callback", back_off=lambda _: None)
+
+
+def _give_up(delivery_id: str) -> bool:
+    """Give up a delivery whose schedule is over, and whose endpoint does not answer."""
+    held = CallbackDelivery.objects.defer("sealed_body").filter(held_by__isnull=False)
+    delivery = held.filter(pk=delivery_id).first()
+    if delivery is None:
+        return False
+    _lock(delivery.account_id)
+    delivery = held.get(pk=delivery_id)
+    _end(delivery, CallbackDelivery.State.GIVEN_UP)
+    delivery.save()
+    _log_given_up(delivery)
+    return True
+
+
+# Decisions. They are made for many deliveries in one transaction, under their accounts' locks.
+
+
+class Claim(NamedTuple):
+    """A delivery that somebody would like to send."""
+
+    delivery_id: str
+
+
+class Record(NamedTuple):
+    """How an attempt ended."""
+
+    attempt: Attempt
+    result: Result
+
+
+class Busy:
+    """The account is locked by somebody else at this moment."""
+
+
+async def _claimed(delivery_id: str) -> Attempt | None:
+    """Reserve a delivery for an attempt; None if it is not ready or its account at the limit."""
+    return await _decided(Claim(delivery_id))
+
+
+async def _written_down(attempt: Attempt, result: Result) -> None:
+    """Write down how an attempt ended, even if the database is away for a moment.
+
+    If it is away for longer the delivery is sent again, as after the worker's death.
+    """
+    give_up_at = time.monotonic() + CLAIM.total_seconds() - TIMEOUT_SECONDS
+    while True:
+        try:
+            await _decided(Record(attempt, result))
+        except Exception as error:
+            if not is_outage(error) or time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(_AWAY_S)
+        else:
+            return
+
+
+async def _decided(item: Claim | Record) -> Attempt | None:
+    """Have something decided together with what else there is to decide.
+
+    An account that is locked holds up nobody else: its items come again.
+    """
+    for _ in range(_LOCKED_TRIES):
+        decision = await _decide_together(item)
+        if not isinstance(decision, Busy):
+            return decision
+        await asyncio.sleep(_LOCKED_S)
+    (decision,) = await in_database(_decide, [item], waits=True)
+    return None if isinstance(decision, Busy) else decision
+
+
+async def _decide_in_thread(items: list[Claim | Record]) -> list[Attempt | Busy | None]:
+    return await in_database(_decide, items)
+
+
+_decide_together = Together(_decide_in_thread, at_most=_DECIDED_AT_ONCE)
 
 
 @transaction.atomic
-def _claim(delivery_id: str) -> Attempt | None:
-    """Reserve a delivery for an attempt; None if it is not ready or its account at the limit."""
-    ready = CallbackDelivery.objects.ready().filter(pk=delivery_id)
-    account_id = ready.values_list("account_id", flat=True).first()
-    if account_id is None:
-        return None
-    _lock(account_id)
-    under_way = CallbackDelivery.objects.under_way().filter(account_id=account_id)
-    if under_way.count() >= UNDER_WAY_PER_ACCOUNT or not ready.update(claimed_until=Now() + CLAIM):
-        return None
-    delivery = CallbackDelivery.objects.get(pk=delivery_id)
-    return Attempt(
-        delivery_id=delivery_id,
-        account_id=account_id,
-        url=delivery.url,
-        sealed_body=bytes(delivery.sealed_body or b""),
-        secret=WebhookSecret.objects.get(account_id=account_id),
-        claimed_until=delivery.claimed_until,
-    )
+def _decide(items: list[Claim | Record], *, waits: bool = False) -> list[Attempt | Busy | None]:
+    """Write down what ended, and reserve what may begin; return a decision for each item."""
+    claims = [item.delivery_id for item in items if isinstance(item, Claim)]
+    records = [item for item in items if isinstance(item, Record)]
+    known = CallbackDelivery.objects.filter(pk__in=claims).values_list("id", "account_id")
+    account_of = dict(known)
+    accounts = {record.attempt.account_id for record in records} | set(account_of.values())
+    locked = _lock_all(accounts, waits=waits)
+    _record_all([record for record in records if record.attempt.account_id in locked])
+    attempts = _claim_all([id for id in claims if account_of.get(id) in locked])
+    decisions: list[Attempt | Busy | None] = []
+    for item in items:
+        if isinstance(item, Claim):
+            account_id = account_of.get(item.delivery_id)
+            is_busy = account_id is not None and account_id not in locked
+            decision = attempts.pop(item.delivery_id, None)
+        else:
+            is_busy, decision = item.attempt.account_id not in locked, None
+        decisions.append(Busy() if is_busy else decision)
+    return decisions
+
+
+def _claim_all(ids: list[str]) -> dict[str, Attempt]:
+    """Reserve deliveries, as many as their accounts may have under way.
+
+    Those whose endpoint does not answer are held back.
+    """
+    if not ids:
+        return {}
+    ready = CallbackDelivery.objects.ready().filter(pk__in=ids).defer("sealed_body")
+    candidates = list(ready.order_by("due_at"))
+    free = _free_places({delivery.account_id for delivery in candidates})
+    failing = endpoints.failing_of(candidates)
+    chosen = []
+    for delivery in candidates:
+        endpoint = failing.get(endpoints.key_of(delivery))
+        if endpoint and delivery.resume_at is None and not endpoint.may_be_probed:
+            endpoint.held.append(delivery.id)
+        elif free[delivery.account_id] > 0:
+            free[delivery.account_id] -= 1
+            chosen.append(delivery.id)
+            if endpoint:
+                endpoint.begin_probe(CLAIM)
+    endpoints.write_down(failing.values())
+    return _reserve(chosen)
+
+
+_RESERVE = """
+UPDATE telephony_callbackdelivery SET claimed_until = now() + %(claim)s
+WHERE id = ANY(%(ids)s) RETURNING id, account_id, url, sealed_body, claimed_until
+"""
+
+
+def _reserve(ids: list[str]) -> dict[str, Attempt]:
+    if not ids:
+        return {}
+    with connection.cursor() as cursor:
+        values: dict[str, Any] = {"ids": ids, "claim": CLAIM}
+        cursor.execute(_RESERVE, values)
+        rows = cursor.fetchall()
+    secrets = WebhookSecret.objects.in_bulk({row[1] for row in rows})
+    return {
+        id: Attempt(
+            delivery_id=id,
+            account_id=account_id,
+            url=url,
+            sealed_body=bytes(sealed_body or b""),
+            secret=secrets[account_id],
+            claimed_until=claimed_until,
+        )
+        for id, account_id, url, sealed_body, claimed_until in rows
+    }
+
+
+def _free_places(account_ids: set[str]) -> dict[str, int]:
+    """Return how many deliveries each account may begin."""
+    under_way = CallbackDelivery.objects.under_way().filter(account_id__in=account_ids)
+    counts = dict(under_way.values_list("account_id").annotate(Count("id")).order_by())
+    return {id: UNDER_WAY_PER_ACCOUNT - counts.get(id, 0) for id in account_ids}
 
 
 async def _send(attempt: Attempt) -> Result:
@@ -199,7 +365,7 @@ async def _send(attempt: Attempt) -> Result:
     except CannotUnseal:
         # SECRET_KEY was changed without a fallback; the schedule leaves a day to put it back.
         log.error("callback_cannot_be_unsealed", delivery_id=attempt.delivery_id)
-        return Result("cannot be unsealed", at=now)
+        return Result("cannot be unsealed", was_sent=False, at=now)
     headers = signing.headers(
         body, secrets=secrets, message_id=f"msg_{attempt.delivery_id}", now=now
     )
@@ -219,22 +385,40 @@ async def _send(attempt: Attempt) -> Result:
     )
 
 
-@transaction.atomic
-def _record(attempt: Attempt, result: Result) -> None:
-    """Write down how an attempt ended, and see to what comes next."""
-    _lock(attempt.account_id)
-    delivery = CallbackDelivery.objects.filter(pk=attempt.delivery_id).first()
-    if delivery is None or delivery.state != CallbackDelivery.State.PENDING:
+def _record_all(records: list[Record]) -> None:
+    """Write down how attempts ended, and see to what comes next."""
+    if not records:
         return
-    if delivery.claimed_until != attempt.claimed_until and not result.delivered:
-        return  # this worker was so slow that another one took over
-    attempts.keep(
-        delivery,
-        at=result.at,
-        duration_ms=result.duration_ms,
-        result=result.text,
-        answer=result.answer,
-    )
+    ids = [record.attempt.delivery_id for record in records]
+    deliveries = CallbackDelivery.objects.defer("sealed_body").in_bulk(ids)
+    counted = [
+        (deliveries[attempt.delivery_id], result)
+        for attempt, result in records
+        if attempt.delivery_id in deliveries
+        and _counts(deliveries[attempt.delivery_id], attempt, result)
+    ]
+    attempts.keep_all(counted)
+    later = []
+    for delivery, result in counted:
+        if _note(delivery, result):
+            later.append(Queued({"delivery_id": delivery.id}, at=delivery.due_at))
+    _write(delivery for delivery, _ in counted)
+    endpoints.note_all((delivery, result.text) for delivery, result in counted if result.was_sent)
+    woken = _next_of({record.attempt.account_id for record in records})
+    defer_many(TASK, [*later, *map(_waking, woken)])
+
+
+def _counts(delivery: CallbackDelivery, attempt: Attempt, result: Result) -> bool:
+    """Whether an attempt is the delivery's current one, or has delivered it.
+
+    A worker can be so slow that another one took over.
+    """
+    is_current = delivery.claimed_until == attempt.claimed_until
+    return delivery.state == CallbackDelivery.State.PENDING and (is_current or result.delivered)
+
+
+def _note(delivery: CallbackDelivery, result: Result) -> bool:
+    """Bring a delivery up to date; return whether it is sent again."""
     delivery.attempts += 1
     delivery.last_result = result.text
     delivery.claimed_until = None
@@ -246,9 +430,31 @@ def _record(attempt: Attempt, result: Result) -> None:
         _log_given_up(delivery)
     else:
         delivery.due_at = due_at
-        defer(TASK, at=delivery.due_at, delivery_id=delivery.id)
-    delivery.save()
-    _wake_next(attempt.account_id)
+        return True
+    return False
+
+
+_NOTED = ("attempts", "last_result", "state", "due_at", "resends", "resume_at", "ended_at")
+_WRITE = """
+UPDATE telephony_callbackdelivery SET
+    attempts = %s, last_result = %s, state = %s, due_at = %s, resends = %s, resume_at = %s,
+    ended_at = %s, claimed_until = NULL,
+    sealed_body = CASE WHEN %s THEN sealed_body END
+WHERE id = %s
+"""
+
+
+def _write(deliveries: Iterable[CallbackDelivery]) -> None:
+    rows = [
+        (
+            *(getattr(delivery, name) for name in _NOTED),
+            delivery.state == CallbackDelivery.State.PENDING,
+            delivery.id,
+        )
+        for delivery in deliveries
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(_WRITE, rows)
 
 
 def _next_time(delivery: CallbackDelivery, result: Result) -> datetime | None:
@@ -268,19 +474,70 @@ def _next_time(delivery: CallbackDelivery, result: Result) -> datetime | None:
 def _end(delivery: CallbackDelivery, state: CallbackDelivery.State) -> None:
     delivery.state = state
     delivery.sealed_body = None
-    delivery.resume_at = None
+    delivery.resume_at = delivery.held_by = None
     delivery.ended_at = timezone.now()
 
 
-def _wake_next(account_id: str) -> None:
-    waiting = CallbackDelivery.objects.ready().filter(account_id=account_id).order_by("due_at")
-    if delivery_id := waiting.values_list("id", flat=True).first():
-        defer(TASK, delivery_id=delivery_id)
+_NEXT = """
+SELECT next.id FROM unnest(%(accounts)s::text[], %(counts)s::int[]) AS account (id, free)
+CROSS JOIN LATERAL (
+    SELECT id, row_number() OVER (ORDER BY due_at) AS place FROM (
+        SELECT id, due_at FROM telephony_callbackdelivery
+        WHERE account_id = account.id AND state = 'pending' AND held_by_id IS NULL
+            AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
+        ORDER BY due_at LIMIT %(most)s
+    ) AS waiting
+) AS next WHERE place <= free
+"""
+
+
+def _next_of(account_ids: set[str]) -> list[str]:
+    """Return of each account as many deliveries as it may begin.
+
+    Some of them may be awake already, and nobody is lost who is: so all places are taken again,
+    however many attempts have ended together.
+    """
+    free = {id: count for id, count in _free_places(account_ids).items() if count > 0}
+    if not free:
+        return []
+    counts = list(free.values())
+    values: dict[str, Any] = {
+        "accounts": list(free),
+        "counts": counts,
+        "most": UNDER_WAY_PER_ACCOUNT,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_NEXT, values)
+        return [id for (id,) in cursor.fetchall()]
+
+
+def _waking(delivery_id: str) -> Queued:
+    return Queued({"delivery_id": delivery_id}, only_one=f"wake {delivery_id}")
+
+
+def _next_to_probe(endpoint_id: int) -> str | None:
+    """Choose a delivery that finds out whether its endpoint answers, if it is time for that."""
+    endpoint = CallbackEndpoint.objects.filter(pk=endpoint_id, probe_at__lte=Now()).first()
+    if endpoint is None:
+        return None
+    with transaction.atomic():
+        _lock(endpoint.account_id)
+        first = CallbackDelivery.objects.filter(held_by=endpoint).order_by("due_at")[:1]
+        id = first.values_list("id", flat=True).first()
+        CallbackDelivery.objects.filter(pk=id).update(held_by=None)
+        return id
+
+
+def _lock_all(account_ids: set[str], *, waits: bool) -> set[str]:
+    """Let nobody else decide about these accounts; return those that nobody has locked already."""
+    free = Account.objects.select_for_update(no_key=True, skip_locked=not waits)
+    in_order = free.filter(pk__in=account_ids).order_by("pk")
+    return set(in_order.values_list("pk", flat=True))
 
 
 def _lock(account_id: str) -> None:
     """Let one worker at a time decide what an account has under way, and what comes next."""
-    Account.objects.select_for_update(no_key=True).only("pk").get(pk=account_id)
+    _lock_all({account_id}, waits=True)
 
 
 def _log_given_up(delivery: CallbackDelivery) -> None:

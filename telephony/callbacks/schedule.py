@@ -17,6 +17,8 @@ RETRY_DELAYS = (
 )
 # What failed together does not come back together.
 JITTER = 0.1
+# No schedule is over sooner, so that whatever was held back has waited for as long as any other.
+AT_LEAST = sum(RETRY_DELAYS, timedelta()) * (1 + JITTER)
 LONGEST_RETRY_AFTER = timedelta(hours=24)
 
 

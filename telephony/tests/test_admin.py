@@ -18,6 +18,7 @@ from accounts.models import Account
 from config.admin import CappedPaginator
 from config.sealing import seal
 from telephony.callbacks import attempts
+from telephony.callbacks.outbox import Result
 from telephony.models import Call, CallbackDelivery, CallProgress, PhoneNumber, SealedPlan
 from telephony.services import call_note
 
@@ -213,7 +214,7 @@ class TestSendNow:
 class TestSecrets:
     def test_no_page_shows_what_is_sealed(self, olga: Client, call: Call) -> None:
         delivery = delivery_of(call)
-        attempts.keep(delivery, at=timezone.now(), duration_ms=84, result="HTTP 500", answer=CANARY)
+        attempts.keep_all([(delivery, Result("HTTP 500", duration_ms=84, answer=CANARY))])
         SealedPlan.objects.create(call=call, ciphertext=CANARY.encode(), expires_at=timezone.now())
         CallProgress.objects.create(call=call, account=call.account, sealed=CANARY.encode())
         pages = [

@@ -15,7 +15,8 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from config.api import iso
 from telephony.callbacks import attempts
-from telephony.models import Call, CallbackDelivery
+from telephony.callbacks.outbox import Result
+from telephony.models import Call, CallbackDelivery, CallbackEndpoint
 from telephony.tests.test_calls_api import NOW, call_of
 
 pytestmark = pytest.mark.django_db
@@ -37,8 +38,18 @@ def delivery_of(call: Call, **fields: Any) -> CallbackDelivery:
     delivery = CallbackDelivery.objects.create(
         account_id=call.account_id, call=call, **values | fields
     )
-    attempts.keep(delivery, at=NOW, duration_ms=84, result="503", answer="Service Unavailable")
+    result = Result("503", at=NOW, duration_ms=84, answer="Service Unavailable")
+    attempts.keep_all([(delivery, result)])
     return delivery
+
+
+def held(delivery: CallbackDelivery) -> CallbackEndpoint:
+    endpoint = CallbackEndpoint.objects.create(
+        account_id=delivery.account_id, origin="https://your-backend.com:443", probe_at=LATER
+    )
+    now = timezone.now()
+    CallbackDelivery.objects.update(held_by=endpoint, due_at=now, last_result="endpoint_failing")
+    return endpoint
 
 
 class TestList:
@@ -46,6 +57,12 @@ class TestList:
         response = api.get("/api/deliveries", query)
         assert response.status_code == 200, response.content
         return response.json()
+
+    def test_one_that_is_held_back(self, alice: Account, alice_api: APIClient) -> None:
+        held(delivery_of(call_of(alice)))
+        (delivery,) = self.get(alice_api)["deliveries"]
+        assert (delivery["state"], delivery["lastResult"]) == ("pending", "endpoint_failing")
+        assert delivery["nextAttemptAt"] == iso(LATER), "the probe's time"
 
     def ids(self, api: APIClient, **query: Any) -> list[str]:
         return [delivery["id"] for delivery in self.get(api, **query)["deliveries"]]

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -26,11 +26,12 @@ from procrastinate.exceptions import TaskNotFound
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import Account, WebhookSecret
+from config.connections import run_and_let_go
 from config.errors import ApiError
-from telephony.callbacks import attempts, outbox
+from telephony.callbacks import attempts, endpoints, outbox, schedule
 from telephony.callbacks.outbox import Result
 from telephony.db import in_database
-from telephony.models import Call, CallbackAttempt, CallbackDelivery
+from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallbackEndpoint
 from telephony.tasks import forget_callback_attempts
 from telephony.tests.callbacks.conftest import OLD_SECRET, SECRET, Backend
 from telephony.tests.test_db import take_every_connection
@@ -82,6 +83,15 @@ async def enqueue(call: Call) -> None:
 
 def _delivery(call: Call) -> CallbackDelivery:
     return CallbackDelivery.objects.get(call=call)
+
+
+def _claim(delivery_id: str) -> Any:
+    (attempt,) = outbox._decide([outbox.Claim(delivery_id)], waits=True)
+    return attempt
+
+
+def _record(attempt: Any, result: Result) -> None:
+    outbox._decide([outbox.Record(attempt, result)], waits=True)
 
 
 async def delivery_of(call: Call) -> CallbackDelivery:
@@ -447,7 +457,7 @@ async def test_a_worker_that_dies_during_an_attempt(
 ) -> None:
     await enqueue(call)
     delivery = await delivery_of(call)
-    attempt = await in_database(outbox._claim, delivery.id)
+    attempt = await in_database(_claim, delivery.id)
     assert attempt is not None
     if dies_after == "send":
         await outbox._send(attempt)
@@ -492,16 +502,16 @@ async def test_a_worker_that_was_overtaken(call: Call, backend: Backend) -> None
     """Its failure is not counted: the other attempt is. Its success is."""
     await enqueue(call)
     delivery = await delivery_of(call)
-    slow = await in_database(outbox._claim, delivery.id)
+    slow = await in_database(_claim, delivery.id)
     await in_database(_age, claimed_until=timedelta(0))
-    quick = await in_database(outbox._claim, delivery.id)
+    quick = await in_database(_claim, delivery.id)
     assert slow is not None
     assert quick is not None
-    await in_database(outbox._record, slow, Result("timeout"))
+    await in_database(_record, slow, Result("timeout"))
     assert (await delivery_of(call)).attempts == 0
-    await in_database(outbox._record, slow, Result("200", delivered=True))
+    await in_database(_record, slow, Result("200", delivered=True))
     assert (await delivery_of(call)).state == "delivered"
-    await in_database(outbox._record, quick, Result("503"))
+    await in_database(_record, quick, Result("503"))
     delivery = await delivery_of(call)
     assert (delivery.state, delivery.attempts, delivery.last_result) == ("delivered", 1, "200")
 
@@ -596,13 +606,243 @@ def test_the_limit_holds_when_all_claim_at_once(alice: Account) -> None:
         connection.ensure_connection()
         try:
             barrier.wait()
-            return outbox._claim(delivery_id) is not None
+            return _claim(delivery_id) is not None
         finally:
             connection.close()
 
     with ThreadPoolExecutor(together) as threads:
         claims = list(threads.map(claim, ids))
     assert sum(claims) == outbox.UNDER_WAY_PER_ACCOUNT
+
+
+async def test_as_many_are_awake_as_have_places_however_many_end_together(
+    alice: Account, backend: Backend
+) -> None:
+    """Those that end together would all wake the same one up, were each to wake one."""
+    inside: list[asyncio.Event] = []
+    rounds = 4
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        inside.append(release := asyncio.Event())
+        await release.wait()
+        return web.json_response({})
+
+    backend.answer = answer
+    most = outbox.UNDER_WAY_PER_ACCOUNT
+    for _ in range(rounds * most):
+        await enqueue(await in_database(_call, alice, backend.url))
+    async with worker(concurrency=rounds * most):
+        for number in range(1, rounds + 1):
+            await _until(lambda number=number: len(inside) == number * most)
+            for release in inside:
+                release.set()
+        await _until(lambda: not _pending())
+    assert len(backend.received) == rounds * most
+
+
+def _pending() -> list[str]:
+    pending = CallbackDelivery.objects.filter(state="pending")
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(run_and_let_go, lambda: list(pending.values_list("id"))).result()
+
+
+async def test_an_account_that_is_locked_holds_up_no_other(
+    call: Call, bob: Account, backend: Backend, alice: Account
+) -> None:
+    await enqueue(call)
+    bobs = await in_database(_call, bob, f"{backend.url}/bob")
+    await enqueue(bobs)
+    ids = [(await delivery_of(each)).id for each in (call, bobs)]
+    locked, release = Event(), Event()
+
+    def lock() -> None:
+        with transaction.atomic():
+            outbox._lock(alice.id)
+            locked.set()
+            assert release.wait(30)
+
+    holding = asyncio.ensure_future(in_database(lock))
+    assert await asyncio.to_thread(locked.wait, 30)
+    delivering = [asyncio.ensure_future(outbox.deliver(id)) for id in ids]
+    await delivering[1]
+    assert [received.path for received in backend.received] == ["/bob/end"]
+    release.set()
+    await asyncio.gather(holding, *delivering)
+    assert len(backend.received) == 2
+
+
+# Endpoints that do not answer
+
+
+@pytest.fixture
+async def failing(
+    alice: Account, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> list[CallbackDelivery]:
+    """Deliveries of Alice's to a backend that hangs: two that are held back, and four before."""
+    monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.2)
+    backend.answer = _never
+    for count in (outbox.UNDER_WAY_PER_ACCOUNT, 2):
+        for _ in range(count):
+            await enqueue(await in_database(_call, alice, backend.url))
+        await work()
+    assert len(backend.received) == outbox.UNDER_WAY_PER_ACCOUNT
+    backend.received.clear()
+    return await in_database(lambda: list(CallbackDelivery.objects.order_by("attempts", "id")))
+
+
+async def test_a_failing_endpoint_is_left_alone(
+    failing: list[CallbackDelivery], backend: Backend
+) -> None:
+    held, sent = failing[:2], failing[2:]
+    assert [(each.attempts, each.last_result) for each in held] == [(0, "endpoint_failing")] * 2
+    assert [(each.attempts, each.last_result) for each in sent] == [(1, "timeout")] * 4
+    endpoint = await in_database(CallbackEndpoint.objects.get)
+    assert (endpoint.origin, endpoint.failures) == (backend.url, 4)
+
+    await in_database(_bring_forward)
+    await in_database(_put_off_probe)
+    await work()
+    assert backend.received == []
+    for each in await in_database(lambda: list(CallbackDelivery.objects.with_attempts())):
+        assert (each.state, each.last_result, each.held_by) == (
+            "pending",
+            "endpoint_failing",
+            endpoint,
+        )
+        assert each.next_attempt_at == each.held_by.probe_at
+        assert each.attempts == len(each.attempt_list.all()), "being held back is no attempt"
+
+
+def _put_off_probe(by: timedelta = timedelta(hours=1)) -> None:
+    CallbackEndpoint.objects.update(probe_at=timezone.now() + by)
+
+
+def _probe_now() -> None:
+    _put_off_probe(timedelta(0))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update procrastinate_jobs set scheduled_at = null"
+            " where status = 'todo' and task_name = %s",
+            [endpoints.PROBE_TASK],
+        )
+
+
+async def test_one_delivery_probes(failing: list[CallbackDelivery], backend: Backend) -> None:
+    for failures, seconds in ((5, 120), (6, 240), (7, 300), (8, 300)):
+        if failures == 7:
+            await in_database(_hold_all)
+        await in_database(_probe_now)
+        before = timezone.now()
+        await work()
+        assert len(backend.received) == failures - 4
+        endpoint = await in_database(CallbackEndpoint.objects.get)
+        assert endpoint.failures == failures
+        assert before + timedelta(seconds=seconds) <= endpoint.probe_at
+        assert endpoint.probe_at <= timezone.now() + timedelta(seconds=seconds)
+    attempts = await in_database(
+        lambda: list(CallbackDelivery.objects.order_by("attempts").values_list("attempts"))
+    )
+    assert sum(count for (count,) in attempts) == 8
+    assert attempts[-1] <= (2,), "each keeps to its own schedule"
+
+
+def _hold_all() -> None:
+    """The others have become due."""
+    CallbackDelivery.objects.update(due_at=timezone.now(), held_by=CallbackEndpoint.objects.get())
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_the_first_answer_lets_all_go(
+    failing: list[CallbackDelivery], backend: Backend, status: int
+) -> None:
+    backend.answers(status)
+    await in_database(_probe_now)
+    await work()
+    assert len(backend.received) == 2, "those that were held back"
+    assert not await in_database(CallbackEndpoint.objects.exists)
+    results = await in_database(
+        lambda: sorted(CallbackDelivery.objects.values_list("last_result", flat=True))
+    )
+    assert results == [str(status)] * 2 + ["timeout"] * 4
+
+
+async def test_more_is_let_go_with_each_answer(
+    failing: list[CallbackDelivery], backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "_LET_GO_AT_ONCE", 2)
+    await in_database(_hold_all)
+    backend.answers(200)
+    await in_database(_probe_now)
+    await work()
+    assert len(backend.received) == 6
+    assert not await in_database(CallbackEndpoint.objects.exists)
+
+
+async def test_it_is_this_accounts_endpoint_alone(
+    failing: list[CallbackDelivery], backend: Backend, alice: Account, bob: Account
+) -> None:
+    """Another account's callbacks to the same server are sent, and this one's to another."""
+    backend.answers(200)
+    elsewhere = backend.url.replace("127.0.0.1", "localhost")
+    await enqueue(await in_database(_call, bob, f"{backend.url}/bob"))
+    await enqueue(await in_database(_call, alice, f"{elsewhere}/alice"))
+    await enqueue(await in_database(_call, alice, f"{backend.url}/alice"))
+    await work()
+    assert sorted(each.path for each in backend.received) == ["/alice/end", "/bob/end"]
+
+
+async def test_send_now_does_not_ask_whether_it_fails(
+    failing: list[CallbackDelivery], backend: Backend
+) -> None:
+    held = failing[0]
+    await in_database(outbox.resend, held)
+    await work()
+    assert len(backend.received) == 1
+    await in_database(held.refresh_from_db)
+    assert (held.attempts, held.resends, held.last_result) == (1, 1, "endpoint_failing")
+    assert held.held_by_id is not None, "its schedule has not begun, so it is due still"
+
+    backend.answers(200)
+    await in_database(outbox.resend, held)
+    await work()
+    assert len(backend.received) == 3, "the other one that was held back too"
+
+
+async def test_what_is_held_back_is_given_up_when_every_schedule_is_over(
+    failing: list[CallbackDelivery],
+) -> None:
+    assert sum(schedule.RETRY_DELAYS, timedelta()) <= schedule.AT_LEAST
+    await in_database(_age, created_at=schedule.AT_LEAST - timedelta(minutes=1))
+    await in_database(outbox.resume)
+    states = lambda: list(CallbackDelivery.objects.values_list("state", flat=True))  # noqa: E731
+    assert await in_database(states) == ["pending"] * 6
+    await in_database(_age, created_at=schedule.AT_LEAST)
+    await in_database(outbox.resume)
+    assert sorted(await in_database(states)) == ["given-up"] * 2 + ["pending"] * 4
+    await in_database(failing[0].refresh_from_db)
+    assert (failing[0].last_result, failing[0].sealed_body) == ("endpoint_failing", None)
+
+
+async def test_a_probe_whose_worker_dies(failing: list[CallbackDelivery], backend: Backend) -> None:
+    await in_database(_put_off_probe, timedelta(0))
+    endpoint = await in_database(CallbackEndpoint.objects.get)
+    delivery_id = await in_database(outbox._next_to_probe, endpoint.id)
+    assert delivery_id
+    assert await in_database(_claim, delivery_id)
+    assert await in_database(_claim, failing[1].id) is None, "one at a time"
+    await in_database(_jobs_are_lost)
+
+    await in_database(_put_off_probe, timedelta(minutes=-2))
+    await in_database(outbox.resume)
+    backend.answers(200)
+    await work()
+    assert len(backend.received) == 1, "the other one"
+
+
+def test_an_origin_has_one_spelling() -> None:
+    for url in ("https://Backend.Example.com/a?b=1", "https://backend.example.com:443"):
+        assert endpoints.origin_of(url) == "https://backend.example.com:443"
+    assert endpoints.origin_of("http://[::1]/x") == "http://::1:80"
 
 
 # Secrets
@@ -746,7 +986,7 @@ def test_attempts_are_kept_for_30_days(call: Call) -> None:
     delivery = _delivery(call)
     for days in (29, 31, 32, 33):
         at = timezone.now() - timedelta(days=days)
-        attempts.keep(delivery, at=at, duration_ms=1, result=f"{days}", answer="")
+        attempts.keep_all([(delivery, Result(f"{days}", at=at, duration_ms=1))])
     assert attempts.forget_old(at_most=2) == 2
     forget_callback_attempts(0)
     assert _attempts(call) == [("29", "")]
@@ -808,7 +1048,7 @@ async def test_retry_after_a_resend(call: Call, backend: Backend) -> None:
 
 async def test_a_resend_while_it_is_on_its_way(call: Call, backend: Backend) -> None:
     await enqueue(call)
-    attempt = await in_database(outbox._claim, (await delivery_of(call)).id)
+    attempt = await in_database(_claim, (await delivery_of(call)).id)
     assert attempt is not None
     delivery = await in_database(_resend, call)
     assert delivery.resume_at is None

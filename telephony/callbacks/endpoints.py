@@ -1,0 +1,138 @@
+"""Endpoints that do not answer: their deliveries are held back, and one at a time finds out more.
+
+An endpoint is an account's server: two customers of one host know nothing of each other. Attempts
+without an answer (a time-out, no connection) are counted as long as none comes in between; any
+answer is one, an error too. From the third on nothing is sent there but a probe, after half a
+minute, then a minute, up to every five. A probe is an attempt like any other of the delivery that
+makes it, so that the schedule of each delivery is kept; what is held back uses up nothing of it,
+and is given up when no schedule would be going on. The first answer lets all go.
+
+All of it is decided under the account's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from config.jobs import Queued, defer_many
+from telephony.callbacks.client import TimedOut, Unreachable
+from telephony.models import CallbackDelivery, CallbackEndpoint
+
+PROBE_TASK = "telephony.tasks.probe_endpoint"
+
+HELD_BACK = "endpoint_failing"  # the result of a delivery that is
+FAILS_AFTER = 3
+FIRST_PROBE, LONGEST_PROBE = timedelta(seconds=30), timedelta(minutes=5)
+_LET_GO_AT_ONCE = 1000
+_NO_ANSWER = frozenset({TimedOut.code, Unreachable.code})
+
+Key = tuple[str, str]  # an account's id, and the origin
+
+
+@dataclass(slots=True)
+class Failing:
+    """An endpoint that does not answer, and what becomes of the deliveries that are due there."""
+
+    id: int
+    may_be_probed: bool
+    held: list[str] = field(default_factory=list)
+    probe_for: timedelta | None = None
+
+    def begin_probe(self, at_most: timedelta) -> None:
+        """Let one delivery try; nobody else does until it has ended, or its worker has died."""
+        self.may_be_probed, self.probe_for = False, at_most
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL, in one spelling."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def key_of(delivery: CallbackDelivery) -> Key:
+    return delivery.account_id, origin_of(delivery.url)
+
+
+def failing_of(deliveries: Iterable[CallbackDelivery]) -> dict[Key, Failing]:
+    """Return the endpoints of these deliveries that do not answer."""
+    found = _known(map(key_of, deliveries)).filter(failures__gte=FAILS_AFTER)
+    is_due = ExpressionWrapper(Q(probe_at__lte=Now()), BooleanField())
+    rows = found.annotate(is_due=is_due).values_list("account_id", "origin", "id", "is_due")
+    return {(account_id, origin): Failing(id, due) for account_id, origin, id, due in rows}
+
+
+def write_down(endpoints: Iterable[Failing]) -> None:
+    """Write down which deliveries are held back, and which endpoints are being probed."""
+    for endpoint in endpoints:
+        if endpoint.held:
+            held = CallbackDelivery.objects.filter(pk__in=endpoint.held)
+            held.update(held_by=endpoint.id, last_result=HELD_BACK)
+        if endpoint.probe_for is not None:
+            this = CallbackEndpoint.objects.filter(pk=endpoint.id)
+            this.update(probe_at=Now() + endpoint.probe_for)
+
+
+def note_all(attempts: Iterable[tuple[CallbackDelivery, str]]) -> None:
+    """Take note of how attempts ended. An endpoint's first answer lets go what it held back."""
+    results = [(key_of(delivery), result in _NO_ANSWER) for delivery, result in attempts]
+    known = {(each.account_id, each.origin): each for each in _known(key for key, _ in results)}
+    changed: dict[Key, CallbackEndpoint] = {}
+    for key, has_failed in results:
+        endpoint = known.get(key)
+        if has_failed and endpoint is None:
+            endpoint = known[key] = CallbackEndpoint(account_id=key[0], origin=key[1])
+        if endpoint is not None:
+            endpoint.failures = endpoint.failures + 1 if has_failed else 0
+            changed[key] = endpoint
+    for endpoint in changed.values():
+        if endpoint.failures:
+            _has_failed(endpoint)
+        elif endpoint.pk and _let_go(endpoint) < _LET_GO_AT_ONCE:
+            endpoint.delete()
+
+
+def probe_what_was_forgotten(overdue: timedelta) -> None:
+    """Queue the probes that a crash has lost."""
+    forgotten = CallbackEndpoint.objects.filter(
+        failures__gte=FAILS_AFTER, probe_at__lt=Now() - overdue, held__isnull=False
+    )
+    ids = forgotten.distinct().values_list("id", flat=True)
+    defer_many(PROBE_TASK, [_probe(id) for id in ids])
+
+
+def _known(keys: Iterable[Key]) -> QuerySet[CallbackEndpoint]:
+    """Return what is known of them, and perhaps of others."""
+    known = set(keys)
+    return CallbackEndpoint.objects.filter(
+        account_id__in={account_id for account_id, _ in known},
+        origin__in={origin for _, origin in known},
+    )
+
+
+def _has_failed(endpoint: CallbackEndpoint) -> None:
+    wait = timedelta(0)
+    if endpoint.failures >= FAILS_AFTER:
+        wait = FIRST_PROBE * 2 ** min(endpoint.failures - FAILS_AFTER, 10)
+    endpoint.probe_at = timezone.now() + min(wait, LONGEST_PROBE)
+    endpoint.save()
+    if wait:
+        defer_many(PROBE_TASK, [_probe(endpoint.id, endpoint.probe_at)])
+
+
+def _let_go(endpoint: CallbackEndpoint) -> int:
+    """Let go what was held back; return how many. The next answer lets go what is left."""
+    endpoint.save()
+    some = endpoint.held.order_by("due_at").values("pk")[:_LET_GO_AT_ONCE]
+    return CallbackDelivery.objects.filter(pk__in=some).update(held_by=None)
+
+
+def _probe(endpoint_id: int, at: datetime | None = None) -> Queued:
+    return Queued({"endpoint_id": endpoint_id}, at=at, only_one=f"probe {endpoint_id}")
