@@ -65,6 +65,17 @@ def may_be_called(phone_number: str) -> bool:
     return call_problem(phone_number) is None
 
 
+def caller_id(caller: str, ours: str) -> str:
+    """Return the caller ID for a call that is put through; "" leaves it the caller's number.
+
+    A caller who withholds it, or calls by SIP or from an app, has none that Twilio would show: it
+    is ours then.
+    """
+    number = _parsed(caller)
+    is_real = number is not None and phonenumbers.is_valid_number(number)
+    return "" if is_real or US_NUMBER.fullmatch(caller) else ours
+
+
 def kind_problem(phone_number: str) -> NumberProblem | None:
     """Say why a number may not be used in any country: it costs more, or is nobody's."""
     if kind := _unusable_kind(phone_number):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import structlog
 from django.db import transaction
 from django.db.models import Q
+from django.http import QueryDict
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
@@ -41,6 +41,8 @@ from telephony.voice.handover import seal_plan, valid_for
 
 log = structlog.get_logger(__name__)
 
+# What Twilio itself says of most callers who withhold their number; for others it says nothing.
+ANONYMOUS = "anonymous"
 # How a call that we placed ends without us, in Twilio's words and in ours.
 UNANSWERED = {
     "busy": "busy",
@@ -61,21 +63,21 @@ _SPENT = (
 class TwilioForm:
     """A request of Twilio's: its form, the path (with query) it was posted to, its signature."""
 
-    fields: Mapping[str, str]
+    fields: QueryDict
     path: str
     signature: str
 
     @property
     def call_sid(self) -> str:
-        return self.fields.get("CallSid", "")
+        return self.fields.get("CallSid") or ""
 
     @property
     def account_sid(self) -> str:
-        return self.fields.get("AccountSid", "")
+        return self.fields.get("AccountSid") or ""
 
     @property
     def caller(self) -> str:
-        return self.line("From", 64)
+        return self.line("From", 64) or ANONYMOUS
 
     @property
     def called(self) -> str:
@@ -85,12 +87,12 @@ class TwilioForm:
         """Return a field that somebody at the other end may have a say in, cleaned: no call is
         lost over it. What Twilio has signed are the fields as they came.
         """
-        return cleaned_line(self.fields.get(name, ""))[:longest]
+        return cleaned_line(self.fields.get(name) or "")[:longest]
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that is signed, and of the signature: Twilio's repetition has the same."""
-        whole = json.dumps([self.path, self.signature, sorted(self.fields.items())])
+        whole = json.dumps([self.path, self.signature, sorted(self.fields.lists())])
         return hashlib.sha256(whole.encode()).hexdigest()
 
 

@@ -34,7 +34,7 @@ from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
 from telephony.models import Call
-from telephony.numbering import may_be_called
+from telephony.numbering import caller_id, may_be_called
 from telephony.outcomes import Outcome
 from telephony.services import (
     Timed,
@@ -288,7 +288,7 @@ class CallRunner:
         """Write down what Twilio is to do next, and only then have it ask."""
         try:
             async with asyncio.timeout(NEXT_WRITTEN_S):
-                await in_database(_say_what_comes_next, self._call.id, after)
+                await in_database(_say_what_comes_next, self._call, after)
         except Exception as error:  # Twilio will be told to apologize and hang up
             log.warning("after_stream_not_written", error=type(error).__name__)
         await self._end_stream(after)
@@ -447,12 +447,13 @@ def _come_to(end: _End) -> Outcome | None:
         return None
 
 
-def _say_what_comes_next(call_id: str, after: Say | Dial | None) -> None:
+def _say_what_comes_next(call: Call, after: Say | Dial | None) -> None:
     match after:
         case Say():
             after_stream = {"say": after.text}
         case Dial():
-            after_stream = {"transfer": after.to}
+            shown = caller_id(call.caller_phone, call.called_number)
+            after_stream = {"transfer": after.to, "caller_id": shown}
         case None:
             after_stream = {}
-    Call.objects.filter(pk=call_id).update(after_stream=after_stream)
+    Call.objects.filter(pk=call.pk).update(after_stream=after_stream)

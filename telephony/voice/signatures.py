@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from django.conf import settings
+from django.http import QueryDict
 from twilio.request_validator import RequestValidator
 
 
-def is_signed_webhook(path: str, form: Mapping[str, str], signature: str, auth_token: str) -> bool:
+def is_signed_webhook(path: str, form: QueryDict, signature: str, auth_token: str) -> bool:
     """Check a form that was posted to ``path`` (with its query) of the public engine URL.
 
-    Behind a proxy that is not the URL that Django sees.
+    All values of a parameter that is there more than once are signed. Behind a proxy that is not
+    the URL that Django sees.
     """
     url = settings.ENGINE_URL + path
     return bool(RequestValidator(auth_token).validate(url, form, signature))

@@ -41,9 +41,10 @@ def hang_up(message: str = "") -> HttpResponse:
     return _answer(response)
 
 
-def dial(number: str) -> HttpResponse:
+def dial(number: str, caller_id: str = "") -> HttpResponse:
+    """Put the caller through; without a caller ID Twilio shows the caller's own number."""
     response = VoiceResponse()
-    response.dial(number)
+    response.dial(number, caller_id=caller_id or None)
     return _answer(response)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_POST
 
 from telephony.admission import NotAdmitted
 from telephony.callbacks.on_call_start import CallStartFailed, ask
@@ -28,6 +27,7 @@ from telephony.durations import ms_since
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.plan_reader import ACCOUNT_SID
 from telephony.engine.session import APOLOGY
+from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
 from telephony.voice import live, reception, signatures, twiml
 from telephony.voice.links import InvalidLink, call_id_of
@@ -47,11 +47,12 @@ def _twilio_view(view: View) -> View:
     """Read Twilio's form, and answer 400 to what is none."""
 
     @csrf_exempt
-    @require_POST
     @wraps(view)
     async def wrapped(request: HttpRequest, **kwargs: str) -> HttpResponse:
+        if request.method != "POST":
+            return _wrong_method(request.method or "")
         form = TwilioForm(
-            fields={name: str(value) for name, value in request.POST.items()},
+            fields=request.POST,
             path=request.get_full_path(),
             signature=request.headers.get("X-Twilio-Signature", ""),
         )
@@ -60,6 +61,17 @@ def _twilio_view(view: View) -> View:
         return await view(form, **kwargs)
 
     return wrapped
+
+
+def _wrong_method(method: str) -> HttpResponse:
+    """Say what to set right: Twilio's console offers GET as well, and somebody may look here."""
+    text = (
+        f"Twilio sends POST here, and this is {method}. Set the webhook of your number in Twilio's "
+        "console to HTTP POST.\n"
+    )
+    response = HttpResponse(text, status=405, content_type="text/plain; charset=utf-8")
+    response["Allow"] = "POST"
+    return response
 
 
 def _linked(purpose: str) -> Callable[[View], View]:
@@ -86,8 +98,8 @@ def _linked(purpose: str) -> Callable[[View], View]:
 @_twilio_view
 async def inbound(form: TwilioForm) -> HttpResponse:
     """``POST /voice``: somebody rings a registered number."""
-    if not ACCOUNT_SID.fullmatch(form.account_sid) or not form.called or not form.caller:
-        return HttpResponse("AccountSid, From or To is missing or malformed.\n", status=400)
+    if not ACCOUNT_SID.fullmatch(form.account_sid) or not form.called:
+        return HttpResponse("AccountSid or To is missing or malformed.\n", status=400)
     if not form.signature:
         return HttpResponse("X-Twilio-Signature is missing.\n", status=403)
     return await _once(form, _answer_inbound(form))
@@ -126,7 +138,7 @@ async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
         # hung up, and does not hear this).
         return twiml.hang_up(APOLOGY)
     if "transfer" in after:
-        return twiml.dial(after["transfer"])
+        return twiml.dial(after["transfer"], after.get("caller_id", ""))
     return twiml.hang_up(after.get("say", ""))
 
 
@@ -216,7 +228,7 @@ async def _carry_out(
             return twiml.hang_up(decision.message)
         case Transfer():
             if await in_database(reception.transfer, call, decision.to, **known):
-                return twiml.dial(decision.to)
+                return twiml.dial(decision.to, caller_id(call.caller_phone, call.called_number))
             return twiml.hang_up()
         case CallPlan():
             return await _let_in(received, decision, known)

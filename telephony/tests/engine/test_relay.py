@@ -47,7 +47,17 @@ class TestFromTheCaller:
         ]
 
     @pytest.mark.parametrize(
-        "text", [b"", b'{"event":"stop"}', b'{"event":"media"}', media()[:200], b"\x03\xe8"]
+        "text",
+        [
+            b"",
+            b'{"event":"stop"}',
+            b'{"event":"media"}',
+            media()[:200],
+            b"\x03\xe8",
+            media(""),
+            media().replace(b"inbound", b"outbound"),
+            media().replace(b'"track":"inbound",', b""),
+        ],
     )
     def test_everything_else_is_left_to_others(self, text):
         sent = []

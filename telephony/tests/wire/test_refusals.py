@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from django.http import QueryDict
 from django.utils import timezone
 from twilio.request_validator import RequestValidator
 
@@ -58,6 +60,21 @@ async def nothing_charged(world):
 REJECTED = '<?xml version="1.0" encoding="UTF-8"?><Response><Reject reason="rejected" /></Response>'
 BUSY = REJECTED.replace("rejected", "busy")
 HANGUP = '<?xml version="1.0" encoding="UTF-8"?><Response><Hangup /></Response>'
+
+
+class TestTheMethod:
+    @pytest.mark.parametrize("method", ["GET", "PUT"])
+    async def test_another_than_post_is_told_what_to_set(self, world, method):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, world.phone.voice_url) as response,
+        ):
+            assert response.status == 405
+            assert response.headers["Allow"] == "POST"
+            assert await response.text() == (
+                f"Twilio sends POST here, and this is {method}. Set the webhook of your number in "
+                "Twilio's console to HTTP POST.\n"
+            )
 
 
 class TestTheNumber:
@@ -123,7 +140,7 @@ def spend(account, *, minutes):
 
 
 class TestTheForm:
-    @pytest.mark.parametrize("missing", ["CallSid", "AccountSid", "From", "To"])
+    @pytest.mark.parametrize("missing", ["CallSid", "AccountSid", "To"])
     async def test_a_form_without_what_it_must_have_is_400(self, world, missing):
         fields = form()
         del fields[missing]
@@ -306,7 +323,7 @@ class TestTheSameCallSid:
             direction="inbound",
             status="ringing",
             on_call_start_url=f"{world.backend.url}/start",
-            webhook_digest=TwilioForm(fields, "/voice", signature).digest,
+            webhook_digest=TwilioForm(QueryDict(urlencode(fields)), "/voice", signature).digest,
         )
         _, twiml = await post(world, fields)
         assert "<Connect" in twiml
