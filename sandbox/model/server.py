@@ -69,7 +69,9 @@ class ModelServer:
     """Serves sessions; ``pace`` is how many times slower than the real server it is, 0 is at once.
 
     ``key`` is the one API key that it accepts, None accepts any. A session ends after
-    ``lifetime_s`` seconds. Only a server that records keeps ``sessions``, and events in them.
+    ``lifetime_s`` seconds. Statuses in ``refusals`` answer the next upgrades, one each, and no
+    upgrade is answered while ``opens`` is not set. Only a server that records keeps ``sessions``,
+    and events in them.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class ModelServer:
         self.lifetime_s = lifetime_s
         self.url = ""
         self.sessions: list[SessionRecord] = []
+        self.refusals: list[int] = []
+        self.opens = asyncio.Event()
+        self.opens.set()
         self._key = key
         self._records = records
         self._numbers = itertools.count(1)
@@ -121,8 +126,9 @@ class ModelServer:
         if script.upgrade is None:
             await self._stopping.wait()
             return web.Response(status=503)
-        if script.upgrade != 101:
-            return _refuse_upgrade(script.upgrade)
+        await self.opens.wait()
+        if (status := self.refusals.pop(0) if self.refusals else script.upgrade) != 101:
+            return _refuse_upgrade(status)
         socket = web.WebSocketResponse(
             heartbeat=PING_SECONDS, max_msg_size=LONGEST_MESSAGE, compress=False, timeout=1
         )

@@ -25,7 +25,7 @@ from telephony.callbacks import client
 from telephony.callbacks.on_call_start import decide, post
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine import plan as plans
-from telephony.engine.bounds import clipped, is_deeper_than
+from telephony.engine.bounds import clipped, is_deeper_than, sentence
 from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer
 from telephony.models import PhoneNumber
 
@@ -70,7 +70,7 @@ def call_start_check(*, number: PhoneNumber, caller: str) -> Check:
         answer = async_to_sync(post)(url, facts, secrets=secrets, message_id=f"msg_{new_id()}")
     except client.CallbackFailed as failure:
         seconds = time.monotonic() - began
-        return Check(url, facts.call_sid, seconds, problem=f"No answer: {failure.reason}.")
+        return Check(url, facts.call_sid, seconds, problem=sentence(f"No answer: {failure.reason}"))
     seconds = time.monotonic() - began
     return _checked(url, facts.call_sid, seconds, answer)
 

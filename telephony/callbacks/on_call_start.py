@@ -11,6 +11,7 @@ from telephony.bounded_json import NotUsable, beside_the_loop, decoded
 from telephony.callback_urls import callback_url_problem
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
+from telephony.engine.bounds import sentence
 from telephony.engine.plan import (
     MOST_TOOLS,
     CallPlan,
@@ -95,7 +96,7 @@ def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
             code = "call_start_bad_answer"
         case _:
             code = "call_start_unreachable"
-    return CallStartFailed(code, f"onCallStart failed: {failure.reason}.")
+    return CallStartFailed(code, sentence(f"onCallStart failed: {failure.reason}"))
 
 
 def _decision(body: bytes) -> CallPlan | Refusal | Transfer | CallStartFailed:

@@ -12,7 +12,7 @@ from config.ids import new_id
 from telephony.bounded_json import NotUsable, beside_the_loop, decoded
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts
-from telephony.engine.bounds import DEEPEST, is_deeper_than
+from telephony.engine.bounds import DEEPEST, is_deeper_than, sentence
 
 TIMEOUT_SECONDS = 30.0
 # The model reads 32,000 tokens at a time, of which the conversation needs some.
@@ -60,7 +60,7 @@ def _no_answer(name: str, failure: client.CallbackFailed) -> ToolFailed:
         case client.TimedOut():
             return ToolFailed("tool_timeout", f"The tool {name} did not answer in time.")
         case client.TooLarge():
-            why = f"The tool {name} failed: {failure.reason}."
+            why = sentence(f"The tool {name} failed: {failure.reason}")
             return ToolFailed("tool_bad_answer", why)
         case _:
             return ToolFailed("tool_unreachable", f"The tool {name} could not be reached.")

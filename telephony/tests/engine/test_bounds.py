@@ -2,7 +2,7 @@
 
 import pytest
 
-from telephony.engine.bounds import clipped, is_deeper_than, is_storable
+from telephony.engine.bounds import clipped, is_deeper_than, is_storable, sentence
 
 
 def nested(levels, *, of=list):
@@ -46,3 +46,11 @@ def test_a_long_text_is_cut():
 @pytest.mark.parametrize("value", [None, 7, ["a"], {"a": "b"}])
 def test_what_is_no_text_is_an_empty_one(value):
     assert clipped(value) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("no answer", "no answer."), ("No answer.", "No answer."), ("Well...", "Well."), ("", ".")],
+)
+def test_a_sentence_ends_in_one_full_stop(text, told):
+    assert sentence(text) == told

@@ -15,6 +15,7 @@ from telephony.callbacks import tools
 from telephony.db import in_database
 from telephony.engine import session as engine
 from telephony.engine.session import APOLOGY
+from telephony.models import Call
 
 LONG = "This is a very long answer that goes on and on and on until somebody says something"
 
@@ -236,3 +237,110 @@ async def test_a_socket_that_breaks_ends_the_call(world, model):
         ringing = world.ring(faults=Faults(socket_dropped_after=5))
         call = await world.over(ringing)
     assert call.ended_reason == "caller_hangup"
+
+
+class TestTheModelsDoor:
+    @pytest.mark.parametrize("status", [429, 500, 502, 503])
+    async def test_one_refusal_that_may_pass_is_tried_again(self, world, model, status):
+        async with model() as openai:
+            openai.refusals = [status]
+            ringing = await world.greeted()
+            await world.hang_up(ringing)
+        await world.work()
+        assert world.backend.to("error") == []
+
+    @pytest.mark.parametrize("statuses", [[401], [403], [503, 503]])
+    async def test_another_is_not(self, world, model, statuses):
+        async with model() as openai:
+            openai.refusals = [*statuses, 101]
+            await world.over(world.ring())
+            assert openai.refusals == [101]
+        assert (await world.told("error"))["code"].startswith("model_")
+
+    async def test_keys_pressed_before_it_opens_follow_the_greeting(self, world, model):
+        async with model(Script(turns=[Say("You pressed two keys.")])) as openai:
+            openai.opens.clear()
+            ringing = world.ring()
+            await ringing.person.until_connected()
+            await ringing.person.press("1#")
+            await openai.wait_for(lambda server: server.sessions)
+            openai.opens.set()
+            await ringing.person.hears("Hello.")
+            await ringing.person.hears("You pressed two keys.")
+            await world.hang_up(ringing)
+        (created,) = openai.sessions[0].received_of("conversation.item.create")
+        assert created["item"]["content"][0]["text"] == "[The caller pressed on the keypad: 1#]"
+
+
+async def test_what_the_model_says_twice_is_done_once(world, model):
+    script = Script(
+        turns=[CallTool("book_table", {}), Say("Booked.")],
+        twice={"session.created", "response.created", "response.done"},
+    )
+    async with model(script) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Booked.")
+        await world.hang_up(ringing)
+    assert len(world.backend.to("tool")) == 1
+    assert len(openai.sessions[0].received_of("session.update")) == 1
+    once = sum(
+        event["response"]["usage"]["output_tokens"]
+        for event in openai.sessions[0].sent_of("response.done")
+    )
+    call = await in_database(Call.objects.get, call_sid=ringing.sid)
+    assert once
+    assert (await world.timeline(call)).count("tool_called") == 1
+
+
+async def test_a_tool_that_runs_when_the_caller_hangs_up_may_finish(world, model):
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(body):
+        is_asked.set()
+        await may_answer.wait()
+        return web.json_response({"result": "table seven"})
+
+    world.backend.tool = slow
+    async with model(Script(turns=[CallTool("book_table", {})])):
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await asyncio.wait_for(is_asked.wait(), 5)
+        ringing.person.hang_up()
+        await ringing.journal.wait_for("ended", within=20)
+        may_answer.set()
+        call = await world.over(ringing)
+    (tool_call,) = (await world.told("end"))["toolCalls"]
+    assert (tool_call["status"], tool_call["result"]) == ("succeeded", "table seven")
+    assert "tool_returned" in await world.timeline(call)
+
+
+async def test_a_byte_order_mark_is_passed_over(world, model):
+    async def marked(body):
+        return web.Response(body=b"\xef\xbb\xbf" + b'{"result": "table seven"}')
+
+    world.backend.tool = marked
+    async with model(Script(turns=[CallTool("book_table", {}), Say("Booked.")])) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Booked.")
+        await world.hang_up(ringing)
+    (created,) = openai.sessions[0].received_of("conversation.item.create")
+    assert created["item"]["output"] == "table seven"
+
+
+async def test_the_largest_answer_of_a_tool_reaches_the_model(world, model):
+    """Each of its bytes may become six, and the model's socket takes no more than 1 MiB."""
+    largest = "\x01" * ((tools.LARGEST_ANSWER - 20) // 6)
+
+    async def large(body):
+        return web.json_response({"result": largest})
+
+    world.backend.tool = large
+    async with model(Script(turns=[CallTool("book_table", {}), Say("Booked.")])) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Booked.")
+        await world.hang_up(ringing)
+    (created,) = openai.sessions[0].received_of("conversation.item.create")
+    assert created["item"]["output"] == largest
