@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from telephony.engine import session as engine
+from telephony.engine import toolbox
 from telephony.engine.actions import Action, Finish, Note, RunTool, ToModel
 from telephony.engine.events import (
     Event,
@@ -21,7 +22,7 @@ from telephony.tests.engine.conversation import Conversation
 
 LIMIT_S = 300
 # What may follow the end: the last transcripts, and tools that run.
-ENDS_WITHIN_S = LIMIT_S + engine.TOOL_S + engine.TRANSCRIPT_S
+ENDS_WITHIN_S = LIMIT_S + toolbox.TOOL_S + engine.TRANSCRIPT_S
 # The model takes no larger message.
 LARGEST_MESSAGE = 1 << 20
 MOST_RINGS = 5_000
@@ -91,12 +92,12 @@ class Judge(Conversation):
             if self.is_finished or self.session.phase is engine.Phase.DRAINING:
                 return
             self._cooperate_once()
-            if not self.session._responses.is_busy and not self.running:
+            if not self.session._answers.is_busy and not self.running:
                 return
         raise AssertionError("something is wanted and never asked for")
 
     def _cooperate_once(self) -> None:
-        responses = self.session._responses
+        responses = self.session._answers._queue
         if self.running:
             self.receive(ToolReturned(self.running.pop(), "ok"))
         elif responses.asked is not None:
@@ -112,7 +113,7 @@ class Judge(Conversation):
             getattr(self, name)(argument)
 
     def begin_asked(self, _: int) -> None:
-        if asked := self.session._responses.asked:
+        if asked := self.session._answers._queue.asked:
             self.receive(ResponseStarted(f"of {asked.event_id}"))
 
     def return_tool(self, index: int) -> None:

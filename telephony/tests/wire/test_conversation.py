@@ -13,7 +13,7 @@ from sandbox.phone.faults import Faults
 from sandbox.tests.customer import NUMBER
 from telephony.callbacks import tools
 from telephony.db import in_database
-from telephony.engine import session as engine
+from telephony.engine import toolbox
 from telephony.engine.session import APOLOGY
 from telephony.models import Call
 
@@ -62,7 +62,7 @@ async def test_tool_during_speech(world, model):
 
 
 async def test_tool_timeout(world, model, monkeypatch):
-    monkeypatch.setattr(engine, "TOOL_S", 0.3)
+    monkeypatch.setattr(toolbox, "TOOL_S", 0.3)
     answers = asyncio.Event()
 
     async def silent(body):
@@ -103,7 +103,7 @@ async def test_tool_error(world, model, answer, told):
 
 
 async def test_the_tool_client_gives_up_when_the_session_does():
-    assert tools.TIMEOUT_SECONDS == engine.TOOL_S
+    assert tools.TIMEOUT_SECONDS == toolbox.TOOL_S
 
 
 @pytest.mark.parametrize(
