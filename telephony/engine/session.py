@@ -30,6 +30,7 @@ from telephony.engine.dtmf import is_dialable, tones
 from telephony.engine.events import Event
 from telephony.engine.plan import CallPlan, is_phone_number
 from telephony.engine.playback import Playback
+from telephony.engine.seen import Seen
 from telephony.engine.timers import Timers
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.toolbox import BuiltIn, Toolbox
@@ -77,6 +78,7 @@ class CallSession:
         self._answers = Answers(self._desk, self.playback)
         self._tools = Toolbox(self._desk, plan)
         self._transcript = Transcript()
+        self._transcribed = Seen()
         self._usage = TokenUsage()
 
         self._refusals = 0  # of the configuration
@@ -317,6 +319,9 @@ class CallSession:
 
     def _caller_transcribed(self, event: events.CallerTranscribed) -> None:
         item_id = event.item_id or self._desk.own_item()
+        if not self._transcribed.add(item_id):
+            self._note("repeated", what="a transcript")
+            return
         self._transcript.write(item_id, "user", event.text, self._now)
         self._usage += TokenUsage(transcribed_seconds=event.seconds)
         if event.item_id:

@@ -20,6 +20,7 @@ from telephony.engine.events import (
     AgentAudioEnded,
     AgentAudioStarted,
     CallerHungUp,
+    CallerTranscribed,
     DigitPressed,
     MarkPlayed,
     ModelConfigured,
@@ -507,6 +508,13 @@ class TestWhatComesTwice:
         call.answer(call_item("c1"), call_item("c1"))
         assert len(call.ever(RunTool)) == 1
         assert call.notes("repeated")
+
+    def test_what_the_caller_said(self):
+        call = Conversation()
+        for seconds in (1.5, 1.5):
+            call.receive(CallerTranscribed("u1", "Hello?", seconds))
+        assert call.session.usage == TokenUsage(transcribed_seconds=1.5)
+        assert [line.text for line in call.session.lines()] == ["Hello?"]
 
     def test_the_end_of_a_response(self):
         call = Conversation()
