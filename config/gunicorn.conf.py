@@ -7,6 +7,7 @@ so that one process is enough where there is little to do.
 import os
 import resource
 import sys
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -47,3 +48,10 @@ control_socket_disable = True
 # The heartbeat's file: a disk that is slow for a while must not look like a worker that hangs.
 memory = "/dev/shm"  # noqa: S108 # nosec B108 # gunicorn makes a file there that has no name
 worker_tmp_dir = memory if os.path.isdir(memory) else None
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let no request wait long for the database."""
+    from config.connections import serve_requests
+
+    serve_requests()

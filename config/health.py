@@ -7,13 +7,17 @@ from functools import cache
 from threading import Event
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import sync_and_async_middleware
-from psycopg_pool import PoolTimeout
+
+from config.connections import database_within, give_connection_back
 
 _drain = Event()
+
+# Probes give up after a few seconds. It is a little longer if the database hangs.
+_ANSWERED_WITHIN_S = 1.2
 
 
 class MigrationsMissing(Exception):
@@ -58,13 +62,16 @@ def readyz(request: HttpRequest) -> HttpResponse:
     if _drain.is_set():
         return JsonResponse({"status": "draining"}, status=503)
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        require_migrations()
-    except (DatabaseError, PoolTimeout):
+        with database_within(_ANSWERED_WITHIN_S):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            require_migrations()
+    except (DatabaseError, InterfaceError):
         return JsonResponse({"status": "database_unavailable"}, status=503)
     except MigrationsMissing as missing:
         return JsonResponse({"status": "migrations_missing", "count": missing.count}, status=503)
+    finally:
+        give_connection_back()
     return JsonResponse({"status": "ok"})
 
 

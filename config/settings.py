@@ -327,13 +327,28 @@ def _database(url: str) -> dict[str, Any]:
 DATABASES = {
     "default": {
         **_database(env.str("DATABASE_URL", default="") or embedded_url(LOCAL_DIR)),
+        "ENGINE": "config.database",
         "CONN_MAX_AGE": 0,
     }
 }
-DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
-    "min_size": 1,
-    "max_size": _number("DATABASE_POOL_SIZE", 10, least=1),
-    "timeout": 5,
+# What DATABASE_URL says comes first. All of these are for this side: a PgBouncer sees none of them.
+# How long an answer is waited for depends on who waits (``config.connections``).
+DATABASES["default"]["OPTIONS"] = {
+    "connect_timeout": 2,  # seconds, libpq's least
+    # A machine or a network that is gone, instead of the kernel's two hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+    **DATABASES["default"].get("OPTIONS", {}),
+    "pool": {
+        "min_size": 1,
+        "max_size": _number("DATABASE_POOL_SIZE", 10, least=1),
+        # Psycopg's own tries after 1, 2, 4, … s, for 5 minutes, and nobody is connected meanwhile
+        # although the database may be back. After two seconds it is whoever needs a connection that
+        # tries again.
+        "reconnect_timeout": 2,
+    },
 }
 
 PASSWORD_HASHERS = [

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import isinf
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import OperationalError
 
-from config.connections import run_and_let_go
+from config.connections import patience, run_and_let_go
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,12 +23,27 @@ _threads = ThreadPoolExecutor(
     settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"], thread_name_prefix="database"
 )
 
+# For the thread to say itself why it has no answer.
+_LAST_WORD_S = 0.5
+
 
 async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a function that queries in a thread, and give the thread's connection back after it.
 
-    The function runs to its end even when the caller is cancelled. It cannot see what an open
-    transaction of another thread has not committed.
+    The function runs to its end even when the caller is cancelled, but does not begin if it waits
+    for its thread longer than ``config.connections`` allows: :class:`OperationalError`. It cannot
+    see what an open transaction of another thread has not committed.
     """
+    left = patience().left
+
+    def work() -> R:
+        if patience().left <= 0:
+            raise OperationalError("No thread was free in time.")
+        return function(*args, **kwargs)
+
     run = sync_to_async(run_and_let_go, thread_sensitive=False, executor=_threads)
-    return await run(function, *args, **kwargs)
+    try:
+        async with asyncio.timeout(None if isinf(left) else left + _LAST_WORD_S):
+            return await run(work)
+    except TimeoutError:
+        raise OperationalError("The database did not answer in time.") from None

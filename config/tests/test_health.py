@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from threading import Event
+from time import monotonic
 
 import psycopg
 import pytest
@@ -77,6 +78,22 @@ def test_a_database_that_went_away():
     assert response.status_code == 503
     assert response.json() == {"status": "database_unavailable"}
     connection.close()  # as the end of a request does, outside of tests
+    assert Client().get("/readyz").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pool_that_has_no_connection_left() -> None:
+    connection.close()
+    pool = connection.pool
+    taken = [pool.getconn() for _ in range(pool.max_size)]
+    try:
+        started = monotonic()
+        response = Client().get("/readyz")
+        assert response.json() == {"status": "database_unavailable"}
+        assert monotonic() - started < 2
+    finally:
+        for one in taken:
+            pool.putconn(one)
     assert Client().get("/readyz").status_code == 200
 
 

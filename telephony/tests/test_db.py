@@ -3,8 +3,9 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
+from config.connections import database_within
 from telephony.db import in_database
 
 
@@ -61,3 +62,16 @@ async def test_a_slow_look_up_in_the_loops_threads_holds_up_no_query(pool: Any) 
     finally:
         release.set()
         await asyncio.gather(*busy)
+
+
+async def test_who_has_no_time_left_does_not_wait_for_a_thread(pool: Any) -> None:
+    release, ran = threading.Event(), threading.Event()
+    busy = [asyncio.create_task(in_database(release.wait, 10)) for _ in range(pool.max_size)]
+    try:
+        with database_within(0.1), pytest.raises(OperationalError):
+            await asyncio.wait_for(in_database(ran.set), 2)
+    finally:
+        release.set()
+        await asyncio.gather(*busy)
+    await in_database(_backend_pid)
+    assert not ran.is_set()
