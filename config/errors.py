@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import ItemsView, Mapping
 from http import HTTPStatus
 from types import FrameType
@@ -26,6 +27,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from config import request_limits
+from config.outages import cause_of, is_outage
 from config.pages import error_page, prefers_html
 
 log = structlog.get_logger(__name__)
@@ -70,12 +72,23 @@ def not_found() -> ApiError:
     return _of_status(404)
 
 
+def temporarily_unavailable(error: BaseException) -> ApiError:
+    """Return what is answered in an outage, and log what kind of one it is."""
+    log.error("database_unavailable", error=cause_of(error))
+    return ApiError(
+        503,
+        UNAVAILABLE,
+        f"Switchhook is temporarily unavailable: try again in {RETRY_AFTER_S} s.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Answer any exception from a view in the one shape (DRF's ``EXCEPTION_HANDLER``)."""
     request = context.get("request")
     request_id = getattr(getattr(request, "_request", request), "request_id", "")
     refusal = _as_api_error(error)
-    if refusal.status_code >= 500 and not isinstance(error, ApiError):
+    if refusal.status_code == 500 and not isinstance(error, ApiError):
         log.error("request_failed", exc_info=error)
     body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
     return Response(body, status=refusal.status_code, headers=dict(refusal.headers))
@@ -130,7 +143,7 @@ def _as_api_error(error: Exception) -> ApiError:
             return _of_status(400)
         case exceptions.APIException():
             return ApiError(error.status_code, str(error.default_code), str(error.detail))
-    return _of_status(500)
+    return temporarily_unavailable(error) if is_outage(error) else _of_status(500)
 
 
 def _flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
@@ -172,6 +185,9 @@ def _of_status(status: int) -> ApiError:
     return ApiError(status, *_BY_STATUS[status])
 
 
+UNAVAILABLE = "temporarily_unavailable"
+RETRY_AFTER_S = 5
+
 TOO_LARGE = "body_too_large"
 _TOO_LARGE = "This is larger than a request may be: send {} KB at most."
 _BY_STATUS = {
@@ -191,6 +207,13 @@ def _django_error(status: int, request: HttpRequest) -> HttpResponse:
 
 def refusal_response(request: HttpRequest, refusal: ApiError) -> HttpResponse:
     """Answer with a refusal outside any view, as whoever asks reads it: JSON, a page or text."""
+    response = _refusal(request, refusal)
+    for name, value in refusal.headers.items():
+        response[name] = value
+    return response
+
+
+def _refusal(request: HttpRequest, refusal: ApiError) -> HttpResponse:
     status, request_id = refusal.status_code, getattr(request, "request_id", "")
     if is_api(request):
         body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
@@ -199,6 +222,13 @@ def refusal_response(request: HttpRequest, refusal: ApiError) -> HttpResponse:
         return error_page(request, status, refusal.message)
     text = f"{refusal.message}\n"
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+
+
+def outage_response(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
+    """Answer 503 if it was an outage that made a view or a middleware fail."""
+    if error is None or not is_outage(error):
+        return None
+    return refusal_response(request, temporarily_unavailable(error))
 
 
 def is_api(request: HttpRequest) -> bool:
@@ -243,7 +273,8 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _django_error(500, request)
+    """Answer for what failed outside any view: Django calls this while it handles the error."""
+    return outage_response(request, sys.exc_info()[1]) or _django_error(500, request)
 
 
 class WithoutValues(SafeExceptionReporterFilter):

@@ -1,5 +1,5 @@
 """What holds for every request: it has an id and a largest size, an error of the API one shape, an
-answer the headers that tell browsers and caches what they may do with it."""
+outage a 503, an answer the headers that tell browsers and caches what they may do with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from config import request_limits
-from config.errors import in_shape, too_large
+from config.errors import in_shape, outage_response, too_large
 from config.ids import new_id
 from config.pages import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
 
@@ -53,6 +53,10 @@ class RequestIdMiddleware:
         if response is None:
             response = await cast(Awaitable[HttpResponse], self.get_response(request))
         return _finished(request, response, request_id)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer for a view that had no database, with ``DEBUG`` on as without."""
+        return outage_response(request, error)
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:

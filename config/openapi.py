@@ -19,7 +19,7 @@ from drf_spectacular.utils import OpenApiParameter
 
 from config import request_limits, texts
 from config.api import TextField
-from config.errors import Refusals
+from config.errors import UNAVAILABLE, Refusals
 from config.schema import ERRORS, Json, operations
 
 EXAMPLES = settings.BASE_DIR / "docs" / "openapi" / "examples.yaml"
@@ -54,6 +54,7 @@ NEEDS_ID: Refusals = {404: {"not_found": "You have nothing with this id."}}
 OF_ALL: Refusals = {
     406: {"not_acceptable": "The answer is JSON, and `Accept` does not allow that."},
     500: {"internal_error": "Something failed on our side: quote the request id to support."},
+    503: {UNAVAILABLE: "The service has no database at the moment: try again soon."},
 }
 
 HEADERS: dict[str, Json] = {
@@ -74,7 +75,11 @@ HEADERS: dict[str, Json] = {
 }
 # What else a response has that gives one of these codes.
 _HEADER_OF_STATUS = {401: "WWW-Authenticate"}
-_HEADER_OF_CODE = {"too_many_requests": "Retry-After", "idempotency_key_in_use": "Retry-After"}
+_HEADER_OF_CODE = {
+    "too_many_requests": "Retry-After",
+    "idempotency_key_in_use": "Retry-After",
+    UNAVAILABLE: "Retry-After",
+}
 
 _ID = OpenApiParameter("id", str, OpenApiParameter.PATH)
 

@@ -21,3 +21,10 @@ def is_outage(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the name of what an error began with, such as psycopg's, which says the most."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return type(error).__name__

@@ -92,6 +92,8 @@ def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
         "status": status,
         "message": message,
         "request_id": getattr(request, "request_id", ""),
+        "is_outage": status == 503,
+        "sends_something": request.method not in ("GET", "HEAD"),
     }
     return HttpResponse(render_to_string("error.html", context), status=status)
 
