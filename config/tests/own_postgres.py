@@ -1,4 +1,4 @@
-"""A PostgreSQL that a test may stop, with the tables of the test's database."""
+"""A PostgreSQL that a test may stop and freeze, with the tables of the test's database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
+import psycopg
 
 from config.postgres import _Server, _server_of
 from config.tests.web import database_url
@@ -27,10 +30,29 @@ class OwnPostgres:
     def stop(self) -> None:
         self._server.stop()
 
-    def copy_tables(self) -> None:
+    def crash(self) -> None:
+        """Stop so that nobody is told. From now on connections are refused."""
+        self._server._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def freeze(self) -> None:
+        """From now on connections are accepted, and nobody answers."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        first = int((self._server.data / "postmaster.pid").read_text().splitlines()[0])
+        postmaster = psutil.Process(first)
+        return [postmaster, *postmaster.children(recursive=True)]
+
+    def copy_tables(self, *, with_rows: bool = False) -> None:
         programs = self._server.programs
+        what = [] if with_rows else ["--schema-only"]
         dump = subprocess.run(
-            [programs / "pg_dump", "--schema-only", "--no-owner", database_url()],
+            [programs / "pg_dump", *what, "--no-owner", database_url()],
             capture_output=True,
             check=True,
         )
@@ -51,6 +73,9 @@ def own_postgres() -> Iterator[OwnPostgres]:
         server.base.mkdir(parents=True, exist_ok=True)
         own = OwnPostgres(server)
         own.start()
+        with psycopg.connect(own.url, autocommit=True) as session:
+            session.execute("ALTER SYSTEM SET fsync = off")
+            session.execute("SELECT pg_reload_conf()")
         try:
             yield own
         finally:

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import partial, wraps
 from time import monotonic
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import structlog
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
+from config.connections import database_within
+from config.outages import cause_of, is_outage
 from telephony.admission import NotAdmitted
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
@@ -33,12 +36,21 @@ from telephony.voice import live, reception, signatures, twiml
 from telephony.voice.links import InvalidLink, call_id_of
 from telephony.voice.reception import ForeignAccount, Reception, TwilioForm
 
+# Twilio gives a webhook 15 s. onCallStart has 10 of them, and each visit to the database two: a
+# caller who cannot be served hears so soon. The whole ends in time, whatever happens on the way.
+_VISIT_WITHIN_S = 2.0
+_ANSWERED_WITHIN_S = 14.0
+
 # Twilio sends a webhook again when the connection failed: the second answer must be the first one,
 # whose ticket is still unused. Kept for twice the 15 s that Twilio gives a webhook.
 _KEEP_ANSWER_S = 30.0
 _MOST_KEPT = 10_000
 _answers: dict[str, asyncio.Task[HttpResponse]] = {}  # by what was signed
 
+log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 Answering = Coroutine[Any, Any, HttpResponse]
 View = Callable[..., Answering]
 
@@ -74,6 +86,32 @@ def _wrong_method(method: str) -> HttpResponse:
     return response
 
 
+def _apologizing(view: View) -> View:
+    """Tell the caller, in the place of a view that fails for want of a database, or of time.
+
+    Twilio would say that an application error has occurred, or nothing at all.
+    """
+
+    @wraps(view)
+    async def wrapped(*args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            async with asyncio.timeout(_ANSWERED_WITHIN_S):
+                return await view(*args, **kwargs)
+        except Exception as error:
+            if not isinstance(error, TimeoutError) and not is_outage(error):
+                raise
+            log.error("caller_told_of_outage", error=cause_of(error))
+            return twiml.hang_up(APOLOGY)
+
+    return wrapped
+
+
+async def _visit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Query, within ``_VISIT_WITHIN_S``; raise :class:`OperationalError` after that."""
+    with database_within(_VISIT_WITHIN_S):
+        return await in_database(function, *args, **kwargs)
+
+
 def _linked(purpose: str) -> Callable[[View], View]:
     """Give the view the call that the URL's token names; answer 403 to any other token."""
 
@@ -84,7 +122,7 @@ def _linked(purpose: str) -> Callable[[View], View]:
                 call_id = call_id_of(purpose, token)
             except InvalidLink:
                 return HttpResponse("This link is not valid.\n", status=403)
-            if not await in_database(reception.is_call_of, call_id, form.call_sid):
+            if not await _visit(reception.is_call_of, call_id, form.call_sid):
                 return HttpResponse("This link belongs to another call.\n", status=403)
             if (token := live.auth_token_of(call_id)) and not _is_signed(form, token):
                 return HttpResponse("X-Twilio-Signature does not fit.\n", status=403)
@@ -96,6 +134,7 @@ def _linked(purpose: str) -> Callable[[View], View]:
 
 
 @_twilio_view
+@_apologizing
 async def inbound(form: TwilioForm) -> HttpResponse:
     """``POST /voice``: somebody rings a registered number."""
     if not ACCOUNT_SID.fullmatch(form.account_sid) or not form.called:
@@ -106,6 +145,7 @@ async def inbound(form: TwilioForm) -> HttpResponse:
 
 
 @_twilio_view
+@_apologizing
 @_linked("answer")
 async def answered(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/answer/<token>``: a call that we placed has been answered."""
@@ -116,7 +156,7 @@ async def answered(form: TwilioForm, call_id: str) -> HttpResponse:
 @_linked("status")
 async def status_changed(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/status/<token>``: a call that we placed rings, or has ended."""
-    await in_database(reception.outbound_status, call_id, form)
+    await _visit(reception.outbound_status, call_id, form)
     return HttpResponse(status=204)
 
 
@@ -124,15 +164,16 @@ async def status_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 @_linked("stream")
 async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/stream/<token>``: the media stream has started, stopped or failed."""
-    await in_database(reception.stream_status, call_id, form)
+    await _visit(reception.stream_status, call_id, form)
     return HttpResponse(status=204)
 
 
 @_twilio_view
+@_apologizing
 @_linked("after")
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/after/<token>``: the media stream is closed, what now?"""
-    after = await in_database(reception.after_stream, call_id)
+    after = await _visit(reception.after_stream, call_id)
     if after is None:
         # Nobody said what comes next: the engine that held the call has died (or the caller has
         # hung up, and does not hear this).
@@ -149,8 +190,7 @@ async def _once(form: TwilioForm, answering: Answering) -> HttpResponse:
         task = asyncio.ensure_future(answering)
         if len(_answers) < _MOST_KEPT:
             _answers[form.digest] = task
-            loop = asyncio.get_running_loop()
-            loop.call_later(_KEEP_ANSWER_S, _answers.pop, form.digest, None)
+            task.add_done_callback(partial(_keep_answer, form.digest))
     else:
         answering.close()
     response = await asyncio.shield(task)
@@ -159,9 +199,17 @@ async def _once(form: TwilioForm, answering: Answering) -> HttpResponse:
     )
 
 
+def _keep_answer(digest: str, task: asyncio.Task[HttpResponse]) -> None:
+    """Keep an answer for Twilio's repetition; a failure is none, and the repetition may succeed."""
+    if task.cancelled() or task.exception() is not None:
+        _answers.pop(digest, None)
+    else:
+        asyncio.get_running_loop().call_later(_KEEP_ANSWER_S, _answers.pop, digest, None)
+
+
 async def _answer_inbound(form: TwilioForm) -> HttpResponse:
     try:
-        received = await in_database(reception.receive_inbound, form)
+        received = await _visit(reception.receive_inbound, form)
     except ForeignAccount:
         text = "This number is bound to another Twilio account.\n"
         return HttpResponse(text, status=403)
@@ -171,7 +219,7 @@ async def _answer_inbound(form: TwilioForm) -> HttpResponse:
 
 
 async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
-    received = await in_database(reception.receive_answer, call_id, form)
+    received = await _visit(reception.receive_answer, call_id, form)
     if received is None:
         return twiml.hang_up()
     return await _decide(form, received)
@@ -191,14 +239,14 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
         )
     except CallStartFailed as failure:
         error = (failure.code, failure.message)
-        await in_database(reception.fail, call, error, asked_ms=ms_since(started))
+        await _visit(reception.fail, call, error, asked_ms=ms_since(started))
         return _turn_away(received)
     asked_ms = ms_since(started)
     if isinstance(decision, Refusal) and not decision.message:
-        await in_database(reception.refuse, call, decision.reason, asked_ms=asked_ms)
+        await _visit(reception.refuse, call, decision.reason, asked_ms=asked_ms)
         return _turn_away(received, decision.reason)
     if doubt := _distrust(form, decision):
-        await in_database(reception.distrust, call, doubt, asked_ms=asked_ms)
+        await _visit(reception.distrust, call, doubt, asked_ms=asked_ms)
         return HttpResponse(f"{doubt[1]}\n", status=403)
     return await _carry_out(received, decision, asked_ms)
 
@@ -224,10 +272,10 @@ async def _carry_out(
     known: dict[str, Any] = {"asked_ms": asked_ms, "signed_by": decision.twilio_account_sid}
     match decision:
         case Refusal():
-            await in_database(reception.refuse, call, decision.reason, **known)
+            await _visit(reception.refuse, call, decision.reason, **known)
             return twiml.hang_up(decision.message)
         case Transfer():
-            if await in_database(reception.transfer, call, decision.to, **known):
+            if await _visit(reception.transfer, call, decision.to, **known):
                 return twiml.dial(decision.to, caller_id(call.caller_phone, call.called_number))
             return twiml.hang_up()
         case CallPlan():
@@ -238,9 +286,9 @@ async def _carry_out(
 async def _let_in(received: Reception, plan: CallPlan, known: dict[str, Any]) -> HttpResponse:
     call = received.call
     try:
-        ticket = await in_database(reception.accept, call, plan, **known)
+        ticket = await _visit(reception.accept, call, plan, **known)
     except NotAdmitted as refusal:
-        return _turn_away(received, await in_database(reception.turn_away, call, refusal))
+        return _turn_away(received, await _visit(reception.turn_away, call, refusal))
     if ticket is None:  # it has ended meanwhile
         return twiml.hang_up()
     return twiml.connect(call.id, ticket, plan.greeting_url)

@@ -1,0 +1,64 @@
+"""Who asks during an outage, and a customer's backend that is asked."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from urllib.parse import urlencode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    seconds: float
+
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+def ask(
+    url: str, *, headers: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None
+) -> Answer:
+    """Send a GET, or with a form a POST."""
+    data = None if form is None else urlencode(form).encode()
+    request = urllib.request.Request(url, data, dict(headers or {}))  # noqa: S310 (http, and ours)
+    started = time.monotonic()
+    try:
+        response = urllib.request.urlopen(request, timeout=60)  # noqa: S310 (as above)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        text = response.read().decode()
+        return Answer(response.status, response.headers, text, time.monotonic() - started)
+
+
+@contextmanager
+def backend(answer: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the URL of a customer's backend, which answers what the function returns."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps(answer()).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/start"
+        server.shutdown()
