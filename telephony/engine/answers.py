@@ -118,7 +118,9 @@ class Answers:
     # What comes of it
 
     def started(self, response_id: str) -> None:
-        self._queue.started(response_id)
+        if not self._queue.started(response_id):
+            self._desk.note("repeated", what="response.created")
+            return
         self._sent_before = self._playback.total
         self._desk.timers.clear("asked")
         self._watch()
@@ -149,7 +151,7 @@ class Answers:
         """
         if self.spoke(response):
             self._unspoken = self._failures = 0
-        elif response.written:
+        elif response.written and (is_last or not response.calls):
             self._failures = 0
             self._have_spoken(response.written, is_last=is_last)
         elif response.calls or response.status != "incomplete":
@@ -212,7 +214,8 @@ class Answers:
 
     def not_begun(self) -> None:
         """Nothing was heard of what we asked for."""
-        self.refused("no_response", "The model did not begin its answer.")
+        self._queue.overdue()
+        self._try_again("no_response", "The model did not begin its answer.")
 
     def is_lost(self) -> bool:
         """Whether nothing more has come of the response that is under way; it is over then."""

@@ -43,6 +43,7 @@ class ResponseQueue:
         self._wanted: list[Request] = []
         self._count = 0
         self._last: Request | None = None  # what was asked for last
+        self._late: Request | None = None  # what was given up, and may begin after all
         self._current = PLAIN  # what the active response was asked for
         self._done = Seen()
         self._unseen: set[str] = set()  # items that we sent and the model has not yet added
@@ -88,16 +89,35 @@ class ResponseQueue:
     def item_added(self, item_id: str) -> None:
         self._unseen.discard(item_id)
 
-    def started(self, response_id: str) -> None:
-        """A response began. One that the model began by itself knows all items it has added."""
+    def started(self, response_id: str) -> bool:
+        """A response began; False if it has ended before.
+
+        One that the model began by itself knows all items that it has added.
+        """
         if response_id in self._done:
-            return
-        if self.asked is None and not self._unseen and PLAIN in self._wanted:
-            self._wanted.remove(PLAIN)
-        self._current = self.asked.request if self.asked else PLAIN
+            return False
+        self._current = self._begun()
         self.active = response_id or UNKNOWN
         self.asked = None
         self._not_before = 0.0
+        return True
+
+    def _begun(self) -> Request:
+        """Return what a response that begins was asked for; it is wanted no longer."""
+        if self.asked is not None:
+            return self.asked.request
+        if self._late is not None and self._late in self._wanted:
+            self._wanted.remove(self._late)
+            return self._late
+        if not self._unseen and PLAIN in self._wanted:
+            self._wanted.remove(PLAIN)
+        return PLAIN
+
+    def overdue(self) -> None:
+        """Nothing is heard of what was asked for: it is wanted again, unless it begins late."""
+        if self.asked is not None:
+            self._late = self.asked.request
+            self.refused()
 
     def refused(self) -> None:
         """What was asked for last did not become a response: it is wanted again."""
@@ -107,15 +127,16 @@ class ResponseQueue:
 
     def refused_as_active(self) -> None:
         """What was asked for last met another response, which may have been taken for it."""
-        if self._last is not None:
+        if self._last is not None and self._late is None:
             self._want_first(self._last)
-        self.asked, self._current = None, PLAIN
+        self.asked, self._late, self._current = None, None, PLAIN
         self.active = self.active or UNKNOWN
 
     def done(self, response_id: str) -> bool:
         """A response has ended; False if we have been told of its end before."""
         if response_id and not self._done.add(response_id):
             return False
+        self._late = None
         if self.active:
             if response_id in (self.active, "") or self.active == UNKNOWN:
                 self.active = ""

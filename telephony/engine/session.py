@@ -219,7 +219,7 @@ class CallSession:
 
     def _speech_became(self, item_id: str) -> None:
         """An item that the caller's speech has become shows that it is over."""
-        if self._speaking and item_id in ("", self._speech_item):
+        if self._speaking and not self._is_over and item_id in ("", self._speech_item):
             self._speech_stopped()
 
     def _speech_end_lost(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from telephony.engine import session as engine
 from telephony.engine import toolbox
-from telephony.engine.actions import Action, Finish, Note, RunTool, ToModel
+from telephony.engine.actions import Action, CancelTool, Finish, Note, RunTool, ToModel
 from telephony.engine.events import (
     Event,
     ModelReady,
@@ -49,7 +49,20 @@ class Judge(Conversation):
         for action in actions:
             self._look_at(action)
         assert (self.session.deadline is None) == self.is_finished, "somebody waits for ever"
+        if self.session.phase not in (engine.Phase.DRAINING, engine.Phase.FINISHED):
+            self._look_at_waits()
         return actions
+
+    def _look_at_waits(self) -> None:
+        """Whatever an event is waited for has its own deadline."""
+        timers, queue = self.session._desk.timers._at, self.session._answers._queue
+        assert ("asked" in timers) == (queue.asked is not None)
+        assert ("active" in timers) == bool(queue.active)
+        assert ("speech" in timers) == self.session._speaking
+        if self.is_connected and not (queue.asked or queue.active or self.session._speaking):
+            assert ("response" in timers) == bool(queue._wanted)
+        for call_id in self.running:
+            assert f"tool {call_id}" in timers
 
     def _look_at(self, action: Action) -> None:
         match action:
@@ -61,6 +74,8 @@ class Judge(Conversation):
                 assert action.call_id not in self.asked_tools, "a tool runs twice"
                 self.asked_tools.add(action.call_id)
                 self.running.append(action.call_id)
+            case CancelTool():
+                self.running.remove(action.call_id)
             case Note():
                 self.notes_count += 1
                 assert self.notes_count <= MOST_NOTES

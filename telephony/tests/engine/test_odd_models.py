@@ -348,6 +348,24 @@ class TestRefusedResponses:
         assert second["response"] == first["response"]
         assert second["event_id"] != first["event_id"]
 
+    def test_one_that_begins_after_all_is_not_asked_for_twice(self):
+        call = Conversation(greeting="Hello!")
+        call.wait(10.5)
+        call.respond()
+        call.say(400, text="Hello!", ended=True)
+        call.done(spoke=True)
+        assert len(call.asked()) == 1
+
+    def test_nor_if_it_was_asked_for_again_meanwhile(self):
+        call = Conversation(greeting="Hello!")
+        call.wait(11.5)
+        assert len(call.asked()) == 2
+        call.respond()
+        call.hear(errors("conversation_already_has_active_response"))
+        call.say(400, text="Hello!", ended=True)
+        call.done(spoke=True)
+        assert len(call.asked()) == 2
+
     def test_failures_are_counted_in_a_row(self):
         call = Conversation()
         for _ in range(6):
@@ -606,6 +624,13 @@ class TestTextInsteadOfAudio:
         call = Conversation()
         call.answer(message({"type": "output_audio"}, {"type": "output_text", "text": "Hello."}))
         assert call.told() == []
+
+    def test_nor_text_beside_a_tool_whose_result_is_spoken_of_anyway(self):
+        call = Conversation()
+        call.answer(text("Let me look."), call_item())
+        assert call.told() == []
+        call.receive(ToolReturned("c1", "ok"))
+        assert "response" not in call.asked()[-1]
 
     def test_nor_text_whose_audio_was_heard(self):
         call = Conversation()
