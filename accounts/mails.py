@@ -22,6 +22,7 @@ from procrastinate.types import JSONValue
 
 from accounts.links import password_reset_link, verification_link
 from accounts.models import Account
+from config.connections import give_connection_back
 from config.jobs import defer
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,7 @@ def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str =
         known["link"] = make_link(account)
     text = render_to_string(f"mail/{name}.txt", known | context)
     subject, _, body = text.partition("\n\n")
+    give_connection_back()
     try:
         EmailMessage(subject.strip(), body, to=[to or account.email]).send()
     except ValueError as error:  # a header cannot hold the address: trying again changes nothing

@@ -18,8 +18,9 @@ from billing.meter_problems import problem_note, problem_resolve
 from billing.meter_terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
-from billing.stripe_api import asking
+from billing.stripe_api import PaymentsUnavailable, asking
 from config.jobs import defer
+from config.sweeps import each_alone
 
 log = structlog.get_logger(__name__)
 
@@ -90,16 +91,26 @@ def page_compare(after: str = "") -> None:
         return
     meter_id = part_id(PlanPart.Name.METER)
     terms = terms_by_customer([customer.customer_id for customer in page], meter_id)
-    for customer in page:
+    customer_of = {customer.account_id: customer for customer in page}
+
+    def compare(account_id: str) -> None:
+        customer = customer_of[account_id]
+        if customer.customer_id not in terms:
+            return
         try:
             _account_compare(customer, terms[customer.customer_id], meter_id)
-        except stripe.InvalidRequestError as error:
-            # As of a customer that is not there any more. The others are compared all the same.
-            log.error(
-                "meter_not_comparable",
-                account_id=customer.account_id,
-                stripe_says=error.user_message,
-            )
+        except stripe.InvalidRequestError as error:  # as of a customer that is not there any more
+            said = error.user_message
+            log.error("meter_not_comparable", account_id=account_id, stripe_says=said)
+
+    each_alone(
+        customer_of,
+        compare,
+        what="comparison with Stripe's meter",
+        back_off=lambda _: None,  # until tomorrow
+        in_transaction=False,
+        passes=(PaymentsUnavailable,),
+    )
     if len(page) == PAGE_SIZE:
         defer(PAGE_TASK, only_one=PAGE_TASK, after=page[-1].account_id)
 

@@ -30,11 +30,14 @@ _TOO_OLD_CODE = "timestamp_too_far_in_past"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An event that is ours to send until a time, and what is known about who pays for it."""
+    """An event that is ours to send until a time, and what is known about who pays for it.
+
+    Without ``terms`` it is unknown when they pay: their subscription cannot be read.
+    """
 
     event: MeterEvent
     customer_id: str | None
-    terms: tuple[Term, ...]
+    terms: tuple[Term, ...] | None
     until: datetime
 
 
@@ -56,8 +59,10 @@ def attempt(claim: Claim) -> Result | None:
         return Result(MeterEvent.State.TOO_OLD, "Stripe takes events of the past 35 days.")
     if claim.customer_id is None:
         return Result(MeterEvent.State.PENDING, "The account has no customer at Stripe.")
+    if claim.terms is None:
+        return Result(MeterEvent.State.PENDING, "The account's subscription cannot be read.")
     try:
-        return _send(claim, claim.customer_id)
+        return _send(claim, claim.customer_id, claim.terms)
     except PaymentsUnavailable as unavailable:
         reason = type(unavailable.__cause__ or unavailable).__name__
         return Result(MeterEvent.State.PENDING, reason, is_outage=True)
@@ -68,9 +73,9 @@ def attempt(claim: Claim) -> Result | None:
         return _refusal(error)
 
 
-def _send(claim: Claim, customer_id: str) -> Result | None:
+def _send(claim: Claim, customer_id: str, terms: tuple[Term, ...]) -> Result | None:
     event = claim.event
-    place = _place(event.happened_at, claim.terms)
+    place = _place(event.happened_at, terms)
     if _may_be_counted_twice(event, place):
         counted = has_counted(event, customer_id)
         if counted is None:

@@ -12,7 +12,7 @@ import random
 from datetime import timedelta
 
 import structlog
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Exists, F, Max, OuterRef, QuerySet
 from django.utils import timezone
 
@@ -23,6 +23,7 @@ from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.stripe_api import PaymentsUnavailable
 from config.ids import first_id_of, made_at
+from config.sweeps import each_alone
 from usage.models import UsageRecord
 
 log = structlog.get_logger(__name__)
@@ -82,10 +83,28 @@ def _write_all(after: str, until: str | None = None) -> int:
     return count
 
 
-@transaction.atomic
 def _write_page(after: str, until: str | None = None) -> list[UsageRecord]:
-    """Write the next events, in the order of the records' ids; return the records."""
+    """Write the next events, in the order of the records' ids; return the records.
+
+    If they cannot be written together, each is by itself. The nightly search tries again what
+    could not be written then.
+    """
     records = list(_unwritten(after, until).order_by("id")[:PAGE_SIZE])
+    try:
+        with transaction.atomic():
+            _write(records)
+    except DatabaseError:
+        by_id = {record.id: record for record in records}
+        each_alone(
+            by_id,
+            lambda id: _write([by_id[id]]),
+            what="writing of a meter event",
+            back_off=lambda _: None,
+        )
+    return records
+
+
+def _write(records: list[UsageRecord]) -> None:
     MeterEvent.objects.bulk_create(
         (
             MeterEvent(
@@ -99,7 +118,6 @@ def _write_page(after: str, until: str | None = None) -> list[UsageRecord]:
         ),
         ignore_conflicts=True,  # somebody else was quicker
     )
-    return records
 
 
 def _unwritten(after: str, until: str | None) -> QuerySet[UsageRecord]:
@@ -137,17 +155,42 @@ def meter_events_send() -> None:
             return
 
 
+class _GiveBack(Exception):
+    """Stripe is down, or the lease is about to end: from this claim on, others try later."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def _send_all(claims: list[Claim]) -> bool:
     """Send each; False if some were given back, as Stripe is down or the lease about to end."""
     failures = 0
-    for number, claim in enumerate(claims):
+
+    def send(number: int) -> None:
+        nonlocal failures
+        claim = claims[number]
         if failures == _OUTAGE_AFTER or timezone.now() > claim.until - _MARGIN:
-            _give_back(claims[number:])
-            return False
-        result = attempt(claim)
-        if result:
+            raise _GiveBack(number)
+        if result := attempt(claim):
             _record(claim, result)
             failures = failures + 1 if result.is_outage else 0
+
+    def back_off(number: int) -> None:
+        _record(claims[number], Result(MeterEvent.State.PENDING, "It failed here: see the log."))
+
+    try:
+        each_alone(
+            range(len(claims)),
+            send,
+            what="sending of a meter event",
+            back_off=back_off,
+            in_transaction=False,
+            passes=(_GiveBack,),
+        )
+    except _GiveBack as rest:
+        _give_back(claims[rest.number :])
+        return False
     return True
 
 
@@ -164,9 +207,9 @@ def _claim(meter_id: str) -> list[Claim]:
     customers = StripeCustomer.objects.filter(account_id__in=account_ids, deleted_at=None)
     customer_of = dict(customers.values_list("account_id", "customer_id"))
     by_customer = terms_by_customer(customer_of.values(), meter_id)
-    terms_of = {account_id: by_customer[id] for account_id, id in customer_of.items()}
+    terms_of = {account_id: by_customer.get(id) for account_id, id in customer_of.items()}
     return [
-        Claim(event, customer_of.get(event.account_id), terms_of.get(event.account_id, ()), until)
+        Claim(event, customer_of.get(event.account_id), terms_of.get(event.account_id), until)
         for event in events
     ]
 

@@ -26,6 +26,7 @@ from billing.models import StatusChange, StatusCheck, StripeCustomer
 from billing.status import Standing, doubles_of, standing_of
 from billing.stripe_api import PaymentsUnavailable, asking, is_missing
 from config.jobs import defer
+from config.sweeps import each_alone
 
 log = structlog.get_logger(__name__)
 
@@ -194,6 +195,11 @@ def _mark_spread(checks: QuerySet[StatusCheck], cause: str) -> list[str]:
     """Mark each, and have it checked at its time; return the accounts' ids."""
     account_ids = list(checks.values_list("account_id", flat=True))
     now = timezone.now()
-    for number, account_id in enumerate(account_ids):
-        status_mark(account_id=account_id, cause=cause, at=now + PACE * number)
+    times = {account_id: now + PACE * number for number, account_id in enumerate(account_ids)}
+    each_alone(
+        account_ids,
+        lambda id: status_mark(account_id=id, cause=cause, at=times[id]),
+        what="status check of an account",
+        back_off=lambda id: StatusCheck.objects.filter(pk=id).update(marked_at=now),
+    )
     return account_ids

@@ -16,6 +16,7 @@ from billing.metering import OVERLAP, SEARCHED, meter_events_search, meter_event
 from billing.models import MeterEvent
 from billing.tests.metered import call
 from config.ids import new_id
+from config.tests.rows import refuse
 
 pytestmark = pytest.mark.django_db
 
@@ -155,3 +156,10 @@ class TestSearch:
         for hours in (1, 1, 1, 50, 100):
             call(alice, recorded_at=now - timedelta(hours=hours))
         assert meter_events_search() == 5
+
+
+def test_one_that_cannot_be_written_stops_no_other(alice: Account) -> None:
+    bad, good = call(alice, 3), call(alice, 4)
+    refuse("billing_meterevent", f"NEW.usage_record_id = '{bad.id}'")
+    meter_events_write()
+    assert written() == {good.call_sid}

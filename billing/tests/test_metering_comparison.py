@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
+from djstripe import models as mirror
 
 from accounts.models import Account
 from billing import meter_comparison
@@ -25,6 +26,7 @@ from billing.tests.metered import (
     subscription,
 )
 from billing.tests.stripes_meter import Answer, Request, StripesMeter, failure, refusal
+from config.tests.rows import refuse
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
 
@@ -325,3 +327,24 @@ class TestAfterTheEnd:
         meter_events_send()
         page_compare()
         assert MeterProblem.objects.filter(kind="after-cancellation").count() == 1
+
+
+def test_one_that_cannot_be_compared_stops_no_other(
+    alice: Account,
+    bob: Account,
+    carol: Account,
+    stripes_meter: StripesMeter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither one whose subscription cannot be read, nor one whose problem cannot be written."""
+    monkeypatch.setattr(meter_comparison, "PAGE_SIZE", 3)
+    accounts = sorted([alice, bob, carol], key=lambda account: account.id)
+    for number, account in enumerate(accounts):
+        become_customer(account, subscription(id=f"sub_{number}"), id=f"cus_{number}")
+        sent(account, 3, None)
+    unreadable = mirror.Subscription.objects.filter(customer_id="cus_0")
+    unreadable.update(stripe_data={"items": None})
+    refuse("billing_meterproblem", f"NEW.account_id = '{accounts[1].id}'")
+    page_compare()
+    assert [problem.account_id for problem in MeterProblem.objects.all()] == [accounts[2].id]
+    assert jobs() == [accounts[2].id], "the next page"

@@ -11,6 +11,7 @@ import pytest
 import stripe
 from django.db import connection, connections
 from django.utils import timezone
+from djstripe import models as mirror
 
 from accounts.models import Account
 from billing import metering
@@ -26,6 +27,7 @@ from billing.tests.metered import (
     subscription,
 )
 from billing.tests.stripes_meter import Answer, Request, StripesMeter, failure, refusal
+from config.tests.rows import refuse
 
 pytestmark = pytest.mark.django_db
 
@@ -715,3 +717,41 @@ def test_retries_back_off() -> None:
 
 def test_retries_do_not_come_together() -> None:
     assert len({retry_delay(3) for _ in range(20)}) > 1
+
+
+def _break_subscription(customer_id: str) -> None:
+    mirror.Subscription.objects.filter(customer_id=customer_id).update(stripe_data={"items": None})
+
+
+def test_one_whose_subscription_cannot_be_read_holds_up_no_other(
+    alice: Account, bob: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+) -> None:
+    become_customer(bob, subscription(id="sub_2"), id="cus_2")
+    _break_subscription("cus_1")
+    bad, good = event(alice, 3), event(bob, 4)
+    meter_events_send()
+    bad.refresh_from_db()
+    good.refresh_from_db()
+    assert (bad.state, bad.attempts) == ("pending", 1)
+    assert bad.last_error == "The account's subscription cannot be read."
+    assert bad.next_attempt_at < timezone.now() + MINUTE
+    assert good.state == "sent"
+
+
+def test_one_that_fails_here_holds_up_no_other(
+    alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+) -> None:
+    bad, good = event(alice, 3), event(alice, 4)
+    refuse(
+        "billing_meterevent",
+        f"NEW.identifier = '{bad.identifier}' AND NEW.first_attempt_at IS NOT NULL",
+    )
+    meter_events_send()
+    bad.refresh_from_db()
+    good.refresh_from_db()
+    assert (bad.state, bad.attempts, bad.last_error) == (
+        "pending",
+        1,
+        "It failed here: see the log.",
+    )
+    assert good.state == "sent"

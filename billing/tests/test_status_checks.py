@@ -20,6 +20,7 @@ from billing.status_checks import page_mark, status_check, status_mark, unsettle
 from billing.stripe_api import PaymentsUnavailable
 from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import check, down, subscribe
+from config.tests.rows import refuse
 
 pytestmark = pytest.mark.django_db
 
@@ -299,6 +300,20 @@ class TestNightly:
         status_check(alice)
         assert Account.objects.get(pk=alice).status == "INACTIVE"
         assert "status_drift" in caplog.text
+
+
+def test_one_that_cannot_be_marked_stops_no_other(
+    alice: Account, bob: Account, carol: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the others of its page nor the pages behind it."""
+    monkeypatch.setattr(status_checks, "PAGE_SIZE", 2)
+    first, second, third = sorted([alice, bob, carol], key=lambda account: account.id)
+    for account in (first, second, third):
+        customer_of(account)
+    refuse("billing_statuscheck", f"NEW.account_id = '{first.id}'")
+    status_checks.page_mark()
+    assert [arguments["account_id"] for arguments, _ in jobs()] == [second.id]
+    assert [arguments for arguments, _ in jobs(status_checks.PAGE_TASK)] == [{"after": second.id}]
 
 
 def test_stripe_in_words_it_does_not_know(carol: Account, at_stripe: MemoryStripe) -> None:
