@@ -1,0 +1,74 @@
+"""A model that does not do what it should, over the wire; the pure tests have every branch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sandbox.model import Call as CallTool
+from sandbox.model import Error, Incomplete, Say, Script, When
+
+
+async def test_a_refused_greeting_is_asked_for_again(world, model):
+    refused = When("response.create", (Error("server_error"),), instead=True)
+    async with model(Script(when=[refused])) as openai:
+        ringing = await world.greeted()
+        await world.hang_up(ringing)
+    first, second = openai.sessions[0].received_of("response.create")
+    assert second["response"] == first["response"]
+    await world.work()
+    assert world.backend.to("error") == []
+
+
+async def test_an_error_about_something_else_while_it_starts_is_no_refusal(world, model):
+    strange = When("response.create", (Error("odd_error"),))
+    async with model(Script(when=[strange])):
+        ringing = await world.greeted()
+        await world.hang_up(ringing)
+    await world.work()
+    assert world.backend.to("error") == []
+
+
+@pytest.mark.parametrize("arguments", ['{"n":NaN}', '{"n":1e999}', "[" * 1_500 + "]" * 1_500])
+async def test_arguments_that_cannot_be_passed_on_are_answered(world, model, arguments):
+    async with model(Script(turns=[CallTool("book_table", arguments), Say("Sorry.")])) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Sorry.")
+        await world.hang_up(ringing)
+    (created,) = openai.sessions[0].received_of("conversation.item.create")
+    assert json.loads(created["item"]["output"]) == {
+        "error": "The arguments are not a JSON object."
+    }
+    assert world.backend.to("tool") == []
+
+
+async def test_a_filtered_answer_is_explained(world, model):
+    turns = [Incomplete("content_filter"), Say("I cannot say that.")]
+    async with model(Script(turns=turns)):
+        ringing = await world.greeted()
+        await ringing.person.say("Say something bad")
+        await ringing.person.hears("I cannot say that.")
+        await world.hang_up(ringing)
+
+
+async def test_an_answer_that_was_cut_off_before_a_word_is_asked_for_again(world, model):
+    async with model(Script(turns=[Incomplete(), Say("Here I am.")])):
+        ringing = await world.greeted()
+        await ringing.person.say("Hello?")
+        await ringing.person.hears("Here I am.")
+        await world.hang_up(ringing)
+
+
+async def test_a_transcript_that_comes_after_the_caller_has_gone_is_kept(world, model):
+    script = Script(turns=[Say("Yes.")], transcripts_ms=[3_000])
+    async with model(script, pace=1.0) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Is anybody there")
+        await openai.wait_for(
+            lambda server: server.sessions[0].sent_of("input_audio_buffer.speech_stopped")
+        )
+        await world.hang_up(ringing)
+    transcript = (await world.told("end"))["transcript"]
+    assert "Is anybody there" in [line["text"] for line in transcript]
