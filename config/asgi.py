@@ -31,6 +31,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
+    parent = os.getppid()
     try:
         listener = await MediaListener.start(settings.HOST, settings.MEDIA_PORT)
     except OSError as error:
@@ -39,5 +40,5 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     stop_being_ready()
-    await listener.drain()
+    await listener.drain(is_orphan=os.getppid() != parent)
     await send({"type": "lifespan.shutdown.complete"})

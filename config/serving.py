@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -30,6 +31,7 @@ class EngineWorker(ASGIWorker):
         super().__init__(*args, **kwargs)
         #: Those that wait for their client, the one that has waited longest first.
         self.waiting: dict[BoundedProtocol, None] = {}
+        self._is_draining = False
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -39,7 +41,19 @@ class EngineWorker(ASGIWorker):
         gasgi.ASGIProtocol = BoundedProtocol  # there is no setting for it
         await super()._serve()
 
+    def handle_exit_signal(self) -> None:
+        """Tell the application at once: the loop that looks for signals sleeps for a second."""
+        super().handle_exit_signal()
+        self._begin_to_drain()
+
+    def _begin_to_drain(self) -> None:
+        if self.lifespan and not self._is_draining:
+            self._is_draining = True
+            self.lifespan._receive_queue.put_nowait({"type": "lifespan.shutdown"})
+
     async def _shutdown(self) -> None:
+        if self.ppid != os.getppid():
+            self._leave_port()
         heartbeat = self.loop.create_task(self._beat())
         try:
             if self.lifespan:
@@ -51,6 +65,18 @@ class EngineWorker(ASGIWorker):
             self.log.warning("Closing %d connections that did not end.", self.nr_conns)
         finally:
             heartbeat.cancel()
+
+    def _leave_port(self) -> None:
+        """Nobody is there who would send us the signal to stop, or start another worker.
+
+        Whoever starts gunicorn again needs the port. Requests that have come are answered, on
+        connections that end with that.
+        """
+        self.alive = False
+        for server in self.servers:
+            server.close()
+        for sock in self.sockets:
+            sock.close()
 
     async def _beat(self) -> None:
         while True:
@@ -64,7 +90,7 @@ class EngineWorker(ASGIWorker):
         """
         lifespan = self.lifespan
         deadline = self.loop.time() + self.cfg.graceful_timeout
-        await lifespan._receive_queue.put({"type": "lifespan.shutdown"})
+        self._begin_to_drain()
         while not lifespan._app_finished and not self._quick_shutdown:
             if self.loop.time() > deadline:
                 self.log.warning("Stopping with calls still going on: graceful_timeout is over.")

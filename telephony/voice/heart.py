@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -14,9 +15,12 @@ from django.db import connection, connections
 
 from config.ids import new_id
 from telephony.db import in_database
-from telephony.engines import calls_sweep, engine_beat, engine_leave
+from telephony.engines import are_others_ready, calls_sweep, engine_beat, engine_leave
+from telephony.voice.gate import gate
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 BEAT_S = 2.0
 SWEEP_S = 2.0
@@ -73,18 +77,20 @@ class Heart:
     async def _beat(self) -> None:
         try:
             await self._do(partial(engine_beat, self.engine_id, is_draining=self.is_draining))
+            if self.is_draining:
+                gate.has_others = await self._do(partial(are_others_ready, self.engine_id))
         except Exception as error:
             log.warning("engine_not_heard", error=type(error).__name__)
 
-    async def _do(self, function: Callable[[], object]) -> None:
+    async def _do(self, function: Callable[[], R]) -> R:
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, _or_close, function)
+        return await loop.run_in_executor(self._thread, _or_close, function)
 
 
-def _or_close(function: Callable[[], object]) -> None:
+def _or_close(function: Callable[[], R]) -> R:
     """Do it; a connection over which something has failed is not used again."""
     try:
-        function()
+        return function()
     except Exception:
         connection.close()
         raise

@@ -53,6 +53,10 @@ class LiveCalls:
     def __len__(self) -> int:
         return len(self._runners)
 
+    @property
+    def ids(self) -> set[str]:
+        return set(self._runners)
+
     def add(self, call_id: str, runner: CallRunner) -> None:
         self._runners[call_id] = _held[call_id] = runner
         self._is_empty.clear()

@@ -32,6 +32,7 @@ from telephony.models import Call
 from telephony.services import call_connect
 from telephony.voice import signatures, websocket
 from telephony.voice.browser import BrowserCallRunner
+from telephony.voice.gate import gate
 from telephony.voice.handover import InvalidTicket, take_plan
 from telephony.voice.heart import Heart
 from telephony.voice.live import LiveCalls
@@ -42,6 +43,7 @@ from telephony.voice.websocket import POLICY_VIOLATION, Handler, Limits, Socket
 log = structlog.get_logger(__name__)
 
 START_WITHIN_S = 10.0
+_LOOK_AGAIN_S = 0.2
 # Twilio's own messages have a few hundred bytes; its parameters at most a few thousand. Its second
 # message is the start; then come 50 a second, or what has gathered in a stall.
 _LIMITS = Limits(message=64 << 10, rate=200, burst=1000, stranger=(64, 64 << 10))
@@ -68,6 +70,7 @@ class MediaListener:
         # What is loaded stays loaded. A search through it for garbage would stop all calls.
         gc.collect()
         gc.freeze()
+        gate.open()
         heart = Heart()
         calls = LiveCalls(heart.engine_id)
         accept = partial(_accept, calls, _Strangers())
@@ -86,11 +89,36 @@ class MediaListener:
         """How many connections no ticket has let in yet."""
         return self._listener.waiting
 
-    async def drain(self) -> None:
-        """Take no more calls, and wait until those that are there have ended."""
-        self._listener.close()
+    async def drain(self, *, is_orphan: bool = False) -> None:
+        """Take no more calls than those that are on their way here, and wait for the end of all.
+
+        :param is_orphan: nobody new gets here over HTTP, and another engine may soon.
+        """
+        gate.is_orphan = is_orphan
         await self._heart.drain()
-        await self.calls.wait_until_none()
+        await self._let_the_last_in()
+        await self.stop()
+
+    async def _let_the_last_in(self) -> None:
+        """Wait for the sockets of tickets that we gave out.
+
+        Where no other engine is, new calls are taken while we have to stay for earlier ones.
+        """
+        earlier = self.calls.ids
+        while True:
+            earlier &= self.calls.ids
+            if gate.is_orphan or gate.has_others or not earlier:
+                gate.takes_calls = False
+                if not await gate.is_expected():
+                    return
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def stop(self) -> None:
+        """Close the port, and wait until the calls that are there have ended."""
+        gate.takes_calls = False
+        self._listener.close()
+        while self._listener.waiting or len(self.calls):  # noqa: ASYNC110 (two counts)
+            await asyncio.sleep(_LOOK_AGAIN_S)
         await self._heart.stop()
         await client.close()
 

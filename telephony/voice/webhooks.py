@@ -33,6 +33,8 @@ from telephony.engine.session import APOLOGY
 from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
 from telephony.voice import live, reception, signatures, twiml
+from telephony.voice.gate import gate
+from telephony.voice.handover import valid_for
 from telephony.voice.links import InvalidLink, call_id_of
 from telephony.voice.reception import ForeignAccount, Reception, TwilioForm
 
@@ -141,7 +143,7 @@ async def inbound(form: TwilioForm) -> HttpResponse:
         return HttpResponse("AccountSid or To is missing or malformed.\n", status=400)
     if not form.signature:
         return HttpResponse("X-Twilio-Signature is missing.\n", status=403)
-    return await _once(form, _answer_inbound(form))
+    return await _once(form, _answer_inbound(form), refusal=twiml.reject("busy"))
 
 
 @_twilio_view
@@ -149,7 +151,7 @@ async def inbound(form: TwilioForm) -> HttpResponse:
 @_linked("answer")
 async def answered(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/answer/<token>``: a call that we placed has been answered."""
-    return await _once(form, _answer_outbound(form, call_id))
+    return await _once(form, _answer_outbound(form, call_id), refusal=twiml.hang_up())
 
 
 @_twilio_view
@@ -183,11 +185,18 @@ async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     return twiml.hang_up(after.get("say", ""))
 
 
-async def _once(form: TwilioForm, answering: Answering) -> HttpResponse:
-    """Answer a webhook and its repetition alike, and go on if Twilio hangs up meanwhile."""
+async def _once(form: TwilioForm, answering: Answering, *, refusal: HttpResponse) -> HttpResponse:
+    """Answer a webhook and its repetition alike, and go on if Twilio hangs up meanwhile.
+
+    :param refusal: what it is told if this engine is about to stop and there is no other one.
+    """
     task = _answers.get(form.digest)
+    if task is None and (refused := gate.refusal(refusal)):
+        answering.close()
+        return refused
     if task is None:
         task = asyncio.ensure_future(answering)
+        gate.answering(task)
         if len(_answers) < _MOST_KEPT:
             _answers[form.digest] = task
             task.add_done_callback(partial(_keep_answer, form.digest))
@@ -291,6 +300,7 @@ async def _let_in(received: Reception, plan: CallPlan, known: dict[str, Any]) ->
         return _turn_away(received, await _visit(reception.turn_away, call, refusal))
     if ticket is None:  # it has ended meanwhile
         return twiml.hang_up()
+    gate.gave_ticket(call.id, valid_for(plan))
     return twiml.connect(call.id, ticket, plan.greeting_url)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ class Backend:
     plan: dict[str, Any] = field(default_factory=dict)
     received: list[tuple[str, Callback]] = field(default_factory=list)
     tool: Tool | None = None
+    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    may_answer: asyncio.Event | None = None
 
     @property
     def credentials(self) -> dict[str, Any]:
@@ -46,6 +49,9 @@ class Backend:
         callback = Callback(await request.read(), dict(request.headers))
         self.received.append((request.path, callback))
         if request.path == "/start":
+            self.is_asked.set()
+            if self.may_answer is not None:
+                await self.may_answer.wait()
             answer = {**self.plan} if self.answer is None else self.answer
             return web.json_response(answer, status=self.status)
         if request.path == "/tool":

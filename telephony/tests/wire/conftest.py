@@ -109,7 +109,7 @@ async def world(transactional_db: None, alice: Account, settings: Any) -> AsyncI
         ) as phone:
             yield World(account=alice, backend=backend, phone=phone, media=media)
         async with asyncio.timeout(10):
-            await media.drain()
+            await media.stop()
     await client.close()
 
 

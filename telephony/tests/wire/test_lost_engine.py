@@ -10,11 +10,13 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from django.conf import settings as configured
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from config.tests.web import database_url
+from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.db import in_database
@@ -47,6 +49,7 @@ async def engine(model_url):
         "gunicorn",
         "-c",
         "config/gunicorn.conf.py",
+        "--graceful-timeout=60",
         cwd=ROOT,
         env=environment,
         start_new_session=True,
@@ -147,3 +150,37 @@ async def test_the_other_engine_ends_it(world, lost_call, is_told):
         while await in_database(Call.objects.live().exists):  # noqa: ASYNC110 (in the database)
             await asyncio.sleep(0.1)
     await _assert_ended_once(world, call)
+
+
+async def test_an_engine_whose_arbiter_was_killed_lets_its_call_end_and_leaves(world, model):
+    """Meanwhile another one can have its ports."""
+    async with (
+        model(Script(turns=[Say("Still here.")])) as openai,
+        engine(openai.url) as (process, url),
+        Phone(
+            voice_url=f"{url}/voice", account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, speed=10
+        ) as phone,
+    ):
+        ringing = phone.ring(to=NUMBER)
+        await ringing.person.hears("Hello.")
+        (worker,) = psutil.Process(process.pid).children()
+        process.kill()
+        await _bindable(int(url.rpartition(":")[2]))
+        await ringing.person.say("Are you there")
+        await ringing.person.hears("Still here.")
+        assert worker.is_running()
+        ringing.person.hang_up()
+        await asyncio.to_thread(worker.wait, 30)
+    call = await in_database(Call.objects.get, call_sid=ringing.sid)
+    assert call.ended_reason == "caller_hangup"
+
+
+async def _bindable(port):
+    """Return once a process may listen there."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                socket.create_server(("127.0.0.1", port)).close()
+                return
+            except OSError:
+                await asyncio.sleep(0.05)

@@ -1,0 +1,134 @@
+"""An engine that is about to stop: who is let in still, and who is sent elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from sandbox.model import Say, Script
+from telephony.db import in_database
+from telephony.engines import engine_beat
+from telephony.models import Call
+from telephony.tests.wire.test_forgeries import start, ticket_in
+from telephony.tests.wire.test_refusals import BUSY, form, post
+from telephony.voice.gate import gate
+
+
+@pytest.fixture
+def another(transactional_db):
+    """Another engine, which takes calls."""
+    engine_beat("another")
+
+
+@pytest.fixture
+async def session():
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def media_socket(world, session):
+    return await session.ws_connect(f"ws://127.0.0.1:{world.media_port}/media")
+
+
+async def is_closing(world):
+    """Begin to drain, and return when that has begun."""
+    draining = asyncio.create_task(world.media.drain())
+    async with asyncio.timeout(10):
+        while gate.takes_calls:  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(0.01)
+    return draining
+
+
+async def ended(draining, call_sid):
+    await asyncio.wait_for(draining, 30)
+    return (await in_database(Call.objects.get, call_sid=call_sid)).ended_reason
+
+
+async def test_a_call_ends_first_and_others_find_the_port_closed(world, model, another):
+    async with model(Script(turns=[Say("Still here.")])):
+        ringing = await world.greeted()
+        draining = await is_closing(world)
+        async with asyncio.timeout(10):
+            while await is_reachable(world):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await ringing.person.say("Are you there")
+        await ringing.person.hears("Still here.")
+        assert not draining.done()
+        await world.hang_up(ringing)
+        assert await ended(draining, ringing.sid) == "caller_hangup"
+
+
+async def is_reachable(world):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", world.media_port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_a_ticket_that_was_given_out_is_good(world, model, another, session):
+    fields = form()
+    async with model():
+        _, twiml = await post(world, fields)
+        draining = await is_closing(world)
+        socket = await media_socket(world, session)
+        await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
+        await socket.receive(timeout=10)  # the greeting
+        await socket.close()
+        assert await ended(draining, fields["CallSid"]) == "caller_hangup"
+
+
+async def test_a_socket_that_has_not_shown_its_ticket_is_waited_for(world, model, another, session):
+    fields = form()
+    async with model():
+        _, twiml = await post(world, fields)
+        socket = await media_socket(world, session)
+        draining = await is_closing(world)
+        await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
+        await socket.receive(timeout=10)
+        await socket.close()
+        assert await ended(draining, fields["CallSid"]) == "caller_hangup"
+
+
+async def test_a_call_whose_backend_is_being_asked_gets_its_socket(world, model, another, session):
+    world.backend.may_answer = asyncio.Event()
+    fields = form()
+    async with model():
+        posting = asyncio.create_task(post(world, fields))
+        await asyncio.wait_for(world.backend.is_asked.wait(), 10)
+        draining = await is_closing(world)
+        world.backend.may_answer.set()
+        _, twiml = await posting
+        socket = await media_socket(world, session)
+        await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
+        await socket.receive(timeout=10)
+        await socket.close()
+        assert await ended(draining, fields["CallSid"]) == "caller_hangup"
+
+
+async def test_a_new_call_is_sent_to_another_engine(world, model, another):
+    async with model():
+        ringing = await world.greeted()
+        draining = await is_closing(world)
+        assert (await post(world, form()))[0] == 503
+        assert await in_database(Call.objects.count) == 1
+        await world.hang_up(ringing)
+        await asyncio.wait_for(draining, 30)
+
+
+async def test_where_there_is_no_other_calls_are_taken_while_earlier_ones_go_on(world, model):
+    async with model():
+        earlier = await world.greeted()
+        draining = asyncio.create_task(world.media.drain())
+        later = await world.greeted()
+        earlier.person.hang_up()
+        async with asyncio.timeout(10):
+            while gate.takes_calls:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await post(world, form()) == (200, BUSY)
+        assert not draining.done()
+        await world.hang_up(later)
+        assert await ended(draining, later.sid) == "caller_hangup"
