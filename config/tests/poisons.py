@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
+#: Whether some of what is generated is enough: ``bin/test --all`` sets the variable.
+IS_SHORT = not os.environ.get("EVERY_POISON")
+
 Door = TypeVar("Door")
 
 
@@ -82,12 +85,16 @@ PEOPLES = (
 
 
 def dealt(doors: Iterable[Door]) -> Iterator[tuple[Poison, Door]]:
-    """Yield each poison with every third door, and the next one with others: ten for each door.
+    """Yield each poison with some of the doors, and the next one with others.
 
+    That is every sixth door, or forty where there are more: the hundreds are all of a kind.
     ``EVERY_POISON=1``, which ``bin/test --all`` sets, gives all of them to each.
     """
     doors = list(doors)
-    step = 1 if os.environ.get("EVERY_POISON") else 3
+    # So that each poison has a door, and each door a poison.
+    step = min(max(6, len(doors) // 40), len(doors), len(POISONS))
+    if not IS_SHORT:
+        step = 1
     for number, poison in enumerate(POISONS):
         for door in doors[number % step :: step]:
             yield poison, door
