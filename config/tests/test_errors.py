@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.db import OperationalError
 from django.test import Client
 from django.urls import include, path
 from django.views.decorators.http import require_GET
@@ -37,7 +38,22 @@ def outside_of_django_rest_framework(request):
     _raise(RuntimeError("outside"))
 
 
+def form_without_a_database(request):
+    _raise(OperationalError(CANARY))
+
+
+def middleware_without_a_database(get_response):
+    """As the one that saves sessions."""
+
+    def middleware(request):
+        get_response(request)
+        _raise(OperationalError(CANARY))
+
+    return middleware
+
+
 urlpatterns = [
+    path("form", form_without_a_database),
     path("api/failing", Failing.as_view()),
     path("api/plain", outside_of_django_rest_framework),
     path("api/get-only", require_GET(outside_of_django_rest_framework)),
@@ -285,3 +301,37 @@ def test_the_page_for_developers_shows_no_values(api, settings):
     assert "credential = CANARY" in text
     assert CANARY not in text
     assert "rtk_1" not in text
+
+
+# An outage. What the processes say then is in ``test_outages``; none of this has a database.
+
+
+def test_who_has_sent_a_form_is_not_told_to_wait_for_the_page():
+    response = Client().post("/form", headers={"accept": "text/html"})
+    assert response.status_code == 503
+    assert response["Retry-After"] == "5"
+    text = response.content.decode()
+    assert "What you sent may not have been saved." in text
+    assert "outage.js" not in text
+    assert CANARY not in text
+
+
+def test_middleware_that_has_no_database(settings):
+    settings.DEBUG = False
+    settings.MIDDLEWARE = [
+        "config.middleware.RequestIdMiddleware",
+        f"{__name__}.middleware_without_a_database",
+    ]
+    response = Client(raise_request_exception=False).get("/nothing")
+    assert response.status_code == 503
+    assert response["Retry-After"] == "5"
+
+
+def test_what_a_database_error_led_to_is_an_outage_too(monkeypatch):
+    """As the queue's own error, when a job cannot be queued."""
+    error = RuntimeError("the job was not queued")
+    error.__cause__ = OperationalError(CANARY)
+    monkeypatch.setattr(Failing, "error", error, raising=False)
+    response = Client().get("/api/failing")
+    assert response.status_code == 503
+    assert response.json()["code"] == "temporarily_unavailable"
