@@ -14,8 +14,9 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
@@ -29,6 +30,7 @@ _READ_SIZE = 64 << 10
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.I)
 _ENCODED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.I)
+_PROBE = re.compile(rb"(?:\r\n)?(?:GET|HEAD) /(?:livez|readyz)[? ]")
 _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.I)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -60,6 +62,10 @@ class Incoming:
     @property
     def is_whole(self) -> bool:
         return self._size is not None and len(self.received) >= self._size
+
+    @property
+    def is_probe(self) -> bool:
+        return _PROBE.match(self.received) is not None
 
     def readable(self) -> bytes:
         """Return what a thread may read: all that came, or nothing after the last head."""
@@ -170,6 +176,12 @@ class WebWorker(ThreadWorker):
         #: Those that wait for their client, the one that has waited longest first.
         self.waiting: dict[Connection, None] = {}
 
+    def init_process(self) -> None:
+        # Whoever takes a process that answers late for one that is dead would restart it while the
+        # database hangs, and all other threads wait for that.
+        self.for_probes = ThreadPoolExecutor(2, thread_name_prefix="probes")
+        super().init_process()
+
     def accept(self, listener: Any) -> None:
         try:
             client, address = listener.accept()
@@ -217,6 +229,11 @@ class WebWorker(ThreadWorker):
         if not data:
             self._drop(connection)
         return data
+
+    def enqueue_req(self, conn: Connection) -> None:
+        threads = self.for_probes if conn.incoming.is_probe else self.tpool
+        answered = threads.submit(self.handle, conn)
+        answered.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
 
     # In a thread: it is answered.
 

@@ -1,4 +1,4 @@
-"""The engine's worker, in a real gunicorn."""
+"""The workers of both processes, in a real gunicorn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,39 @@ async def application(scope, receive, send):
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 """
 
+# Has one thread, which waits until a probe is answered.
+BUSY = """
+import threading
+
+probed = threading.Event()
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/livez":
+        probed.set()
+    else:
+        print("waiting", flush=True)
+        probed.wait(20)
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+"""
+
+
+def test_a_probe_waits_for_no_thread_that_others_wait_in(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        gunicorn = start_gunicorn(
+            tmp_path, listening.fileno(), "busy:application", "web_worker.WebWorker", "--threads=1"
+        )
+    with gunicorn, ThreadPoolExecutor() as threads:
+        try:
+            answer = threads.submit(get, port)
+            assert line_with(gunicorn, "waiting")
+            get(port, "/livez", within=10)
+            answer.result(10)
+        finally:
+            gunicorn.send_signal(signal.SIGQUIT)
+
 
 def test_a_worker_that_drains_serves_on_and_is_not_taken_for_one_that_hangs(
     tmp_path: Path,
@@ -38,7 +72,9 @@ def test_a_worker_that_drains_serves_on_and_is_not_taken_for_one_that_hangs(
     (tmp_path / "slow_to_drain.py").write_text(APPLICATION)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        gunicorn = start_gunicorn(tmp_path, listening.fileno())
+        gunicorn = start_gunicorn(
+            tmp_path, listening.fileno(), "slow_to_drain:application", "serving.EngineWorker"
+        )
     with gunicorn:
         try:
             worker = int(get(port))
@@ -50,11 +86,13 @@ def test_a_worker_that_drains_serves_on_and_is_not_taken_for_one_that_hangs(
             gunicorn.send_signal(signal.SIGQUIT)
 
 
-def start_gunicorn(folder: Path, listening: int) -> subprocess.Popen[str]:
+def start_gunicorn(
+    folder: Path, listening: int, application: str, worker: str, *options: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "gunicorn", "slow_to_drain:application"),
-            *("--worker-class=config.serving.EngineWorker", f"--pythonpath={folder}"),
+            *(sys.executable, "-m", "gunicorn", application, *options),
+            *(f"--worker-class=config.{worker}", f"--pythonpath={folder}"),
             *("--timeout=1", "--graceful-timeout=30", "--no-control-socket"),
             f"--bind=fd://{listening}",
         ],
@@ -74,7 +112,7 @@ def line_with(process: subprocess.Popen[str], *texts: str) -> str:
     )
 
 
-def get(port: int) -> bytes:
+def get(port: int, path: str = "/", *, within: float = 20) -> bytes:
     """Wait for the server (the port listens already) and return its answer."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=within) as response:
         return bytes(response.read())
