@@ -19,6 +19,7 @@ from weakref import WeakSet
 import psycopg
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
+from django.utils.asyncio import async_unsafe
 from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -187,3 +188,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             )
             self._connection_pools.setdefault(self.alias, made)
         return super().pool
+
+    @async_unsafe
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self.pool:
+            return super().get_new_connection(conn_params)
+        # As Django's, but with a limit as well: somebody may have a connection beside the pool.
+        self.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return Connection.connect(**conn_params)

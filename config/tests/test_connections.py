@@ -7,7 +7,7 @@ from time import monotonic
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 
 from config.connections import database_within
 
@@ -72,3 +72,14 @@ def test_all_waits_within_a_limit_are_added_up() -> None:
 def test_the_narrower_of_two_limits_holds() -> None:
     with database_within(0.1), database_within(60):
         cause_of(lambda: in_transaction("SELECT pg_sleep(5)"))
+
+
+def test_a_connection_beside_the_pool_is_not_waited_for_either() -> None:
+    known = connection.settings_dict
+    options = {name: value for name, value in known["OPTIONS"].items() if name != "pool"}
+    beside = type(connections["default"])({**known, "OPTIONS": options}, "beside")
+    try:
+        with beside.cursor() as cursor, database_within(0.3), pytest.raises(OperationalError):
+            cursor.execute("SELECT pg_sleep(5)")
+    finally:
+        beside.close()
