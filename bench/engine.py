@@ -34,7 +34,7 @@ async def from_memory(query: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     return _ANSWERS[query.__name__](*args)
 
 
-def _let_in(started: Any, signature: str) -> Any:
+def _let_in(started: Any, signature: str, engine_id: str) -> Any:
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
 
@@ -47,13 +47,20 @@ def _let_in(started: Any, signature: str) -> Any:
     return Call(call_sid=started.call_sid, account_id="bench"), plan, []
 
 
-def _nothing(*_: Any) -> None:
+def _look_after(call_ids: list[str], to_say: list[str]) -> Any:
+    from telephony.voice.live import _Look
+
+    return _Look(to_hang_up=[], taken_for_lost=[])
+
+
+def _nothing(*_: Any, **__: Any) -> None:
     pass
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
     "_let_in": _let_in,
-    "_look_after": lambda call_ids: [],
+    "_look_after": _look_after,
+    "calls_sweep": lambda: 0,
     "_record": _nothing,
     "_say_what_comes_next": _nothing,
     "_end_call": _nothing,
@@ -64,8 +71,10 @@ async def serve() -> None:
     from telephony import db
 
     db.in_database = from_memory  # type: ignore[assignment] # before others import it
+    from telephony.voice import heart
     from telephony.voice.media import MediaListener
 
+    heart.engine_beat = _nothing  # type: ignore[assignment] # its thread has a connection of its own
     listener = await MediaListener.start("127.0.0.1", 0)
     print(listener.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
