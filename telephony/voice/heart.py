@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import structlog
 from django.db import connection, connections
 
+from config.connections import database_within
 from config.ids import new_id
 from telephony.db import in_database
 from telephony.engines import are_others_ready, calls_sweep, engine_beat, engine_leave
@@ -25,8 +26,9 @@ R = TypeVar("R")
 BEAT_S = 2.0
 SWEEP_S = 2.0
 # What is no answer within this is none: a beat that hangs would be the last one.
-_CONNECT_S = 3
-_SILENT_MS = 4000
+_BEAT_WITHIN_S = 3.0
+# As long as the end of all calls of an engine may take.
+_SWEEP_WITHIN_S = 60.0
 
 # A worker sweeps for so long after it was last told to: it is told once a minute.
 _KEEP_SWEEPING_S = 150.0
@@ -90,7 +92,8 @@ class Heart:
 def _or_close(function: Callable[[], R]) -> R:
     """Do it; a connection over which something has failed is not used again."""
     try:
-        return function()
+        with database_within(_BEAT_WITHIN_S):
+            return function()
     except Exception:
         connection.close()
         raise
@@ -100,7 +103,6 @@ def _connect_beside_the_pool() -> None:
     """Give this thread a connection of its own."""
     settings = connections.settings["default"]
     options = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
-    options |= {"connect_timeout": _CONNECT_S, "tcp_user_timeout": _SILENT_MS}
     kind = type(connections["default"])
     connections["default"] = kind({**settings, "OPTIONS": options}, "default")
 
@@ -132,7 +134,8 @@ async def _sweep_while_asked(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _sweep() -> None:
     try:
-        if count := await in_database(calls_sweep):
-            log.warning("stale_calls_ended", count=count)
+        with database_within(_SWEEP_WITHIN_S):
+            if count := await in_database(calls_sweep):
+                log.warning("stale_calls_ended", count=count)
     except Exception as error:
         log.warning("calls_not_swept", error=type(error).__name__)
