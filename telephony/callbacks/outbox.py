@@ -26,6 +26,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
+from config.connections import database_within
 from config.errors import ApiError
 from config.jobs import Queued, defer, defer_many
 from config.outages import is_outage
@@ -50,7 +51,7 @@ UNDER_WAY_PER_ACCOUNT = 4  # of the 200 that a worker has places for
 # Later than a job can be on a worker that keeps up.
 OVERDUE = timedelta(minutes=1)
 
-_DECIDED_AT_ONCE = 100
+_DECIDED_AT_ONCE, _DECIDED_WITHIN_S = 100, 10.0
 _GIVEN_UP_AT_ONCE = 10_000
 _LOCKED_TRIES, _LOCKED_S = 20, 0.01
 _AWAY_S = 0.5
@@ -269,7 +270,8 @@ async def _decided(item: Claim | Record) -> Attempt | None:
 
 
 async def _decide_in_thread(items: list[Claim | Record]) -> list[Attempt | Busy | None]:
-    return await in_database(_decide, items)
+    with database_within(_DECIDED_WITHIN_S):
+        return await in_database(_decide, items)
 
 
 _decide_together = Together(_decide_in_thread, at_most=_DECIDED_AT_ONCE)
@@ -320,7 +322,11 @@ def _claim_all(ids: list[str]) -> dict[str, Attempt]:
             if endpoint:
                 endpoint.begin_probe(CLAIM)
     endpoints.write_down(failing.values())
-    return _reserve(chosen)
+    reserved = _reserve(chosen)
+    # What is held back takes no place: others may have it.
+    held_by = {account_id for (account_id, _), endpoint in failing.items() if endpoint.held}
+    defer_many(TASK, [_waking(id) for id in _next_of(held_by)])
+    return reserved
 
 
 _RESERVE = """

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import TaskNotFound
@@ -671,6 +671,30 @@ async def test_an_account_that_is_locked_holds_up_no_other(
     assert len(backend.received) == 2
 
 
+async def test_a_database_that_hangs_is_not_waited_for_without_end(
+    call: Call, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_DECIDED_WITHIN_S", 0.5)
+    await enqueue(call)
+    delivery = await delivery_of(call)
+    hangs, release = Event(), Event()
+
+    def hang() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("lock table telephony_callbackdelivery in access exclusive mode")
+            hangs.set()
+            assert release.wait(30)
+
+    hanging = asyncio.ensure_future(in_database(hang))
+    assert await asyncio.to_thread(hangs.wait, 30)
+    with pytest.raises(OperationalError):
+        await outbox.deliver(delivery.id)
+    release.set()
+    await hanging
+    await outbox.deliver(delivery.id)
+    assert len(backend.received) == 1
+
+
 # Endpoints that do not answer
 
 
@@ -681,10 +705,14 @@ async def failing(
     """Deliveries of Alice's to a backend that hangs: two that are held back, and four before."""
     monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.2)
     backend.answer = _never
-    for count in (outbox.UNDER_WAY_PER_ACCOUNT, 2):
-        for _ in range(count):
-            await enqueue(await in_database(_call, alice, backend.url))
-        await work()
+    for _ in range(outbox.UNDER_WAY_PER_ACCOUNT):
+        await enqueue(await in_database(_call, alice, backend.url))
+    under_way = [await in_database(_claim, id) for id, _ in await jobs()]
+    for attempt in under_way:
+        await in_database(_record, attempt, await outbox._send(attempt))
+    for _ in range(2):
+        await enqueue(await in_database(_call, alice, backend.url))
+    await work()
     assert len(backend.received) == outbox.UNDER_WAY_PER_ACCOUNT
     backend.received.clear()
     return await in_database(lambda: list(CallbackDelivery.objects.order_by("attempts", "id")))
@@ -789,6 +817,27 @@ async def test_it_is_this_accounts_endpoint_alone(
     await enqueue(await in_database(_call, alice, f"{backend.url}/alice"))
     await work()
     assert sorted(each.path for each in backend.received) == ["/alice/end", "/bob/end"]
+
+
+async def test_what_is_held_back_is_in_nobodys_way(alice: Account, backend: Backend) -> None:
+    """Of many that are asleep one is woken up, and the ones for another endpoint are the last."""
+    elsewhere = backend.url.replace("127.0.0.1", "localhost")
+    for url in [backend.url] * 6 + [elsewhere] * 2:
+        await enqueue(await in_database(_call, alice, url))
+    ids = [id for id, _ in await jobs()]
+    await in_database(
+        CallbackEndpoint.objects.create,
+        account=alice,
+        origin=backend.url,
+        failures=3,
+        probe_at=timezone.now() + timedelta(hours=1),
+    )
+    await in_database(_jobs_are_lost)
+    await outbox.deliver(ids[0])
+    await work()
+    assert [each.headers["Host"] for each in backend.received] == [elsewhere[len("http://") :]] * 2
+    held = CallbackDelivery.objects.filter(last_result="endpoint_failing")
+    assert await in_database(held.count) == 6
 
 
 async def test_send_now_does_not_ask_whether_it_fails(
