@@ -129,7 +129,7 @@ def _end(calls: CallQuerySet) -> int:
             return False
         if call.last_seen_at is None:
             return call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
-        return call_end_lost(call_id=call_id, ended_at=call.last_seen_at)
+        return call_end_lost(call_id=call_id, ended_at=call.audio_ended_at or call.last_seen_at)
 
     ids = list(calls.values_list("pk", flat=True)[:SWEPT_AT_ONCE])
     return each_alone(ids, end, what="end of a call", back_off=call_leave_alone)

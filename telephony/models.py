@@ -162,7 +162,8 @@ class CallQuerySet(OwnedQuerySet["Call"]):
     def with_a_place(self, now: datetime) -> Self:
         """Of live calls, those that count against the most that an account may have at a time."""
         is_ours = Q(direction=Call.Direction.OUTBOUND) | Q(accepted_at__isnull=False)
-        return self.filter(Q(answered_at__isnull=False) | is_ours & Q(held_until__gt=now))
+        is_heard = Q(answered_at__isnull=False, audio_ended_at=None)
+        return self.filter(is_heard | Q(answered_at=None) & is_ours & Q(held_until__gt=now))
 
     def unverified_rings(self, now: datetime) -> Self:
         """Of live calls, those of which only their backend's answer will tell who sent them."""
@@ -243,6 +244,12 @@ class Call(models.Model):
         db_default="",
         editable=False,
         help_text="The engine that holds its audio, or held it last.",
+    )
+    audio_ended_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The caller's socket was closed, and a tool or a transcript was yet to come.",
     )
     lost_at = models.DateTimeField(
         null=True,

@@ -106,6 +106,11 @@ def call_report_error(call: Call, *, code: str, message: str) -> None:
         outbox.enqueue_error(call, code=code, message=message)
 
 
+def call_audio_ended(*, call_id: str, at: datetime) -> None:
+    """The caller is gone, and only the conversation's record is waited for: nothing is charged."""
+    Call.objects.live().filter(pk=call_id, audio_ended_at=None).update(audio_ended_at=at)
+
+
 @transaction.atomic
 def call_end(
     *,

@@ -95,6 +95,7 @@ class TestPlaces:
             ({"direction": "outbound", "held_until": "past"}, False),
             ({}, False),
             ({"accepted_at": "now", "answered_at": "now", "ended_at": "now"}, False),
+            ({"accepted_at": "now", "answered_at": "now", "audio_ended_at": "now"}, False),
         ],
     )
     def test_who_takes_one(

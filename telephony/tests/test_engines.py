@@ -22,7 +22,13 @@ from telephony.engines import (
 )
 from telephony.models import Call, CallbackDelivery, Engine, Watch
 from telephony.outcomes import Outcome
-from telephony.services import call_accept, call_connect, call_end, call_resume
+from telephony.services import (
+    call_accept,
+    call_audio_ended,
+    call_connect,
+    call_end,
+    call_resume,
+)
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -108,6 +114,16 @@ class TestTheSearch:
         connected.refresh_from_db()
         seconds = (timezone.now() - connected.ended_at).total_seconds()
         assert 20 <= seconds < 25
+
+    def test_not_for_what_was_waited_for_after_the_caller_had_gone(self, connected):
+        connected.refresh_from_db()
+        gone_at = connected.answered_at + 5 * MINUTE
+        call_audio_ended(call_id=connected.id, at=gone_at)
+        silence(LOST_AFTER)
+        watched(MINUTE)
+        assert calls_sweep() == 1
+        connected.refresh_from_db()
+        assert (connected.ended_at, connected.duration_seconds) == (gone_at, 300)
 
     def test_an_engine_that_speaks_keeps_its_calls(self, connected):
         silence(LOST_AFTER + timedelta(seconds=1))

@@ -38,6 +38,7 @@ from telephony.numbering import caller_id, may_be_called
 from telephony.outcomes import Outcome
 from telephony.services import (
     Timed,
+    call_audio_ended,
     call_end,
     call_resume,
     tool_call_line,
@@ -302,7 +303,21 @@ class CallRunner:
         self._caller.close()
 
     def _note_close(self) -> None:
-        self._closed_at = self._closed_at or self._loop.time()
+        if self._closed_at is None:
+            self._closed_at = self._loop.time()
+            self._loop.call_soon(self._tell_close)
+
+    def _tell_close(self) -> None:
+        """Write down that nothing is charged any more, unless the whole call is over with that."""
+        if not self._finished.done():
+            self._spawn(self._record_close())
+
+    async def _record_close(self) -> None:
+        try:
+            at = self._wall_time(self._closed_at or self._loop.time())
+            await in_database(call_audio_ended, call_id=self._call.id, at=at)
+        except Exception as error:  # the end of the call tells it too
+            log.warning("audio_end_not_recorded", error=type(error).__name__)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)

@@ -14,7 +14,7 @@ from telephony.services import call_end, call_note
 from telephony.voice.handover import forget_expired_plans
 from telephony.voice.heart import keep_sweeping
 
-# The engine waits 2 s for the last transcript, and may have to try its own record again.
+# The engine waits 5 s for the last transcript, and may have to try its own record again.
 CLOSE_AFTER = timedelta(seconds=8)
 
 CLOSE_TASK = "telephony.voice.tasks.close_call"
@@ -32,7 +32,7 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
         return
     if call.answered_at is None:
         call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
-    elif _has_engine(call, since=datetime.fromisoformat(ended_at)):
+    elif not call.audio_ended_at and _has_engine(call, since=datetime.fromisoformat(ended_at)):
         call_note(call, "status_ignored", status=status)
 
 

@@ -15,6 +15,7 @@ from telephony.engine.events import (
     ResponseStarted,
     SpeechStopped,
     TimePassed,
+    ToolFailed,
     ToolReturned,
 )
 from telephony.engine.timeline import MOST_NOTES
@@ -44,6 +45,8 @@ class Judge(Conversation):
         if isinstance(event, ModelReady):
             self.is_connected = True
         actions = super().receive(event)
+        if isinstance(event, ToolReturned | ToolFailed) and event.call_id in self.running:
+            self.running.remove(event.call_id)
         assert not (self.is_finished and actions), "something is done after the end"
         assert sum(kind == "response.create" for kind in self.told()) <= 1
         for action in actions:
@@ -114,7 +117,7 @@ class Judge(Conversation):
     def _cooperate_once(self) -> None:
         responses = self.session._answers._queue
         if self.running:
-            self.receive(ToolReturned(self.running.pop(), "ok"))
+            self.receive(ToolReturned(self.running[-1], "ok"))
         elif responses.asked is not None:
             self.respond(f"answer to {responses.asked.event_id}")
         elif responses.active:
@@ -133,5 +136,4 @@ class Judge(Conversation):
 
     def return_tool(self, index: int) -> None:
         if self.running:
-            call_id = self.running.pop(index % len(self.running))
-            self.receive(ToolReturned(call_id, "ok"))
+            self.receive(ToolReturned(self.running[index % len(self.running)], "ok"))

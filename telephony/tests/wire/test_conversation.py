@@ -307,9 +307,13 @@ async def test_a_tool_that_runs_when_the_caller_hangs_up_may_finish(world, model
         await ringing.person.say("Book a table")
         await asyncio.wait_for(is_asked.wait(), 5)
         ringing.person.hang_up()
-        await ringing.journal.wait_for("ended", within=20)
+        live = Call.objects.filter(call_sid=ringing.sid, ended_at=None)
+        async with asyncio.timeout(5):
+            while not await in_database(live.exclude(audio_ended_at=None).exists):
+                pass
         may_answer.set()
         call = await world.over(ringing)
+    assert call.ended_at == call.audio_ended_at
     (tool_call,) = (await world.told("end"))["toolCalls"]
     assert (tool_call["status"], tool_call["result"]) == ("succeeded", "table seven")
     assert "tool_returned" in await world.timeline(call)
