@@ -78,7 +78,7 @@ def temporarily_unavailable(error: BaseException) -> ApiError:
     return ApiError(
         503,
         UNAVAILABLE,
-        f"Switchhook is temporarily unavailable: try again in {RETRY_AFTER_S} s.",
+        f"Switchhook is temporarily unavailable: try again in {RETRY_AFTER_S} seconds.",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 

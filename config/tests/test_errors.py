@@ -311,7 +311,7 @@ def test_who_has_sent_a_form_is_not_told_to_wait_for_the_page():
     assert response.status_code == 503
     assert response["Retry-After"] == "5"
     text = response.content.decode()
-    assert "What you sent may not have been saved." in text
+    assert "Your changes may not have been saved." in text
     assert "outage.js" not in text
     assert CANARY not in text
 

@@ -154,7 +154,7 @@ def assert_all_say_that_it_is_an_outage(answers: Mapping[str, Answer]) -> None:
         assert ready.seconds < READY_WITHIN_S
         assert answers[f"{server} livez"].status == 200
         assert api.json() == {
-            "error": "Switchhook is temporarily unavailable: try again in 5 s.",
+            "error": "Switchhook is temporarily unavailable: try again in 5 seconds.",
             "code": "temporarily_unavailable",
             "requestId": api.headers["X-Request-Id"],
         }
