@@ -183,6 +183,7 @@ class Worker:
         self._queue = QueueConnector()
         self._ended = Together(self._write_ends, at_most=MOST_AT_ONCE)
         self._id: int | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._away_since: float | None = None
         self._said_so = 0.0
         self.leaves_threads = False
@@ -210,10 +211,12 @@ class Worker:
         await self._insist(self._register)
         await self._insist(self._put_into_lanes)
         works = [self._serve(lane) for lane in self._places]
-        works += [self._beat(), self._hear(), self._keep_time()]
+        works += [self._hear(), self._keep_time()]
         tasks = [asyncio.create_task(work) for work in works]
         stopped = asyncio.create_task(self._stop.wait())
-        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        self._beating = asyncio.create_task(self._beat())
+        until = [*tasks, self._beating, stopped]
+        done, _ = await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
         self._stop.set()
         for news in self._news.values():
             news.set()
@@ -223,7 +226,7 @@ class Worker:
         for task in [*tasks, stopped]:
             task.cancel()
         await asyncio.gather(*tasks, stopped, return_exceptions=True)
-        ended = ({*done} & {*tasks}) | {*serving}
+        ended = ({*done} - {stopped}) | {*serving}
         errors = [error for task in ended if (error := task.exception())]
         for error in errors:
             if not isinstance(error, Stopping):
@@ -468,12 +471,18 @@ class Worker:
     # The end
 
     async def _leave(self) -> None:
-        """Let the jobs end, for as long as they may; queue those again that do not."""
+        """Let the jobs end, for as long as they may; queue those again that do not.
+
+        Until then this worker says that it lives, or others would begin the same jobs.
+        """
         await self._jobs_end(self._grace)
         for running in self._running.values():
             for task in running.values():
                 task.cancel()
         await self._jobs_end(1.0)
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait({self._beating})
         try:
             if self._id is not None:
                 await self._app.job_manager.unregister_worker(self._id)

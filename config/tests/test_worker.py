@@ -335,15 +335,22 @@ async def test_the_jobs_of_a_worker_that_died(app: App, impatient: None) -> None
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.parametrize("is_about_to_stop", [False, True])
 async def test_the_jobs_of_a_worker_that_lives_are_left_to_it(
-    app: App, impatient: None, gate: Gate
+    app: App, impatient: None, gate: Gate, is_about_to_stop: bool
 ) -> None:
     app.task(gate.pass_through, name="hangs", queue=lanes.MONEY)
+    app.task(lambda: None, name="nothing", queue=lanes.MONEY)
     job = await queue("hangs", lanes.MONEY)
-    async with working(app):
+    async with working(app) as living:
         await gate.until_inside(1)
+        if is_about_to_stop:
+            living.stop()
         async with working(app):
-            await asyncio.sleep(1.5)  # three times as long as the dead are silent
+            # Whoever takes over a dead worker's job has looked at all the others.
+            dead = await _dead_worker()
+            deads = await queue("nothing", lanes.MONEY, status="doing", worker_id=dead)
+            await until_it_is(deads, "succeeded")
             assert gate.inside == 1
         gate.opens.set()
         await until_it_is(job, "succeeded")
