@@ -41,6 +41,8 @@ class Desk:
     answer: Answer = field(default_factory=dict)
     tool: Answer = field(default_factory=lambda: {"result": "done"})
     received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    webhook_ids: list[str] = field(default_factory=list)  # of what was received
+    report: HANDLER | None = None  # what takes onCallEnd and onError, if not everything does
 
     def to(self, name: str) -> list[dict[str, Any]]:
         return [body for kind, body in self.received if kind == name]
@@ -62,6 +64,7 @@ class Internet:
         self.updates: list[dict[str, str]] = []
         self.heard: dict[str, list[float]] = {}  # by API key: when a frame came
         self.stripe: list[tuple[str, str]] = []
+        self.metered: dict[str, tuple[str, int]] = {}  # by identifier: customer and minutes
         self.on_stripe: Callable[[str, str], None] = lambda method, path: None
         self._runners: list[web.AppRunner] = []
 
@@ -106,15 +109,21 @@ class Internet:
         if desk is None:
             return web.Response(status=404)
         name = request.match_info["name"]
+        body = await request.read()
+        if desk.report is not None and name not in ("start", "tool"):
+            refused = await desk.report(request)
+            if refused.status >= 300:
+                return refused
         with suppress(orjson.JSONDecodeError):
-            desk.received.append((name, orjson.loads(await request.read())))
+            desk.received.append((name, orjson.loads(body)))
+            desk.webhook_ids.append(request.headers.get("webhook-id", ""))
         if name not in ("start", "tool"):
             return web.Response(status=204)
         answer = desk.answer if name == "start" else desk.tool
         if callable(answer):
             return await answer(request)
-        body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
-        return web.Response(body=body, content_type="application/json")
+        said = answer if isinstance(answer, bytes) else orjson.dumps(answer)
+        return web.Response(body=said, content_type="application/json")
 
     # Twilio's REST API, which takes every order and does nothing
 
@@ -189,8 +198,17 @@ class Internet:
             return web.json_response(_subscription(customer) | {"status": status})
         if path == "/v1/billing/meter_events":
             form = await request.post()
-            event = {"object": "billing.meter_event", "identifier": str(form.get("identifier"))}
-            return web.json_response(event)
+            identifier = str(form.get("identifier"))
+            names = ("payload[stripe_customer_id]", "payload[value]")
+            of_customer, minutes = (str(form.get(name)) for name in names)
+            self.metered[identifier] = (of_customer, int(minutes))
+            return web.json_response({"object": "billing.meter_event", "identifier": identifier})
+        if path.startswith("/v1/customers/") and method == "GET":
+            return web.json_response(_customer(path.rpartition("/")[2]))
+        if path in ("/v1/products", "/v1/prices") or path.endswith("/features"):
+            return web.json_response(_list([], path))
+        if path.startswith("/v1/products/") and method == "GET":
+            return web.json_response(_product(path.rpartition("/")[2]))
         error = {"type": "api_error", "message": "It is closed."}
         headers = {"Stripe-Should-Retry": "false"}
         return web.json_response({"error": error}, status=503, headers=headers)
@@ -216,11 +234,53 @@ def _list(things: list[Any], url: str) -> dict[str, Any]:
     return {"object": "list", "url": url, "has_more": False, "data": things}
 
 
+def _customer(id: str) -> dict[str, Any]:
+    created = int(time.time()) - 86_400
+    return {"id": id, "object": "customer", "created": created, "metadata": {}, "email": None}
+
+
+def _product(id: str) -> dict[str, Any]:
+    created = int(time.time()) - 86_400
+    return {"id": id, "object": "product", "created": created, "name": id, "type": "service"}
+
+
+def _price(id: str, product: str, recurring: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": id,
+        "object": "price",
+        "product": product,
+        "recurring": recurring,
+        "created": int(time.time()) - 86_400,
+        "active": True,
+        "billing_scheme": "per_unit",
+        "currency": "usd",
+        "type": "recurring",
+        "unit_amount": 100,
+        "unit_amount_decimal": "100",
+    }
+
+
 def _subscription(customer: str) -> dict[str, Any]:
     now = int(time.time())
     period = {"current_period_start": now - 86_400, "current_period_end": now + 86_400}
-    price = {"id": "price_attack", "object": "price", "recurring": {"meter": "mtr_attack"}}
-    item = {"id": "si_attack", "object": "subscription_item", "price": price, **period}
+    month = {"usage_type": "licensed", "interval": "month", "meter": None}
+    minutes = {"usage_type": "metered", "interval": "month", "meter": "mtr_attack"}
+    prices: list[tuple[str, str, dict[str, Any]]] = [
+        ("base", "switchhook", month),
+        ("minute", "switchhook_minutes", minutes),
+    ]
+    items = [
+        {
+            "id": f"si_{name}_{customer}",
+            "created": now - 86_400,
+            "quantity": 1,
+            "subscription": customer.replace("cus_", "sub_"),
+            "object": "subscription_item",
+            "price": _price(f"price_{name}", product, recurring),
+            **period,
+        }
+        for name, product, recurring in prices
+    ]
     return {
         "id": customer.replace("cus_", "sub_"),
         "object": "subscription",
@@ -234,7 +294,7 @@ def _subscription(customer: str) -> dict[str, Any]:
         "canceled_at": None,
         "latest_invoice": None,
         "metadata": {},
-        "items": _list([item], "/v1/subscription_items"),
+        "items": _list(items, "/v1/subscription_items"),
     }
 
 

@@ -18,6 +18,12 @@ from pathlib import Path
 from config.processes import ROOT, Failed
 
 WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA = 8000, 8010, 8011, 8020, 8021
+#: The servers, by the names of their processes.
+PORTS = {"web": WEB, "engine": ENGINE, "engine-2": SECOND_ENGINE}
+WORKER = "worker"
+
+_GUNICORN = (sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py")
+_WORKER = (sys.executable, "manage.py", "worker", "--grace=1")
 
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 _READY_WITHIN_S = 60.0
@@ -89,17 +95,25 @@ class Process:
 class Product:
     environment: dict[str, str]
     logs: Path
+    variables: dict[str, dict[str, str]] = field(default_factory=dict)  # of one process alone
     processes: dict[str, Process] = field(default_factory=dict)
 
     async def start(self) -> None:
         """Start everything, and return once it is ready."""
-        gunicorn = (sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py")
-        self._start("web", gunicorn, PROCESS="web", PORT=str(WEB))
-        self._start("engine", gunicorn, PROCESS="engine", PORT=str(ENGINE))
-        self._start("engine-2", gunicorn, PROCESS="engine", PORT=str(SECOND_ENGINE))
-        self._start("worker", (sys.executable, "manage.py", "worker", "--grace=1"))
-        for port in (WEB, ENGINE, SECOND_ENGINE):
-            await self._until_ready(port)
+        for log in self.logs.glob("*.log"):
+            log.unlink()
+        for name in (*PORTS, WORKER):
+            self.begin(name)
+        for port in PORTS.values():
+            await self.until_ready(port)
+
+    def begin(self, name: str) -> None:
+        """Start a process: for the first time, or in the place of one that has ended."""
+        command = _WORKER if name == WORKER else _GUNICORN
+        variables = {}
+        if name in PORTS:
+            variables = {"PROCESS": name.partition("-")[0], "PORT": str(PORTS[name])}
+        self._start(name, command, **variables, **self.variables.get(name, {}))
 
     def end(self) -> None:
         """Kill all processes and what they started."""
@@ -130,7 +144,7 @@ class Product:
         )
 
     def _start(self, name: str, command: tuple[str, ...], **variables: str) -> None:
-        with (self.logs / f"{name}.log").open("wb") as log:
+        with (self.logs / f"{name}.log").open("ab") as log:
             popen = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -142,11 +156,12 @@ class Product:
             )
         self.processes[name] = Process(name, popen)
 
-    async def _until_ready(self, port: int) -> None:
+    async def until_ready(self, port: int) -> None:
+        """Wait until a process takes requests; raise :class:`Failed` if one of them has ended."""
         deadline = time.monotonic() + _READY_WITHIN_S
         while not await asyncio.to_thread(_is_ready, port):
             if ended := [p.name for p in self.processes.values() if p.popen.poll() is not None]:
-                raise Failed(f"{ended[0]} did not start: {self._last_words(ended[0])}")
+                raise Failed(f"{ended[0]} has ended: {self._last_words(ended[0])}")
             if time.monotonic() > deadline:
                 raise Failed(f"Nobody was ready on port {port} within {_READY_WITHIN_S:.0f} s.")
             await asyncio.sleep(0.2)

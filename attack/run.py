@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             logs.mkdir(exist_ok=True)
             run = {"DATABASE_URL": url, "ATTACK_FOLDER": folder, "ATTACK_LOGS": str(logs)}
             run |= {name: os.environ[name] for name in ("ATTACK_INSTEAD",) if name in os.environ}
-            status = _run_apart(environment | run)
+            status = run_apart("attack", environment | run)
     except (Failed, ImproperlyConfigured, Error) as error:
         sys.exit(f"bin/attack: {error}")
     except KeyboardInterrupt:
@@ -68,10 +68,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def _run_apart(environment: dict[str, str]) -> int:
-    """Run ``attack.stage`` with our arguments, in a network of its own if that is allowed."""
+def run_apart(package: str, environment: dict[str, str]) -> int:
+    """Run the package's ``stage`` with our arguments, in a network of its own if that is allowed.
+
+    ``ATTACK_FOLDER`` of the environment is where the certificates are.
+    """
     apart = namespace.command()
-    command = [*(apart or []), sys.executable, "-m", "attack.stage", *sys.argv[1:]]
+    command = [*(apart or []), sys.executable, "-m", f"{package}.stage", *sys.argv[1:]]
     environment["ATTACK_APART"] = "1" if apart else ""
     if apart:  # libraries look at this when they are imported
         environment["SSL_CERT_FILE"] = f"{environment['ATTACK_FOLDER']}/{certificates.AUTHORITY}"

@@ -51,11 +51,11 @@ def main() -> None:
     except Failed as failure:
         sys.exit(f"bin/attack: {failure}")
     report.write()
-    sys.stdout.write(f"Seed {options.seed}. Logs of the processes: {_logs()}\n")
+    sys.stdout.write(f"Seed {options.seed}. Logs of the processes: {logs()}\n")
     sys.exit(1 if report.findings else 0)
 
 
-def _logs() -> Path:
+def logs() -> Path:
     return Path(os.environ["ATTACK_LOGS"])
 
 
@@ -64,13 +64,18 @@ def _end_with_whoever_started_this() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _play(options: argparse.Namespace, report: Report) -> None:
+def end_in_time() -> None:
+    """Cancel the current task on SIGTERM, which comes too when whoever started us has ended."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
     Thread(target=_end_with_whoever_started_this, daemon=True).start()
+
+
+async def _play(options: argparse.Namespace, report: Report) -> None:
+    end_in_time()
     async with AsyncExitStack() as stack:
-        field = await _set_up(stack, options, report)
+        field = await set_up(stack, options, report)
         await cast.assemble(field)
         if field.is_apart:
             await _a_call_goes_through(field)
@@ -78,8 +83,16 @@ async def _play(options: argparse.Namespace, report: Report) -> None:
         await _all_areas(field, options.areas)
 
 
-async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Report) -> Field:
-    """Start everything; the stack ends it."""
+async def set_up(
+    stack: AsyncExitStack,
+    options: argparse.Namespace,
+    report: Report,
+    variables: dict[str, dict[str, str]] | None = None,
+) -> Field:
+    """Start everything; the stack ends it.
+
+    :param variables: what the environment of a process has besides, by its name.
+    """
     folder, is_apart = Path(os.environ["ATTACK_FOLDER"]), bool(os.environ["ATTACK_APART"])
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ATTACK_")
@@ -94,7 +107,7 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
         _make_network(folder)
         await front.start()
         stack.push_async_callback(front.close)
-    product = Product(environment, _logs())
+    product = Product(environment, logs(), variables or {})
     stack.callback(product.end)
     await product.start()
     session = await stack.enter_async_context(

@@ -45,7 +45,7 @@ def embedded_url(local: Path) -> str:
 
     It stops when the last process that asked for it ends. Raises ``ImproperlyConfigured``.
     """
-    server = _server_of(local)
+    server = server_of(local)
     try:
         server.base.mkdir(parents=True, exist_ok=True)
         with server.gate():
@@ -66,7 +66,7 @@ def _open_lock(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
 
 
-def _release(server: _Server, users: int, owner: int) -> None:
+def _release(server: Server, users: int, owner: int) -> None:
     """Stop the server if nobody else holds a lock on ``users``; forked children do nothing."""
     if os.getpid() != owner:
         return
@@ -79,7 +79,7 @@ def _release(server: _Server, users: int, owner: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Server:
+class Server:
     """One server: its programs, its folder, and as whom it runs (None: as ourselves)."""
 
     programs: Path
@@ -106,9 +106,9 @@ class _Server:
 
     def start(self) -> None:
         for path in (self.log, self.data):
-            self._own(path)
+            self.own(path)
         if not (self.data / "PG_VERSION").exists():
-            self._run(
+            self.run(
                 "initdb",
                 "--username=postgres",
                 "--auth=trust",
@@ -119,12 +119,12 @@ class _Server:
             )
         if not self._runs():
             options = f"-h '' -k {self._new_socket_folder()} {_SERVER_OPTIONS}"
-            self._run("pg_ctl", "start", "--wait", f"--log={self.log}", f"--options={options}")
+            self.run("pg_ctl", "start", "--wait", f"--log={self.log}", f"--options={options}")
 
     def stop(self) -> None:
         if self._runs():
             socket_folder = Path(self.socket_folder())
-            self._run("pg_ctl", "stop", "--wait", "--mode=fast")
+            self.run("pg_ctl", "stop", "--wait", "--mode=fast")
             if socket_folder != self.data:
                 socket_folder.rmdir()
 
@@ -140,10 +140,10 @@ class _Server:
             return self.data
         folder = Path(tempfile.gettempdir()) / f"switchhook-{_digest(self.data)}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._own(folder)
+        self.own(folder)
         return folder
 
-    def _own(self, path: Path) -> None:
+    def own(self, path: Path) -> None:
         """Make the file or folder if it is missing, ours alone; refuse that of somebody else."""
         if not path.exists():
             path.touch(mode=0o600) if path == self.log else path.mkdir(mode=0o700)
@@ -153,7 +153,7 @@ class _Server:
         if path.stat().st_uid != uid:
             raise PermissionError(0, "", str(path))
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def run(self, program: str, *arguments: str) -> None:
         if self._call(program, *arguments).returncode:
             raise ImproperlyConfigured(
                 f"The embedded PostgreSQL failed ({program} {arguments[0]}): see the end of "
@@ -179,15 +179,15 @@ class _Server:
             )
 
 
-def _server_of(local: Path) -> _Server:
+def server_of(local: Path) -> Server:
     local = local.resolve()
     programs = _wheel() / "pginstall18" / "bin"
     if os.geteuid() != 0:
-        return _Server(programs, local, None)
+        return Server(programs, local, None)
     if _open_to_all(local) and _open_to_all(programs):
-        return _Server(programs, local, _unprivileged_user(local))
+        return Server(programs, local, _unprivileged_user(local))
     base = Path("/var/lib/switchhook") / _digest(local)
-    return _Server(_copy_of_programs(base), base, _unprivileged_user(base))
+    return Server(_copy_of_programs(base), base, _unprivileged_user(base))
 
 
 def _wheel() -> Path:

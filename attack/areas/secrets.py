@@ -24,7 +24,7 @@ async def attack(field: Field, notes: Notes) -> None:
         await _misuse_voice_links(field)
     await _show_credentials(field)
     await asyncio.sleep(1)
-    _read_logs(field, notes)
+    read_logs(field, notes)
 
 
 async def _misuse_mailed_links(field: Field) -> None:
@@ -82,7 +82,8 @@ def _secret_parts(path: str) -> list[str]:
     return [token, parts[-1], token.rpartition("-")[2]]
 
 
-def _read_logs(field: Field, notes: Notes) -> None:
+def read_logs(field: Field, notes: Notes) -> None:
+    """Look for every secret of the run in every line that was logged."""
     environment = field.product.environment
     field.canaries.add(
         environment["SECRET_KEY"],
@@ -90,7 +91,7 @@ def _read_logs(field: Field, notes: Notes) -> None:
         environment["STRIPE_WEBHOOK_SECRET"],
     )
     lines = field.product.log_lines()
-    notes.expect("There are logs to be read.", len(lines) > 100, came=f"{len(lines)} lines")
+    notes.expect("There are logs to be read.", bool(lines))
     text = "\n".join(line for _, line in lines)
     for secret in sorted(field.canaries):
         if notes.expect(

@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from config.postgres import _Server, _server_of
+from config.postgres import Server, server_of
 from config.tests.web import database_url
 
 
 class OwnPostgres:
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
 
     @property
@@ -32,7 +32,7 @@ class OwnPostgres:
 
     def crash(self) -> None:
         """Stop so that nobody is told. From now on connections are refused."""
-        self._server._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+        self._server.run("pg_ctl", "stop", "--wait", "--mode=immediate")
 
     def freeze(self) -> None:
         """From now on connections are accepted, and nobody answers."""
@@ -69,7 +69,7 @@ def own_postgres() -> Iterator[OwnPostgres]:
     """Run one without tables until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
         Path(folder).chmod(0o755)  # its user is another one when root runs the tests
-        server = _server_of(Path(folder))
+        server = server_of(Path(folder))
         server.base.mkdir(parents=True, exist_ok=True)
         own = OwnPostgres(server)
         own.start()

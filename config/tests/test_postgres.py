@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from config.postgres import _server_of
+from config.postgres import server_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Asks for the server, prints its URL, and ends when its input does.
@@ -29,7 +29,7 @@ def local() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="with a space ") as folder:
         Path(folder).chmod(0o755)
         local = Path(folder) / ".local"
-        base = _server_of(local).base
+        base = server_of(local).base
         yield local
         shutil.rmtree(base, ignore_errors=True)
 
@@ -84,6 +84,6 @@ def test_the_log_holds_no_values(local: Path) -> None:
         connection.execute("CREATE TABLE thing (name text UNIQUE)")
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute("INSERT INTO thing VALUES ('canary'), ('canary')")
-    log = _server_of(local).log.read_text()
+    log = server_of(local).log.read_text()
     assert "duplicate key" in log
     assert "canary" not in log
