@@ -1,0 +1,86 @@
+"""Processes are killed at random moments, in the middle of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from attack.product import PORTS, WORKER
+from chaos.crowd import ENGINES, Placed
+from chaos.invariants import check, expect_alive, records_of
+from chaos.report import Notes
+from chaos.scene import Scene
+from chaos.waiting import seconds_until
+
+KILLS = (*ENGINES, WORKER)
+_CALLS, _CALLS_IN_SHORT = 80, 16
+_ENDED_WITHIN_S = 15.0
+_GAP_S = 6.0
+# The engine's worker process, the machine with all of its processes, the queue's worker.
+_VICTIMS = ("engine's worker", "engine", WORKER)
+
+
+async def run(scene: Scene, notes: Notes) -> None:
+    rounds = _VICTIMS[::2] if scene.is_short else (*_VICTIMS, *_VICTIMS[:2])
+    for number, victim in enumerate(rounds):
+        await _kill(scene, notes, victim, list(ENGINES)[number % 2])
+
+
+async def _kill(scene: Scene, notes: Notes, victim: str, engine: str) -> None:
+    calls = await scene.crowd.fill(_CALLS_IN_SHORT if scene.is_short else _CALLS)
+    mine = [] if victim == WORKER else [each for each in calls if each.engine == engine]
+    others = [each for each in calls if each not in mine]
+    began = time.monotonic()
+    await asyncio.sleep(scene.random.uniform(2.0, 6.0))
+    # Some end at this very moment.
+    leaving = others[::4]
+    await scene.crowd.hang_up(leaving)
+    killed_at = time.monotonic()
+    for each in mine:
+        each.killed_at = killed_at
+        each.is_told = scene.random.random() < 0.5
+    _shoot(scene, victim, engine)
+    name = WORKER if victim == WORKER else engine
+    if victim != "engine's worker":
+        scene.field.product.begin(name)
+    await asyncio.gather(*(each.call.socket.close() for each in mine), return_exceptions=True)
+    await scene.crowd.tell(each for each in mine if each.is_told)
+    await _expect_ends(scene, notes, mine, killed_at)
+    await _until_back(scene, notes, name, killed_at)
+    staying = [each for each in others if each not in leaving]
+    expect_alive(notes, staying, began, gap=_GAP_S)
+    await scene.crowd.hang_up(staying)
+    await check(scene, notes, calls)
+
+
+def _shoot(scene: Scene, victim: str, engine: str) -> None:
+    process = scene.field.product.processes[WORKER if victim == WORKER else engine]
+    if victim == "engine's worker":
+        os.kill(process.worker(), signal.SIGKILL)
+    else:
+        os.killpg(process.popen.pid, signal.SIGKILL)
+        process.popen.wait(10)
+
+
+async def _expect_ends(scene: Scene, notes: Notes, calls: Sequence[Placed], since: float) -> None:
+    """Orphans end soon, whether Twilio tells of them or not."""
+    for is_told in (True, False):
+        sids = [each.call_sid for each in calls if each.is_told is is_told]
+        if not sids:
+            continue
+
+        async def are_over(sids: list[str] = sids) -> bool:
+            return all(record.is_ended for record in (await records_of(scene, sids)).values())
+
+        took = await seconds_until(are_over, within=3 * _ENDED_WITHIN_S, since=since)
+        how = "that Twilio tells of" if is_told else "that nobody tells of"
+        notes.within(f"orphaned calls {how} have ended", took, _ENDED_WITHIN_S)
+
+
+async def _until_back(scene: Scene, notes: Notes, name: str, since: float) -> None:
+    if name in PORTS:
+        await scene.field.product.until_ready(PORTS[name])
+        notes.measure(f"{name} is back after", f"{time.monotonic() - since:.1f} s")

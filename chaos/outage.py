@@ -1,0 +1,53 @@
+"""An outage of the database for everybody, and what people and probes see of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from chaos import probes
+from chaos.invariants import check, expect_alive
+from chaos.report import Notes
+from chaos.scene import Scene
+from chaos.waiting import until
+
+_CALLS, _CALLS_IN_SHORT = 15, 8
+_RIGHT_AFTER_S = 5.0
+_WAIT_FOR_RIGHT_S = 75.0
+# A turn takes about two seconds; one more may be lost to a busy machine.
+_GAP_S = 6.0
+
+Do = Callable[[], Awaitable[None]]
+
+
+async def suffer(scene: Scene, notes: Notes, break_it: Do, mend: Do, *, seconds: float) -> None:
+    """Break the database for so long: a third hang up meanwhile, the others go on."""
+    notes.measure("an outage", f"{seconds:.0f} s")
+    calls = await scene.crowd.fill(_CALLS_IN_SHORT if scene.is_short else _CALLS)
+    known = len(scene.crowd.placed)
+    async with probes.probing(scene, scene.crowd.probers) as seen:
+        await until(lambda: len(seen.seen) > 12, within=20)
+        began = time.monotonic()
+        await break_it()
+        down = time.monotonic()
+        await asyncio.sleep(seconds / 2)
+        await scene.crowd.hang_up(calls[::3])
+        await asyncio.sleep(seconds / 2)
+        up = time.monotonic()
+        await mend()
+        back = time.monotonic()
+        await until(lambda: _is_right(seen, back), within=_WAIT_FOR_RIGHT_S)
+        await asyncio.sleep(_RIGHT_AFTER_S)
+    probes.expect_apologies(notes, seen, down, up, _RIGHT_AFTER_S + (back - up))
+    rest = [each for each in calls if each not in calls[::3]]
+    expect_alive(notes, rest, began, gap=_GAP_S)
+    await scene.crowd.hang_up(rest)
+    await check(scene, notes, [*calls, *scene.crowd.placed[known:]])
+
+
+def _is_right(seen: probes.Probes, back: float) -> bool:
+    return all(
+        any(each.is_usual and each.sent > back for each in seen.of(kind))
+        for kind in {each.name for each in seen.seen}
+    )

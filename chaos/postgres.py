@@ -1,0 +1,76 @@
+"""A PostgreSQL to be stopped, restarted and held still: a copy of the attacks' migrated one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from config.postgres import Server, server_of
+
+
+@contextmanager
+def copied(url: str) -> Iterator[Path]:
+    """Copy the whole server of a database; yield the folder that :class:`Postgres` is given."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        base = Path(folder)
+        base.chmod(0o755)  # the server's user is another one when root runs this
+        server = server_of(base)
+        server.base.mkdir(parents=True, exist_ok=True)
+        for path in (server.log, server.data):
+            server.own(path)
+        socket = parse_qs(urlsplit(url).query)["host"][0]
+        server.run("pg_basebackup", f"--host={socket}", "--username=postgres", "--checkpoint=fast")
+        try:
+            yield base
+        finally:
+            if server.base != base:
+                shutil.rmtree(server.base, ignore_errors=True)
+
+
+@dataclass
+class Postgres:
+    folder: Path
+    database: str
+
+    @property
+    def _server(self) -> Server:
+        return server_of(self.folder)
+
+    @property
+    def url(self) -> str:
+        """Return where it is while it runs, and again after a restart."""
+        return f"postgresql://postgres@/{self.database}?host={self._server.data}"
+
+    @property
+    def socket(self) -> Path:
+        return self._server.data / ".s.PGSQL.5432"
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._server.start)
+
+    async def stop(self) -> None:
+        """End it, and every connection, as a restart does."""
+        await asyncio.to_thread(self._server.stop)
+
+    def hang(self) -> None:
+        """Hold everything still: connections stay, and nobody answers."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for pid in reversed(self._processes()):
+            os.kill(pid, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """Return the process ids, the postmaster's first: it makes the others."""
+        postmaster = int((self._server.data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, children)]

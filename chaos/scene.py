@@ -1,0 +1,32 @@
+"""What every experiment works with."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from attack.field import Field
+from chaos.crowd import Crowd
+from chaos.postgres import Postgres
+from chaos.relay import Relay
+
+
+@dataclass
+class Scene:
+    """``relays`` are the ways of the engines to the database, by the engine's name."""
+
+    field: Field
+    postgres: Postgres
+    relays: dict[str, Relay]
+    crowd: Crowd
+    random: random.Random
+    is_short: bool
+
+    async def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database, past every relay."""
+        connecting = psycopg.AsyncConnection.connect(self.postgres.url, autocommit=True)
+        async with await connecting as connection:
+            return await (await connection.execute(statement, values)).fetchall()
