@@ -6,8 +6,8 @@ It is one connection, beside those of the jobs, so that no job keeps the queue w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 import psycopg
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
@@ -16,6 +16,7 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import NoResult
 from procrastinate.psycopg_connector import wrap_exceptions
 from psycopg.rows import dict_row
+from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 CONNECT_WITHIN_S = 5
@@ -23,6 +24,7 @@ ANSWER_WITHIN_S = 10.0
 # A silent connection is asked whether it is there still.
 _SILENCE_S = 10.0
 
+T = TypeVar("T")
 Rows = list[dict[str, Any]]
 
 
@@ -43,6 +45,9 @@ class QueueConnector(BaseAsyncConnector):
         """Nothing is opened ahead: the first statement does."""
 
     async def close_async(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._connection is not None:
             self._connection.pgconn.finish()
             self._connection = None
@@ -62,29 +67,13 @@ class QueueConnector(BaseAsyncConnector):
     @wrap_exceptions()
     async def _execute(self, query: Any, arguments: dict[str, Any]) -> Rows:
         async with self._turn:
-            return await self._within(ANSWER_WITHIN_S, self._ask(query, arguments))
+            return await _answer(self._ask(query, arguments), give_up=self._close)
 
     async def _ask(self, query: Any, arguments: dict[str, Any]) -> Rows:
         if self._connection is None or self._connection.closed:
             self._connection = await _connect()
         cursor = await self._connection.execute(query, _with_json(arguments))
         return await cursor.fetchall() if cursor.description else []
-
-    async def _within(self, seconds: float, asking: Awaitable[Rows]) -> Rows:
-        """Await an answer; without one close the connection, for nobody knows what comes on it.
-
-        To cancel what waits on a socket is not enough: psycopg would wait for the server to agree.
-        """
-        work = asyncio.ensure_future(asking)
-        try:
-            await asyncio.wait({work}, timeout=seconds)
-            if not work.done():
-                raise psycopg.OperationalError(f"no answer within {seconds:g} seconds")
-            return work.result()
-        finally:
-            if not work.done():
-                await self.close_async()
-                work.cancel()
 
 
 async def listen(channels: Iterable[str], heard: Callable[[str], None]) -> None:
@@ -94,27 +83,35 @@ async def listen(channels: Iterable[str], heard: Callable[[str], None]) -> None:
     ``psycopg.OperationalError``.
     """
     connection = await _connect()
+    close = connection.pgconn.finish
     try:
         for channel in channels:
-            await connection.execute(psycopg.sql.SQL("LISTEN {}").format(_name(channel)))
+            await _answer(connection.execute(SQL("LISTEN {}").format(Identifier(channel))), close)
         for channel in channels:
             heard(channel)
         while True:
             async for notification in connection.notifies(timeout=_SILENCE_S):
                 heard(notification.channel)
-            asked = asyncio.ensure_future(connection.execute("SELECT 1"))
-            await asyncio.wait({asked}, timeout=ANSWER_WITHIN_S)
-            if not asked.done():
-                connection.pgconn.finish()
-                asked.cancel()
-                raise psycopg.OperationalError(f"no answer within {ANSWER_WITHIN_S:g} seconds")
-            asked.result()
+            await _answer(connection.execute("SELECT 1"), close)
     finally:
-        connection.pgconn.finish()
+        close()
 
 
-def _name(channel: str) -> psycopg.sql.Identifier:
-    return psycopg.sql.Identifier(channel)
+async def _answer(asking: Coroutine[Any, Any, T], give_up: Callable[[], None]) -> T:
+    """Await an answer; without one close the connection, for nobody knows what comes on it.
+
+    To cancel what waits on a socket is not enough: psycopg would wait for the server to agree.
+    """
+    work = asyncio.ensure_future(asking)
+    try:
+        await asyncio.wait({work}, timeout=ANSWER_WITHIN_S)
+        if not work.done():
+            raise psycopg.OperationalError(f"no answer within {ANSWER_WITHIN_S:g} seconds")
+        return work.result()
+    finally:
+        if not work.done():
+            give_up()
+            work.cancel()
 
 
 async def _connect() -> psycopg.AsyncConnection[dict[str, Any]]:

@@ -19,6 +19,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -244,14 +245,7 @@ class Worker:
             for job in jobs:
                 running[job.id or 0] = asyncio.create_task(self._do(job))
             if len(jobs) < free or not free:
-                await self._news_within(news, POLL_S)
-
-    async def _news_within(self, news: asyncio.Event, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await news.wait()
-        except TimeoutError:
-            pass
+                await _wait(news, at_most=POLL_S)
 
     async def _take(self, lane: str, count: int) -> list[Job]:
         if lane in self._in_doubt:
@@ -438,15 +432,8 @@ class Worker:
                 return result
             if self._stop.is_set():
                 raise Stopping
-            await self._stopped_within(wait)
+            await _wait(self._stop, at_most=wait)
             wait = min(wait * 2, _LONGEST_WAIT_S)
-
-    async def _stopped_within(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
 
     def _say_that_it_is_away(self, error: BaseException) -> None:
         now = time.monotonic()
@@ -500,6 +487,12 @@ class Worker:
         await asyncio.wait([hurry, all_end], return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         all_end.cancel()
+
+
+async def _wait(event: asyncio.Event, *, at_most: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(at_most):
+            await event.wait()
 
 
 def _time_of_retry(task: Task[Any, Any, Any], job: Job, error: BaseException) -> datetime | None:
