@@ -26,7 +26,7 @@ from dashboard.call_export import safe
 from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
 from telephony.callbacks import attempts
-from telephony.callbacks.outbox import Result
+from telephony.callbacks.attempts import Result
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint, PhoneNumber
 from telephony.services import call_accept, call_connect, call_end, call_note
 from usage.models import UsageRecord

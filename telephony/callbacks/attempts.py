@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import orjson
 from django.utils import timezone
@@ -22,6 +22,20 @@ _TELLING = 12
 _KNOWN_BY = 200
 # An emoji has twelve bytes in JSON.
 _LOOKED_AT = ANSWER_BYTES + 12 * _KNOWN_BY
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an attempt ended; ``text`` is a status or the code of a failure, never what was said."""
+
+    text: str
+    delivered: bool = False
+    gone: bool = False
+    was_sent: bool = True
+    retry_after: float | None = None
+    at: datetime = field(default_factory=timezone.now)
+    duration_ms: int = 0
+    answer: str = field(default="", repr=False)
 
 
 def answer_to_keep(answer: bytes, sent: bytes) -> str:
@@ -54,20 +68,7 @@ def _is_in(turn: str, text: str) -> bool:
     return turn in text or any(form in text for form in in_json)
 
 
-class Ended(Protocol):
-    """How an attempt ended."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def duration_ms(self) -> int: ...
-    @property
-    def answer(self) -> str: ...
-
-
-def keep_all(ended: Iterable[tuple[CallbackDelivery, Ended]]) -> None:
+def keep_all(ended: Iterable[tuple[CallbackDelivery, Result]]) -> None:
     CallbackAttempt.objects.bulk_create(
         CallbackAttempt(
             delivery=delivery,

@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import structlog
 from django.db import connection, transaction
@@ -34,6 +34,7 @@ from config.sealing import CannotUnseal, seal, unseal
 from config.sweeps import each_alone
 from config.together import Together
 from telephony.callbacks import attempts, client, endpoints, payloads, schedule, signing
+from telephony.callbacks.attempts import Result
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
@@ -41,6 +42,9 @@ from telephony.durations import ms_since
 from telephony.models import ENGINE_LOST, Call, CallbackDelivery, CallbackEndpoint
 
 log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 TASK = "telephony.tasks.deliver_callback"
 
@@ -69,20 +73,6 @@ class Attempt:
     sealed_body: bytes = field(repr=False)
     secret: WebhookSecret
     claimed_until: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How an attempt ended; ``text`` is a status or the code of a failure, never what was said."""
-
-    text: str
-    delivered: bool = False
-    gone: bool = False
-    was_sent: bool = True
-    retry_after: float | None = None
-    at: datetime = field(default_factory=timezone.now)
-    duration_ms: int = 0
-    answer: str = field(default="", repr=False)
 
 
 @transaction.atomic
@@ -149,7 +139,7 @@ async def deliver(delivery_id: str) -> None:
 
 async def probe(endpoint_id: int) -> None:
     """Let one of the deliveries that wait for an endpoint find out whether it answers."""
-    if delivery_id := await in_database(_next_to_probe, endpoint_id):
+    if delivery_id := await _in_time(_next_to_probe, endpoint_id):
         await deliver(delivery_id)
 
 
@@ -201,12 +191,14 @@ def resume() -> None:
 
 def _give_up(delivery_id: str) -> bool:
     """Give up a delivery whose schedule is over, and whose endpoint does not answer."""
-    held = CallbackDelivery.objects.defer("sealed_body").filter(held_by__isnull=False)
-    delivery = held.filter(pk=delivery_id).first()
+    held = CallbackDelivery.objects.filter(pk=delivery_id, held_by__isnull=False)
+    account_id = held.values_list("account_id", flat=True).first()
+    if account_id is None:
+        return False
+    _lock(account_id)
+    delivery = held.defer("sealed_body").first()
     if delivery is None:
         return False
-    _lock(delivery.account_id)
-    delivery = held.get(pk=delivery_id)
     _end(delivery, CallbackDelivery.State.GIVEN_UP)
     delivery.save()
     _log_given_up(delivery)
@@ -265,16 +257,21 @@ async def _decided(item: Claim | Record) -> Attempt | None:
         if not isinstance(decision, Busy):
             return decision
         await asyncio.sleep(_LOCKED_S)
-    (decision,) = await in_database(_decide, [item], waits=True)
+    (decision,) = await _in_time(_decide, [item], waits=True)
     return None if isinstance(decision, Busy) else decision
 
 
-async def _decide_in_thread(items: list[Claim | Record]) -> list[Attempt | Busy | None]:
+async def _in_time(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Query, and wait only so long for the database, or for a lock that somebody holds."""
     with database_within(_DECIDED_WITHIN_S):
-        return await in_database(_decide, items)
+        return await in_database(function, *args, **kwargs)
 
 
-_decide_together = Together(_decide_in_thread, at_most=_DECIDED_AT_ONCE)
+async def _decide_in_time(items: list[Claim | Record]) -> list[Attempt | Busy | None]:
+    return await _in_time(_decide, items)
+
+
+_decide_together = Together(_decide_in_time, at_most=_DECIDED_AT_ONCE)
 
 
 @transaction.atomic

@@ -18,7 +18,7 @@ from accounts.models import Account
 from config.admin import CappedPaginator
 from config.sealing import seal
 from telephony.callbacks import attempts
-from telephony.callbacks.outbox import Result
+from telephony.callbacks.attempts import Result
 from telephony.models import Call, CallbackDelivery, CallProgress, PhoneNumber, SealedPlan
 from telephony.services import call_note
 

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from config.api import iso
 from telephony.callbacks import attempts
-from telephony.callbacks.outbox import Result
+from telephony.callbacks.attempts import Result
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint
 from telephony.tests.test_calls_api import NOW, call_of
 

@@ -29,7 +29,7 @@ from accounts.models import Account, WebhookSecret
 from config.connections import run_and_let_go
 from config.errors import ApiError
 from telephony.callbacks import attempts, endpoints, outbox, schedule
-from telephony.callbacks.outbox import Result
+from telephony.callbacks.attempts import Result
 from telephony.db import in_database
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallbackEndpoint
 from telephony.tasks import forget_callback_attempts
@@ -654,14 +654,7 @@ async def test_an_account_that_is_locked_holds_up_no_other(
     await enqueue(bobs)
     ids = [(await delivery_of(each)).id for each in (call, bobs)]
     locked, release = Event(), Event()
-
-    def lock() -> None:
-        with transaction.atomic():
-            outbox._lock(alice.id)
-            locked.set()
-            assert release.wait(30)
-
-    holding = asyncio.ensure_future(in_database(lock))
+    holding = asyncio.ensure_future(in_database(_hold_lock, alice, locked, release))
     assert await asyncio.to_thread(locked.wait, 30)
     delivering = [asyncio.ensure_future(outbox.deliver(id)) for id in ids]
     await delivering[1]
@@ -669,6 +662,32 @@ async def test_an_account_that_is_locked_holds_up_no_other(
     release.set()
     await asyncio.gather(holding, *delivering)
     assert len(backend.received) == 2
+
+
+async def test_an_account_that_stays_locked_is_not_waited_for_without_end(
+    call: Call, backend: Backend, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_DECIDED_WITHIN_S", 0.5)
+    await enqueue(call)
+    delivery = await delivery_of(call)
+    locked, release = Event(), Event()
+    holding = asyncio.ensure_future(in_database(_hold_lock, alice, locked, release))
+    assert await asyncio.to_thread(locked.wait, 30)
+    try:
+        with pytest.raises(OperationalError):
+            await asyncio.wait_for(outbox.deliver(delivery.id), 5)
+    finally:
+        release.set()
+        await holding
+    await outbox.deliver(delivery.id)
+    assert len(backend.received) == 1
+
+
+def _hold_lock(account: Account, locked: Event, release: Event) -> None:
+    with transaction.atomic():
+        outbox._lock(account.id)
+        locked.set()
+        assert release.wait(30)
 
 
 async def test_a_database_that_hangs_is_not_waited_for_without_end(
