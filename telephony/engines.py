@@ -96,10 +96,10 @@ def calls_end_stale(now: datetime, *, watched_for: timedelta = timedelta.max) ->
     if watched_for > LOST_AFTER:
         _strike_off(now)
         orphans = live.orphans().filter(last_seen_at__lt=now - LOST_AFTER)
-        count += _end(orphans)
+        count += _end_all(orphans)
     if watched_for > UNHELD_AFTER:
-        count += _end(live.filter(last_seen_at__lt=now - UNHELD_AFTER))
-    return count + _end(live.filter(last_seen_at=None, held_until__lt=now))
+        count += _end_all(live.filter(last_seen_at__lt=now - UNHELD_AFTER))
+    return count + _end_all(live.filter(last_seen_at=None, held_until__lt=now))
 
 
 def _strike_off(now: datetime) -> None:
@@ -120,7 +120,7 @@ def _strike_off(now: datetime) -> None:
     each_alone(ids, strike, what="loss of an engine", back_off=lambda _: None)
 
 
-def _end(calls: CallQuerySet) -> int:
+def _end_all(calls: CallQuerySet) -> int:
     """End the calls, as far as they still are among these when it is their turn."""
 
     def end(call_id: str) -> bool:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -227,19 +228,40 @@ def _arguments(function: str, argument: int | str) -> Iterator[str]:
         )
         if name == function:
             yield from (
-                str(node.value)
+                text
                 for value in values
                 for node in ast.walk(value)
-                if isinstance(node, ast.Constant)
+                if (text := _text(node)) is not None
             )
+
+
+def _text(node: ast.AST) -> str | None:
+    """Return what a constant says, also one that has a name."""
+    if isinstance(node, ast.Name):
+        return _named().get(node.id)
+    return str(node.value) if isinstance(node, ast.Constant) else None
+
+
+@cache
+def _named() -> dict[str, str]:
+    """Return the texts that are given a name in capitals."""
+    return {
+        node.targets[0].id: node.value.value
+        for node in _nodes()
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id.isupper()
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
 
 
 def _pairs() -> Iterator[tuple[str, str]]:
     """Yield every ``("a_code", "A sentence.")`` in the source."""
     for node in _nodes():
         if isinstance(node, ast.Tuple) and len(node.elts) == 2:
-            code, sentence = (getattr(element, "value", None) for element in node.elts)
-            if isinstance(code, str) and isinstance(sentence, str) and sentence.endswith("."):
+            code, sentence = map(_text, node.elts)
+            if code and sentence and sentence.endswith("."):
                 yield code, sentence
 
 
