@@ -17,6 +17,7 @@ ASKED_S = 10.0  # for a response that we asked for to begin
 ACTIVE_S = 30.0  # without audio, after which a response that began is not waited for
 RETRY_S = 1.0  # before what failed is asked for again, times the failures
 MOST_FAILURES = 2  # in a row that are tried again
+MOST_UNSPOKEN = 2  # answers in a row without a sound, after which no other is asked for
 
 # After these OpenAI serves nothing more on this socket, whatever we send.
 FATAL_CODES = frozenset(
@@ -144,18 +145,22 @@ class Answers:
         """Whether the caller has something of it to hear."""
         return response.spoke or self._playback.total > self._sent_before
 
-    def look_at(self, response: ResponseDone, *, is_last: bool) -> None:
+    def look_at(self, response: ResponseDone, *, took: bool, is_last: bool) -> None:
         """See to it that the caller hears an answer, if the model has tried to give one.
 
+        :param took: something more comes of what the model called.
         :param is_last: the call ends once it is heard.
         """
         if self.spoke(response):
             self._unspoken = self._failures = 0
-        elif response.written and (is_last or not response.calls):
+        elif response.written and (is_last or not took):
             self._failures = 0
             self._have_spoken(response.written, is_last=is_last)
-        elif response.calls or response.status != "incomplete":
+        elif took:
             self._failures = 0
+        elif response.status != "incomplete":
+            self._failures = 0
+            self._have_it_again(response)
         elif response.reason == "content_filter":
             self._have_said_why()
         else:
@@ -166,10 +171,21 @@ class Answers:
         """The model wrote what the caller should hear: ask for it aloud, then word for word."""
         self._unspoken += 1
         self._desk.note("not_spoken", why="text")
-        if is_last or self._unspoken == 2:
-            self._queue.want(word_for_word(written))
-        elif self._unspoken == 1:
-            self._queue.want(_ALOUD)
+        if self._unspoken > MOST_UNSPOKEN:
+            return
+        is_exact = is_last or self._unspoken == MOST_UNSPOKEN
+        self._queue.want(word_for_word(written) if is_exact else _ALOUD)
+
+    def _have_it_again(self, response: ResponseDone) -> None:
+        """The model said and did nothing: ask once more, if we had asked, or it had called.
+
+        To what the caller says it may have no answer.
+        """
+        self._unspoken += 1
+        self._desk.note("not_spoken", why="nothing")
+        is_owed = self._queue.ended is not None or response.calls or response.unread
+        if is_owed and self._unspoken < MOST_UNSPOKEN:
+            self._queue.failed()
 
     def _have_said_why(self) -> None:
         self._failures += 1
@@ -191,10 +207,13 @@ class Answers:
         is_named = error.event_id == asked.event_id
         return is_named or (not error.event_id and error.code in PASSING_CODES)
 
-    def refused(self, code: str, message: str) -> None:
+    def refused(self, error: ModelErrored) -> None:
         self._desk.timers.clear("asked")
-        self._queue.refused()
-        self._try_again(code, message)
+        if error.event_id:
+            self._queue.refused()
+        else:  # it may begin all the same
+            self._queue.overdue()
+        self._try_again(error.code, error.message)
 
     @property
     def is_asked(self) -> bool:
@@ -224,6 +243,9 @@ class Answers:
             return False
         self._desk.note("response_lost")
         self._queue.lost()
+        if self._playback.total == self._sent_before:
+            self._queue.failed()
+            self._try_again("no_response", "The model did not go on with its answer.")
         return True
 
     def _watch(self) -> None:

@@ -149,7 +149,7 @@ def _response_done(fields: Fields) -> ResponseDone:
         status=clipped(status, LONGEST_NAME),
         reason=clipped(details.text("reason"), LONGEST_NAME),
         calls=tuple(_function_call(item) for item in done if item.id("call_id")),
-        spoke=any(not _is_written(item) for item in messages),
+        spoke=any(_is_spoken(item) for item in messages),
         written=" ".join(_written(item) for item in messages).strip(),
         unread=sum(not item.text("type") for item in output)
         + sum(not item.id("call_id") for item in done),
@@ -173,14 +173,15 @@ def _function_call(item: Fields) -> FunctionCall:
     )
 
 
-def _is_written(message: Fields) -> bool:
-    """Whether a message holds text and nothing that was spoken."""
+def _is_spoken(message: Fields) -> bool:
+    """Whether a message holds something else than text, or may do so."""
     parts = message.objects("content")
-    return bool(parts) and all(part.text("type") in ("text", "output_text") for part in parts)
+    is_text = all(part.text("type") in ("text", "output_text") for part in parts)
+    return not (message.has("content") and is_text)
 
 
 def _written(message: Fields) -> str:
-    parts = message.objects("content") if _is_written(message) else []
+    parts = [] if _is_spoken(message) else message.objects("content")
     return " ".join(part.text("text") for part in parts)
 
 

@@ -44,7 +44,10 @@ class ResponseQueue:
         self._count = 0
         self._last: Request | None = None  # what was asked for last
         self._late: Request | None = None  # what was given up, and may begin after all
-        self._current = PLAIN  # what the active response was asked for
+        # What the active response was asked for, and the one that ended last; None: nobody asked.
+        self._current: Request | None = None
+        self.ended: Request | None = None
+        self._begun = Seen()
         self._done = Seen()
         self._unseen: set[str] = set()  # items that we sent and the model has not yet added
         self._not_before = 0.0
@@ -96,13 +99,14 @@ class ResponseQueue:
         """
         if response_id in self._done:
             return False
-        self._current = self._begun()
+        self._current = self._asked_for()
+        self._begun.add(response_id)
         self.active = response_id or UNKNOWN
         self.asked = None
         self._not_before = 0.0
         return True
 
-    def _begun(self) -> Request:
+    def _asked_for(self) -> Request | None:
         """Return what a response that begins was asked for; it is wanted no longer."""
         if self.asked is not None:
             return self.asked.request
@@ -111,7 +115,8 @@ class ResponseQueue:
             return self._late
         if not self._unseen and PLAIN in self._wanted:
             self._wanted.remove(PLAIN)
-        return PLAIN
+            return PLAIN
+        return None
 
     def overdue(self) -> None:
         """Nothing is heard of what was asked for: it is wanted again, unless it begins late."""
@@ -129,28 +134,30 @@ class ResponseQueue:
         """What was asked for last met another response, which may have been taken for it."""
         if self._last is not None and self._late is None:
             self._want_first(self._last)
-        self.asked, self._late, self._current = None, None, PLAIN
+        self.asked = self._last = self._late = self._current = None
         self.active = self.active or UNKNOWN
 
     def done(self, response_id: str) -> bool:
         """A response has ended; False if we have been told of its end before."""
         if response_id and not self._done.add(response_id):
             return False
-        self._late = None
+        self.ended = self._late = None
         if self.active:
             if response_id in (self.active, "") or self.active == UNKNOWN:
-                self.active = ""
-        elif self.asked is not None:  # nothing told us of its beginning
-            self._current, self.asked = self.asked.request, None
+                self.lost()
+        elif self.asked is not None and response_id not in self._begun:
+            # Nothing told us of its beginning.
+            self.ended, self.asked = self.asked.request, None
         return True
 
     def failed(self) -> None:
-        """The response that has just ended came to nothing: what it was to say is wanted again."""
-        self._want_first(self._current)
+        """The response that ended last came to nothing: what it was to say is wanted again."""
+        self._want_first(self.ended or PLAIN)
 
     def lost(self) -> None:
-        """Nothing more is heard of what is under way."""
-        self.active = ""
+        """The response that is under way is over; what more is heard of it is another's."""
+        self.ended, self._current = self._current, None
+        self.active, self._last = "", None
 
     def _want_first(self, request: Request) -> None:
         if request != PLAIN or PLAIN not in self._wanted:

@@ -145,6 +145,7 @@ class CallSession:
         self._configure()
         if self._plan.greeting:
             self._answers.ask(answers.greeting(self._plan.greeting))
+        self._answers.send_due()
 
     def _configure(self) -> None:
         self._tell(model_writer.session_update(self._plan))
@@ -349,8 +350,8 @@ class CallSession:
         if event.status == "failed":
             self._answers.failed(event)
         elif event.status != "cancelled":
-            self._run_calls(event)
-            self._answers.look_at(event, is_last=self.phase is Phase.LEAVING)
+            took = self._run_calls(event) or bool(event.calls and self._tools)
+            self._answers.look_at(event, took=took, is_last=self.phase is Phase.LEAVING)
         self._response_over()
 
     def _response_over(self) -> None:
@@ -370,7 +371,7 @@ class CallSession:
         if self.phase is Phase.STARTING and self._is_about_configuration(event):
             self._configuration_refused(event)
         elif self._answers.is_refused_by(event):
-            self._answers.refused(event.code, event.message)
+            self._answers.refused(event)
         elif self.phase is Phase.STARTING:
             self._model_error = event.message
 
@@ -391,8 +392,11 @@ class CallSession:
 
     # Tools
 
-    def _run_calls(self, response: events.ResponseDone) -> None:
-        """Run what the model called; one response follows when the last call has its answer."""
+    def _run_calls(self, response: events.ResponseDone) -> bool:
+        """Run what the model called; one response follows when the last call has its answer.
+
+        Return whether there was anything to run, or to answer.
+        """
         taken = self._tools.take(response.calls)
         is_said = self._answers.spoke(response) or bool(response.written)
         for call_id, error in taken.refused:
@@ -403,6 +407,7 @@ class CallSession:
             self._ask_after_answers()
         if taken.batch:
             self._timers.clear("idle")
+        return bool(taken.batch or taken.builtin or taken.refused)
 
     def _tool_returned(self, event: events.ToolReturned) -> None:
         told = model_writer.as_text(event.result)

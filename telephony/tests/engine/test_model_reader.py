@@ -132,7 +132,12 @@ class TestWhatTheModelSays:
             "id": "resp_1",
             "status": "completed",
             "output": [
-                {"id": "a1", "type": "message", "role": "assistant", "content": []},
+                {
+                    "id": "a1",
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [{"type": "output_audio", "transcript": "Yes."}],
+                },
                 {
                     "id": "f1",
                     "type": "function_call",

@@ -56,6 +56,13 @@ def errors(code, **fields):
     return {"type": "error", "error": {"type": "server_error", "code": code, **fields}}
 
 
+def greeted():
+    call = Conversation(ready=False, greeting="Hello!")
+    call.receive(ModelReady())
+    call.receive(ModelConfigured())
+    return call
+
+
 class TestArguments:
     """What the model writes never ends the call: it is told what was wrong."""
 
@@ -381,6 +388,51 @@ class TestRefusedResponses:
         call.receive(ResponseDone("unheard of", "completed"))
         assert call.told() == ["response.create"]
 
+    def test_an_error_that_names_nothing_may_be_about_something_else(self):
+        call = greeted()
+        call.hear(errors("server_error"))
+        call.respond()
+        call.done(spoke=True)
+        call.wait(5)
+        assert len(call.asked()) == 1
+
+    def test_one_that_met_a_response_is_asked_for_once_however_often_we_are_told(self):
+        call = greeted()
+        for _ in range(3):
+            call.hear(errors("conversation_already_has_active_response"))
+        for _ in range(4):
+            call.answer(speech("Hello."))
+        assert len(call.asked()) == 2
+
+    def test_what_was_answered_has_met_nothing(self):
+        call = greeted()
+        call.answer(speech("Hello!"))
+        call.hear(errors("conversation_already_has_active_response"))
+        call.answer(speech("Yes?"))
+        assert len(call.asked()) == 1
+
+    @pytest.mark.parametrize("is_over", [True, False])
+    def test_another_response_that_fails_is_not_the_greeting(self, is_over):
+        call = greeted()
+        call.respond("r1")
+        if is_over:
+            call.receive(ResponseDone("r1", "completed", spoke=True))
+        call.receive(ResponseDone("unheard of", "failed"))
+        call.receive(ResponseDone("r1", "completed", spoke=True))
+        call.wait(3)
+        assert ["response" in event for event in call.asked()] == [True, False]
+
+    def test_the_end_of_one_that_was_lost_is_not_that_of_the_next(self):
+        call = Conversation()
+        call.call_tool()
+        call.respond("r2")
+        call.receive(ToolReturned("c1", "ok"))
+        call.wait(31)
+        (asked,) = call.asked()
+        call.receive(ResponseDone("r2", "completed", spoke=True))
+        call.hear(errors("invalid_value", event_id=asked["event_id"]))
+        assert types(call.wait(2)) == ["response.create"]
+
 
 class TestWaits:
     """Whatever one event of a peer would end has a deadline of its own."""
@@ -489,8 +541,26 @@ class TestWaits:
         call.call_tool()
         call.respond()
         call.receive(ToolReturned("c1", "ok"))
-        assert types(call.wait(30)) == ["response.create"]
+        assert types(call.wait(31)) == ["response.create"]
         assert call.notes("response_lost")
+
+    def test_a_response_of_which_nothing_was_heard_before_it_was_lost(self):
+        call = greeted()
+        call.respond()
+        call.wait(31)
+        first, second = call.asked()
+        assert second["response"] == first["response"]
+
+    def test_a_response_that_was_heard_in_part_before_it_was_lost(self):
+        call = greeted()
+        call.respond()
+        call.say(400)
+        call.receive(MarkPlayed("1"))
+        call.wait(58)
+        assert call.notes("response_lost") == []
+        call.wait(3)
+        assert call.notes("response_lost")
+        assert len(call.asked()) == 1
 
     def test_a_response_is_waited_for_as_long_as_it_speaks(self):
         call = Conversation()
@@ -575,6 +645,56 @@ class TestWhatComesTwice:
         assert call.told() == ["conversation.item.create", "response.create"]
 
 
+class TestNothingAtAll:
+    """What was asked for, or was to be called, is asked for once more."""
+
+    def test_a_greeting(self):
+        call = greeted()
+        call.answer()
+        first, second = call.asked()
+        assert second["response"] == first["response"]
+        assert call.notes("not_spoken") == [("not_spoken", {"why": "nothing"})]
+
+    @pytest.mark.parametrize("item", [message(), text(""), call_item(call_id=None)])
+    def test_a_result_of_a_tool(self, item):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        for _ in range(3):
+            call.answer(item)
+        assert len(call.asked()) == 2
+
+    def test_a_call_whose_id_was_used_before(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        call.answer(speech("It is done."))
+        call.answer(call_item(name="book"))
+        assert len(call.asked()) == 2
+        call.answer(call_item(name="book"))
+        assert len(call.asked()) == 2
+        assert len(call.ever(RunTool)) == 1
+
+    def test_a_call_whose_id_is_that_of_one_that_runs(self):
+        call = Conversation()
+        call.call_tool()
+        call.answer(call_item(name="book"))
+        assert call.asked() == []
+        call.receive(ToolReturned("c1", "ok"))
+        assert len(call.asked()) == 1
+
+    def test_to_what_the_caller_says_there_may_be_no_answer(self):
+        call = Conversation()
+        call.answer()
+        assert call.asked() == []
+
+    def test_a_goodbye(self):
+        call = Conversation()
+        call.answer(message(), call_item(name="end_call"))
+        assert len(call.asked()) == 1
+        assert call.ever(Finish) == []
+
+
 class TestTextInsteadOfAudio:
     def test_it_is_asked_for_aloud(self):
         call = Conversation()
@@ -598,6 +718,13 @@ class TestTextInsteadOfAudio:
             call.answer(text("Hello there."))
         assert call.told() == []
         assert call.notes("not_spoken") == [("not_spoken", {"why": "text"})] * 3
+
+    def test_nor_a_goodbye(self):
+        call = Conversation()
+        for _ in range(4):
+            call.answer(text("Goodbye!"), call_item(name="end_call"))
+        assert len(call.asked()) == 2
+        assert call.ever(CloseCaller) == [CloseCaller(None)]
 
     def test_who_has_spoken_is_asked_anew(self):
         call = Conversation()

@@ -278,7 +278,7 @@ class TestOneResponseAtATime:
         call.receive(SpeechStopped("u1"))
         assert call.told() == []
         call.respond("r2")  # the model's own answer to the speech: it knows the result
-        call.done()
+        call.done(spoke=True)
         assert call.told() == []
 
     def test_tool_during_speech_is_spoken_of_even_if_the_model_does_not_answer_the_speech(self):
