@@ -220,6 +220,12 @@ class TestBeforeTheModelIsReady:
         call.done(spoke=True)
         assert call.told() == ["response.create"]
 
+    def test_a_tool_that_it_calls_before_it_is_there_is_answered_then(self):
+        call = Conversation(ready=False)
+        call.answer(call_item(name="fly"))
+        call.receive(ModelReady())
+        assert call.told() == ["session.update", "response.create"]
+
     def test_a_second_beginning_changes_nothing(self):
         call = Conversation(greeting="Hello!")
         call.receive(ModelReady())
