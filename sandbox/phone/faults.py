@@ -23,6 +23,7 @@ class Faults:
     fragments: int = 1
     socket_dropped_after: float | None = None
     read_delay: float = 0.0
+    marks_lost: bool = False
 
 
 NO_FAULTS = Faults()

@@ -218,7 +218,8 @@ class MediaStream:
 
     def _return_mark(self, name: str, *, cleared: bool) -> None:
         self._journal.add("mark", name=name, cleared=cleared)
-        self.send("mark", mark={"name": name})
+        if not self._faults.marks_lost:
+            self.send("mark", mark={"name": name})
 
     def _refuse(self, code: int, why: str) -> None:
         self._journal.add("error", code=code, message=f"Stream - Protocol - Invalid message: {why}")

@@ -9,7 +9,9 @@ from multidict import MultiDict
 
 from sandbox.model import Call as CallTool
 from sandbox.model import Say, Script
+from sandbox.phone.faults import Faults
 from sandbox.tests.customer import NUMBER
+from telephony.engine import playback
 from telephony.tests.wire.test_refusals import form, post
 
 ELSEWHERE = "+15559876543"
@@ -87,3 +89,13 @@ async def test_what_the_other_side_of_the_call_says_does_not_reach_the_model(wor
     assert audio
     assert "b3V0" not in audio
     assert "" not in audio
+
+
+async def test_silence_ends_a_call_whose_marks_never_come_back(world, model, monkeypatch):
+    monkeypatch.setattr(playback, "MARK_LATE_S", 0.2)
+    world.backend.plan["inactivityTimeoutMs"] = 1000
+    async with model():
+        ringing = await world.greeted(faults=Faults(marks_lost=True))
+        call = await world.over(ringing)
+    assert call.ended_reason == "inactivity"
+    assert "marks_lost" in await world.timeline(call)
