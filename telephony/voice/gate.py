@@ -64,7 +64,7 @@ class Gate:
 
     def close(self) -> None:
         """Take no more calls."""
-        self._is_closing, self._takes_calls = True, False
+        self.takes_calls = False
 
     async def is_expected(self) -> bool:
         """Whether a media socket may still come for a ticket of ours."""

@@ -108,14 +108,14 @@ class MediaListener:
         while True:
             earlier &= self.calls.ids
             if gate.is_orphan or gate.has_others or not earlier:
-                gate.takes_calls = False
+                gate.close()
                 if not await gate.is_expected():
                     return
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def stop(self) -> None:
         """Close the port, and wait until the calls that are there have ended."""
-        gate.takes_calls = False
+        gate.close()
         self._listener.close()
         while self._listener.waiting or len(self.calls):  # noqa: ASYNC110 (two counts)
             await asyncio.sleep(_LOOK_AGAIN_S)
