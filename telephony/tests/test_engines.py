@@ -9,6 +9,8 @@ import structlog
 from django.db import connection
 from django.utils import timezone
 
+from config.ids import new_id
+from config.tests.rows import refuse
 from telephony import engines
 from telephony.engines import (
     GAP,
@@ -29,6 +31,7 @@ from telephony.services import (
     call_end,
     call_resume,
 )
+from telephony.voice import live
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -224,6 +227,17 @@ class TestTheReturn:
         parts = UsageRecord.objects.order_by("part")
         assert [record.duration_seconds for record in parts] == [2, 68, 60, 60]
 
+    def test_one_that_cannot_be_taken_back_keeps_no_other_from_it(self, connected):
+        other = Call.objects.get(pk=connected.pk)
+        other.pk, other.call_sid = new_id(), "CA" + "1" * 32
+        other.save(force_insert=True)
+        Engine.objects.all().delete()
+        assert calls_end_stale(timezone.now() + MINUTE) == 2
+        refuse("telephony_call", f"NEW.ended_at IS NULL AND NEW.id = '{connected.pk}'")
+        live._take_back([connected.pk, other.pk])
+        assert not is_live(connected)
+        assert is_live(other)
+
     def test_what_was_charged_too_much_is_not_taken_back(self, connected):
         self.lose(connected, seconds=61)
         call_resume(call_id=connected.id)
@@ -283,7 +297,8 @@ class TestStaleCalls:
             )
             for number in range(4)
         ]
-        refuse_to_end(calls[:2])
+        bad = ", ".join(f"'{call.pk}'" for call in calls[:2])
+        refuse("telephony_call", f"NEW.ended_at IS NOT NULL AND NEW.id IN ({bad})")
         with structlog.testing.capture_logs() as logs:
             ended = [calls_end_stale(timezone.now()) for _ in range(3)]
         assert sum(ended) == 2
@@ -297,17 +312,3 @@ class TestStaleCalls:
     def test_the_search_does_not_grow_with_history(self, connected, django_assert_num_queries):
         with django_assert_num_queries(4):
             calls_end_stale(timezone.now())
-
-
-def refuse_to_end(calls):
-    """Have the database refuse the end of these calls, as it would a value it cannot hold."""
-    ids = ", ".join(f"'{call.pk}'" for call in calls)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN RAISE EXCEPTION ''no''; END'"
-        )
-        cursor.execute(
-            "CREATE TRIGGER refuse BEFORE UPDATE OF ended_at ON telephony_call FOR EACH ROW "
-            f"WHEN (NEW.ended_at IS NOT NULL AND NEW.id IN ({ids})) EXECUTE FUNCTION refuse()"
-        )

@@ -10,6 +10,7 @@ import structlog
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from config.sweeps import each_alone
 from telephony.db import in_database
 from telephony.models import ENGINE_LOST, Call
 from telephony.services import call_resume
@@ -92,9 +93,8 @@ class LiveCalls:
         for call_id in found.to_hang_up:
             if runner := self._runners.get(call_id):
                 runner.request_hangup()
-        for call_id in found.taken_for_lost:
-            if call_id in self._runners:
-                await in_database(call_resume, call_id=call_id)
+        if lost := [call_id for call_id in found.taken_for_lost if call_id in self._runners]:
+            await in_database(_take_back, lost)
 
 
 def _look_after(call_ids: list[str], to_say: list[str]) -> _Look:
@@ -110,4 +110,14 @@ def _look_after(call_ids: list[str], to_say: list[str]) -> _Look:
     return _Look(
         to_hang_up=list(calls.filter(is_over).exclude(lost).values_list("pk", flat=True)),
         taken_for_lost=list(calls.filter(lost).values_list("pk", flat=True)),
+    )
+
+
+def _take_back(call_ids: list[str]) -> None:
+    """Go on with calls that were taken for lost; the next look tries again what fails."""
+    each_alone(
+        call_ids,
+        lambda call_id: call_resume(call_id=call_id),
+        what="return of a call",
+        back_off=lambda _: None,
     )
