@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Callbacks go on while the indexes are built."""
+    """Callbacks go on while the indexes are built; the one that two of them replace goes last."""
 
     atomic = False
 
@@ -26,10 +26,6 @@ class Migration(migrations.Migration):
                 ('failures', models.PositiveIntegerField(default=0, help_text='Attempts in a row that had no answer.')),
                 ('probe_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), help_text='When one callback may try again, if it keeps failing.')),
             ],
-        ),
-        RemoveIndexConcurrently(
-            model_name='callbackdelivery',
-            name='delivery_pending',
         ),
         migrations.AddField(
             model_name='callbackendpoint',
@@ -56,6 +52,10 @@ class Migration(migrations.Migration):
         AddIndexConcurrently(
             model_name='callbackdelivery',
             index=models.Index(condition=models.Q(('held_by__isnull', False)), fields=['created_at'], name='delivery_held_longest'),
+        ),
+        RemoveIndexConcurrently(
+            model_name='callbackdelivery',
+            name='delivery_pending',
         ),
         migrations.AddConstraint(
             model_name='callbackendpoint',
