@@ -28,6 +28,9 @@ ACCOUNTS, DELIVERIES = 25, 5_000
 AT_ONCE = 100  # as many as the accounts may have under way
 _WITHIN_S = 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
+# As of two minutes.
+_TURN = {"role": "user", "text": "Where is my order? " * 5, "timestamp": "2026-01-01T00:00:00Z"}
+_TRANSCRIPT = [_TURN] * 20
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -174,7 +177,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _fill(options: argparse.Namespace) -> None:
-    """Give each account calls whose onCallEnd waits, with a transcript as of two minutes."""
+    """Give each account calls whose onCallEnd waits."""
     import django
 
     django.setup()
@@ -185,7 +188,6 @@ def _fill(options: argparse.Namespace) -> None:
     from telephony.callbacks import outbox
     from telephony.models import Call
 
-    turn = {"role": "user", "text": "Where is my order? " * 5, "timestamp": "2026-01-01T00:00:00Z"}
     for number in range(options.accounts):
         account = Account.objects.create_user(f"bench-{number}@example.com", None)
         with transaction.atomic():
@@ -198,7 +200,7 @@ def _fill(options: argparse.Namespace) -> None:
                     ended_at=timezone.now(),
                     on_call_end_url=f"{options.url}/calls/end",
                 )
-                body = {"callSid": call.call_sid, "transcript": [turn] * 20}
+                body = {"callSid": call.call_sid, "transcript": _TRANSCRIPT}
                 outbox.enqueue_call_end(call, body)
 
 
@@ -216,8 +218,7 @@ async def _post_all(url: str, count: int) -> None:
 
     from telephony.callbacks import client, outbox, signing
 
-    turn = {"role": "user", "text": "Where is my order? " * 5, "timestamp": "2026-01-01T00:00:00Z"}
-    body = outbox.payloads.encode({"callSid": "CA", "transcript": [turn] * 20})
+    body = outbox.payloads.encode({"callSid": "CA", "transcript": _TRANSCRIPT})
     left = iter(range(count))
 
     async def post_some() -> None:

@@ -284,12 +284,7 @@ async def test_what_the_model_says_twice_is_done_once(world, model):
         await world.hang_up(ringing)
     assert len(world.backend.to("tool")) == 1
     assert len(openai.sessions[0].received_of("session.update")) == 1
-    once = sum(
-        event["response"]["usage"]["output_tokens"]
-        for event in openai.sessions[0].sent_of("response.done")
-    )
     call = await in_database(Call.objects.get, call_sid=ringing.sid)
-    assert once
     assert (await world.timeline(call)).count("tool_called") == 1
 
 
