@@ -193,6 +193,7 @@ class CallSession:
             self._transcript.begin(event.item_id, "user", self._now)
         if self.playback.is_outstanding:
             self._interrupt()
+        self._stay()
 
     def _interrupt(self) -> None:
         """Stop what the caller hears, and tell the model how far it was heard."""
@@ -202,10 +203,13 @@ class CallSession:
             self._transcript.interrupt(unheard.item_id)
             if not unheard.item_id.startswith(model_writer.OWN_ITEM):
                 self._tell(model_writer.truncate(unheard.item_id, unheard.heard_ms))
-        if self.phase is Phase.LEAVING:  # the caller has more to say: the model decides anew
+        self._note("interrupted", heardMs=cleared[0].heard_ms if cleared else 0)
+
+    def _stay(self) -> None:
+        """The caller has more to say, whatever of a goodbye was heard: the model decides anew."""
+        if self.phase is Phase.LEAVING:
             self.phase = Phase.TALKING
             self._timers.clear("goodbye")
-        self._note("interrupted", heardMs=cleared[0].heard_ms if cleared else 0)
 
     def _speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         if self._speaking:
@@ -255,6 +259,7 @@ class CallSession:
             # Interrupt as speech does; the model stops by itself for speech alone.
             if self.playback.is_outstanding:
                 self._interrupt()
+            self._stay()
             if self._answers.is_active:
                 self._tell(model_writer.response_cancel())
         self._say_as_caller(text)
@@ -475,11 +480,17 @@ class CallSession:
     def _prepare_to_leave(
         self, call_id: str, reason: str, after: Dial | None, *, is_said: bool
     ) -> None:
-        """End the call when the caller has heard what the model says with, or after, this."""
-        self.phase = Phase.LEAVING
-        self._leave = (reason, after)
-        self._desk.alarm("goodbye", GOODBYE_S)
-        if is_said:
+        """End the call when the caller has heard what the model says with, or after, this.
+
+        Once is enough, but whoever is to be put through is not hung up on.
+        """
+        is_leaving = self.phase is Phase.LEAVING
+        if after or not is_leaving:
+            self._leave = (reason, after)
+        if not is_leaving:
+            self.phase = Phase.LEAVING
+            self._desk.alarm("goodbye", GOODBYE_S)
+        if is_said or is_leaving:
             self._answer_call(call_id, {"ok": True})
         else:
             say = "Tell the caller in one short sentence; then it is done."
@@ -498,8 +509,10 @@ class CallSession:
         self._end("api_hangup")
 
     def _fail(self, code: str, message: str, reason: str) -> None:
+        """End the call for want of a model; one that was about to end ends as it was to."""
         self._do(actions.ReportError(code, clipped(sentence(message))))
-        self._end(reason, Say(APOLOGY))
+        self._is_patient = False
+        self._end(*(self._leave if self.phase is Phase.LEAVING else (reason, Say(APOLOGY))))
 
     def _end(self, reason: str, after: Say | Dial | None = None) -> None:
         """The caller's side is over; the model's goes on until the last transcript is here."""
@@ -513,9 +526,7 @@ class CallSession:
         self._desk.alarm("transcript", TRANSCRIPT_S)
         if reason != "caller_hangup":
             self._do(actions.CloseCaller(after))
-        if reason in ("model_error", "model_disconnected"):
-            self._is_patient = False
-        else:
+        if self._is_patient:
             if self._speaking:
                 self._tell(model_writer.commit_audio())
             if self._answers.is_active:

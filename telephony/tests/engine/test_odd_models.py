@@ -8,6 +8,7 @@ import pytest
 
 from telephony.engine.actions import (
     CloseCaller,
+    Dial,
     Finish,
     ReportError,
     RunTool,
@@ -22,7 +23,9 @@ from telephony.engine.events import (
     CallerHungUp,
     CallerTranscribed,
     DigitPressed,
+    FunctionCall,
     MarkPlayed,
+    ModelClosed,
     ModelConfigured,
     ModelErrored,
     ModelReady,
@@ -649,6 +652,74 @@ class TestWhatComesTwice:
         call.receive(DigitPressed("1"))
         call.receive(DigitPressed("#"))
         assert call.told() == ["conversation.item.create", "response.create"]
+
+
+class TestLeaving:
+    TO = '{"to": "+15551234567"}'
+
+    def leaving(self, name="end_call", arguments="{}"):
+        call = Conversation()
+        call.respond()
+        call.say(400, text="One moment.", ended=True)
+        call.done(FunctionCall("c1", name, arguments), spoke=True)
+        return call
+
+    def test_a_caller_who_speaks_before_the_goodbye_has_begun_is_heard(self):
+        call = Conversation()
+        call.call_tool("end_call")
+        call.respond()
+        call.listen()
+        call.done(status="cancelled")
+        call.heard("One more thing.")
+        call.answer(speech("Yes?"))
+        assert [action for action in call.wait(20) if isinstance(action, CloseCaller)] == []
+
+    def test_a_model_that_hangs_up_again_and_again_is_asked_for_one_goodbye(self):
+        call = Conversation()
+        for number in range(3):
+            call.call_tool("end_call", id=f"c{number}")
+        assert len(call.asked()) == 1
+        assert call.ever(CloseCaller) == [CloseCaller(None)]
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_who_is_put_through_is_not_hung_up_on(self, order):
+        calls = [FunctionCall("c1", "transfer_call", self.TO), FunctionCall("c2", "end_call", "{}")]
+        call = Conversation()
+        call.respond()
+        call.done(*calls[::order], spoke=True)
+        assert call.took(CloseCaller) == [CloseCaller(Dial("+15551234567"))]
+        assert call.took(Finish)[0].reason == "transferred"
+        assert len(call.outputs()) == 2
+
+    @pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 4000])
+    @pytest.mark.parametrize(
+        ("name", "arguments", "after"),
+        [("end_call", "{}", None), ("transfer_call", TO, Dial("+15551234567"))],
+    )
+    def test_the_call_ends_as_it_was_to_when_the_model_goes(self, name, arguments, after, code):
+        call = self.leaving(name, arguments)
+        call.receive(ModelClosed(code))
+        assert call.took(CloseCaller) == [CloseCaller(after)]
+        assert call.took(ReportError)[0].code == "model_disconnected"
+        assert call.took(Finish)
+
+    def test_and_when_it_cannot_say_goodbye(self):
+        call = Conversation()
+        call.call_tool("transfer_call", self.TO)
+        for _ in range(3):
+            call.answer(status="failed")
+            call.wait(2)
+        assert call.ever(CloseCaller) == [CloseCaller(Dial("+15551234567"))]
+
+    def test_a_tool_that_runs_is_waited_for_after_the_transfer(self):
+        call = Conversation()
+        call.call_tool()
+        call.respond()
+        call.done(FunctionCall("c2", "transfer_call", self.TO), spoke=True)
+        assert call.took(CloseCaller) == [CloseCaller(Dial("+15551234567"))]
+        assert call.took(Finish) == []
+        call.receive(ToolReturned("c1", "ok"))
+        assert [run.status for run in call.took(Finish)[0].tool_runs] == ["succeeded"]
 
 
 class TestNothingAtAll:
