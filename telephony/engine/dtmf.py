@@ -60,9 +60,9 @@ def _tone(low: int, high: int) -> bytes:
 
 
 def _mulaw(sample: int) -> int:
-    """Return the G.711 mu-law byte of a linear 16-bit sample."""
+    """Return the G.711 mu-law byte of a linear sample of 15 bits and its sign."""
     sign = 0x80 if sample < 0 else 0
-    magnitude = min(abs(sample), 32_635) + 132
+    magnitude = abs(sample) + 132
     exponent = magnitude.bit_length() - 8
     mantissa = (magnitude >> (exponent + 3)) & 0x0F
     return ~(sign | exponent << 4 | mantissa) & 0xFF

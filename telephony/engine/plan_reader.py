@@ -161,7 +161,7 @@ class Reader:
         default: T,
         problem_of: Callable[[Any], str],
         *,
-        required: bool = False,
+        required: bool,
         missing: str = "",
     ) -> T:
         value = self.body.get(name)

@@ -40,7 +40,6 @@ class Playback:
         self._marked = 0  # bytes of it that lie before a mark
         self._marks: deque[_Mark] = deque()
         self._number = 0
-        self._void_through = 0  # marks up to this number were cleared, not played
         self._dropped: set[str] = set()
         self._is_closed = False
         #: Bytes that were ever sent. It grows as long as the model speaks.
@@ -120,7 +119,7 @@ class Playback:
     def played(self, name: str, now: float) -> None:
         """A mark came back. One that was cleared, or that is not ours, changes nothing."""
         number = int(name) if name.isascii() and name.isdecimal() else 0
-        if not self._void_through < number <= self._number:
+        if number > self._number:
             return
         while self._marks and self._marks[0].number <= number:
             mark = self._marks.popleft()
@@ -131,7 +130,6 @@ class Playback:
 
     def give_up(self) -> None:
         """Marks are overdue: take all that was sent for heard."""
-        self._void_through = self._number
         self._marks.clear()
         self._marked, self._heard_total = self._sent, self.total
 
@@ -142,12 +140,9 @@ class Playback:
         """
         unheard: list[Unheard] = []
         if self.is_outstanding:
-            items = dict.fromkeys([mark.item_id for mark in self._marks])
-            if self._sent > self._marked:
-                items[self._item_id] = None
+            items = dict.fromkeys([*(mark.item_id for mark in self._marks), self._item_id])
             unheard = [Unheard(item_id, self._heard_ms(item_id, now)) for item_id in items]
         self._dropped.update(item.item_id for item in unheard)
-        self._void_through = self._number
         self._marks.clear()
         self._item_id, self._sent, self._marked = "", 0, 0
         self._heard_total = self.total

@@ -203,7 +203,7 @@ class CallSession:
             self._transcript.interrupt(unheard.item_id)
             if not unheard.item_id.startswith(model_writer.OWN_ITEM):
                 self._tell(model_writer.truncate(unheard.item_id, unheard.heard_ms))
-        self._note("interrupted", heardMs=cleared[0].heard_ms if cleared else 0)
+        self._note("interrupted", heardMs=cleared[0].heard_ms)
 
     def _stay(self) -> None:
         """The caller has more to say, whatever of a goodbye was heard: the model decides anew."""
@@ -410,8 +410,6 @@ class CallSession:
             self._run_builtin(call, is_said=is_said)
         if (taken.refused or taken.builtin) and not taken.batch:
             self._ask_after_answers()
-        if taken.batch:
-            self._timers.clear("idle")
         return bool(taken.batch or taken.builtin or taken.refused)
 
     def _tool_returned(self, event: events.ToolReturned) -> None:
@@ -469,7 +467,7 @@ class CallSession:
             return
         item_id, payload = self._desk.own_item(), tones(digits)
         size = model_writer.audio_size(payload)
-        mark = self.playback.sent(item_id, size, self._now) or self.playback.end(item_id)
+        mark = self.playback.sent(item_id, size, self._now)  # its end comes with the response's
         self._do(actions.PlayAudio(payload))
         if mark:
             self._do(actions.SendMark(mark))

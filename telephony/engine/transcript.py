@@ -43,14 +43,13 @@ class Transcript:
         """Whether nothing that was said still waits for its text."""
         return not self._awaited
 
-    def begin(self, item_id: str, role: str, now: float, *, awaited: bool = True) -> None:
+    def begin(self, item_id: str, role: str, now: float) -> None:
         """A turn began; where it belongs is told by :meth:`place`."""
         if item_id not in self._lines and not self.is_full:
             self._lines[item_id] = Line(role, now)
             if item_id not in self._order:
                 self._order.append(item_id)
-            if awaited:
-                self._awaited.add(item_id)
+            self._awaited.add(item_id)
 
     def place(self, item_id: str, previous_item_id: str | None) -> None:
         """Put an item behind another one; every item of the chain is placed, spoken or not."""
@@ -67,7 +66,7 @@ class Transcript:
 
     def write(self, item_id: str, role: str, text: str, now: float) -> None:
         """The text of a turn has arrived; as much of it is taken down as there is room for."""
-        self.begin(item_id, role, now, awaited=False)
+        self.begin(item_id, role, now)
         self._awaited.discard(item_id)
         if line := self._lines.get(item_id):
             self._room += len(line.text)

@@ -41,6 +41,20 @@ def test_a_key_is_its_two_tones(key, pair):
     assert tuple(sorted(loudest)) == pair
 
 
+def _steps(byte: int) -> int:
+    """Return by how much what G.711 decodes may differ from what was encoded."""
+    return 4 << (~byte >> 4 & 7)
+
+
+@pytest.mark.parametrize(("key", "pair"), [("1", (697, 1209)), ("D", (941, 1633))])
+def test_a_key_sounds_as_loud_as_it_should_in_every_sample(key, pair):
+    sound = base64.b64decode(tones(key))[: 120 * 8]
+    for index, byte in enumerate(sound):
+        turns = [2 * math.pi * frequency * index / 8000 for frequency in pair]
+        assert abs(_linear(byte) - round(8_000 * sum(map(math.sin, turns)))) <= _steps(byte)
+    assert sound[0] == 0xFF  # silence
+
+
 def test_keys_are_set_apart_by_silence():
     sound = base64.b64decode(tones("11"))
     assert len(sound) == 2 * 200 * 8

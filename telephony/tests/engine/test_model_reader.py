@@ -32,6 +32,18 @@ def test_a_delta_of_audio():
     assert model_reader.delta({"type": "response.done"}) is None
 
 
+@pytest.mark.parametrize(
+    "change", [{"item_id": ""}, {"item_id": 7}, {"delta": "a b"}, {"delta": ""}]
+)
+def test_what_is_no_audio_of_an_item_is_no_delta(change):
+    assert model_reader.delta({**json.loads(DELTA), **change}) is None
+
+
+def test_audio_for_the_model():
+    message = {"type": "input_audio_buffer.append", "audio": "/v7+fn5+"}
+    assert json.loads(model_writer.append_audio(b"/v7+fn5+")) == message
+
+
 @pytest.mark.parametrize(("text", "size"), [(b"", 0), (b"AA==", 1), (b"AAA=", 2), (b"AAAA", 3)])
 def test_size(text, size):
     assert model_writer.audio_size(text) == size
@@ -204,6 +216,36 @@ class TestWhatTheModelIsTold:
     def test_transfer_call_without_a_list(self):
         [tool] = tools_of(PLAN, "transfer_call")
         assert "enum" not in tool["parameters"]["properties"]["to"]
+
+    @pytest.mark.parametrize("name", ["end_call", "send_dtmf"])
+    def test_the_list_is_no_matter_of_other_tools(self, name):
+        plan = replace(PLAN, transfer_numbers=("+15551234567",))
+        assert tools_of(plan, name) == tools_of(PLAN, name)
+
+    def test_the_model_hears_the_callers_turns_by_itself(self):
+        session = model_writer.session_update(PLAN)["session"]
+        assert session["audio"]["input"] == {
+            "format": {"type": "audio/pcmu"},
+            "noise_reduction": {"type": "near_field"},
+            "transcription": {"model": "gpt-transcribe"},
+            "turn_detection": {
+                "type": "semantic_vad",
+                "eagerness": "high",
+                "create_response": True,
+                "interrupt_response": True,
+            },
+        }
+
+
+def test_an_item_of_which_nothing_was_heard_has_an_empty_text():
+    event = {"type": "response.output_audio_transcript.done", "item_id": "a1", "transcript": ""}
+    assert model_reader.decode(event) == AgentTranscribed("a1", "")
+
+
+def test_an_id_has_an_end():
+    event = {"type": "input_audio_buffer.speech_started"}
+    assert model_reader.decode({**event, "item_id": "u" * 256}) == SpeechStarted("u" * 256)
+    assert model_reader.decode({**event, "item_id": "u" * 257}) == SpeechStarted("")
 
 
 def tools_of(plan, name):

@@ -24,6 +24,7 @@ from telephony.engine.events import (
     CallerTranscribed,
     DigitPressed,
     FunctionCall,
+    ItemAdded,
     MarkPlayed,
     ModelClosed,
     ModelConfigured,
@@ -116,7 +117,21 @@ class TestTexts:
         kind = "conversation.item.input_audio_transcription.completed"
         call.hear({"type": kind, "item_id": 7, "transcript": "Hello?"})
         call.hear({"type": kind, "item_id": None, "transcript": "Anybody?"})
-        assert [line.text for line in call.session.lines()] == ["Hello?", "Anybody?"]
+        kind = "response.output_audio_transcript.done"
+        call.hear({"type": kind, "item_id": 7, "transcript": "Yes?"})
+        call.hear({"type": kind, "transcript": "I am here."})
+        assert [line.text for line in call.session.lines()] == [
+            "Hello?",
+            "Anybody?",
+            "Yes?",
+            "I am here.",
+        ]
+
+    def test_words_of_nobody_knows_what_are_not_understood(self):
+        call = Conversation()
+        call.hear({"type": "response.output_audio_transcript.done"})
+        assert call.notes("not_understood")
+        assert call.session.lines() == ()
 
     def test_words_are_kept_without_the_seconds_that_they_cost(self):
         call = Conversation()
@@ -138,8 +153,16 @@ class TestTexts:
 
 
 class TestTokens:
-    @pytest.mark.parametrize("tokens", [12.0, "12", None, True, -1, 10**30, [12], {"n": 12}])
-    def test_counts_of_any_type_can_be_charged_for(self, tokens):
+    @pytest.mark.parametrize(
+        ("tokens", "charged"),
+        [
+            (12, 12),
+            (12.0, 12),
+            (10_000_000, 10_000_000),
+            *((odd, 0) for odd in ("12", None, True, -1, 10_000_001, 10**30, [12], {"n": 12})),
+        ],
+    )
+    def test_counts_of_any_type_can_be_charged_for(self, tokens, charged):
         call = Conversation()
         details = {"text_tokens": tokens, "audio_tokens": tokens}
         usage = {"input_token_details": details, "output_token_details": details}
@@ -147,7 +170,22 @@ class TestTokens:
         call.receive(CallerHungUp())
         (finish,) = call.took(Finish)
         assert isinstance(finish.usage.text_in, int)
+        assert (finish.usage.text_in, finish.usage.audio_out) == (charged, charged)
         assert openai_cost("gpt-realtime", finish.usage) >= 0
+
+    def test_more_that_was_cached_than_there_was_is_not_owed_to_the_customer(self):
+        call = Conversation()
+        cached = {"text_tokens": 9, "audio_tokens": 9}
+        given = {"text_tokens": 5, "audio_tokens": 5, "cached_tokens_details": cached}
+        call.answer(speech("Hello."), usage={"input_token_details": given})
+        assert call.session.usage == TokenUsage(text_cached=9, audio_cached=9)
+
+    def test_half_a_second_is_charged_for(self):
+        call = Conversation()
+        kind = "conversation.item.input_audio_transcription.completed"
+        usage = {"type": "duration", "seconds": 0.5}
+        call.hear({"type": kind, "item_id": "u1", "transcript": "Hm.", "usage": usage})
+        assert call.session.usage == TokenUsage(transcribed_seconds=0.5)
 
 
 class TestWhatIsReadOfADoneResponse:
@@ -184,7 +222,9 @@ class TestWhatIsReadOfADoneResponse:
         call = Conversation()
         call.answer(call_item(call_id=None), call_item("c2"))
         assert call.took(RunTool) == [RunTool("c2", "look_up", {})]
-        assert call.notes("not_understood")
+        assert call.notes("not_understood") == [
+            ("not_understood", {"what": "1 items of a response"})
+        ]
 
     @pytest.mark.parametrize("response", [None, 7, [], {}, {"output": {}}])
     def test_whatever_it_is_the_response_is_over(self, response):
@@ -233,12 +273,24 @@ class TestBeforeTheModelIsReady:
         call = Conversation(greeting="Hello!")
         call.receive(ModelReady())
         assert call.told() == []
+        assert call.notes("repeated") == [("repeated", {"what": "session.created"})]
 
     def test_configured_before_it_was_there_it_is_not_ready(self):
         call = Conversation(ready=False)
         call.receive(ModelConfigured())
         call.receive(DigitPressed("#"))
         assert call.ever(ToModel) == []
+        call.receive(ModelReady())
+        call.receive(ModelConfigured())
+        assert call.told() == ["conversation.item.create", "response.create"]
+
+    def test_fifty_rows_of_keys_wait_for_it(self):
+        call = Conversation(ready=False)
+        for _ in range(51):
+            call.receive(DigitPressed("#"))
+        call.receive(ModelReady())
+        call.receive(ModelConfigured())
+        assert call.told().count("conversation.item.create") == 50
 
     def test_the_end_while_it_connects_tells_it_nothing(self):
         call = Conversation(ready=False)
@@ -273,6 +325,7 @@ class TestErrorsWhileStarting:
             {"event_id": "sh_response_1"},
             {"event_id": "another"},
             {"param": "audio"},
+            {},
         ],
     )
     def test_an_error_about_something_else_is_noted(self, fields):
@@ -290,12 +343,41 @@ class TestErrorsWhileStarting:
         call.receive(ModelConfigured())
         assert call.ever(ReportError) == []
 
+    def test_the_second_time_a_second_later(self):
+        call = self.starting()
+        call.hear(errors("server_error"))
+        call.wait(1)
+        call.hear(errors("server_error"))
+        assert call.wait(1.9) == []
+        assert types(call.wait(0.1)) == ["session.update"]
+
+    def test_what_was_accepted_meanwhile_is_not_tried_again(self):
+        call = self.starting()
+        call.hear(errors("server_error"))
+        call.receive(ModelConfigured())
+        assert types(call.wait(5)) == []
+
+    def test_a_greeting_is_not_spoken_without_the_configuration(self):
+        call = self.starting(greeting="Hello!")
+        event_id = call.took(ToModel)[0].event["event_id"]
+        call.hear(errors("server_error", message="Sorry.", event_id=event_id))
+        assert call.ever(ReportError) == [ReportError("model_rejected_configuration", "Sorry.")]
+
     def test_and_not_for_ever(self):
         call = self.starting()
-        for _ in range(3):
+        for _ in range(2):
             call.hear(errors("server_error", message="Sorry."))
+            assert call.ever(ReportError) == []
             call.wait(2)
+        call.hear(errors("server_error", message="Sorry."))
         assert call.ever(ReportError) == [ReportError("model_rejected_configuration", "Sorry.")]
+
+    def test_an_error_that_is_a_text_is_one(self):
+        call = self.starting()
+        call.hear({"type": "error", "error": "The moon is full."})
+        assert call.ever(ReportError) == [
+            ReportError("model_rejected_configuration", "The moon is full.")
+        ]
 
     def test_a_model_that_does_not_get_ready_is_quoted(self):
         call = self.starting(greeting="Hello!")
@@ -336,12 +418,28 @@ class TestRefusedResponses:
         call.hear(errors("server_error", event_id="another"))
         assert types(call.wait(1)) == []
 
+    def test_it_is_asked_for_again_a_second_later_and_then_two(self):
+        call = self.asking()
+        for seconds in (1, 2):
+            call.hear(errors("server_error"))
+            assert types(call.wait(seconds - 0.1)) == []
+            assert types(call.wait(0.1)) == ["response.create"]
+
     def test_the_third_refusal_in_a_row_ends_the_call(self):
         call = self.asking()
-        for _ in range(3):
+        for _ in range(2):
             call.hear(errors("server_error", message="Sorry."))
             call.wait(2)
+        assert call.ever(ReportError) == []
+        call.hear(errors("server_error", message="Sorry."))
         assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
+
+    def test_one_refused_while_the_caller_speaks_has_failed_once(self):
+        call = self.asking()
+        call.listen()
+        call.hear(errors("server_error"))
+        call.wait(30)
+        assert call.notes("response_failed") == [("response_failed", {"code": "server_error"})]
 
     def test_one_that_is_never_heard_of_again_is_asked_for_again(self):
         call = self.asking()
@@ -382,13 +480,21 @@ class TestRefusedResponses:
         call.done(spoke=True)
         assert len(call.asked()) == 2
 
-    def test_failures_are_counted_in_a_row(self):
+    @pytest.mark.parametrize(
+        "items", [[speech("Hello.")], [text("Hello.")], [call_item()], []], ids=repr
+    )
+    def test_failures_are_counted_in_a_row(self, items):
         call = Conversation()
-        for _ in range(6):
+        for _ in range(2):
             call.answer(status="failed")
-            call.wait(1)
-            call.answer(speech("Hello."))
+            call.wait(2)
+        call.answer(*items)
+        for _ in range(2):
+            call.answer(status="failed")
+            call.wait(2)
         assert call.ever(ReportError) == []
+        call.answer(status="failed", status_details={"error": {"code": "x", "message": "Sorry."}})
+        assert call.ever(ReportError) == [ReportError("model_x", "Sorry.")]
 
     def test_one_that_meets_a_response_we_do_not_know_of_waits_for_its_end(self):
         call = self.asking()
@@ -396,6 +502,19 @@ class TestRefusedResponses:
         assert types(call.wait(5)) == []
         call.receive(ResponseDone("unheard of", "completed"))
         assert call.told() == ["response.create"]
+        assert call.notes("model_error", "response_failed") == []
+
+    def test_which_is_not_waited_for_for_ever(self):
+        call = self.asking()
+        call.hear(errors("conversation_already_has_active_response"))
+        assert types(call.wait(31)) == ["response.create"]
+
+    @pytest.mark.parametrize(
+        "code", ["response_cancel_not_active", "input_audio_buffer_commit_empty"]
+    )
+    def test_a_message_that_crossed_another_is_no_error(self, code):
+        call = self.asking()
+        assert call.hear(errors(code)) == []
 
     def test_an_error_that_names_nothing_may_be_about_something_else(self):
         call = greeted()
@@ -466,6 +585,26 @@ class TestWaits:
         call.wait(64)
         assert call.notes("marks_lost") == []
 
+    def test_marks_are_waited_for_as_long_as_more_audio_follows(self):
+        call = Conversation()
+        call.respond()
+        call.say(1_000)
+        call.receive(AgentAudioStarted("a1"))
+        call.wait(3)
+        call.say(10_000)  # which the session is not told of: audio passes it by
+        call.wait(9)
+        assert call.notes("marks_lost") == []
+        assert call.session.playback.is_outstanding
+
+    def test_marks_of_what_was_interrupted_are_not_lost(self):
+        call = Conversation()
+        call.respond()
+        call.say(2_000)
+        call.receive(AgentAudioStarted("a1"))
+        call.listen()
+        call.wait(20)
+        assert call.notes("marks_lost") == []
+
     def test_a_mark_that_comes_too_late_changes_nothing(self):
         call = Conversation()
         call.respond()
@@ -530,6 +669,22 @@ class TestWaits:
         call.hear({"type": "input_audio_buffer.committed", "item_id": "u1"})
         assert call.notes("caller_spoke") == []
 
+    def test_speech_that_has_ended_is_not_looked_for(self):
+        call = Conversation(inactivity_timeout_ms=600_000)
+        call.listen("u1")
+        call.heard("Hello?", "u1")
+        call.wait(70)
+        assert call.notes("speech_end_lost") == []
+
+    def test_the_wait_for_an_answer_begins_once(self):
+        call = Conversation()
+        call.listen("u1")
+        call.heard("Hello?", "u1")
+        call.wait(0.6)
+        call.hear({"type": "input_audio_buffer.committed", "item_id": "u1"})
+        call.receive(AgentAudioStarted("a1"))
+        assert call.notes("agent_spoke") == [("agent_spoke", {"latencyMs": 600})]
+
     def test_the_end_of_speech_that_is_lost_is_not_waited_for_for_ever(self):
         call = Conversation()
         call.call_tool()
@@ -574,10 +729,52 @@ class TestWaits:
     def test_a_response_is_waited_for_as_long_as_it_speaks(self):
         call = Conversation()
         call.respond()
+        call.receive(DigitPressed("#"))
         for _ in range(4):
             call.say(30_000)
             call.wait(29)
         assert call.notes("response_lost") == []
+        assert call.asked() == []
+
+    def test_nor_is_the_end_of_its_audio_marked_before(self):
+        call = Conversation()
+        call.respond()
+        call.say(20_500)
+        call.wait(30)
+        assert call.ever(SendMark) == []
+
+    def test_and_no_longer(self):
+        call = Conversation()
+        call.respond()
+        call.receive(DigitPressed("#"))
+        call.say(20_000)
+        call.wait(59)
+        assert call.asked() == []
+        assert types(call.wait(1)) == ["response.create"]
+        assert call.notes("response_lost") == [("response_lost", {})]
+
+    def test_a_response_that_has_ended_is_not_lost(self):
+        call = Conversation(inactivity_timeout_ms=600_000)
+        call.answer(speech("Hello."))
+        call.wait(40)
+        assert call.notes("response_lost") == []
+
+    def test_the_end_of_another_response_is_not_its_own(self):
+        call = Conversation(inactivity_timeout_ms=600_000)
+        call.respond("r1")
+        call.receive(ResponseDone("r2", "completed"))
+        call.wait(30)
+        assert call.notes("response_lost") == [("response_lost", {})]
+
+    def test_one_that_begins_by_itself_leaves_nothing_to_ask_for(self):
+        call = Conversation()
+        call.listen("u1")
+        call.receive(DigitPressed("#"))
+        call.receive(ItemAdded("sh_1", None, "message", "user"))
+        call.heard("Hello?", "u1")
+        assert call.session.deadline == call.now + 2
+        call.respond()
+        assert call.session.deadline > call.now + 2
 
     def test_a_response_whose_beginning_is_lost(self):
         call = Conversation()
@@ -587,6 +784,17 @@ class TestWaits:
         call.receive(DigitPressed("1"))
         call.receive(DigitPressed("#"))
         assert call.told() == ["conversation.item.create", "response.create"]
+
+    def test_a_response_whose_beginning_is_lost_has_not_failed(self):
+        call = Conversation(greeting="Hello!")
+        call.done(spoke=True)
+        call.wait(11)
+        assert call.notes("response_failed") == []
+
+    def test_a_response_whose_beginning_is_lost_may_be_written(self):
+        call = Conversation()
+        call.done(written="Hello there.")
+        assert call.told() == ["response.create"]
 
 
 class TestWhatComesTwice:
@@ -612,6 +820,7 @@ class TestWhatComesTwice:
             call.receive(CallerTranscribed("u1", "Hello?", seconds))
         assert call.session.usage == TokenUsage(transcribed_seconds=1.5)
         assert [line.text for line in call.session.lines()] == ["Hello?"]
+        assert call.notes("repeated") == [("repeated", {"what": "a transcript"})]
 
     def test_the_end_of_a_response(self):
         call = Conversation()
@@ -620,6 +829,8 @@ class TestWhatComesTwice:
         call.receive(done)
         call.receive(done)
         assert call.session.usage == TokenUsage(audio_out=5)
+        assert call.notes("response_done") == [("response_done", {"status": "completed"})]
+        assert call.notes("repeated") == [("repeated", {"what": "response.done"})]
 
     def test_the_end_of_a_response_after_the_call(self):
         call = Conversation()
@@ -649,6 +860,7 @@ class TestWhatComesTwice:
         call.respond("r1")
         call.receive(ResponseDone("r1", "completed"))
         call.receive(ResponseStarted("r1"))
+        assert call.notes("repeated") == [("repeated", {"what": "response.created"})]
         call.receive(DigitPressed("1"))
         call.receive(DigitPressed("#"))
         assert call.told() == ["conversation.item.create", "response.create"]
@@ -873,9 +1085,11 @@ class TestIncompleteResponses:
 
     def test_and_not_for_ever(self):
         call = Conversation()
-        for _ in range(3):
+        for _ in range(2):
             call.answer(status="incomplete", status_details={"reason": "max_output_tokens"})
             call.wait(2)
+        assert call.ever(ReportError) == []
+        call.answer(status="incomplete", status_details={"reason": "max_output_tokens"})
         assert call.ever(ReportError)[0].code == "model_incomplete"
         assert call.ever(CloseCaller) == [CloseCaller(Say(APOLOGY))]
 

@@ -20,6 +20,7 @@ from telephony.engine.plan import (
     plan_as_dict,
     plan_from_dict,
 )
+from telephony.engine.plan_reader import Reader
 
 CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "token"}
 SIGNED_WITH = {"twilio_account_sid": "AC" + "0" * 32, "twilio_auth_token": "token"}
@@ -80,8 +81,12 @@ def test_a_plan_survives_being_sealed():
 
 
 def test_a_plan_does_not_print_its_credentials():
-    plan = parse_plan({**REQUIRED, "twilioAuthToken": "canary-1", "openaiApiKey": "canary-2"})
-    assert "canary" not in repr(plan)
+    secret = dict.fromkeys(("twilioAuthToken", "openaiApiKey", "systemPrompt"), "canary")
+    assert "canary" not in repr(parse_plan({**REQUIRED, **secret}))
+
+
+def test_what_is_not_there_is_not_true():
+    assert Reader({}).boolean("isOpen") is False
 
 
 def test_refusals():
@@ -100,13 +105,21 @@ def test_a_transfer_brings_what_it_is_signed_with():
 
 
 @pytest.mark.parametrize(
-    "answer", [{"transfer": "+15559876543"}, {"reject": True, "message": "No."}]
+    ("answer", "what"),
+    [
+        ({"transfer": "+15559876543"}, "A transfer"),
+        ({"reject": True, "message": "No."}, "A message that is spoken"),
+    ],
 )
-def test_what_costs_money_names_whose_it_is(answer):
+def test_what_costs_money_names_whose_it_is(answer, what):
     with pytest.raises(PlanError) as caught:
         parse_plan(answer)
-    assert list(caught.value.fields) == ["twilioAccountSid", "twilioAuthToken"]
-    assert all("is paid by your Twilio account" in why for [why] in caught.value.fields.values())
+    why = f"{what} is paid by your Twilio account."
+    assert caught.value.fields == {
+        "twilioAccountSid": [f"{why} Name the account that the call comes from."],
+        "twilioAuthToken": [f"{why} Add the auth token that its requests are signed with."],
+    }
+    assert caught.value.more == 0
 
 
 @pytest.mark.parametrize(
@@ -120,7 +133,9 @@ def test_no_decision_prints_its_token(answer):
 def test_each_required_field_is_named_when_it_lacks(field):
     with pytest.raises(PlanError) as caught:
         parse_plan({**REQUIRED, field: None})
-    assert list(caught.value.fields) == [field]
+    assert caught.value.fields == {field: ["This field is required."]}
+    assert caught.value.more == 0
+    assert str(caught.value) == f"{field}: This field is required."
 
 
 @pytest.mark.parametrize(
@@ -129,6 +144,7 @@ def test_each_required_field_is_named_when_it_lacks(field):
         ({"twilioAccountSid": "AC1"}, "twilioAccountSid"),
         ({"twilioAuthToken": 1}, "twilioAuthToken"),
         ({"openaiApiKey": "sk 1\r\nX: y"}, "openaiApiKey"),
+        ({"openaiApiKey": 1}, "openaiApiKey"),
         ({"systemPrompt": ["x"]}, "systemPrompt"),
         ({"voice": "elvis"}, "voice"),
         ({"voice": {}}, "voice"),
@@ -137,13 +153,24 @@ def test_each_required_field_is_named_when_it_lacks(field):
         ({"noiseReduction": "none"}, "noiseReduction"),
         ({"inactivityTimeoutMs": "60000"}, "inactivityTimeoutMs"),
         ({"inactivityTimeoutMs": True}, "inactivityTimeoutMs"),
+        ({"inactivityTimeoutMs": 999}, "inactivityTimeoutMs"),
+        ({"inactivityTimeoutMs": 3_600_001}, "inactivityTimeoutMs"),
         ({"maxDurationSeconds": 0}, "maxDurationSeconds"),
+        ({"maxDurationSeconds": True}, "maxDurationSeconds"),
+        ({"maxDurationSeconds": 1.5}, "maxDurationSeconds"),
+        ({"maxDurationSeconds": 3_541}, "maxDurationSeconds"),
         ({"greetingUrl": "ftp://example.com/hi.mp3"}, "greetingUrl"),
+        ({"greetingUrl": "https:///hi.mp3"}, "greetingUrl"),
+        ({"greetingUrl": "https://[hi.mp3"}, "greetingUrl"),
+        ({"greetingUrl": "https://example.com/" + "a" * 1_981}, "greetingUrl"),
+        ({"greetingUrl": 5}, "greetingUrl"),
         ({"greeting": 5}, "greeting"),
         ({"builtinTools": ["fly"]}, "builtinTools.0"),
         ({"builtinTools": "end_call"}, "builtinTools"),
         ({"tools": {}}, "tools"),
         ({"tools": [{"name": "a b"}], "onToolCallUrl": "https://x.example"}, "tools.0.name"),
+        ({"tools": [{"name": 5}], "onToolCallUrl": "https://x.example"}, "tools.0.name"),
+        ({"tools": [{"name": "a", "parameters": 5}]}, "tools.0.parameters"),
         ({"tools": ["x"], "onToolCallUrl": "https://x.example"}, "tools.0"),
         ({"tools": [{"name": "book"}]}, "onToolCallUrl"),
         (
@@ -245,6 +272,24 @@ class TestLimits:
         error = wrong({**REQUIRED, "onToolCallUrl": "https://example.com/tool", **change})
         assert list(error.fields) == [field]
         assert error.fields[field][0].startswith(why)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("inactivityTimeoutMs", 1_000),
+            ("inactivityTimeoutMs", 3_600_000),
+            ("maxDurationSeconds", 1),
+            ("maxDurationSeconds", 3_540),
+            ("greetingUrl", "https://example.com/" + "a" * 1_980),
+        ],
+    )
+    def test_just_enough(self, field, value):
+        plan = plan_as_dict(parse_plan({**REQUIRED, field: value}))
+        assert value in plan.values()
+
+    def test_as_many_fields_as_there_may_be(self):
+        odd = {f"x{number}": 0 for number in range(MOST_FIELDS - len(REQUIRED))}
+        assert parse_plan({**REQUIRED, **odd}) == parse_plan(REQUIRED)
 
     def test_a_long_message_is_not_spoken(self):
         error = wrong({"reject": True, "message": "a" * 4_001, **CREDENTIALS})

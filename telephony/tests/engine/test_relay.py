@@ -163,6 +163,16 @@ class TestFromTheAgent:
         assert not agent.relay.take(text)
         assert agent.heard() == [FRAME] * 2
 
+    def test_an_empty_frame_is_left_to_others(self, agent):
+        agent.give(delta())
+        assert not agent.relay.take(delta(audio=""))
+
+    def test_nothing_is_taken_before_an_item_was_played(self, agent):
+        assert not agent.relay.take(delta(item=""))
+        assert agent.sent == []
+        agent.give(delta())
+        assert agent.playback.total == 160
+
     def test_the_first_frame_of_an_item_is_told_apart(self):
         relay = AgentRelay([].append, Encoder("MZ1"), Playback(), lambda: 0.0)
         played = [relay.play(item, FRAME.encode()) for item in ("item_1", "item_1", "item_2")]

@@ -24,6 +24,7 @@ from telephony.engine.actions import (
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
     AgentAudioStarted,
+    AgentTranscribed,
     CallerHungUp,
     CallerTranscribed,
     CallerTyped,
@@ -37,6 +38,7 @@ from telephony.engine.events import (
     ModelErrored,
     ModelReady,
     ModelUnreachable,
+    ResponseDone,
     ResponseStarted,
     SpeechStarted,
     SpeechStopped,
@@ -100,6 +102,10 @@ class TestStart:
             r'saying exactly this, and nothing else: "Hi, \"friend\"!"'
         )
         assert response["tool_choice"] == "none"
+
+    def test_a_greeting_is_told_in_its_own_letters(self):
+        call = Conversation(greeting="Grüezi!")
+        assert call.asked()[0]["response"]["instructions"].endswith('"Grüezi!"')
 
     def test_without_a_greeting_the_model_waits_for_the_caller(self):
         call = Conversation()
@@ -218,6 +224,7 @@ class TestBargeIn:
             ("a1", 200),
             ("a2", 0),
         ]
+        assert call.notes("interrupted") == [("interrupted", {"heardMs": 200})]
 
     def test_speech_after_everything_was_heard_interrupts_nothing(self):
         call = Conversation()
@@ -319,6 +326,29 @@ class TestTools:
         call.receive(ToolReturned("c1", "late"))
         assert call.actions == []
 
+    def test_a_tool_that_returned_does_not_time_out(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        call.wait(31)
+        assert call.ever(CancelTool) == []
+        assert call.notes("tool_timeout") == []
+
+    def test_a_call_may_have_any_id(self):
+        call = Conversation()
+        call.call_tool(id="call of a tool")
+        assert CancelTool("call of a tool") in call.wait(30)
+
+    def test_a_call_is_noted_with_the_name_of_the_tool_alone(self):
+        call = Conversation()
+        call.call_tool("look_up", '{"secret": 1}')
+        assert call.notes("tool_called") == [("tool_called", {"tool": "look_up"})]
+
+    def test_what_the_backend_was_asked_can_be_looked_at(self):
+        call = Conversation()
+        call.call_tool()
+        assert call.session.tool_runs() == (ToolRun("look_up", 100.0),)
+
     def test_unknown_tools_and_broken_arguments_are_answered_at_once(self):
         call = Conversation()
         call.respond()
@@ -346,6 +376,17 @@ class TestTools:
         call.call_tool()
         call.receive(ToolReturned("c1", "Zürich"))
         assert call.outputs() == ["Zürich"]
+
+    def test_so_are_the_texts_within_json(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", {"city": "Zürich"}))
+        assert call.outputs() == ['{"city": "Zürich"}']
+
+    def test_numbers_arrive_as_they_were_written(self):
+        call = Conversation()
+        call.call_tool("book", '{"n": 1.5}')
+        assert call.took(RunTool) == [RunTool("c1", "book", {"n": 1.5})]
 
 
 class TestKeypad:
@@ -380,6 +421,14 @@ class TestKeypad:
         assert len(base64.b64decode(audio.payload)) == (200 + 500 + 200) * 8
         assert call.took(SendMark) == [SendMark("1")]
         assert call.outputs() == ['{"sent": "1w#"}']
+        assert call.told() == ["conversation.item.create", "response.create"]
+
+    def test_tones_of_more_than_a_second_have_their_mark_as_well(self):
+        call = Conversation()
+        call.call_tool("send_dtmf", '{"digits": "1ww#"}')
+        assert call.took(SendMark) == [SendMark("1")]
+        call.receive(MarkPlayed("1"))
+        assert not call.session.playback.is_outstanding
 
     def test_tones_that_are_interrupted_are_no_matter_of_the_model(self):
         call = Conversation()
@@ -403,6 +452,7 @@ class TestLeaving:
         call.say(400, text="Goodbye!", ended=True)
         call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
         assert call.told() == ["conversation.item.create"]
+        assert call.outputs() == ['{"ok": true}']
         call.wait(0.4)
         call.receive(MarkPlayed("1"))
         assert call.took(CloseCaller) == [CloseCaller(None)]
@@ -412,6 +462,7 @@ class TestLeaving:
         call = Conversation()
         call.call_tool("end_call")
         assert call.told() == ["conversation.item.create", "response.create"]
+        assert json.loads(call.outputs()[0])["ok"] is True
         call.respond("r2")
         call.say(400, text="Goodbye!", ended=True)
         call.done(spoke=True)
@@ -428,14 +479,33 @@ class TestLeaving:
         call.heard("One more thing…")
         call.receive(MarkPlayed("1"))
         call.receive(MarkPlayed("2"))
-        assert [action for action in call.wait(30) if isinstance(action, CloseCaller)] == []
+        call.wait(30)
+        assert call.ever(CloseCaller) == []
 
     def test_a_goodbye_whose_marks_never_come_back_ends_all_the_same(self):
         call = Conversation()
         call.respond()
         call.say(400, ended=True)
         call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
-        assert CloseCaller(None) in call.wait(15)
+        assert CloseCaller(None) in call.wait(0.4 + 5)
+
+    def test_a_goodbye_that_is_never_said_is_waited_for_a_quarter_of_a_minute(self):
+        call = Conversation()
+        call.call_tool("end_call")
+        call.respond()
+        assert CloseCaller(None) not in call.wait(14.9)
+        assert CloseCaller(None) in call.wait(0.1)
+
+    def test_a_long_goodbye_is_heard_to_its_end(self):
+        call = Conversation()
+        call.respond()
+        call.say(40_000, ended=True)
+        call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
+        for number in range(1, 41):
+            assert call.ever(CloseCaller) == []
+            call.wait(1)
+            call.receive(MarkPlayed(str(number)))
+        assert call.took(CloseCaller) == [CloseCaller(None)]
 
     def test_transfer_call_dials_once_the_announcement_is_heard(self):
         call = Conversation()
@@ -466,10 +536,14 @@ class TestLeaving:
         call.call_tool("transfer_call", '{"to": "+15551234567"}')
         assert "may be called" in call.outputs()[0]
 
-    def test_transfer_call_to_what_is_no_number_is_refused(self):
+    @pytest.mark.parametrize("to", ['"the boss"', "null", "5", "[]", "{}"])
+    @pytest.mark.parametrize("may_call", [None, lambda number: True])
+    def test_transfer_call_to_what_is_no_number_is_refused(self, to, may_call):
         call = Conversation()
-        call.call_tool("transfer_call", '{"to": "the boss"}')
+        call.session._may_call = may_call or call.session._may_call
+        call.call_tool("transfer_call", f'{{"to": {to}}}')
         assert "E.164" in call.outputs()[0]
+        assert call.told() == ["conversation.item.create", "response.create"]
         assert call.ever(CloseCaller) == []
 
 
@@ -497,6 +571,18 @@ class TestModelTrouble:
         call.receive(ModelErrored("invalid_value", "…"))
         assert call.actions == [Note("model_error", {"code": "invalid_value"})]
 
+    @pytest.mark.parametrize(
+        ("reason", "message"),
+        [
+            ("", "The connection to OpenAI was closed (code 1006)."),
+            ("Sorry.", "The connection to OpenAI was closed (code 1006): Sorry."),
+        ],
+    )
+    def test_a_connection_that_was_closed_is_told_with_its_reason(self, reason, message):
+        call = Conversation()
+        call.receive(ModelClosed(1006, reason))
+        assert call.took(ReportError) == [ReportError("model_disconnected", message)]
+
     def test_a_failed_response_is_tried_again(self):
         call = Conversation()
         call.respond()
@@ -508,10 +594,13 @@ class TestModelTrouble:
 
     def test_the_third_failure_in_a_row_ends_the_call(self):
         call = Conversation()
-        for _ in range(3):
+        for _ in range(2):
             call.respond()
             call.done(status="failed", error_code="server_error", error_message="Sorry.")
+            assert call.ever(ReportError) == []
             call.wait(2)
+        call.respond()
+        call.done(status="failed", error_code="server_error", error_message="Sorry.")
         assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
         assert call.ever(CloseCaller) == [CloseCaller(Say(APOLOGY))]
 
@@ -631,9 +720,51 @@ class TestTheEnd:
         call.wait(1)
         assert call.ever(Finish) == []
         call.receive(CallerTranscribed("u1", "Bye."))
-        (finish,) = call.took(Finish)
+        (finish,) = call.actions
         assert finish.transcript == (Line("user", 100.0, "Bye."),)
         assert finish.ended_at == 100.0
+
+    def test_so_is_what_the_agent_has_said(self):
+        call = Conversation()
+        call.respond()
+        call.receive(ItemAdded("a1", None, "message", "assistant"))
+        call.done(spoke=True)
+        call.receive(CallerHungUp())
+        assert call.took(Finish) == []
+        call.receive(AgentTranscribed("a1", "Goodbye!"))
+        assert call.took(Finish)[0].transcript == (Line("assistant", 100.0, "Goodbye!"),)
+
+    @pytest.mark.parametrize(
+        ("kind", "role"),
+        [("message", "user"), ("function_call", "assistant"), ("function_call_output", "")],
+    )
+    def test_an_item_that_nobody_speaks_is_not_waited_for(self, kind, role):
+        call = Conversation()
+        call.receive(ItemAdded("x1", None, kind, role))
+        call.receive(CallerHungUp())
+        assert len(call.took(Finish)) == 1
+
+    def test_what_is_told_of_after_the_end_has_its_place(self):
+        call = _caller_speaks()
+        call.receive(CallerHungUp())
+        call.receive(ItemAdded("a1", None, "message", "assistant"))
+        call.receive(ItemAdded("u1", "a1", "message", "user"))
+        call.receive(CallerTranscribed("u1", "Bye."))
+        call.receive(AgentTranscribed("a1", "Goodbye!"))
+        assert [line.text for line in call.took(Finish)[0].transcript] == ["Goodbye!", "Bye."]
+
+    def test_nothing_but_the_last_transcript_is_waited_for(self):
+        call = Conversation(inactivity_timeout_ms=1_000)
+        call.listen()
+        call.receive(DigitPressed("1"))
+        call.receive(CallerHungUp())
+        assert call.session.deadline == call.now + 5
+
+    def test_of_two_ends_at_the_same_time_there_is_one(self):
+        call = Conversation(inactivity_timeout_ms=5_000, max_duration_seconds=5)
+        call.wait(5)
+        assert len(call.ever(CloseCaller)) == 1
+        assert len(call.ever(Finish)) == 1
 
     def test_a_transcript_that_comes_three_seconds_later_is_kept(self):
         call = _caller_speaks()
@@ -660,6 +791,10 @@ class TestTheEnd:
         call.receive(CallerHungUp())
         call.receive(ResponseStarted("r9"))
         assert call.told() == ["response.cancel"]
+        call.receive(CallerTranscribed("u1", "Bye."))
+        assert call.took(Finish) == []
+        call.receive(ResponseDone("r9", "cancelled", usage=TokenUsage(audio_out=5)))
+        assert call.took(Finish)[0].usage == TokenUsage(audio_out=5)
 
     def test_an_error_after_the_end_does_not_lose_the_last_transcript(self):
         call = _caller_speaks()
@@ -694,11 +829,40 @@ class TestSilence:
         assert call.wait(4.9) == []
         assert call.wait(0.1)
 
-    @pytest.mark.parametrize("state", [_caller_speaks, _tool_runs])
-    def test_there_is_no_silence_while_somebody_is_busy(self, state):
-        call = state()
+    def test_there_is_no_silence_while_the_caller_speaks(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.listen()
         call.wait(29)
-        assert call.ever(Finish) == []
+        assert call.ever(CloseCaller) == []
+
+    def test_it_begins_when_the_caller_has_spoken(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.listen()
+        call.wait(3)
+        call.receive(SpeechStopped("u1"))
+        assert CloseCaller(None) not in call.wait(4.9)
+        assert CloseCaller(None) in call.wait(0.1)
+
+    def test_there_is_no_silence_while_a_tool_runs(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.call_tool()
+        call.wait(29)
+        assert call.ever(CloseCaller) == []
+
+    def test_it_begins_when_the_tool_has_returned(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.call_tool()
+        call.wait(10)
+        call.receive(ToolReturned("c1", "ok"))
+        assert CloseCaller(None) not in call.wait(4.9)
+        assert CloseCaller(None) in call.wait(0.1)
+
+    def test_an_answer_that_begins_breaks_it(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        call.wait(4)
+        call.respond()
+        call.wait(4)
+        assert call.ever(CloseCaller) == []
 
     def test_pressed_keys_break_the_silence(self):
         call = Conversation(inactivity_timeout_ms=5_000)
@@ -811,7 +975,7 @@ class TestBounds:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
-            ('{"a": "' + "a" * 32_768 + '"}', "The arguments have more than 32,768 characters."),
+            ('{"a": "' + "a" * 32_761 + '"}', "The arguments have more than 32,768 characters."),
             ("[" * 16_000, "The arguments are not a JSON object."),
             ('{"a": ' + "[" * 16_000, "The arguments are not a JSON object."),
             ('{"a": ' + "[" * 40 + "]" * 40 + "}", "The arguments are nested more than 32 deep."),
@@ -828,6 +992,11 @@ class TestBounds:
         assert call.ever(RunTool) == []
         assert json.loads(call.outputs()[0]) == {"error": why}
 
+    def test_the_longest_arguments(self):
+        call = Conversation()
+        call.call_tool("book", '{"a": "' + "a" * 32_759 + '"}')
+        assert len(call.took(RunTool)) == 1
+
     def test_a_built_in_tool_is_not_called_with_nonsense(self):
         call = Conversation()
         call.call_tool("end_call", "[]")
@@ -843,9 +1012,31 @@ class TestBounds:
         call.respond()
         call.done(*(FunctionCall(f"c{number}", "book", "{}") for number in range(10_000)))
         assert len(call.ever(RunTool)) == 64
+        assert call.outputs() == []
+        assert call.notes("tools_dropped") == [("tools_dropped", {"count": 9_936})]
         call.call_tool("book", id="another")
         assert len(call.ever(RunTool)) == 64
         assert "Too many tools" in call.outputs()[-1]
+
+    def test_as_many_tools_as_may_run_are_all_of_them(self):
+        call = Conversation()
+        call.respond()
+        call.done(*(FunctionCall(f"c{number}", "book", "{}") for number in range(64)))
+        assert len(call.ever(RunTool)) == 64
+        assert call.notes("tools_dropped") == []
+
+    def test_one_more_is_dropped(self):
+        call = Conversation()
+        call.respond()
+        call.done(*(FunctionCall(f"c{number}", "book", "{}") for number in range(65)))
+        assert call.notes("tools_dropped") == [("tools_dropped", {"count": 1})]
+
+    def test_the_first_tool_runs_are_kept(self):
+        call = Conversation()
+        for number in range(501):
+            call.call_tool(id=f"c{number}")
+            call.receive(ToolReturned(f"c{number}", str(number)))
+        assert [run.result for run in call.session.tool_runs()] == [str(n) for n in range(500)]
 
     def test_what_openai_says_is_clipped(self):
         call = Conversation()
@@ -862,6 +1053,7 @@ class TestBounds:
         for _ in range(11_000):
             call.receive(DigitPressed("1"))
         assert len(call.ever(Note)) == 5_000
+        assert call.ever(Note)[-1].detail == {"more": "not kept"}
 
     def test_a_row_of_digits_has_an_end(self):
         call = Conversation()

@@ -19,6 +19,7 @@ def test_turns_stand_in_the_order_of_the_item_chain():
     transcript.write("u1", "user", "First.", 3.0)
     assert _texts(transcript) == ["First.", "Second."]
     assert [line.at for line in transcript.lines()] == [1.0, 2.0]
+    assert not any(line.interrupted for line in transcript.lines())
 
 
 def test_the_order_of_arrival_does_not_matter():
@@ -31,6 +32,24 @@ def test_the_order_of_arrival_does_not_matter():
         for item in shuffled:
             transcript.write(item, "user", item, 0.0)
         assert _texts(transcript) == chain
+
+
+def test_the_chain_begins_with_the_item_that_follows_none():
+    transcript = Transcript()
+    for item in ("u2", "u3"):
+        transcript.write(item, "user", item, 0.0)
+    transcript.place("u1", None)
+    transcript.write("u1", "user", "u1", 0.0)
+    assert _texts(transcript) == ["u1", "u2", "u3"]
+
+
+def test_an_item_stands_directly_behind_the_one_before_it():
+    transcript = Transcript()
+    for item in ("u1", "u3", "u4"):
+        transcript.write(item, "user", item, 0.0)
+    transcript.place("u2", "u1")
+    transcript.write("u2", "user", "u2", 0.0)
+    assert _texts(transcript) == ["u1", "u2", "u3", "u4"]
 
 
 def test_items_without_words_keep_their_place_in_the_chain():
@@ -73,12 +92,42 @@ def test_a_transcript_has_an_end():
     assert transcript.is_complete
 
 
+def test_the_chain_has_an_end():
+    transcript = Transcript()
+    for number in range(8_000):
+        transcript.place(f"i{number}", None)
+    transcript.place("late", None)
+    transcript.write("late", "user", "late", 0.0)
+    transcript.write("i0", "user", "i0", 0.0)
+    assert _texts(transcript) == ["i0", "late"]
+
+
 def test_a_text_is_taken_down_as_far_as_there_is_room():
     transcript = Transcript()
     transcript.write("u1", "user", "a" * 200_000, 0.0)
     transcript.write("u2", "user", "b" * 1_000_000, 0.0)
     transcript.write("u3", "user", "c", 0.0)
     assert [len(text) for text in _texts(transcript)] == [200_000, 50_000]
+
+
+def test_it_is_full_when_there_is_room_for_no_character_more():
+    transcript = Transcript()
+    transcript.write("u1", "user", "a" * 249_999, 0.0)
+    assert not transcript.is_full
+    transcript.write("u2", "user", "bb", 0.0)
+    assert transcript.is_full
+    transcript.write("u3", "user", "c", 0.0)
+    assert [line.text[-1] for line in transcript.lines()] == ["a", "…"]
+
+
+def test_a_turn_for_which_no_room_is_left_has_no_words():
+    transcript = Transcript()
+    transcript.begin("u1", "user", 0.0)
+    transcript.write("u2", "user", "a" * 250_000, 0.0)
+    transcript.write("u1", "user", "b", 0.0)
+    assert transcript.is_full
+    assert transcript.is_complete
+    assert _texts(transcript) == ["a" * 250_000]
 
 
 def test_a_text_that_comes_again_takes_its_own_room():

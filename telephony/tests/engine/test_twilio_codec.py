@@ -71,3 +71,35 @@ def test_what_we_send():
         {"event": "mark", "streamSid": "MZ1", "mark": {"name": "3"}},
         {"event": "clear", "streamSid": "MZ1"},
     ]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"customParameters": None}, {"customParameters": {}}])
+def test_a_start_without_parameters(parameters):
+    start = {
+        "streamSid": "MZ1",
+        "accountSid": "AC1",
+        "callSid": "CA1",
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        **parameters,
+    }
+    assert decode({"event": "start", "start": start}).parameters == {}
+
+
+@pytest.mark.parametrize("media", [{"payload": ""}, {"payload": "AAAA", "track": "outbound"}])
+def test_media_that_the_caller_did_not_say(media):
+    assert decode({"event": "media", "media": media}) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"event": "dtmf", "dtmf": {"digit": "12"}},
+        {"event": "dtmf", "dtmf": {"digit": "E"}},
+        {"event": "mark", "mark": {"name": 'a"b'}},
+        {"event": "mark", "mark": {"name": ""}},
+        {"event": "media", "media": {"payload": 'AA"AA'}},
+    ],
+)
+def test_texts_of_another_shape(message):
+    with pytest.raises(ValueError, match="another shape"):
+        decode(message)

@@ -27,6 +27,7 @@ def test_a_line_is_a_turn_of_the_callers_and_is_answered():
     call.receive(CallerTyped("  What is my balance? "))
     assert call.told() == ["conversation.item.create", "response.create"]
     assert typed(call) == ["What is my balance?"]
+    assert call.notes("text_typed") == [("text_typed", {})]
     (line,) = call.session.lines()
     assert (line.role, line.text) == ("user", "What is my balance?")
 

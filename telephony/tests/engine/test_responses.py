@@ -1,0 +1,322 @@
+"""One response at a time: what is wanted, asked for, begun, and wanted again."""
+
+from __future__ import annotations
+
+import pytest
+
+from telephony.engine.responses import PLAIN, Request, ResponseQueue
+
+HELLO = Request("Say hello.")
+SORRY = Request("Say sorry.")
+
+
+def queue(*wanted):
+    """Return a queue of which these were wanted, in their order."""
+    responses = ResponseQueue()
+    for request in wanted:
+        responses.want(request)
+    return responses
+
+
+def asked(responses, now=0.0, *, speaking=False):
+    """Return the request that is asked for now, or None."""
+    taken = responses.take(now, speaking=speaking)
+    return taken and taken.request
+
+
+def all_asked(responses):
+    """Let the model begin and end all that is wanted; return it, in its order."""
+    requests = []
+    while request := asked(responses, now=1_000.0):
+        requests.append(request)
+        responses.started(f"r{len(requests)}")
+        responses.done(f"r{len(requests)}")
+    return requests
+
+
+class TestWanted:
+    def test_any_number_of_plain_ones_are_one(self):
+        assert all_asked(queue(PLAIN, PLAIN, PLAIN)) == [PLAIN]
+
+    def test_others_keep_their_words_and_their_order(self):
+        wanted = [PLAIN, HELLO, SORRY, HELLO]
+        assert all_asked(queue(*wanted)) == wanted
+
+    def test_each_that_is_asked_for_has_an_id_of_its_own(self):
+        responses = queue(HELLO, SORRY)
+        assert responses.take(0.0, speaking=False).event_id == "sh_response_1"
+        responses.started("r1")
+        responses.done("r1")
+        assert responses.take(0.0, speaking=False).event_id == "sh_response_2"
+
+    def test_one_at_a_time(self):
+        responses = queue(HELLO, SORRY)
+        assert asked(responses) == HELLO
+        assert asked(responses) is None
+        responses.started("r1")
+        assert asked(responses) is None
+        responses.done("r1")
+        assert asked(responses) == SORRY
+
+    def test_nothing_while_the_caller_speaks(self):
+        responses = queue(HELLO)
+        assert asked(responses, speaking=True) is None
+        assert asked(responses) == HELLO
+
+    def test_it_is_busy_from_the_wish_to_the_end(self):
+        responses = ResponseQueue()
+        assert not responses.is_busy
+        responses.want()
+        assert responses.is_busy
+        asked(responses)
+        assert responses.is_busy
+        responses.started("r1")
+        assert responses.is_busy
+        responses.done("r1")
+        assert not responses.is_busy
+
+
+class TestHeld:
+    def test_for_two_seconds_after_the_caller_has_spoken(self):
+        responses = queue(HELLO)
+        responses.speech_stopped(10.0)
+        assert asked(responses, 11.9) is None
+        assert responses.held_until == 12.0
+        assert asked(responses, 12.0) == HELLO
+        assert responses.held_until is None
+
+    def test_the_longest_wait_holds(self):
+        responses = queue(HELLO)
+        responses.hold_until(5.0)
+        responses.hold_until(3.0)
+        assert asked(responses, 4.0) is None
+
+    def test_until_the_model_begins_by_itself(self):
+        responses = ResponseQueue()
+        responses.speech_stopped(10.0)
+        responses.started("r1")
+        responses.done("r1")
+        responses.want(HELLO)
+        assert asked(responses, 10.5) == HELLO
+
+    def test_nothing_is_held_that_is_not_wanted(self):
+        responses = ResponseQueue()
+        responses.speech_stopped(10.0)
+        assert asked(responses, 11.0) is None
+        assert responses.held_until is None
+
+
+class TestBegun:
+    def test_one_that_the_model_begins_by_itself_answers_what_it_knows(self):
+        responses = queue(PLAIN, HELLO)
+        responses.item_sent("sh_1")
+        responses.item_added("sh_1")
+        responses.started("r1")
+        responses.done("r1")
+        assert all_asked(responses) == [HELLO]
+
+    def test_but_not_an_item_that_it_has_not_added(self):
+        responses = queue(PLAIN)
+        responses.item_sent("sh_1")
+        responses.started("r1")
+        responses.done("r1")
+        assert all_asked(responses) == [PLAIN]
+
+    def test_one_that_was_asked_for_leaves_what_is_wanted_besides(self):
+        responses = queue(HELLO, PLAIN)
+        asked(responses)
+        responses.started("r1")
+        responses.done("r1")
+        assert all_asked(responses) == [PLAIN]
+
+    def test_one_that_has_ended_does_not_begin(self):
+        responses = ResponseQueue()
+        assert responses.started("r1") is True
+        responses.done("r1")
+        assert responses.started("r1") is False
+        assert not responses.active
+
+    def test_one_without_an_id_is_under_way_until_any_ends(self):
+        responses = ResponseQueue()
+        responses.started("")
+        assert responses.active
+        responses.done("r9")
+        assert not responses.active
+
+
+class TestEnded:
+    def test_once(self):
+        responses = ResponseQueue()
+        responses.started("r1")
+        assert responses.done("r1") is True
+        assert responses.done("r1") is False
+        assert responses.done("") is True
+        assert responses.done("") is True
+
+    @pytest.mark.parametrize("response_id", ["r1", ""])
+    def test_the_one_that_is_under_way(self, response_id):
+        responses = ResponseQueue()
+        responses.started("r1")
+        responses.done(response_id)
+        assert not responses.active
+
+    def test_another_ends_nothing(self):
+        responses = ResponseQueue()
+        responses.started("r1")
+        responses.done("r2")
+        assert responses.active == "r1"
+
+    def test_one_whose_beginning_was_not_told(self):
+        responses = queue(HELLO)
+        asked(responses)
+        responses.done("r1")
+        assert not responses.is_busy
+        responses.failed()
+        assert all_asked(responses) == [HELLO]
+
+    def test_another_takes_nothing_from_what_was_asked_for_beside_it(self):
+        responses = queue(HELLO)
+        responses.started("r1")
+        responses.done("r2")
+        assert all_asked(responses) == []
+        responses.done("r1")
+        assert all_asked(responses) == [HELLO]
+
+    def test_one_that_is_lost_is_not_waited_for(self):
+        responses = queue(HELLO)
+        responses.started("r1")
+        responses.lost()
+        assert asked(responses) == HELLO
+
+
+class TestWantedAgain:
+    def test_what_failed_comes_first_and_with_its_words(self):
+        responses = queue(HELLO, SORRY, PLAIN)
+        asked(responses)
+        responses.started("r9")
+        responses.done("r9")
+        responses.failed()
+        assert all_asked(responses) == [HELLO, SORRY, PLAIN]
+
+    def test_what_was_refused_comes_first(self):
+        responses = queue(HELLO, SORRY, PLAIN)
+        asked(responses)
+        responses.refused()
+        assert responses.asked is None
+        assert all_asked(responses) == [HELLO, SORRY, PLAIN]
+
+    def test_nothing_is_refused_that_was_not_asked_for(self):
+        responses = queue(HELLO)
+        responses.refused()
+        assert all_asked(responses) == [HELLO]
+
+    def test_a_plain_one_is_not_wanted_twice(self):
+        responses = queue(PLAIN)
+        asked(responses)
+        responses.want(PLAIN)
+        responses.refused()
+        assert all_asked(responses) == [PLAIN]
+
+    def test_another_is_wanted_beside_the_same_one(self):
+        responses = queue(HELLO, PLAIN)
+        asked(responses)
+        responses.refused()
+        assert all_asked(responses) == [HELLO, PLAIN]
+
+    def test_what_the_model_began_by_itself_was_plain(self):
+        responses = ResponseQueue()
+        responses.started("r9")
+        responses.done("r9")
+        responses.failed()
+        assert all_asked(responses) == [PLAIN]
+
+
+class TestWhatMetAnother:
+    def test_waits_for_its_end(self):
+        responses = queue(HELLO)
+        asked(responses)
+        responses.refused_as_active()
+        assert responses.asked is None
+        assert asked(responses) is None
+        responses.done("unheard of")
+        assert all_asked(responses) == [HELLO]
+
+    def test_even_if_the_other_was_taken_for_it(self):
+        responses = queue(HELLO)
+        asked(responses)
+        responses.started("the model's own")
+        responses.refused_as_active()
+        assert responses.active == "the model's own"
+        responses.done("the model's own")
+        assert all_asked(responses) == [HELLO]
+
+    def test_the_other_is_plain_if_it_fails(self):
+        responses = queue(HELLO)
+        asked(responses)
+        responses.started("r9")
+        responses.refused_as_active()
+        responses.done("r9")
+        responses.failed()
+        assert all_asked(responses) == [PLAIN, HELLO]
+
+    def test_nothing_was_asked_for(self):
+        responses = ResponseQueue()
+        responses.refused_as_active()
+        assert responses.active
+        responses.done("r9")
+        assert not responses.is_busy
+
+
+class TestWhatBeginsLate:
+    def late(self, *wanted):
+        responses = queue(HELLO, *wanted)
+        asked(responses)
+        responses.overdue()
+        return responses
+
+    def test_what_does_not_begin_is_wanted_again(self):
+        assert all_asked(self.late(SORRY)) == [HELLO, SORRY]
+
+    def test_what_begins_after_all_is_not(self):
+        responses = self.late(SORRY)
+        responses.started("r9")
+        responses.done("r9")
+        assert all_asked(responses) == [SORRY]
+
+    def test_unless_it_fails(self):
+        responses = self.late()
+        responses.started("r9")
+        responses.done("r9")
+        responses.failed()
+        assert all_asked(responses) == [HELLO]
+
+    def test_nothing_is_late_that_was_not_asked_for(self):
+        responses = queue(HELLO)
+        responses.overdue()
+        responses.started("r9")
+        responses.done("r9")
+        assert all_asked(responses) == [HELLO]
+
+    def test_what_was_asked_for_again_and_meets_the_late_one_is_not_wanted_any_more(self):
+        responses = self.late()
+        asked(responses)
+        responses.started("r9")
+        responses.refused_as_active()
+        responses.done("r9")
+        assert not responses.is_busy
+
+    def test_nor_does_what_begins_after_one_that_was_lost(self):
+        responses = self.late()
+        asked(responses)
+        responses.started("r8")
+        responses.lost()
+        assert responses.started("r9") is True
+        responses.done("r9")
+        assert not responses.is_busy
+
+    def test_once_another_has_ended_nothing_is_late(self):
+        responses = self.late()
+        responses.done("r8")
+        responses.started("r9")
+        responses.done("r9")
+        assert all_asked(responses) == [HELLO]
