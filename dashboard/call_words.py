@@ -59,7 +59,7 @@ _EVENTS = {
     "response_lost": "A response did not end",
     "speech_end_lost": "The end of the caller's speech was not reported",
     "marks_lost": "Twilio did not report what was heard",
-    "tools_dropped": "The model called too many tools at once",
+    "tools_dropped": "Tools that the model called did not run",
     "tool_called": "A tool was called",
     "tool_returned": "The tool returned",
     "tool_failed": "The tool failed",

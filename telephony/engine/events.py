@@ -132,7 +132,8 @@ class ResponseDone:
     """``status`` is completed, cancelled, incomplete or failed; the error goes with failed.
 
     ``reason`` says why it is incomplete, ``spoke`` whether it holds a message that was not just
-    ``written``, and ``unread`` how many items in it could not be understood.
+    ``written``, ``said`` what was spoken, and ``unread`` how many items in it could not be
+    understood.
     """
 
     response_id: str
@@ -145,6 +146,7 @@ class ResponseDone:
     usage: TokenUsage = field(default_factory=TokenUsage)
     error_code: str = ""
     error_message: str = ""
+    said: tuple[AgentTranscribed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

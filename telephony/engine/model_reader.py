@@ -151,8 +151,10 @@ def _response_done(fields: Fields) -> ResponseDone:
         calls=tuple(_function_call(item) for item in done if item.id("call_id")),
         spoke=any(_is_spoken(item) for item in messages),
         written=" ".join(_written(item) for item in messages).strip(),
+        said=tuple(said for item in messages if (said := _said(item))),
         unread=sum(not item.text("type") for item in output)
-        + sum(not item.id("call_id") for item in done),
+        + sum(not item.id("call_id") for item in done)
+        + (len(calls) - len(done) if status == "completed" else 0),
         usage=_token_usage(response.object("usage")),
         error_code=code if details.has("error") else "",
         error_message=error_message,
@@ -183,6 +185,13 @@ def _is_spoken(message: Fields) -> bool:
 def _written(message: Fields) -> str:
     parts = [] if _is_spoken(message) else message.objects("content")
     return " ".join(part.text("text") for part in parts)
+
+
+def _said(message: Fields) -> AgentTranscribed | None:
+    """Return the text of what was spoken; its own event may be missing, or say only a part."""
+    item_id = message.id("id")
+    text = " ".join(part.text("transcript") for part in message.objects("content")).strip()
+    return AgentTranscribed(item_id, text) if item_id and text else None
 
 
 def _errored(fields: Fields) -> ModelErrored:

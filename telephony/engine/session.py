@@ -90,7 +90,8 @@ class CallSession:
         self._is_silent = True  # nobody has spoken yet
         self._started = now
         self._digits = ""
-        self._early: list[str] = []  # what the caller has said in other ways than by voice
+        # Items that say what the caller has said in other ways than by voice.
+        self._early: list[dict[str, Any]] = []
         self._typed_lines = 0
         self._leave: tuple[str, Dial | None] = ("", None)  # the end that waits for the goodbye
         self._reason = ""
@@ -158,8 +159,8 @@ class CallSession:
             self._rest()
             self._note("model_ready", model=self._plan.model, ms=self._desk.ms_since(self._started))
             early, self._early = self._early, []
-            for text in early:
-                self._say_as_caller(text)
+            for item in early:
+                self._ask_about(item)
 
     def _configuration_refused(self, event: events.ModelErrored) -> None:
         """Try again if that may help; a greeting would be spoken without the configuration."""
@@ -243,10 +244,12 @@ class CallSession:
             self._digits_complete()
 
     def _digits_complete(self) -> None:
+        self._say_as_caller(self._take_digits())
+
+    def _take_digits(self) -> str:
         self._timers.clear("digits")
-        text = f"[The caller pressed on the keypad: {self._digits}]"
-        self._digits = ""
-        self._say_as_caller(text)
+        digits, self._digits = self._digits, ""
+        return f"[The caller pressed on the keypad: {digits}]"
 
     def _caller_typed(self, event: events.CallerTyped) -> None:
         """Take a line as the caller's words; an ordinary call has nobody who types."""
@@ -267,14 +270,21 @@ class CallSession:
 
     def _say_as_caller(self, text: str) -> None:
         """Add a turn of the caller's that was not spoken, and have the model answer it."""
-        if self.phase is Phase.STARTING:
-            if len(self._early) < MOST_EARLY:
-                self._early.append(text)
-            return
-        self._waiting_since = self._now
+        item = model_writer.user_text(self._write_down(text), text)
+        if self.phase is not Phase.STARTING:
+            self._ask_about(item)
+        elif len(self._early) < MOST_EARLY:
+            self._early.append(item)
+
+    def _write_down(self, text: str) -> str:
+        """Keep what was said, by nobody's voice; return the item that it is."""
         item_id = self._desk.own_item()
         self._transcript.write(item_id, "user", text, self._now)
-        self._answers.add_item(model_writer.user_text(item_id, text))
+        return item_id
+
+    def _ask_about(self, item: dict[str, Any]) -> None:
+        self._waiting_since = self._now
+        self._answers.add_item(item)
         self._answers.ask()
 
     def _caller_hung_up(self, event: events.CallerHungUp) -> None:
@@ -325,7 +335,8 @@ class CallSession:
 
     def _caller_transcribed(self, event: events.CallerTranscribed) -> None:
         item_id = event.item_id or self._desk.own_item()
-        if not self._transcribed.add(item_id):
+        says_something = event.text or event.seconds
+        if says_something and not self._transcribed.add(item_id):
             self._note("repeated", what="a transcript")
             return
         self._transcript.write(item_id, "user", event.text, self._now)
@@ -346,18 +357,28 @@ class CallSession:
             self._response_over()
 
     def _response_done(self, event: events.ResponseDone) -> None:
-        if not self._answers.done(event):
+        if not self._is_news(event):
             return
-        self._usage += event.usage
         self._note("response_done", status=event.status)
         if event.unread:
             self._note("not_understood", what=f"{event.unread} items of a response")
+        if event.status in ("failed", "cancelled"):
+            self._tools.drop(event.calls)
         if event.status == "failed":
             self._answers.failed(event)
         elif event.status != "cancelled":
             took = self._run_calls(event) or bool(event.calls and self._tools)
             self._answers.look_at(event, took=took, is_last=self.phase is Phase.LEAVING)
         self._response_over()
+
+    def _is_news(self, event: events.ResponseDone) -> bool:
+        """Take down what a response came to, unless we have been told before."""
+        if not self._answers.done(event):
+            return False
+        self._usage += event.usage
+        for said in event.said:
+            self._transcript.complete(said.item_id, "assistant", said.text, self._now)
+        return True
 
     def _response_over(self) -> None:
         self._mark_end(self.playback.end_all())
@@ -518,6 +539,8 @@ class CallSession:
             return
         self.phase = Phase.DRAINING
         self._reason, self._ended_at = reason, self._now
+        if self._digits:
+            self._write_down(self._take_digits())
         for unheard in self.playback.close(self._now):
             self._transcript.interrupt(unheard.item_id)
         self._timers.clear_all(but="tool ")  # what was asked for is done, whoever hears of it
@@ -544,8 +567,8 @@ class CallSession:
                 self._answers.started(event.response_id)
                 self._tell(model_writer.response_cancel())
             case events.ResponseDone():
-                if self._answers.done(event):
-                    self._usage += event.usage
+                if self._is_news(event):
+                    self._tools.drop(event.calls)
             case events.ToolReturned():
                 self._tool_returned(event)
             case events.ToolFailed():

@@ -58,14 +58,18 @@ class Toolbox:
     def take(self, calls: Sequence[FunctionCall]) -> Taken:
         """Ask the backend for what it is to run, and tell what can be answered at once."""
         taken = Taken()
-        if (dropped := len(calls) - MOST_RUNNING) > 0:
-            self._desk.note("tools_dropped", count=dropped)
+        self.drop(calls[MOST_RUNNING:])
         for call in calls[:MOST_RUNNING]:
             if self._seen.add(call.call_id):
                 self._take(call, taken)
             else:
                 self._desk.note("repeated", what="a tool call")
         return taken
+
+    def drop(self, calls: Sequence[FunctionCall]) -> None:
+        """Note that these do not run."""
+        if calls:
+            self._desk.note("tools_dropped", count=len(calls))
 
     def _take(self, call: FunctionCall, taken: Taken) -> None:
         try:

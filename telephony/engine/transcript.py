@@ -73,6 +73,12 @@ class Transcript:
             line.text = clipped(text.strip(), self._room) if self._room > 0 else ""
             self._room -= len(line.text)
 
+    def complete(self, item_id: str, role: str, text: str, now: float) -> None:
+        """What a turn came to is told once more; it counts if its text has not arrived."""
+        line = self._lines.get(item_id)
+        if line is None or not line.text:
+            self.write(item_id, role, text, now)
+
     def interrupt(self, item_id: str) -> None:
         """The caller did not hear all of the turn."""
         if line := self._lines.get(item_id):

@@ -75,6 +75,8 @@ event = st.one_of(
         st.integers(0, 1),
         st.just(TokenUsage(audio_out=1)),
         codes,
+        st.just("Why."),
+        st.lists(st.builds(events.AgentTranscribed, ids, st.just("Well.")), max_size=1).map(tuple),
     ),
     st.builds(
         events.ModelErrored,

@@ -185,6 +185,8 @@ class TestWhatTheModelSays:
             "completed",
             calls=(FunctionCall("c1", "book", "{}"),),
             spoke=True,
+            said=(AgentTranscribed("a1", "Yes."),),
+            unread=1,
             usage=TokenUsage(
                 text_in=59, audio_in=9, text_cached=60, audio_cached=4, text_out=30, audio_out=91
             ),

@@ -934,6 +934,80 @@ class TestLeaving:
         assert [run.status for run in call.took(Finish)[0].tool_runs] == ["succeeded"]
 
 
+class TestNothingIsLost:
+    """What was pressed, said or called is done or kept, or its loss is noted."""
+
+    def words(self, call):
+        return [line.text for line in call.session.lines()]
+
+    @pytest.mark.parametrize("is_ready", [True, False])
+    def test_keys_that_were_pressed_just_before_the_end(self, is_ready):
+        call = Conversation(ready=is_ready)
+        for digit in "4#7":
+            call.receive(DigitPressed(digit))
+        call.receive(CallerHungUp())
+        assert [line.text for line in call.took(Finish)[0].transcript] == [
+            "[The caller pressed on the keypad: 4#]",
+            "[The caller pressed on the keypad: 7]",
+        ]
+
+    def test_keys_that_are_pressed_without_end_before_the_model_is_there(self):
+        call = Conversation(ready=False)
+        for _ in range(200):
+            call.receive(DigitPressed("#"))
+        assert len(self.words(call)) == 200
+
+    @pytest.mark.parametrize("status", ["cancelled", "failed"])
+    def test_calls_of_a_response_that_did_not_end_well(self, status):
+        call = Conversation()
+        call.answer(call_item(), status=status)
+        assert call.notes("tools_dropped") == [("tools_dropped", {"count": 1})]
+        assert call.ever(RunTool) == []
+
+    def test_calls_that_come_after_the_end(self):
+        call = Conversation()
+        call.respond()
+        call.receive(CallerHungUp())
+        call.done(FunctionCall("c1", "book", "{}"))
+        assert call.notes("tools_dropped") == [("tools_dropped", {"count": 1})]
+        assert call.ever(RunTool) == []
+
+    @pytest.mark.parametrize("status", ["in_progress", "incomplete", "done"])
+    def test_a_call_that_is_not_complete_in_a_response_that_is(self, status):
+        call = Conversation()
+        call.answer(call_item(status=status))
+        assert call.told() == ["response.create"]
+        assert call.notes("not_understood")
+
+    def test_words_that_could_be_transcribed_after_all(self):
+        call = Conversation()
+        call.listen()
+        kind = "conversation.item.input_audio_transcription"
+        call.hear({"type": f"{kind}.failed", "item_id": "u1"})
+        call.hear({"type": f"{kind}.completed", "item_id": "u1", "transcript": "Hello?"})
+        assert self.words(call) == ["Hello?"]
+
+    @pytest.mark.parametrize("is_over", [True, False])
+    def test_what_only_the_end_of_a_response_tells_was_said(self, is_over):
+        call = Conversation()
+        call.respond("r1")
+        call.say(400)
+        if is_over:
+            call.receive(CallerHungUp())
+        response = {"id": "r1", "status": "completed", "output": [{**speech("Yes."), "id": "a1"}]}
+        call.hear({"type": "response.done", "response": response})
+        assert self.words(call) == ["Yes."]
+        assert bool(call.ever(Finish)) == is_over
+
+    def test_what_was_told_before_stays_as_it_was(self):
+        call = Conversation()
+        call.respond("r1")
+        call.say(400, text="Yes, please.")
+        response = {"id": "r1", "status": "completed", "output": [{**speech("Yes"), "id": "a1"}]}
+        call.hear({"type": "response.done", "response": response})
+        assert self.words(call) == ["Yes, please."]
+
+
 class TestNothingAtAll:
     """What was asked for, or was to be called, is asked for once more."""
 
