@@ -155,6 +155,7 @@ class TestBackend:
             duration_seconds=47,
             ended_reason="caller_hangup",
             transcript=[line],
+            tool_calls=[],
             cost_breakdown={"totalCost": 0.1},
             now=now,
         )
