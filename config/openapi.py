@@ -54,7 +54,9 @@ NEEDS_ID: Refusals = {404: {"not_found": "You have nothing with this id."}}
 OF_ALL: Refusals = {
     406: {"not_acceptable": "The answer is JSON, and `Accept` does not allow that."},
     500: {"internal_error": "Something failed on our side: quote the request id to support."},
-    503: {UNAVAILABLE: "The service has no database at the moment: try again soon."},
+    503: {
+        UNAVAILABLE: "Switchhook is temporarily unavailable: try again after `Retry-After` seconds."
+    },
 }
 
 HEADERS: dict[str, Json] = {

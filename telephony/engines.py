@@ -1,10 +1,10 @@
 """Which engines are up, and the end of the calls that others have left behind.
 
-An engine says every two seconds that it is there. One that was silent for eight, while the database
-was seen well all the time, is taken for dead, and its calls for over: by whichever process looks
-next, engines and workers alike. Where the database was away, nobody could speak, so nobody is
-judged until all had the time to. An engine that was merely cut off finds itself struck off, says
-so, and takes its calls back (``telephony.services.call_resume``).
+An engine says all the time that it is there (``telephony.voice.heart``). One that was silent for
+``LOST_AFTER``, while the database was seen well, is taken for dead, and its calls for over: by
+whichever process looks next, engines and workers alike. Where the database was away, nobody could
+speak, so nobody is taken for dead until all had the time to. An engine that was merely cut off
+finds its calls ended, and takes them back (``telephony.services.call_resume``).
 
 All times are the database's.
 """
@@ -25,7 +25,8 @@ from telephony.services import call_end, call_end_lost, call_leave_alone
 log = structlog.get_logger(__name__)
 
 LOST_AFTER = timedelta(seconds=8)
-# An engine says every 15 s which calls it holds: one that it does not name has been forgotten.
+# An engine says which calls it holds (``telephony.voice.live``): one that it has not named for so
+# long has been forgotten.
 UNHELD_AFTER = timedelta(seconds=60)
 # Looks that are further apart have a gap between them, in which nobody may have been heard.
 GAP = timedelta(seconds=4)

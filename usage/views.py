@@ -26,7 +26,8 @@ class UsageViewSet(ViewSet):
     @endpoint(
         "listUsage",
         "List the ended calls, with what they cost",
-        description="The newest first.",
+        description="The newest first. A call that was charged as `engine_lost` and had continued "
+        "has another record for the rest.",
         parameters=PAGE,
         answers={200: UsagePageSerializer},
     )

@@ -623,7 +623,7 @@ class TestOne:
         text = self.get(alice_web, delivery.call_id)
         assert_well_made(text)
         assert "Held back" in text
-        assert "https://down.example:443 has not answered 7 times in a row" in text
+        assert "https://down.example:443 did not answer 7 times in a row" in text
         assert "Send now" in text
 
     def test_what_was_delivered_cannot_be_sent_again(

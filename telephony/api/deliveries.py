@@ -66,7 +66,7 @@ class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):
     lastResult = OptionalTextField(
         source="last_result",
         allow_null=True,
-        help_text="A status of HTTP, or a failure's name; `endpoint_failing` when held back.",
+        help_text="An HTTP status, or what went wrong; `endpoint_failing` while it is held back.",
     )
     createdAt = UtcDateTimeField(source="created_at")
     endedAt = UtcDateTimeField(

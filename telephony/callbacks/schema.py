@@ -385,17 +385,17 @@ _SCHEMAS: dict[str, Json] = {
                 "type": "array",
                 "maxItems": MOST_KEPT,
                 "items": _ref("ToolCallResult"),
-                "description": "What onToolCall was asked, if it was.",
+                "description": "How each onToolCall request ended, if there were any.",
             }
         },
     ),
     "ToolCallResult": _object(
-        "How a question to onToolCall ended.",
+        "How an onToolCall request ended.",
         {
             "toolName": _text(),
             "status": {
                 "enum": list(get_args(Status)),
-                "description": "Unknown if Switchhook stopped before it ended.",
+                "description": "`unknown` if Switchhook stopped before it ended.",
             },
             "result": _text(
                 "The beginning of what the model was told: the result, or why there is none.",

@@ -20,7 +20,6 @@ from telephony.models import Call
 
 log = structlog.get_logger(__name__)
 
-
 # So many tickets are looked through for those that have expired.
 _MANY = 10_000
 
@@ -49,7 +48,7 @@ class Gate:
         if not (self.has_others or self.is_orphan):
             return in_words
         headers = {"Connection": "close", "Retry-After": "1"}
-        return HttpResponse("This engine is about to stop.\n", status=503, headers=headers)
+        return HttpResponse("This engine is shutting down.\n", status=503, headers=headers)
 
     def answering(self, task: asyncio.Task[HttpResponse]) -> None:
         """A webhook is being answered: a ticket may come of it."""

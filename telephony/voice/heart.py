@@ -108,7 +108,7 @@ def _connect_beside_the_pool() -> None:
 
 
 async def sweep_on() -> None:
-    """End what is over, every two seconds."""
+    """End what is over, again and again."""
     while True:
         await _sweep()
         await asyncio.sleep(SWEEP_S)

@@ -14,7 +14,7 @@ from telephony.services import call_end, call_note
 from telephony.voice.handover import forget_expired_plans
 from telephony.voice.heart import keep_sweeping
 
-# The engine waits 5 s for the last transcript, and may have to try its own record again.
+# The engine waits for the last transcript, and may have to try its own record again.
 CLOSE_AFTER = timedelta(seconds=8)
 
 CLOSE_TASK = "telephony.voice.tasks.close_call"

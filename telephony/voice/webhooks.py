@@ -80,8 +80,8 @@ def _twilio_view(view: View) -> View:
 def _wrong_method(method: str) -> HttpResponse:
     """Say what to set right: Twilio's console offers GET as well, and somebody may look here."""
     text = (
-        f"Twilio sends POST here, and this is {method}. Set the webhook of your number in Twilio's "
-        "console to HTTP POST.\n"
+        f"This URL takes POST, and this request is a {method}. In the Twilio console, set your "
+        "number's voice webhook to HTTP POST.\n"
     )
     response = HttpResponse(text, status=405, content_type="text/plain; charset=utf-8")
     response["Allow"] = "POST"
