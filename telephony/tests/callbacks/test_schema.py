@@ -244,7 +244,7 @@ def _text(node: ast.AST) -> str | None:
 
 @cache
 def _named() -> dict[str, str]:
-    """Return the texts that are given a name in capitals."""
+    """Return the codes that are given a name in capitals."""
     return {
         node.targets[0].id: node.value.value
         for node in _nodes()
@@ -253,6 +253,7 @@ def _named() -> dict[str, str]:
         and node.targets[0].id.isupper()
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
+        and node.value.value.isidentifier()
     }
 
 
