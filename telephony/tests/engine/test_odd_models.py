@@ -1122,6 +1122,20 @@ class TestTextInsteadOfAudio:
         call.receive(ToolReturned("c1", "ok"))
         assert "response" not in call.asked()[-1]
 
+    def test_nor_text_beside_a_tool_that_there_is_not(self):
+        call = Conversation()
+        call.answer(text("Let me look."), call_item(name="fly"))
+        assert call.told() == ["conversation.item.create", "response.create"]
+        call.answer(speech("I cannot."))
+        assert call.told() == []
+        assert call.notes("not_spoken") == []
+
+    def test_text_while_a_tool_runs_is_asked_for_aloud(self):
+        call = Conversation()
+        call.answer(call_item())
+        call.answer(text("It takes a moment."))
+        assert call.asked()[-1]["response"] == {"output_modalities": ["audio"]}
+
     def test_nor_text_whose_audio_was_heard(self):
         call = Conversation()
         call.respond("r1")

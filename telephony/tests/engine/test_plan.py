@@ -62,6 +62,12 @@ def test_unknown_fields_are_ignored_and_null_counts_as_absent():
     assert parse_plan({**REQUIRED, "surprise": 1, "voice": None}) == parse_plan(REQUIRED)
 
 
+def test_so_does_an_empty_text():
+    assert parse_plan({**REQUIRED, "voice": "", "maxDurationSeconds": ""}) == parse_plan(REQUIRED)
+    error = wrong({**REQUIRED, "openaiApiKey": ""})
+    assert error.fields == {"openaiApiKey": ["This field is required."]}
+
+
 def test_any_realtime_model_passes_through():
     assert parse_plan({**REQUIRED, "model": "gpt-realtime-9-mini"}).model == "gpt-realtime-9-mini"
 

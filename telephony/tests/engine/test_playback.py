@@ -136,6 +136,13 @@ class TestHowMuchWasHeard:
         playback.played("1", 0.3)
         assert heard(playback, 0.35) == [("a2", 50)]
 
+    def test_so_are_those_that_follow_it(self):
+        playback = Playback()
+        for item in ("a1", "a2", "a3", "a1"):
+            playback.sent(item, 1_600, 0.0)
+        playback.played("1", 0.3)
+        assert heard(playback, 0.35) == [("a2", 50), ("a3", 0), ("a1", 0)]
+
     def test_an_item_that_follows_silence_is_heard_from_its_beginning(self):
         playback = Playback()
         playback.sent("a1", 1_600, 0.0)

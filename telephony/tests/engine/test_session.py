@@ -304,7 +304,7 @@ class TestOneResponseAtATime:
         call.receive(ToolReturned("c1", "ok"))
         call.respond("r2")  # began before the model had added our item
         call.receive(ItemAdded("sh_1", None, "function_call_output", ""))
-        call.done()
+        call.done(spoke=True)
         assert call.told() == ["response.create"]
 
 
