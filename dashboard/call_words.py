@@ -56,7 +56,7 @@ _EVENTS = {
     "not_spoken": "The answer was not spoken; the model was asked again",
     "not_understood": "OpenAI sent an event that could not be read",
     "repeated": "OpenAI sent an event twice",
-    "response_lost": "OpenAI did not report the end of a response",
+    "response_lost": "OpenAI did not begin a response, or did not report its end",
     "speech_end_lost": "OpenAI did not report that the caller stopped speaking",
     "marks_lost": "Twilio did not report what was played",
     "tools_dropped": "Tools that the model called were not run",

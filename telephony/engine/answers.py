@@ -11,9 +11,10 @@ from telephony.engine.desk import Desk, ModelFailed
 from telephony.engine.events import ModelErrored, ResponseDone
 from telephony.engine.plan import LONGEST_SPOKEN
 from telephony.engine.playback import Playback
-from telephony.engine.responses import PLAIN, Request, ResponseQueue
+from telephony.engine.responses import OWED, PLAIN, Request, ResponseQueue
 
 ASKED_S = 10.0  # for a response that we asked for to begin
+ANSWER_S = 5.0  # for the answer to the caller's speech to begin, which the model gives by itself
 ACTIVE_S = 30.0  # without audio, after which a response that began is not waited for
 RETRY_S = 1.0  # before what failed is asked for again, times the failures
 MOST_FAILURES = 2  # in a row that are tried again
@@ -97,11 +98,13 @@ class Answers:
     def caller_speaks(self) -> None:
         """Nothing is asked for until the caller has finished."""
         self._caller_speaks = True
+        self._desk.timers.clear("answer")
 
     def caller_has_spoken(self) -> None:
         """The model answers by itself; if it does not, we ask."""
         self._caller_speaks = False
         self._queue.speech_stopped(self._desk.now)
+        self._desk.alarm("answer", ANSWER_S)
         self.send_due()
 
     def send_due(self) -> None:
@@ -123,6 +126,7 @@ class Answers:
             self._desk.note("repeated", what="response.created")
             return
         self._sent_before = self._playback.total
+        self._desk.timers.clear("answer")
         self._desk.timers.clear("asked")
         self._watch()
         self.send_due()
@@ -132,6 +136,7 @@ class Answers:
         if not self._queue.done(response.response_id):
             self._desk.note("repeated", what="response.done")
             return False
+        self._desk.timers.clear("answer")
         self._desk.timers.clear("asked")
         if not self.is_active:
             self._desk.timers.clear("active")
@@ -235,6 +240,12 @@ class Answers:
         """Nothing was heard of what we asked for."""
         self._queue.overdue()
         self._try_again("no_response", "The model did not begin its answer.")
+
+    def not_answered(self) -> None:
+        """The model has not begun to answer the caller's speech, and told nobody why."""
+        if not self.is_busy:
+            self._desk.note("response_lost")
+            self.ask(OWED)
 
     def is_lost(self) -> bool:
         """Whether nothing more has come of the response that is under way; it is over then."""

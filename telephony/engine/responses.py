@@ -18,13 +18,18 @@ UNKNOWN = "?"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A response to ask for: as it comes, with ``instructions`` of its own, or surely ``aloud``."""
+    """A response to ask for: as it comes, with ``instructions`` of its own, or surely ``aloud``.
+
+    One that the model ``owes`` is its own answer to what the caller said: any other will do.
+    """
 
     instructions: str = ""
     aloud: bool = False
+    owed: bool = False
 
 
 PLAIN = Request()
+OWED = Request(owed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,8 @@ class ResponseQueue:
         if self._late is not None and self._late in self._wanted:
             self._wanted.remove(self._late)
             return self._late
+        if OWED in self._wanted:
+            self._wanted.remove(OWED)
         if not self._unseen and PLAIN in self._wanted:
             self._wanted.remove(PLAIN)
             return PLAIN
@@ -132,7 +139,7 @@ class ResponseQueue:
 
     def refused_as_active(self) -> None:
         """What was asked for last met another response, which may have been taken for it."""
-        if self._last is not None and self._late is None:
+        if self._last not in (None, OWED) and self._late is None:
             self._want_first(self._last)
         self.asked = self._last = self._late = self._current = None
         self.active = self.active or UNKNOWN

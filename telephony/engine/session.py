@@ -232,6 +232,7 @@ class CallSession:
         """Nobody speaks for so long; but who does is not to be taken for silent at once."""
         self._note("speech_end_lost")
         self._speech_stopped()
+        self._timers.clear("answer")
         if not self._is_busy:
             self._desk.alarm("idle", max(SPEECH_S, self._inactivity_s))
 
@@ -624,6 +625,8 @@ class CallSession:
                 self._speech_end_lost()
             case ["asked"]:
                 self._answers.not_begun()
+            case ["answer"]:
+                self._answers.not_answered()
             case ["active"]:
                 self._response_overdue()
             case ["response"]:

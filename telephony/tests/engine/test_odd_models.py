@@ -726,6 +726,49 @@ class TestWaits:
         assert call.notes("response_lost")
         assert len(call.asked()) == 1
 
+    def spoken_to(self):
+        call = Conversation()
+        call.listen()
+        call.heard("Are you there?")
+        return call
+
+    def test_an_answer_that_does_not_begin_is_asked_for(self):
+        call = self.spoken_to()
+        assert types(call.wait(4.9)) == []
+        assert types(call.wait(0.2)) == ["response.create"]
+        assert call.notes("response_lost")
+
+    def test_nor_one_that_was_refused_by_an_error(self):
+        call = self.spoken_to()
+        call.hear(errors("rate_limit_exceeded"))
+        assert types(call.wait(5)) == ["response.create"]
+
+    @pytest.mark.parametrize("is_over", [True, False])
+    def test_an_answer_that_begins_is_not(self, is_over):
+        call = self.spoken_to()
+        call.respond("r1")
+        if is_over:
+            call.done(spoke=True)
+        assert types(call.wait(20)) == []
+
+    def test_whoever_speaks_again_waits_for_no_answer(self):
+        call = self.spoken_to()
+        call.listen("u2")
+        assert types(call.wait(20)) == []
+
+    def test_an_answer_that_crosses_our_asking_is_the_only_one(self):
+        call = self.spoken_to()
+        call.wait(5)
+        call.hear(errors("conversation_already_has_active_response"))
+        call.answer(speech("Yes."))
+        assert len(call.asked()) == 1
+
+    def test_an_answer_that_we_asked_for_is_asked_for_again_when_it_fails(self):
+        call = self.spoken_to()
+        call.wait(5)
+        call.answer(status="failed")
+        assert types(call.wait(1)) == ["response.create"]
+
     def test_a_response_is_waited_for_as_long_as_it_speaks(self):
         call = Conversation()
         call.respond()
