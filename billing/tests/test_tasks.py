@@ -23,7 +23,9 @@ from billing.tests.subscribing import down
 from billing.tests.test_webhooks import send
 from billing.webhooks import webhook_secrets
 from config import lanes
+from config.connections import run_and_let_go
 from config.jobs import defer
+from config.tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -72,31 +74,18 @@ async def work() -> None:
 
 async def query(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Run what queries in a thread, and close the thread's connection."""
-
-    def run() -> Any:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            connections.close_all()
-
-    return await asyncio.to_thread(run)
-
-
-async def until(is_true: Any, *, within: float) -> None:
-    async with asyncio.timeout(within):
-        while not await query(is_true):  # noqa: ASYNC110 (another process may make it so)
-            await asyncio.sleep(0.01)
+    return await asyncio.to_thread(run_and_let_go, function, *args, **kwargs)
 
 
 async def test_an_event_activates_within_two_seconds(carol: Account, paid: dict[str, Any]) -> None:
     event = {"id": "evt_1", "object": "event", "type": "checkout.session.completed"}
     secret = (await query(webhook_secrets))[0]
     async with worker(waits=True):
-        await until(ProcrastinateWorker.objects.exists, within=10)
+        await until(lambda: query(ProcrastinateWorker.objects.exists), within=10)
         about = {"data": {"object": {"id": "cs_1", "customer": paid["customer"]}}}
         await query(send, event | about, secret)
         active = Account.objects.filter(pk=carol.pk, status="ACTIVE").exists
-        await until(active, within=20)
+        await until(lambda: query(active), within=20)
 
 
 async def test_a_stripe_that_is_down_is_asked_again_later(

@@ -24,6 +24,7 @@ from accounts.models import AttemptCount
 from config import lanes, worker
 from config.connections import run_and_let_go
 from config.tests.own_postgres import own_postgres
+from config.tests.waiting import until
 from config.tests.web import ROOT, database_url
 from config.worker import Worker
 
@@ -62,9 +63,19 @@ async def status_of(job_id: int) -> str:
 
 
 async def until_it_is(job_id: int, status: str) -> None:
-    async with asyncio.timeout(_WITHIN_S):
-        while await status_of(job_id) != status:  # noqa: ASYNC110 (it is in the database)
-            await asyncio.sleep(0.02)
+    async def is_it() -> bool:
+        return await status_of(job_id) == status
+
+    await until(is_it)
+
+
+async def until_gone(query: str, *values: Any) -> None:
+    """Wait until no row is left."""
+
+    async def is_gone() -> bool:
+        return not await sql(query, *values)
+
+    await until(is_gone)
 
 
 @pytest.fixture
@@ -99,9 +110,7 @@ class Gate:
         assert self.opens.wait(_WITHIN_S)
 
     async def until_inside(self, count: int) -> None:
-        async with asyncio.timeout(_WITHIN_S):
-            while self.inside < count:  # noqa: ASYNC110 (threads do it)
-                await asyncio.sleep(0.01)
+        await until(lambda: self.inside >= count)
 
 
 @pytest.fixture
@@ -129,9 +138,7 @@ async def test_jobs_that_are_coroutines_and_jobs_that_are_not(app: App) -> None:
     async with working(app):
         await until_it_is(first, "succeeded")
         await queue("quick", lanes.CALLBACKS)
-        async with asyncio.timeout(_WITHIN_S):
-            while "quick" not in done:  # noqa: ASYNC110 (a job of it does it)
-                await asyncio.sleep(0.01)
+        await until(lambda: "quick" in done)
     assert done == ["slow", "quick"]
     assert await sql("select count(*) from procrastinate_jobs where status <> 'succeeded'") == [
         (0,)
@@ -180,9 +187,8 @@ async def test_jobs_with_a_lock_are_done_one_at_a_time(app: App) -> None:
 
     for _ in range(5):
         await queue("alone", lanes.CALLBACKS, lock="the lock")
-    async with working(app, {lanes.CALLBACKS: 5}), asyncio.timeout(_WITHIN_S):
-        while await sql("select 1 from procrastinate_jobs"):  # noqa: ASYNC110 (in the database)
-            await asyncio.sleep(0.02)
+    async with working(app, {lanes.CALLBACKS: 5}):
+        await until_gone("select 1 from procrastinate_jobs")
     assert most == 1
 
 
@@ -208,10 +214,8 @@ async def test_a_lane_that_is_full_takes_no_place_from_another(
         await gate.until_inside(lanes.PLACES[full])
         others = [await queue("nothing", lane) for lane in lanes.PLACES if lane != full]
         for other in others:
-            async with asyncio.timeout(_WITHIN_S):
-                gone = "select 1 from procrastinate_jobs where id = %s and status <> 'succeeded'"
-                while await sql(gone, other):  # noqa: ASYNC110 (it is in the database)
-                    await asyncio.sleep(0.01)
+            not_done = "select 1 from procrastinate_jobs where id = %s and status <> 'succeeded'"
+            await until_gone(not_done, other)
         assert gate.inside == lanes.PLACES[full]
         gate.opens.set()
 
@@ -269,9 +273,7 @@ async def test_a_job_whose_end_comes_while_the_database_is_away(app: App) -> Non
         with database_away() as cut:
             cut(_connections_of(worker))
             goes_on.set()
-            async with asyncio.timeout(_WITHIN_S):
-                while worker._away_since is None:  # noqa: ASYNC110 (its own task does it)
-                    await asyncio.sleep(0.01)
+            await until(lambda: worker._away_since is not None)
         await until_it_is(job, "succeeded")
     assert await sql("select attempts from procrastinate_jobs where id = %s", job) == [(1,)]
 
@@ -329,10 +331,7 @@ async def test_the_jobs_of_a_worker_that_died(app: App, impatient: None) -> None
         for job in (other, nobodys):
             await until_it_is(job, "succeeded")
         await until_it_is(twin, "aborted")
-        async with asyncio.timeout(_WITHIN_S):
-            gone = "select from procrastinate_workers where id = %s"
-            while await sql(gone, dead):  # noqa: ASYNC110 (it is in the database)
-                await asyncio.sleep(0.02)
+        await until_gone("select 1 from procrastinate_workers where id = %s", dead)
 
 
 @pytest.mark.parametrize("is_about_to_stop", [False, True])
@@ -362,9 +361,7 @@ async def test_a_worker_that_was_taken_for_dead_goes_on(app: App, impatient: Non
         await until_it_is(await queue("nothing", lanes.MONEY), "succeeded")
         before = worker._id
         await sql("delete from procrastinate_workers")
-        async with asyncio.timeout(_WITHIN_S):
-            while worker._id == before:  # noqa: ASYNC110 (its own task does it)
-                await asyncio.sleep(0.01)
+        await until(lambda: worker._id != before)
         await until_it_is(await queue("nothing", lanes.MONEY), "succeeded")
 
 

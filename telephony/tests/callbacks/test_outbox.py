@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -26,8 +26,8 @@ from procrastinate.exceptions import TaskNotFound
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import Account, WebhookSecret
-from config.connections import run_and_let_go
 from config.errors import ApiError
+from config.tests.waiting import until
 from telephony.callbacks import attempts, endpoints, outbox, schedule
 from telephony.callbacks.attempts import Result
 from telephony.db import in_database
@@ -417,19 +417,13 @@ async def test_two_jobs_at_the_same_time_send_once(call: Call, backend: Backend)
     await enqueue(call)
     delivery = await delivery_of(call)
     first = asyncio.ensure_future(outbox.deliver(delivery.id))
-    await _until(lambda: backend.received)
+    await until(lambda: backend.received)
     await asyncio.gather(*(outbox.deliver(delivery.id) for _ in range(5)))
     release.set()
     await first
     await outbox.deliver(delivery.id)
     assert len(backend.received) == 1
     assert (await delivery_of(call)).attempts == 1
-
-
-async def _until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 (what it looks at is on the other side of a socket)
-            await asyncio.sleep(0.005)
 
 
 async def test_a_job_that_comes_early_sends_nothing(call: Call, backend: Backend) -> None:
@@ -582,15 +576,15 @@ async def test_a_slow_backend_leaves_workers_and_connections_to_the_others(
     async with worker(concurrency=outbox.UNDER_WAY_PER_ACCOUNT + 1):
         for _ in range(20):
             await enqueue(await in_database(_call, alice, f"{backend.url}/alice"))
-        await _until(lambda: under_way == outbox.UNDER_WAY_PER_ACCOUNT)
+        await until(lambda: under_way == outbox.UNDER_WAY_PER_ACCOUNT)
         for _ in range(5):
             await enqueue(await in_database(_call, bob, f"{backend.url}/bob"))
-        await _until(lambda: received("/bob/end") == 5)
+        await until(lambda: received("/bob/end") == 5)
         assert received("/alice/end") == outbox.UNDER_WAY_PER_ACCOUNT
         take_every_connection(pool)
 
         release.set()
-        await _until(lambda: received("/alice/end") == 20)
+        await until(lambda: received("/alice/end") == 20)
     assert most_under_way == outbox.UNDER_WAY_PER_ACCOUNT
     assert not await in_database(CallbackDelivery.objects.exclude(state="delivered").exists)
 
@@ -633,17 +627,15 @@ async def test_as_many_are_awake_as_have_places_however_many_end_together(
         await enqueue(await in_database(_call, alice, backend.url))
     async with worker(concurrency=rounds * most):
         for number in range(1, rounds + 1):
-            await _until(lambda number=number: len(inside) == number * most)
+            await until(lambda number=number: len(inside) == number * most)
             for release in inside:
                 release.set()
-        await _until(lambda: not _pending())
+        await until(lambda: in_database(_none_is_pending))
     assert len(backend.received) == rounds * most
 
 
-def _pending() -> list[str]:
-    pending = CallbackDelivery.objects.filter(state="pending")
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(run_and_let_go, lambda: list(pending.values_list("id"))).result()
+def _none_is_pending() -> bool:
+    return not CallbackDelivery.objects.filter(state="pending").exists()
 
 
 async def test_an_account_that_is_locked_holds_up_no_other(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from django.utils import timezone
 
+from config.tests.waiting import until
 from telephony.db import in_database
 from telephony.models import Call, CallProgress
 from telephony.outcomes import Outcome, opened
@@ -36,12 +35,10 @@ async def test_a_turn_is_written_without_a_line_of_the_timeline(call):
     for line in (HELLO, BYE):
         transcript.append(line)
         recorder.changed()
-        async with asyncio.timeout(10):
-            while await in_database(kept, call) != transcript:  # noqa: ASYNC110 (nobody tells)
-                await asyncio.sleep(0.01)
+        await until(lambda: in_database(is_kept, call, transcript))
     assert await recorder.close() == []
 
 
-def kept(call):
+def is_kept(call, transcript):
     progress = CallProgress.objects.filter(call=call).first()
-    return opened(progress).transcript if progress else None
+    return progress is not None and opened(progress).transcript == transcript

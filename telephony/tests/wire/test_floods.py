@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from config.tests.waiting import until
 from telephony.voice.media import MOST_OF_ONE_ADDRESS, MediaListener
 
 POLICY_VIOLATION = b"\x03\xf0"
@@ -53,9 +54,7 @@ def flood(port: int, first: int, message: bytes) -> int:
 
 
 async def none_waits(media: MediaListener) -> None:
-    async with asyncio.timeout(10):
-        while media.waiting:  # noqa: ASYNC110 (nobody is told of it)
-            await asyncio.sleep(0.05)
+    await until(lambda: not media.waiting)
 
 
 async def longest_turn(until: asyncio.Future[list[int]]) -> float:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.audit import AuditEvent
+from config.tests.waiting import until
 from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.admission import RING_LASTS
@@ -131,9 +132,7 @@ class TestTheRecordFollowsTheSocket:
             ringing = await world.greeted()
             call = await call_of(ringing)
             await in_database(calls_end_stale, timezone.now() + timedelta(minutes=5))
-            async with asyncio.timeout(10):
-                while "resumed" not in await world.timeline(call):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+            await until(lambda: in_database(call.events.filter(kind="resumed").exists))
             await ringing.person.say("Still there")
             await ringing.person.hears("Still there")
             call = await world.hang_up(ringing)

@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings as configured
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from config.tests.waiting import until
 from config.tests.web import database_url
 from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
@@ -111,9 +112,7 @@ async def lost_call(world, model):
 async def _kept(call):
     """Wait until the engine has written down what was said."""
     kept = CallProgress.objects.filter(call=call)
-    async with asyncio.timeout(10):
-        while not await in_database(kept.exists):  # noqa: ASYNC110 (in another process)
-            await asyncio.sleep(0.1)
+    await until(lambda: in_database(kept.exists))
 
 
 async def _assert_ended_once(world, call):
@@ -146,9 +145,8 @@ async def test_the_other_engine_ends_it(world, lost_call, is_told):
         )
         await in_database(close_call, **job.args)
         assert await in_database(Call.objects.live().exists)  # the engine may only be slow
-    async with asyncio.timeout(15):
-        while await in_database(Call.objects.live().exists):  # noqa: ASYNC110 (in the database)
-            await asyncio.sleep(0.1)
+    over = Call.objects.filter(pk=call.pk, ended_at__isnull=False)
+    await until(lambda: in_database(over.exists), within=15)
     await _assert_ended_once(world, call)
 
 
@@ -165,7 +163,8 @@ async def test_an_engine_whose_arbiter_was_killed_lets_its_call_end_and_leaves(w
         await ringing.person.hears("Hello.")
         (worker,) = psutil.Process(process.pid).children()
         process.kill()
-        await _bindable(int(url.rpartition(":")[2]))
+        port = int(url.rpartition(":")[2])
+        await until(lambda: is_free(port))
         await ringing.person.say("Are you there")
         await ringing.person.hears("Still here.")
         assert worker.is_running()
@@ -175,12 +174,10 @@ async def test_an_engine_whose_arbiter_was_killed_lets_its_call_end_and_leaves(w
     assert call.ended_reason == "caller_hangup"
 
 
-async def _bindable(port):
-    """Return once a process may listen there."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                socket.create_server(("127.0.0.1", port)).close()
-                return
-            except OSError:
-                await asyncio.sleep(0.05)
+def is_free(port):
+    """Whether a process may listen there."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
