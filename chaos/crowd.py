@@ -49,6 +49,9 @@ from sandbox import speech
 #: The ports of an engine's process: HTTP and media.
 ENGINES = {"engine": (ENGINE, MEDIA), "engine-2": (SECOND_ENGINE, SECOND_MEDIA)}
 
+# How it fails to open a socket that nobody takes.
+NOT_TAKEN = (OSError, aiohttp.ClientError, TimeoutError)
+
 _CHUNK_S = 0.1  # of audio in a message, so that a hundred people can talk on one machine
 _GO = b"".join(speech.frames("go"))
 _TURN_EVERY_MS = 1500
@@ -66,6 +69,8 @@ def _chunks(audio: bytes) -> list[str]:
 
 
 _SPOKEN = _chunks(_GO)
+# Chunks from one "go" to the next, while nothing is heard: sooner, it might interrupt the answer.
+_SAY_IT_EVERY = 100
 _QUIET = _chunks(b"\xff" * 160)[0]
 
 
@@ -89,12 +94,12 @@ class TalkingCall(LiveCall):
         return call
 
     async def _talk(self) -> None:
-        due = time.monotonic()
+        due, chunk = time.monotonic(), 0
         with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
             while self.is_open:
-                # Nobody may have heard it: the model was not there yet.
-                speaks = not self.heard and int(due * 10) % 30 == 0
-                for message in [*_SPOKEN, *[_QUIET] * 5] if speaks else [_QUIET]:
+                is_time = chunk % _SAY_IT_EVERY == 0 and not self.heard
+                for message in _SPOKEN if is_time else [_QUIET]:
+                    chunk += 1
                     await self.socket.send_str(message)
                     due += _CHUNK_S
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -138,11 +143,11 @@ class Placed:
     is_let_in: bool = True
 
     @property
-    def turns(self) -> int:
-        """Return the last turn that the backend was asked in."""
+    def turns(self) -> list[int]:
+        """Return the turns that the backend was asked in, in order."""
         asked = self.customer.line.desk.to("tool")
         mine = (each for each in asked if each["callSid"] == self.call_sid)
-        return max((int(each["arguments"]["turn"]) for each in mine), default=0)
+        return sorted({int(each["arguments"]["turn"]) for each in mine})
 
 
 class Proxy(Client):
@@ -173,13 +178,16 @@ class Proxy(Client):
     async def open_media(
         self, account: TwilioAccount, first: str = ""
     ) -> tuple[str, aiohttp.ClientWebSocketResponse]:
-        """Open a media socket at any engine, or at another one if it refuses; tell which it was."""
+        """Open a media socket at any engine, or at another one if it refuses; tell which it was.
+
+        Raises one of ``NOT_TAKEN``.
+        """
         refusal: Exception = Failed("There is no engine.")
         for name in self._in_any_order(first):
             try:
                 port = ENGINES[name][1]
                 return name, await open_media(self._field.session, account, port=port)
-            except (OSError, aiohttp.ClientError, TimeoutError) as error:
+            except NOT_TAKEN as error:
                 refusal = error
         raise refusal
 
@@ -269,15 +277,19 @@ class Crowd:
     # Calls
 
     async def fill(self, count: int, *, engine: str = "") -> list[Placed]:
-        """Place calls, and return once all of them talk; of an engine if that has to be."""
+        """Place calls, and return once all of them talk; of an engine if that has to be.
+
+        One in five is a call that the customer has placed.
+        """
         places = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(customer: Customer) -> Placed:
+        async def one(number: int) -> Placed:
+            customer = self.customers[number % len(self.customers)]
+            place = self.place_outbound if number % 5 == 4 else self.place
             async with places:
-                return await self.place(customer, engine=engine)
+                return await place(customer, engine=engine)
 
-        chosen = [self.customers[n % len(self.customers)] for n in range(count)]
-        made = await asyncio.gather(*map(one, chosen))
+        made = await asyncio.gather(*map(one, range(count)))
         await self.until_talking(made)
         return made
 
@@ -295,12 +307,15 @@ class Crowd:
     async def connect(
         self, customer: Customer, call_sid: str, answer: Answer, *, engine: str = ""
     ) -> Placed | None:
-        """Open the media socket of a call, if the answer tells us to."""
+        """Open a call's media socket; None if the answer does not say so, or nobody takes it."""
         told = read(answer)
         if not told.connects:
             return None
         self.field.canaries.add(told.ticket.partition(".")[2], *map(token_of, told.links.values()))
-        name, socket = await self.proxy.open_media(customer.line.twilio, engine)
+        try:
+            name, socket = await self.proxy.open_media(customer.line.twilio, engine)
+        except NOT_TAKEN:
+            return None
         await introduce(socket, customer.line.twilio, call_sid, told)
         return self.know(customer, call_sid, told, name, socket)
 
@@ -319,10 +334,11 @@ class Crowd:
         self.placed.append(placed)
         return placed
 
-    async def place_outbound(self, customer: Customer) -> Placed:
+    async def place_outbound(self, customer: Customer, *, engine: str = "") -> Placed:
+        """Let a customer call somebody, who answers."""
         order = await self.field.order(customer.line, CALLER)
         answer = await answer_outbound(self.proxy, order, customer.line.twilio)
-        placed = await self.connect(customer, order["CallSid"], answer)
+        placed = await self.connect(customer, order["CallSid"], answer, engine=engine)
         if placed is None:
             raise Failed(f"A call that was placed was not connected: {answer}")
         return placed

@@ -37,24 +37,22 @@ def copied(url: str) -> Iterator[Path]:
 
 @dataclass
 class Postgres:
+    """``url`` and ``socket`` are known from the first start on, and stay."""
+
     folder: Path
     database: str
+    url: str = ""
+    socket: Path = Path()
 
     @property
     def _server(self) -> Server:
         return server_of(self.folder)
 
-    @property
-    def url(self) -> str:
-        """Return where it is while it runs, and again after a restart."""
-        return f"postgresql://postgres@/{self.database}?host={self._server.data}"
-
-    @property
-    def socket(self) -> Path:
-        return self._server.data / ".s.PGSQL.5432"
-
     async def start(self) -> None:
         await asyncio.to_thread(self._server.start)
+        sockets = self._server.socket_folder()
+        self.url = f"postgresql://postgres@/{self.database}?host={sockets}"
+        self.socket = Path(sockets) / ".s.PGSQL.5432"
 
     async def stop(self) -> None:
         """End it, and every connection, as a restart does."""

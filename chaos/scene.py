@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,10 @@ from chaos.relay import Relay
 
 @dataclass
 class Scene:
-    """``relays`` are the ways of the engines to the database, by the engine's name."""
+    """``relays`` are the ways of the engines to the database, by the engine's name.
+
+    ``at_the_end`` is what experiments have left to be looked at, once nothing is broken any more.
+    """
 
     field: Field
     postgres: Postgres
@@ -24,6 +29,7 @@ class Scene:
     crowd: Crowd
     random: random.Random
     is_short: bool
+    at_the_end: list[Callable[[], Awaitable[None]]] = dataclasses.field(default_factory=list)
 
     async def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask the database, past every relay."""

@@ -59,6 +59,8 @@ async def _play(options: argparse.Namespace, report: Report) -> None:
             await _one_experiment(scene, report, name)
         notes = Notes("at the end", report)
         began = time.monotonic()
+        for look in scene.at_the_end:
+            await look()
         await check_at_the_end(scene, notes)
         report.seconds["at the end"] = time.monotonic() - began
 

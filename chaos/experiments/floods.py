@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from attack.internet import EARS
 from attack.product import ENGINE, MEDIA
-from attack.voice import FRAME_S, LiveCall, plan
+from attack.voice import FRAME_S, plan
 from chaos.report import Notes
 from chaos.scene import Scene
 from chaos.waiting import longest_gap, until
@@ -59,8 +60,9 @@ async def run(scene: Scene, notes: Notes) -> None:
         calls.append(await scene.field.live_call(line))
         await until(lambda key=key: heard.get(key), within=10)  # type: ignore[misc]
         keys.append(key)
-    for name, port in _floods(scene):
-        await _beside(scene, notes, name, port, calls, keys)
+    with _engine_alone(scene):
+        for name, port in _floods(scene):
+            await _beside(scene, notes, name, port, keys)
     for call in calls:
         notes.expect("A call outlives every flood.", call.is_open)
         await call.hang_up()
@@ -86,9 +88,21 @@ class _Clock:
             self.latest = max(self.latest, time.monotonic() - due)
 
 
-async def _beside(
-    scene: Scene, notes: Notes, name: str, port: int, calls: list[LiveCall], keys: list[str]
-) -> None:
+@contextmanager
+def _engine_alone(scene: Scene) -> Iterator[None]:
+    """Leave the last core to the engine, and the rest to callers, model and floods."""
+    cores = sorted(os.sched_getaffinity(0))
+    engine = scene.field.product.processes["engine"].worker()
+    os.sched_setaffinity(engine, {cores[-1]})
+    os.sched_setaffinity(0, set(cores[:-1] or cores))
+    try:
+        yield
+    finally:
+        for pid in (0, engine):
+            os.sched_setaffinity(pid, cores)
+
+
+async def _beside(scene: Scene, notes: Notes, name: str, port: int, keys: Sequence[str]) -> None:
     engine = scene.field.product.processes["engine"]
     seconds = _SECONDS_IN_SHORT if scene.is_short else _SECONDS
     before, most, clock = engine.memory(), 0, _Clock()

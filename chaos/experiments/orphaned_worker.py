@@ -49,19 +49,19 @@ async def run(scene: Scene, notes: Notes) -> None:
 
 
 async def _keep_calling(scene: Scene, notes: Notes, *, seconds: float) -> None:
-    """Place short calls through the proxy for a while, one after the other."""
-    known, tried, deadline = len(scene.crowd.placed), 0, time.monotonic() + seconds
+    """Place short calls through the proxy for a while, at even times."""
+    known, deadline = len(scene.crowd.placed), time.monotonic() + seconds
+    calling: list[asyncio.Task[bool]] = []
     while time.monotonic() < deadline:
-        customer = scene.random.choice(scene.crowd.customers)
-        tried += 1
-        await _one_call(scene, notes, customer)
+        customer = scene.crowd.customers[len(calling) % len(scene.crowd.customers)]
+        calling.append(asyncio.create_task(_one_call(scene, notes, customer)))
         await asyncio.sleep(_EVERY_S)
-    taken = len(scene.crowd.placed) - known
-    notes.measure("calls that were taken meanwhile", f"{taken} of {tried}")
+    taken = sum(await asyncio.gather(*calling))
+    notes.measure("calls that were taken meanwhile", f"{taken} of {len(calling)}")
     await check(scene, notes, scene.crowd.placed[known:])
 
 
-async def _one_call(scene: Scene, notes: Notes, customer: Customer) -> None:
+async def _one_call(scene: Scene, notes: Notes, customer: Customer) -> bool:
     why: object = ""
     try:
         placed = await scene.crowd.place(customer)
@@ -71,7 +71,7 @@ async def _one_call(scene: Scene, notes: Notes, customer: Customer) -> None:
         await placed.call.hang_up()
     except (Failed, OSError) as error:
         is_taken, why = False, error
-    notes.expect("A new call is taken, and talks.", is_taken, sent="a call", came=why)
+    return notes.expect("A new call is taken, and talks.", is_taken, sent="a call", came=why)
 
 
 async def _restart_as_systemd_does(scene: Scene) -> None:
