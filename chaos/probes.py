@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -133,26 +133,35 @@ def _questions(scene: Scene, callers: Sequence[Customer]) -> dict[str, Ask]:
     }
 
 
-def expect_apologies(notes: Notes, probes: Probes, down: float, up: float, settled: float) -> None:
+def expect_apologies(
+    notes: Notes,
+    probes: Probes,
+    down: float,
+    up: float,
+    *,
+    most: Mapping[str, float],
+    settled: float,
+) -> None:
     """While the database is away, everything is answered soon, and says so.
 
-    :param settled: how long after that answers of all kinds may come.
+    :param most: how many seconds an answer of each kind may take.
+    :param settled: how many seconds after the outage all must be as usual.
     """
     away = [s for s in probes.seen if down <= s.sent and s.came <= up]
-    for kind, most in (("voice", 3.0), ("API", 3.0), ("readyz", 2.0)):
+    for kind, seconds in most.items():
         seen = [s for s in probes.of(kind) if down <= s.sent <= up]
         slowest = max((s.answer.seconds for s in seen), default=0.0)
         notes.measure(f"slowest answer of {kind} ({len(seen)} asked meanwhile)", f"{slowest:.2f} s")
         for each in seen:
             notes.expect(
-                f"{kind} answers within {most:g} s without a database.",
-                each.answer.seconds <= most,
+                f"{kind} answers within {seconds:g} s without a database.",
+                each.answer.seconds <= seconds,
                 sent=each.name,
                 came=f"after {each.answer.seconds:.1f} s: {each.answer.status}",
             )
     for each in away:
         _expect_apology(notes, each)
-    for kind in ("voice", "API", "readyz"):
+    for kind in most:
         notes.within(
             f"{kind} is right again after the database", probes.usual_again(kind, up), settled
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.outage import suffer
+from chaos.outage import HANGS, suffer
 from chaos.report import Notes
 from chaos.scene import Scene
 
@@ -16,4 +16,5 @@ async def run(scene: Scene, notes: Notes) -> None:
     async def go_on() -> None:
         scene.postgres.go_on()
 
-    await suffer(scene, notes, hang, go_on, seconds=6.0 if scene.is_short else 20.0)
+    seconds = 6.0 if scene.is_short else 20.0
+    await suffer(scene, notes, hang, go_on, seconds=seconds, most=HANGS)
