@@ -92,13 +92,13 @@ async def check(
             sent=_about(each),
             came=record,
         ):
-            _expect_right_minutes(notes, each, records[each.call_sid])
+            expect_right_minutes(notes, each, records[each.call_sid])
             _expect_right_reason(notes, each, records[each.call_sid])
     await _expect_charged_once(scene, notes, records)
     if delivered:
         await _until_delivered(scene, notes, sids)
         for each in placed:
-            _expect_told_once(notes, each, may_be_resumed=may_be_resumed)
+            expect_told_once(notes, each, may_be_resumed=may_be_resumed)
     return records
 
 
@@ -127,7 +127,7 @@ async def _until_ended(scene: Scene, notes: Notes, sids: list[str]) -> None:
     notes.within("The last record has ended", took, _ENDED_WITHIN_S)
 
 
-def _expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
+def expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
     """Compare a record with the socket's life, as far as its engine lived to see it."""
     lasted, life = record.lasted or 0.0, placed.call.seconds
     notes.expect(
@@ -193,7 +193,7 @@ async def _until_delivered(scene: Scene, notes: Notes, sids: list[str]) -> None:
     notes.within("Everything is delivered", took, _DELIVERED_WITHIN_S)
 
 
-def _expect_told_once(notes: Notes, placed: Placed, *, may_be_resumed: bool) -> None:
+def expect_told_once(notes: Notes, placed: Placed, *, may_be_resumed: bool) -> None:
     told = ends_of(placed)
     ids = list(told)
     reasons = [body["endedReason"] for body in told.values()]
