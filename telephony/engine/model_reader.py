@@ -31,6 +31,7 @@ from telephony.engine.events import (
     SpeechStarted,
     SpeechStopped,
 )
+from telephony.engine.model_writer import OWN_ITEM
 
 # When the transcription is billed in tokens: a token of audio is a tenth of a second.
 _AUDIO_TOKENS_PER_SECOND = 10
@@ -104,8 +105,14 @@ def delta(message: object) -> tuple[str, bytes] | None:
     fields = Fields(message)
     if fields.text("type") != _DELTA:
         return None
-    item_id, audio = fields.id("item_id"), fields.text("delta")
+    item_id, audio = fields.id("item_id") or _nameless(fields), fields.text("delta")
     return (item_id, audio.encode()) if item_id and _BASE64.fullmatch(audio) else None
+
+
+def _nameless(fields: Fields) -> str:
+    """Return an item of ours for audio whose own cannot be read: it is heard, if not cut."""
+    response_id = fields.id("response_id")
+    return f"{OWN_ITEM}{response_id}" if response_id else ""
 
 
 def _item_added(fields: Fields) -> ItemAdded | None:

@@ -32,10 +32,15 @@ def test_a_delta_of_audio():
     assert model_reader.delta({"type": "response.done"}) is None
 
 
-@pytest.mark.parametrize(
-    "change", [{"item_id": ""}, {"item_id": 7}, {"delta": "a b"}, {"delta": ""}]
-)
-def test_what_is_no_audio_of_an_item_is_no_delta(change):
+@pytest.mark.parametrize("item_id", [None, "", 7, "x" * 1_000])
+def test_a_delta_whose_item_cannot_be_read_is_audio_all_the_same(item_id):
+    delta = {**json.loads(DELTA), "item_id": item_id}
+    assert model_reader.delta(delta) == ("sh_resp_1", b"/v7+fn5+")
+    assert model_reader.delta({**delta, "response_id": None}) is None
+
+
+@pytest.mark.parametrize("change", [{"delta": "a b"}, {"delta": ""}, {"delta": 7}])
+def test_what_is_no_audio_is_no_delta(change):
     assert model_reader.delta({**json.loads(DELTA), **change}) is None
 
 
