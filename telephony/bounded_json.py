@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +45,28 @@ def decoded(body: bytes) -> Any:
         is_deep = error.msg.startswith("depth limit")
         why = f"is nested more than {DEEPEST} deep" if is_deep else "is not JSON"
         raise NotUsable(why) from None
+
+
+def decoded_leniently(body: bytes) -> Any:
+    """Return what :func:`decoded` does, or would if JSON could say it; raise :class:`NotUsable`.
+
+    A number that is none becomes None, and half of a surrogate pair, as of an emoji that was cut
+    in two, becomes "?".
+    """
+    if len(body) > LARGE:
+        _look_at(body)
+    try:
+        return decoded(body)
+    except NotUsable as error:
+        try:
+            value = json.loads(body, parse_constant=_finite, parse_float=_finite)
+            return decoded(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+        except (ValueError, RecursionError):
+            raise error from None
+
+
+def _finite(text: str) -> float | None:
+    return number if math.isfinite(number := float(text)) else None
 
 
 def _look_at(body: bytes) -> None:

@@ -6,7 +6,14 @@ import threading
 
 import pytest
 
-from telephony.bounded_json import LARGE, MOST_CONTAINERS, NotUsable, beside_the_loop, decoded
+from telephony.bounded_json import (
+    LARGE,
+    MOST_CONTAINERS,
+    NotUsable,
+    beside_the_loop,
+    decoded,
+    decoded_leniently,
+)
 
 
 @pytest.mark.parametrize(("body", "value"), [(b"1", 1), (b'{"a":[null]}', {"a": [None]})])
@@ -46,6 +53,27 @@ def test_what_is_not_read(body: bytes, why: str) -> None:
 def test_text_is_not_counted_as_lists() -> None:
     assert decoded(b'"' + b"[" * 1_000 + b'"') == "[" * 1_000
     assert len(decoded(b"[" + b"[]," * 24_999 + b"1]")) == 25_000
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'{"a": [NaN, -Infinity, 1e999, 1.5]}', {"a": [None, None, None, 1.5]}),
+        (rb'{"\ud83d": "x\ude00 \ud83d\ude00"}', {"?": "x? \U0001f600"}),
+    ],
+)
+def test_what_json_cannot_say_spoils_nothing_else(body: bytes, value: object) -> None:
+    assert decoded_leniently(body) == value
+    with pytest.raises(NotUsable):
+        decoded(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"[" * 2_000, b"[NaN" + b",[]" * 30_000 + b"]"]
+)
+def test_what_is_not_read_leniently_either(body: bytes) -> None:
+    with pytest.raises(NotUsable):
+        decoded_leniently(body)
 
 
 async def test_much_is_read_beside_the_loop() -> None:

@@ -20,7 +20,7 @@ import structlog
 from django.conf import settings
 
 from config.outages import is_outage
-from telephony.bounded_json import NotUsable, decoded
+from telephony.bounded_json import NotUsable, decoded_leniently
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
@@ -183,7 +183,7 @@ class CallRunner:
     def model_message(self, text: bytes) -> None:
         """Take a message of the model's that no relay took."""
         try:
-            message = decoded(text)
+            message = decoded_leniently(text)
         except NotUsable as error:
             self.receive(events.NotUnderstood(f"something that {error}"))
             return

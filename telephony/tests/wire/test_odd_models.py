@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from aiohttp import web
 
 from sandbox.model import Call as CallTool
 from sandbox.model import Error, Incomplete, Say, Script, When
+from sandbox.tests.customer import serving
 
 
 async def test_a_refused_greeting_is_asked_for_again(world, model):
@@ -72,3 +75,37 @@ async def test_a_transcript_that_comes_after_the_caller_has_gone_is_kept(world, 
         await world.hang_up(ringing)
     transcript = (await world.told("end"))["transcript"]
     assert "Is anybody there" in [line["text"] for line in transcript]
+
+
+# No JSON that we may write holds it.
+HALF_AN_EMOJI = (
+    r'{"type": "response.done", "response": {"id": "r1", "output": [{"type": "message", "content": '
+    r'[{"type": "output_audio", "transcript": "One moment \ud83d"}]}, {"type": "function_call", '
+    r'"call_id": "c1", "name": "book_table", "arguments": "{}"}]}}'
+)
+
+
+async def test_half_an_emoji_spoils_nothing_else_of_a_response(world, settings):
+    has_run = asyncio.Event()
+
+    async def tool(body):
+        has_run.set()
+        return web.json_response({"result": None})
+
+    async def serve(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for kind in ("session.created", "session.updated"):
+            await socket.send_json({"type": kind})
+        await socket.send_str(HALF_AN_EMOJI)
+        async for _ in socket:
+            pass
+        return socket
+
+    world.backend.tool = tool
+    async with serving(serve) as url:
+        settings.OPENAI_REALTIME_URL = url.replace("http", "ws")
+        ringing = world.ring()
+        await asyncio.wait_for(has_run.wait(), 10)
+        call = await world.hang_up(ringing)
+    assert call.ended_reason == "caller_hangup"
