@@ -865,6 +865,12 @@ class TestWhatComesTwice:
         assert [line.text for line in call.session.lines()] == ["Hello?"]
         assert call.notes("repeated") == [("repeated", {"what": "a transcript"})]
 
+    def test_speech_without_a_word_in_it(self):
+        call = Conversation()
+        for _ in range(2):
+            call.receive(CallerTranscribed("u1", "", 1.5))
+        assert call.session.usage == TokenUsage(transcribed_seconds=1.5)
+
     def test_the_end_of_a_response(self):
         call = Conversation()
         call.respond()
@@ -1152,6 +1158,11 @@ class TestTextInsteadOfAudio:
         call.receive(MarkPlayed("1"))
         assert call.took(CloseCaller) == [CloseCaller(None)]
         assert [line.text for line in call.ever(Finish)[0].transcript] == ["Goodbye!"]
+
+    def test_a_message_that_does_not_tell_what_it_holds_may_have_been_heard(self):
+        call = Conversation()
+        call.answer({"type": "message", "role": "assistant"})
+        assert call.notes("not_spoken") == []
 
     def test_text_beside_audio_is_not_spoken_again(self):
         call = Conversation()

@@ -140,6 +140,7 @@ class TestHowMuchWasHeard:
         playback = Playback()
         for item in ("a1", "a2", "a3", "a1"):
             playback.sent(item, 1_600, 0.0)
+        playback.end("a1")
         playback.played("1", 0.3)
         assert heard(playback, 0.35) == [("a2", 50), ("a3", 0), ("a1", 0)]
 

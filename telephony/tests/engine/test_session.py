@@ -754,9 +754,8 @@ class TestTheEnd:
         assert [line.text for line in call.took(Finish)[0].transcript] == ["Goodbye!", "Bye."]
 
     def test_nothing_but_the_last_transcript_is_waited_for(self):
-        call = Conversation(inactivity_timeout_ms=1_000)
+        call = Conversation(max_duration_seconds=3)
         call.listen()
-        call.receive(DigitPressed("1"))
         call.receive(CallerHungUp())
         assert call.session.deadline == call.now + 5
 
