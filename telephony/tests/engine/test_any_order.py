@@ -1,6 +1,6 @@
 """No order of events, and nothing that an event holds, hangs a call or does a thing twice.
 
-2,000 examples of each; EVERY_POISON=1 makes it 100,000.
+2,000 examples of each; EVERY_POISON=1 makes it 100,000, EXAMPLES=n as many.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from telephony.engine.costs import TokenUsage
 from telephony.engine.events import FunctionCall, ModelConfigured, ModelReady
 from telephony.tests.engine.judge import Judge
 
+USUAL = 100_000 if os.environ.get("EVERY_POISON") else 2_000
+
 generated = settings(
-    max_examples=100_000 if os.environ.get("EVERY_POISON") else 2_000,
+    max_examples=int(os.environ.get("EXAMPLES", USUAL)),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
