@@ -865,6 +865,12 @@ class TestWhatComesTwice:
         assert [line.text for line in call.session.lines()] == ["Hello?"]
         assert call.notes("repeated") == [("repeated", {"what": "a transcript"})]
 
+    def test_words_whose_length_is_not_told(self):
+        call = Conversation()
+        call.receive(CallerTranscribed("u1", "Hello?"))
+        call.receive(CallerTranscribed("u1", "Hello there?"))
+        assert [line.text for line in call.session.lines()] == ["Hello?"]
+
     def test_speech_without_a_word_in_it(self):
         call = Conversation()
         for _ in range(2):
