@@ -25,6 +25,10 @@ class UsageRecordQuerySet(OwnedQuerySet["UsageRecord"]):
     def newest_first(self) -> Self:
         return self.order_by("-created_at", "-id")
 
+    def further_parts(self) -> Self:
+        """Return the records beyond the first of their calls; there are few."""
+        return self.filter(part__gt=1)
+
     def by_call(self, call_sids: Iterable[str]) -> dict[str, UsageRecord]:
         """Return what each of the calls came to in all, by CallSid; not to be saved."""
         whole: dict[str, UsageRecord] = {}
@@ -61,6 +65,7 @@ class UsageRecord(models.Model):
         indexes = [
             models.Index(fields=["account", "-created_at", "-id"], name="usage_record_by_account"),
             models.Index(fields=["id"], condition=Q(minutes__gt=0), name="usage_record_billable"),
+            models.Index(fields=["account"], condition=Q(part__gt=1), name="usage_further_part"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["call_sid", "part"], name="usage_record_of_call")

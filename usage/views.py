@@ -34,11 +34,13 @@ class UsageViewSet(ViewSet):
     def list(self, request: AccountRequest) -> Response:
         """``GET /api/usage``: the ended calls, newest first."""
         limit, offset = page_of(request)
-        records = UsageRecord.objects.of(request.user).newest_first()
+        records = UsageRecord.objects.of(request.user)
+        page = part_of(records.newest_first(), offset, limit)
+        calls = TotalUsage.objects.total_of(request.user).calls
         return Response(
             {
-                "records": UsageRecordSerializer(part_of(records, offset, limit), many=True).data,
-                "total": TotalUsage.objects.total_of(request.user).calls,
+                "records": UsageRecordSerializer(page, many=True).data,
+                "total": calls + records.further_parts().count(),
                 "limit": limit,
                 "offset": offset,
             }

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from usage.models import UsageRecord
-from usage.services import usage_record_create
+from usage.services import usage_record_complete, usage_record_create
 
 LONG_AGO = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
 
@@ -79,6 +79,27 @@ class TestUsage:
         assert [entry["callSid"] for page in pages for entry in page["records"]] == sorted(sids)
         assert [len(page["records"]) for page in pages] == [2, 2, 1, 0]
         assert {page["total"] for page in pages} == {5}
+
+    def test_the_total_is_that_of_the_records_however_many_a_call_has(
+        self, alice: Account, bob: Account, alice_api: APIClient
+    ) -> None:
+        for account in (alice, bob):
+            first = record(account, 1 if account is alice else 2, duration_seconds=10)
+            record(account, 3 if account is alice else 4)
+            with transaction.atomic():
+                usage_record_complete(
+                    account_id=account.id,
+                    call_sid=first.call_sid,
+                    direction="inbound",
+                    caller_phone="+19805551234",
+                    called_number="+15551234567",
+                    duration_seconds=130,
+                    twilio_cost=Decimal(0),
+                    openai_cost=Decimal(0),
+                    ended_at=timezone.now(),
+                )
+        page = self.get(alice_api)
+        assert len(page["records"]) == page["total"] == 3
 
     def test_a_limit_over_100_is_served_as_100(self, alice_api: APIClient) -> None:
         assert self.get(alice_api, limit=1000)["limit"] == 100
@@ -200,7 +221,7 @@ class TestCost:
         long_history: None,
         django_assert_num_queries: DjangoAssertNumQueries,
     ) -> None:
-        with django_assert_num_queries(3):  # the key, a page, the total
+        with django_assert_num_queries(4):  # the key, a page, the total, further parts
             page = api.get("/api/usage", {"limit": 100}).json()
         assert (len(page["records"]), page["total"]) == (100, HISTORY // 2)
         with django_assert_num_queries(3):  # the key, the month, the total
