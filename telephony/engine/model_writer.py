@@ -116,13 +116,14 @@ def function_output(item_id: str, call_id: str, output: Any) -> dict[str, Any]:
     }
 
 
-def user_text(item_id: str, text: str) -> dict[str, Any]:
+def user_text(item_id: str, text: str, *, role: str = "user") -> dict[str, Any]:
+    """Return a message that nobody spoke: the caller's, or with ``role`` system, ours."""
     return {
         "type": "conversation.item.create",
         "item": {
             "id": item_id,
             "type": "message",
-            "role": "user",
+            "role": role,
             "content": [{"type": "input_text", "text": text}],
         },
     }

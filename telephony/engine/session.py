@@ -48,6 +48,11 @@ MOST_TYPED_LINES = 500
 MOST_EARLY = 50  # keys and lines that wait for the model to be configured
 
 APOLOGY = "We are sorry, but something went wrong. Please call again later. Goodbye."
+# The model was told that it ends the call.
+STAYED = (
+    "The caller spoke before the call was ended or transferred, so it goes on. If that is still "
+    "wanted, call the tool again."
+)
 
 # One of our messages crossed one of the model's: nothing is lost.
 _ALREADY_ACTIVE = "conversation_already_has_active_response"
@@ -211,6 +216,8 @@ class CallSession:
         if self.phase is Phase.LEAVING:
             self.phase = Phase.TALKING
             self._timers.clear("goodbye")
+            item_id = self._desk.own_item()
+            self._answers.add_item(model_writer.user_text(item_id, STAYED, role="system"))
 
     def _speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         if self._speaking:

@@ -941,6 +941,17 @@ class TestLeaving:
         call.answer(speech("Yes?"))
         assert [action for action in call.wait(20) if isinstance(action, CloseCaller)] == []
 
+    def test_the_model_is_told_that_the_caller_was_not_put_through(self):
+        call = self.leaving("transfer_call", self.TO)
+        call.listen()
+        (item,) = [each.event["item"] for each in call.took(ToModel) if "item" in each.event]
+        assert item["role"] == "system"
+        assert "call the tool again" in item["content"][0]["text"]
+        call.heard("All right.")
+        call.call_tool("transfer_call", self.TO, id="c2")
+        call.answer(speech("One moment."))
+        assert call.ever(CloseCaller) == [CloseCaller(Dial("+15551234567"))]
+
     def test_a_model_that_hangs_up_again_and_again_is_asked_for_one_goodbye(self):
         call = Conversation()
         for number in range(3):
