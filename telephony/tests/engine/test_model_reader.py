@@ -249,6 +249,15 @@ def test_an_item_of_which_nothing_was_heard_has_an_empty_text():
     assert model_reader.decode(event) == AgentTranscribed("a1", "")
 
 
+@pytest.mark.parametrize("change", [{"id": ""}, {"content": []}])
+def test_a_message_without_an_id_or_without_words_has_said_nothing(change):
+    item = {"type": "message", "id": "a1", "content": [{"type": "audio", "transcript": "Hi."}]}
+    event = {"type": "response.done", "response": {"output": [item]}}
+    assert model_reader.decode(event).said == (AgentTranscribed("a1", "Hi."),)
+    event = {"type": "response.done", "response": {"output": [{**item, **change}]}}
+    assert model_reader.decode(event).said == ()
+
+
 def test_an_id_has_an_end():
     event = {"type": "input_audio_buffer.speech_started"}
     assert model_reader.decode({**event, "item_id": "u" * 256}) == SpeechStarted("u" * 256)

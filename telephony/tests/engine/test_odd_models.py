@@ -751,6 +751,11 @@ class TestWaits:
             call.done(spoke=True)
         assert types(call.wait(20)) == []
 
+    def test_nor_one_whose_beginning_is_lost(self):
+        call = self.spoken_to()
+        call.done(spoke=True)
+        assert types(call.wait(20)) == []
+
     def test_whoever_speaks_again_waits_for_no_answer(self):
         call = self.spoken_to()
         call.listen("u2")
@@ -1163,6 +1168,14 @@ class TestTextInsteadOfAudio:
         assert [event["response"] for event in call.asked()] == [
             {"output_modalities": ["audio"]}
         ] * 3
+
+    def test_who_spoke_before_has_not_spoken_now(self):
+        call = Conversation()
+        call.respond()
+        call.say(400, ended=True)
+        call.done(spoke=True)
+        call.answer(text("Hello there."))
+        assert call.told() == ["response.create"]
 
     def test_with_end_call_beside_it_the_caller_hears_it_before_the_end(self):
         call = Conversation()

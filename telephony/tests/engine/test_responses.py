@@ -115,6 +115,15 @@ class TestBegun:
         responses.done("r1")
         assert all_asked(responses) == [HELLO]
 
+    def test_it_stands_for_what_was_wanted(self):
+        responses = queue(PLAIN)
+        responses.started("r1")
+        responses.done("r1")
+        assert responses.ended == PLAIN
+        responses.started("r2")
+        responses.done("r2")
+        assert responses.ended is None
+
     def test_but_not_an_item_that_it_has_not_added(self):
         responses = queue(PLAIN)
         responses.item_sent("sh_1")
