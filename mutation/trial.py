@@ -82,13 +82,17 @@ def outcomes(suite: Suite, faults: Sequence[Fault], jobs: int) -> Iterator[tuple
     reader, writer = os.pipe()
     master = _fork(lambda: _run(suite, _Master(suite, faults, late, jobs, writer)))
     os.close(writer)
-    with open(reader) as lines:
-        for line in lines:
-            index, status = map(int, line.split())
-            if status == ANEW:
-                early.append(index)
-            else:
-                yield faults[index], status
+    try:
+        with open(reader) as lines:
+            for line in lines:
+                index, status = map(int, line.split())
+                if status == ANEW:
+                    early.append(index)
+                else:
+                    yield faults[index], status
+    except BaseException:  # whoever ends us ends that one as well
+        os.kill(master, signal.SIGTERM)
+        raise
     if os.waitpid(master, 0)[1]:
         raise RuntimeError("the tests could not be collected a second time")
 
