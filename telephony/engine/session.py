@@ -45,6 +45,7 @@ DIGITS_S = 1.5  # of silence end a row of digits; so does "#"
 MOST_DIGITS = 100  # in a row
 MOST_TYPED = 2_000  # characters of a line that is typed
 MOST_TYPED_LINES = 500
+MOST_FRUITLESS = 10  # answers in a row without a sound, whose calls needed no backend
 MOST_EARLY = 50  # keys and lines that wait for the model to be configured
 
 APOLOGY = "We are sorry, but something went wrong. Please call again later. Goodbye."
@@ -98,6 +99,8 @@ class CallSession:
         # Items that say what the caller has said in other ways than by voice.
         self._early: list[dict[str, Any]] = []
         self._typed_lines = 0
+        self._fruitless = 0  # answers in a row that called tools in vain
+        self._heard_before = 0  # bytes that had been played at the last of them
         self._leave: tuple[str, Dial | None] = ("", None)  # the end that waits for the goodbye
         self._reason = ""
         self._ended_at = now
@@ -437,9 +440,21 @@ class CallSession:
             self._answer_call(call_id, {"error": error})
         for call in taken.builtin:
             self._run_builtin(call, is_said=is_said)
-        if (taken.refused or taken.builtin) and not taken.batch:
-            self._ask_after_answers()
+        if taken.batch:
+            self._fruitless = 0
+        elif taken.refused or taken.builtin:
+            self._ask_unless_in_circles()
         return bool(taken.batch or taken.builtin or taken.refused)
+
+    def _ask_unless_in_circles(self) -> None:
+        """Go on after calls that needed no backend; a model may make them without end."""
+        is_heard = self.playback.total > self._heard_before
+        self._fruitless = 0 if is_heard else self._fruitless + 1
+        self._heard_before = self.playback.total
+        if self._fruitless > MOST_FRUITLESS:
+            self._note("not_spoken", why="tools")
+        else:
+            self._ask_after_answers()
 
     def _tool_returned(self, event: events.ToolReturned) -> None:
         told = model_writer.as_text(event.result)

@@ -1292,6 +1292,32 @@ class TestToolsBesideEachOther:
         assert [run.status for run in call.took(Finish)[0].tool_runs] == ["succeeded"]
 
 
+class TestInCircles:
+    def test_a_model_that_calls_in_vain_without_end_is_left_to_the_silence(self):
+        call = Conversation(inactivity_timeout_ms=5_000)
+        for number in range(200):
+            call.call_tool("fly", id=f"c{number}")
+            call.wait(1)
+        assert len(call.asked()) == 10
+        assert ("not_spoken", {"why": "tools"}) in call.notes("not_spoken")
+        assert CloseCaller(None) in call.all or CloseCaller(None) in call.wait(5)
+
+    def test_one_that_is_heard_meanwhile_may_go_on(self):
+        call = Conversation()
+        for number in range(30):
+            call.respond()
+            call.say(20, item=f"a{number}")
+            call.done(FunctionCall(f"c{number}", "fly", "{}"), spoke=True)
+        assert len(call.asked()) == 30
+
+    def test_so_may_one_whose_tools_run(self):
+        call = Conversation()
+        for number in range(30):
+            call.call_tool(id=f"c{number}")
+            call.receive(ToolReturned(f"c{number}", "ok"))
+        assert len(call.asked()) == 30
+
+
 class TestTheTimeline:
     def test_three_thousand_errors_fill_no_more_than_a_page(self):
         call = Conversation()
