@@ -751,6 +751,11 @@ class TestWaits:
             call.done(spoke=True)
         assert types(call.wait(20)) == []
 
+    def test_nor_is_its_beginning_waited_for_any_longer(self):
+        call = self.spoken_to()
+        call.respond("r1")
+        assert call.session.deadline == call.now + 30  # for it to go on
+
     def test_nor_one_whose_beginning_is_lost(self):
         call = self.spoken_to()
         call.done(spoke=True)
@@ -1253,6 +1258,7 @@ class TestIncompleteResponses:
     def test_one_without_a_word_is_asked_for_again(self):
         call = Conversation()
         call.answer(status="incomplete", status_details={"reason": "max_output_tokens"})
+        assert call.notes("not_understood") == []
         assert types(call.wait(1)) == ["response.create"]
 
     def test_and_not_for_ever(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telephony.engine.responses import PLAIN, Request, ResponseQueue
+from telephony.engine.responses import OWED, PLAIN, Request, ResponseQueue
 
 HELLO = Request("Say hello.")
 SORRY = Request("Say sorry.")
@@ -114,6 +114,12 @@ class TestBegun:
         responses.started("r1")
         responses.done("r1")
         assert all_asked(responses) == [HELLO]
+
+    def test_it_is_the_answer_that_is_owed(self):
+        responses = queue(OWED)
+        responses.started("r1")
+        responses.done("r1")
+        assert all_asked(responses) == []
 
     def test_it_stands_for_what_was_wanted(self):
         responses = queue(PLAIN)
