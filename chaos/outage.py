@@ -34,8 +34,12 @@ async def suffer(
     *,
     seconds: float,
     most: Mapping[str, float] = AWAY,
+    keeps_tickets: bool = True,
 ) -> None:
-    """Break the database for so long: a third hang up meanwhile, the others go on."""
+    """Break the database for so long: a third hang up meanwhile, the others go on.
+
+    :param keeps_tickets: a call that waits for its audio is not lost.
+    """
     notes.measure("an outage", f"{seconds:.0f} s")
     calls = await scene.crowd.fill(_CALLS_IN_SHORT if scene.is_short else _CALLS)
     known = len(scene.crowd.placed)
@@ -57,7 +61,10 @@ async def suffer(
     rest = [each for each in calls if each not in calls[::3]]
     expect_alive(notes, rest, began, gap=_GAP_S)
     await scene.crowd.hang_up(rest)
-    await check(scene, notes, [*calls, *scene.crowd.placed[known:]])
+    rung = scene.crowd.placed[known:]
+    kept = [each for each in rung if each.is_let_in]
+    notes.measure("rings that waited for their audio and were lost", len(rung) - len(kept))
+    await check(scene, notes, [*calls, *(rung if keeps_tickets else kept)])
 
 
 def _is_right(seen: probes.Probes, back: float) -> bool:

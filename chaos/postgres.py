@@ -58,6 +58,10 @@ class Postgres:
         """End it, and every connection, as a restart does."""
         await asyncio.to_thread(self._server.stop)
 
+    async def crash(self) -> None:
+        """End it in the middle of what it does; the next start recovers it."""
+        await asyncio.to_thread(self._server.run, "pg_ctl", "stop", "--wait", "--mode=immediate")
+
     def hang(self) -> None:
         """Hold everything still: connections stay, and nobody answers."""
         for pid in self._processes():
