@@ -765,6 +765,14 @@ class TestWaits:
         call = self.spoken_to()
         call.listen("u2")
         assert types(call.wait(20)) == []
+        assert call.notes("response_lost") == []
+
+    def test_an_answer_that_does_not_go_on_is_asked_for_a_second_later(self):
+        call = Conversation(greeting="Hello!")
+        call.respond()
+        assert types(call.wait(30)) == []
+        assert types(call.wait(1)) == ["response.create"]
+        assert call.notes("response_failed") == [("response_failed", {"code": "no_response"})]
 
     def test_an_answer_that_crosses_our_asking_is_the_only_one(self):
         call = self.spoken_to()
@@ -1315,6 +1323,25 @@ class TestInCircles:
             call.say(20, item=f"a{number}")
             call.done(FunctionCall(f"c{number}", "fly", "{}"), spoke=True)
         assert len(call.asked()) == 30
+
+    def test_they_are_counted_from_what_was_heard_last(self):
+        call = Conversation()
+        call.call_tool("fly", id="before")
+        call.respond()
+        call.say(20)
+        call.done(FunctionCall("heard", "fly", "{}"), spoke=True)
+        for number in range(12):
+            call.call_tool("fly", id=f"c{number}")
+        assert len(call.asked()) == 2 + 10
+
+    def test_or_from_the_tool_that_ran_last(self):
+        call = Conversation()
+        call.call_tool("fly", id="before")
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        for number in range(12):
+            call.call_tool("fly", id=f"after {number}")
+        assert len(call.asked()) == 2 + 10
 
     def test_so_may_one_whose_tools_run(self):
         call = Conversation()
