@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from telephony.engine.actions import ClearAudio, ToModel
+from telephony.engine.actions import ClearAudio, CloseCaller, ToModel
 from telephony.engine.events import (
+    AgentTranscribed,
     CallerHungUp,
     CallerTyped,
+    FunctionCall,
+    ItemAdded,
     MarkPlayed,
     ModelConfigured,
     ModelReady,
@@ -69,6 +72,28 @@ def test_it_interrupts_the_agent_as_speech_does():
     assert call.told() == ["response.create"]
     interrupted, said = call.session.lines()
     assert (interrupted.interrupted, said.text) == (True, "Stop")
+
+
+def test_whoever_types_during_the_goodbye_stays():
+    call = Conversation(is_test=True, inactivity_timeout_ms=600_000)
+    call.respond()
+    call.say(2000, text="Goodbye!", ended=True)
+    call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
+    call.receive(CallerTyped("One more thing."))
+    call.respond()
+    call.say(400, item="a2", text="Yes?", ended=True)
+    call.done(spoke=True)
+    call.wait(30)
+    assert call.ever(CloseCaller) == []
+
+
+def test_a_line_stands_where_the_model_has_put_it():
+    call = Conversation(is_test=True)
+    call.receive(CallerTyped("Hello"))
+    (item,) = [action.event["item"] for action in call.ever(ToModel) if "item" in action.event]
+    call.receive(AgentTranscribed("a1", "Hello!"))
+    call.receive(ItemAdded(item["id"], "a1", "message", "user"))
+    assert [line.text for line in call.session.lines()] == ["Hello!", "Hello"]
 
 
 def test_when_all_was_heard_nothing_is_cleared():
