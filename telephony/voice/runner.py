@@ -435,8 +435,12 @@ class _End:
 
 
 def _end_call(end: _End) -> None:
-    """Record the end, also of a call that was taken for lost meanwhile."""
-    if not _is_ended_now(end) and call_resume(call_id=end.call.id):
+    """Record the end, also of a call that was taken for lost meanwhile.
+
+    Who looks after all calls may take it back at this moment: then it is to be ended all the same.
+    """
+    if not _is_ended_now(end):
+        call_resume(call_id=end.call.id)
         _is_ended_now(end)
 
 
