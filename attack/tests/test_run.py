@@ -13,6 +13,7 @@ from attack import run
 from attack.areas import NAMES
 from attack.report import Notes, Report, short
 from config.processes import ROOT
+from config.tests.poisons import IS_SHORT
 
 
 def a_report() -> Report:
@@ -62,6 +63,7 @@ def test_a_short_run_is_the_same_each_time() -> None:
     assert run.parse(["--short"]).seed == run.parse(["--short"]).seed
 
 
+@pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
 def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None:
     """Run it with an area of two cases, one of which does not hold.
 

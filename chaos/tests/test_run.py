@@ -14,6 +14,7 @@ from chaos import run
 from chaos.experiments import IN_SHORT, NAMES
 from chaos.report import Notes, Report
 from config.processes import ROOT
+from config.tests.poisons import IS_SHORT
 
 
 def test_the_table_counts_what_must_hold() -> None:
@@ -53,6 +54,7 @@ def test_every_experiment_says_whom_it_kills() -> None:
         assert set(experiment_of(name).KILLS) <= {"web", "engine", "engine-2", "worker"}
 
 
+@pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
 @pytest.mark.skipif(namespace.command() is None, reason="unshare is not allowed here")
 def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None:
     """Run it with an experiment of one thing that holds and one that does not."""
