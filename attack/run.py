@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -27,21 +27,31 @@ from config.processes import ROOT, Failed
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    exit_with("attack", _attack)
+
+
+def _attack(run: dict[str, str]) -> int:
     environment = product.settings()
+    with database.own_database(LOCAL_DIR / "attack", environment) as url:
+        return run_apart("attack", environment | run | {"DATABASE_URL": url})
+
+
+def exit_with(program: str, work: Callable[[dict[str, str]], int]) -> None:
+    """Do the work, and exit with the status that it returns.
+
+    It is given the variables that name its folders: one has certificates, one is for logs.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="attack-") as folder,
-            database.own_database(LOCAL_DIR / "attack", environment) as url,
-        ):
+        with tempfile.TemporaryDirectory(prefix=f"{program}-") as folder:
             certificates.make(Path(folder))
-            logs = LOCAL_DIR / "attack" / "logs"
-            logs.mkdir(exist_ok=True)
-            run = {"DATABASE_URL": url, "ATTACK_FOLDER": folder, "ATTACK_LOGS": str(logs)}
+            logs = LOCAL_DIR / program / "logs"
+            logs.mkdir(parents=True, exist_ok=True)
+            run = {"ATTACK_FOLDER": folder, "ATTACK_LOGS": str(logs)}
             run |= {name: os.environ[name] for name in ("ATTACK_INSTEAD",) if name in os.environ}
-            status = run_apart("attack", environment | run)
+            status = work(run)
     except (Failed, ImproperlyConfigured, Error) as error:
-        sys.exit(f"bin/attack: {error}")
+        sys.exit(f"bin/{program}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(status)

@@ -187,7 +187,7 @@ async def _all_areas(field: Field, chosen: list[str]) -> None:
 
 
 async def _one_area(field: Field, name: str) -> None:
-    area: Any = _module(name)
+    area: Any = module_named(f"attack.areas.{name}")
     if area.NEEDS_NETWORK and not field.is_apart:
         field.report.skipped[name] = "it needs a network of its own (unshare --net and ip)"
         return
@@ -208,15 +208,15 @@ def _broke(field: Field, name: str, error: BaseException) -> None:
     field.notes(name).expect("The area can be attacked to its end.", False, came=where)
 
 
-def _module(name: str) -> ModuleType:
-    """Return an area; a test of this program has one of its own."""
-    if path := os.environ.get("ATTACK_INSTEAD"):
-        spec = importlib.util.spec_from_file_location(name, path)
+def module_named(path: str) -> ModuleType:
+    """Return an area, or an experiment; a test of the program has one of its own."""
+    if instead := os.environ.get("ATTACK_INSTEAD"):
+        spec = importlib.util.spec_from_file_location(path, instead)
         if spec and spec.loader:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return module
-    return importlib.import_module(f"attack.areas.{name}")
+    return importlib.import_module(path)
 
 
 def _say(line: str) -> None:

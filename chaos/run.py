@@ -9,21 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-from django.core.exceptions import ImproperlyConfigured
-from psycopg import Error
-
-from attack import certificates, database, namespace, product
-from attack.run import run_apart
+from attack import database, namespace, product
+from attack.run import exit_with, run_apart
 from chaos import postgres
 from chaos.experiments import IN_SHORT, NAMES
 from config.development import LOCAL_DIR
-from config.processes import Failed
 
 # What the experiments need otherwise than an installation has it from the start.
 SETTINGS = {"MAX_CONCURRENT_CALLS": "10"}
@@ -35,30 +28,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if namespace.command() is None:
         sys.stderr.write("Skipped: it needs unshare and ip, of Linux, for a network of its own.\n")
         sys.exit(_CANNOT)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    exit_with("chaos", _break)
+
+
+def _break(run: dict[str, str]) -> int:
     environment = product.settings() | SETTINGS
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="chaos-") as folder,
-            database.own_database(LOCAL_DIR / "attack", environment) as url,
-            postgres.copied(url) as copy,
-        ):
-            certificates.make(Path(folder))
-            logs = LOCAL_DIR / "chaos" / "logs"
-            logs.mkdir(parents=True, exist_ok=True)
-            run = {
-                "ATTACK_FOLDER": folder,
-                "ATTACK_LOGS": str(logs),
-                "ATTACK_POSTGRES": str(copy),
-                "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
-            }
-            run |= {name: os.environ[name] for name in ("ATTACK_INSTEAD",) if name in os.environ}
-            status = run_apart("chaos", environment | run)
-    except (Failed, ImproperlyConfigured, Error) as error:
-        sys.exit(f"bin/chaos: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(status)
+    with (
+        database.own_database(LOCAL_DIR / "attack", environment) as url,
+        postgres.copied(url) as copy,
+    ):
+        run |= {
+            "ATTACK_POSTGRES": str(copy),
+            "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
+        }
+        return run_apart("chaos", environment | run)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

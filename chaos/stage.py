@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import importlib.util
 import os
 import sys
 import time
@@ -119,14 +117,7 @@ async def _put_right(scene: Scene) -> None:
 
 
 def experiment_of(name: str) -> Any:
-    """Return an experiment; a test of this program has one of its own."""
-    if path := os.environ.get("ATTACK_INSTEAD"):
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec and spec.loader:
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-    return importlib.import_module(f"chaos.experiments.{name.replace('-', '_')}")
+    return attack_stage.module_named(f"chaos.experiments.{name.replace('-', '_')}")
 
 
 def _say(line: str) -> None:
