@@ -1,6 +1,6 @@
 """What happens to a call, as :class:`~telephony.engine.session.CallSession` is told it.
 
-Frames of audio are not among them: they pass by the session (see ``CallSession.agent_audio``).
+Frames of audio are not among them: they pass by the session (see ``relay``).
 """
 
 from __future__ import annotations

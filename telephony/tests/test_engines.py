@@ -40,21 +40,6 @@ ENGINE = "engine"
 
 
 @pytest.fixture
-def call(alice):
-    """A call that rings."""
-    return Call.objects.create(
-        account=alice,
-        call_sid="CA" + "0" * 32,
-        direction="inbound",
-        status="ringing",
-        caller_phone="+19805550000",
-        called_number="+15551234567",
-        on_call_end_url="https://backend.example/end",
-        on_error_url="https://backend.example/error",
-    )
-
-
-@pytest.fixture
 def connected(call):
     """A call that was connected ten minutes ago, and is held by an engine."""
     engine_beat(ENGINE)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from config.sealing import seal, unseal
 from telephony.engine.costs import TokenUsage
-from telephony.models import Call, CallbackDelivery, CallEvent, CallProgress
+from telephony.models import CallbackDelivery, CallEvent, CallProgress
 from telephony.outcomes import Outcome, opened
 from telephony.services import (
     call_accept,
@@ -25,21 +25,6 @@ from telephony.services import (
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 
 CALL_SID = "CA" + "0" * 32
-
-
-@pytest.fixture
-def call(alice):
-    """A call that rings."""
-    return Call.objects.create(
-        account=alice,
-        call_sid=CALL_SID,
-        direction="inbound",
-        status="ringing",
-        caller_phone="+19805550000",
-        called_number="+15551234567",
-        on_call_end_url="https://backend.example/end",
-        on_error_url="https://backend.example/error",
-    )
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from config.tests.waiting import until
 from sandbox.model import Call as CallTool
 from sandbox.model import Close, Drop, Error, Fail, Say, Script, When
 from sandbox.phone.faults import Faults
@@ -303,9 +304,7 @@ async def test_a_tool_that_runs_when_the_caller_hangs_up_may_finish(world, model
         await asyncio.wait_for(is_asked.wait(), 5)
         ringing.person.hang_up()
         live = Call.objects.filter(call_sid=ringing.sid, ended_at=None)
-        async with asyncio.timeout(5):
-            while not await in_database(live.exclude(audio_ended_at=None).exists):
-                pass
+        await until(lambda: in_database(live.exclude(audio_ended_at=None).exists))
         may_answer.set()
         call = await world.over(ringing)
     assert call.ended_at == call.audio_ended_at
