@@ -53,7 +53,7 @@ _EVENTS = {
     "response_done": "The model ended a response",
     "response_failed": "A response failed, and is tried again",
     "model_error": "OpenAI reported an error",
-    "not_spoken": "The answer was not spoken; the model was asked again",
+    "not_spoken": "The caller heard no answer",
     "not_understood": "OpenAI sent an event that could not be read",
     "repeated": "OpenAI sent an event twice",
     "response_lost": "OpenAI did not begin a response, or did not report its end",

@@ -64,7 +64,7 @@ class Answers:
         self._desk = desk
         self._playback = playback
         self._queue = ResponseQueue()
-        self._caller_speaks = False
+        self.is_caller_speaking = False
         self._failures = 0
         self._unspoken = 0  # answers in a row that were written instead
         self._sent_before = 0  # bytes of audio, when the response began
@@ -97,12 +97,12 @@ class Answers:
 
     def caller_speaks(self) -> None:
         """Nothing is asked for until the caller has finished."""
-        self._caller_speaks = True
+        self.is_caller_speaking = True
         self._desk.timers.clear("answer")
 
     def caller_has_spoken(self) -> None:
         """The model answers by itself; if it does not, we ask."""
-        self._caller_speaks = False
+        self.is_caller_speaking = False
         self._queue.speech_stopped(self._desk.now)
         self._desk.alarm("answer", ANSWER_S)
         self.send_due()
@@ -111,7 +111,7 @@ class Answers:
         """Send the response.create that is wanted, if none is under way."""
         if not self._desk.is_connected:
             return
-        if asked := self._queue.take(self._desk.now, speaking=self._caller_speaks):
+        if asked := self._queue.take(self._desk.now, speaking=self.is_caller_speaking):
             self._desk.tell(model_writer.response_create(asked))
             self._desk.alarm("asked", ASKED_S)
         if at := self._queue.held_until:

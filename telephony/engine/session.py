@@ -89,7 +89,6 @@ class CallSession:
 
         self._refusals = 0  # of the configuration
         self._model_error = ""  # its last, while it gets ready
-        self._speaking = False
         self._speech_item = ""
         self._spoke_since = now
         self._waiting_since: float | None = None  # for an answer
@@ -192,7 +191,7 @@ class CallSession:
     # The caller speaks, presses keys, hangs up
 
     def _speech_started(self, event: events.SpeechStarted) -> None:
-        self._speaking, self._spoke_since, self._waiting_since = True, self._now, None
+        self._spoke_since, self._waiting_since = self._now, None
         self._speech_item = event.item_id
         self._is_silent = False
         self._answers.caller_speaks()
@@ -225,7 +224,7 @@ class CallSession:
     def _speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         if self._speaking:
             self._note("caller_spoke", ms=self._desk.ms_since(self._spoke_since))
-        self._speaking, self._waiting_since = False, self._now
+        self._waiting_since = self._now
         self._timers.clear("speech")
         self._answers.caller_has_spoken()
         self._rest()
@@ -657,6 +656,10 @@ class CallSession:
                 self._tool_timed_out(call_id)
             case ["transcript"]:
                 self._is_patient = False
+
+    @property
+    def _speaking(self) -> bool:
+        return self._answers.is_caller_speaking
 
     @property
     def _is_busy(self) -> bool:
