@@ -1,8 +1,8 @@
 """The hot path: audio on its way from one socket to the other, 50 messages a second each way.
 
-A relay is offered every message. It takes those that look exactly like audio, finds the base64 text
-with a byte scan and sends it on in the other side's message, unchanged. Whatever else comes, or
-comes in another shape, it leaves to the parser.
+A relay is offered every message. Of those that look exactly like audio it finds the base64 text
+with a byte scan, and returns what the other side gets: its own kind of message, with that text
+unchanged. Whatever else comes, or comes in another shape, is left to the parser.
 """
 
 from __future__ import annotations
@@ -24,33 +24,24 @@ _DELTA = b'{"type":"response.output_audio.delta"'
 _AUDIO = b'"delta":"'
 
 
-class CallerRelay:
-    """From Twilio's media messages to the model's input buffer."""
-
-    __slots__ = ("_send",)
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-
-    def take(self, text: bytes) -> bool:
-        """Pass a frame on; False if the message is not one."""
-        if not text.startswith(_MEDIA):
-            return False
-        head, _, rest = text.partition(_PAYLOAD)
-        payload, end, _ = rest.partition(b'"')
-        if not payload or not end or _INBOUND not in head:
-            return False
-        self._send(APPEND + payload + b'"}')
-        return True
+def caller_frame(text: bytes) -> bytes | None:
+    """Turn a media message of Twilio's into one that appends to the model's input buffer."""
+    if not text.startswith(_MEDIA):
+        return None
+    head, _, rest = text.partition(_PAYLOAD)
+    payload, end, _ = rest.partition(b'"')
+    # find, since ``in`` looks for a number first, raises an error and drops it.
+    if not payload or not end or head.find(_INBOUND) < 0:
+        return None
+    return APPEND + payload + b'"}'
 
 
 class AgentRelay:
     """From the model's deltas to Twilio's media messages, with marks between them.
 
-    The first frame of an item comes through ``play``. The frames behind it are only added up, and
-    the one at which a mark is due takes the same way, without being parsed. Before anybody asks the
-    playback something, ``settle`` tells it of them; once it has its answers, ``resume`` lets the
-    next ones pass.
+    The first frame of an item comes through ``play``, and so does each at which a mark is due. The
+    others are only added up. Before anybody asks the playback something, ``settle`` tells it of
+    them; once it has its answers, ``resume`` lets the next ones pass.
     """
 
     __slots__ = (
@@ -75,24 +66,20 @@ class AgentRelay:
         self._clock = clock
         self._item_id = ""  # the current item's
         self._item = b'"item_id":""'  # as it stands in a delta
-        self._given = 0  # bytes that may pass before a mark is due
+        self._given = 0  # bytes that may pass until a mark is due
         self._room = 0  # what is left of them
 
-    def take(self, text: bytes) -> bool:
-        """Pass on a frame of the current item; False if the message is none."""
+    def take(self, text: bytes) -> bytes | None:
+        """Turn a delta of the current item into a media message, if no mark is due."""
         if not text.startswith(_DELTA):
-            return False
+            return None
         payload, end, _ = text.partition(self._item)[2].partition(_AUDIO)[2].partition(b'"')
         size = len(payload.rstrip(b"=")) * 3 // 4  # audio_size, without the call
-        if not size or not end or not self._given:
-            return False
         room = self._room - size
-        if room > 0:
-            self._room = room
-            self._send(self._before + payload + b'"}}')
-        else:
-            self.play(self._item_id, payload)
-        return True
+        if not size or not end or room <= 0:
+            return None
+        self._room = room
+        return self._before + payload + b'"}}'
 
     def play(self, item_id: str, payload: bytes) -> bool:
         """Send the caller a frame, and a mark when one is due; drop it if it was interrupted.

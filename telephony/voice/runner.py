@@ -28,7 +28,7 @@ from telephony.engine import actions, events, model_reader, model_writer
 from telephony.engine.actions import Action, Dial, Say
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
-from telephony.engine.relay import AgentRelay, CallerRelay
+from telephony.engine.relay import AgentRelay, caller_frame
 from telephony.engine.session import APOLOGY, CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
@@ -203,8 +203,8 @@ class CallRunner:
         early, self._early = self._early, []
         for payload in early:
             self.caller_audio(payload)
-        self._caller.relay_with(CallerRelay(self._model.send).take)
-        self._model.relay_with(self._agent.take)
+        self._caller.relay_to(self._model, caller_frame)
+        self._model.relay_to(self._caller, self._agent.take)
 
     def _do(self, action: Action) -> None:
         match action:

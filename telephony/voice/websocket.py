@@ -61,6 +61,9 @@ _RECEIVE_BUFFER = 16 * 1024
 # How long a peer that sends too much is not read, at least: a few times a second is soon enough.
 _HELD_S = 0.25
 
+# So many frames are counted before somebody looks at the clock: up to 256 CPython has the numbers.
+_COUNTED = 250
+
 # A control frame holds 125 bytes; two of them are the close code.
 _LONGEST_REASON = 123
 
@@ -104,6 +107,10 @@ class ConnectFailed(Exception):
         self.status = status
         self.reason = reason
         super().__init__(reason)
+
+
+#: What the other side gets for a message; None if that is not one to relay.
+Relay = Callable[[bytes], bytes | None]
 
 
 class Handler:
@@ -171,12 +178,13 @@ class Socket:
         """Whether neither side has closed yet."""
         return not (self._transport.is_close_frame_sent or self._transport.is_disconnected)
 
-    def relay_with(self, take: Callable[[bytes], bool]) -> None:
-        """Offer each message that came in one piece to ``take`` first; what it takes is done with.
+    def relay_to(self, other: Socket, relay: Relay) -> None:
+        """Send ``other`` what ``relay`` makes of each message that came in one piece.
 
-        Control frames are offered too: ``take`` must know its messages by what they are.
+        The handler gets those of which it makes None. Control frames are offered too: ``relay``
+        must know its messages by what they are.
         """
-        self._side.take = take
+        self._side.relay, self._side.relays_to = relay, other._transport
 
     def introduced(self) -> None:
         """The peer has said who it is: it may send as much as ``rate`` and ``burst`` allow."""
@@ -221,7 +229,7 @@ class Socket:
 
     def _end(self, code: int, reason: str) -> None:
         """Note how the socket ends, and break the connection if the peer does not end it too."""
-        self._side.take = _takes_nothing
+        self._side.relay = _relays_nothing
         self._ending = (code, reason)
         self._break_soon()
 
@@ -323,8 +331,8 @@ async def listen(
     return listener
 
 
-def _takes_nothing(text: bytes) -> bool:
-    return False
+def _relays_nothing(text: bytes) -> None:
+    return None
 
 
 class _Side(WSListener):
@@ -341,28 +349,33 @@ class _Side(WSListener):
         "_left",
         "_limits",
         "_on_message",
+        "_saved",
         "_stranger",
         "_unanswered",
         "is_connected",
         "is_held",
         "listener",
+        "relay",
+        "relays_to",
         "socket",
-        "take",
     )
     socket: Socket  # once connected
+    relays_to: WSTransport  # once it relays
 
     def __init__(self, handler: Handler, limits: Limits, listener: Listener | None = None) -> None:
         self.is_connected = False
         self._handler = handler
         self._on_message = handler.on_message
-        self.take: Callable[[bytes], bool] = _takes_nothing
+        self.relay: Relay = _relays_nothing
         self._limits = limits
         self.listener = listener
         self._fragments: bytearray | None = None
         self._is_abandoned = False
-        #: How many frames may come before somebody looks at the clock, and when it was looked at.
         self._stranger = limits.stranger
-        self._left = limits.burst if self._stranger is None else 0
+        # How many frames may come before somebody looks at the clock, how many more may then, and
+        # when it was looked at.
+        self._left = 0
+        self._saved = limits.burst
         self._granted_at = 0.0
         #: Whether the peer has to wait, since it has sent too much.
         self.is_held = False
@@ -391,7 +404,6 @@ class _Side(WSListener):
 
     def introduced(self) -> None:
         self._stranger = None
-        self._left = self._limits.burst
         self._granted_at = asyncio.get_running_loop().time()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -399,8 +411,12 @@ class _Side(WSListener):
         if self._left < 0 and not self._may_send(frame):
             return
         try:
-            if frame.fin and self.take(frame.get_payload_as_bytes()):
-                return
+            if frame.fin:
+                relay = self.relay  # a slot's call is slower than a variable's
+                message = relay(frame.get_payload_as_bytes())
+                if message is not None:
+                    self.relays_to.send(_TEXT, message)
+                    return
         except Exception as error:
             self._failed(error)
             return
@@ -413,7 +429,6 @@ class _Side(WSListener):
         if kind is _PING:
             self._answer_ping(transport, frame.get_payload_as_bytes())
             return
-        message: bytes | None
         if frame.fin and kind is not _CONTINUATION and self._fragments is None:
             message = frame.get_payload_as_bytes()
         elif (message := self._joined(frame)) is None:
@@ -483,10 +498,12 @@ class _Side(WSListener):
         """Add the frames that may have come since the last time, or have the peer wait for them."""
         if self.is_held:
             return
-        now = asyncio.get_running_loop().time()
-        earned = int((now - self._granted_at) * self._limits.rate)
-        self._left = min(self._left + earned, self._limits.burst)
+        now, limits = asyncio.get_running_loop().time(), self._limits
+        earned = 0 if limits.rate == math.inf else int((now - self._granted_at) * limits.rate)
         self._granted_at = now
+        saved = min(self._saved + self._left + earned, limits.burst)
+        self._left = min(saved, _COUNTED)
+        self._saved = saved - self._left
         if self._left < 0:
             self.is_held = True
             self.socket._stop_reading()

@@ -9,7 +9,7 @@ import pytest
 
 from telephony.engine import model_reader
 from telephony.engine.playback import Playback
-from telephony.engine.relay import AgentRelay, CallerRelay
+from telephony.engine.relay import AgentRelay, caller_frame
 from telephony.engine.twilio_codec import Encoder
 
 FRAME = base64.b64encode(b"\x01" * 160).decode()
@@ -40,11 +40,10 @@ def delta(item="item_1", audio=FRAME, event="event_1"):
 
 class TestFromTheCaller:
     def test_a_frame_is_passed_on_as_it_came(self):
-        sent = []
-        assert CallerRelay(sent.append).take(media())
-        assert [json.loads(text) for text in sent] == [
-            {"type": "input_audio_buffer.append", "audio": FRAME}
-        ]
+        assert json.loads(caller_frame(media())) == {
+            "type": "input_audio_buffer.append",
+            "audio": FRAME,
+        }
 
     @pytest.mark.parametrize(
         "text",
@@ -60,9 +59,7 @@ class TestFromTheCaller:
         ],
     )
     def test_everything_else_is_left_to_others(self, text):
-        sent = []
-        assert not CallerRelay(sent.append).take(text)
-        assert sent == []
+        assert caller_frame(text) is None
 
 
 class TestFromTheAgent:
@@ -92,9 +89,13 @@ class TestFromTheAgent:
             101,
         ]
 
-    def test_not_even_the_frame_with_a_mark_is_parsed(self, agent):
+    def test_only_the_frames_with_a_mark_are_parsed(self, agent):
         agent.give(delta())
-        assert all(agent.relay.take(delta()) for _ in range(124))
+        passed = [agent.give(delta()) for _ in range(124)]
+        assert [index for index, is_passed in enumerate(passed, start=1) if not is_passed] == [
+            49,
+            99,
+        ]
         assert len(agent.heard()) == 125
 
     def test_sizes_may_differ_from_frame_to_frame(self, agent):
@@ -126,7 +127,7 @@ class TestFromTheAgent:
         for _ in range(60):
             agent.give(delta())
         agent.mark_returns("1", 1.1)
-        assert agent.relay.take(delta())
+        assert agent.give(delta())
         agent.relay.settle()
         (unheard,) = agent.playback.clear(9.0)
         assert unheard.heard_ms == 61 * 20
@@ -160,15 +161,15 @@ class TestFromTheAgent:
     def test_everything_else_is_left_to_others(self, agent, text):
         agent.give(delta())
         agent.give(delta())
-        assert not agent.relay.take(text)
+        assert agent.relay.take(text) is None
         assert agent.heard() == [FRAME] * 2
 
     def test_an_empty_frame_is_left_to_others(self, agent):
         agent.give(delta())
-        assert not agent.relay.take(delta(audio=""))
+        assert agent.relay.take(delta(audio="")) is None
 
     def test_nothing_is_taken_before_an_item_was_played(self, agent):
-        assert not agent.relay.take(delta(item=""))
+        assert agent.relay.take(delta(item="")) is None
         assert agent.sent == []
         agent.give(delta())
         assert agent.playback.total == 160
@@ -193,9 +194,15 @@ class Agent:
         self.relay = AgentRelay(self._texts.append, Encoder("MZ1"), self.playback, lambda: self.now)
 
     def give(self, text):
-        """Offer a delta to the relay; what it does not take is parsed, as by the runner."""
-        if not self.relay.take(text):
+        """Offer a delta to the relay, as a socket does, and parse it otherwise, as the runner does.
+
+        Return whether the relay passed it on.
+        """
+        if message := self.relay.take(text):
+            self._texts.append(message)
+        else:
             self.relay.play(*model_reader.delta(json.loads(text)))
+        return bool(message)
 
     def mark_returns(self, name, now):
         """Have the playback told, as by the runner."""

@@ -373,7 +373,7 @@ async def test_protocol_errors(frames: bytes) -> None:
 
 
 class Relaying(Recorder):
-    """Has messages that begin with "audio" taken before they reach it."""
+    """Sends messages that begin with "audio" back, without being told of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -381,20 +381,21 @@ class Relaying(Recorder):
 
     def on_open(self, socket: Socket) -> None:
         super().on_open(socket)
-        socket.relay_with(self.take)
+        socket.relay_to(socket, self.relay)
 
-    def take(self, text: bytes) -> bool:
+    def relay(self, text: bytes) -> bytes | None:
         self.offered.append(text)
         if text == b"audio out of tune":
             raise ValueError(CANARY)
-        return text.startswith(b"audio")
+        return b"again: " + text if text.startswith(b"audio") else None
 
 
-async def test_a_relay_takes_messages() -> None:
+async def test_a_relay_passes_messages_on() -> None:
     server = Relaying()
     async with listening(server) as listener:
         raw = await Raw.client(listener.port)
         raw.send(TEXT, b"audio 1")
+        assert await raw.receive() == (TEXT, b"again: audio 1")
         raw.send(TEXT, b"other")
         raw.send(TEXT, b"audio in ", fin=False)
         raw.send(CONTINUATION, b"pieces")
@@ -422,7 +423,7 @@ async def test_a_relay_fails(caplog: pytest.LogCaptureFixture) -> None:
         await raw.gone()
         assert await server.end() == (1011, "")
     assert server.offered == [b"audio out of tune"]
-    assert "in take" in caplog.text
+    assert "in relay" in caplog.text
     assert CANARY not in caplog.text
 
 
@@ -704,6 +705,24 @@ async def test_who_sends_too_much_waits(opcode: int) -> None:
         while await server.message() != b"later":
             pass
         raw.reset()
+        await server.end()
+
+
+async def test_as_many_come_at_once_as_the_burst_says() -> None:
+    server = Recorder()
+    async with listening(
+        server, limits=Limits(rate=0.001, burst=600, close_answer=0.05)
+    ) as listener:
+        raw = await Raw.client(listener.port)
+        for _ in range(600):
+            raw.send(TEXT, b"x")
+        for _ in range(600):
+            await server.message()
+        assert is_read(server)
+        raw.send(TEXT, b"too much")
+        await until(lambda: not is_read(server))
+        raw.reset()
+        server.socket.close()  # who does not read does not see that the peer is gone
         await server.end()
 
 
