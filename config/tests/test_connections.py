@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 
 import psycopg
 import pytest
@@ -55,10 +54,8 @@ def test_a_limit_holds_for_its_transaction_alone() -> None:
 
 
 def test_outside_of_one_we_do_and_the_server_stops_too() -> None:
-    started = monotonic()
     with database_within(0.3):
         assert cause_of(lambda: query("SELECT pg_sleep(60)")) is psycopg.OperationalError
-    assert monotonic() - started < 2
     connection.close()
     assert query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)'") == "0"
 

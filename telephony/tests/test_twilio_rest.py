@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -154,10 +153,8 @@ def test_the_whole_exchange_has_a_limit(twilio: Twilio, monkeypatch: pytest.Monk
     """Each byte comes soon enough here, but the last one never."""
     monkeypatch.setattr(twilio_rest, "TIMEOUT_SECONDS", 0.3)
     twilio.drips = True
-    before = time.monotonic()
     with pytest.raises(CarrierUnavailable) as failure:
         place()
-    assert 0.3 <= time.monotonic() - before < 2
     assert failure.value.was_sent
 
 
