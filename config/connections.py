@@ -38,8 +38,8 @@ class Patience:
 
 # A command waits a little longer for its connection than a restart of PostgreSQL takes.
 _COMMAND = Patience(connection=5, answer=inf)
-# Eight threads serve all requests of a process: with these, they serve a few hundred in the first
-# minute of an outage although each waits. No page takes a tenth of this with a million calls.
+# So long an answer may take from a server that works: the pool finds out whether it hangs
+# (``config.database``). No page takes a tenth of this with a million calls.
 _REQUEST = Patience(connection=2, answer=5)
 
 _of_process = _COMMAND

@@ -178,8 +178,9 @@ class WebWorker(ThreadWorker):
 
     def init_process(self) -> None:
         # Whoever takes a process that answers late for one that is dead would restart it while the
-        # database hangs, and all other threads wait for that.
-        self.for_probes = ThreadPoolExecutor(2, thread_name_prefix="probes")
+        # database hangs, and all other threads wait for that. Probes that come at once wait for one
+        # answer (``config.health``): they take a thread each, but not their turn.
+        self.for_probes = ThreadPoolExecutor(16, thread_name_prefix="probes")
         super().init_process()
 
     def accept(self, listener: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.outage import HANGS, suffer
+from chaos.outage import suffer
 from chaos.report import Notes
 from chaos.scene import Scene
 
@@ -17,4 +17,4 @@ async def run(scene: Scene, notes: Notes) -> None:
         scene.postgres.go_on()
 
     seconds = 6.0 if scene.is_short else 20.0
-    await suffer(scene, notes, hang, go_on, seconds=seconds, most=HANGS)
+    await suffer(scene, notes, hang, go_on, seconds=seconds)
