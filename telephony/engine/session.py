@@ -170,10 +170,13 @@ class CallSession:
                 self._ask_about(item)
 
     def _configuration_refused(self, event: events.ModelErrored) -> None:
-        """Try again if that may help; a greeting would be spoken without the configuration."""
+        """Try again if that may help; a greeting would be spoken without the configuration.
+
+        OpenAI names what it refuses: of an error that names nothing, a second one shows more.
+        """
         self._refusals += 1
-        is_passing = event.code in PASSING_CODES and not self._answers.is_busy
-        if is_passing and self._refusals <= MOST_FAILURES:
+        may_pass = event.code in PASSING_CODES or not (event.event_id or event.param)
+        if may_pass and not self._answers.is_busy and self._refusals <= MOST_FAILURES:
             self._desk.alarm("configure", RETRY_S * self._refusals)
         else:
             self._fail("model_rejected_configuration", event.message, "model_error")

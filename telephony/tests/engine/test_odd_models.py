@@ -372,9 +372,22 @@ class TestErrorsWhileStarting:
         call.hear(errors("server_error", message="Sorry."))
         assert call.ever(ReportError) == [ReportError("model_rejected_configuration", "Sorry.")]
 
-    def test_an_error_that_is_a_text_is_one(self):
+    @pytest.mark.parametrize(
+        "error", ["The moon is full.", {"code": "odd", "message": "The moon is full."}]
+    )
+    def test_one_that_names_nothing_may_be_about_anything(self, error):
         call = self.starting()
-        call.hear({"type": "error", "error": "The moon is full."})
+        call.hear({"type": "error", "error": error})
+        assert types(call.wait(1)) == ["session.update"]
+        call.receive(ModelConfigured())
+        call.respond()
+        assert call.ever(ReportError) == []
+
+    def test_unless_it_comes_whenever_the_configuration_is_sent(self):
+        call = self.starting()
+        for _ in range(3):
+            call.hear({"type": "error", "error": "The moon is full."})
+            call.wait(2)
         assert call.ever(ReportError) == [
             ReportError("model_rejected_configuration", "The moon is full.")
         ]

@@ -134,7 +134,7 @@ class TestStart:
     def test_a_configuration_that_openai_refuses_ends_the_call(self):
         call = Conversation(ready=False)
         call.receive(ModelReady())
-        call.receive(ModelErrored("invalid_value", "Invalid voice."))
+        call.receive(ModelErrored("invalid_value", "Invalid voice.", param="session.audio"))
         assert call.took(ReportError) == [
             ReportError("model_rejected_configuration", "Invalid voice.")
         ]
