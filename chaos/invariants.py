@@ -22,8 +22,8 @@ _BEAT_S = 4.0
 _UNSAID_S = 4.0
 # A call whose audio was never let in ends a minute after its ticket, at the latest.
 _ENDED_WITHIN_S = 90.0
-# What a worker was delivering when it was killed is delivered again after a minute.
-_DELIVERED_WITHIN_S = 90.0
+# What a worker was delivering when it was killed is delivered again after half a minute.
+_DELIVERED_WITHIN_S = 30.0
 
 _CALLS = """
     SELECT call_sid, ended_reason, duration_seconds, answered_at, ended_at,

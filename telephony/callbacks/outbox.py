@@ -2,11 +2,12 @@
 
 The table is the truth, and a job is no more than a hint to look at one delivery: it may come twice,
 early or never. A delivery is claimed for the length of an attempt, so that it is sent once at a
-time, and an account has a few attempts under way at most, so that a slow backend leaves the workers
-to the others. A delivery that finds its account at that limit has no job of its own any more; each
-attempt that ends wakes as many up as there are places free. An endpoint that does not
-answer holds its deliveries back (``telephony.callbacks.endpoints``). :func:`resume` finds what a
-crash left asleep.
+time; a job that finds it claimed comes back when the claim ends, for it may be the job of a worker
+that died. An account has a few attempts under way at most, so that a slow backend leaves the
+workers to the others. A delivery that finds its account at that limit has no job of its own any
+more; each attempt that ends wakes as many up as there are places free. An endpoint that does not
+answer holds its deliveries back (``telephony.callbacks.endpoints``). :func:`resume` finds what has
+no job for another reason.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ R = TypeVar("R")
 TASK = "telephony.tasks.deliver_callback"
 
 TIMEOUT_SECONDS = 15.0
-# Longer than an attempt can take: a claim that is past belongs to a worker that died.
-CLAIM = timedelta(seconds=30)
+# Longer than an attempt can take: a claim that is past belongs to a worker that died. It is past
+# when others have found that out (``config.worker``), so that they need not wait.
+CLAIM = timedelta(seconds=20)
 UNDER_WAY_PER_ACCOUNT = 4  # of the 200 that a worker has places for
 # Later than a job can be on a worker that keeps up.
 OVERDUE = timedelta(minutes=1)
@@ -58,14 +60,17 @@ OVERDUE = timedelta(minutes=1)
 _DECIDED_AT_ONCE, _DECIDED_WITHIN_S = 100, 10.0
 _GIVEN_UP_AT_ONCE = 10_000
 _LOCKED_TRIES, _LOCKED_S = 20, 0.01
-_AWAY_S = 0.5
+_WRITTEN_WITHIN_S, _AWAY_S = 15.0, 0.5
 
 GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a worker needs to send a delivery without the database."""
+    """What a worker needs to send a delivery without the database.
+
+    ``claimed_at`` is a moment of ``time.monotonic()`` before the claim.
+    """
 
     delivery_id: str
     account_id: str
@@ -73,6 +78,13 @@ class Attempt:
     sealed_body: bytes = field(repr=False)
     secret: WebhookSecret
     claimed_until: datetime | None
+    claimed_at: float
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it might outlast its claim, because the database took so long to answer."""
+        left = self.claimed_at + CLAIM.total_seconds() - time.monotonic()
+        return left < TIMEOUT_SECONDS
 
 
 @transaction.atomic
@@ -132,15 +144,17 @@ def _fields(call: Call, url: str, body: dict[str, Any]) -> dict[str, Any]:
 
 async def deliver(delivery_id: str) -> None:
     """Make one attempt, if it is time for one."""
-    if attempt := await _claimed(delivery_id):
+    attempt = await _claimed(delivery_id)
+    while attempt and attempt.is_late:
+        attempt = await _claimed(delivery_id)
+    if attempt:
         result = await _send(attempt)
         await _written_down(attempt, result)
 
 
 async def probe(endpoint_id: int) -> None:
     """Let one of the deliveries that wait for an endpoint find out whether it answers."""
-    if delivery_id := await _in_time(_next_to_probe, endpoint_id):
-        await deliver(delivery_id)
+    await _in_time(_wake_to_probe, endpoint_id)
 
 
 @transaction.atomic
@@ -233,9 +247,10 @@ async def _claimed(delivery_id: str) -> Attempt | None:
 async def _written_down(attempt: Attempt, result: Result) -> None:
     """Write down how an attempt ended, even if the database is away for a moment.
 
-    If it is away for longer the delivery is sent again, as after the worker's death.
+    If it is away for longer the delivery is sent again, as after the worker's death. Whoever has
+    taken over meanwhile is not in the way of this: see :func:`_counts`.
     """
-    give_up_at = time.monotonic() + CLAIM.total_seconds() - TIMEOUT_SECONDS
+    give_up_at = time.monotonic() + _WRITTEN_WITHIN_S
     while True:
         try:
             await _decided(Record(attempt, result))
@@ -300,10 +315,13 @@ def _decide(items: list[Claim | Record], *, waits: bool = False) -> list[Attempt
 def _claim_all(ids: list[str]) -> dict[str, Attempt]:
     """Reserve deliveries, as many as their accounts may have under way.
 
-    Those whose endpoint does not answer are held back.
+    Those whose endpoint does not answer are held back. Those that are claimed are looked at again
+    when that ends.
     """
     if not ids:
         return {}
+    claimed = CallbackDelivery.objects.under_way().filter(pk__in=ids)
+    defer_many(TASK, [_taking_over(*row) for row in claimed.values_list("id", "claimed_until")])
     ready = CallbackDelivery.objects.ready().filter(pk__in=ids).defer("sealed_body")
     candidates = list(ready.order_by("due_at"))
     free = _free_places({delivery.account_id for delivery in candidates})
@@ -327,7 +345,7 @@ def _claim_all(ids: list[str]) -> dict[str, Attempt]:
 
 
 _RESERVE = """
-UPDATE telephony_callbackdelivery SET claimed_until = now() + %(claim)s
+UPDATE telephony_callbackdelivery SET claimed_until = clock_timestamp() + %(claim)s
 WHERE id = ANY(%(ids)s) RETURNING id, account_id, url, sealed_body, claimed_until
 """
 
@@ -335,6 +353,7 @@ WHERE id = ANY(%(ids)s) RETURNING id, account_id, url, sealed_body, claimed_unti
 def _reserve(ids: list[str]) -> dict[str, Attempt]:
     if not ids:
         return {}
+    claimed_at = time.monotonic()
     with connection.cursor() as cursor:
         values: dict[str, Any] = {"ids": ids, "claim": CLAIM}
         cursor.execute(_RESERVE, values)
@@ -348,6 +367,7 @@ def _reserve(ids: list[str]) -> dict[str, Attempt]:
             sealed_body=bytes(sealed_body or b""),
             secret=secrets[account_id],
             claimed_until=claimed_until,
+            claimed_at=claimed_at,
         )
         for id, account_id, url, sealed_body, claimed_until in rows
     }
@@ -518,17 +538,26 @@ def _waking(delivery_id: str) -> Queued:
     return Queued({"delivery_id": delivery_id}, only_one=f"wake {delivery_id}")
 
 
-def _next_to_probe(endpoint_id: int) -> str | None:
-    """Choose a delivery that finds out whether its endpoint answers, if it is time for that."""
+def _taking_over(delivery_id: str, claimed_until: datetime | None) -> Queued:
+    return Queued(
+        {"delivery_id": delivery_id}, at=claimed_until, only_one=f"take over {delivery_id}"
+    )
+
+
+@transaction.atomic
+def _wake_to_probe(endpoint_id: int) -> None:
+    """Wake a delivery that finds out whether its endpoint answers, if it is time for that.
+
+    With a job of its own, as any other: a worker that dies leaves it to the others.
+    """
     endpoint = CallbackEndpoint.objects.filter(pk=endpoint_id, probe_at__lte=Now()).first()
     if endpoint is None:
-        return None
-    with transaction.atomic():
-        _lock(endpoint.account_id)
-        first = CallbackDelivery.objects.filter(held_by=endpoint).order_by("due_at")[:1]
-        id = first.values_list("id", flat=True).first()
+        return
+    _lock(endpoint.account_id)
+    first = CallbackDelivery.objects.filter(held_by=endpoint).order_by("due_at")[:1]
+    for id in first.values_list("id", flat=True):
         CallbackDelivery.objects.filter(pk=id).update(held_by=None)
-        return id
+        defer_many(TASK, [_waking(id)])
 
 
 def _lock_all(account_ids: set[str], *, waits: bool) -> set[str]:

@@ -469,6 +469,49 @@ async def test_a_worker_that_dies_during_an_attempt(
     }
 
 
+async def test_the_job_of_a_worker_that_died_comes_back_when_its_claim_ends(
+    call: Call, backend: Backend
+) -> None:
+    """Others do the job again, sooner or later than that."""
+    await enqueue(call)
+    delivery = await delivery_of(call)
+    dead = await in_database(_claim, delivery.id)
+    await work()
+    assert backend.received == [], "the worker may be alive"
+    assert await jobs() == [(delivery.id, dead.claimed_until)]
+
+    await outbox.deliver(delivery.id)
+    assert len(await jobs()) == 1
+
+    await in_database(_age, claimed_until=timedelta(0))
+    await in_database(_bring_forward)
+    await work()
+    assert len(backend.received) == 1
+    assert (await delivery_of(call)).state == "delivered"
+
+
+async def test_an_attempt_that_might_outlast_its_claim_is_not_begun(
+    call: Call, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has answered late, and another worker may take over before its end."""
+    monkeypatch.setattr(outbox, "CLAIM", timedelta(seconds=outbox.TIMEOUT_SECONDS))
+    await enqueue(call)
+    await in_database(_jobs_are_lost)
+    delivery = await delivery_of(call)
+    await outbox.deliver(delivery.id)
+    assert backend.received == []
+    assert await jobs() == [(delivery.id, (await delivery_of(call)).claimed_until)]
+
+
+def test_a_claim_begins_when_it_is_made(call: Call) -> None:
+    """A transaction may have waited for the account's lock before."""
+    outbox.enqueue_call_end(call, BODY)
+    with transaction.atomic(), connection.cursor() as cursor:
+        attempt = _claim(_delivery(call).id)
+        cursor.execute("select %s > now() + %s", [attempt.claimed_until, outbox.CLAIM])
+        assert cursor.fetchone() == (True,)
+
+
 def _jobs_are_lost() -> None:
     with connection.cursor() as cursor:
         cursor.execute("delete from procrastinate_jobs")
@@ -714,13 +757,14 @@ async def failing(
     alice: Account, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> list[CallbackDelivery]:
     """Deliveries of Alice's to a backend that hangs: two that are held back, and four before."""
-    monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.5)
     backend.answer = _never
     for _ in range(outbox.UNDER_WAY_PER_ACCOUNT):
         await enqueue(await in_database(_call, alice, backend.url))
     under_way = [await in_database(_claim, id) for id, _ in await jobs()]
-    for attempt in under_way:
-        await in_database(_record, attempt, await outbox._send(attempt))
+    results = await asyncio.gather(*map(outbox._send, under_way))
+    for attempt, result in zip(under_way, results, strict=True):
+        await in_database(_record, attempt, result)
     for _ in range(2):
         await enqueue(await in_database(_call, alice, backend.url))
     await work()
@@ -883,13 +927,38 @@ async def test_what_is_held_back_is_given_up_when_every_schedule_is_over(
     assert (failing[0].last_result, failing[0].sealed_body) == ("endpoint_failing", None)
 
 
-async def test_a_probe_whose_worker_dies(failing: list[CallbackDelivery], backend: Backend) -> None:
+async def _probing(failing: list[CallbackDelivery]) -> str:
+    """Begin a probe; return the id of the delivery that makes it."""
     await in_database(_put_off_probe, timedelta(0))
-    endpoint = await in_database(CallbackEndpoint.objects.get)
-    delivery_id = await in_database(outbox._next_to_probe, endpoint.id)
-    assert delivery_id
-    assert await in_database(_claim, delivery_id)
-    assert await in_database(_claim, failing[1].id) is None, "one at a time"
+    await outbox.probe((await in_database(CallbackEndpoint.objects.get)).id)
+    id = await in_database(CallbackDelivery.objects.values_list("id", flat=True).get, **_FREED)
+    assert await in_database(_claim, id)
+    (other,) = {each.id for each in failing[:2]} - {id}
+    assert await in_database(_claim, other) is None, "one at a time"
+    return str(id)
+
+
+_FREED = {"attempts": 0, "held_by": None}
+
+
+async def test_a_probe_whose_worker_dies(failing: list[CallbackDelivery], backend: Backend) -> None:
+    probing = await _probing(failing)
+    await work()
+    claimed_until = (await in_database(CallbackDelivery.objects.get, pk=probing)).claimed_until
+    assert (probing, claimed_until) in await jobs(), "its job comes back"
+
+    await in_database(_age, claimed_until=timedelta(0))
+    await in_database(_put_off_probe, timedelta(0))
+    backend.answers(200)
+    await outbox.deliver(probing)
+    await work()
+    assert len(backend.received) == 2, "it has let the other one go"
+
+
+async def test_a_probe_whose_worker_dies_and_whose_job_is_lost(
+    failing: list[CallbackDelivery], backend: Backend
+) -> None:
+    await _probing(failing)
     await in_database(_jobs_are_lost)
 
     await in_database(_put_off_probe, timedelta(minutes=-2))
