@@ -31,7 +31,6 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
-    parent = os.getppid()
     try:
         listener = await MediaListener.start(settings.HOST, settings.MEDIA_PORT)
     except OSError as error:
@@ -40,5 +39,5 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     stop_being_ready()
-    await listener.drain(is_orphan=os.getppid() != parent)
+    await listener.drain()
     await send({"type": "lifespan.shutdown.complete"})

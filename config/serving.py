@@ -52,8 +52,6 @@ class EngineWorker(ASGIWorker):
             self.lifespan._receive_queue.put_nowait({"type": "lifespan.shutdown"})
 
     async def _shutdown(self) -> None:
-        if self.ppid != os.getppid():
-            self._leave_port()
         heartbeat = self.loop.create_task(self._beat())
         try:
             if self.lifespan:
@@ -67,10 +65,9 @@ class EngineWorker(ASGIWorker):
             heartbeat.cancel()
 
     def _leave_port(self) -> None:
-        """Nobody is there who would send us the signal to stop, or start another worker.
+        """Whoever starts gunicorn again needs the port.
 
-        Whoever starts gunicorn again needs the port. Requests that have come are answered, on
-        connections that end with that.
+        Requests that have come are answered, on connections that end with that.
         """
         self.alive = False
         for server in self.servers:
@@ -81,6 +78,8 @@ class EngineWorker(ASGIWorker):
     async def _beat(self) -> None:
         while True:
             self.notify()
+            if self.ppid != os.getppid():  # also when that happens in the middle of a drain
+                self._leave_port()
             await asyncio.sleep(_BEAT_S)
 
     async def _end_lifespan(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,6 +11,12 @@ import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import psutil
+import pytest
+
+from config.tests.waiting import until
+from config.tests.web import is_free
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +38,11 @@ async def application(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 """
+
+# The worker's own loop, which looks for signals each second, has seen them by then.
+LONG_DRAIN = """sleep(1.5)
+        print("still draining", flush=True)
+        await asyncio.sleep(600)"""
 
 # Has one thread, which waits until a probe is answered.
 BUSY = """
@@ -86,6 +98,30 @@ def test_a_worker_that_drains_serves_on_and_is_not_taken_for_one_that_hangs(
             gunicorn.send_signal(signal.SIGQUIT)
 
 
+@pytest.mark.parametrize("told", [None, signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_whose_arbiter_was_killed_leaves_the_port_while_it_drains(
+    tmp_path: Path, told: signal.Signals | None
+) -> None:
+    """Whether it began to because of that, or had been told to stop, or to make room, before."""
+    (tmp_path / "drains.py").write_text(APPLICATION.replace("sleep(2.5)", LONG_DRAIN))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        gunicorn = start_gunicorn(
+            tmp_path, listening.fileno(), "drains:application", "serving.EngineWorker"
+        )
+    with gunicorn:
+        worker = int(get(port))
+        try:
+            if told is not None:
+                gunicorn.send_signal(told)
+                assert line_with(gunicorn, "still draining")
+            gunicorn.kill()
+            asyncio.run(until(lambda: is_free(port), within=15))
+            assert psutil.Process(worker).status() != psutil.STATUS_ZOMBIE
+        finally:
+            os.killpg(gunicorn.pid, signal.SIGKILL)
+
+
 def start_gunicorn(
     folder: Path, listening: int, application: str, worker: str, *options: str
 ) -> subprocess.Popen[str]:
@@ -98,6 +134,7 @@ def start_gunicorn(
         ],
         cwd=ROOT,
         pass_fds=[listening],
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -59,6 +59,15 @@ def web_process(*, workers: int, **environment: str) -> Iterator[Web]:
         web.kill()
 
 
+def is_free(port: int) -> bool:
+    """Whether a process may listen there."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def database_url() -> str:
     """Return the address of the test's database, which there is for tests with the mark alone."""
     database = connection.settings_dict

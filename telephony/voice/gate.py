@@ -9,6 +9,7 @@ for as long as it has to stay for calls that it had before.
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import timedelta
 from time import monotonic
 
@@ -31,12 +32,16 @@ class Gate:
     def open(self) -> None:
         """An engine begins: it takes calls."""
         self.takes_calls = True
-        #: The HTTP port is closed: whoever takes it over is another engine.
-        self.is_orphan = False
+        self._parent = os.getppid()
         #: Whether somebody else takes calls, as far as is known while this engine is about to stop.
         self.has_others = False
         self._answering: set[asyncio.Task[HttpResponse]] = set()
         self._tickets: dict[str, float] = {}  # call id → when it can be used no more
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether gunicorn is gone, and the HTTP port with it: another engine may take it over."""
+        return os.getppid() != self._parent
 
     def refusal(self, in_words: HttpResponse) -> HttpResponse | None:
         """Return what is answered to a new call, if it is not taken: 503 sends it to another one.

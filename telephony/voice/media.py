@@ -89,12 +89,8 @@ class MediaListener:
         """How many connections no ticket has let in yet."""
         return self._listener.waiting
 
-    async def drain(self, *, is_orphan: bool = False) -> None:
-        """Take no more calls than those that are on their way here, and wait for the end of all.
-
-        :param is_orphan: nobody new gets here over HTTP, and another engine may soon.
-        """
-        gate.is_orphan = is_orphan
+    async def drain(self) -> None:
+        """Take no more calls than those that are on their way here, and wait for the end of all."""
         await self._heart.drain()
         await self._let_the_last_in()
         await self.stop()

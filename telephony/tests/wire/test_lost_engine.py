@@ -16,7 +16,7 @@ from django.conf import settings as configured
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from config.tests.waiting import until
-from config.tests.web import database_url
+from config.tests.web import database_url, is_free
 from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
@@ -172,12 +172,3 @@ async def test_an_engine_whose_arbiter_was_killed_lets_its_call_end_and_leaves(w
         await asyncio.to_thread(worker.wait, 30)
     call = await in_database(Call.objects.get, call_sid=ringing.sid)
     assert call.ended_reason == "caller_hangup"
-
-
-def is_free(port):
-    """Whether a process may listen there."""
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
