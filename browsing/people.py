@@ -107,9 +107,14 @@ def _give_password(page: Page, who: Who) -> None:
 def contexts(
     browser: Browser, url: str, size: tuple[int, int], *, dark: bool = False
 ) -> dict[Who, BrowserContext]:
-    """Return a browser of their own for everybody, logged in."""
+    """Return a browser of their own for everybody, logged in.
+
+    A page stays open in each: others come into its process then, instead of one of their own, the
+    start of which takes longer than all that a page does.
+    """
     found: dict[Who, BrowserContext] = {}
     for who in ("visitor", *CREDENTIALS):
         found[who] = context_of(browser, size, dark=dark)
+        found[who].new_page()
         log_in(found[who], url, who)
     return found
