@@ -64,15 +64,19 @@ class Postgres:
 
     def hang(self) -> None:
         """Hold everything still: connections stay, and nobody answers."""
-        for pid in self._processes():
+        postmaster = self._postmaster()
+        os.kill(postmaster, signal.SIGSTOP)  # or it makes another one meanwhile
+        for pid in self._children(postmaster):
             os.kill(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        for pid in reversed(self._processes()):
+        postmaster = self._postmaster()
+        for pid in [*self._children(postmaster), postmaster]:
             os.kill(pid, signal.SIGCONT)
 
-    def _processes(self) -> list[int]:
-        """Return the process ids, the postmaster's first: it makes the others."""
-        postmaster = int((self._server.data / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        return [postmaster, *map(int, children)]
+    def _postmaster(self) -> int:
+        return int((self._server.data / "postmaster.pid").read_text().split()[0])
+
+    @staticmethod
+    def _children(pid: int) -> list[int]:
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]

@@ -180,7 +180,7 @@ class WebWorker(ThreadWorker):
         # Whoever takes a process that answers late for one that is dead would restart it while the
         # database hangs, and all other threads wait for that. Probes that come at once wait for one
         # answer (``config.health``): they take a thread each, but not their turn.
-        self.for_probes = ThreadPoolExecutor(16, thread_name_prefix="probes")
+        self.for_probes = ThreadPoolExecutor(32, thread_name_prefix="probes")
         super().init_process()
 
     def accept(self, listener: Any) -> None:

@@ -36,17 +36,19 @@ class OwnPostgres:
 
     def freeze(self) -> None:
         """From now on connections are accepted, and nobody answers."""
-        for process in self._processes():
+        first = self._postmaster()
+        first.suspend()  # or it makes another one meanwhile
+        for process in first.children(recursive=True):
             process.suspend()
 
     def thaw(self) -> None:
-        for process in self._processes():
+        first = self._postmaster()
+        for process in [first, *first.children(recursive=True)]:
             process.resume()
 
-    def _processes(self) -> list[psutil.Process]:
-        first = int((self._server.data / "postmaster.pid").read_text().splitlines()[0])
-        postmaster = psutil.Process(first)
-        return [postmaster, *postmaster.children(recursive=True)]
+    def _postmaster(self) -> psutil.Process:
+        pid = (self._server.data / "postmaster.pid").read_text().splitlines()[0]
+        return psutil.Process(int(pid))
 
     def copy_tables(self, *, with_rows: bool = False) -> None:
         programs = self._server.programs
