@@ -16,15 +16,21 @@ import psutil
 import pytest
 
 from config import request_limits
+from config.tests.waiting import until
 from config.tests.web import web_process
 from config.web_worker import HeadTooLarge, Incoming
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 30
 
-# Answers with how many bytes have come, or with 3 or 20 MB of its own.
+# Answers with how many bytes have come, with 3 or 20 MB of its own, or with how many connections its
+# memory holds. That is never searched for garbage.
 APPLICATION = """
-from config import request_limits
+import gc
+
+from config import engine_http, request_limits
+
+gc.disable()
 
 request_limits.REQUEST_WITHIN_S = float({within!r})
 request_limits.ANSWER_WITHIN_S = float({within!r})
@@ -33,6 +39,9 @@ request_limits.WAITING = {waiting!r}
 LARGE = {{"/large": 3_000_000, "/huge": 20_000_000}}
 
 def answer(path, size):
+    if path == "/held":
+        held = [each for each in gc.get_objects() if isinstance(each, engine_http.BoundedProtocol)]
+        return str(len(held)).encode()
     return b"x" * LARGE[path] if path in LARGE else str(size).encode()
 
 def web(environ, start_response):
@@ -289,6 +298,49 @@ def test_the_oldest_that_waits_makes_room(kind: str, connect: Connect) -> None:
     assert slow[0].is_closed()
     slow[-1].send(b"no more\r\n\r\n")
     assert slow[-1].status() == 200
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: it\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def test_media_has_a_port_of_its_own(connect: Connect) -> None:
+    client = connect("engine")
+    client.send(UPGRADE)
+    assert client.answer() == (200, b"0")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (NOTHING, None),
+        (HALF_A_HEAD, None),
+        (HALF_A_BODY, None),
+        (GET, 200),
+        (UPGRADE, 200),
+        (GET_HUGE, None),
+        (b"\xff" * 100_000, 414),
+    ],
+)
+async def test_a_connection_that_has_ended_leaves_nothing(
+    sent: bytes, status: int | None, connect: Connect
+) -> None:
+    """Garbage that refers to itself would be searched for, and all calls be silent meanwhile."""
+    watching = connect("engine")
+    for _ in range(5):
+        client = connect("engine")
+        client.send(sent)
+        if status is not None:
+            assert client.status() == status
+        client.close()
+    await until(lambda: held(watching) == 1)
+
+
+def held(client: Client) -> int:
+    client.send(GET.replace(b"/", b"/held", 1))
+    return int(client.answer()[1])
 
 
 class TestTooMuch:
