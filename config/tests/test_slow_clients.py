@@ -23,8 +23,8 @@ from config.web_worker import HeadTooLarge, Incoming
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 30
 
-# Answers with how many bytes have come, with 3 or 20 MB of its own, or with how many connections its
-# memory holds. That is never searched for garbage.
+# Answers with how many bytes have come, with 3 or 20 MB of its own, or with how many connections it
+# keeps in memory, which is never searched for garbage.
 APPLICATION = """
 import gc
 
