@@ -29,21 +29,30 @@ if TYPE_CHECKING:
 PASSWORD = "a long walk in the rain"  # noqa: S105 (everybody's, in tests)
 
 
-# They come first, so that two processes that share the modules end at about the same time.
+# They come first, so that the processes that share the modules end at about the same time.
 LONGEST = (
-    "dashboard/tests/test_closing_minutes.py",
-    "config/tests/test_poisons.py",
     "dashboard/tests/test_every_page.py",
-    "telephony/tests/wire/test_poisons.py",
     "config/tests/test_development.py",
-    "attack/tests/test_run.py",
-    "dashboard/tests/test_calls.py",
+    "config/tests/test_poisons.py",
+    "telephony/tests/wire/test_lost_engine.py",
+    "billing/tests/test_browser.py",
+    "dashboard/tests/test_closing_minutes.py",
+    "dashboard/tests/test_operators_walk.py",
+    "telephony/tests/wire/test_poisons.py",
+    "config/tests/test_outages.py",
     "bench/tests/test_measure.py",
+    "dashboard/tests/test_passkeys_in_chromium.py",
+    "dashboard/tests/test_whole_way.py",
+    "dashboard/tests/test_calls.py",
+    "attack/tests/test_run.py",
+    "chaos/tests/test_run.py",
 )
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if gone := [name for name in LONGEST if not (config.rootpath / name).is_file()]:
+        raise pytest.UsageError(f"LONGEST in conftest.py names what is not there: {gone}")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
