@@ -10,9 +10,11 @@ Django is imported inside the fixtures: the call engine's tests load this file a
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
     from accounts.models import Account
-    from config.tests.development import Development
+    from devtools.tests.development import Development
 
 PASSWORD = "a long walk in the rain"  # noqa: S105 (everybody's, in tests)
 
@@ -32,20 +34,20 @@ PASSWORD = "a long walk in the rain"  # noqa: S105 (everybody's, in tests)
 # They come first, so that the processes that share the modules end at about the same time.
 LONGEST = (
     "dashboard/tests/test_every_page.py",
-    "config/tests/test_development.py",
-    "config/tests/test_poisons.py",
+    "devtools/tests/test_development.py",
+    "core/tests/test_poisons.py",
     "telephony/tests/wire/test_lost_engine.py",
     "billing/tests/test_browser.py",
     "dashboard/tests/test_closing_minutes.py",
     "dashboard/tests/test_operators_walk.py",
     "telephony/tests/wire/test_poisons.py",
-    "config/tests/test_outages.py",
-    "bench/tests/test_measure.py",
+    "core/tests/test_outages.py",
+    "devtools/bench/tests/test_measure.py",
     "dashboard/tests/test_passkeys_in_chromium.py",
     "dashboard/tests/test_whole_way.py",
     "dashboard/tests/test_calls.py",
-    "attack/tests/test_run.py",
-    "chaos/tests/test_run.py",
+    "devtools/attack/tests/test_run.py",
+    "devtools/chaos/tests/test_run.py",
 )
 
 
@@ -62,6 +64,22 @@ def fresh_log_context() -> None:
     """A request's id stays in the log context until the next request: not until the next test."""
     if structlog := sys.modules.get("structlog"):
         structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def logged() -> Iterator[Callable[[], str]]:
+    """A function that returns what the process would have written to its log so far."""
+    from structlog.stdlib import ProcessorFormatter
+
+    root = logging.getLogger()
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(
+        next(h.formatter for h in root.handlers if isinstance(h.formatter, ProcessorFormatter))
+    )
+    root.addHandler(handler)
+    yield text.getvalue
+    root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
@@ -110,8 +128,8 @@ def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[Developme
     """
     from django.core.management import call_command
 
-    from config.tests.development import development
-    from config.tests.web import database_url
+    from core.tests.web import database_url
+    from devtools.tests.development import development
 
     with django_db_blocker.unblock():
         database_url()  # refuses every database but the tests'
@@ -127,7 +145,7 @@ def chromium() -> Iterator[Browser]:
     """Chromium. People who look are made before it starts."""
     from django.db import connection
 
-    from browsing.chromium import launched
+    from devtools.browsing.chromium import launched
 
     # Playwright keeps an event loop in this thread, in which Django refuses the database, and has
     # other connections.
@@ -168,7 +186,7 @@ def dave(db: None) -> Account:
 @pytest.fixture
 def operator(db: None) -> Account:
     """Olga, who may do everything in the admin, and has a second factor: an app."""
-    from browsing.authenticator import app_of
+    from devtools.browsing.authenticator import app_of
 
     account = _account("olga@example.org", is_staff=True, is_superuser=True)
     app_of(account)
@@ -208,7 +226,7 @@ def _has_shown_all(request: HttpRequest, user: Account, **_: Any) -> None:
     An operator has a second factor.
     """
     from accounts.proofs import session_mark
-    from browsing.authenticator import app_of
+    from devtools.browsing.authenticator import app_of
 
     if not request.path:
         if user.is_staff:

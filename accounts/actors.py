@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from django.db.models import TextChoices
 from django.http import HttpRequest
 
-from config.client_address import client_network
+from core.client_address import client_network
 
 # Where somebody who is an operator acts as one. Elsewhere they are customers like others.
 _OPERATORS_PAGES = ("/admin/", "/operators/")

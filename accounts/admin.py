@@ -24,8 +24,8 @@ from accounts.models import Account, ApiKey
 from accounts.permissions import may_operate_on
 from accounts.second_factors import has_second_factor, second_factors_remove_all
 from accounts.services import account_activate, account_suspend, account_unsuspend
-from config.admin import Confirmation, ListAdmin, ReadOnlyAdmin, asks_first
-from config.texts import validate_line
+from core.admin import Confirmation, ListAdmin, ReadOnlyAdmin, asks_first
+from core.texts import validate_line
 
 # Second factors are added by their owners alone, and allauth's addresses are nobody's.
 admin.site.unregister([Authenticator, EmailAddress])

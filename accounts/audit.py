@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from accounts.actors import Actor, ActorKind, current_actor
 from accounts.ownership import OwnedQuerySet
-from config.ids import new_id
-from config.logs import redact
+from core.ids import new_id
+from core.logs import redact
 
 if TYPE_CHECKING:
     from accounts.models import Account

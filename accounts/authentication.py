@@ -12,7 +12,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import KEY_PREFIX, Account, ApiKey, is_well_formed
 from accounts.second_factors import has_second_factor
-from config.errors import ApiError, Refusals, unauthorized
+from core.errors import ApiError, Refusals, unauthorized
 
 # The claim that ties a token to the password it was made with, as Django ties its sessions.
 _PASSWORD_CLAIM = "password"  # noqa: S105 (a claim's name)

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.views.decorators.debug import sensitive_variables
 
-from config.connections import give_connection_back
+from core.connections import give_connection_back
 
 log = structlog.get_logger(__name__)
 

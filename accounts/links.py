@@ -10,8 +10,8 @@ from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
 from django.urls import reverse
 
 from accounts.models import Account
-from config.errors import ApiError
-from config.ids import is_id
+from core.errors import ApiError
+from core.ids import is_id
 
 VERIFICATION_VALID = timedelta(days=3)
 

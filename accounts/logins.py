@@ -12,8 +12,8 @@ from accounts.actors import Actor, ActorKind, Origin, current_actor
 from accounts.audit import Action, audit, audit_by
 from accounts.models import Account
 from accounts.throttling import is_first_in_an_hour
-from config.jobs import defer
-from config.sealing import CannotUnseal, seal, unseal
+from core.queue.jobs import defer
+from core.sealing import CannotUnseal, seal, unseal
 
 FAILURE_TASK = "accounts.tasks.note_failed_login"
 _PURPOSE = "failed-login"

@@ -22,8 +22,8 @@ from procrastinate.types import JSONValue
 
 from accounts.links import password_reset_link, verification_link
 from accounts.models import Account
-from config.connections import give_connection_back
-from config.jobs import defer
+from core.connections import give_connection_back
+from core.queue.jobs import defer
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 
-from config.sealing import seal, unseal
+from core.sealing import seal, unseal
 
 PURPOSE = "second-factor"
 

@@ -23,9 +23,9 @@ from django.utils.crypto import salted_hmac
 from accounts.audit import Action, audit
 from accounts.email_addresses import normalize_email, validate_ascii_email
 from accounts.ownership import OwnedQuerySet
-from config.ids import new_id
-from config.sealing import seal, unseal
-from config.texts import validate_line
+from core.ids import new_id
+from core.sealing import seal, unseal
+from core.texts import validate_line
 
 
 class AccountManager(BaseUserManager["Account"]):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from django.db import models
 
-from config.errors import ApiError
-from config.ids import is_id
+from core.errors import ApiError
+from core.ids import is_id
 
 if TYPE_CHECKING:
     from accounts.models import Account

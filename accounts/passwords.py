@@ -20,9 +20,9 @@ from accounts.mails import (
     mail_send,
 )
 from accounts.models import Account
-from config.errors import ApiError, invalid
-from config.jobs import defer
-from config.sealing import CannotUnseal, seal, unseal
+from core.errors import ApiError, invalid
+from core.queue.jobs import defer
+from core.sealing import CannotUnseal, seal, unseal
 
 RESET_TASK = "accounts.tasks.send_password_reset"
 _PURPOSE = "password-reset"

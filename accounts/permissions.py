@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.models import Account
-from config.errors import ApiError, Refusals
+from core.errors import ApiError, Refusals
 
 
 class IsActive(IsAuthenticated):

@@ -23,7 +23,7 @@ from accounts.second_factors import (
 )
 from accounts.serializers import MAX_CODE_LENGTH, MAX_PASSWORD_LENGTH
 from accounts.throttling import login_attempt, second_factor_attempt
-from config.errors import ApiError
+from core.errors import ApiError
 
 MAX_CREDENTIAL_LENGTH = 16_000
 

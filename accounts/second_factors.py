@@ -33,8 +33,8 @@ from django.views.decorators.debug import sensitive_variables
 from accounts.audit import Action, audit
 from accounts.mails import SECOND_FACTOR_CHANGED, mail_queue
 from accounts.models import Account
-from config.errors import ApiError, invalid, unauthorized
-from config.sealing import CannotUnseal
+from core.errors import ApiError, invalid, unauthorized
+from core.sealing import CannotUnseal
 
 log = structlog.get_logger(__name__)
 

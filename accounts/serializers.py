@@ -8,8 +8,8 @@ from rest_framework import serializers
 from accounts.actors import ActorKind
 from accounts.audit import SUPPORT, Action, AuditEvent
 from accounts.models import Account, ApiKey
-from config.api import AnswerSerializer, ObjectSerializer, TextField, UtcDateTimeField
-from config.texts import validate_line
+from core.api import AnswerSerializer, ObjectSerializer, TextField, UtcDateTimeField
+from core.texts import validate_line
 
 MIN_PASSWORD_LENGTH = 8
 # Long enough for every password manager, short enough that hashing it costs what a short one costs.

@@ -31,7 +31,7 @@ from accounts.models import (
 )
 from accounts.passwords import password_check
 from accounts.throttling import is_first_in_an_hour
-from config.errors import ApiError, unauthorized
+from core.errors import ApiError, unauthorized
 
 MAX_ACTIVE_KEYS = 100
 # The domain of addresses that are nobody's (RFC 2606).

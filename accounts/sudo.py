@@ -22,7 +22,7 @@ from accounts.audit import Action, audit
 from accounts.models import Account
 from accounts.proof_form import ProofForm
 from accounts.proofs import is_proven_anew, owes_second_factor, prove_anew
-from config.pages import error_page, page
+from core.pages import error_page, page
 
 View = Callable[..., HttpResponseBase]
 

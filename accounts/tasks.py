@@ -15,7 +15,7 @@ from accounts.logins import login_failure_note
 from accounts.mails import mail_send
 from accounts.models import Account, AttemptCount
 from accounts.passwords import password_reset_send
-from config import lanes
+from core.queue import lanes
 
 BATCH = 10_000
 

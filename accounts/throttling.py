@@ -36,10 +36,10 @@ from django.http import HttpRequest
 
 from accounts.email_addresses import normalize_email
 from accounts.models import Account, AttemptCount
-from config.client_address import client_network
-from config.connections import give_connection_back
-from config.errors import ApiError
-from config.sealing import keyed_hashes
+from core.client_address import client_network
+from core.connections import give_connection_back
+from core.errors import ApiError
+from core.sealing import keyed_hashes
 
 log = structlog.get_logger(__name__)
 

@@ -44,9 +44,9 @@ from accounts.services import (
     webhook_secret_show,
 )
 from accounts.throttling import login_attempt, registration_attempt, second_factor_attempt
-from config.api import iso, page_with_more, validated
-from config.errors import unauthorized
-from config.schema import PAGE, endpoint
+from core.api import iso, page_with_more, validated
+from core.errors import unauthorized
+from core.schema import PAGE, endpoint
 
 TOO_MANY_ATTEMPTS = {"too_many_requests": "Too many attempts: wait for `Retry-After` seconds."}
 

@@ -18,7 +18,7 @@ from django.utils.html import format_html
 from billing import metering_admin  # noqa: F401  (registers its pages)
 from billing.models import PlanPart, StatusChange, StatusCheck, StripeCustomer
 from billing.status_checks import status_mark
-from config.admin import ReadOnlyAdmin, asks_first
+from core.admin import ReadOnlyAdmin, asks_first
 
 _BY_ACCOUNT = ("=account__id", "=account__email")
 

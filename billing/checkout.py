@@ -19,7 +19,7 @@ from billing.models import StripeCustomer
 from billing.plan import price_ids
 from billing.status import CHECKOUT, standing_of
 from billing.status_checks import asking_about, status_mark
-from config.errors import ApiError
+from core.errors import ApiError
 
 log = structlog.get_logger(__name__)
 

@@ -27,7 +27,7 @@ from billing.models import (
 from billing.plan import part_id
 from billing.status_checks import asking_about, status_mark
 from billing.stripe_api import asking, is_missing
-from config.jobs import defer
+from core.queue.jobs import defer
 from usage.models import UsageRecord
 
 log = structlog.get_logger(__name__)

@@ -19,8 +19,8 @@ from billing.meter_terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.stripe_api import PaymentsUnavailable, asking
-from config.jobs import defer
-from config.sweeps import each_alone
+from core.queue.jobs import defer
+from core.sweeps import each_alone
 
 log = structlog.get_logger(__name__)
 

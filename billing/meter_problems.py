@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from billing.models import MeterEvent, MeterProblem
 from billing.stripe_api import asking, client
-from config.jobs import defer
+from core.queue.jobs import defer
 
 log = structlog.get_logger(__name__)
 

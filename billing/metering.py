@@ -22,8 +22,8 @@ from billing.meter_terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.stripe_api import PaymentsUnavailable
-from config.ids import first_id_of, made_at
-from config.sweeps import each_alone
+from core.ids import first_id_of, made_at
+from core.sweeps import each_alone
 from usage.models import UsageRecord
 
 log = structlog.get_logger(__name__)

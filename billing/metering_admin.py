@@ -13,8 +13,8 @@ from accounts.models import Account
 from billing.meter_problems import problem_resolve
 from billing.metering import meter_event_send_again
 from billing.models import MeterEvent, MeterProblem
-from config.admin import CappedPaginator, ReadOnlyAdmin
-from config.ids import is_id
+from core.admin import CappedPaginator, ReadOnlyAdmin
+from core.ids import is_id
 
 
 @admin.register(MeterEvent)

@@ -7,8 +7,8 @@ from procrastinate.contrib.django import app
 
 from billing import meter_comparison, meter_problems, metering
 from billing.stripe_api import PaymentsUnavailable
-from config import lanes
-from config.jobs import defer
+from core.queue import lanes
+from core.queue.jobs import defer
 
 # Every ten minutes, for most of a day: nobody waits for it.
 _WHEN_STRIPE_IS_DOWN = RetryStrategy(

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
-from config.pages import page
+from core.pages import page
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from billing.customers import customer_of
 from billing.models import PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.status_checks import asking_about
-from config.errors import ApiError
+from core.errors import ApiError
 
 # More than eight years of them: what Stripe answers at a time.
 _INVOICES_AT_MOST = 100

@@ -20,7 +20,7 @@ from billing import plan
 from billing.models import PlanPart
 from billing.stripe_api import asking, client, is_missing
 from billing.webhooks import EVENTS, METER_EVENT
-from config.sealing import seal
+from core.sealing import seal
 
 Say = Callable[[str], None]
 

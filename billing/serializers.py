@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from accounts.models import Account
 from billing.plan import to_dollars
-from config.api import NumberField, ObjectSerializer, UtcDateTimeField, as_number, iso
+from core.api import NumberField, ObjectSerializer, UtcDateTimeField, as_number, iso
 
 
 class PageAddressSerializer(ObjectSerializer):

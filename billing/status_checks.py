@@ -25,8 +25,8 @@ from billing.doubles import double_checkout_undo
 from billing.models import StatusChange, StatusCheck, StripeCustomer
 from billing.status import Standing, doubles_of, standing_of
 from billing.stripe_api import PaymentsUnavailable, asking, is_missing
-from config.jobs import defer
-from config.sweeps import each_alone
+from core.queue.jobs import defer
+from core.sweeps import each_alone
 
 log = structlog.get_logger(__name__)
 

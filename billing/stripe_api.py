@@ -10,8 +10,8 @@ import structlog
 from django.conf import settings
 from djstripe.models.base import StripeModel
 
-from config.connections import give_connection_back
-from config.errors import ApiError
+from core.connections import give_connection_back
+from core.errors import ApiError
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ def configure() -> None:
     """Set up the SDK, for our requests and for those of dj-stripe.
 
     What the SDK logs of a request is its address and its outcome, never a key, and at a level that
-    ``config.logs`` leaves out.
+    ``core.logs`` leaves out.
     """
     stripe.api_key = settings.STRIPE_SECRET_KEY
     stripe.api_version = settings.STRIPE_API_VERSION

@@ -8,8 +8,8 @@ from procrastinate.contrib.django import app
 from accounts.models import Account
 from billing import closing, status_checks
 from billing.stripe_api import PaymentsUnavailable
-from config import lanes
-from config.jobs import defer
+from core.queue import lanes
+from core.queue.jobs import defer
 
 # After 4, 16, 64 and 256 seconds. What fails longer is found by the schedule.
 _WHEN_STRIPE_IS_DOWN = RetryStrategy(

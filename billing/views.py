@@ -24,9 +24,9 @@ from billing.serializers import (
     invoice_body,
     upcoming_invoice_body,
 )
-from config.api import as_number, validated
-from config.errors import Refusals
-from config.schema import endpoint
+from core.api import as_number, validated
+from core.errors import Refusals
+from core.schema import endpoint
 from usage.models import TotalUsage
 from usage.serializers import SpendingLimitSerializer, SpendingSerializer, spending_body
 from usage.spending import spending_limit_set, spending_of

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST
 from billing.meter_problems import error_report
 from billing.models import PlanPart, StripeCustomer
 from billing.status_checks import status_mark
-from config.sealing import CannotUnseal, unseal
+from core.sealing import CannotUnseal, unseal
 
 log = structlog.get_logger(__name__)
 

@@ -15,8 +15,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 django = get_asgi_application()
 
-from config.boundary import BoundedASGIRequest  # noqa: E402 (needs the apps loaded)
-from config.health import stop_being_ready  # noqa: E402
+from core.boundary import BoundedASGIRequest  # noqa: E402 (needs the apps loaded)
+from core.health import stop_being_ready  # noqa: E402
 from telephony.voice.media import MediaListener  # noqa: E402
 
 django.request_class = BoundedASGIRequest

@@ -23,12 +23,12 @@ except ImproperlyConfigured as error:
 process = os.environ.get("PROCESS", "engine")
 if process == "web":
     wsgi_app = "config.wsgi:application"
-    worker_class = "config.web_worker.WebWorker"
+    worker_class = "core.serving.web_worker.WebWorker"
     threads = 8
     graceful_timeout = 30
 elif process == "engine":
     wsgi_app = "config.asgi:application"
-    worker_class = "config.serving.EngineWorker"
+    worker_class = "core.serving.engine_worker.EngineWorker"
     # A call lasts an hour at most, and the process that holds its socket waits for it.
     graceful_timeout = 3 if settings.DEBUG else 3600
     # A call has two sockets, and the usual soft limit is 1,024 files.
@@ -40,7 +40,7 @@ else:
 
 keepalive = 5
 limit_request_line = 4094
-logger_class = "config.serving.GunicornLogger"
+logger_class = "core.serving.engine_worker.GunicornLogger"
 # There is no access log: addresses hold signed links. The one control socket of a user's home would
 # be fought over by the two processes.
 accesslog = None
@@ -52,6 +52,6 @@ worker_tmp_dir = memory if os.path.isdir(memory) else None
 
 def post_worker_init(worker: Any) -> None:
     """Let no request wait long for the database."""
-    from config.connections import serve_requests
+    from core.connections import serve_requests
 
     serve_requests()

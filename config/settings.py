@@ -14,9 +14,6 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from config import request_limits
-from config.logs import configure_logging
-from config.postgres import embedded_url
 from config.unsafe import (
     bad_address,
     bad_host,
@@ -25,6 +22,8 @@ from config.unsafe import (
     weak_webhook_secret,
     wide_host,
 )
+from core import request_limits
+from core.logs import configure_logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOCAL_DIR = BASE_DIR / ".local"
@@ -284,9 +283,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.middleware.RequestIdMiddleware",
-    "config.boundary.BoundaryMiddleware",
-    "config.health.health_checks",
+    "core.middleware.RequestIdMiddleware",
+    "core.boundary.BoundaryMiddleware",
+    "core.health.health_checks",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -316,6 +315,14 @@ TEMPLATES = [
 ]
 
 
+def _database_url() -> str:
+    if url := env.str("DATABASE_URL", default=""):
+        return str(url)
+    from devtools.postgres import embedded_url
+
+    return embedded_url(LOCAL_DIR)
+
+
 def _database(url: str) -> dict[str, Any]:
     if urlsplit(url).scheme not in ("postgres", "postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address.")
@@ -326,13 +333,13 @@ def _database(url: str) -> dict[str, Any]:
 # for a customer's backend holds none.
 DATABASES = {
     "default": {
-        **_database(env.str("DATABASE_URL", default="") or embedded_url(LOCAL_DIR)),
-        "ENGINE": "config.database",
+        **_database(_database_url()),
+        "ENGINE": "core.database",
         "CONN_MAX_AGE": 0,
     }
 }
 # What DATABASE_URL says comes first. All of these are for this side: a PgBouncer sees none of them.
-# How long an answer is waited for depends on who waits (``config.connections``).
+# How long an answer is waited for depends on who waits (``core.connections``).
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 2,  # seconds, libpq's least
     # A machine or a network that is gone, instead of the kernel's two hours.
@@ -412,10 +419,10 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["config.api.JsonParser"],
-    "EXCEPTION_HANDLER": "config.errors.exception_handler",
-    "DEFAULT_METADATA_CLASS": "config.api.AllowedMethods",
-    "DEFAULT_SCHEMA_CLASS": "config.openapi.AutoSchema",
+    "DEFAULT_PARSER_CLASSES": ["core.api.JsonParser"],
+    "EXCEPTION_HANDLER": "core.errors.exception_handler",
+    "DEFAULT_METADATA_CLASS": "core.api.AllowedMethods",
+    "DEFAULT_SCHEMA_CLASS": "core.openapi.AutoSchema",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 
@@ -439,7 +446,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "telephony.callbacks.schema.add_webhooks",
-        "config.openapi.finish",
+        "core.openapi.finish",
     ],
     "SERVE_INCLUDE_SCHEMA": False,
 }
@@ -448,8 +455,8 @@ SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=12),
 }
 
-PROCRASTINATE_IMPORT_PATHS = ["config.jobs", "billing.metering_tasks", "telephony.voice.tasks"]
+PROCRASTINATE_IMPORT_PATHS = ["core.queue.jobs", "billing.metering_tasks", "telephony.voice.tasks"]
 
-DEFAULT_EXCEPTION_REPORTER_FILTER = "config.errors.WithoutValues"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "core.errors.WithoutValues"
 LOGGING_CONFIG = None
 configure_logging(json=not DEBUG)

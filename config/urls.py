@@ -5,17 +5,10 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from config import docs, errors
+from core import errors
 
 urlpatterns = [
-    path("", docs.landing),
-    re_path(r"^docs/?$", docs.index),
-    path("docs/api", docs.api_reference),
-    path("docs/<slug:slug>", docs.guide),
-    path("docs/<slug:slug>.md", docs.guide_markdown),
-    path("llms.txt", docs.llms),
-    path("SKILL.md", docs.skill),
-    path("api/schema", docs.SchemaView.as_view(), name="schema"),
+    path("", include("docs.urls")),
     path("", include("dashboard.urls")),
     # One way in, with one limit on attempts.
     path("admin/login/", RedirectView.as_view(pattern_name="log-in", query_string=True)),

@@ -8,6 +8,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 application = get_wsgi_application()
 
-from config.boundary import BoundedWSGIRequest  # noqa: E402 (needs the settings)
+from core.boundary import BoundedWSGIRequest  # noqa: E402 (needs the settings)
 
 application.request_class = BoundedWSGIRequest

@@ -15,8 +15,8 @@ from rest_framework.permissions import SAFE_METHODS
 
 from accounts.models import Account
 from accounts.permissions import require_active
-from config.errors import ApiError
-from config.pages import error_page
+from core.errors import ApiError
+from core.pages import error_page
 from dashboard.impersonation import impersonated_by
 
 

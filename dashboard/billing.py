@@ -24,9 +24,9 @@ from billing.checkout import checkout_open
 from billing.customers import has_payment_method
 from billing.portal import invoices_of, portal_url_for, upcoming_invoice_of
 from billing.serializers import invoice_body, upcoming_invoice_body
-from config.errors import ApiError
-from config.money import dollars, price
-from config.pages import page
+from core.errors import ApiError
+from core.money import dollars, price
+from core.pages import page
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.rendering import STATUS_TONES, room
 from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending, spending_limit_set, spending_of

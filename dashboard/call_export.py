@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from accounts.models import Account
-from config.api import iso
+from core.api import iso
 from dashboard.keyset import batches
 from telephony.models import Call, CallQuerySet
 from usage.models import UsageRecord

@@ -16,8 +16,8 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import push_url
 
 from accounts.permissions import require_active
-from config.errors import ApiError
-from config.money import dollars, price
+from core.errors import ApiError
+from core.money import dollars, price
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, CallFilters, own_numbers

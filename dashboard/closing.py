@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.services import account_close
 from billing.closing import subscriptions_end, subscriptions_end_soon
-from config.errors import ApiError
+from core.errors import ApiError
 from telephony.hangup import calls_request_hangup
 from telephony.numbers import phone_numbers_remove_all
 

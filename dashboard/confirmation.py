@@ -14,7 +14,7 @@ from accounts.mails import VERIFY_EMAIL, mail_queue
 from accounts.services import email_verify
 from accounts.throttling import mail_request
 from billing.closing import customer_update_soon
-from config.errors import ApiError
+from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.rendering import room
 from dashboard.sessions import HOME, next_of

@@ -10,9 +10,9 @@ from django import forms
 from django.core.exceptions import ValidationError
 from rest_framework.serializers import Serializer
 
-from config import days
-from config.errors import ApiError, invalid
-from config.texts import validate_line
+from core import days
+from core.errors import ApiError, invalid
+from core.texts import validate_line
 
 
 class LineField(forms.CharField):

@@ -19,7 +19,7 @@ from accounts.operators import for_operators
 from accounts.permissions import may_operate_on
 from accounts.proofs import began_too_long_ago, has_shown_second_factor
 from accounts.sudo import needs_sudo
-from config.pages import page
+from core.pages import page
 
 log = structlog.get_logger(__name__)
 

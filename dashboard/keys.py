@@ -26,7 +26,7 @@ from accounts.services import (
     webhook_secret_show,
 )
 from accounts.sudo import needs_sudo
-from config.errors import ApiError
+from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import LineField, refuse
 from dashboard.rendering import room

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
-from config.ids import is_id
+from core.ids import is_id
 
 Row = TypeVar("Row", bound=Model)
 

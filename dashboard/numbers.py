@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.permissions import require_active
-from config.errors import ApiError
+from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
 from dashboard.forms import LineField, checked, refuse

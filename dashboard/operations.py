@@ -18,7 +18,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import Account
 from billing.models import MeterEvent, MeterProblem, StatusCheck
-from config.ids import first_id_of
+from core.ids import first_id_of
 from telephony.models import Call, CallbackDelivery
 from usage.models import UsageRecord
 

@@ -20,8 +20,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.models import Account
-from config.money import dollars, price
-from config.pages import page
+from core.money import dollars, price
+from core.pages import page
 from dashboard.access import PageRequest, for_customer
 from dashboard.checklist import checklist_of
 from dashboard.rendering import STATUS_TONES, room

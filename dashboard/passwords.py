@@ -17,8 +17,8 @@ from accounts.links import account_to_reset
 from accounts.passwords import password_reset, password_reset_ask
 from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.throttling import mail_request
-from config.errors import ApiError
-from config.pages import page
+from core.errors import ApiError
+from core.pages import page
 from dashboard.forms import refuse
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponse
 
-from config.pages import page
+from core.pages import page
 from dashboard.access import PageRequest
 
 # The rooms of the dashboard, as its navigation shows them.

@@ -42,9 +42,9 @@ from accounts.second_factors import (
 from accounts.serializers import MAX_CODE_LENGTH
 from accounts.sudo import needs_sudo
 from accounts.throttling import second_factor_attempt
-from config.errors import ApiError
-from config.pages import page
-from config.sealing import CannotUnseal, seal, unseal
+from core.errors import ApiError
+from core.pages import page
+from core.sealing import CannotUnseal, seal, unseal
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import refuse
 from dashboard.rendering import room

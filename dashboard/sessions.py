@@ -22,8 +22,8 @@ from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSW
 from accounts.services import account_authenticate, account_sign_up
 from accounts.throttling import login_attempt, registration_attempt
 from billing.checkout import checkout_url_for
-from config.errors import ApiError
-from config.pages import page
+from core.errors import ApiError
+from core.pages import page
 from dashboard.forms import LineField, refuse
 
 HOME = "/dashboard"

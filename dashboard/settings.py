@@ -26,8 +26,8 @@ from accounts.services import MAX_ACTIVE_KEYS, company_rename, email_change
 from accounts.sudo import needs_second_factor, needs_sudo
 from accounts.throttling import login_attempt, mail_request
 from billing.closing import customer_update_soon
-from config.errors import ApiError
-from config.pages import page
+from core.errors import ApiError
+from core.pages import page
 from dashboard.access import PageRequest, View, for_customer
 from dashboard.closing import account_delete
 from dashboard.confirmation import CONFIRMATIONS

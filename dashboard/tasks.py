@@ -5,7 +5,7 @@ from __future__ import annotations
 from procrastinate.contrib.django import app
 
 from billing.tasks import UNTIL_STRIPE_IS_BACK
-from config import lanes
+from core.queue import lanes
 from dashboard.closing import account_end
 
 

@@ -14,8 +14,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.permissions import require_active
 from accounts.throttling import account_attempt
-from config.errors import ApiError
-from config.pages import PERMISSIONS_POLICY_WITH_MICROPHONE, page
+from core.errors import ApiError
+from core.pages import PERMISSIONS_POLICY_WITH_MICROPHONE, page
 from dashboard.access import PageRequest, for_customer
 from dashboard.call_words import length, line_of, outcome_label, outcome_tone
 from dashboard.forms import LineField, refuse

@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from billing.models import MeterEvent
-from config.ids import first_id_of
+from core.ids import first_id_of
 from telephony.engine.costs import twilio_cost
 from telephony.models import Call, CallbackDelivery, CallEvent, PhoneNumber
 from usage.models import DailyUsage, TotalUsage, UsageRecord

@@ -14,9 +14,9 @@ from django.http import HttpRequest
 
 from accounts.audit import Action, audit
 from accounts.models import Account
-from config.admin import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, asks_first
-from config.errors import ApiError
-from config.ids import is_id
+from core.admin import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, asks_first
+from core.errors import ApiError
+from core.ids import is_id
 from telephony.callbacks.outbox import resend
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent, PhoneNumber

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from accounts.permissions import require_active
-from config.errors import ApiError
+from core.errors import ApiError
 from telephony.models import Call, PhoneNumber
 from usage.spending import spending_of
 

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import OperationalError
 
-from config.connections import patience, run_and_let_go
+from core.connections import patience, run_and_let_go
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
     """Run a function that queries in a thread, and give the thread's connection back after it.
 
     The function runs to its end even when the caller is cancelled, but does not begin if it waits
-    for its thread longer than ``config.connections`` allows: :class:`OperationalError`. It cannot
+    for its thread longer than ``core.connections`` allows: :class:`OperationalError`. It cannot
     see what an open transaction of another thread has not committed.
     """
     left = patience().left

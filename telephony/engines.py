@@ -18,7 +18,7 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 
-from config.sweeps import each_alone
+from core.sweeps import each_alone
 from telephony.models import Call, CallQuerySet, Engine
 from telephony.services import call_end, call_end_lost, call_leave_alone
 

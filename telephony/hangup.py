@@ -7,8 +7,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Account
-from config.errors import ApiError
-from config.sweeps import each_alone
+from core.errors import ApiError
+from core.sweeps import each_alone
 from telephony.models import Call
 from telephony.services import call_leave_alone, call_note
 

@@ -28,8 +28,8 @@ from rest_framework.response import Response
 
 from accounts.authentication import AccountRequest
 from accounts.models import Account
-from config.errors import ApiError, invalid
-from config.sealing import keyed_hashes
+from core.errors import ApiError, invalid
+from core.sealing import keyed_hashes
 from telephony.models import Call, IdempotencyKey
 
 HEADER = "Idempotency-Key"

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
-from config.ids import new_id
+from core.ids import new_id
 
 
 class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):

@@ -15,8 +15,8 @@ from django.views.decorators.debug import sensitive_variables
 from accounts.actors import SYSTEM
 from accounts.audit import Action, audit, audit_by
 from accounts.models import Account
-from config.connections import give_connection_back
-from config.errors import ApiError, invalid
+from core.connections import give_connection_back
+from core.errors import ApiError, invalid
 from telephony.models import Call, PhoneNumber, ReleasedNumber
 from telephony.numbering import registration_problem
 from telephony.twilio_rest import (

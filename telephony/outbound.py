@@ -9,8 +9,8 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import Account
-from config.connections import give_connection_back
-from config.errors import ApiError, invalid
+from core.connections import give_connection_back
+from core.errors import ApiError, invalid
 from telephony.admission import account_lock, admission_require
 from telephony.idempotency import RequestKey
 from telephony.models import UNCONNECTED_LASTS, Call, PhoneNumber

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from config.sealing import CannotUnseal, seal, unseal
+from core.sealing import CannotUnseal, seal, unseal
 from telephony.engine.costs import TokenUsage, openai_cost
 from telephony.models import CallProgress
 

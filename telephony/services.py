@@ -14,8 +14,8 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from config.api import iso
-from config.texts import cleaned_json, cleaned_text
+from core.api import iso
+from core.texts import cleaned_json, cleaned_text
 from telephony.admission import account_lock
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads

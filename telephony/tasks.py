@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from procrastinate.contrib.django import app
 
-from config import lanes
+from core.queue import lanes
 from telephony.callbacks import attempts, outbox
 from telephony.hangup import calls_of_nobody_request_hangup
 from telephony.idempotency import forget_expired

@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
-from config.api import as_number
-from config.ids import new_id
+from core.api import as_number
+from core.ids import new_id
 
 # What the parts of a call add up to.
 SUMMED = ("duration_seconds", "minutes", "platform_cost", "twilio_cost", "openai_cost")

@@ -10,8 +10,8 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
-from config.api import as_number, page_of, part_of
-from config.schema import PAGE, endpoint
+from core.api import as_number, page_of, part_of
+from core.schema import PAGE, endpoint
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 from usage.serializers import (
     CurrentUsageSerializer,

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 import accounts.email_addresses
 from accounts.email_addresses import normalize_email
-import config.texts
+import core.texts
 
 
 def use_ascii_domains(apps, schema_editor):
@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
             model_name="account",
             name="company_name",
             field=models.CharField(
-                blank=True, max_length=200, validators=[config.texts.validate_line]
+                blank=True, max_length=200, validators=[core.texts.validate_line]
             ),
         ),
         migrations.AlterField(
@@ -49,12 +49,12 @@ class Migration(migrations.Migration):
                 blank=True,
                 help_text="Why an operator did; the customer does not see it.",
                 max_length=500,
-                validators=[config.texts.validate_line],
+                validators=[core.texts.validate_line],
             ),
         ),
         migrations.AlterField(
             model_name="apikey",
             name="label",
-            field=models.CharField(max_length=100, validators=[config.texts.validate_line]),
+            field=models.CharField(max_length=100, validators=[core.texts.validate_line]),
         ),
     ]

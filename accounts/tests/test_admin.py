@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from accounts.services import api_key_create, api_key_revoke
-from browsing.authenticator import code
+from devtools.browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
 

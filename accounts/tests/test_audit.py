@@ -24,8 +24,8 @@ from accounts.models import Account
 from accounts.services import account_close, account_suspend, api_key_create
 from accounts.tasks import note_failed_login, send_password_reset
 from accounts.tests.test_admin import form_of, page_of
-from config.ids import new_id
-from config.tests.web import ROOT, database_url
+from core.ids import new_id
+from core.tests.web import ROOT, database_url
 
 pytestmark = pytest.mark.django_db
 

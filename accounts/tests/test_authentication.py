@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 from accounts.authentication import token_for
 from accounts.models import ApiKey, new_api_key
 from accounts.services import api_key_create, api_key_revoke
-from browsing.authenticator import app_of
+from devtools.browsing.authenticator import app_of
 
 pytestmark = pytest.mark.django_db
 

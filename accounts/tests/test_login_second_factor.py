@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from accounts.second_factors import recovery_codes_renew
-from browsing.authenticator import app_of, code
+from devtools.browsing.authenticator import app_of, code
 
 pytestmark = pytest.mark.django_db
 

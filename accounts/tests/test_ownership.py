@@ -4,7 +4,7 @@ import pytest
 
 from accounts.models import ApiKey
 from accounts.services import api_key_create
-from config.errors import ApiError
+from core.errors import ApiError
 
 pytestmark = pytest.mark.django_db
 

@@ -24,8 +24,8 @@ from accounts.second_factors import (
     totp_secret_new,
 )
 from accounts.services import account_close
-from browsing.authenticator import code
-from config.errors import ApiError
+from core.errors import ApiError
+from devtools.browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
 

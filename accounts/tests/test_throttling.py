@@ -17,7 +17,7 @@ from rest_framework.test import APIClient
 from accounts.models import Account, AttemptCount
 from accounts.tasks import forget_attempts
 from accounts.tests.test_login import CountingHasher
-from config.tests.web import web_process
+from core.tests.web import web_process
 
 ALICE, NOBODY = "alice@example.org", "nobody@example.org"
 

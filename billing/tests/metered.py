@@ -11,7 +11,7 @@ from djstripe import models as mirror
 
 from accounts.models import Account
 from billing.models import MeterEvent, PlanPart, StripeCustomer
-from config.ids import first_id_of, new_id
+from core.ids import first_id_of, new_id
 from usage.models import UsageRecord
 
 METER = "mtr_1"

@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from billing.tests.walker import Walker
-from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE
-from config.tests.development import Development
+from devtools.browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE
+from devtools.tests.development import Development
 from sandbox.tests.payments.browser import KeyboardPage, without_scripts
 
 pytestmark = [

@@ -17,7 +17,7 @@ from billing.models import MeterEvent, MeterProblem, PlanPart
 from billing.stripe_api import PaymentsUnavailable
 from billing.tests.metered import event
 from billing.tests.stripes_meter import StripesMeter, failure
-from config.sealing import seal
+from core.sealing import seal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
 

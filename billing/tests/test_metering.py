@@ -15,8 +15,8 @@ from billing import metering
 from billing.metering import OVERLAP, SEARCHED, meter_events_search, meter_events_write
 from billing.models import MeterEvent
 from billing.tests.metered import call
-from config.ids import new_id
-from config.tests.rows import refuse
+from core.ids import new_id
+from core.tests.rows import refuse
 
 pytestmark = pytest.mark.django_db
 

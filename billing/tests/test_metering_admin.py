@@ -15,7 +15,7 @@ from billing.metering import meter_events_send
 from billing.models import MeterEvent, MeterProblem
 from billing.tests.metered import become_customer, event, set_up_meter, subscription
 from billing.tests.stripes_meter import StripesMeter, refusal
-from config.admin import CappedPaginator
+from core.admin import CappedPaginator
 
 pytestmark = pytest.mark.django_db
 

@@ -27,7 +27,7 @@ from billing.models import MeterEvent, MeterProblem
 from billing.tests.memory import Killed
 from billing.tests.metered import become_customer, call, set_up_meter, subscription
 from billing.tests.stripes_meter import Request, StripesMeter
-from config.tests.web import database_url
+from core.tests.web import database_url
 from usage.models import UsageRecord
 
 pytestmark = pytest.mark.django_db

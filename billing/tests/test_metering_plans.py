@@ -18,7 +18,7 @@ from billing.models import MeterEvent, MeterProblem
 from billing.tests.metered import become_customer, set_up_meter, subscription
 from billing.tests.plans import planned
 from billing.tests.stripes_meter import StripesMeter
-from config.ids import first_id_of
+from core.ids import first_id_of
 
 pytestmark = pytest.mark.django_db
 

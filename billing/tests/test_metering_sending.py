@@ -27,7 +27,7 @@ from billing.tests.metered import (
     subscription,
 )
 from billing.tests.stripes_meter import Answer, Request, StripesMeter, failure, refusal
-from config.tests.rows import refuse
+from core.tests.rows import refuse
 
 pytestmark = pytest.mark.django_db
 

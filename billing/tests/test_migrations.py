@@ -14,7 +14,7 @@ from django.db import connection
 from psycopg import sql
 
 from config.tests.test_settings import PRODUCTION
-from config.tests.web import database_url
+from core.tests.web import database_url
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,8 +17,8 @@ from stripe import WebhookSignature
 from accounts.models import Account
 from billing.models import PlanPart, StatusCheck, StripeCustomer
 from billing.webhooks import EVENTS, METER_EVENT
-from config.sealing import seal
-from config.tests.poisons import POISONS
+from core.sealing import seal
+from core.tests.poisons import POISONS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
 

@@ -23,7 +23,7 @@ from billing.models import StatusChange, StatusCheck, StripeCustomer
 from billing.plan import METER_EVENT_NAME, price_ids
 from billing.provisioning import plan_set_up
 from billing.status_checks import page_mark, status_check
-from config.api import iso
+from core.api import iso
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
 

@@ -20,7 +20,7 @@ from billing.status_checks import page_mark, status_check, status_mark, unsettle
 from billing.stripe_api import PaymentsUnavailable
 from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import check, down, subscribe
-from config.tests.rows import refuse
+from core.tests.rows import refuse
 
 pytestmark = pytest.mark.django_db
 

@@ -22,10 +22,10 @@ from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import down
 from billing.tests.test_webhooks import send
 from billing.webhooks import webhook_secrets
-from config import lanes
-from config.connections import run_and_let_go
-from config.jobs import defer
-from config.tests.waiting import until
+from core.connections import run_and_let_go
+from core.queue import lanes
+from core.queue.jobs import defer
+from core.tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

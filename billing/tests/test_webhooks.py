@@ -17,7 +17,7 @@ from stripe import WebhookSignature
 from accounts.models import Account
 from billing.models import MeterProblem, PlanPart, StatusChange, StatusCheck, StripeCustomer
 from billing.webhooks import EVENTS, METER_EVENT
-from config.sealing import seal
+from core.sealing import seal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from config.tests.development import Development
+from devtools.tests.development import Development
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
 
 CALLEE = "+15559876543"

@@ -11,8 +11,8 @@ from django.test import Client, override_settings
 from django.utils import timezone
 
 from accounts.models import Account
-from browsing.people import OPERATOR, OPERATOR_PASSWORD
-from config.tests.development import Development
+from devtools.browsing.people import OPERATOR, OPERATOR_PASSWORD
+from devtools.tests.development import Development
 
 # The tests' own hasher is one that no server takes.
 _HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]

@@ -14,7 +14,7 @@ from accounts.actors import Actor, ActorKind, Origin, acting, shell
 from accounts.audit import Action, AuditEvent, audit
 from accounts.models import Account
 from accounts.services import account_suspend
-from config.tests.described import assert_described
+from core.tests.described import assert_described
 from dashboard import activity as room
 from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made

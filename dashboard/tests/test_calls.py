@@ -19,7 +19,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import Account
-from config.money import dollars
+from core.money import dollars
 from dashboard import call_export
 from dashboard import calls as room
 from dashboard.call_export import safe

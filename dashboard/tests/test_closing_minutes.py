@@ -27,7 +27,7 @@ from billing.stripe_api import PaymentsUnavailable
 from billing.tasks import check_status
 from billing.tests.memory import Killed
 from billing.tests.test_metering_month import DyingClient, Subscriber
-from config.tests.poisons import IS_SHORT
+from core.tests.poisons import IS_SHORT
 from dashboard.closing import CALLS_END_WITHIN, account_delete, account_end
 from dashboard.tests.live import hang_up, live_call_of
 from dashboard.tests.mails import jobs

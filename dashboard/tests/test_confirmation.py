@@ -13,9 +13,9 @@ from rest_framework.test import APIClient
 from accounts.links import VERIFICATION_VALID, verification_link
 from accounts.mails import mail_queue
 from accounts.models import Account
-from config.tests.test_docs import Links
 from dashboard.tests.conftest import logged_in
 from dashboard.tests.mails import jobs, path_in, sent
+from docs.tests.test_docs import Links
 
 pytestmark = pytest.mark.django_db
 

@@ -12,12 +12,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide
-from browsing.people import contexts, make_people
-from browsing.places import PLACES, Place, Who
-from config.guides import GUIDES
-from config.tests.development import Development
-from config.tests.poisons import IS_SHORT
+from core.tests.poisons import IS_SHORT
+from devtools.browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, is_too_wide
+from devtools.browsing.people import contexts, make_people
+from devtools.browsing.places import PLACES, Place, Who
+from devtools.tests.development import Development
+from docs.guides import GUIDES
 
 # Axe takes most of the time, and finds at one width nearly all that it finds at the other.
 SIZES_FOR_AXE = (PHONE,) if IS_SHORT else (PHONE, DESKTOP)

@@ -11,8 +11,8 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import Account, ApiKey
 from accounts.services import MAX_ACTIVE_KEYS, api_key_create, webhook_secret_rotate
-from config.tests.test_docs import Links, get
 from dashboard.tests.pages import assert_well_made
+from docs.tests.test_docs import Links, get
 
 pytestmark = pytest.mark.django_db
 

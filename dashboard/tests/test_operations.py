@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from billing.models import MeterProblem
-from config.ids import first_id_of
+from core.ids import first_id_of
 from dashboard.operations import needing_attention, todays_figures
 from telephony.models import Call, CallbackDelivery
 from usage.models import UsageRecord

@@ -11,10 +11,10 @@ from django.urls import reverse
 
 from accounts.models import Account
 from accounts.second_factors import has_second_factor, second_factors_remove_all
-from browsing.authenticator import app_of, code
 from dashboard.tests.mails import sent
 from dashboard.tests.test_second_factor import APP, PAGE, STEP, give_password, secret_of
 from dashboard.tests.test_sudo import NEW_KEY, SETTINGS, is_asked, proof
+from devtools.browsing.authenticator import app_of, code
 
 pytestmark = pytest.mark.django_db
 

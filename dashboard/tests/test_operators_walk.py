@@ -20,9 +20,9 @@ import requests
 from playwright.sync_api import Browser, Page, expect
 
 from accounts.models import Account
-from browsing.chromium import EXECUTABLE, IS_MISSING, context_of
-from browsing.people import log_operator_in
-from config.tests.development import Development
+from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, context_of
+from devtools.browsing.people import log_operator_in
+from devtools.tests.development import Development
 
 pytestmark = [
     pytest.mark.django_db,

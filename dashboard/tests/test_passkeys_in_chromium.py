@@ -13,8 +13,8 @@ from axe_playwright_python.sync_playwright import Axe
 from django.core.management import call_command
 from playwright.sync_api import Browser, Page, expect
 
-from browsing.chromium import EXECUTABLE, IS_MISSING, PHONE, Watch, context_of, is_too_wide
-from config.tests.development import Development, development
+from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE, Watch, context_of, is_too_wide
+from devtools.tests.development import Development, development
 
 pytestmark = [
     pytest.mark.django_db,

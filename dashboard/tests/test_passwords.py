@@ -11,8 +11,8 @@ from rest_framework.test import APIClient
 from accounts.links import password_reset_link
 from accounts.models import Account
 from accounts.services import account_note_login
-from config.tests.test_docs import Links
 from dashboard.tests.mails import jobs, path_in, sent
+from docs.tests.test_docs import Links
 
 pytestmark = pytest.mark.django_db
 

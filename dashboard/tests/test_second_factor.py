@@ -21,9 +21,9 @@ from accounts.second_factors import (
     second_factors,
     second_factors_remove_all,
 )
-from browsing.authenticator import app_of, code
 from dashboard.tests.mails import sent
 from dashboard.tests.pages import assert_well_made
+from devtools.browsing.authenticator import app_of, code
 
 pytestmark = pytest.mark.django_db
 

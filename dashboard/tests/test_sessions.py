@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account
 from billing.provisioning import plan_set_up
-from browsing.authenticator import code
+from devtools.browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
 

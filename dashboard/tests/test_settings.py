@@ -11,9 +11,9 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import Account
-from config.tests.test_docs import Links
 from dashboard.tests.conftest import logged_in
 from dashboard.tests.mails import jobs, sent
+from docs.tests.test_docs import Links
 from telephony.models import Call
 
 pytestmark = pytest.mark.django_db

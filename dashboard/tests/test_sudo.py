@@ -11,8 +11,8 @@ from django.test import Client
 
 from accounts.models import Account
 from accounts.services import api_key_create
-from browsing.authenticator import app_of, code
 from dashboard.tests.pages import assert_well_made
+from devtools.browsing.authenticator import app_of, code
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts import throttling
 from accounts.models import Account
-from config.tests.test_docs import Links
+from docs.tests.test_docs import Links
 from sandbox.backend import hostile
 from telephony.call_sids import is_test_sid, new_test_sid
 from telephony.models import Call, CallbackDelivery, PhoneNumber, SealedPlan

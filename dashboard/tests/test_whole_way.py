@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browsing.chromium import EXECUTABLE, IS_MISSING, Watch, context_of
-from config.tests.development import Development
+from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, Watch, context_of
+from devtools.tests.development import Development
 
 pytestmark = [
     pytest.mark.django_db,

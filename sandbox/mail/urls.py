@@ -7,7 +7,7 @@ from django.urls import path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from config.pages import page
+from core.pages import page
 from sandbox.mail.models import Mail
 
 SHOWN = 50

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from config.connections import give_connection_back
+from core.connections import give_connection_back
 from sandbox.payments.events import EVERY, deliver_pending, rule_for
 from sandbox.payments.models import Delivery, DeliveryRule, StripeObject
 from sandbox.payments.objects import change, writing

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.utils import timezone
 
-from config.jobs import defer
+from core.queue.jobs import defer
 from sandbox.payments.business import clock
 from sandbox.payments.ids import new_id
 from sandbox.payments.models import Delivery, DeliveryRule, StripeObject

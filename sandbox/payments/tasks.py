@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
-from config import lanes
+from core.queue import lanes
 from sandbox.payments import delivery
 from sandbox.payments.business import passing
 from sandbox.payments.models import KeptAnswer

@@ -13,7 +13,7 @@ from django.db.models import F
 from requests.structures import CaseInsensitiveDict
 
 import sandbox.payments.resources  # noqa: F401  (lets them be asked for)
-from config.connections import give_connection_back
+from core.connections import give_connection_back
 from sandbox.payments.models import Fault
 from sandbox.payments.wire.answering import Response, answer, refused
 from sandbox.payments.wire.errors import Refusal

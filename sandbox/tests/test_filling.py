@@ -15,7 +15,7 @@ from pytest_django import Settings
 from accounts.models import Account
 from billing.metering import meter_events_write
 from billing.models import MeterEvent
-from config.ids import is_id, made_at
+from core.ids import is_id, made_at
 from sandbox.filling import AlreadyCalled, fill
 from telephony.models import Call, CallEvent, PhoneNumber
 from usage.models import DailyUsage, TotalUsage, UsageRecord

@@ -7,7 +7,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.message import BadHeaderError
 from django.test import Client
 
-from config.tests.test_docs import Links
+from docs.tests.test_docs import Links
 from sandbox.mail.backend import MailboxBackend
 
 pytestmark = pytest.mark.django_db

@@ -16,14 +16,14 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest
 from accounts.models import Account
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import (
+from core.api import (
     AnswerSerializer,
     MomentField,
     ObjectSerializer,
     UtcDateTimeField,
     page_with_more,
 )
-from config.schema import PAGE, endpoint
+from core.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery, CallEvent

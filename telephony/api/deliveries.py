@@ -13,7 +13,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import (
+from core.api import (
     AnswerSerializer,
     ObjectSerializer,
     TextField,
@@ -21,7 +21,7 @@ from config.api import (
     iso,
     page_with_more,
 )
-from config.schema import PAGE, endpoint
+from core.schema import PAGE, endpoint
 from telephony.api.fields import OptionalTextField
 from telephony.callbacks import attempts, outbox
 from telephony.models import (

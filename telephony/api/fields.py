@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from config.api import TextField
+from core.api import TextField
 from telephony.callback_urls import LONGEST_URL, callback_url_problem
 from telephony.callbacks.payloads import metadata_problem
 from telephony.engine.plan import is_phone_number

@@ -14,14 +14,14 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActive
-from config.api import (
+from core.api import (
     AnswerSerializer,
     ObjectSerializer,
     WholeNumberField,
     validated,
 )
-from config.errors import exception_handler
-from config.schema import endpoint
+from core.errors import exception_handler
+from core.schema import endpoint
 from telephony.api.fields import (
     AccountSidField,
     AuthTokenField,

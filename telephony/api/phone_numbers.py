@@ -11,8 +11,8 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
-from config.api import AnswerSerializer, FlagField, ObjectSerializer, UtcDateTimeField, validated
-from config.schema import endpoint
+from core.api import AnswerSerializer, FlagField, ObjectSerializer, UtcDateTimeField, validated
+from core.schema import endpoint
 from telephony.api.fields import (
     AccountSidField,
     AuthTokenField,

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import orjson
 from django.utils import timezone
 
-from config.sealing import CannotUnseal, seal, unseal
+from core.sealing import CannotUnseal, seal, unseal
 from telephony.models import CallbackAttempt, CallbackDelivery
 
 KEPT_FOR = timedelta(days=30)

@@ -17,8 +17,8 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import WebhookSecret
-from config.connections import give_connection_back
-from config.ids import new_id
+from core.connections import give_connection_back
+from core.ids import new_id
 from telephony.bounded_json import NotUsable, decoded
 from telephony.call_sids import new_test_sid
 from telephony.callbacks import client

@@ -21,7 +21,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from config.jobs import Queued, defer_many
+from core.queue.jobs import Queued, defer_many
 from telephony.callbacks.client import TimedOut, Unreachable
 from telephony.models import CallbackDelivery, CallbackEndpoint
 

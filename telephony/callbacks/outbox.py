@@ -27,13 +27,13 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
-from config.connections import database_within
-from config.errors import ApiError
-from config.jobs import Queued, defer, defer_many
-from config.outages import is_outage
-from config.sealing import CannotUnseal, seal, unseal
-from config.sweeps import each_alone
-from config.together import Together
+from core.connections import database_within
+from core.errors import ApiError
+from core.outages import is_outage
+from core.queue.jobs import Queued, defer, defer_many
+from core.sealing import CannotUnseal, seal, unseal
+from core.sweeps import each_alone
+from core.together import Together
 from telephony.callbacks import attempts, client, endpoints, payloads, schedule, signing
 from telephony.callbacks.attempts import Result
 from telephony.callbacks.payloads import CallFacts
@@ -51,7 +51,7 @@ TASK = "telephony.tasks.deliver_callback"
 
 TIMEOUT_SECONDS = 15.0
 # Longer than an attempt can take: a claim that is past belongs to a worker that died. It is past
-# when others have found that out (``config.worker``), so that they need not wait.
+# when others have found that out (``core.queue.worker``), so that they need not wait.
 CLAIM = timedelta(seconds=20)
 UNDER_WAY_PER_ACCOUNT = 4  # of the 200 that a worker has places for
 # Later than a job can be on a worker that keeps up.

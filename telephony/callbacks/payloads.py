@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from config.api import iso
+from core.api import iso
 from telephony.engine.bounds import DEEPEST, is_deeper_than
 
 _TOO_DEEP = f"Nest lists and objects at most {DEEPEST} deep."

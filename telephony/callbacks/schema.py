@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from config.schema import Json
+from core.schema import Json
 from telephony.callbacks import on_call_start, outbox, payloads, tools
 from telephony.engine import plan, plan_reader
 from telephony.engine.bounds import DEEPEST

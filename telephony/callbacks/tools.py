@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from django.utils import timezone
 
-from config.ids import new_id
+from core.ids import new_id
 from telephony.bounded_json import NotUsable, beside_the_loop, decoded
 from telephony.callbacks import client, payloads, signing
 from telephony.callbacks.payloads import CallFacts

@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Account
-from config.admin import CappedPaginator
-from config.sealing import seal
+from core.admin import CappedPaginator
+from core.sealing import seal
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Result
 from telephony.models import Call, CallbackDelivery, CallProgress, PhoneNumber, SealedPlan

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from config.connections import database_within
+from core.connections import database_within
 from telephony.db import in_database
 
 

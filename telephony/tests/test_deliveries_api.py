@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from accounts.models import Account
-from config.api import iso
+from core.api import iso
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Result
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint

@@ -9,8 +9,8 @@ import structlog
 from django.db import connection
 from django.utils import timezone
 
-from config.ids import new_id
-from config.tests.rows import refuse
+from core.ids import new_id
+from core.tests.rows import refuse
 from telephony import engines
 from telephony.engines import (
     GAP,

@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts.models import Account
-from config.tests.web import web_process
+from core.tests.web import web_process
 from telephony.idempotency import KEPT, LEASE
 from telephony.models import Call, IdempotencyKey, PhoneNumber
 from telephony.outbound import outbound_call_taken

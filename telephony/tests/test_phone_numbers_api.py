@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts.models import Account
-from config.tests.described import validator
+from core.tests.described import validator
 from telephony.models import PhoneNumber, ReleasedNumber
 from telephony.numbers import (
     RESTS_FOR,

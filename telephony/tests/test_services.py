@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from config.sealing import seal, unseal
+from core.sealing import seal, unseal
 from telephony.engine.costs import TokenUsage
 from telephony.models import CallbackDelivery, CallEvent, CallProgress
 from telephony.outcomes import Outcome, opened

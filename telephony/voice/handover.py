@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import transaction
 
-from config.ids import is_id
+from core.ids import is_id
 from telephony.engine.plan import CallPlan, plan_as_dict, plan_from_dict
 from telephony.models import Call, SealedPlan
 

@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 import structlog
 from django.db import connection, connections
 
-from config.connections import database_within
-from config.ids import new_id
+from core.connections import database_within
+from core.ids import new_id
 from telephony.db import in_database
 from telephony.engines import are_others_ready, calls_sweep, engine_beat, engine_leave
 from telephony.voice.gate import gate

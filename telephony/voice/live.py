@@ -10,7 +10,7 @@ import structlog
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from config.sweeps import each_alone
+from core.sweeps import each_alone
 from telephony.db import in_database
 from telephony.models import ENGINE_LOST, Call
 from telephony.services import call_resume

@@ -16,8 +16,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import WebhookSecret
-from config import request_limits
-from config.client_address import network_of
+from core import request_limits
+from core.client_address import network_of
 from telephony.callbacks import client
 from telephony.db import in_database
 from telephony.engine.events import CallerHungUp, Event

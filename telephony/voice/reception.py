@@ -20,8 +20,8 @@ from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
 from accounts.throttling import is_one_of_few
-from config.jobs import defer
-from config.texts import cleaned_line
+from core.queue.jobs import defer
+from core.texts import cleaned_line
 from telephony.admission import (
     RING_LASTS,
     NotAdmitted,

@@ -19,7 +19,7 @@ import orjson
 import structlog
 from django.conf import settings
 
-from config.outages import is_outage
+from core.outages import is_outage
 from telephony.bounded_json import NotUsable, decoded_leniently
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool

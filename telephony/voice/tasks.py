@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
-from config import lanes
+from core.queue import lanes
 from telephony.db import in_database
 from telephony.models import Call, Engine
 from telephony.services import call_end, call_note

@@ -14,8 +14,8 @@ from django.db import transaction
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from config.connections import give_connection_back
-from config.jobs import defer
+from core.connections import give_connection_back
+from core.queue.jobs import defer
 from telephony.admission import NotAdmitted
 from telephony.call_sids import new_test_sid
 from telephony.callbacks.on_call_start import CallStartFailed, ask

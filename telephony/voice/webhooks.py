@@ -20,8 +20,8 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from config.connections import database_within
-from config.outages import cause_of, is_outage
+from core.connections import database_within
+from core.outages import cause_of, is_outage
 from telephony.admission import NotAdmitted
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts

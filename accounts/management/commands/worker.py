@@ -13,8 +13,8 @@ import uvloop
 from django.core.management.base import BaseCommand, CommandError
 from procrastinate.contrib.django import app
 
-from config.lanes import PLACES
-from config.worker import Worker
+from core.queue.lanes import PLACES
+from core.queue.worker import Worker
 
 # Longer than nearly all jobs take: they wait for others for 30 seconds at most.
 _GRACE_S = 60.0

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Account
-from config.jobs import defer
+from core.queue.jobs import defer
 from sandbox.demo import checks
 from sandbox.demo.calls import FollowedCall, TwoCalls, outbound_body
 from sandbox.demo.console import Console

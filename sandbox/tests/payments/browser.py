@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, Page
 
-from browsing.chromium import PHONE
+from devtools.browsing.chromium import PHONE
 
 _WITHIN_MS = 20_000
 

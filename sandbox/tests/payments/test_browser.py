@@ -8,7 +8,7 @@ import pytest
 import stripe
 from playwright.sync_api import Browser
 
-from browsing.chromium import EXECUTABLE, IS_MISSING, PHONE
+from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE
 from sandbox.payments import testing
 from sandbox.tests.payments.browser import without_scripts
 from sandbox.tests.payments.conftest import open_shop

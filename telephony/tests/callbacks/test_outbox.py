@@ -26,8 +26,8 @@ from procrastinate.exceptions import TaskNotFound
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts.models import Account, WebhookSecret
-from config.errors import ApiError
-from config.tests.waiting import until
+from core.errors import ApiError
+from core.tests.waiting import until
 from telephony.callbacks import attempts, endpoints, outbox, schedule
 from telephony.callbacks.attempts import Result
 from telephony.db import in_database

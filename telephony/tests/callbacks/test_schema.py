@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 import pytest
 
-from config.schema import document
-from config.tests.described import assert_is, validator
+from core.schema import document
+from core.tests.described import assert_is, validator
 from telephony.callbacks import payloads, signing
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schema import ENDED_REASONS, ERROR_CODES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.utils import timezone
 
-from config.tests.waiting import until
+from core.tests.waiting import until
 from telephony.db import in_database
 from telephony.models import Call, CallProgress
 from telephony.outcomes import Outcome, opened

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from config.tests.waiting import until
+from core.tests.waiting import until
 from sandbox.model import Call as CallTool
 from sandbox.model import Close, Drop, Error, Fail, Say, Script, When
 from sandbox.phone.faults import Faults

@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from config.tests.waiting import until
+from core.tests.waiting import until
 from sandbox.model import Say, Script
 from telephony.db import in_database
 from telephony.engines import engine_beat

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from config.tests.waiting import until
+from core.tests.waiting import until
 from telephony.voice.media import MOST_OF_ONE_ADDRESS, MediaListener
 
 POLICY_VIOLATION = b"\x03\xf0"

@@ -12,7 +12,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.audit import AuditEvent
-from config.tests.waiting import until
+from core.tests.waiting import until
 from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony.admission import RING_LASTS

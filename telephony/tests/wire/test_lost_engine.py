@@ -15,8 +15,8 @@ import pytest
 from django.conf import settings as configured
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from config.tests.waiting import until
-from config.tests.web import database_url, is_free
+from core.tests.waiting import until
+from core.tests.web import database_url, is_free
 from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER

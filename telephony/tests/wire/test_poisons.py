@@ -18,8 +18,8 @@ import pytest
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
-from config.tests.poisons import POISONS, dealt
-from config.texts import text_problem
+from core.tests.poisons import POISONS, dealt
+from core.texts import text_problem
 from sandbox.model import Script
 from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, serving

@@ -1,0 +1,217 @@
+"""What every endpoint of the REST API shares: bodies, texts, times, numbers, paging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import IO, Any, TypeVar
+
+import orjson
+from django.db.models import Model, QuerySet
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
+from rest_framework import serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.metadata import BaseMetadata
+from rest_framework.parsers import JSONParser
+from rest_framework.request import Request
+
+from core import days
+from core.errors import ApiError, invalid
+from core.texts import line_problem, text_problem
+
+Row = TypeVar("Row", bound=Model)
+
+MAX_PAGE_SIZE = 100
+DEFAULT_PAGE_SIZE = 50
+# Of lists and objects in a body. What reads them later goes deeper with each.
+DEEPEST = 64
+
+_ISO = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+
+
+class JsonParser(JSONParser):
+    """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that ends somebody's stack.
+
+    It is a ``JSONParser`` because Django REST framework holds bodies to a size for those parsers
+    alone.
+    """
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        try:
+            body = orjson.loads(stream.read())
+        except orjson.JSONDecodeError as error:
+            raise ParseError(str(error)) from None
+        if is_deeper_than(body, DEEPEST):
+            raise invalid({name: [f"Nest it at most {DEEPEST} deep."] for name in _deep_in(body)})
+        return body
+
+
+def _deep_in(body: Any) -> list[str]:
+    """Return the fields of a body that make it deeper than it may be."""
+    fields = body.items() if isinstance(body, dict) else ()
+    return [name for name, value in fields if is_deeper_than(value, DEEPEST - 1)] or ["body"]
+
+
+def is_deeper_than(body: Any, depth: int) -> bool:
+    """Whether JSON has more than so many lists and objects inside each other: no recursion."""
+    level = _containers([body])
+    for _ in range(depth):
+        level = _containers(
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+        )
+    return bool(level)
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, dict | list)]
+
+
+class AllowedMethods(BaseMetadata):
+    """``OPTIONS`` is answered by the ``Allow`` header, and by nothing of how views are written."""
+
+    def determine_metadata(self, request: Request, view: Any) -> dict[str, Any]:
+        return {}
+
+
+class ObjectSerializer(serializers.Serializer[Any]):
+    """The serializer of a JSON object."""
+
+    default_error_messages = {"invalid": "Send a JSON object."}
+
+
+@extend_schema_serializer(many=False)
+class AnswerSerializer(ObjectSerializer):
+    """The shape of a whole answer, for the API's description: views put answers together."""
+
+
+def validated(serializer_class: type[serializers.Serializer[Any]], request: Request) -> Any:
+    """Return the request's body by the serializer's sources, without what was left null.
+
+    Raises 400 with the fields that are wrong, and 411.
+    """
+    if "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length"):
+        # Django REST framework would take it for an empty one.
+        raise ApiError(411, "length_required", "Send the body with a Content-Length.")
+    serializer = serializer_class(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    return {name: value for name, value in serializer.validated_data.items() if value is not None}
+
+
+class TextField(serializers.CharField):
+    """A string. A number is refused, which Django REST framework would take for its digits.
+
+    So are control characters (``core.texts``), line breaks too unless it may have ``lines``.
+    """
+
+    def __init__(self, *, lines: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lines = lines
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        # Before spaces are trimmed; one line break at the end is where a line ends.
+        if problem := text_problem(data) if self.lines else line_problem(data.removesuffix("\n")):
+            raise serializers.ValidationError(problem)
+        return super().to_internal_value(data)
+
+
+class FlagField(serializers.BooleanField):
+    """``true`` or ``false``. Django REST framework takes ``0`` and ``"y"`` for them as well."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class WholeNumberField(serializers.IntegerField):
+    """A number; not its digits in a string."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+def iso(moment: datetime) -> str:
+    """Return ISO 8601 in UTC with milliseconds: ``2026-04-01T09:30:00.000Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_number(amount: Decimal) -> int | float:
+    """Return a decimal as the JSON number that reads the same: ``5``, ``0.05``."""
+    return int(amount) if amount == amount.to_integral_value() else float(amount)
+
+
+@extend_schema_field({"type": "string", "format": "date-time", "pattern": _ISO})
+class UtcDateTimeField(serializers.DateTimeField):
+    def to_representation(self, value: datetime) -> str:
+        return iso(value)
+
+
+@extend_schema_field({"type": "string", "format": "date-time"})
+class MomentField(serializers.DateTimeField):
+    """A time that somebody asks about, by UTC unless it says otherwise.
+
+    Before the first call there is none, and none after the last: such a time is as good as any.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(default_timezone=UTC, **kwargs)
+
+    def to_internal_value(self, value: Any) -> datetime:
+        return days.nearest_in_range(super().to_internal_value(value))
+
+
+@extend_schema_field({"type": "number"})
+class NumberField(serializers.DecimalField):
+    """A decimal that is read and written as a JSON number."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(max_digits=None, decimal_places=None, **kwargs)  # type: ignore[arg-type]
+
+    def to_representation(self, value: Decimal) -> int | float:  # type: ignore[override]
+        return as_number(value)
+
+
+def page_of(request: Request) -> tuple[int, int]:
+    """Return ``(limit, offset)`` of a list request; a limit over 100 is served as 100."""
+    limit = _whole_number(request, "limit", default=DEFAULT_PAGE_SIZE, least=1)
+    return min(limit, MAX_PAGE_SIZE), _whole_number(request, "offset", default=0, least=0)
+
+
+def page_with_more(request: Request, rows: QuerySet[Row]) -> tuple[list[Row], dict[str, Any]]:
+    """Return a page of rows, and what its answer says of it: limit, offset, ``hasMore``.
+
+    Nothing is counted: one row more than asked for is read.
+    """
+    limit, offset = page_of(request)
+    found = list(part_of(rows, offset, limit + 1))
+    return found[:limit], {"limit": limit, "offset": offset, "hasMore": len(found) > limit}
+
+
+def part_of(rows: QuerySet[Row], offset: int, count: int) -> QuerySet[Row]:
+    """Return rows from an offset on, in their order.
+
+    What the offset passes over is read in the index alone: first only the keys are asked for.
+    """
+    if not offset:
+        return rows[:count]
+    return rows.filter(pk__in=list(rows.values_list("pk", flat=True)[offset : offset + count]))
+
+
+def _whole_number(request: Request, name: str, *, default: int, least: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    # The length first: Python refuses to read numbers of thousands of digits.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) < 2**31):
+        raise invalid({name: [f"Send a whole number of at least {least}."]})
+    return int(text)

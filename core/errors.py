@@ -1,0 +1,292 @@
+"""The one shape in which the API says what went wrong.
+
+``{"error": "One sentence.", "code": "stable_code", "fields": {…}, "requestId": "…"}``, with
+``fields`` on 400 only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import ItemsView, Mapping
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import structlog
+from django.core.exceptions import (
+    NON_FIELD_ERRORS,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views.debug import SafeExceptionReporterFilter
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from core import request_limits
+from core.outages import cause_of, is_outage
+from core.pages import error_page, prefers_html
+
+log = structlog.get_logger(__name__)
+
+# For the API's description: status → stable code → when it is given, in a sentence.
+Refusals = Mapping[int, Mapping[str, str]]
+
+
+class ApiError(exceptions.APIException):
+    """A refusal: HTTP status, stable code, and one sentence a person can act on."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        fields: Mapping[str, list[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail=message, code=code)
+        self.status_code = status
+        self.code = code
+        self.message = message
+        self.fields = fields
+        self.headers = headers or {}
+
+
+def unauthorized(code: str, message: str) -> ApiError:
+    """Return a 401, with the challenge that HTTP asks for."""
+    return ApiError(401, code, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def invalid(fields: Mapping[str, list[str]], code: str = "invalid_request") -> ApiError:
+    """Return a 400 whose sentence is the first field's first message."""
+    name, messages = next(iter(fields.items()))
+    return ApiError(400, code, f"{name}: {messages[0]}", fields=fields)
+
+
+def not_found() -> ApiError:
+    """Return the 404 that says no more."""
+    return _of_status(404)
+
+
+def temporarily_unavailable(error: BaseException) -> ApiError:
+    """Return what is answered in an outage, and log what kind of one it is."""
+    log.error("database_unavailable", error=cause_of(error))
+    return ApiError(
+        503,
+        UNAVAILABLE,
+        f"Switchhook is temporarily unavailable: try again in {RETRY_AFTER_S} seconds.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Answer any exception from a view in the one shape (DRF's ``EXCEPTION_HANDLER``)."""
+    request = context.get("request")
+    request_id = getattr(getattr(request, "_request", request), "request_id", "")
+    refusal = _as_api_error(error)
+    if refusal.status_code == 500 and not isinstance(error, ApiError):
+        log.error("request_failed", exc_info=error)
+    body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
+    return Response(body, status=refusal.status_code, headers=dict(refusal.headers))
+
+
+def error_body(
+    code: str, message: str, request_id: str, *, fields: Mapping[str, list[str]] | None = None
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"error": message, "code": code}
+    if fields:
+        body["fields"] = dict(fields)
+    return body | {"requestId": request_id}
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case exceptions.ValidationError():
+            return invalid(_flatten(error.detail))
+        case ValidationError():
+            return invalid(_of_model(error))
+        case exceptions.ParseError():
+            return invalid({"body": [f"This is not valid JSON: {error.detail}."]}, "invalid_json")
+        case RequestDataTooBig():
+            return invalid({"body": [_TOO_LARGE.format(request_limits.BODY // 1024)]}, TOO_LARGE)
+        case exceptions.UnsupportedMediaType():
+            return ApiError(
+                415, "unsupported_media_type", "Send JSON, with Content-Type: application/json."
+            )
+        case exceptions.NotAuthenticated():
+            return unauthorized(
+                "missing_credentials", "Send your API key in the header Authorization: Bearer rtk_…"
+            )
+        case exceptions.AuthenticationFailed():
+            return unauthorized(error.default_code, str(error.detail))
+        case exceptions.MethodNotAllowed():
+            return ApiError(405, "method_not_allowed", str(error.detail))
+        case exceptions.Throttled():
+            wait = int(error.wait or 1)  # type: ignore[attr-defined]  # missing in its stubs
+            return ApiError(
+                429,
+                "too_many_requests",
+                f"Too many requests: try again in {wait} s.",
+                headers={"Retry-After": str(wait)},
+            )
+        case Http404() | exceptions.NotFound():
+            return _of_status(404)
+        case PermissionDenied() | exceptions.PermissionDenied():
+            return _of_status(403)
+        case SuspiciousOperation():
+            return _of_status(400)
+        case exceptions.APIException():
+            return ApiError(error.status_code, str(error.default_code), str(error.detail))
+    return temporarily_unavailable(error) if is_outage(error) else _of_status(500)
+
+
+def _flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
+    """Return ``{"tools.0.name": ["…"]}`` for DRF's nested error details."""
+    if isinstance(detail, str):
+        return {prefix or "body": [str(detail)]}
+    if isinstance(detail, Mapping):
+        items = [(str(key), value) for key, value in detail.items()]
+    elif all(isinstance(entry, str) for entry in detail):
+        return {prefix or "body": [str(entry) for entry in detail]}
+    else:
+        items = [(str(index), value) for index, value in enumerate(detail) if value]
+    fields: dict[str, list[str]] = {}
+    for key, value in items:
+        name = "body" if key == "non_field_errors" else key
+        fields |= _flatten(value, f"{prefix}.{name}" if prefix else name)
+    return fields
+
+
+def _of_model(error: ValidationError) -> dict[str, list[str]]:
+    """Return the fields of an error that a model or a service found, by their names in the API."""
+    if not hasattr(error, "error_dict"):
+        return {"body": error.messages}
+    return {
+        "body" if name == NON_FIELD_ERRORS else _camel_case(name): messages
+        for name, messages in error.message_dict.items()
+    }
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def _of_status(status: int) -> ApiError:
+    if status not in _BY_STATUS:
+        phrase = HTTPStatus(status).phrase
+        return ApiError(status, phrase.lower().replace(" ", "_"), f"{phrase}.")
+    return ApiError(status, *_BY_STATUS[status])
+
+
+UNAVAILABLE = "temporarily_unavailable"
+RETRY_AFTER_S = 5
+
+TOO_LARGE = "body_too_large"
+_TOO_LARGE = "This is larger than a request may be: send {} KB at most."
+_BY_STATUS = {
+    400: ("bad_request", "The request could not be read."),
+    403: ("forbidden", "You may not do that."),
+    404: ("not_found", "There is no such resource."),
+    500: ("internal_error", "Something failed on our side. Quote the request id to support."),
+}
+
+
+# Below: what Django itself answers, outside any DRF view.
+
+
+def _django_error(status: int, request: HttpRequest) -> HttpResponse:
+    return refusal_response(request, _of_status(status))
+
+
+def refusal_response(request: HttpRequest, refusal: ApiError) -> HttpResponse:
+    """Answer with a refusal outside any view, as whoever asks reads it: JSON, a page or text."""
+    response = _refusal(request, refusal)
+    for name, value in refusal.headers.items():
+        response[name] = value
+    return response
+
+
+def _refusal(request: HttpRequest, refusal: ApiError) -> HttpResponse:
+    status, request_id = refusal.status_code, getattr(request, "request_id", "")
+    if is_api(request):
+        body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
+        return JsonResponse(body, status=status)
+    if prefers_html(request):
+        return error_page(request, status, refusal.message)
+    text = f"{refusal.message}\n"
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+
+
+def outage_response(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
+    """Answer 503 if it was an outage that made a view or a middleware fail."""
+    if error is None or not is_outage(error):
+        return None
+    return refusal_response(request, temporarily_unavailable(error))
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path == "/api" or request.path.startswith("/api/")
+
+
+def in_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Return the response, or the API's error in its place if it is another error below ``/api/``.
+
+    Such are the pages that Django shows developers when ``DEBUG`` is on.
+    """
+    is_page = response.status_code >= 400 and response.get("Content-Type") != "application/json"
+    return _django_error(response.status_code, request) if is_page and is_api(request) else response
+
+
+@csrf_exempt
+def unknown_path(request: HttpRequest) -> HttpResponse:
+    """Answer every path that no view serves, with DEBUG on as without."""
+    return _django_error(404, request)
+
+
+def too_large(request: HttpRequest) -> HttpResponse:
+    """Answer a request whose body is larger than its path takes: 413, but 400 from the API."""
+    message = _TOO_LARGE.format(request_limits.most_body(request.path) // 1024)
+    if is_api(request):
+        return refusal_response(request, invalid({"body": [message]}, TOO_LARGE))
+    return refusal_response(request, ApiError(413, TOO_LARGE, message))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, RequestDataTooBig):
+        return too_large(request)
+    return _django_error(400, request)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _django_error(403, request)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _django_error(404, request)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for what failed outside any view: Django calls this while it handles the error."""
+    return outage_response(request, sys.exc_info()[1]) or _django_error(500, request)
+
+
+class WithoutValues(SafeExceptionReporterFilter):
+    """Django's page for an exception during development, without what was in the variables.
+
+    That is where a customer's credentials would be, and a screenshot of the page is soon shared.
+    """
+
+    def get_traceback_frame_variables(
+        self, request: HttpRequest, tb_frame: FrameType
+    ) -> ItemsView[str, Any]:
+        return {}.items()
+
+    def get_post_parameters(self, request: HttpRequest | None) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,152 @@
+"""Log lines: JSON on a server, readable ones during development; one set-up for every process.
+
+Nothing here is meant to hold a credential. What has the shape or the name of one is masked all the
+same, and tracebacks come without local variables: locals are where credentials would be.
+"""
+
+from __future__ import annotations
+
+import logging.config
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import structlog
+
+from core.paths import hidden_parts, shown_path
+
+MASK = "[redacted]"
+# What is shorter may be a word of a traceback.
+_SHORTEST_TOKEN = 8
+
+# Each pattern's first group, if it has one, is what may stay.
+_CREDENTIALS = re.compile(
+    r"""
+    (\b(?:Bearer|Basic)\s+)[^\s"',]+        # an Authorization header
+    | (\brtk_)\w{20,}                       # our API keys
+    | (\bsk-)[\w-]{16,}                     # OpenAI's keys
+    | (\b[sr]k_(?:live|test)_)\w{10,}       # Stripe's keys
+    | (\bwhsec_)[\w+/=-]{16,}               # secrets that sign webhooks
+    | \beyJ[\w-]+\.[\w-]+\.[\w-]+           # JSON web tokens
+    | \b[0-9a-f]{32}\b                      # Twilio's auth tokens
+    | \bgAAAA[\w-]{20,}={0,2}               # what is sealed
+    | \b(?:argon2|pbkdf2_\w+|md5)\$[^\s)"']+ # a password's hash, in PostgreSQL's words on a row
+
+    # Links of ours, by their paths, as they come in and whatever is behind them; and their tokens.
+    | (
+        (?:/|%2F)(?:
+            password(?:/|%2F)reset
+            | email(?:/|%2F)confirm
+            | voice(?:/|%2F)(?:answer|status|stream|after)
+        )(?:/|%2F)
+      )[^\s"'?#&]+
+    | ((?::|\.|%3A)[0-9A-Za-z]{6}(?::|\.|%3A))[\w-]{40,}  # signed with a time
+    | \b[0-9a-z]{5,9}-[0-9a-f]{32}           # sets a new password
+    | (\bc[0-9a-z]{24}\.)[\w-]{40,}={0,2}   # lets a call in at the media socket
+    | (\b(?:sessionid|csrf(?:middleware)?token)["']?[=:]\s?)[^\s;,&]+
+
+    # Stripe's pages, which are open to whoever has their address.
+    | (https://(?:checkout|billing|invoice|pay)\.stripe\.com/)[^\s"']+
+    | (\b(?:cs_live|cs_test|bps)_)\w{10,}
+    """,
+    re.VERBOSE,
+)
+_SECRET_NAMES = re.compile(
+    r"authorization|cookie|password|secret|api_?key|auth_?token|access_?token|ticket|signature"
+    r"|^token$|^key$",
+    re.IGNORECASE,
+)
+
+
+def configure_logging(*, json: bool) -> None:
+    """Send structlog and the standard library's loggers down one road, to standard error."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    formatter = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": shared,
+        "processors": [
+            structlog.processors.format_exc_info,
+            hide_path,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            redact,
+            structlog.processors.JSONRenderer(default=str)
+            if json
+            else structlog.dev.ConsoleRenderer(colors=False),
+        ],
+    }
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"default": formatter},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "default"}},
+            "root": {"handlers": ["stderr"], "level": "INFO"},
+            "loggers": {
+                # Their lines for each request quote addresses, which may hold a token.
+                "aiohttp.access": {"level": "WARNING"},
+                "django.server": {"level": "WARNING"},
+                # Whoever scans the internet is answered 400, and is no error of ours.
+                "django.security.DisallowedHost": {"level": "CRITICAL"},
+                "stripe": {"level": "WARNING"},
+                "twilio": {"level": "WARNING"},
+                "picows": {"level": "WARNING"},
+                "procrastinate": {"level": "WARNING"},
+            },
+        }
+    )
+    logging.captureWarnings(True)
+
+
+def hide_path(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
+    """Leave out of what Django says about a request what its path holds besides our own words.
+
+    A link's token is valid still when the link leads to an error.
+    """
+    request = getattr(event.get("_record"), "request", None)
+    path = getattr(request, "path", "")
+    if not path:
+        return event
+    for name, text in event.items():
+        if isinstance(text, str):
+            event[name] = _without_parts_of(path, text)
+    return event
+
+
+def _without_parts_of(path: str, text: str) -> str:
+    text = text.replace(path, shown_path(path))
+    for part in sorted(hidden_parts(path), key=len, reverse=True):
+        if len(part) >= _SHORTEST_TOKEN:
+            text = text.replace(part, MASK)
+    return text
+
+
+def redact(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Mask what has the name or the shape of a credential: the second line of defence."""
+    return {name: _masked(name, value) for name, value in event.items()}
+
+
+def _masked(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if _SECRET_NAMES.search(name):
+        return MASK
+    if isinstance(value, Mapping):
+        return {str(key): _masked(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_masked("", inner) for inner in value]
+    return _CREDENTIALS.sub(_mask, str(value))
+
+
+def _mask(found: re.Match[str]) -> str:
+    return (found[found.lastindex] if found.lastindex else "") + MASK

@@ -1,0 +1,1 @@
+"""The queue of background jobs, and the worker that runs them."""

@@ -1,0 +1,288 @@
+"""What the processes answer while PostgreSQL is away, hangs or comes back. All are real."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from psycopg_pool import PoolTimeout
+
+from accounts.models import Account, ApiKey, digest_of, new_api_key
+from core.connections import database_within
+from core.database.base import Pool
+from core.tests.outages import ANSWERED_WITHIN_S, Answer, ask, backend
+from core.tests.waiting import until
+from core.tests.web import web_process
+from devtools.tests.own_postgres import OwnPostgres, own_postgres
+from telephony.models import PhoneNumber
+
+NUMBER = "+15551230000"
+SORRY = "We are sorry"
+BUSY = {"reject": True, "reason": "busy"}
+# All connections but one's own, and their end is waited for.
+END_ALL = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
+# If each waited two seconds for one of eight threads, the last would get no answer in time.
+MANY = 128
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@dataclass
+class World:
+    postgres: OwnPostgres
+    web: str
+    engine: str
+    key: str
+    cookie: str
+    sids: Iterator[int] = field(default_factory=itertools.count)
+    #: What the customer's backend does meanwhile when it is asked about a call.
+    meanwhile: Callable[[], None] = lambda: None
+
+    def on_call_start(self) -> Mapping[str, Any]:
+        self.meanwhile()
+        return BUSY
+
+    def ring(self) -> dict[str, str]:
+        return {
+            "CallSid": f"CA{next(self.sids):032x}",
+            "AccountSid": f"AC{0:032x}",
+            "From": "+15550001111",
+            "To": NUMBER,
+        }
+
+    def voice(self, ring: Mapping[str, str]) -> Answer:
+        return ask(f"{self.engine}/voice", form=ring, headers={"X-Twilio-Signature": "x"})
+
+    def api(self, server: str) -> Answer:
+        return ask(f"{server}/api/account", headers={"Authorization": f"Bearer {self.key}"})
+
+    def page(self, server: str, path: str) -> Answer:
+        return ask(f"{server}{path}", headers={"Accept": "text/html", "Cookie": self.cookie})
+
+    def everything(self) -> dict[str, Answer]:
+        """Ask both processes for one of each kind, all at once."""
+        asking = {"voice": partial(self.voice, self.ring())}
+        signed = {"Stripe-Signature": "t=1,v1=2"}
+        for name, server in {"web": self.web, "engine": self.engine}.items():
+            asking |= {
+                f"{name} api": partial(self.api, server),
+                f"{name} dashboard": partial(self.page, server, "/dashboard"),
+                f"{name} admin": partial(self.page, server, "/admin/"),
+                f"{name} stripe": partial(
+                    ask, f"{server}/webhooks/stripe", form={}, headers=signed
+                ),
+                f"{name} readyz": partial(ask, f"{server}/readyz"),
+                f"{name} livez": partial(ask, f"{server}/livez"),
+            }
+        with ThreadPoolExecutor(len(asking)) as threads:
+            answers = {name: threads.submit(one) for name, one in asking.items()}
+            return {name: answer.result() for name, answer in answers.items()}
+
+    def is_well(self) -> bool:
+        answers = self.everything().values()
+        return not any(answer.status >= 500 or SORRY in answer.text for answer in answers)
+
+    def becomes_well(self) -> None:
+        """Ask for everything until nothing fails any more."""
+        asyncio.run(until(self.is_well))
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
+    """Both processes, and a company with a number and a backend, on a server of their own."""
+    started: list[World] = []
+    with (
+        own_postgres() as postgres,
+        backend(lambda: started[0].on_call_start()) as on_call_start_url,
+        socket.create_server(("127.0.0.1", 0)) as free,
+    ):
+        media_port = str(free.getsockname()[1])
+        free.close()
+        with django_db_blocker.unblock():
+            key, cookie = _company(on_call_start_url)
+            postgres.copy_tables(with_rows=True)
+            call_command("flush", verbosity=0, interactive=False)
+            on_it = {"workers": 1, "DATABASE_URL": postgres.url}
+            with (
+                web_process(**on_it) as web,
+                web_process(**on_it, PROCESS="engine", MEDIA_PORT=media_port) as engine,
+            ):
+                started.append(World(postgres, web.url, engine.url, key, cookie))
+                yield started[0]
+
+
+def _company(on_call_start_url: str) -> tuple[str, str]:
+    """Make it; return its API key, and the cookie of its session."""
+    account = Account.objects.create_user("eve@example.org", "a long walk", status="ACTIVE")
+    key, client = new_api_key(), Client()
+    ApiKey.objects.create(account=account, label="Default", prefix=key[:7], digest=digest_of(key))
+    PhoneNumber.objects.create(
+        account=account, phone_number=NUMBER, on_call_start_url=on_call_start_url
+    )
+    client.force_login(account)
+    return key, f"sessionid={client.cookies['sessionid'].value}"
+
+
+@pytest.fixture
+def world(running: World) -> Iterator[World]:
+    running.becomes_well()
+    yield running
+    running.meanwhile = lambda: None
+
+
+def assert_all_say_that_it_is_an_outage(answers: Mapping[str, Answer]) -> None:
+    voice = answers["voice"]
+    assert voice.status == 200
+    assert SORRY in voice.text
+    assert voice.text.endswith("<Hangup /></Response>")
+    for server in ("web", "engine"):
+        ready, api = answers[f"{server} readyz"], answers[f"{server} api"]
+        assert ready.status == 503
+        assert ready.json() == {"status": "database_unavailable"}
+        assert answers[f"{server} livez"].status == 200
+        assert api.json() == {
+            "error": "Switchhook is temporarily unavailable: try again in 5 seconds.",
+            "code": "temporarily_unavailable",
+            "requestId": api.headers["X-Request-Id"],
+        }
+        for kind in ("api", "dashboard", "admin", "stripe"):
+            answer = answers[f"{server} {kind}"]
+            assert answer.status == 503, kind
+            assert answer.headers["Retry-After"] == "5", kind
+        for kind in ("dashboard", "admin"):
+            page = answers[f"{server} {kind}"].text
+            assert "This page reloads by itself" in page
+            assert "/static/outage.js" in page
+            assert "Traceback" not in page
+
+
+def test_connections_that_are_refused(world: World) -> None:
+    world.postgres.crash()
+    try:
+        assert_all_say_that_it_is_an_outage(world.everything())
+        # From now on one request in a while looks again: for the others it is not worth waiting.
+        with ThreadPoolExecutor(MANY) as threads:
+            answers = list(threads.map(world.api, [world.web] * MANY))
+        assert {answer.status for answer in answers} == {503}
+    finally:
+        world.postgres.start()
+    world.becomes_well()
+
+
+def test_a_server_that_hangs(world: World) -> None:
+    world.postgres.freeze()
+    try:
+        assert_all_say_that_it_is_an_outage(world.everything())
+    finally:
+        world.postgres.thaw()
+    world.becomes_well()
+
+
+@pytest.fixture
+def pool(world: World) -> Iterator[Pool]:
+    """One of this process, on the server that tests freeze."""
+    kwargs = {"autocommit": True, "connect_timeout": 2}
+    with Pool(
+        conninfo=world.postgres.url, kwargs=kwargs, configure=lambda _: None, max_size=4
+    ) as pool:
+        yield pool
+
+
+def sleep_in(pool: Pool, seconds: float) -> None:
+    """Ask for what takes so long, with a minute of patience."""
+    with database_within(60), pool.connection() as connection:
+        connection.execute("SELECT pg_sleep(%s)", [seconds])
+
+
+def test_whoever_waits_for_a_server_that_hangs_waits_no_longer_than_for_a_connection(
+    world: World, pool: Pool
+) -> None:
+    """They had a minute, so it is not their patience that is over."""
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    with (
+        ThreadPoolExecutor(4) as threads,
+        psycopg.connect(world.postgres.url, autocommit=True) as session,
+    ):
+        waiting = [threads.submit(sleep_in, pool, 60) for _ in range(3)]
+        asyncio.run(until(lambda: session.execute(asleep).fetchone() == (3,)))
+        world.postgres.freeze()
+        try:
+            for each in waiting:
+                with pytest.raises(psycopg.OperationalError, match="does not answer"):
+                    each.result(ANSWERED_WITHIN_S)
+            with pytest.raises(PoolTimeout):
+                threads.submit(sleep_in, pool, 0).result(ANSWERED_WITHIN_S)
+        finally:
+            world.postgres.thaw()
+
+    def works() -> bool:
+        try:
+            sleep_in(pool, 0)
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    asyncio.run(until(works))
+
+
+def test_a_server_that_works_is_given_its_time(pool: Pool) -> None:
+    """Longer than one that hangs, though nothing is heard of it meanwhile."""
+    sleep_in(pool, 3)
+    sleep_in(pool, 0)
+
+
+def test_connections_that_the_server_has_closed_are_noticed_by_nobody(world: World) -> None:
+    """As after a restart, or by a firewall that forgets what is idle."""
+    with psycopg.connect(world.postgres.url, autocommit=True) as session:
+        session.execute(END_ALL)
+    for name, answer in world.everything().items():
+        assert answer.status < 500, name
+        assert SORRY not in answer.text
+
+
+def test_a_server_that_hangs_while_the_backend_is_asked(world: World) -> None:
+    ring = world.ring()
+    world.meanwhile = world.postgres.freeze
+    try:
+        answer = world.voice(ring)
+    finally:
+        world.postgres.thaw()
+    assert answer.status == 200
+    assert SORRY in answer.text
+    # Twilio's repetition is not answered with that failure.
+    world.meanwhile = lambda: None
+    assert '<Reject reason="busy" />' in world.voice(ring).text
+
+
+def test_a_lock_that_somebody_holds(world: World) -> None:
+    with psycopg.connect(world.postgres.url) as session:
+        session.execute("SELECT FROM accounts_account FOR UPDATE")
+        answer = world.voice(world.ring())
+        assert SORRY in answer.text
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        assert session.execute(waiting).fetchall() == []
+    assert '<Reject reason="busy" />' in world.voice(world.ring()).text
+
+
+def test_connections_to_a_server_that_takes_no_writes_are_made_anew(world: World) -> None:
+    """Theirs has become the standby of another, which new connections lead to."""
+    with psycopg.connect(world.postgres.url, autocommit=True) as session:
+        session.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        session.execute(END_ALL)
+        assert world.api(world.engine).status == 200
+        session.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+    assert SORRY in world.voice(world.ring()).text
+    assert '<Reject reason="busy" />' in world.voice(world.ring()).text

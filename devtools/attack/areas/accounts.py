@@ -1,0 +1,466 @@
+"""Accounts: what is another's, who says who they are, and what a browser may keep."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import re
+import time
+from typing import Any
+
+import orjson
+
+from devtools.attack.cast import Line, Person, make_line, register
+from devtools.attack.field import Field
+from devtools.attack.report import Notes
+from devtools.attack.web import Answer, Browser, form_actions
+
+NEEDS_NETWORK = False
+
+_OPERATORS_SESSION_S = 12 * 3600
+PAGES = ("", "/calls", "/numbers", "/numbers/new", "/keys", "/billing", "/settings", "/test-call")
+ENDPOINTS = (
+    "/api/account",
+    "/api/api-keys",
+    "/api/phone-numbers",
+    "/api/calls",
+    "/api/calls?live=true",
+    "/api/deliveries",
+    "/api/usage",
+    "/api/usage/current",
+    "/api/billing/subscription",
+    "/api/billing/spending-limit",
+    "/api/webhooks/secret",
+)
+
+
+async def attack(field: Field, notes: Notes) -> None:
+    await asyncio.gather(
+        _reach_what_is_anothers(field, notes),
+        _forge_tokens(field, notes),
+        _keep_tokens(field, notes),
+        _choose_weak_passwords(field, notes),
+        _be_an_operator(field, notes),
+        _look_at_headers(field, notes),
+        _guess_passwords(field, notes),
+        _come_from_elsewhere(field, notes),
+    )
+
+
+# What is another's
+
+
+async def _reach_what_is_anothers(field: Field, notes: Notes) -> None:
+    alice, bob = field.people["alice"], field.people["bob"]
+    line = await make_line(field, alice)
+    things = await _things_of(field, alice, line)
+    browser = await field.browser(bob)
+    for name, id in list(things.items())[:: 3 if field.is_short else 1]:
+        for method, path, body in _requests_about(name, id):
+            answer = await field.api(bob, method, path, body)
+            _is_hidden(notes, answer, f"{method} {path}", id, line)
+        for method, path in _pages_about(name, id):
+            form = {"on_call_start_url": "https://backend.example.com/mine", "is_active": "on"}
+            page = await (browser.get(path) if method == "GET" else browser.post(path, form))
+            _is_hidden(notes, page, f"{method} {path}", id, line)
+    unchanged = await field.api(alice, "GET", "/api/phone-numbers")
+    notes.expect(
+        "What is somebody's stays as it is.",
+        line.desk.urls()["onCallStartUrl"] in unchanged.text and line.number in unchanged.text,
+        sent="changes to a stranger's number",
+        came=unchanged,
+    )
+
+
+async def _things_of(field: Field, person: Person, line: Line) -> dict[str, str]:
+    """Return the ids of what somebody has; calls and deliveries only if calls can be made."""
+    keys = await field.api(person, "GET", "/api/api-keys")
+    things = {"account": person.id, "number": line.id, "key": keys.json["apiKeys"][0]["id"]}
+    if field.is_apart:
+        call = await field.live_call(line)
+        await call.hang_up()
+        for _ in range(30):
+            found = (await field.api(person, "GET", "/api/deliveries")).json["deliveries"]
+            if found:
+                things["delivery"] = found[0]["id"]
+                break
+            await asyncio.sleep(0.5)
+        told = await field.call(person, call.call_sid)
+        things |= {"call": told["id"], "call_sid": call.call_sid}
+    return things
+
+
+def _requests_about(name: str, id: str) -> list[tuple[str, str, Any]]:
+    bases = {
+        "number": "/api/phone-numbers",
+        "key": "/api/api-keys",
+        "call": "/api/calls",
+        "call_sid": "/api/calls",
+        "delivery": "/api/deliveries",
+    }
+    everywhere = [
+        (method, f"{base}/{id}{end}", {"onErrorUrl": None} if method == "PATCH" else None)
+        for base in sorted(set(bases.values()))
+        for end in ("", "/hangup", "/resend")
+        for method in ("GET", "PATCH", "DELETE", "POST", "PUT")
+    ]
+    spellings = [id.upper(), f"{id}%00", f"%2e%2e/{id}", f"{id}/", f" {id}"]
+    base = bases.get(name, "/api/account")
+    return everywhere + [("GET", f"{base}/{spelling}", None) for spelling in spellings]
+
+
+def _pages_about(name: str, id: str) -> list[tuple[str, str]]:
+    return [
+        *(("GET", f"/dashboard/{room}/{id}") for room in ("calls", "numbers")),
+        *(("GET", f"/dashboard/test-call/{id}/{end}") for end in ("live", "give-up")),
+        ("POST", f"/dashboard/calls/{id}/hangup"),
+        ("POST", f"/dashboard/deliveries/{id}/resend"),
+        ("POST", f"/dashboard/numbers/{id}"),
+        ("POST", f"/dashboard/numbers/{id}/remove"),
+        ("POST", f"/dashboard/keys/{id}/revoke"),
+        ("POST", f"/dashboard/test-call/{id}/give-up"),
+        ("GET", f"/impersonate/{id}"),
+        ("GET", f"/admin/accounts/account/{id}/change/"),
+    ]
+
+
+def _is_hidden(notes: Notes, answer: Answer, sent: str, id: str, line: Line) -> None:
+    # A request may be turned away to the login; nothing may be told, or done.
+    is_refused = answer.is_refusal or answer.status in (301, 302)
+    tells = line.number in answer.text or line.desk.key in answer.text
+    notes.expect(
+        "What is another account's is not found.", is_refused and not tells, sent=sent, came=answer
+    )
+
+
+# Tokens
+
+
+async def _forge_tokens(field: Field, notes: Notes) -> None:
+    alice = field.people["alice"]
+    for credentials in _forged(alice)[:: 6 if field.is_short else 1]:
+        for header in (f"Bearer {credentials}", credentials, f"Basic {credentials}"):
+            headers = {"Authorization": header}
+            answer = await field.web.ask("GET", "/api/account", headers=headers)
+            notes.expect(
+                "A forged token opens nothing.",
+                answer.status in (400, 401),
+                sent=header,
+                came=answer,
+            )
+
+
+def _forged(person: Person) -> list[str]:
+    head, payload, signature = person.token.split(".")
+    claims = orjson.loads(base64.urlsafe_b64decode(payload + "=="))
+    later = _b64({**claims, "exp": int(time.time()) + 10**9})
+    keys = (b"", b"secret", b"changeme", b"django-insecure", b"None")
+    unsigned = [f"{_b64({'alg': alg, 'typ': 'JWT'})}.{later}." for alg in ("none", "None", "NONE")]
+    signed = [
+        f"{head}.{later}.{_raw(hmac.new(key, f'{head}.{later}'.encode(), hashlib.sha256).digest())}"
+        for key in keys
+    ]
+    key = person.key
+    return [
+        *unsigned,
+        *signed,
+        f"{head}.{later}.{signature}",
+        f"{head}.{payload}.{signature[::-1]}",
+        f"{head}.{payload}.",
+        person.token[:-1],
+        key[:-1],
+        key[:-1] + ("a" if key[-1] != "a" else "b"),
+        key.swapcase(),
+        key[:4] + key[4:][::-1],
+        "rtk_" + "0" * 38,
+        "' OR 1=1 --",
+        "%00",
+        "[" * 2000,
+    ]
+
+
+def _b64(thing: Any) -> str:
+    return _raw(orjson.dumps(thing))
+
+
+def _raw(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+async def _keep_tokens(field: Field, notes: Notes) -> None:
+    """A token ends with the password it was made with, and when its owner logs out everywhere."""
+    keeper = Person("keeper")
+    await register(field, keeper)
+    browser, elsewhere = await field.browser(keeper), await field.browser(keeper)
+    before = keeper.token
+    changed = f"{keeper.password} another"
+    field.canaries.add(changed)
+    form = {"current_password": keeper.password, "password": changed}
+    await browser.post("/dashboard/settings/password", form)
+    keeper.password = changed
+    await _is_out(field, notes, before, elsewhere, "a changed password")
+    login = {"email": keeper.email, "password": changed}
+    token = (await field.web.ask("POST", "/api/auth/login", body=login)).json["token"]
+    field.canaries.add(token)
+    elsewhere = await field.browser(keeper)
+    path = await _logs_out_everywhere(browser)
+    if notes.expect("One can log out everywhere.", bool(path), sent="GET /dashboard/settings"):
+        await browser.post(path, {"current_password": changed, "password": changed})
+        await _is_out(field, notes, token, elsewhere, "logging out everywhere")
+
+
+async def _is_out(field: Field, notes: Notes, token: str, elsewhere: Browser, after: str) -> None:
+    answer = await field.web.ask("GET", "/api/account", token=token)
+    notes.expect(
+        f"Tokens end with {after}.", answer.status == 401, sent="an old token", came=answer
+    )
+    page = await elsewhere.get("/dashboard")
+    notes.expect(
+        f"Sessions end with {after}.", page.status == 302, sent="an old session", came=page
+    )
+
+
+async def _logs_out_everywhere(browser: Browser) -> str:
+    """Return where the form leads by which one logs out everywhere, whatever it is called."""
+    for path in ("/dashboard/settings", "/dashboard/security", "/dashboard/keys"):
+        page = await browser.get(path)
+        for action in form_actions(page.text):
+            if action != "/logout" and re.search(r"log-?out|sign-?out|sessions", action):
+                return action
+    return ""
+
+
+# Passwords
+
+
+async def _choose_weak_passwords(field: Field, notes: Notes) -> None:
+    company = "Bluebird Plumbing"
+    for number, make in enumerate(_WEAK[:: 3 if field.is_short else 1]):
+        email = f"weak{number}@people.example.com"
+        password = make(email, company)
+        body = {"email": email, "password": password, "companyName": company}
+        registered = await field.web.ask("POST", "/api/auth/register", body=body)
+        form = {"email": f"page{email}", "password": make(f"page{email}", company)}
+        page = await Browser(field.web).post("/signup", {**form, "company_name": company})
+        for door, came in (("API", registered), ("page", page)):
+            notes.expect(
+                "A password that anybody would guess is refused.",
+                came.is_refusal,
+                sent=f"{password!r} by the {door}",
+                came=f"{came.status}",
+            )
+
+
+_WEAK = (
+    lambda email, company: email,
+    lambda email, company: email.upper(),
+    lambda email, company: company,
+    lambda email, company: company.lower(),
+    lambda email, company: " " * 8,
+    lambda email, company: "\u3000" * 8,
+    lambda email, company: "\t" * 8,
+    lambda email, company: "password",
+    lambda email, company: "12345678",
+    lambda email, company: "short",
+    lambda email, company: "iloveyou",
+)
+
+
+async def _guess_passwords(field: Field, notes: Notes) -> None:
+    """Guessing ends soon, from however many addresses it comes."""
+    body = {"email": field.people["erin"].email, "password": "not her password"}
+    answers = [await field.web.ask("POST", "/api/auth/login", body=body) for _ in range(12)]
+    last = answers[-1]
+    notes.expect("Guessing is limited.", last.status == 429, sent="12 passwords", came=last)
+    one = "81.1.1.1"
+    answers = [
+        await field.web.ask(
+            "POST", "/api/auth/login", body=body | {"email": f"x{n}@example.com"}, address=one
+        )
+        for n in range(31)
+    ]
+    last = answers[-1]
+    notes.expect("One address is limited.", last.status == 429, sent="31 logins", came=last)
+
+
+# Operators
+
+
+async def _be_an_operator(field: Field, notes: Notes) -> None:
+    olga, oscar, root = (field.people[name] for name in ("olga", "oscar", "root"))
+    browser = await field.browser(oscar)
+    page = await browser.get("/admin/")
+    notes.expect(
+        "A password alone does not open the admin.",
+        page.status != 200 or "/admin/accounts/account/" not in page.text,
+        sent="GET /admin/ after a login with email and password",
+        came=page.status,
+    )
+    cookie = browser.set_cookies.get("sessionid")
+    seconds = int(cookie["max-age"] or 0) if cookie else 0
+    notes.expect(
+        "An operator's session lasts 12 hours at most.",
+        seconds <= _OPERATORS_SESSION_S,
+        sent="a login of an operator",
+        came=f"a session of {seconds} s",
+    )
+    browser = await field.browser(olga)
+    for victim in (oscar, root):
+        for path in ("password/", "change/"):
+            await _change_operator(field, notes, browser, victim, path)
+    for path in (
+        "/admin/",
+        "/admin/accounts/account/",
+        f"/admin/accounts/account/{olga.id}/change/",
+    ):
+        customer = await field.browser(field.people["bob"])
+        answer = await customer.get(path)
+        notes.expect(
+            "A customer gets nowhere in the admin.",
+            answer.status in (301, 302, 403, 404),
+            sent=f"GET {path}",
+            came=answer,
+        )
+
+
+async def _change_operator(
+    field: Field, notes: Notes, browser: Browser, victim: Person, path: str
+) -> None:
+    """An operator who may change accounts sets no other operator's password, nor email."""
+    before = await _stored(field, victim)
+    form = {
+        "password1": "taken over by Olga 1",
+        "password2": "taken over by Olga 1",
+        "usable_password": "true",
+        "email": f"taken-{victim.email}",
+        "company_name": "Taken",
+        "status": "ACTIVE",
+        "is_active": "on",
+        "is_superuser": "on",
+        **{f"api_keys-{name}_FORMS": "0" for name in ("TOTAL", "INITIAL", "MIN_NUM", "MAX_NUM")},
+    }
+    came = await browser.post(f"/admin/accounts/account/{victim.id}/{path}", form)
+    after = await _stored(field, victim)
+    notes.expect(
+        "An operator does not take over another.",
+        before == after,
+        sent=f"POST /admin/accounts/account/{victim.name}/{path} by an operator",
+        came=f"{came.status}, and the account is changed",
+    )
+    notes.expect(
+        "An operator is told that another cannot be changed.",
+        came.status in (302, 403, 404),
+        sent=f"POST …/{victim.name}/{path}",
+        came=came.status,
+    )
+
+
+async def _stored(field: Field, person: Person) -> Any:
+    query = (
+        "SELECT email, password, is_superuser, is_active, company_name "
+        "FROM accounts_account WHERE id = %s"
+    )
+    return await field.query(query, person.id)
+
+
+# What a browser may keep, and who may ask
+
+
+async def _look_at_headers(field: Field, notes: Notes) -> None:
+    alice = field.people["alice"]
+    for path in ENDPOINTS:
+        for who, answer in (
+            ("its owner", await field.api(alice, "GET", path)),
+            ("nobody", await field.web.ask("GET", path)),
+        ):
+            _is_private(notes, answer, f"GET {path} by {who}")
+    login = {"email": alice.email, "password": alice.password}
+    _is_private(notes, await field.web.ask("POST", "/api/auth/login", body=login), "POST login")
+    browser = await field.browser(alice)
+    for path in PAGES:
+        page = await browser.get(f"/dashboard{path}")
+        _is_private(notes, page, f"GET /dashboard{path}")
+        _is_guarded(notes, page, f"GET /dashboard{path}")
+    for path in ("/", "/login", "/signup", "/password/reset", "/docs", "/nowhere"):
+        _is_guarded(notes, await Browser(field.web).get(path), f"GET {path}")
+
+
+def _is_private(notes: Notes, answer: Answer, sent: str) -> None:
+    kept = answer.headers.get("cache-control", "")
+    notes.expect(
+        "Nobody keeps a private answer.", "no-store" in kept, sent=sent, came=kept or "none"
+    )
+    for name in ("cross-origin-resource-policy", "x-content-type-options"):
+        value = answer.headers.get(name, "")
+        notes.expect(f"A private answer has {name}.", bool(value), sent=sent, came=answer.status)
+
+
+def _is_guarded(notes: Notes, answer: Answer, sent: str) -> None:
+    for name in (
+        "content-security-policy",
+        "permissions-policy",
+        "cross-origin-resource-policy",
+        "strict-transport-security",
+        "x-frame-options",
+        "x-content-type-options",
+        "referrer-policy",
+    ):
+        notes.expect(
+            f"A page has {name}.", name in answer.headers, sent=sent, came=f"{answer.status}, none"
+        )
+
+
+async def _come_from_elsewhere(field: Field, notes: Notes) -> None:
+    """Other hosts, other sites, other origins."""
+    for host in (
+        "evil.example.net",
+        "app.example.com.evil.net",
+        "127.0.0.1",
+        "",
+        "app.example.com:1@x",
+    ):
+        answer = await field.web.ask("GET", "/login", headers={"Host": host})
+        notes.expect(
+            "Another host is refused.", answer.status == 400, sent=f"Host: {host}", came=answer
+        )
+    hosts = {"X-Forwarded-Host": "evil.example.net", "Forwarded": "host=evil.example.net"}
+    answer = await field.web.ask("GET", "/dashboard", headers=hosts)
+    notes.expect(
+        "A forwarded host is not believed.",
+        "evil" not in answer.text + answer.headers.get("location", ""),
+        sent=hosts,
+        came=answer.headers.get("location"),
+    )
+    browser = await field.browser(field.people["alice"])
+    paths = ("/dashboard/keys/new", "/dashboard/settings/delete", "/dashboard/keys/secret")
+    for path in paths:
+        for headers in ({"Referer": "https://evil.example.net/"}, {"Origin": "https://evil.net"}):
+            answer = await browser.post(path, {}, headers=headers)
+            notes.expect(
+                "Another site sends no forms.",
+                answer.status == 403,
+                sent=f"{path} {headers}",
+                came=answer.status,
+            )
+        answer = await browser.post(path, {"csrfmiddlewaretoken": ""})
+        notes.expect("A form needs our token.", answer.status == 403, sent=path, came=answer.status)
+    for target in (
+        "//evil.net",
+        "https://evil.net",
+        "/\\evil.net",
+        "javascript:alert(1)",
+        "///evil.net",
+    ):
+        someone = Browser(field.web)
+        alice = field.people["alice"]
+        form = {"email": alice.email, "password": alice.password, "next": target}
+        answer = await someone.post(f"/login?next={target}", form)
+        leads = answer.headers.get("location", "")
+        notes.expect(
+            "A login leads to a page of ours.",
+            "evil" not in leads and "script" not in leads,
+            sent=target,
+            came=leads,
+        )

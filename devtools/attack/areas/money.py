@@ -1,0 +1,305 @@
+"""Minutes for nothing: a customer ends the record of a call that goes on, and the bill with it.
+
+Customers see the signed links of their own calls, and know the token that Twilio signs with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL
+
+from devtools.attack.cast import Line, make_line
+from devtools.attack.field import Field
+from devtools.attack.internet import until
+from devtools.attack.report import Notes
+from devtools.attack.voice import (
+    LiveCall,
+    TwilioAccount,
+    answer_outbound,
+    open_media,
+    path_of,
+    post,
+    read,
+    ring,
+    start_message,
+)
+
+NEEDS_NETWORK = True
+
+# A call that Twilio says is over is ended 8 s later, by a job that is looked for every 5 s.
+WAIT_S = 15.0
+UNANSWERED = ("busy", "failed", "no-answer", "canceled")
+_FRAMES = {"frame_every": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """A request in the middle of a call: to which link, what it says, and who has signed it."""
+
+    link: str
+    fields: dict[str, str]
+    signed: str  # none, wrong or own
+
+    def __str__(self) -> str:
+        told = "&".join(f"{name}={value}" for name, value in self.fields.items())
+        return f"POST /voice/{self.link}/… {told} ({self.signed} signature)"
+
+    @property
+    def may_end_the_call(self) -> bool:
+        return self.signed == "own" and self.fields.get("CallStatus") not in UNANSWERED
+
+
+Tactic = Sequence[Forgery]
+
+
+async def attack(field: Field, notes: Notes) -> None:
+    lines = [await make_line(field, field.people[name]) for name in ("mona", "max")]
+    await asyncio.gather(
+        *(_play(field, notes, lines[number % 2], tactic) for number, tactic in _tactics(field)),
+        _answer_twice(field, notes, lines[0]),
+        _answer_when_suspended(field, notes),
+        _delete_during_calls(field, notes),
+    )
+
+
+def _tactics(field: Field) -> list[tuple[int, Tactic]]:
+    """Return each forgery by itself, and some of them in any order."""
+    signatures = ("none", "wrong", "own")
+    stream = [{"StreamEvent": f"stream-{event}"} for event in ("stopped", "error", "started")]
+    statuses = (*UNANSWERED, "completed", "ringing")
+    single = [
+        *(("stream", fields) for fields in stream),
+        ("after", {}),
+        ("after", {"CallStatus": "completed"}),
+        *(("status", {"CallStatus": status}) for status in statuses),
+    ]
+    forgeries = [Forgery(link, fields, by) for link, fields in single for by in signatures]
+    tactics: list[Tactic] = [[forgery] for forgery in forgeries]
+    tactics += [
+        field.random.sample([each for each in forgeries if each.signed == by], 6)
+        for by in ("none", "wrong")
+        for _ in range(3)
+    ]
+    if field.is_short:
+        chosen = {"stream-stopped", "busy"}
+        few = [t for t in tactics if len(t) == 1 and chosen & set(t[0].fields.values())]
+        tactics = [*few, *tactics[-1:]]
+    return list(enumerate(tactics))
+
+
+async def _play(field: Field, notes: Notes, line: Line, tactic: Tactic) -> None:
+    """Send the forgeries in the middle of a call, and compare its record with its socket."""
+    call, links = await _any_call(field, line, tactic)
+    await asyncio.sleep(1)
+    for forgery in tactic:
+        await _send(field, call, links, forgery)
+    await asyncio.sleep(WAIT_S)
+    told = await field.call(line.person, call.call_sid)
+    is_live, sent = told.get("endedAt") is None, ", ".join(map(str, tactic))
+    state = f"after {call.seconds:.0f} s {told.get('status')}, {told.get('durationSeconds')} s"
+    notes.expect(
+        "A call is live for as long as its socket is open.",
+        is_live == call.is_open,
+        sent=sent,
+        came=f"{state}; the socket is {'open' if call.is_open else 'closed'}",
+    )
+    if not any(forgery.may_end_the_call for forgery in tactic):
+        notes.expect(
+            "Nobody but Twilio ends a call, and no status that cannot be.",
+            is_live and call.is_open,
+            sent=sent,
+            came=state,
+        )
+    await call.hang_up()
+    await _compare(field, notes, line, call, sent)
+    await _send_late(field, notes, line, call, links, tactic)
+
+
+async def _any_call(field: Field, line: Line, tactic: Tactic) -> tuple[LiveCall, dict[str, str]]:
+    """Return a call that came in, or one that was placed, which alone has a link for statuses."""
+    if all(forgery.link != "status" for forgery in tactic):
+        call = await field.live_call(line, **_FRAMES)
+        return call, call.links
+    call, order = await field.placed_call(line, **_FRAMES)
+    return call, {**call.links, "status": path_of(order["StatusCallback"])}
+
+
+async def _send(field: Field, call: LiveCall, links: dict[str, str], forgery: Forgery) -> None:
+    form = {"CallSid": call.call_sid, "AccountSid": call.account.sid, **forgery.fields}
+    signer = {"own": call.account, "wrong": TwilioAccount()}.get(forgery.signed)
+    await post(field.engine, links[forgery.link], form, signer)
+
+
+async def _compare(field: Field, notes: Notes, line: Line, call: LiveCall, sent: str) -> None:
+    """The minutes are those of the socket, in the call's record and in what is charged."""
+    ended = await _until_ended(field, line, call)
+    seconds = ended.get("durationSeconds", -1)
+    notes.expect(
+        "A call's seconds are its socket's.",
+        -1 <= seconds - call.seconds <= 2,
+        sent=sent,
+        came=f"{seconds} s were recorded, and {call.seconds:.1f} s talked",
+    )
+    charged = await _charged(field, call.call_sid)
+    notes.expect(
+        "What was talked is charged.",
+        charged is not None and charged - call.seconds >= -1,
+        sent=sent,
+        came=f"{charged} s were charged, and {call.seconds:.1f} s talked",
+    )
+
+
+async def _send_late(
+    field: Field,
+    notes: Notes,
+    line: Line,
+    call: LiveCall,
+    links: dict[str, str],
+    tactic: Tactic,
+) -> None:
+    """Whatever comes after a call's end, and however often, changes nothing."""
+    before = await field.call(line.person, call.call_sid)
+    statuses = (Forgery("status", {"CallStatus": status}, "own") for status in UNANSWERED)
+    for forgery in (*tactic, *(statuses if "status" in links else ())):
+        await _send(field, call, links, forgery)
+        await _send(field, call, links, forgery)
+    after = await field.call(line.person, call.call_sid)
+    names = ("status", "endedReason", "endedAt", "durationSeconds", "costBreakdown")
+    changed = [name for name in names if before.get(name) != after.get(name)]
+    notes.expect("A call that has ended stays as it is.", not changed, sent=tactic, came=changed)
+
+
+async def _until_ended(field: Field, line: Line, call: LiveCall) -> dict[str, Any]:
+    for _ in range(20):
+        told = await field.call(line.person, call.call_sid)
+        if told.get("endedAt"):
+            return told
+        await asyncio.sleep(0.5)
+    return {}
+
+
+async def _charged(field: Field, call_sid: str) -> int | None:
+    rows = await field.query(
+        "SELECT duration_seconds FROM usage_usagerecord WHERE call_sid = %s", call_sid
+    )
+    return int(rows[0][0]) if rows else None
+
+
+async def _charged_soon(field: Field, call_sid: str) -> int | None:
+    """Wait for an engine to write down what a call came to."""
+    for _ in range(20):
+        if (charged := await _charged(field, call_sid)) is not None:
+            return charged
+        await asyncio.sleep(0.5)
+    return None
+
+
+async def _answer_twice(field: Field, notes: Notes, line: Line) -> None:
+    """A link that was asked for TwiML lets one stream in, whoever is asked again."""
+    call, order = await field.placed_call(line, **_FRAMES)
+    for engine in (field.engine, field.second_engine, field.engine):
+        told = read(await answer_outbound(engine, order, line.twilio))
+        notes.expect(
+            "A replayed answer opens no second stream.",
+            not told.connects or not await _opens(field, line, call.call_sid, told.ticket),
+            sent="POST /voice/answer/… again",
+            came=told.verbs,
+        )
+    await call.hang_up()
+
+
+async def _opens(field: Field, line: Line, call_sid: str, ticket: str) -> bool:
+    """Whether a media socket stays open with a ticket."""
+    socket = await open_media(field.session, line.twilio)
+    await socket.send_json(start_message(line.twilio, call_sid, ticket))
+    try:
+        async with asyncio.timeout(3):
+            async for _ in socket:
+                pass
+    except TimeoutError:
+        return True
+    finally:
+        await socket.close()
+    return False
+
+
+async def _answer_when_suspended(field: Field, notes: Notes) -> None:
+    """Who may not call any more gets no call through that was ringing already."""
+    erin = field.people["erin"]
+    line = await make_line(field, erin)
+    for change, undo in (
+        ("suspended_by_operator = true", "suspended_by_operator = false"),
+        ("status = 'INACTIVE'", "status = 'ACTIVE'"),
+        ("status = 'SUSPENDED'", "status = 'ACTIVE'"),
+        ("is_active = false", "is_active = true"),
+    ):
+        order = await field.order(line)
+        await _update(field, change, erin.id)
+        answer = await answer_outbound(field.engine, order, line.twilio)
+        inbound = await ring(field.engine, to=line.number, account=line.twilio)
+        await _update(field, undo, erin.id)
+        for came, sent in ((answer, "a ringing outbound call"), (inbound, "an inbound call")):
+            notes.expect(
+                "A call of an account that may not call is not connected.",
+                not {"Stream", "Dial"} & set(read(came).verbs),
+                sent=f"{sent} is answered with {change}",
+                came=came,
+            )
+
+
+async def _update(field: Field, change: str, account_id: str) -> None:
+    query = SQL("UPDATE accounts_account SET {} WHERE id = %s").format(SQL(change))
+    await field.execute(query, account_id)
+
+
+async def _delete_during_calls(field: Field, notes: Notes) -> None:
+    """Who deletes an account while calls are on pays for them: they end first, then what pays."""
+    dora = field.people["dora"]
+    line = await make_line(field, dora)
+    calls = [await field.live_call(line, **_FRAMES) for _ in range(3)]
+    sids = [call.call_sid for call in calls]
+    cancellations: list[tuple[int, int]] = []
+
+    def look(method: str, path: str) -> None:
+        if method == "DELETE" and path == "/v1/subscriptions/sub_dora":
+            cancellations.append(_live_and_metered(field, sids))
+
+    field.internet.on_stripe = look
+    await asyncio.sleep(3)
+    browser = await field.browser(dora)
+    form = {"email": dora.email, "current_password": dora.password}
+    deleted = await browser.post("/dashboard/settings/delete", form)
+    notes.expect("An account can be deleted during calls.", deleted.status == 302, came=deleted)
+    is_over = await until(lambda: not any(call.is_open for call in calls), within=20)
+    notes.expect("Calls of a deleted account are hung up.", is_over, sent="3 calls in progress")
+    await until(lambda: cancellations, within=30)
+    for live, metered in cancellations[:1]:
+        notes.expect(
+            "A subscription ends after its calls, with their minutes metered.",
+            live == 0 and metered == len(calls),
+            sent="the account is deleted with 3 calls in progress",
+            came=f"cancelled with {live} calls live, and the minutes of {metered} written down",
+        )
+    for call in calls:
+        charged = await _charged_soon(field, call.call_sid)
+        notes.expect(
+            "Minutes of a deleted account are kept.",
+            charged is not None and abs(charged - call.seconds) <= 2,
+            sent=f"{call.seconds:.1f} s talked",
+            came=charged,
+        )
+        await call.hang_up()
+
+
+def _live_and_metered(field: Field, sids: list[str]) -> tuple[int, int]:
+    url = field.product.environment["DATABASE_URL"]
+    with psycopg.connect(url) as connection:
+        live = "SELECT count(*) FROM telephony_call WHERE call_sid = ANY(%s) AND ended_at IS NULL"
+        metered = "SELECT count(*) FROM billing_meterevent WHERE identifier = ANY(%s)"
+        counts = [connection.execute(query, [sids]).fetchone() for query in (live, metered)]
+    return tuple(int(row[0]) for row in counts if row)  # type: ignore[return-value]

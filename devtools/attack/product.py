@@ -1,0 +1,181 @@
+"""The product as in production: its processes, their settings, their memory and their logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devtools.processes import ROOT, Failed
+
+WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA = 8000, 8010, 8011, 8020, 8021
+#: The servers, by the names of their processes.
+PORTS = {"web": WEB, "engine": ENGINE, "engine-2": SECOND_ENGINE}
+WORKER = "worker"
+
+_GUNICORN = (sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py")
+_WORKER = (sys.executable, "manage.py", "worker", "--grace=1")
+
+_KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
+_READY_WITHIN_S = 60.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def settings() -> dict[str, str]:
+    """Return all variables of a production that is set up well, but for where it runs."""
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return {
+        **kept,
+        "PYTHONUNBUFFERED": "1",
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "PUBLIC_URL": "https://app.example.com",
+        "ENGINE_URL": "https://engine.example.com",
+        "MEDIA_URL": "wss://media.example.com/media",
+        "TWILIO_API_URL": "https://twilio.example.com",
+        "OPENAI_REALTIME_URL": "wss://openai.example.com/openai/v1/realtime",
+        "STRIPE_SECRET_KEY": f"sk_test_{secrets.token_hex(24)}",
+        "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
+        "EMAIL_FROM": "Switchhook <no-reply@example.com>",
+        "WEB_CONCURRENCY": "1",
+        # Nobody answers at these addresses where the network is not one of our own.
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+    }
+
+
+def in_namespace(variables: Mapping[str, str], authority: Path) -> dict[str, str]:
+    """Return the settings for a network where all is reached directly, and has our certificates."""
+    proxies = ("HTTPS_PROXY", "HTTP_PROXY")
+    known = {name: value for name, value in variables.items() if name not in proxies}
+    return {**known, "SSL_CERT_FILE": str(authority), "REQUESTS_CA_BUNDLE": str(authority)}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    name: str
+    popen: subprocess.Popen[bytes]
+
+    def worker(self) -> int:
+        """Return the process id of gunicorn's worker; 0 while there is none."""
+        pid = self.popen.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return 0
+        return int(children[0]) if children else 0
+
+    def memory(self) -> int:
+        """Return the worker's resident memory, in bytes."""
+        try:
+            pages = Path(f"/proc/{self.worker()}/statm").read_text().split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * _PAGE
+
+    def cpu_seconds(self) -> float:
+        """Return what the worker has used so far."""
+        try:
+            fields = Path(f"/proc/{self.worker()}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Product:
+    environment: dict[str, str]
+    logs: Path
+    variables: dict[str, dict[str, str]] = field(default_factory=dict)  # of one process alone
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        """Start everything, and return once it is ready."""
+        for log in self.logs.glob("*.log"):
+            log.unlink()
+        for name in (*PORTS, WORKER):
+            self.begin(name)
+        for port in PORTS.values():
+            await self.until_ready(port)
+
+    def begin(self, name: str) -> None:
+        """Start a process: for the first time, or in the place of one that has ended."""
+        command = _WORKER if name == WORKER else _GUNICORN
+        variables = {}
+        if name in PORTS:
+            variables = {"PROCESS": name.partition("-")[0], "PORT": str(PORTS[name])}
+        self._start(name, command, **variables, **self.variables.get(name, {}))
+
+    def end(self) -> None:
+        """Kill all processes and what they started."""
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.popen.pid, signal.SIGKILL)
+            process.popen.wait(10)
+
+    def log_lines(self) -> list[tuple[str, str]]:
+        """Return every line that was logged so far, with the name of its process."""
+        return [
+            (path.stem, line)
+            for path in sorted(self.logs.glob("*.log"))
+            for line in path.read_text(errors="replace").splitlines()
+        ]
+
+    async def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command with the product's settings to its end."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def _start(self, name: str, command: tuple[str, ...], **variables: str) -> None:
+        with (self.logs / f"{name}.log").open("ab") as log:
+            popen = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**self.environment, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes[name] = Process(name, popen)
+
+    async def until_ready(self, port: int) -> None:
+        """Wait until a process takes requests; raise :class:`Failed` if one of them has ended."""
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while not await asyncio.to_thread(_is_ready, port):
+            if ended := [p.name for p in self.processes.values() if p.popen.poll() is not None]:
+                raise Failed(f"{ended[0]} has ended: {self._last_words(ended[0])}")
+            if time.monotonic() > deadline:
+                raise Failed(f"Nobody was ready on port {port} within {_READY_WITHIN_S:.0f} s.")
+            await asyncio.sleep(0.2)
+
+    def _last_words(self, name: str) -> str:
+        lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def _is_ready(port: int) -> bool:
+    """Ask as a load balancer would, without a library that might look at proxies."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+            return connection.recv(64).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False

@@ -1,0 +1,108 @@
+"""``bin/attack``: hostile customers, callers and backends, against production's settings.
+
+The product runs with ``DEBUG`` off, in a network of its own (``devtools.attack.namespace``), and is
+attacked area by area (``devtools.attack.areas``). What does not hold is a finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import Error
+
+from devtools.attack import certificates, database, namespace, product
+from devtools.attack.areas import NAMES
+from devtools.development import LOCAL_DIR
+from devtools.processes import ROOT, Failed
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parse(arguments)
+    exit_with("attack", _attack)
+
+
+def _attack(run: dict[str, str]) -> int:
+    environment = product.settings()
+    with database.own_database(LOCAL_DIR / "attack", environment) as url:
+        return run_apart("attack", environment | run | {"DATABASE_URL": url})
+
+
+def exit_with(program: str, work: Callable[[dict[str, str]], int]) -> None:
+    """Do the work, and exit with the status that it returns.
+
+    It is given the variables that name its folders: one has certificates, one is for logs.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{program}-") as folder:
+            certificates.make(Path(folder))
+            logs = LOCAL_DIR / program / "logs"
+            logs.mkdir(parents=True, exist_ok=True)
+            run = {"ATTACK_FOLDER": folder, "ATTACK_LOGS": str(logs)}
+            run |= {name: os.environ[name] for name in ("ATTACK_INSTEAD",) if name in os.environ}
+            status = work(run)
+    except (Failed, ImproperlyConfigured, Error) as error:
+        sys.exit(f"bin/{program}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(status)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options: ``areas``, ``short``, ``seed``."""
+    parser = argparse.ArgumentParser(
+        prog="bin/attack",
+        description="Attack the product as it runs in production, and say what did not hold.",
+        epilog="The exit status is 1 if there are findings. It needs unshare and ip, of Linux, for "
+        "a network of its own; without them it does what can be done on 127.0.0.1.",
+    )
+    parser.add_argument(
+        "--area", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+    )
+    parser.add_argument("--short", action="store_true", help="some of each area, for every change")
+    parser.add_argument("--all", action="store_true", help="show each finding, not three of a kind")
+    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    options = parser.parse_args(arguments)
+    options.areas = options.area or list(NAMES)
+    if options.seed is None:
+        options.seed = 1 if options.short else random.randrange(10**6)  # noqa: S311 (a seed)
+    return options
+
+
+def run_apart(package: str, environment: dict[str, str]) -> int:
+    """Run the package's ``stage`` with our arguments, in a network of its own if that is allowed.
+
+    ``ATTACK_FOLDER`` of the environment is where the certificates are.
+    """
+    apart = namespace.command()
+    command = [*(apart or []), sys.executable, "-m", f"{package}.stage", *sys.argv[1:]]
+    environment["ATTACK_APART"] = "1" if apart else ""
+    if apart:  # libraries look at this when they are imported
+        environment["SSL_CERT_FILE"] = f"{environment['ATTACK_FOLDER']}/{certificates.AUTHORITY}"
+    # It ends when nobody holds the other end of its input any more, however we end.
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+    )
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL if apart else signal.SIGTERM)
+            process.wait(30)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    main()

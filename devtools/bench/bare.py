@@ -1,0 +1,59 @@
+"""The limit: a relay that passes every frame on as it came, with picows on both sides.
+
+Started by ``devtools.bench.relays``; writes its port to standard output and serves until its
+standard input is closed, at the latest when whoever started it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_create_server
+
+_TEXT = WSMsgType.TEXT
+
+
+class End(WSListener):
+    """One end of a call; ``other`` is the far end's transport while there is one."""
+
+    def __init__(self) -> None:
+        self.other: WSTransport | None = None
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self.other is not None:
+            self.other.send(_TEXT, frame.get_payload_as_bytes())
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self.other is not None:
+            self.other.disconnect()
+
+
+class CallerEnd(End):
+    """The end that a call comes in at: it opens the other."""
+
+    def __init__(self, model_url: str) -> None:
+        super().__init__()
+        self._model_url = model_url
+        self._connecting: asyncio.Task[None] | None = None
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._connecting = asyncio.create_task(self._connect(transport))
+
+    async def _connect(self, caller: WSTransport) -> None:
+        end = End()
+        end.other = caller
+        self.other, _ = await ws_connect(lambda: end, self._model_url)
+
+
+async def serve(model_url: str) -> None:
+    server = await ws_create_server(
+        lambda request: CallerEnd(model_url), "127.0.0.1", 0, backlog=1024
+    )
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(sys.argv[1]))

@@ -1,0 +1,156 @@
+"""``bin/bench media``: what the engine's media socket costs, beside the least a relay can cost.
+
+The same load is put on a bare relay, which passes frames on without looking at them, and on the
+engine. The figures belong to the machine; their ratios are what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import uvloop
+
+from devtools.bench.measure import Measurement, Setting, measure
+from devtools.bench.relays import ENGINE, LIMIT
+
+GOOD_P99_MS = 50.0
+
+# While the most calls are looked for: steps up, then halves of the last one.
+FIRST_CALLS = 100
+STEP_UP = 1.25
+CLOSE_ENOUGH = 1.04
+TRIES = 3
+COMFORTABLE = 0.6  # of the limit's most calls
+
+Report = dict[str, list[Measurement]]  # the limit's and the engine's, by what they show
+
+
+def main() -> None:
+    options = _options()
+    setting = _setting(options)
+    report = uvloop.run(_report(options, setting))
+    if options.json:
+        results = {title: [asdict(one) for one in pair] for title, pair in report.items()}
+        print(json.dumps(results, indent=2))
+    else:
+        print("\n\n".join(_table(title, pair) for title, pair in report.items()))
+    if not all(one.is_complete for pair in report.values() for one in pair):
+        sys.exit("bin/bench: frames were lost, changed or out of order.")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bin/bench media", description=__doc__)
+    parser.add_argument("--calls", type=int, default=60, help="calls at the same time (60)")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each relay (5)")
+    parser.add_argument("--seconds", type=float, default=4, help="of a turn (4)")
+    parser.add_argument("--max", action="store_true", help="look for the most calls as well")
+    parser.add_argument("--json", action="store_true", help="write JSON instead of tables")
+    options = parser.parse_args()
+    if min(options.calls, options.turns) < 1 or options.seconds <= 0:
+        parser.error("calls, turns and seconds must be more than 0")
+    return options
+
+
+def _setting(options: argparse.Namespace) -> Setting:
+    """Choose a core for the relays, and keep the load, which is this process, on another."""
+    if not hasattr(os, "sched_setaffinity"):
+        sys.exit("bin/bench: this needs Linux, where a process can be kept on one core.")
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        sys.exit("bin/bench: this needs two cores, one for the relays and one for the load.")
+    os.sched_setaffinity(0, {cores[0]})
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # two for each call
+    return Setting(cores[-1], cores[0], turns=options.turns, seconds=options.seconds)
+
+
+async def _report(options: argparse.Namespace, setting: Setting) -> Report:
+    both = (LIMIT, ENGINE)
+    report = {f"{options.calls} calls": await _measure(both, options.calls, setting)}
+    if options.max:
+        most = [await _most(name, setting) for name in both]
+        report["The most calls that passed"] = most
+        calls = round(most[0].calls * COMFORTABLE)
+        title = f"{calls} calls, {COMFORTABLE:.0%} of the limit's most"
+        report[title] = await _measure(both, calls, setting)
+    return report
+
+
+async def _most(name: str, setting: Setting) -> Measurement:
+    """Return the measurement with the most calls that passed."""
+    setting = replace(setting, turns=1, seconds=setting.seconds * 2)
+    [best] = await _measure([name], FIRST_CALLS, setting)
+    too_many: float = float("inf")
+    while too_many / best.calls > CLOSE_ENOUGH:
+        calls = min(best.calls * STEP_UP, (best.calls + too_many) / 2)
+        step = await _try(name, round(calls), setting)
+        if _passed(step):
+            best = step
+        else:
+            too_many = step.calls
+    return best
+
+
+async def _try(name: str, calls: int, setting: Setting) -> Measurement:
+    """Measure, again if it was something else on the machine that held the load up."""
+    for _ in range(TRIES):
+        [step] = await _measure([name], calls, setting)
+        if _passed(step) or not step.is_rough:
+            break
+    return step
+
+
+def _passed(measured: Measurement) -> bool:
+    is_quick = measured.round_trip_p99_ms < GOOD_P99_MS
+    return measured.is_complete and measured.is_full and is_quick
+
+
+async def _measure(names: Sequence[str], calls: int, setting: Setting) -> list[Measurement]:
+    try:
+        measured = await measure(names, calls, setting)
+    except (OSError, TimeoutError) as error:
+        sys.exit(f"bin/bench: {' and '.join(names)} did not take {calls} calls ({error!r}).")
+    for one in measured:
+        print(_progress(one), file=sys.stderr)
+    return measured
+
+
+def _progress(measured: Measurement) -> str:
+    late = measured.load_late_p99_ms
+    return (
+        f"{measured.relay}, {measured.calls} calls: "
+        f"{measured.cpu_seconds_per_call_minute:.4f} CPU-s per call-minute, "
+        f"p99 {measured.round_trip_p99_ms:.1f} ms, {measured.frames_lost} lost"
+        + (f" (rough: the load was {late:.0f} ms late)" if measured.is_rough else "")
+    )
+
+
+_HEAD = (
+    f"{'':12}{'calls':>7}{'CPU-s per':>14}{'x limit':>10}{'round trip':>14}{'':>10}{'memory':>10}"
+    f"{'frames':>9}{'relay':>8}{'load':>8}\n"
+    f"{'':12}{'':>7}{'call-minute':>14}{'':>10}{'p50':>14}{'p99':>10}{'per call':>10}"
+    f"{'lost':>9}{'busy':>8}{'busy':>8}"
+)
+
+
+def _table(title: str, pair: Sequence[Measurement]) -> str:
+    limit, _ = pair
+    rows = (
+        f"{one.relay:12}{one.calls:7}{one.cpu_seconds_per_call_minute:14.4f}"
+        f"{one.cpu_seconds_per_call_minute / limit.cpu_seconds_per_call_minute:10.2f}"
+        f"{one.round_trip_p50_ms:11.2f} ms{one.round_trip_p99_ms:7.1f} ms"
+        f"{one.memory_per_call / 1024:6.0f} KiB{one.frames_lost:9}"
+        f"{one.relay_busy:8.0%}{one.load_busy:8.0%}"
+        for one in pair
+    )
+    return "\n".join([title, _HEAD, *rows])
+
+
+if __name__ == "__main__":
+    main()

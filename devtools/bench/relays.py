@@ -1,0 +1,50 @@
+"""The relays under measurement: each a process of its own, on a core of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+ROOT = Path(__file__).resolve().parents[2]
+#: The modules to start, by the name they are reported under. The first is the limit.
+LIMIT, ENGINE = "bare relay", "engine"
+MODULES = {LIMIT: "devtools.bench.bare", ENGINE: "devtools.bench.engine"}
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    pid: int
+    port: int
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of all its threads so far."""
+        # clock_getcpuclockid(3): the kernel's clocks of other processes, exact to nanoseconds.
+        return time.clock_gettime(~self.pid << 3 | 2)
+
+    def memory(self) -> int:
+        """Return the bytes of memory it holds, without the kernel's buffers for its sockets."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+@contextmanager
+def running(name: str, *, core: int, model_port: int) -> Iterator[Relay]:
+    """Start a relay to the model, pinned to a core; kill it at the end."""
+    command = [sys.executable, "-m", MODULES[name], f"ws://127.0.0.1:{model_port}/v1/realtime"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            os.sched_setaffinity(process.pid, {core})
+            port = cast(IO[str], process.stdout).readline()
+            if not port:
+                raise ChildProcessError(f"The {name} did not start.")
+            yield Relay(process.pid, int(port))
+        finally:
+            process.kill()

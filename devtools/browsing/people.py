@@ -1,0 +1,120 @@
+"""Who looks at the pages: made on the stage before, and logged in with a form as anybody is."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+from typing import Any
+
+import aiohttp
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from devtools.browsing.authenticator import code
+from devtools.browsing.chromium import context_of
+from devtools.browsing.places import Who
+from devtools.processes import Processes
+from sandbox.demo.calls import TwoCalls
+from sandbox.demo.console import Console
+from sandbox.demo.customer import EMAIL, PASSWORD, set_up
+from sandbox.demo.wire import Wire
+
+NEWCOMER, OPERATOR = "newcomer@example.com", "operator@example.com"
+OPERATOR_PASSWORD = "runs-the-switchboard"  # noqa: S105 (of an account on a stage)
+
+CREDENTIALS: dict[Who, tuple[str, str]] = {
+    "newcomer": (NEWCOMER, PASSWORD),
+    "customer": (EMAIL, PASSWORD),
+    "halfway": (OPERATOR, OPERATOR_PASSWORD),
+    "operator": (OPERATOR, OPERATOR_PASSWORD),
+}
+_cookies: dict[tuple[str, Who], Any] = {}
+
+
+def make_people(url: str, sandbox_url: str) -> dict[str, str]:
+    """Register a newcomer, and a customer who pays and has two calls.
+
+    Return the ids of the customer's account, number and a call: what places' paths hold.
+    """
+    return asyncio.run(_make_people(url, sandbox_url))
+
+
+async def make_operator(processes: Processes) -> None:
+    os.environ["DJANGO_SUPERUSER_PASSWORD"] = OPERATOR_PASSWORD
+    manage = (sys.executable, "manage.py", "createsuperuser")
+    await processes.run("operator", *manage, "--no-input", f"--email={OPERATOR}")
+
+
+async def _make_people(url: str, sandbox_url: str) -> dict[str, str]:
+    jar = aiohttp.CookieJar(unsafe=True)  # keeps the cookies of an IP address too
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        api, sandbox = Wire(session, url), Wire(session, sandbox_url)
+        newcomer = {"email": NEWCOMER, "password": PASSWORD, "companyName": "New Company"}
+        await api.ask("POST", "/api/auth/register", newcomer)
+        _, number = await set_up(api, sandbox, Console(io.StringIO()))
+        async with TwoCalls(api, sandbox, number) as calls:
+            for call in calls:
+                async for _ in call.happenings():
+                    pass
+            inbound, _ = calls
+        _, account = await api.ask("GET", "/api/account")
+        _, numbers = await api.ask("GET", "/api/phone-numbers")
+        _, call = await api.ask("GET", f"/api/calls/{inbound.sid}")
+        return {
+            "account": account["account"]["id"],
+            "number": numbers["phoneNumbers"][0]["id"],
+            "call": call["call"]["id"],
+        }
+
+
+def log_in(context: BrowserContext, url: str, who: Who) -> None:
+    """Log somebody in, unless it is a visitor: once, for a code counts once."""
+    if who == "visitor":
+        return
+    if (url, who) not in _cookies:
+        page = context.new_page()
+        if who == "operator":
+            log_operator_in(page, url)
+        else:
+            page.goto(f"{url}/login")
+            _give_password(page, who)
+            page.wait_for_url("**/dashboard")
+        page.close()
+        _cookies[url, who] = context.cookies()
+    context.add_cookies(_cookies[url, who])
+
+
+def log_operator_in(page: Page, url: str) -> None:
+    """Go to the admin for the first time, which takes setting a second factor up."""
+    page.goto(f"{url}/admin/")
+    _give_password(page, "operator")
+    page.get_by_role("link", name="Add an app").click()
+    secret = page.locator("#totp-secret").inner_text().replace(" ", "")
+    page.get_by_label("The code that it shows").fill(code(secret))
+    page.get_by_role("button", name="Add the app").click()
+    page.get_by_role("link", name="I have saved them").click()
+    page.wait_for_url("**/admin/")
+
+
+def _give_password(page: Page, who: Who) -> None:
+    email, password = CREDENTIALS[who]
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def contexts(
+    browser: Browser, url: str, size: tuple[int, int], *, dark: bool = False
+) -> dict[Who, BrowserContext]:
+    """Return a browser of their own for everybody, logged in.
+
+    A page stays open in each: others come into its process then, instead of one of their own, the
+    start of which takes longer than all that a page does.
+    """
+    found: dict[Who, BrowserContext] = {}
+    for who in ("visitor", *CREDENTIALS):
+        found[who] = context_of(browser, size, dark=dark)
+        found[who].new_page()
+        log_in(found[who], url, who)
+    return found

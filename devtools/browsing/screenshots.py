@@ -1,0 +1,75 @@
+"""``bin/screenshots``: every page at two widths, light and dark, as whoever sees it sees it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from devtools.browsing.chromium import (
+    DESKTOP,
+    EXECUTABLE,
+    IS_MISSING,
+    PHONE,
+    Watch,
+    is_too_wide,
+    launched,
+)
+from devtools.browsing.people import contexts, make_operator, make_people
+from devtools.browsing.places import PLACES
+from devtools.development import LOCAL_DIR
+from devtools.processes import Processes
+from devtools.staging import on_stage
+
+FOLDER = LOCAL_DIR / "screenshots"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="bin/screenshots", description=__doc__)
+    parser.add_argument("--only", default="", metavar="TEXT", help="of pages with it in their name")
+    parser.add_argument("--to", type=Path, default=FOLDER, help="a folder (default %(default)s)")
+    parser.add_argument("--of", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if EXECUTABLE is None:
+        sys.exit(f"bin/screenshots: {IS_MISSING}")
+    if options.of:
+        sys.exit(_take(options.only, options.to))
+    own = [*(sys.executable, "-m", "devtools.browsing.screenshots"), "--of=stage"]
+    own += [f"--only={options.only}", f"--to={options.to}"]
+
+    async def play(processes: Processes) -> None:
+        await make_operator(processes)
+        await processes.run("screenshots", *own, own_output=True)
+
+    on_stage("screenshots", play)
+
+
+def _take(only: str, folder: Path) -> int:
+    """Take them all; return 1 if something is wrong with a page."""
+    url = os.environ["STAGE_URL"]
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = make_people(url, os.environ["STAGE_SANDBOX_URL"])
+    wrong = 0
+    with launched() as browser:
+        for size in (DESKTOP, PHONE):
+            for dark in (False, True):
+                people = contexts(browser, url, size, dark=dark)
+                for place in PLACES:
+                    if only not in place.name:
+                        continue
+                    page = people[place.who].new_page()
+                    watch = Watch(page, allowed=place.allowed)
+                    page.goto(url + place.path.format(**ids), wait_until="networkidle")
+                    name = f"{place.name}-{size[0]}-{'dark' if dark else 'light'}.png"
+                    page.screenshot(path=folder / name, full_page=True)
+                    problems = [*watch.problems, *(["too wide"] if is_too_wide(page) else [])]
+                    sys.stdout.write(f"{name}{''.join(f'  {each}' for each in problems)}\n")
+                    wrong += bool(problems)
+                    page.close()
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()

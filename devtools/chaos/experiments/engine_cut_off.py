@@ -1,0 +1,52 @@
+"""One engine loses the database, which all others have: nothing answers it, or it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from devtools.chaos.invariants import check, expect_alive
+from devtools.chaos.report import Notes
+from devtools.chaos.scene import Scene
+
+KILLS = ()
+_CALLS = 12
+_GAP_S = 6.0
+# An engine that is back looks after its calls every second.
+_BACK_S = 5.0
+
+
+async def run(scene: Scene, notes: Notes) -> None:
+    if scene.is_short:
+        await _cut_off(scene, notes, seconds=14.0, hangs=True)
+        return
+    await _cut_off(scene, notes, seconds=30.0, hangs=False)
+    await _cut_off(scene, notes, seconds=125.0, hangs=True)
+
+
+async def _cut_off(scene: Scene, notes: Notes, *, seconds: float, hangs: bool) -> None:
+    """Cut an engine off for so long; a third of its calls end meanwhile."""
+    relay = scene.relays["engine"]
+    calls = await scene.crowd.fill(_CALLS, engine="engine")
+    others = await scene.crowd.fill(_CALLS // 2, engine="engine-2")
+    began = time.monotonic()
+    (relay.hang if hangs else relay.cut)()
+    notes.measure("cut off", f"{seconds:.0f} s, {'silent' if hangs else 'refused'}")
+    try:
+        await asyncio.sleep(seconds / 2)
+        await scene.crowd.hang_up(calls[::3])
+        await asyncio.sleep(seconds / 2)
+    finally:
+        if hangs:
+            relay.go_on()
+        else:
+            relay.begin()
+            await relay.until_ready()
+    await asyncio.sleep(_BACK_S)
+    rest = [each for each in calls if each not in calls[::3]]
+    expect_alive(notes, [*rest, *others], began, gap=_GAP_S)
+    await scene.crowd.hang_up([*rest, *others])
+    records = await check(scene, notes, calls, may_be_resumed=True)
+    lost = sum(record.was_lost for record in records.values())
+    notes.measure(f"of {len(calls)} calls taken for lost meanwhile", lost)
+    await check(scene, notes, others)

@@ -1,0 +1,127 @@
+"""Processes are killed at random moments, in the middle of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from devtools.attack.product import PORTS, WORKER
+from devtools.chaos.crowd import ENGINES, Customer, Placed
+from devtools.chaos.invariants import check, ends_of, expect_alive, records_of
+from devtools.chaos.report import Notes
+from devtools.chaos.scene import Scene
+from devtools.chaos.waiting import seconds_until, until
+
+KILLS = (*ENGINES, WORKER)
+_CALLS, _CALLS_IN_SHORT = 80, 16
+_ENDED_WITHIN_S = 15.0
+_DELIVERED_WITHIN_S = 30.0
+_GAP_S = 6.0
+# The engine's worker process, the machine with all of its processes, the queue's worker.
+_VICTIMS = ("engine's worker", "engine", WORKER)
+
+
+async def run(scene: Scene, notes: Notes) -> None:
+    rounds = _VICTIMS[::2] if scene.is_short else (*_VICTIMS, *_VICTIMS[:2])
+    for number, victim in enumerate(rounds):
+        await _kill(scene, notes, victim, list(ENGINES)[number % 2])
+
+
+async def _kill(scene: Scene, notes: Notes, victim: str, engine: str) -> None:
+    calls = await scene.crowd.fill(_CALLS_IN_SHORT if scene.is_short else _CALLS)
+    mine = [] if victim == WORKER else [each for each in calls if each.engine == engine]
+    others = [each for each in calls if each not in mine]
+    began = time.monotonic()
+    await asyncio.sleep(scene.random.uniform(2.0, 6.0))
+    # Some end at this very moment.
+    leaving = others[::4]
+    with _thinking(scene.crowd.customers if victim == WORKER else ()) as asked:
+        await scene.crowd.hang_up(leaving)
+        if victim == WORKER:
+            await until(lambda: asked, within=10)
+        killed_at = time.monotonic()
+        for each in mine:
+            each.killed_at = killed_at
+            each.is_told = scene.random.random() < 0.5
+        _shoot(scene, victim, engine)
+    name = WORKER if victim == WORKER else engine
+    if victim != "engine's worker":
+        scene.field.product.begin(name)
+    await asyncio.gather(*(each.call.socket.close() for each in mine), return_exceptions=True)
+    await scene.crowd.tell(each for each in mine if each.is_told)
+    await _expect_ends(scene, notes, mine, killed_at)
+    await _until_back(scene, notes, name, killed_at)
+    if victim == WORKER:
+        await _expect_delivered(notes, leaving, killed_at, len(asked))
+    staying = [each for each in others if each not in leaving]
+    expect_alive(notes, staying, began, gap=_GAP_S)
+    await scene.crowd.hang_up(staying)
+    await check(scene, notes, calls)
+
+
+@contextmanager
+def _thinking(customers: Iterable[Customer]) -> Iterator[list[str]]:
+    """Backends are told something, and do not answer; yield whose they are."""
+    asked: list[str] = []
+    is_over = asyncio.Event()
+
+    async def think(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        await is_over.wait()
+        return web.Response(status=503)
+
+    for each in customers:
+        each.line.desk.report = think
+    try:
+        yield asked
+    finally:
+        for each in customers:
+            each.line.desk.report = None
+        is_over.set()
+
+
+async def _expect_delivered(
+    notes: Notes, calls: Sequence[Placed], since: float, under_way: int
+) -> None:
+    """What a worker was sending is sent again soon."""
+    notes.measure("callbacks under way when their worker was killed", under_way)
+    took = await seconds_until(
+        lambda: all(map(ends_of, calls)), within=2 * _DELIVERED_WITHIN_S, since=since
+    )
+    notes.within("what a killed worker was sending is delivered", took, _DELIVERED_WITHIN_S)
+
+
+def _shoot(scene: Scene, victim: str, engine: str) -> None:
+    process = scene.field.product.processes[WORKER if victim == WORKER else engine]
+    if victim == "engine's worker":
+        os.kill(process.worker(), signal.SIGKILL)
+    else:
+        os.killpg(process.popen.pid, signal.SIGKILL)
+        process.popen.wait(10)
+
+
+async def _expect_ends(scene: Scene, notes: Notes, calls: Sequence[Placed], since: float) -> None:
+    """Orphans end soon, whether Twilio tells of them or not."""
+    for is_told in (True, False):
+        sids = [each.call_sid for each in calls if each.is_told is is_told]
+        if not sids:
+            continue
+
+        async def are_over(sids: list[str] = sids) -> bool:
+            return all(record.is_ended for record in (await records_of(scene, sids)).values())
+
+        took = await seconds_until(are_over, within=3 * _ENDED_WITHIN_S, since=since)
+        how = "that Twilio tells of" if is_told else "that nobody tells of"
+        notes.within(f"orphaned calls {how} have ended", took, _ENDED_WITHIN_S)
+
+
+async def _until_back(scene: Scene, notes: Notes, name: str, since: float) -> None:
+    if name in PORTS:
+        await scene.field.product.until_ready(PORTS[name])
+        notes.measure(f"{name} is back after", f"{time.monotonic() - since:.1f} s")

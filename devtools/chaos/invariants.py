@@ -1,0 +1,318 @@
+"""What must hold after every experiment, whatever was broken."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from devtools.attack.areas.secrets import read_logs
+from devtools.chaos.crowd import Placed
+from devtools.chaos.report import Notes
+from devtools.chaos.scene import Scene
+from devtools.chaos.waiting import seconds_until
+
+# A record and the phone may differ by so much: the end of a call takes its way to either.
+_APART_S = 1.0
+# How an engine's last word about its calls may lie behind when it is killed: a beat, and its way.
+_BEAT_S = 4.0
+# A call that was connected so shortly before that its engine had not said so yet costs nothing.
+_UNSAID_S = 4.0
+# A call whose audio was never let in ends a minute after its ticket, at the latest.
+_ENDED_WITHIN_S = 90.0
+# What a worker was delivering when it was killed is delivered again after half a minute.
+_DELIVERED_WITHIN_S = 30.0
+
+_CALLS = """
+    SELECT call_sid, ended_reason, duration_seconds, answered_at, ended_at,
+        extract(epoch FROM ended_at - answered_at)::float8, lost_at
+    FROM telephony_call WHERE call_sid = ANY(%s)
+"""
+_CHARGED = """
+    SELECT call_sid, count(*), sum(duration_seconds), sum(minutes)
+    FROM usage_usagerecord WHERE call_sid = ANY(%s) GROUP BY call_sid
+"""
+_WAITING = """
+    SELECT count(*) FROM telephony_callbackdelivery AS delivery
+    JOIN telephony_call AS call ON call.id = call_id
+    WHERE call_sid = ANY(%s) AND state = 'pending'
+"""
+_TOTALS = """
+    SELECT account.email,
+        (SELECT coalesce(sum(minutes), 0) FROM usage_usagerecord WHERE account_id = account.id),
+        (SELECT count(DISTINCT call_sid) FROM usage_usagerecord WHERE account_id = account.id),
+        (SELECT coalesce(sum(minutes), 0) FROM usage_dailyusage WHERE account_id = account.id),
+        (SELECT coalesce(sum(calls), 0) FROM usage_dailyusage WHERE account_id = account.id),
+        (SELECT coalesce(sum(minutes), 0) FROM usage_totalusage WHERE account_id = account.id),
+        (SELECT coalesce(sum(calls), 0) FROM usage_totalusage WHERE account_id = account.id)
+    FROM accounts_account AS account WHERE email = ANY(%s)
+"""
+_METER = (
+    "import django; django.setup(); from billing import metering; "
+    "metering.meter_events_write(); metering.meter_events_send()"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A call as the database has it; ``lasted`` is its audio's time, None if it had none."""
+
+    call_sid: str
+    reason: str
+    duration: int
+    lasted: float | None
+    is_ended: bool
+    was_lost: bool
+
+
+async def check(
+    scene: Scene,
+    notes: Notes,
+    placed: Sequence[Placed],
+    *,
+    may_be_resumed: bool = False,
+    delivered: bool = True,
+) -> dict[str, Record]:
+    """Wait until the calls have ended, and look at all that is said of them.
+
+    :param may_be_resumed: their engine was cut off: calls may have been taken for lost meanwhile,
+        and told as such, if they were told anew in the end.
+    :param delivered: their backends are there, so that everything must have come.
+    """
+    sids = [each.call_sid for each in placed]
+    await _until_ended(scene, notes, sids)
+    records = await records_of(scene, sids)
+    for each in placed:
+        record = records.get(each.call_sid)
+        if notes.expect(
+            "A call that was placed has a record that has ended.",
+            record is not None and record.is_ended,
+            sent=_about(each),
+            came=record,
+        ):
+            expect_right_minutes(notes, each, records[each.call_sid])
+            _expect_right_reason(notes, each, records[each.call_sid])
+    await _expect_charged_once(scene, notes, records)
+    if delivered:
+        await _until_delivered(scene, notes, sids)
+        for each in placed:
+            expect_told_once(notes, each, may_be_resumed=may_be_resumed)
+    return records
+
+
+async def records_of(scene: Scene, sids: Collection[str]) -> dict[str, Record]:
+    rows = await scene.query(_CALLS, list(sids))
+    return {
+        row[0]: Record(row[0], row[1], row[2], row[5], row[4] is not None, row[6] is not None)
+        for row in rows
+    }
+
+
+async def check_at_the_end(scene: Scene, notes: Notes) -> None:
+    """Look at what only the whole run shows: totals, the meter, what was logged."""
+    await _expect_right_totals(scene, notes)
+    read_logs(scene.field, notes)
+    _expect_no_crash(scene, notes)
+
+
+async def _until_ended(scene: Scene, notes: Notes, sids: list[str]) -> None:
+    query = "SELECT count(*) FROM telephony_call WHERE call_sid = ANY(%s) AND ended_at IS NULL"
+
+    async def is_over() -> bool:
+        return (await scene.query(query, sids))[0][0] == 0
+
+    took = await seconds_until(is_over, within=_ENDED_WITHIN_S)
+    notes.within("The last record has ended", took, _ENDED_WITHIN_S)
+
+
+def expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
+    """Compare a record with the socket's life, as far as its engine lived to see it."""
+    lasted, life = record.lasted or 0.0, placed.call.seconds
+    notes.expect(
+        "A call whose audio is connected is let in.",
+        placed.is_let_in,
+        sent=_about(placed),
+        came=f"closed after {life:.1f} s without a sound, and recorded as {record}",
+    )
+    if not placed.is_let_in:
+        return
+    if placed.killed_at is None:
+        notes.expect(
+            "A record lasts as long as its socket, within a second.",
+            record.lasted is not None and abs(lasted - life) <= _APART_S,
+            sent=_about(placed),
+            came=f"{lasted:.2f} s recorded, {life:.2f} s talked ({record.reason})",
+        )
+        return
+    known = placed.killed_at - placed.call.opened
+    least = 0.0 if known < _UNSAID_S else known - _BEAT_S
+    notes.expect(
+        "A killed engine's calls are charged up to its last heartbeat, and for no more.",
+        least <= lasted <= max(life, known) + _APART_S,
+        sent=_about(placed),
+        came=f"{lasted:.2f} s recorded, {known:.2f} s until the kill",
+    )
+
+
+def _expect_right_reason(notes: Notes, placed: Placed, record: Record) -> None:
+    if placed.killed_at is None:
+        notes.expect(
+            "A call that ended by itself is not recorded as lost.",
+            record.reason != "engine_lost",
+            sent=_about(placed),
+            came=record,
+        )
+
+
+async def _expect_charged_once(scene: Scene, notes: Notes, records: dict[str, Record]) -> None:
+    rows = await scene.query(_CHARGED, list(records))
+    charged = {row[0]: (int(row[1]), int(row[2]), int(row[3])) for row in rows}
+    for sid, record in records.items():
+        parts, seconds, minutes = charged.get(sid, (0, 0, 0))
+        notes.expect(
+            "A call is charged once, with all of its minutes.",
+            parts == 1 or (record.was_lost and parts == 2),
+            sent=record,
+            came=f"{parts} usage records",
+        )
+        notes.expect(
+            "What is charged is what was recorded.",
+            seconds == record.duration and minutes == -(-seconds // 60),
+            sent=record,
+            came=f"{seconds} s, {minutes} minutes",
+        )
+
+
+async def _until_delivered(scene: Scene, notes: Notes, sids: list[str]) -> None:
+    async def is_delivered() -> bool:
+        return (await scene.query(_WAITING, sids))[0][0] == 0
+
+    took = await seconds_until(is_delivered, within=_DELIVERED_WITHIN_S)
+    notes.within("Everything is delivered", took, _DELIVERED_WITHIN_S)
+
+
+def expect_told_once(notes: Notes, placed: Placed, *, may_be_resumed: bool) -> None:
+    told = ends_of(placed)
+    ids = list(told)
+    reasons = [body["endedReason"] for body in told.values()]
+    is_right = len(ids) == 1 or (
+        may_be_resumed and len(ids) == 2 and reasons[0] == "engine_lost" != reasons[1]
+    )
+    notes.expect(
+        "A call's end is told once (by webhook-id).",
+        is_right,
+        sent=_about(placed),
+        came=f"{len(ids)} ends: {reasons}",
+    )
+    if ids:
+        spoken = {line["text"] for line in told[ids[-1]]["transcript"] if line["role"] != "user"}
+        missing = [n for n in placed.turns[:-1] if f"Turn {n}." not in spoken]
+        notes.expect(
+            "A transcript lacks the last turn at most.",
+            not missing,
+            sent=_about(placed),
+            came=f"turns {missing[:5]} of {placed.turns[-1:]} are missing, {len(spoken)} are there",
+        )
+
+
+def ends_of(placed: Placed) -> dict[str, dict[str, Any]]:
+    """Return the ends that the backend was told, by webhook-id."""
+    desk = placed.customer.line.desk
+    told = zip(desk.received, desk.webhook_ids, strict=True)
+    return {
+        id: body
+        for (name, body), id in told
+        if name == "end" and body["callSid"] == placed.call_sid
+    }
+
+
+async def _expect_right_totals(scene: Scene, notes: Notes) -> None:
+    metered = await scene.field.product.run("-c", _METER)
+    notes.expect("Metering runs.", metered.returncode == 0, came=metered.stderr[-300:])
+    at_stripe: Counter[str] = Counter()
+    for customer, minutes in scene.field.internet.metered.values():
+        at_stripe[customer] += minutes
+    by_email = {each.person.email: each for each in scene.crowd.all}
+    rows = await scene.query(_TOTALS, list(by_email))
+    sums: dict[str, int] = defaultdict(int)
+    for email, minutes, calls, *kept in rows:
+        person = by_email[email].person
+        sums["minutes"] += int(minutes)
+        sums["calls"] += int(calls)
+        notes.expect(
+            "Usage records, daily totals and the total are the same.",
+            [int(each) for each in kept] == [int(minutes), int(calls)] * 2,
+            sent=f"{calls} calls, {minutes} minutes in records",
+            came=f"minutes and calls by day and in all: {[int(each) for each in kept]}",
+        )
+        notes.expect(
+            "Stripe's meter has every minute once.",
+            at_stripe[f"cus_{person.name}"] == int(minutes),
+            sent=f"{minutes} minutes in records",
+            came=f"{at_stripe[f'cus_{person.name}']} minutes at Stripe",
+        )
+    notes.measure("calls that were charged, and their minutes", dict(sums))
+
+
+def _expect_no_crash(scene: Scene, notes: Notes) -> None:
+    """No log tells of a Python error that nobody had expected."""
+    traces = [
+        (name, line)
+        for name, line in scene.field.product.log_lines()
+        if "Task exception was never retrieved" in line
+    ]
+    notes.expect("No task ends in an error that nobody sees.", not traces, came=traces[:1])
+
+
+def _about(placed: Placed) -> str:
+    state = "" if placed.killed_at is None else ", killed"
+    return f"{placed.call_sid} at {placed.engine}{state}"
+
+
+@dataclass
+class Pids:
+    """The processes as they were at the beginning of an experiment."""
+
+    masters: dict[str, int]
+    workers: dict[str, int]
+
+    @classmethod
+    def of(cls, scene: Scene) -> Pids:
+        processes = scene.field.product.processes
+        return cls(
+            {name: each.popen.pid for name, each in processes.items()},
+            {name: each.worker() for name, each in processes.items()},
+        )
+
+    def expect_the_same(self, scene: Scene, notes: Notes, *, but: Collection[str] = ()) -> None:
+        now = Pids.of(scene)
+        for name, pid in self.masters.items():
+            if name in but:
+                continue
+            ended = scene.field.product.processes[name].popen.poll()
+            notes.expect(
+                "A process that nobody killed lives on, with the same pid.",
+                ended is None
+                and (now.masters[name], now.workers[name]) == (pid, self.workers[name]),
+                sent=f"{name}: {pid}, {self.workers[name]}",
+                came=f"status {ended}; {now.masters[name]}, {now.workers[name]}",
+            )
+
+
+def expect_alive(notes: Notes, placed: Sequence[Placed], since: float, *, gap: float) -> None:
+    """Calls whose engine lives go on, and are heard."""
+    now = time.monotonic()
+    longest = 0.0
+    for each in placed:
+        silent = each.call.longest_gap(since, each.call.closed or now)
+        longest = max(longest, silent)
+        notes.expect(
+            "A call goes on, and is heard.",
+            each.call.is_open and silent <= gap,
+            sent=_about(each),
+            came=f"{'open' if each.call.is_open else 'closed'}, silent for {silent:.1f} s",
+        )
+    if placed:
+        notes.measure(f"longest silence in {len(placed)} calls", f"{longest:.2f} s")

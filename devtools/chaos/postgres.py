@@ -1,0 +1,82 @@
+"""A PostgreSQL to be stopped, restarted and held still: a copy of the attacks' migrated one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from devtools.postgres import Server, server_of
+
+
+@contextmanager
+def copied(url: str) -> Iterator[Path]:
+    """Copy the whole server of a database; yield the folder that :class:`Postgres` is given."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        base = Path(folder)
+        base.chmod(0o755)  # the server's user is another one when root runs this
+        server = server_of(base)
+        server.base.mkdir(parents=True, exist_ok=True)
+        for path in (server.log, server.data):
+            server.own(path)
+        socket = parse_qs(urlsplit(url).query)["host"][0]
+        server.run("pg_basebackup", f"--host={socket}", "--username=postgres", "--checkpoint=fast")
+        try:
+            yield base
+        finally:
+            if server.base != base:
+                shutil.rmtree(server.base, ignore_errors=True)
+
+
+@dataclass
+class Postgres:
+    """``url`` and ``socket`` are known from the first start on, and stay."""
+
+    folder: Path
+    database: str
+    url: str = ""
+    socket: Path = Path()
+
+    @property
+    def _server(self) -> Server:
+        return server_of(self.folder)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._server.start)
+        sockets = self._server.socket_folder()
+        self.url = f"postgresql://postgres@/{self.database}?host={sockets}"
+        self.socket = Path(sockets) / ".s.PGSQL.5432"
+
+    async def stop(self) -> None:
+        """End it, and every connection, as a restart does."""
+        await asyncio.to_thread(self._server.stop)
+
+    async def crash(self) -> None:
+        """End it in the middle of what it does; the next start recovers it."""
+        await asyncio.to_thread(self._server.run, "pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def hang(self) -> None:
+        """Hold everything still: connections stay, and nobody answers."""
+        postmaster = self._postmaster()
+        os.kill(postmaster, signal.SIGSTOP)  # or it makes another one meanwhile
+        for pid in self._children(postmaster):
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        postmaster = self._postmaster()
+        for pid in [*self._children(postmaster), postmaster]:
+            os.kill(pid, signal.SIGCONT)
+
+    def _postmaster(self) -> int:
+        return int((self._server.data / "postmaster.pid").read_text().split()[0])
+
+    @staticmethod
+    def _children(pid: int) -> list[int]:
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]

@@ -1,0 +1,77 @@
+"""``bin/chaos``: processes, databases and networks that fail while people talk.
+
+The product runs as in production, in a network of its own and with a PostgreSQL of its own, and is
+broken experiment by experiment (``devtools.chaos.experiments``). What must hold and does not is a
+finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+from collections.abc import Sequence
+
+from devtools.attack import database, namespace, product
+from devtools.attack.run import exit_with, run_apart
+from devtools.chaos import postgres
+from devtools.chaos.experiments import IN_SHORT, NAMES
+from devtools.development import LOCAL_DIR
+
+# What the experiments need otherwise than an installation has it from the start.
+SETTINGS = {"MAX_CONCURRENT_CALLS": "10"}
+_CANNOT = 77
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parse(arguments)
+    if namespace.command() is None:
+        sys.stderr.write("Skipped: it needs unshare and ip, of Linux, for a network of its own.\n")
+        sys.exit(_CANNOT)
+    exit_with("chaos", _break)
+
+
+def _break(run: dict[str, str]) -> int:
+    environment = product.settings() | SETTINGS
+    with (
+        database.own_database(LOCAL_DIR / "attack", environment) as url,
+        postgres.copied(url) as copy,
+    ):
+        run |= {
+            "ATTACK_POSTGRES": str(copy),
+            "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
+        }
+        return run_apart("chaos", environment | run)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options: ``names``, ``short``, ``seed``, ``minutes``, ``all``."""
+    parser = argparse.ArgumentParser(
+        prog="bin/chaos",
+        description="Break the product on purpose while people talk, and say what did not hold.",
+        epilog="The exit status is 1 if there are findings, and 77 where it cannot run: it needs "
+        "unshare and ip, of Linux, for a network of its own.",
+    )
+    parser.add_argument(
+        "--only", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+    )
+    parser.add_argument("--short", action="store_true", help="some of it, in a minute or two")
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="begin no experiment after so many (20)"
+    )
+    parser.add_argument("--all", action="store_true", help="show each finding, not three of a kind")
+    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    options = parser.parse_args(arguments)
+    if options.minutes <= 0:
+        parser.error("--minutes must be more than 0")
+    chosen = options.only or (IN_SHORT if options.short else NAMES)
+    options.names = [name for name in NAMES if name in chosen]
+    if options.seed is None:
+        options.seed = 1 if options.short else random.randrange(10**6)  # noqa: S311 (a seed)
+    return options
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    main()

@@ -1,0 +1,38 @@
+"""What every experiment works with."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from devtools.attack.field import Field
+from devtools.chaos.crowd import Crowd
+from devtools.chaos.postgres import Postgres
+from devtools.chaos.relay import Relay
+
+
+@dataclass
+class Scene:
+    """``relays`` are the ways of the engines to the database, by the engine's name.
+
+    ``at_the_end`` is what experiments have left to be looked at, once nothing is broken any more.
+    """
+
+    field: Field
+    postgres: Postgres
+    relays: dict[str, Relay]
+    crowd: Crowd
+    random: random.Random
+    is_short: bool
+    at_the_end: list[Callable[[], Awaitable[None]]] = dataclasses.field(default_factory=list)
+
+    async def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database, past every relay."""
+        connecting = psycopg.AsyncConnection.connect(self.postgres.url, autocommit=True)
+        async with await connecting as connection:
+            return await (await connection.execute(statement, values)).fetchall()

@@ -1,0 +1,175 @@
+"""Schemathesis's hooks: what a valid request needs beyond what a schema can say.
+
+A password must not be one that is guessed, a limit is whole cents, a number is one that somebody
+can have, with a proof that is none or that holds, a call goes from a number of one's own to one
+that may be called, with credentials that the carrier knows, and only a call that is on can be hung
+up. Requests that are wrong on purpose pass as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from difflib import SequenceMatcher
+from typing import Any
+
+import requests
+import schemathesis
+from django.contrib.auth.password_validation import CommonPasswordValidator
+from schemathesis.core.parameters import ParameterLocation
+
+from devtools.fuzz.customers import CUSTOMER, PASSWORD
+from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
+
+Body = dict[str, Any]
+
+TIMEOUT_S = 20
+LONGEST_EMAIL = 254
+EMAIL = f"{CUSTOMER}@example.com"
+# In the sandbox its ending says what becomes of a call.
+DOES_NOT_ANSWER = "+12025550002"
+CALLEES = [DOES_NOT_ANSWER, "+12025550001", "+12025550003", "+12025550100"]  # busy, fails, answers
+
+_is_common = CommonPasswordValidator().passwords.__contains__
+_serial = itertools.count(1)
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    label = case.operation.label
+    if label in BODIES and isinstance(case.body, dict) and is_valid(case, ParameterLocation.BODY):
+        case.body = BODIES[label](case.body)
+    if label == HANG_UP and is_valid(case, ParameterLocation.PATH) and next(_serial) % 2:
+        case.path_parameters = {"id": call_that_is_on()}
+    if label == RESEND and is_valid(case, ParameterLocation.PATH):
+        case.path_parameters = {"id": a_delivery() or case.path_parameters["id"]}
+
+
+def is_valid(case: Any, location: ParameterLocation) -> bool:
+    return case.meta is None or not case.meta.is_negative_at(location)
+
+
+def registration(body: Body) -> Body:
+    """Give each account an address of its own, and a password that nobody guesses."""
+    email = f"{next(_serial)}.{body['email']}"
+    password = body["password"]
+    is_guessed = _is_common(password.lower()) or len(set(password.strip())) < 4
+    is_guessed = is_guessed or _is_like(password, body.get("companyName") or "")
+    return {
+        **body,
+        "email": email if len(email) <= LONGEST_EMAIL else body["email"],
+        "password": f"{password[:900]}, {next(_serial)} walks" if is_guessed else password,
+    }
+
+
+def _is_like(one: str, other: str) -> bool:
+    """Whether two texts may be too similar; the product looks closer."""
+    return SequenceMatcher(None, one.lower(), other.lower()).quick_ratio() > 0.5
+
+
+def login(body: Body) -> Body:
+    """Log in as the run's customer every second time: nobody has the accounts that are made up."""
+    return {"email": EMAIL, "password": PASSWORD} if next(_serial) % 2 else body
+
+
+def number(body: Body) -> Body:
+    """Register a number of the sandbox's: most numbers of the right shape belong to nobody.
+
+    A proof is one that the sandbox's carrier takes, or none.
+    """
+    named = body | {"phoneNumber": _fictional(int(body["phoneNumber"][-7:]))}
+    proof = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
+    is_proven = any(body.get(name) for name in proof)
+    return named | (proof if is_proven else dict.fromkeys(proof))
+
+
+def _fictional(number: int) -> str:
+    return f"+1555{number:07}"
+
+
+def outbound_call(body: Body) -> Body:
+    """Place the call in the sandbox: nobody else is called, and no callback goes elsewhere.
+
+    It is from a number of the call's own, because earlier requests have removed some.
+    """
+    serial = next(_serial)
+    number = _fictional(serial)
+    _ask("POST", "/api/phone-numbers", {"phoneNumber": number, **callback_urls()})
+    metadata = {"metadata": without_nul(body["metadata"])} if "metadata" in body else {}
+    return {**body, **metadata, **order(number, CALLEES[serial % len(CALLEES)])}
+
+
+def spending_limit(body: Body) -> Body:
+    """Ask for whole cents, which JSON Schema cannot: no fraction of ten is exact in binary."""
+    limit = body["monthlyLimit"]
+    return {**body, "monthlyLimit": limit and round(limit, 2)}
+
+
+def order(number: str, callee: str) -> Body:
+    """Return what the sandbox needs to place a call."""
+    return {
+        "from": number,
+        "to": callee,
+        "twilioAccountSid": SANDBOX_ACCOUNT_SID,
+        "twilioAuthToken": SANDBOX_AUTH_TOKEN,
+        **callback_urls(),
+    }
+
+
+def callback_urls() -> Body:
+    backend = f"{os.environ['STAGE_SANDBOX_URL']}/backend"
+    return {
+        "onCallStartUrl": f"{backend}/calls/start",
+        "onCallEndUrl": f"{backend}/calls/end",
+        "onErrorUrl": f"{backend}/calls/error",
+    }
+
+
+def without_nul(value: Any) -> Any:
+    """Return JSON without the character NUL, of which a schema for any JSON cannot say anything."""
+    match value:
+        case str():
+            return value.replace("\0", "")
+        case list():
+            return [without_nul(item) for item in value]
+        case dict():
+            return {without_nul(name): without_nul(item) for name, item in value.items()}
+    return value
+
+
+def call_that_is_on() -> str:
+    """Return the id of one, placed for this if there is none."""
+    if calls := _ask("GET", "/api/calls?live=true&limit=1")["calls"]:
+        return str(calls[0]["id"])
+    return str(_ask("POST", "/api/outbound", outbound_call({}) | {"to": DOES_NOT_ANSWER})["id"])
+
+
+def a_delivery() -> str | None:
+    """Return the id of a callback's delivery, ended or not; None before the first call."""
+    found = _ask("GET", "/api/deliveries?limit=1")["deliveries"]
+    return str(found[0]["id"]) if found else None
+
+
+def _ask(method: str, path: str, body: Body | None = None) -> Any:
+    """Ask as the run's customer, besides what is counted and checked."""
+    response = requests.request(
+        method,
+        os.environ["STAGE_URL"] + path,
+        json=body,
+        headers={"Authorization": f"Bearer {os.environ['FUZZ_TOKEN']}"},
+        timeout=TIMEOUT_S,
+    )
+    response.raise_for_status()
+    return response.json()
+
+
+HANG_UP = "POST /api/calls/{id}/hangup"
+RESEND = "POST /api/deliveries/{id}/resend"
+BODIES: dict[str, Callable[[Body], Body]] = {
+    "PUT /api/billing/spending-limit": spending_limit,
+    "POST /api/auth/register": registration,
+    "POST /api/auth/login": login,
+    "POST /api/outbound": outbound_call,
+    "POST /api/phone-numbers": number,
+}

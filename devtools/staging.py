@@ -1,0 +1,111 @@
+"""The whole product on a stage: as ``bin/demo`` runs it, but apart from the developer's own.
+
+It has a database that is made for it and dropped afterwards, free ports, and no setting of the
+caller's, so that everything is the sandbox's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TextIO
+from urllib.parse import urlsplit
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import sql
+
+from devtools.development import LOCAL_DIR, end_on_signals, serve
+from devtools.postgres import embedded_url
+from devtools.processes import Failed, Processes
+
+_KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "CI")
+# Everybody registers and logs in from one address here.
+_NO_THROTTLE = dict.fromkeys(
+    (
+        "LOGINS_PER_ADDRESS",
+        "LOGIN_FAILURES_PER_EMAIL",
+        "REGISTRATIONS_PER_ADDRESS",
+        "REGISTRATIONS_PER_EMAIL",
+        "MAILS_PER_ADDRESS",
+        "MAILS_PER_EMAIL",
+    ),
+    "1000000",
+)
+
+Play = Callable[[Processes], Coroutine[Any, Any, object]]
+
+
+def on_stage(name: str, play: Play) -> None:
+    """Run the product, and the play beside it; end the program with one sentence if that fails.
+
+    What runs has its log in ``.local/<name>.log``; the play finds the product at ``STAGE_URL`` and
+    the sandbox at ``STAGE_SANDBOX_URL``.
+    """
+    log = LOCAL_DIR / f"{name}.log"
+    try:
+        LOCAL_DIR.mkdir(exist_ok=True)
+        with own_database(name) as url:
+            known = environment(url)
+            os.environ.clear()
+            os.environ.update(known)
+            with log.open("w") as output:
+                asyncio.run(_run(play, output))
+    except asyncio.CancelledError:
+        sys.exit(130)
+    except (Failed, ImproperlyConfigured, psycopg.Error) as error:
+        sys.exit(f"bin/{name}: {error} What ran has its log in {log}.")
+
+
+@contextmanager
+def own_database(name: str) -> Iterator[str]:
+    """Make a database beside the one that would be used; yield its URL, and drop it at the end."""
+    server = os.environ.get("DATABASE_URL") or embedded_url(LOCAL_DIR)
+    database = f"switchhook_{name}_{os.getpid()}"
+    identifier = sql.Identifier(database)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+        try:
+            yield urlsplit(server)._replace(path=f"/{database}").geturl()
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+
+
+def environment(database_url: str) -> dict[str, str]:
+    """Return all that the stage has of an environment, with nothing of the caller's settings."""
+    port, media_port, sandbox_port = map(str, _free_ports(3))
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return {
+        **kept,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DEBUG": "1",
+        "SANDBOX": "1",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "DATABASE_URL": database_url,
+        "PORT": port,
+        "MEDIA_PORT": media_port,
+        "SANDBOX_PORT": sandbox_port,
+        "STAGE_URL": f"http://127.0.0.1:{port}",
+        "STAGE_SANDBOX_URL": f"http://127.0.0.1:{sandbox_port}",
+        **_NO_THROTTLE,
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as sockets:
+        return [
+            sockets.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            for _ in range(count)
+        ]
+
+
+async def _run(play: Play, output: TextIO) -> None:
+    async with Processes(output) as processes:
+        end_on_signals(processes)
+        await serve(processes)
+        await processes.unless_one_ends(play(processes))

@@ -1,0 +1,111 @@
+"""``bin/dev``'s program, whole, as processes of their own on the test's database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.tests.web import database_url
+
+ROOT = Path(__file__).resolve().parents[2]
+_READY_WITHIN_S = 60
+_ENDED_WITHIN_S = 30
+
+
+class Development:
+    """It runs; ``lines`` is all that it has said so far."""
+
+    def __init__(self, port: int, host: str, process: subprocess.Popen[str]) -> None:
+        self.url = f"http://{host}:{port}"
+        self.sandbox_url = f"http://127.0.0.1:{port + 2}"
+        self.process = process
+        self.lines: list[str] = []
+        self._says_no_more = threading.Event()
+        self._is_ready = threading.Event()
+        # Read on and on: who writes to a pipe that is full waits.
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def wait_until_ready(self) -> None:
+        assert self._is_ready.wait(_READY_WITHIN_S), "".join(self.lines)
+        assert self.process.poll() is None, "".join(self.lines)
+
+    def end(self) -> None:
+        """Let it end by itself, with all that it has started; kill it if it does not."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(_ENDED_WITHIN_S)
+        finally:
+            self.process.kill()
+        self._says_no_more.wait(_ENDED_WITHIN_S)
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if f"Ready: {self.url}" in line:
+                self._is_ready.set()
+        self._is_ready.set()
+        self._says_no_more.set()
+
+
+@contextmanager
+def development(host: str = "127.0.0.1") -> Iterator[Development]:
+    """Run ``bin/dev`` until the end; what it has said is shown if the test fails.
+
+    :param host: what people call this machine.
+    """
+    port = first_of_free_ports()
+    public = {"PUBLIC_URL": f"http://{host}:{port}"}
+    with start(development_environment(port) | public, stderr=subprocess.STDOUT) as process:
+        running = Development(port, host, process)
+        try:
+            running.wait_until_ready()
+            yield running
+        finally:
+            running.end()
+            sys.stdout.write("".join(running.lines))
+
+
+def first_of_free_ports() -> int:
+    """Return the first of three free ports in a row."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def development_environment(port: int) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "DEBUG": "1",
+        "SECRET_KEY": "x" * 50,
+        "PORT": str(port),
+        "DATABASE_URL": database_url(),
+    }
+
+
+def start(
+    environment: dict[str, str], *mode: str, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "devtools.development", *(mode or ("dev",))],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+    )

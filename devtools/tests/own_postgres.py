@@ -1,0 +1,85 @@
+"""A PostgreSQL that a test may stop and freeze, with the tables of the test's database."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from core.tests.web import database_url
+from devtools.postgres import Server, server_of
+
+
+class OwnPostgres:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self._server.socket_folder()}"
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def crash(self) -> None:
+        """Stop so that nobody is told. From now on connections are refused."""
+        self._server.run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def freeze(self) -> None:
+        """From now on connections are accepted, and nobody answers."""
+        first = self._postmaster()
+        first.suspend()  # or it makes another one meanwhile
+        for process in first.children(recursive=True):
+            process.suspend()
+
+    def thaw(self) -> None:
+        first = self._postmaster()
+        for process in [first, *first.children(recursive=True)]:
+            process.resume()
+
+    def _postmaster(self) -> psutil.Process:
+        pid = (self._server.data / "postmaster.pid").read_text().splitlines()[0]
+        return psutil.Process(int(pid))
+
+    def copy_tables(self, *, with_rows: bool = False) -> None:
+        programs = self._server.programs
+        what = [] if with_rows else ["--schema-only"]
+        dump = subprocess.run(
+            [programs / "pg_dump", *what, "--no-owner", database_url()],
+            capture_output=True,
+            check=True,
+        )
+        subprocess.run(
+            [programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1", self.url],
+            input=dump.stdout,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+
+
+@contextmanager
+def own_postgres() -> Iterator[OwnPostgres]:
+    """Run one without tables until the end of the block."""
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        Path(folder).chmod(0o755)  # its user is another one when root runs the tests
+        server = server_of(Path(folder))
+        server.base.mkdir(parents=True, exist_ok=True)
+        own = OwnPostgres(server)
+        own.start()
+        with psycopg.connect(own.url, autocommit=True) as session:
+            session.execute("ALTER SYSTEM SET fsync = off")
+            session.execute("SELECT pg_reload_conf()")
+        try:
+            yield own
+        finally:
+            own.stop()
+            shutil.rmtree(server.base, ignore_errors=True)

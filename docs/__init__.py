@@ -1,0 +1,1 @@
+"""The documentation site: the guides beside this file, and the API reference."""

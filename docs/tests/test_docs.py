@@ -1,0 +1,278 @@
+"""The landing page, the guides and the API's page, and errors for people."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import Account, ApiKey
+from docs.guides import GUIDES, read_guide
+from telephony.engine.plan import parse_plan
+from telephony.numbers import phone_number_register
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["/", "/docs", "/docs/", "/docs/api", *(f"/docs/{slug}" for slug in GUIDES)]
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+BODY = '{"callSid":"CA1","text":"Grüße"}'.encode()
+
+pytestmark = pytest.mark.django_db  # the context processors of messages and sessions
+
+
+class Links(HTMLParser):
+    """What a page links to or loads, and the ids that can be linked to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.inline: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.links += [str(values[name]) for name in ("href", "src") if values.get(name)]
+        self.ids |= {str(values["id"])} if values.get("id") else set()
+        if tag == "style" or "style" in values or (tag == "script" and not values.get("src")):
+            self.inline.append(tag)
+
+
+def get(path: str) -> str:
+    response = Client().get(path)
+    assert response.status_code == 200, path
+    return response.content.decode()
+
+
+class TestPages:
+    @pytest.mark.parametrize("path", PAGES)
+    def test_it_works(self, path: str) -> None:
+        response = Client().get(path)
+        assert response.status_code == 200
+        assert response["Content-Type"] == "text/html; charset=utf-8"
+        assert "'unsafe" not in response["Content-Security-Policy"]
+        assert response["Content-Security-Policy"].startswith("default-src 'none'")
+        text = response.content.decode()
+        assert '<html lang="en">' in text
+        assert len(re.findall(r"<main\b", text)) == 1
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_it_says_what_it_is(self, path: str) -> None:
+        text = get(path)
+        assert re.search(r"<title>[^<]*Switchhook[^<]*</title>", text)
+        assert len(re.findall(r'<meta name="description" content="[^"]{20,}">', text)) == 1
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_nothing_is_written_into_it_that_the_policy_forbids(self, path: str) -> None:
+        assert Links(get(path)).inline == []
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_nothing_is_loaded_from_elsewhere(self, path: str) -> None:
+        loaded = re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="([^"]+)"', get(path))
+        assert loaded
+        for address in loaded:
+            assert finders.find(address.removeprefix("/static/")), address
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_no_link_is_dead(self, path: str) -> None:
+        for link in Links(get(path)).links:
+            target, _, anchor = link.partition("#")
+            if target.startswith(("https://", "/static/", "/admin/", "/dashboard")):
+                continue
+            text = get(target or path)
+            assert not anchor or anchor in Links(text).ids, link
+
+    def test_only_to_read(self) -> None:
+        assert Client().post("/docs/callbacks").status_code == 405
+
+    def test_the_api_page_draws_the_document(self) -> None:
+        assert 'data-url="/api/schema"' in get("/docs/api")
+
+    def test_addresses_are_those_of_this_installation(self, settings: Settings) -> None:
+        settings.PUBLIC_URL = "https://calls.example.org"
+        settings.ENGINE_URL = "https://voice.example.org"
+        text = get("/docs/getting-started")
+        assert "https://calls.example.org/api/auth/register" in text
+        assert "https://voice.example.org/voice" in text
+        assert "switchhook.example" not in text
+
+    @pytest.mark.parametrize("slug", GUIDES)
+    def test_what_scrolls_has_a_name_of_its_own(self, slug: str) -> None:
+        regions = re.findall(r'role="region" aria-label="([^"]+)"', read_guide(slug).html)
+        assert regions
+        assert len(regions) == len(set(regions))
+
+    @pytest.mark.parametrize("slug", GUIDES)
+    def test_each_column_has_a_header(self, slug: str) -> None:
+        assert "<th></th>" not in read_guide(slug).html
+
+    def test_markup_in_a_guide_is_text(self) -> None:
+        assert "&lt;" not in read_guide("getting-started").title
+        assert "<script" not in "".join(read_guide(slug).html for slug in GUIDES)
+
+
+class TestForPrograms:
+    def test_the_index(self, settings: Settings) -> None:
+        settings.PUBLIC_URL = "https://calls.example.org"
+        response = Client().get("/llms.txt")
+        assert response["Content-Type"] == "text/plain; charset=utf-8"
+        text = response.content.decode()
+        assert text.startswith("# Switchhook\n\n> ")
+        listed = re.findall(
+            r"^- \[.+\]\(https://calls.example.org(/docs/.+\.md)\): .+$", text, re.M
+        )
+        assert listed == [f"/docs/{slug}.md" for slug in GUIDES]
+        assert "&#" not in text
+
+    @pytest.mark.parametrize("path", ["/SKILL.md", *(f"/docs/{slug}.md" for slug in GUIDES)])
+    def test_markdown(self, settings: Settings, path: str) -> None:
+        settings.PUBLIC_URL = "https://calls.example.org"
+        settings.ENGINE_URL = "https://voice.example.org"
+        response = Client().get(path)
+        assert response["Content-Type"] == "text/markdown; charset=utf-8"
+        text = response.content.decode()
+        assert "switchhook.example" not in text
+        for link in re.findall(r"(?<=\]\()[^)]+|(?<=<)https://calls[^>]+", text):
+            address, _, anchor = link.partition("#")
+            if address.startswith("https://calls.example.org"):
+                path = address.removeprefix("https://calls.example.org")
+                if path.startswith(("/admin/", "/dashboard")):
+                    continue
+                assert Client().get(path).status_code == 200, link
+                path = path.removesuffix(".md")
+                assert not anchor or anchor in Links(get(path)).ids, link
+            else:
+                assert link.startswith(("https://", "#")), link
+
+    def test_what_is_no_guide(self) -> None:
+        for path in ("/docs/nothing.md", "/docs/SKILL.md", "/docs/SKILL"):
+            assert Client().get(path).status_code == 404
+
+    def test_the_skill_says_what_it_is_for(self) -> None:
+        text = Client().get("/SKILL.md").content.decode()
+        assert re.match(r"---\nname: switchhook\ndescription: .{50,1000}\n---\n", text)
+
+
+class TestVariants:
+    def test_it_works(self) -> None:
+        text = read_guide("getting-started").html
+        groups = re.findall(r'<div class="variants">.*?</div>\n</div>', text, re.DOTALL)
+        assert len(groups) == 7
+        for group in groups:
+            titles = re.findall(r'data-variant="(\w+)"', group)
+            assert titles in (["curl", "Python", "Node"], ["Python", "Node"])
+            # Without a script each is shown, with what it is.
+            assert re.findall(r'<p class="variant">(\w+)</p>', group) == titles
+            assert "hidden" not in group
+
+    def test_they_are_inside_of_each_other_as_they_should_be(self) -> None:
+        for slug in GUIDES:
+            text = read_guide(slug).html
+            assert text.count("<div") == text.count("</div>")
+
+
+class TestOwnValues:
+    PLACEHOLDERS = ("rtk_…", "+15551234567", "https://your-backend.com/calls/start")
+
+    def test_it_works(self, alice: Account, django_assert_num_queries: Any) -> None:
+        old = ApiKey.objects.create(account=alice, label="Old", prefix="rtk_old", digest="1")
+        new = ApiKey.objects.create(account=alice, label="New", prefix="rtk_new", digest="2")
+        ApiKey.objects.create(
+            account=alice, label="Gone", prefix="rtk_rev", digest="3", revoked_at=new.created_at
+        )
+        for number in ("+12025550143", "+12025550144"):
+            phone_number_register(
+                account=alice,
+                phone_number=number,
+                on_call_start_url="https://alice.example.org/start?a=1&b=2",
+                on_call_end_url="https://alice.example.org/end",
+            )
+        browser = logged_in(alice)
+        with django_assert_num_queries(4):  # the session, the account, its key, its number
+            text = browser.get("/docs/getting-started").content.decode()
+        assert "Bearer rtk_new…" in text
+        assert "rtk_rev" not in text
+        assert old.prefix not in text
+        assert "+12025550143" in text
+        assert "+12025550144" not in text
+        assert "https://alice.example.org/start?a=1&amp;b=2" in text
+        assert not any(placeholder in text for placeholder in self.PLACEHOLDERS)
+        # What she does not have stays as it is.
+        assert "https://your-backend.com/calls/error" in text
+
+    def test_who_has_nothing_sees_placeholders(self, bob: Account) -> None:
+        text = logged_in(bob).get("/docs/getting-started").content.decode()
+        assert all(placeholder in text for placeholder in self.PLACEHOLDERS)
+
+    def test_nobody_sees_what_is_anothers(self, alice: Account, bob: Account) -> None:
+        ApiKey.objects.create(account=alice, label="Hers", prefix="rtk_ali", digest="1")
+        logged_in(alice).get("/docs/getting-started")
+        for browser in (Client(), logged_in(bob)):
+            text = browser.get("/docs/getting-started").content.decode()
+            assert "rtk_ali" not in text
+            assert "rtk_…" in text
+
+    def test_no_copy_is_kept(self, alice: Account) -> None:
+        response = logged_in(alice).get("/docs/getting-started")
+        assert "no-store" in response["Cache-Control"]
+
+
+def logged_in(account: Account) -> Client:
+    browser = Client()
+    browser.force_login(account)
+    return browser
+
+
+class TestLanding:
+    def test_it_works(self, settings: Settings) -> None:
+        settings.MONTHLY_BASE, settings.PER_MINUTE_RATE = Decimal(7), Decimal("0.0125")
+        text = get("/")
+        assert "$7.00</b> a month" in text
+        assert "$0.0125</b> a minute" in text
+        assert {"/signup", "/login", "/docs/getting-started"} <= set(Links(text).links)
+        assert "/dashboard" not in Links(text).links
+
+    def test_who_is_logged_in_is_shown_the_way(self, alice: Account) -> None:
+        links = Links(logged_in(alice).get("/").content.decode()).links
+        assert links.count("/dashboard") == 2  # the page's and the frame's
+        assert "/signup" not in links
+
+    def test_its_example_can_be_used(self) -> None:
+        (shown,) = re.findall(r"<code>\n?(\{.*?)</code>", get("/"), re.DOTALL)
+        answer = json.loads(html.unescape(shown))
+        # What is the reader's own is shown as dots.
+        answer |= {"twilioAccountSid": "AC" + "0" * 32, "openaiApiKey": "sk-1"}
+        parse_plan(answer)
+
+
+class TestErrors:
+    def test_a_browser_gets_a_page(self, settings: Settings) -> None:
+        settings.DEBUG = False
+        headers = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8", "x-request-id": "find-me"}
+        for path in ("/nothing", "/docs/nothing"):
+            response = Client().get(path, headers=headers)
+            assert response.status_code == 404
+            assert response["Content-Type"] == "text/html; charset=utf-8"
+            assert "default-src 'none'" in response["Content-Security-Policy"]
+            text = response.content.decode()
+            assert "find-me" in text
+            assert "There is no such resource." in text
+
+    @pytest.mark.parametrize("accepted", ["*/*", "text/plain", "application/json"])
+    def test_a_program_gets_a_line(self, settings: Settings, accepted: str) -> None:
+        settings.DEBUG = False
+        response = Client().get("/nothing", headers={"accept": accepted})
+        assert response.status_code == 404
+        assert response.content == b"There is no such resource.\n"
+
+    def test_the_api_stays_json(self) -> None:
+        response = Client().get("/api/nothing", headers={"accept": "text/html"})
+        assert response.json()["code"] == "not_found"

@@ -1,0 +1,107 @@
+"""The landing page, the guides, and the API's description, as a document and as a page."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_safe
+from drf_spectacular.renderers import (
+    OpenApiJsonRenderer,
+    OpenApiJsonRenderer2,
+    OpenApiYamlRenderer,
+    OpenApiYamlRenderer2,
+)
+from drf_spectacular.types import OpenApiTypes
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from core.errors import page_not_found
+from core.money import dollars, price
+from core.pages import PUBLIC, page, public
+from core.schema import document, endpoint
+from docs.guides import GUIDES, SKILL, all_guides, guide_text, read_guide
+from docs.readers import FILLED_IN, filled_in
+
+MARKDOWN = "text/markdown; charset=utf-8"
+
+
+class SchemaView(APIView):
+    """``GET /api/schema``: ``docs/openapi.yaml``, in the format that is asked for."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+    renderer_classes = [
+        OpenApiJsonRenderer2,
+        OpenApiYamlRenderer2,
+        OpenApiJsonRenderer,
+        OpenApiYamlRenderer,
+    ]
+
+    @endpoint(
+        "getSchema",
+        "Get this document",
+        description="As JSON or YAML, by `Accept` or by `format`.",
+        answers={200: OpenApiTypes.OBJECT},
+        errors={404: {"not_found": "There is no such format."}},
+    )
+    def get(self, request: Request) -> Response:
+        return Response(document(), headers={"Cache-Control": PUBLIC})
+
+
+@require_safe
+@public
+def landing(request: HttpRequest) -> HttpResponse:
+    context = {"base": dollars(settings.MONTHLY_BASE), "rate": price(settings.PER_MINUTE_RATE)}
+    return page(request, "landing.html", context)
+
+
+@require_safe
+@public
+def index(request: HttpRequest) -> HttpResponse:
+    return page(request, "docs/index.html", {"section": "docs", "guides": all_guides()})
+
+
+@require_safe
+@public
+def guide(request: HttpRequest, slug: str) -> HttpResponse:
+    if slug not in GUIDES:
+        return page_not_found(request, LookupError(slug))
+    found = read_guide(slug)
+    context = {"section": "docs", "guides": all_guides(), "guide": found, "html": found.html}
+    if request.user.is_authenticated and slug in FILLED_IN:
+        context |= {"html": filled_in(found.html, request.user), "is_own": True}
+    return page(request, "docs/guide.html", context)
+
+
+@require_safe
+@public
+def guide_markdown(request: HttpRequest, slug: str) -> HttpResponse:
+    """A guide as it was written, for programs."""
+    if slug not in GUIDES:
+        return page_not_found(request, LookupError(slug))
+    return HttpResponse(guide_text(slug), content_type=MARKDOWN)
+
+
+@require_safe
+@public
+def skill(request: HttpRequest) -> HttpResponse:
+    """How a program that writes programs builds a backend from nothing."""
+    return HttpResponse(guide_text(SKILL), content_type=MARKDOWN)
+
+
+@require_safe
+@public
+def llms(request: HttpRequest) -> HttpResponse:
+    """The guides' index, as https://llmstxt.org has it."""
+    context = {"guides": all_guides(), "public_url": settings.PUBLIC_URL}
+    text = render_to_string("docs/llms.txt", context)
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")
+
+
+@require_safe
+@public
+def api_reference(request: HttpRequest) -> HttpResponse:
+    return page(request, "docs/api.html", {"section": "api"})
