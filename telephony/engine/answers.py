@@ -12,6 +12,7 @@ from telephony.engine.events import ModelErrored, ResponseDone
 from telephony.engine.plan import LONGEST_SPOKEN
 from telephony.engine.playback import Playback
 from telephony.engine.responses import OWED, PLAIN, Request, ResponseQueue
+from telephony.engine.timers import Timer
 
 ASKED_S = 10.0  # for a response that we asked for to begin
 ANSWER_S = 5.0  # for the answer to the caller's speech to begin, which the model gives by itself
@@ -98,13 +99,13 @@ class Answers:
     def caller_speaks(self) -> None:
         """Nothing is asked for until the caller has finished."""
         self.is_caller_speaking = True
-        self._desk.timers.clear("answer")
+        self._desk.timers.clear(Timer.ANSWER)
 
     def caller_has_spoken(self) -> None:
         """The model answers by itself; if it does not, we ask."""
         self.is_caller_speaking = False
         self._queue.speech_stopped(self._desk.now)
-        self._desk.alarm("answer", ANSWER_S)
+        self._desk.alarm(Timer.ANSWER, ANSWER_S)
         self.send_due()
 
     def send_due(self) -> None:
@@ -113,11 +114,11 @@ class Answers:
             return
         if asked := self._queue.take(self._desk.now, speaking=self.is_caller_speaking):
             self._desk.tell(model_writer.response_create(asked))
-            self._desk.alarm("asked", ASKED_S)
+            self._desk.alarm(Timer.ASKED, ASKED_S)
         if at := self._queue.held_until:
-            self._desk.timers.set("response", at)
+            self._desk.timers.set(Timer.RESPONSE, at)
         else:
-            self._desk.timers.clear("response")
+            self._desk.timers.clear(Timer.RESPONSE)
 
     # What comes of it
 
@@ -126,8 +127,8 @@ class Answers:
             self._desk.note("repeated", what="response.created")
             return
         self._sent_before = self._playback.total
-        self._desk.timers.clear("answer")
-        self._desk.timers.clear("asked")
+        self._desk.timers.clear(Timer.ANSWER)
+        self._desk.timers.clear(Timer.ASKED)
         self._watch()
         self.send_due()
 
@@ -136,10 +137,10 @@ class Answers:
         if not self._queue.done(response.response_id):
             self._desk.note("repeated", what="response.done")
             return False
-        self._desk.timers.clear("answer")
-        self._desk.timers.clear("asked")
+        self._desk.timers.clear(Timer.ANSWER)
+        self._desk.timers.clear(Timer.ASKED)
         if not self.is_active:
-            self._desk.timers.clear("active")
+            self._desk.timers.clear(Timer.ACTIVE)
         return True
 
     def failed(self, response: ResponseDone) -> None:
@@ -201,7 +202,7 @@ class Answers:
     def collided(self) -> None:
         """What we asked for met a response that the model had begun."""
         self._queue.refused_as_active()
-        self._desk.timers.clear("asked")
+        self._desk.timers.clear(Timer.ASKED)
         self._watch()
 
     def is_refused_by(self, error: ModelErrored) -> bool:
@@ -213,7 +214,7 @@ class Answers:
         return is_named or (not error.event_id and error.code in PASSING_CODES)
 
     def refused(self, error: ModelErrored) -> None:
-        self._desk.timers.clear("asked")
+        self._desk.timers.clear(Timer.ASKED)
         if error.event_id:
             self._queue.refused()
         else:  # it may begin all the same
@@ -261,4 +262,4 @@ class Answers:
 
     def _watch(self) -> None:
         self._sent_when_watched = self._playback.total
-        self._desk.alarm("active", ACTIVE_S)
+        self._desk.alarm(Timer.ACTIVE, ACTIVE_S)

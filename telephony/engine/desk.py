@@ -7,7 +7,7 @@ from typing import Any
 from telephony.engine.actions import Action, ToModel
 from telephony.engine.model_writer import OWN_ITEM
 from telephony.engine.timeline import Timeline
-from telephony.engine.timers import Timers
+from telephony.engine.timers import Key, Timers
 
 
 class ModelFailed(Exception):
@@ -44,8 +44,8 @@ class Desk:
         self._own_items += 1
         return f"{OWN_ITEM}{self._own_items}"
 
-    def alarm(self, name: str, seconds: float) -> None:
-        self.timers.set(name, self.now + seconds)
+    def alarm(self, key: Key, seconds: float) -> None:
+        self.timers.set(key, self.now + seconds)
 
     def ms_since(self, moment: float) -> int:
         return round((self.now - moment) * 1000)

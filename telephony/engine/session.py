@@ -4,7 +4,25 @@
 ``TimePassed`` is due. ``now`` is in seconds on any clock that does not go backwards. Audio passes
 by the session: ``playback`` counts it.
 
-Nothing is waited for without end: what only an event of a peer would end has a timer beside it.
+Nothing is waited for without end: what only an event of a peer would end has a timer beside it
+(``telephony.engine.timers``). A call goes through these phases::
+
+                the model accepts           end_call, transfer_call
+                its configuration           are called
+    STARTING ───────────────────▶ TALKING ──────────────────────────▶ LEAVING
+        │                           │  ◀──────────────────────────────  │
+        │                           │    the caller speaks before       │
+        │                           │    the goodbye was heard          │
+        └─────────────┬─────────────┴───────────────┬───────────────────┘
+                      │ the caller hangs up,        │ the goodbye was heard,
+                      │ a limit is reached,         │ or 15 seconds have passed
+                      │ the model fails             │
+                      └──────────────┬──────────────┘
+                                     ▼
+                                 DRAINING: the caller's stream is closed. The last transcripts
+                                     │     and the results of running tools are waited for.
+                                     ▼
+                                 FINISHED: the session takes no more events.
 """
 
 from __future__ import annotations
@@ -31,7 +49,7 @@ from telephony.engine.events import Event
 from telephony.engine.plan import CallPlan, is_phone_number
 from telephony.engine.playback import Playback
 from telephony.engine.seen import Seen
-from telephony.engine.timers import Timers
+from telephony.engine.timers import Key, Timer, Timers, ToolTimer
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.toolbox import BuiltIn, Toolbox
 from telephony.engine.transcript import Line, Transcript
@@ -61,10 +79,10 @@ HARMLESS_CODES = frozenset({"response_cancel_not_active", "input_audio_buffer_co
 
 
 class Phase(Enum):
-    STARTING = auto()  # until the model accepts its configuration
+    STARTING = auto()
     TALKING = auto()
-    LEAVING = auto()  # the goodbye is being heard
-    DRAINING = auto()  # the caller is gone, the last transcript is not here yet
+    LEAVING = auto()
+    DRAINING = auto()
     FINISHED = auto()
 
 
@@ -105,8 +123,8 @@ class CallSession:
         self._ended_at = now
         self._is_patient = True  # about what the model has yet to tell of the call
 
-        self._desk.alarm("startup", STARTUP_S)
-        self._desk.alarm("length", plan.max_duration_seconds)
+        self._desk.alarm(Timer.STARTUP, STARTUP_S)
+        self._desk.alarm(Timer.LENGTH, plan.max_duration_seconds)
 
     # What the runner sees
 
@@ -161,8 +179,8 @@ class CallSession:
     def _model_configured(self, event: events.ModelConfigured) -> None:
         if self.phase is Phase.STARTING and self._desk.is_connected:
             self.phase = Phase.TALKING
-            self._timers.clear("startup")
-            self._timers.clear("configure")
+            self._timers.clear(Timer.STARTUP)
+            self._timers.clear(Timer.CONFIGURE)
             self._rest()
             self._note("model_ready", model=self._plan.model, ms=self._desk.ms_since(self._started))
             early, self._early = self._early, []
@@ -177,7 +195,7 @@ class CallSession:
         self._refusals += 1
         may_pass = event.code in PASSING_CODES or not (event.event_id or event.param)
         if may_pass and not self._answers.is_busy and self._refusals <= MOST_FAILURES:
-            self._desk.alarm("configure", RETRY_S * self._refusals)
+            self._desk.alarm(Timer.CONFIGURE, RETRY_S * self._refusals)
         else:
             self._fail("model_rejected_configuration", event.message, "model_error")
 
@@ -198,8 +216,8 @@ class CallSession:
         self._speech_item = event.item_id
         self._is_silent = False
         self._answers.caller_speaks()
-        self._timers.clear("idle")
-        self._desk.alarm("speech", SPEECH_S)
+        self._timers.clear(Timer.IDLE)
+        self._desk.alarm(Timer.SPEECH, SPEECH_S)
         if event.item_id:
             self._transcript.begin(event.item_id, "user", self._now)
         if self.playback.is_outstanding:
@@ -220,7 +238,7 @@ class CallSession:
         """The caller has more to say, whatever of a goodbye was heard: the model decides anew."""
         if self.phase is Phase.LEAVING:
             self.phase = Phase.TALKING
-            self._timers.clear("goodbye")
+            self._timers.clear(Timer.GOODBYE)
             item_id = self._desk.own_item()
             self._answers.add_item(model_writer.user_text(item_id, STAYED, role="system"))
 
@@ -228,7 +246,7 @@ class CallSession:
         if self._speaking:
             self._note("caller_spoke", ms=self._desk.ms_since(self._spoke_since))
         self._waiting_since = self._now
-        self._timers.clear("speech")
+        self._timers.clear(Timer.SPEECH)
         self._answers.caller_has_spoken()
         self._rest()
 
@@ -244,14 +262,14 @@ class CallSession:
         """Nobody speaks for so long; but who does is not to be taken for silent at once."""
         self._note("speech_end_lost")
         self._speech_stopped()
-        self._timers.clear("answer")
+        self._timers.clear(Timer.ANSWER)
         if not self._is_busy:
-            self._desk.alarm("idle", max(SPEECH_S, self._inactivity_s))
+            self._desk.alarm(Timer.IDLE, max(SPEECH_S, self._inactivity_s))
 
     def _digit_pressed(self, event: events.DigitPressed) -> None:
         self._digits += event.digit[:1]
         self._note("digit_pressed")
-        self._desk.alarm("digits", DIGITS_S)
+        self._desk.alarm(Timer.DIGITS, DIGITS_S)
         self._rest()
         if event.digit == "#" or len(self._digits) >= MOST_DIGITS:
             self._digits_complete()
@@ -260,7 +278,7 @@ class CallSession:
         self._say_as_caller(self._take_digits())
 
     def _take_digits(self) -> str:
-        self._timers.clear("digits")
+        self._timers.clear(Timer.DIGITS)
         digits, self._digits = self._digits, ""
         return f"[The caller pressed on the keypad: {digits}]"
 
@@ -308,7 +326,7 @@ class CallSession:
     def _mark_played(self, event: events.MarkPlayed) -> None:
         self.playback.played(event.name, self._now)
         if self.phase is Phase.LEAVING:
-            self._desk.alarm("goodbye", GOODBYE_S)
+            self._desk.alarm(Timer.GOODBYE, GOODBYE_S)
         self._rest()
         self._leave_when_heard()
 
@@ -533,7 +551,7 @@ class CallSession:
             self._leave = (reason, after)
         if not is_leaving:
             self.phase = Phase.LEAVING
-            self._desk.alarm("goodbye", GOODBYE_S)
+            self._desk.alarm(Timer.GOODBYE, GOODBYE_S)
         if is_said or is_leaving:
             self._answer_call(call_id, {"ok": True})
         else:
@@ -568,8 +586,8 @@ class CallSession:
             self._write_down(self._take_digits())
         for unheard in self.playback.close(self._now):
             self._transcript.interrupt(unheard.item_id)
-        self._timers.clear_all(but="tool ")  # what was asked for is done, whoever hears of it
-        self._desk.alarm("transcript", TRANSCRIPT_S)
+        self._timers.clear_all(but=ToolTimer)  # what was asked for is done, whoever hears of it
+        self._desk.alarm(Timer.TRANSCRIPT, TRANSCRIPT_S)
         if reason != "caller_hangup":
             self._do(actions.CloseCaller(after))
         if self._is_patient:
@@ -625,39 +643,40 @@ class CallSession:
     # Time
 
     def _time_passed(self, event: events.TimePassed) -> None:
-        for name in self._timers.due(self._now):
-            if not self._is_over or name.startswith(("tool ", "transcript")):
-                self._unless_model_fails(partial(self._timer_rang, name))
+        for key in self._timers.due(self._now):
+            if not self._is_over or isinstance(key, ToolTimer) or key is Timer.TRANSCRIPT:
+                self._unless_model_fails(partial(self._timer_rang, key))
 
-    def _timer_rang(self, name: str) -> None:
-        match name.split(" ", 1):
-            case ["startup"]:
+    def _timer_rang(self, key: Key) -> None:
+        match key:
+            case ToolTimer():
+                self._tool_timed_out(key.call_id)
+            case Timer.STARTUP:
                 self._not_ready_in_time()
-            case ["configure"]:
+            case Timer.CONFIGURE:
                 self._configure()
-            case ["length"]:
+            case Timer.LENGTH:
                 self._end("max_duration")
-            case ["idle"] if not self.playback.is_outstanding:
-                self._end("inactivity")
-            case ["goodbye"]:
+            case Timer.IDLE:
+                if not self.playback.is_outstanding:
+                    self._end("inactivity")
+            case Timer.GOODBYE:
                 self._end(*self._leave)
-            case ["digits"]:
+            case Timer.DIGITS:
                 self._digits_complete()
-            case ["heard"]:
+            case Timer.HEARD:
                 self._marks_overdue()
-            case ["speech"]:
+            case Timer.SPEECH:
                 self._speech_end_lost()
-            case ["asked"]:
+            case Timer.ASKED:
                 self._answers.not_begun()
-            case ["answer"]:
+            case Timer.ANSWER:
                 self._answers.not_answered()
-            case ["active"]:
+            case Timer.ACTIVE:
                 self._response_overdue()
-            case ["response"]:
+            case Timer.RESPONSE:
                 self._answers.send_due()
-            case ["tool", call_id]:
-                self._tool_timed_out(call_id)
-            case ["transcript"]:
+            case Timer.TRANSCRIPT:
                 self._is_patient = False
 
     @property
@@ -675,13 +694,13 @@ class CallSession:
     def _rest(self) -> None:
         """Something happened: start the wait for the next thing, unless one is under way."""
         if self.playback.is_outstanding:
-            self._timers.set("heard", self.playback.overdue_at)
+            self._timers.set(Timer.HEARD, self.playback.overdue_at)
         else:
-            self._timers.clear("heard")
+            self._timers.clear(Timer.HEARD)
         if self._is_busy:
-            self._timers.clear("idle")
+            self._timers.clear(Timer.IDLE)
         else:
-            self._desk.alarm("idle", self._inactivity_s)
+            self._desk.alarm(Timer.IDLE, self._inactivity_s)
 
     # Small change
 

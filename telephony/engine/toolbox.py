@@ -13,6 +13,7 @@ from telephony.engine.events import FunctionCall
 from telephony.engine.model_reader import LONGEST_NAME, arguments_of
 from telephony.engine.plan import CallPlan
 from telephony.engine.seen import Seen
+from telephony.engine.timers import ToolTimer
 from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status, ToolRun
 
 TOOL_S = 30.0  # for the customer's backend to answer a tool call
@@ -97,7 +98,7 @@ class Toolbox:
         run = ToolRun(name, self._desk.now)
         batch.add(call_id)
         self._waiting[call_id] = (run, batch)
-        self._desk.alarm(f"tool {call_id}", TOOL_S)
+        self._desk.alarm(ToolTimer(call_id), TOOL_S)
         if len(self._kept) < MOST_KEPT:
             self._kept.append(run)
 
@@ -122,6 +123,6 @@ class Toolbox:
         batch.discard(call_id)
         run.status, run.result = status, clipped(result, LONGEST_RESULT)
         run.ms = self._desk.ms_since(run.at)
-        self._desk.timers.clear(f"tool {call_id}")
+        self._desk.timers.clear(ToolTimer(call_id))
         self._desk.note(kind, tool=run.name, ms=run.ms, **detail)
         return not batch

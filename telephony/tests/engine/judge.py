@@ -19,6 +19,7 @@ from telephony.engine.events import (
     ToolReturned,
 )
 from telephony.engine.timeline import MOST_NOTES
+from telephony.engine.timers import Timer, ToolTimer
 from telephony.tests.engine.conversation import Conversation
 
 LIMIT_S = 300
@@ -59,13 +60,13 @@ class Judge(Conversation):
     def _look_at_waits(self) -> None:
         """Whatever an event is waited for has its own deadline."""
         timers, queue = self.session._desk.timers._at, self.session._answers._queue
-        assert ("asked" in timers) == (queue.asked is not None)
-        assert ("active" in timers) == bool(queue.active)
-        assert ("speech" in timers) == self.session._speaking
+        assert (Timer.ASKED in timers) == (queue.asked is not None)
+        assert (Timer.ACTIVE in timers) == bool(queue.active)
+        assert (Timer.SPEECH in timers) == self.session._speaking
         if self.is_connected and not (queue.asked or queue.active or self.session._speaking):
-            assert ("response" in timers) == bool(queue._wanted)
+            assert (Timer.RESPONSE in timers) == bool(queue._wanted)
         for call_id in self.running:
-            assert f"tool {call_id}" in timers
+            assert ToolTimer(call_id) in timers
 
     def _look_at(self, action: Action) -> None:
         match action:

@@ -1,30 +1,32 @@
-"""Named points in time."""
+"""When timers ring."""
 
-from telephony.engine.timers import Timers
+from telephony.engine.timers import Timer, Timers, ToolTimer
+
+EARLY, LATE, TOOL = Timer.DIGITS, Timer.LENGTH, ToolTimer("call_1")
 
 
 def _timers():
     timers = Timers()
-    for name, at in (("late", 9.0), ("tool 1", 5.0), ("early", 2.0)):
-        timers.set(name, at)
+    for key, at in ((LATE, 9.0), (TOOL, 5.0), (EARLY, 2.0)):
+        timers.set(key, at)
     return timers
 
 
-def test_they_ring_once_when_their_time_has_come_the_earliest_first():
+def test_each_rings_once_when_its_time_has_come_the_earliest_first():
     timers = _timers()
     assert timers.next() == 2.0
     assert timers.due(1.9) == []
-    assert timers.due(5.0) == ["early", "tool 1"]
+    assert timers.due(5.0) == [EARLY, TOOL]
     assert timers.due(5.0) == []
     assert timers.next() == 9.0
 
 
-def test_one_is_set_anew_or_cleared():
+def test_one_is_set_again_or_cleared():
     timers = _timers()
-    timers.set("early", 20.0)
-    timers.clear("late")
-    timers.clear("unheard of")
-    assert timers.due(30.0) == ["tool 1", "early"]
+    timers.set(EARLY, 20.0)
+    timers.clear(LATE)
+    timers.clear(Timer.SPEECH)  # which is not set
+    assert timers.due(30.0) == [TOOL, EARLY]
 
 
 def test_all_are_cleared():
@@ -33,7 +35,7 @@ def test_all_are_cleared():
     assert timers.next() is None
 
 
-def test_all_are_cleared_but_those_of_a_kind():
+def test_all_are_cleared_but_those_of_tools():
     timers = _timers()
-    timers.clear_all(but="tool ")
-    assert timers.due(30.0) == ["tool 1"]
+    timers.clear_all(but=ToolTimer)
+    assert timers.due(30.0) == [TOOL]
