@@ -32,35 +32,28 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from telephony.engine import actions, answers, events, model_reader, model_writer
+from telephony.engine import actions, events, model_reader, model_writer
 from telephony.engine.actions import Action, Dial, Say
-from telephony.engine.answers import (
-    FATAL_CODES,
-    MOST_FAILURES,
-    PASSING_CODES,
-    RETRY_S,
-    Answers,
-)
+from telephony.engine.answers import FATAL_CODES, Answers
 from telephony.engine.bounds import clipped, sentence
 from telephony.engine.costs import TokenUsage
 from telephony.engine.desk import Desk, ModelFailed
 from telephony.engine.dtmf import is_dialable, tones
 from telephony.engine.events import Event
+from telephony.engine.keypad import Keypad
 from telephony.engine.plan import CallPlan, is_phone_number
 from telephony.engine.playback import Playback
 from telephony.engine.seen import Seen
+from telephony.engine.startup import Startup
 from telephony.engine.timers import Key, Timer, Timers, ToolTimer
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.toolbox import BuiltIn, Toolbox
 from telephony.engine.transcript import Line, Transcript
 
-STARTUP_S = 10.0  # for the model to accept its configuration
 GOODBYE_S = 15.0  # for the caller to hear the goodbye, at most
 # For the last transcripts, when the call is over: nobody is charged for that any more.
 TRANSCRIPT_S = 5.0
 SPEECH_S = 60.0  # of the caller's, after which we must have missed its end
-DIGITS_S = 1.5  # of silence end a row of digits; so does "#"
-MOST_DIGITS = 100  # in a row
 MOST_TYPED = 2_000  # characters of a line that is typed
 MOST_TYPED_LINES = 500
 MOST_FRUITLESS = 10  # answers in a row without a sound, whose calls needed no backend
@@ -100,19 +93,18 @@ class CallSession:
         self._desk = Desk(now)
         self.playback = Playback()
         self._answers = Answers(self._desk, self.playback)
+        self._startup = Startup(self._desk, plan, self._answers)
+        self._keypad = Keypad(self._desk)
         self._tools = Toolbox(self._desk, plan)
         self._transcript = Transcript()
         self._transcribed = Seen()
         self._usage = TokenUsage()
 
-        self._refusals = 0  # of the configuration
-        self._model_error = ""  # its last, while it gets ready
         self._speech_item = ""
         self._spoke_since = now
         self._waiting_since: float | None = None  # for an answer
         self._is_silent = True  # nobody has spoken yet
         self._started = now
-        self._digits = ""
         # Items that say what the caller has said in other ways than by voice.
         self._early: list[dict[str, Any]] = []
         self._typed_lines = 0
@@ -123,7 +115,6 @@ class CallSession:
         self._ended_at = now
         self._is_patient = True  # about what the model has yet to tell of the call
 
-        self._desk.alarm(Timer.STARTUP, STARTUP_S)
         self._desk.alarm(Timer.LENGTH, plan.max_duration_seconds)
 
     # What the runner sees
@@ -168,46 +159,19 @@ class CallSession:
             self._note("repeated", what="session.created")
             return
         self._desk.is_connected = True
-        self._configure()
-        if self._plan.greeting:
-            self._answers.ask(answers.greeting(self._plan.greeting))
-        self._answers.send_due()
-
-    def _configure(self) -> None:
-        self._tell(model_writer.session_update(self._plan))
+        self._startup.begin()
 
     def _model_configured(self, event: events.ModelConfigured) -> None:
         if self.phase is Phase.STARTING and self._desk.is_connected:
             self.phase = Phase.TALKING
-            self._timers.clear(Timer.STARTUP)
-            self._timers.clear(Timer.CONFIGURE)
+            self._startup.succeeded()
             self._rest()
-            self._note("model_ready", model=self._plan.model, ms=self._desk.ms_since(self._started))
             early, self._early = self._early, []
             for item in early:
                 self._ask_about(item)
 
-    def _configuration_refused(self, event: events.ModelErrored) -> None:
-        """Try again if that may help; a greeting would be spoken without the configuration.
-
-        OpenAI names what it refuses: of an error that names nothing, a second one shows more.
-        """
-        self._refusals += 1
-        may_pass = event.code in PASSING_CODES or not (event.event_id or event.param)
-        if may_pass and not self._answers.is_busy and self._refusals <= MOST_FAILURES:
-            self._desk.alarm(Timer.CONFIGURE, RETRY_S * self._refusals)
-        else:
-            self._fail("model_rejected_configuration", event.message, "model_error")
-
-    def _not_ready_in_time(self) -> None:
-        why = f" Its last error: {sentence(self._model_error)}" if self._model_error else ""
-        self._fail("model_unreachable", f"The model did not get ready.{why}", "model_error")
-
     def _model_unreachable(self, event: events.ModelUnreachable) -> None:
-        status = f" with status {event.status}" if event.status else ""
-        code = "model_invalid_api_key" if event.status == 401 else "model_unreachable"
-        why = sentence(event.reason)
-        self._fail(code, f"OpenAI could not be reached{status}: {why}", "model_error")
+        self._startup.unreachable(event)
 
     # The caller speaks, presses keys, hangs up
 
@@ -267,20 +231,13 @@ class CallSession:
             self._desk.alarm(Timer.IDLE, max(SPEECH_S, self._inactivity_s))
 
     def _digit_pressed(self, event: events.DigitPressed) -> None:
-        self._digits += event.digit[:1]
-        self._note("digit_pressed")
-        self._desk.alarm(Timer.DIGITS, DIGITS_S)
+        is_complete = self._keypad.press(event.digit)
         self._rest()
-        if event.digit == "#" or len(self._digits) >= MOST_DIGITS:
+        if is_complete:
             self._digits_complete()
 
     def _digits_complete(self) -> None:
-        self._say_as_caller(self._take_digits())
-
-    def _take_digits(self) -> str:
-        self._timers.clear(Timer.DIGITS)
-        digits, self._digits = self._digits, ""
-        return f"[The caller pressed on the keypad: {digits}]"
+        self._say_as_caller(self._keypad.take())
 
     def _caller_typed(self, event: events.CallerTyped) -> None:
         """Take a line as the caller's words; an ordinary call has nobody who types."""
@@ -425,19 +382,12 @@ class CallSession:
         self._note("model_error", code=event.code)
         if event.code in FATAL_CODES:
             raise ModelFailed(event.code, event.message)
-        if self.phase is Phase.STARTING and self._is_about_configuration(event):
-            self._configuration_refused(event)
+        if self.phase is Phase.STARTING and self._startup.is_refused_by(event):
+            self._startup.refused(event)
         elif self._answers.is_refused_by(event):
             self._answers.refused(event)
         elif self.phase is Phase.STARTING:
-            self._model_error = event.message
-
-    def _is_about_configuration(self, event: events.ModelErrored) -> bool:
-        if event.event_id:
-            return event.event_id == model_writer.CONFIGURATION
-        if event.param:
-            return event.param.startswith("session")
-        return not self._answers.is_asked
+            self._startup.last_error = event.message
 
     def _not_understood(self, event: events.NotUnderstood) -> None:
         self._note("not_understood", what=clipped(event.what, model_reader.LONGEST_NAME))
@@ -582,8 +532,8 @@ class CallSession:
             return
         self.phase = Phase.DRAINING
         self._reason, self._ended_at = reason, self._now
-        if self._digits:
-            self._write_down(self._take_digits())
+        if self._keypad.is_used:
+            self._write_down(self._keypad.take())
         for unheard in self.playback.close(self._now):
             self._transcript.interrupt(unheard.item_id)
         self._timers.clear_all(but=ToolTimer)  # what was asked for is done, whoever hears of it
@@ -652,9 +602,9 @@ class CallSession:
             case ToolTimer():
                 self._tool_timed_out(key.call_id)
             case Timer.STARTUP:
-                self._not_ready_in_time()
+                self._startup.overdue()
             case Timer.CONFIGURE:
-                self._configure()
+                self._startup.configure()
             case Timer.LENGTH:
                 self._end("max_duration")
             case Timer.IDLE:
