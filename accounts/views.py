@@ -45,6 +45,7 @@ from accounts.services import (
 )
 from accounts.throttling import login_attempt, registration_attempt, second_factor_attempt
 from core.api import iso, page_with_more, validated
+from core.engine_urls import engine_voice_url
 from core.errors import unauthorized
 from core.schema import PAGE, endpoint
 
@@ -78,7 +79,7 @@ class AuthViewSet(ViewSet):
                 "apiKey": new.plain,
                 "token": token_for(account),
                 "checkoutUrl": import_string(settings.CHECKOUT_URL_FOR)(account),
-                "engineVoiceUrl": f"{settings.ENGINE_URL}/voice",
+                "engineVoiceUrl": engine_voice_url(),
             },
             status=201,
         )

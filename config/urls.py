@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
 from core import errors
+from core.engine_urls import VOICE_PATH
 
 urlpatterns = [
     path("", include("docs.urls")),
@@ -21,7 +22,7 @@ urlpatterns = [
     path("api/", include("telephony.urls")),
     path("billing/", include("billing.pages")),
     path("webhooks/stripe", include("billing.webhooks")),
-    path("voice", include("telephony.voice.urls")),
+    path(VOICE_PATH.removeprefix("/"), include("telephony.voice.urls")),
 ]
 
 if settings.SANDBOX:

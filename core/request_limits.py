@@ -5,6 +5,8 @@ A proxy that buffers, as docs/production.md asks for, keeps all of this away fro
 
 from __future__ import annotations
 
+from core.engine_urls import VOICE_PATH
+
 # Bytes. No file is uploaded, and what customers and Stripe send has a few thousand. Twilio's forms
 # have hundreds.
 BODY = 256 << 10
@@ -29,4 +31,5 @@ ANSWER = 4 << 20
 
 def most_body(path: str) -> int:
     """Return how many bytes a request to the path may send along."""
-    return VOICE_BODY if path == "/voice" or path.startswith("/voice/") else BODY
+    is_voice = path == VOICE_PATH or path.startswith(f"{VOICE_PATH}/")
+    return VOICE_BODY if is_voice else BODY

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -14,6 +13,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.permissions import require_active
+from core.engine_urls import engine_voice_url
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
@@ -256,7 +256,7 @@ def _page(
     request: PageRequest, template: str, context: dict[str, Any], *, status: int = 200
 ) -> HttpResponse:
     known = {
-        "voice_url": f"{settings.ENGINE_URL}/voice",
+        "voice_url": engine_voice_url(),
         "not_active": reason_not_active(request.user),
     }
     return room(request, HERE, template, known | context, status=status)

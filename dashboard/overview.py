@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts.models import Account
+from core.engine_urls import engine_voice_url
 from core.money import dollars, price
 from core.pages import page
 from dashboard.access import PageRequest, for_customer
@@ -60,7 +61,7 @@ def overview(request: PageRequest) -> HttpResponse:
         "badge": STATUS_TONES[account.effective_status],
         # Minutes are counted from when somebody is connected: a call that has some has succeeded.
         "steps": [] if total.minutes else checklist_of(account),
-        "voice_url": f"{settings.ENGINE_URL}/voice",
+        "voice_url": engine_voice_url(),
         "total": total,
         "limit": _limit_reached(account),
         "base": dollars(settings.MONTHLY_BASE),

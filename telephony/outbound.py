@@ -11,6 +11,7 @@ from django.views.decorators.debug import sensitive_variables
 from accounts.models import Account
 from core.connections import give_connection_back
 from core.errors import ApiError, invalid
+from telephony import links
 from telephony.admission import account_lock, admission_require
 from telephony.idempotency import RequestKey
 from telephony.models import UNCONNECTED_LASTS, Call, PhoneNumber
@@ -22,7 +23,6 @@ from telephony.twilio_rest import (
     TwilioCredentials,
     place_call,
 )
-from telephony.voice import links
 
 DEFAULT_TIMEOUT_SECONDS = 30
 

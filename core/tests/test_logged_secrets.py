@@ -26,9 +26,9 @@ from accounts.models import Account, new_api_key, new_webhook_secret
 from core.ids import is_id
 from core.paths import shown_path
 from core.sealing import seal
+from telephony import links
 from telephony.engine.plan import CallPlan
 from telephony.models import Call
-from telephony.voice import links
 from telephony.voice.handover import seal_plan
 
 pytestmark = pytest.mark.django_db

@@ -28,8 +28,8 @@ from telephony.models import Call, PhoneNumber
 from telephony.outbound import outbound_call_place
 from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN, call_resource, running_twilio
 from telephony.twilio_rest import TwilioCredentials
-from telephony.voice import reception
-from telephony.voice.reception import Reception
+from telephony.voice import transactions
+from telephony.voice.transactions import PendingCall
 from usage.models import DailyUsage
 from usage.spending import spending_limit_set
 
@@ -165,13 +165,13 @@ class TestStanding:
 
 def inbound(number: PhoneNumber, sid: str) -> bool:
     """Ring, and have the backend take the call."""
-    received = reception.receive_on(number, call_sid=sid, caller="+19805550000")
-    if not isinstance(received, Reception):
+    received = transactions.receive_on(number, call_sid=sid, caller="+19805550000")
+    if not isinstance(received, PendingCall):
         return False
     try:
-        return reception.accept(received.call, PLAN, asked_ms=1) is not None
+        return transactions.accept(received.call, PLAN, asked_ms=1) is not None
     except NotAdmitted as refusal:
-        reception.turn_away(received.call, refusal)
+        transactions.turn_away(received.call, refusal)
         return False
 
 

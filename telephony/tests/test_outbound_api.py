@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIClient
 
 from accounts.models import Account
+from telephony.links import call_id_of
 from telephony.models import Call, CallbackDelivery, PhoneNumber
 from telephony.outbound import outbound_call_taken
 from telephony.services import call_end
@@ -30,7 +31,6 @@ from telephony.tests.twilio_stand_in import (
     call_resource,
     running_twilio,
 )
-from telephony.voice.links import call_id_of
 from usage.models import DailyUsage, UsageRecord
 from usage.spending import spending_limit_set
 

@@ -23,9 +23,9 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.durations import ms_since
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.models import Call, PhoneNumber
-from telephony.voice import reception
+from telephony.voice import transactions
 from telephony.voice.handover import VALID_FOR
-from telephony.voice.reception import Reception
+from telephony.voice.transactions import PendingCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def call_test_start(*, number: PhoneNumber, caller: str) -> Start:
     if not number.is_active:
         return NotTaken(None, "number_inactive")
     call_sid = new_test_sid()
-    received = reception.receive_on(number, call_sid=call_sid, caller=caller)
-    if not isinstance(received, Reception):
+    received = transactions.receive_on(number, call_sid=call_sid, caller=caller)
+    if not isinstance(received, PendingCall):
         return _not_taken(Call.objects.filter(call_sid=call_sid).first())
     return _decide(received)
 
@@ -85,7 +85,7 @@ def _not_taken(call: Call | None) -> NotTaken:
 
 
 @sensitive_variables()
-def _decide(received: Reception) -> Start:
+def _decide(received: PendingCall) -> Start:
     call = received.call
     facts = CallFacts.of(call)
     give_connection_back()
@@ -95,15 +95,15 @@ def _decide(received: Reception) -> Start:
             call.on_call_start_url, facts, secrets=received.secrets, message_id=f"msg_{call.id}"
         )
     except CallStartFailed as failure:
-        reception.fail(call, (failure.code, failure.message), asked_ms=ms_since(began))
+        transactions.fail(call, (failure.code, failure.message), asked_ms=ms_since(began))
         return NoUsableAnswer(call, failure.code, failure.message)
     asked_ms = ms_since(began)
     match decision:
         case Refusal():
-            reception.refuse(call, decision.reason, asked_ms=asked_ms)
+            transactions.refuse(call, decision.reason, asked_ms=asked_ms)
             return Decided(call, decision)
         case Transfer():
-            reception.transfer(call, decision.to, asked_ms=asked_ms)
+            transactions.transfer(call, decision.to, asked_ms=asked_ms)
             return Decided(call, decision)
         case CallPlan():
             return _accept(call, decision, asked_ms)
@@ -114,14 +114,14 @@ def _accept(call: Call, plan: CallPlan, asked_ms: int) -> Start:
     try:
         return _let_in(call, plan, asked_ms)
     except NotAdmitted as refusal:
-        reception.turn_away(call, refusal)
+        transactions.turn_away(call, refusal)
         return NotTaken(call, refusal.why)
 
 
 @sensitive_variables()
 @transaction.atomic
 def _let_in(call: Call, plan: CallPlan, asked_ms: int) -> Start:
-    ticket = reception.accept(call, replace(plan, is_test=True), asked_ms=asked_ms)
+    ticket = transactions.accept(call, replace(plan, is_test=True), asked_ms=asked_ms)
     if ticket is None:
         return NotTaken(call, "hung_up")
     # Nobody tells us of a browser that never comes.

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpResponse
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
-from telephony.voice import links
+from telephony import links
 
 TICKET = "ticket"
 

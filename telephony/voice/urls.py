@@ -1,4 +1,4 @@
-"""What Twilio requests, below ``/voice``; ``telephony.voice.links`` makes these URLs."""
+"""What Twilio requests, below ``/voice``; ``telephony.links`` makes these URLs."""
 
 from django.urls import path
 

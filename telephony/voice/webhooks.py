@@ -30,13 +30,14 @@ from telephony.durations import ms_since
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.plan_reader import ACCOUNT_SID
 from telephony.engine.session import APOLOGY
+from telephony.links import InvalidLink, call_id_of
 from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
-from telephony.voice import live, reception, signatures, twiml
+from telephony.voice import live, transactions, twiml
 from telephony.voice.gate import gate
 from telephony.voice.handover import valid_for
-from telephony.voice.links import InvalidLink, call_id_of
-from telephony.voice.reception import ForeignAccount, Reception, TwilioForm
+from telephony.voice.transactions import ForeignAccount, PendingCall
+from telephony.voice.twilio_form import TwilioForm
 
 # Twilio gives a webhook 15 s. onCallStart has 10 of them, and each visit to the database two: a
 # caller who cannot be served hears so soon. The whole ends in time, whatever happens on the way.
@@ -124,9 +125,9 @@ def _linked(purpose: str) -> Callable[[View], View]:
                 call_id = call_id_of(purpose, token)
             except InvalidLink:
                 return HttpResponse("This link is not valid.\n", status=403)
-            if not await _visit(reception.is_call_of, call_id, form.call_sid):
+            if not await _visit(transactions.is_call_of, call_id, form.call_sid):
                 return HttpResponse("This link belongs to another call.\n", status=403)
-            if (token := live.auth_token_of(call_id)) and not _is_signed(form, token):
+            if (token := live.auth_token_of(call_id)) and not form.is_signed_with(token):
                 return HttpResponse("X-Twilio-Signature does not fit.\n", status=403)
             return await view(form, call_id)
 
@@ -158,7 +159,7 @@ async def answered(form: TwilioForm, call_id: str) -> HttpResponse:
 @_linked("status")
 async def status_changed(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/status/<token>``: a call that we placed rings, or has ended."""
-    await _visit(reception.outbound_status, call_id, form)
+    await _visit(transactions.outbound_status, call_id, form)
     return HttpResponse(status=204)
 
 
@@ -166,7 +167,7 @@ async def status_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 @_linked("stream")
 async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/stream/<token>``: the media stream has started, stopped or failed."""
-    await _visit(reception.stream_status, call_id, form)
+    await _visit(transactions.stream_status, call_id, form)
     return HttpResponse(status=204)
 
 
@@ -175,7 +176,7 @@ async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 @_linked("after")
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/after/<token>``: the media stream is closed, what now?"""
-    after = await _visit(reception.after_stream, call_id)
+    after = await _visit(transactions.after_stream, call_id)
     if after is None:
         # Nobody said what comes next: the engine that held the call has died (or the caller has
         # hung up, and does not hear this).
@@ -218,24 +219,24 @@ def _keep_answer(digest: str, task: asyncio.Task[HttpResponse]) -> None:
 
 async def _answer_inbound(form: TwilioForm) -> HttpResponse:
     try:
-        received = await _visit(reception.receive_inbound, form)
+        received = await _visit(transactions.receive_inbound, form)
     except ForeignAccount:
         text = "This number is bound to another Twilio account.\n"
         return HttpResponse(text, status=403)
-    if not isinstance(received, Reception):
+    if not isinstance(received, PendingCall):
         return twiml.reject(received)
     return await _decide(form, received)
 
 
 async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
-    received = await _visit(reception.receive_answer, call_id, form)
+    received = await _visit(transactions.receive_answer, call_id, form)
     if received is None:
         return twiml.hang_up()
     return await _decide(form, received)
 
 
 @sensitive_variables()
-async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
+async def _decide(form: TwilioForm, received: PendingCall) -> HttpResponse:
     """Ask the customer's backend, and turn its answer into TwiML."""
     call = received.call
     started = monotonic()
@@ -248,14 +249,14 @@ async def _decide(form: TwilioForm, received: Reception) -> HttpResponse:
         )
     except CallStartFailed as failure:
         error = (failure.code, failure.message)
-        await _visit(reception.fail, call, error, asked_ms=ms_since(started))
+        await _visit(transactions.fail, call, error, asked_ms=ms_since(started))
         return _turn_away(received)
     asked_ms = ms_since(started)
     if isinstance(decision, Refusal) and not decision.message:
-        await _visit(reception.refuse, call, decision.reason, asked_ms=asked_ms)
+        await _visit(transactions.refuse, call, decision.reason, asked_ms=asked_ms)
         return _turn_away(received, decision.reason)
     if doubt := _distrust(form, decision):
-        await _visit(reception.distrust, call, doubt, asked_ms=asked_ms)
+        await _visit(transactions.distrust, call, doubt, asked_ms=asked_ms)
         return HttpResponse(f"{doubt[1]}\n", status=403)
     return await _carry_out(received, decision, asked_ms)
 
@@ -264,7 +265,7 @@ def _distrust(form: TwilioForm, decision: CallPlan | Refusal | Transfer) -> tupl
     """Return why it is not Twilio that asks, or not for the account that the backend named."""
     if form.account_sid != decision.twilio_account_sid:
         return ("account_sid_mismatch", "The call came from another Twilio account than yours.")
-    if not _is_signed(form, decision.twilio_auth_token):
+    if not form.is_signed_with(decision.twilio_auth_token):
         return (
             "invalid_twilio_signature",
             "The signature of Twilio's request does not fit your twilioAuthToken.",
@@ -274,17 +275,17 @@ def _distrust(form: TwilioForm, decision: CallPlan | Refusal | Transfer) -> tupl
 
 @sensitive_variables()
 async def _carry_out(
-    received: Reception, decision: CallPlan | Refusal | Transfer, asked_ms: int
+    received: PendingCall, decision: CallPlan | Refusal | Transfer, asked_ms: int
 ) -> HttpResponse:
     """Do what the backend wants with a call whose webhook is Twilio's."""
     call = received.call
     known: dict[str, Any] = {"asked_ms": asked_ms, "signed_by": decision.twilio_account_sid}
     match decision:
         case Refusal():
-            await _visit(reception.refuse, call, decision.reason, **known)
+            await _visit(transactions.refuse, call, decision.reason, **known)
             return twiml.hang_up(decision.message)
         case Transfer():
-            if await _visit(reception.transfer, call, decision.to, **known):
+            if await _visit(transactions.transfer, call, decision.to, **known):
                 return twiml.dial(decision.to, caller_id(call.caller_phone, call.called_number))
             return twiml.hang_up()
         case CallPlan():
@@ -292,22 +293,18 @@ async def _carry_out(
 
 
 @sensitive_variables()
-async def _let_in(received: Reception, plan: CallPlan, known: dict[str, Any]) -> HttpResponse:
+async def _let_in(received: PendingCall, plan: CallPlan, known: dict[str, Any]) -> HttpResponse:
     call = received.call
     try:
-        ticket = await _visit(reception.accept, call, plan, **known)
+        ticket = await _visit(transactions.accept, call, plan, **known)
     except NotAdmitted as refusal:
-        return _turn_away(received, await _visit(reception.turn_away, call, refusal))
+        return _turn_away(received, await _visit(transactions.turn_away, call, refusal))
     if ticket is None:  # it has ended meanwhile
         return twiml.hang_up()
     gate.gave_ticket(call.id, valid_for(plan))
     return twiml.connect(call.id, ticket, plan.greeting_url)
 
 
-def _is_signed(form: TwilioForm, auth_token: str) -> bool:
-    return signatures.is_signed_webhook(form.path, form.fields, form.signature, auth_token)
-
-
-def _turn_away(received: Reception, reason: str = "rejected") -> HttpResponse:
+def _turn_away(received: PendingCall, reason: str = "rejected") -> HttpResponse:
     """Reject a call that rings, hang up one that was answered."""
     return twiml.hang_up() if received.is_answered else twiml.reject(reason)

@@ -8,6 +8,7 @@ from aiohttp import web
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from core.engine_urls import engine_voice_url
 from sandbox.server import create_app
 
 
@@ -23,7 +24,7 @@ class Command(BaseCommand):
         self.stdout.flush()
         try:
             web.run_app(
-                create_app(voice_url=f"{settings.ENGINE_URL}/voice"),
+                create_app(voice_url=engine_voice_url()),
                 host=host,
                 port=port,
                 print=None,

@@ -21,7 +21,7 @@ from telephony.callbacks.schema import ENDED_REASONS, ERROR_CODES
 from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
 from telephony.engine.tool_runs import Status, ToolRun
 from telephony.services import tool_call_line, transcript_line
-from telephony.voice.reception import UNANSWERED
+from telephony.voice.transactions import UNANSWERED
 
 TELEPHONY = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 4, 1, 9, 30, tzinfo=UTC)

@@ -15,6 +15,7 @@ from accounts.audit import AuditEvent
 from core.tests.waiting import until
 from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
+from telephony import links
 from telephony.admission import RING_LASTS
 from telephony.db import in_database
 from telephony.engines import calls_end_stale
@@ -30,7 +31,7 @@ from telephony.tests.wire.test_refusals import (
     stream,
     ticket_in,
 )
-from telephony.voice import links, reception
+from telephony.voice import transactions
 from telephony.voice.handover import VALID_FOR
 from telephony.voice.tasks import CLOSE_AFTER, close_call
 from usage.models import UsageRecord
@@ -346,7 +347,7 @@ class TestForgedRings:
     async def test_few_of_those_that_come_to_nothing_are_kept_and_told(
         self, world, monkeypatch, is_spent
     ):
-        monkeypatch.setattr(reception, "MOST_REFUSED", 2)
+        monkeypatch.setattr(transactions, "MOST_REFUSED", 2)
         if is_spent:
             await in_database(spend, world.account, minutes=10)
             limit = Decimal("0.50")
@@ -429,13 +430,13 @@ class TestAnothersRepetition:
             _, twiml = await post(world, fields)
             call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
             if not is_connected:
-                await in_database(reception.fail, call, late, asked_ms=10_000)
+                await in_database(transactions.fail, call, late, asked_ms=10_000)
             async with aiohttp.ClientSession() as session:
                 socket = await session.ws_connect(f"ws://127.0.0.1:{world.media.port}/media")
                 await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
                 await socket.receive(timeout=10)  # the greeting: the call is connected
                 if is_connected:
-                    await in_database(reception.fail, call, late, asked_ms=10_000)
+                    await in_database(transactions.fail, call, late, asked_ms=10_000)
                 assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
                 await socket.close()
             async with asyncio.timeout(10):

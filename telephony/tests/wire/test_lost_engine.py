@@ -20,10 +20,10 @@ from core.tests.web import database_url, is_free
 from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
+from telephony import links
 from telephony.db import in_database
 from telephony.models import Call, CallProgress
 from telephony.tests.wire.test_refusals import post
-from telephony.voice import links
 from telephony.voice.tasks import close_call
 from usage.models import TotalUsage, UsageRecord
 

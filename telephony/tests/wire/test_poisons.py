@@ -23,9 +23,10 @@ from core.texts import text_problem
 from sandbox.model import Script
 from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, serving
+from telephony import links
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber
-from telephony.voice import links, webhooks
+from telephony.voice import webhooks
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ from twilio.request_validator import RequestValidator
 from sandbox.phone.faults import Faults
 from sandbox.phone.identity import new_sid
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
+from telephony import links
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber, SealedPlan
-from telephony.voice import links
-from telephony.voice.reception import TwilioForm
+from telephony.voice.twilio_form import TwilioForm
 from usage.models import DailyUsage, UsageRecord
 from usage.spending import spending_limit_set
 

@@ -1,4 +1,4 @@
-"""What Twilio's webhooks do in the database. Each function is one visit to it.
+"""The database transactions of Twilio's webhooks and of test calls. Each function is one visit.
 
 ``asked_ms`` is how long onCallStart took to answer, or to fail. ``signed_by`` is the AccountSid
 whose token signed the webhook, as far as that was checked.
@@ -6,22 +6,17 @@ whose token signed the webhook, as far as that was checked.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import structlog
 from django.db import transaction
 from django.db.models import Q
-from django.http import QueryDict
 from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
 from accounts.throttling import is_one_of_few
 from core.queue.jobs import defer
-from core.texts import cleaned_line
 from telephony.admission import (
     RING_LASTS,
     NotAdmitted,
@@ -38,11 +33,10 @@ from telephony.outbound import outbound_call_taken
 from telephony.services import call_accept, call_end, call_note
 from telephony.voice import tasks
 from telephony.voice.handover import seal_plan, valid_for
+from telephony.voice.twilio_form import TwilioForm
 
 log = structlog.get_logger(__name__)
 
-# What Twilio itself says of most callers who withhold their number; for others it says nothing.
-ANONYMOUS = "anonymous"
 # How a call that we placed ends without us, in Twilio's words and in ours.
 UNANSWERED = {
     "busy": "busy",
@@ -59,45 +53,8 @@ _SPENT = (
 )
 
 
-@dataclass(frozen=True)
-class TwilioForm:
-    """A request of Twilio's: its form, the path (with query) it was posted to, its signature."""
-
-    fields: QueryDict
-    path: str
-    signature: str
-
-    @property
-    def call_sid(self) -> str:
-        return self.fields.get("CallSid") or ""
-
-    @property
-    def account_sid(self) -> str:
-        return self.fields.get("AccountSid") or ""
-
-    @property
-    def caller(self) -> str:
-        return self.line("From", 64) or ANONYMOUS
-
-    @property
-    def called(self) -> str:
-        return self.line("To", 64)
-
-    def line(self, name: str, longest: int) -> str:
-        """Return a field that somebody at the other end may have a say in, cleaned: no call is
-        lost over it. What Twilio has signed are the fields as they came.
-        """
-        return cleaned_line(self.fields.get(name) or "")[:longest]
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of all that is signed, and of the signature: Twilio's repetition has the same."""
-        whole = json.dumps([self.path, self.signature, sorted(self.fields.lists())])
-        return hashlib.sha256(whole.encode()).hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
-class Reception:
+class PendingCall:
     """A call that its customer is to be asked about."""
 
     call: Call
@@ -117,7 +74,7 @@ def is_call_of(call_id: str, call_sid: str) -> bool:
     return found in ({call_id: call_sid}, {call_id: None})
 
 
-def receive_inbound(form: TwilioForm) -> Reception | str:
+def receive_inbound(form: TwilioForm) -> PendingCall | str:
     """Write down that a number is rung; return the reason instead if the call is not taken.
 
     Raises :class:`ForeignAccount`, before anybody is asked.
@@ -139,7 +96,7 @@ def receive_inbound(form: TwilioForm) -> Reception | str:
 @transaction.atomic
 def receive_on(
     number: PhoneNumber, *, call_sid: str, caller: str, digest: str = ""
-) -> Reception | str:
+) -> PendingCall | str:
     """Write down a call to a number; return the reason instead if the call is not taken.
 
     :param digest: what tells a webhook's repetition from another webhook for the same call.
@@ -163,7 +120,7 @@ def receive_on(
             call.delete()
             return refusal.word
         return _turn_away(call, refusal)
-    return Reception(call, _secrets(account), is_answered=False)
+    return PendingCall(call, _secrets(account), is_answered=False)
 
 
 def _is_written_down(account: Account) -> bool:
@@ -223,7 +180,7 @@ def _turn_away(call: Call, refusal: NotAdmitted) -> str:
     return refusal.word
 
 
-def receive_answer(call_id: str, form: TwilioForm) -> Reception | None:
+def receive_answer(call_id: str, form: TwilioForm) -> PendingCall | None:
     """Write down that a call which we placed was answered; None if it is to be hung up."""
     outbound_call_taken(call_id=call_id, call_sid=form.call_sid)
     with transaction.atomic():
@@ -241,7 +198,7 @@ def receive_answer(call_id: str, form: TwilioForm) -> Reception | None:
         call.held_until = timezone.now() + RING_LASTS
         call.save(update_fields=["answered_by", "status", "held_until"])
         call_note(call, "answered", by=call.answered_by or "unknown")
-    return Reception(call, _secrets(account), is_answered=True)
+    return PendingCall(call, _secrets(account), is_answered=True)
 
 
 @transaction.atomic

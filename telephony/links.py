@@ -1,4 +1,4 @@
-"""The URLs that we give to Twilio. Each carries a signature of ours, so that nobody else calls it.
+"""The URLs of a single call that we give to Twilio. Our signature in each keeps others out.
 
 The media socket's URL carries none: Twilio allows no query there, and the ticket does that work.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.conf import settings
 from django.core import signing
+
+from core.engine_urls import engine_voice_url
 
 # A call lasts an hour at most, its last status arrives minutes later, and an outbound call may ring
 # for two minutes before.
@@ -19,11 +20,6 @@ _signer = signing.TimestampSigner(salt="telephony.voice")
 
 class InvalidLink(Exception):
     """The token was not made here, was made for something else, or is too old."""
-
-
-def inbound_url() -> str:
-    """Return the ``engineVoiceUrl`` that a customer sets as its number's voice webhook."""
-    return f"{settings.ENGINE_URL}/voice"
 
 
 def outbound_url(call_id: str) -> str:
@@ -59,4 +55,4 @@ def call_id_of(purpose: str, token: str) -> str:
 
 
 def _link(purpose: str, call_id: str) -> str:
-    return f"{settings.ENGINE_URL}/voice/{purpose}/{_signer.sign(f'{purpose}.{call_id}')}"
+    return engine_voice_url(f"/{purpose}/{_signer.sign(f'{purpose}.{call_id}')}")
