@@ -1,4 +1,4 @@
-"""All settings, from the environment. README lists every variable."""
+"""All settings, from the environment. docs/environment-variables.md lists every variable."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ GUIDES = (
     "sandbox",
     "security",
     "production",
+    "environment-variables",
     "operations",
 )
 # For programs that write programs, and not among those.

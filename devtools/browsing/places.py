@@ -31,6 +31,7 @@ PUBLIC = {
     "docs-sandbox": "/docs/sandbox",
     "docs-security": "/docs/security",
     "docs-production": "/docs/production",
+    "docs-environment-variables": "/docs/environment-variables",
     "docs-operations": "/docs/operations",
     "checkout-paid": "/billing/checkout/paid",
     "checkout-left": "/billing/checkout/left",

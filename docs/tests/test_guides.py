@@ -430,12 +430,6 @@ _OF_EVERY_COMMAND = {
 
 
 class TestProduction:
-    def test_every_variable_exists(self) -> None:
-        source = (ROOT / "config" / "settings.py").read_text(encoding="utf-8")
-        for names in rows("production", "variable"):
-            for name in codes(names):
-                assert f'"{name}"' in source, name
-
     def test_every_command_exists(self) -> None:
         for slug in GUIDES:
             text = (FOLDER / f"{slug}.md").read_text(encoding="utf-8")
