@@ -33,6 +33,7 @@ class BoundedProtocol(ASGIProtocol):
     _callback_parser: Any
     _current_request: Any
     _body_receiver: Any
+    _finishing_calls: dict[Any, Any]
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
@@ -50,7 +51,7 @@ class BoundedProtocol(ASGIProtocol):
         self._end_request()
         self.resume_writing()
         task = self._task
-        if self._awaiting_request:
+        if self._awaiting_request and not self._finishing_calls:
             self._request_ready.set()  # it ends now: gunicorn would look after it for 3 seconds
             self._task = None
         super().connection_lost(exc)

@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MANY = 30
 
 # Answers with how many bytes have come, with 3 or 20 MB of its own, or with how many connections it
-# keeps in memory, which is never searched for garbage.
+# keeps in memory, which is never searched for garbage. To "/endless" it does not return afterwards.
 APPLICATION = """
+import asyncio
 import gc
 
 from core.serving import engine_http
@@ -68,6 +69,8 @@ async def engine(scope, receive, send):
     headers = [(b"content-length", str(len(body)).encode())]
     await send({{"type": "http.response.start", "status": 200, "headers": headers}})
     await send({{"type": "http.response.body", "body": body}})
+    if scope["path"] == "/endless":
+        await asyncio.Event().wait()
 """
 WORKERS = {
     "web": "core.serving.web_worker.WebWorker",
@@ -182,6 +185,7 @@ def chunked(*chunks: bytes) -> bytes:
 
 GET = b"GET / HTTP/1.1\r\nHost: it\r\n\r\n"
 GET_HUGE = b"GET /huge HTTP/1.1\r\nHost: it\r\n\r\n"
+GET_ENDLESS = b"GET /endless HTTP/1.1\r\nHost: it\r\n\r\n"
 # What a slow client has sent so far.
 NOTHING = b""
 HALF_A_LINE = b"GET / HT"
@@ -325,6 +329,7 @@ def test_media_has_a_port_of_its_own(connect: Connect) -> None:
         (GET, 200),
         (UPGRADE, 200),
         (GET_HUGE, None),
+        (GET_ENDLESS, 200),
         (b"\xff" * 100_000, 414),
     ],
 )
