@@ -182,7 +182,10 @@ class Pool(ConnectionPool[Connection]):
             if self._is_away or now < self._next_look_at:
                 return
             self._next_look_at = inf
-        Thread(target=self._look, name="database-look", daemon=True).start()
+        try:
+            Thread(target=self._look, name="database-look", daemon=True).start()
+        except RuntimeError:  # the system gives us no thread at the moment
+            self._next_look_at = now + _SILENT_AFTER_S
 
     def _look(self) -> None:
         began = monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ BUSY = {"reject": True, "reason": "busy"}
 END_ALL = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
     "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
+# The server goes on for those who do not wait any more.
+END_SLEEP = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 )
 # If each waited two seconds for one of eight threads, the last would get no answer in time.
 MANY = 128
@@ -207,10 +212,8 @@ def sleep_in(pool: Pool, seconds: float) -> None:
         connection.execute("SELECT pg_sleep(%s)", [seconds])
 
 
-def test_whoever_waits_for_a_server_that_hangs_waits_no_longer_than_for_a_connection(
-    world: World, pool: Pool
-) -> None:
-    """They had a minute, so it is not their patience that is over."""
+def assert_a_hang_is_noticed(world: World, pool: Pool) -> None:
+    """Have some wait who have a minute, so that it is not their patience that is over."""
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     with (
         ThreadPoolExecutor(4) as threads,
@@ -227,6 +230,7 @@ def test_whoever_waits_for_a_server_that_hangs_waits_no_longer_than_for_a_connec
                 threads.submit(sleep_in, pool, 0).result(ANSWERED_WITHIN_S)
         finally:
             world.postgres.thaw()
+        session.execute(END_SLEEP)
 
     def works() -> bool:
         try:
@@ -236,6 +240,24 @@ def test_whoever_waits_for_a_server_that_hangs_waits_no_longer_than_for_a_connec
         return True
 
     asyncio.run(until(works))
+
+
+def test_whoever_waits_for_a_server_that_hangs_waits_no_longer_than_for_a_connection(
+    world: World, pool: Pool
+) -> None:
+    assert_a_hang_is_noticed(world, pool)
+
+
+def test_who_gets_no_thread_to_look_with_looks_later(
+    world: World, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading, "_start_new_thread", refuse)
+        sleep_in(pool, 1)
+    assert_a_hang_is_noticed(world, pool)
 
 
 def test_a_server_that_works_is_given_its_time(pool: Pool) -> None:
