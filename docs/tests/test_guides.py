@@ -143,7 +143,7 @@ class TestCallbacks:
 
     def test_when_it_is_repeated(self) -> None:
         text = (FOLDER / "callbacks.md").read_text(encoding="utf-8")
-        (sentence,) = re.findall(r"sent again after ([^.]+)\.", text.replace("\n", " "))
+        (sentence,) = re.findall(r"retries them after ([^.]+), each", text.replace("\n", " "))
         units = {"seconds": 1, "minutes": 60, "hours": 3600}
         told = [int(number) * units[unit] for number, unit in re.findall(r"(\d+) (\w+)", sentence)]
         assert told == [delay.total_seconds() for delay in schedule.RETRY_DELAYS]
@@ -234,11 +234,11 @@ class TestOperations:
 class TestLimits:
     def test_the_numbers(self) -> None:
         limits = rows("callbacks", "limit")
-        assert limits["active API keys of an account"][0] == str(MAX_ACTIVE_KEYS)
-        on_the_way = limits["callbacks of an account on the way at a time"][0]
+        assert limits["active API keys per account"][0] == str(MAX_ACTIVE_KEYS)
+        on_the_way = limits["deliveries in progress per account"][0]
         assert on_the_way.startswith(f"{outbox.UNDER_WAY_PER_ACCOUNT},")
         text = (FOLDER / "callbacks.md").read_text(encoding="utf-8").replace("\n", " ")
-        assert f"for {KEPT.total_seconds() / 3600:g} hours the same request" in text
+        assert f"The key works for {KEPT.total_seconds() / 3600:g} hours" in text
 
     def test_the_codes(self) -> None:
         text = (FOLDER / "callbacks.md").read_text(encoding="utf-8")
