@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from billing import metering_admin  # noqa: F401  (registers its pages)
+import billing.metering.admin  # noqa: F401  (registers its pages)
 from billing.models import PlanPart, StatusChange, StatusCheck, StripeCustomer
 from billing.status_checks import status_mark
 from core.admin import ReadOnlyAdmin, asks_first

@@ -17,7 +17,7 @@ from accounts.permissions import require_active
 from billing.customers import customer_of, fetch
 from billing.models import StripeCustomer
 from billing.plan import price_ids
-from billing.status import CHECKOUT, standing_of
+from billing.standing import CHECKOUT, standing_of
 from billing.status_checks import asking_about, status_mark
 from core.errors import ApiError
 

@@ -13,10 +13,10 @@ from django.utils import timezone
 from accounts.models import Account
 from billing.customers import name_of
 from billing.last_invoices import drafts_collect, later_months_refund
-from billing.meter_comparison import has_counted_all
-from billing.meter_periods import terms_of
-from billing.meter_problems import problem_note
-from billing.metering import meter_events_hurry, meter_events_send, meter_events_write
+from billing.metering.comparison import has_counted_all
+from billing.metering.events import meter_events_hurry, meter_events_send, meter_events_write
+from billing.metering.periods import terms_of
+from billing.metering.problems import problem_note
 from billing.models import (
     MeterEvent,
     MeterEventQuerySet,
@@ -50,6 +50,16 @@ def subscriptions_end_soon(*, account: Account, at: datetime | None = None) -> N
     for.
     """
     defer(END_TASK, at=at, only_one=f"{END_TASK} {account.id}", account_id=account.id)
+
+
+def late_subscriptions_end_soon(*, account_id: str) -> None:
+    """Have the subscription cancelled of an account that was closed before it began.
+
+    A checkout page stays open when its account is deleted, and can still be paid on.
+    """
+    closed = Account.objects.filter(pk=account_id).exclude(closed_at=None)
+    if account := closed.exclude(status=Account.Status.INACTIVE).first():
+        subscriptions_end_soon(account=account)
 
 
 def customer_update_soon(*, account: Account) -> None:

@@ -12,7 +12,7 @@ from djstripe import models as mirror
 
 from accounts.models import Account
 from billing.models import StatusCheck, StripeCustomer
-from billing.status import LIVE
+from billing.standing import LIVE
 from billing.stripe_api import asking
 
 

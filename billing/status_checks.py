@@ -21,9 +21,9 @@ from django.utils import timezone
 from accounts.audit import Action, audit
 from accounts.models import Account
 from billing.customers import Snapshot, fetch, mirror_snapshot
-from billing.doubles import double_checkout_undo
+from billing.duplicate_subscriptions import double_checkout_undo
 from billing.models import StatusChange, StatusCheck, StripeCustomer
-from billing.status import Standing, doubles_of, standing_of
+from billing.standing import Standing, doubles_of, standing_of
 from billing.stripe_api import PaymentsUnavailable, asking, is_missing
 from core.queue.jobs import defer
 from core.sweeps import each_alone

@@ -5,7 +5,6 @@ from __future__ import annotations
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from accounts.models import Account
 from billing import closing, status_checks
 from billing.stripe_api import PaymentsUnavailable
 from core.queue import lanes
@@ -30,10 +29,7 @@ def update_customer(account_id: str) -> None:
 @app.task(queue=lanes.MONEY, retry=_WHEN_STRIPE_IS_DOWN)
 def check_status(account_id: str) -> None:
     status_checks.status_check(account_id)
-    # Somebody may have paid on a page that was open still when the account was deleted.
-    closed = Account.objects.filter(pk=account_id).exclude(closed_at=None)
-    if account := closed.exclude(status=Account.Status.INACTIVE).first():
-        closing.subscriptions_end_soon(account=account)
+    closing.late_subscriptions_end_soon(account_id=account_id)
 
 
 @app.periodic(cron="*/15 * * * *")

@@ -16,7 +16,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from billing.meter_problems import error_report
+from billing.metering.problems import error_report
 from billing.models import PlanPart, StripeCustomer
 from billing.status_checks import status_mark
 from core.sealing import CannotUnseal, unseal

@@ -455,7 +455,7 @@ SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(hours=12),
 }
 
-PROCRASTINATE_IMPORT_PATHS = ["core.queue.jobs", "billing.metering_tasks", "telephony.voice.tasks"]
+PROCRASTINATE_IMPORT_PATHS = ["core.queue.jobs", "billing.metering.tasks", "telephony.voice.tasks"]
 
 DEFAULT_EXCEPTION_REPORTER_FILTER = "core.errors.WithoutValues"
 LOGGING_CONFIG = None

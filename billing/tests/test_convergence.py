@@ -46,7 +46,7 @@ STATUSES = [
     "incomplete",
     "incomplete_expired",
 ]
-# Said again, independently of ``billing.status``.
+# Said again, independently of ``billing.standing``.
 PAYING, OWING = STATUSES[:2], STATUSES[2:5]
 
 _numbers = itertools.count(1)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from stripe import WebhookSignature
 
 from accounts.models import Account
-from billing.meter_problems import error_report, error_report_read, problem_note, problem_resolve
+from billing.metering.problems import error_report, error_report_read, problem_note, problem_resolve
 from billing.models import MeterEvent, MeterProblem, PlanPart
 from billing.stripe_api import PaymentsUnavailable
 from billing.tests.metered import event
@@ -57,7 +57,7 @@ def jobs() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(
             "select args ->> 'event_id' from procrastinate_jobs"
-            " where task_name = 'billing.metering_tasks.read_error_report'"
+            " where task_name = 'billing.metering.tasks.read_error_report'"
         )
         return [event_id for (event_id,) in cursor.fetchall()]
 

@@ -11,8 +11,13 @@ from django.db import connections
 from django.utils import timezone
 
 from accounts.models import Account
-from billing import metering
-from billing.metering import OVERLAP, SEARCHED, meter_events_search, meter_events_write
+from billing.metering import events
+from billing.metering.events import (
+    OVERLAP,
+    SEARCHED,
+    meter_events_search,
+    meter_events_write,
+)
 from billing.models import MeterEvent
 from billing.tests.metered import call
 from core.ids import new_id
@@ -61,7 +66,7 @@ def test_what_costs_nothing_is_not_metered(alice: Account) -> None:
 
 
 def test_there_may_be_many(alice: Account, bob: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metering, "PAGE_SIZE", 3)
+    monkeypatch.setattr(events, "PAGE_SIZE", 3)
     records = [call(account) for _ in range(4) for account in (alice, bob)]
     assert meter_events_write() == 8
     assert written() == {record.call_sid for record in records}
@@ -151,7 +156,7 @@ class TestSearch:
         assert caplog.records == []
 
     def test_there_may_be_many(self, alice: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(metering, "PAGE_SIZE", 2)
+        monkeypatch.setattr(events, "PAGE_SIZE", 2)
         now = timezone.now()
         for hours in (1, 1, 1, 50, 100):
             call(alice, recorded_at=now - timedelta(hours=hours))

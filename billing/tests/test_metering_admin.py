@@ -10,8 +10,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Account
-from billing.meter_problems import problem_note
-from billing.metering import meter_events_send
+from billing.metering.events import meter_events_send
+from billing.metering.problems import problem_note
 from billing.models import MeterEvent, MeterProblem
 from billing.tests.metered import become_customer, event, set_up_meter, subscription
 from billing.tests.stripes_meter import StripesMeter, refusal

@@ -11,9 +11,9 @@ from django.utils import timezone
 from djstripe import models as mirror
 
 from accounts.models import Account
-from billing import meter_comparison
-from billing.meter_comparison import page_compare
-from billing.metering import meter_events_send
+from billing.metering import comparison
+from billing.metering.comparison import page_compare
+from billing.metering.events import meter_events_send
 from billing.models import MeterEvent, MeterProblem
 from billing.stripe_api import PaymentsUnavailable
 from billing.tests.metered import (
@@ -58,7 +58,7 @@ def jobs() -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "select args ->> 'after' from procrastinate_jobs"
-            " where task_name = 'billing.metering_tasks.compare_page'"
+            " where task_name = 'billing.metering.tasks.compare_page'"
         )
         return [after for (after,) in cursor.fetchall()]
 
@@ -233,7 +233,7 @@ class TestPages:
         stripes_meter: StripesMeter,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(meter_comparison, "PAGE_SIZE", 2)
+        monkeypatch.setattr(comparison, "PAGE_SIZE", 2)
         for number, account in enumerate([alice, bob, carol]):
             become_customer(account, subscription(id=f"sub_{number}"), id=f"cus_{number}")
         page_compare()
@@ -337,7 +337,7 @@ def test_one_that_cannot_be_compared_stops_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither one whose subscription cannot be read, nor one whose problem cannot be written."""
-    monkeypatch.setattr(meter_comparison, "PAGE_SIZE", 3)
+    monkeypatch.setattr(comparison, "PAGE_SIZE", 3)
     accounts = sorted([alice, bob, carol], key=lambda account: account.id)
     for number, account in enumerate(accounts):
         become_customer(account, subscription(id=f"sub_{number}"), id=f"cus_{number}")

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import Account
-from billing.metering_tasks import meter_usage
+from billing.metering.tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
 from billing.tests.memory import Killed
 from billing.tests.metered import become_customer, call, set_up_meter, subscription
@@ -156,7 +156,7 @@ import django
 django.setup()
 import stripe
 from billing import stripe_api
-from billing.metering_tasks import meter_usage
+from billing.metering.tasks import meter_usage
 stripe_api.configure()
 stripe.api_base = sys.argv[1]
 meter_usage(timestamp=0)

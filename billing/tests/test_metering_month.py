@@ -22,10 +22,10 @@ from django.utils import timezone
 from accounts.models import Account
 from billing.checkout import checkout_open
 from billing.customers import customer_of
-from billing.meter_comparison import page_compare
-from billing.meter_problems import error_report, error_report_read
-from billing.metering import meter_event_send_again
-from billing.metering_tasks import meter_usage
+from billing.metering.comparison import page_compare
+from billing.metering.events import meter_event_send_again
+from billing.metering.problems import error_report, error_report_read
+from billing.metering.tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
 from billing.provisioning import plan_set_up
 from billing.status_checks import status_check, status_mark

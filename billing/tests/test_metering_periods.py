@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from billing.meter_periods import (
+from billing.metering.periods import (
     Place,
     Term,
     Window,

@@ -11,9 +11,13 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
-from billing import metering
-from billing.meter_comparison import page_compare
-from billing.metering import meter_events_search, meter_events_send, meter_events_write
+from billing.metering import events
+from billing.metering.comparison import page_compare
+from billing.metering.events import (
+    meter_events_search,
+    meter_events_send,
+    meter_events_write,
+)
 from billing.models import MeterEvent, MeterProblem
 from billing.tests.metered import become_customer, set_up_meter, subscription
 from billing.tests.plans import planned
@@ -102,7 +106,7 @@ def test_searching() -> None:
 def test_beginning_with_a_long_history() -> None:
     MeterEvent.objects.all()._raw_delete("default")
     with planned() as plans:
-        assert len(metering._write_page("")) == metering.PAGE_SIZE
+        assert len(events._write_page("")) == events.PAGE_SIZE
     assert "usage_usagerecord" not in plans.tables_read_whole
     assert plans.rows_looked_at < FEW
 

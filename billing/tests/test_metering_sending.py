@@ -14,9 +14,9 @@ from django.utils import timezone
 from djstripe import models as mirror
 
 from accounts.models import Account
-from billing import metering
-from billing.meter_delivery import Claim
-from billing.metering import LEASE, meter_events_send, retry_delay
+from billing.metering import events
+from billing.metering.delivery import Claim
+from billing.metering.events import LEASE, meter_events_send, retry_delay
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.tests.metered import (
     become_customer,
@@ -96,7 +96,7 @@ def test_there_may_be_many(
     stripes_meter: StripesMeter,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(metering, "BATCH_SIZE", 3)
+    monkeypatch.setattr(events, "BATCH_SIZE", 3)
     for minutes in range(1, 9):
         event(alice, minutes)
     meter_events_send()
@@ -156,7 +156,7 @@ class TestWaiting:
         stripes_meter: StripesMeter,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(metering, "BATCH_SIZE", 2)
+        monkeypatch.setattr(events, "BATCH_SIZE", 2)
         for _ in range(5):
             event(alice)
         become_customer(bob, subscription())
@@ -362,7 +362,7 @@ class TestLease:
         self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
     ) -> None:
         written = event(alice)
-        assert len(metering._claim("mtr_1")) == 1
+        assert len(events._claim("mtr_1")) == 1
         written.refresh_from_db()
         assert timezone.now() < written.next_attempt_at <= timezone.now() + LEASE
 
@@ -371,12 +371,12 @@ class TestLease:
     ) -> None:
         """Its lease is over, and somebody else has the event."""
         event(alice)
-        [slow] = metering._claim("mtr_1")
+        [slow] = events._claim("mtr_1")
         MeterEvent.objects.update(next_attempt_at=timezone.now())
-        [quick] = metering._claim("mtr_1")
-        assert metering._send_all([slow])
+        [quick] = events._claim("mtr_1")
+        assert events._send_all([slow])
         assert stripes_meter.requests == []
-        assert metering._send_all([quick])
+        assert events._send_all([quick])
         assert minutes_at(stripes_meter) == 1
 
     def test_who_is_slow_overwrites_nothing(
@@ -404,7 +404,7 @@ class TestLease:
 
         def fail_late(request: Request) -> Answer:
             MeterEvent.objects.update(next_attempt_at=timezone.now())
-            claims.extend(metering._claim("mtr_1"))
+            claims.extend(events._claim("mtr_1"))
             return failure(500)
 
         stripes_meter.before = fail_late
@@ -421,9 +421,9 @@ class TestLease:
     ) -> None:
         for _ in range(3):
             event(alice)
-        claims = metering._claim("mtr_1")
-        monkeypatch.setattr(metering, "_MARGIN", LEASE)
-        assert not metering._send_all(claims)
+        claims = events._claim("mtr_1")
+        monkeypatch.setattr(events, "_MARGIN", LEASE)
+        assert not events._send_all(claims)
         assert stripes_meter.requests == []
         assert MeterEvent.objects.due(timezone.now()).count() == 3
 
@@ -435,7 +435,7 @@ class TestLease:
         stripes_meter: StripesMeter,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(metering, "BATCH_SIZE", 5)
+        monkeypatch.setattr(events, "BATCH_SIZE", 5)
         for _ in range(60):
             event(alice)
         start = Barrier(4, timeout=10)

@@ -7,7 +7,7 @@ from django.db import connection
 from procrastinate.contrib.django import app
 
 from accounts.models import Account
-from billing.metering_tasks import compare_meter, compare_page, meter_usage, search_usage
+from billing.metering.tasks import compare_meter, compare_page, meter_usage, search_usage
 from billing.models import MeterEvent
 from billing.tests.metered import become_customer, call, set_up_meter, subscription
 from billing.tests.stripes_meter import StripesMeter
@@ -28,7 +28,7 @@ def test_the_worker_runs_them(name: str, cron: str) -> None:
         periodic.task.name: periodic.cron
         for periodic in app.periodic_registry.periodic_tasks.values()
     }
-    assert schedule[f"billing.metering_tasks.{name}"] == cron
+    assert schedule[f"billing.metering.tasks.{name}"] == cron
 
 
 def test_a_minute_after_its_end_a_call_is_reported(
@@ -52,5 +52,5 @@ def test_the_comparison_is_a_chain_of_pages(no_jobs: None) -> None:
         compare_meter(timestamp=0)
     with connection.cursor() as cursor:
         cursor.execute("select task_name, args ->> 'after' from procrastinate_jobs")
-        assert cursor.fetchall() == [("billing.metering_tasks.compare_page", "")]
+        assert cursor.fetchall() == [("billing.metering.tasks.compare_page", "")]
     compare_page("")

@@ -93,7 +93,11 @@ def defer_many(task_name: str, jobs: Sequence[Queued]) -> None:
 
 
 @app.periodic(cron="17 3 * * *")
-@app.task(queue=lanes.UPKEEP, queueing_lock="remove_old_jobs")
+@app.task(
+    queue=lanes.UPKEEP,
+    queueing_lock="remove_old_jobs",
+    aliases=["config.jobs.remove_old_jobs"],  # the name under which a release of before queued it
+)
 def remove_old_jobs(timestamp: int) -> None:
     """Delete the records of jobs that ended three days ago or earlier."""
     while _remove_some() == _REMOVED_AT_ONCE:

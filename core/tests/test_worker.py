@@ -157,6 +157,42 @@ async def test_a_job_that_fails_and_one_that_nobody_knows(app: App) -> None:
         await until_it_is(unknown, "failed")
 
 
+async def test_a_job_that_is_queued_under_an_old_name_of_its_task(app: App) -> None:
+    done: list[int] = []
+
+    @app.task(name="new.count", queue=lanes.MONEY, aliases=["old.count"])
+    def count(number: int) -> None:
+        done.append(number)
+
+    job = await queue("old.count", "a lane of before", args='{"number": 1}')
+    async with working(app):
+        await until_it_is(job, "succeeded")
+    assert done == [1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.jobs.remove_old_jobs",
+        *(
+            f"billing.metering_tasks.{name}"
+            for name in (
+                "compare_meter",
+                "compare_page",
+                "meter_usage",
+                "read_error_report",
+                "search_usage",
+            )
+        ),
+    ],
+)
+def test_names_that_jobs_of_before_may_have(name: str) -> None:
+    the_app.perform_import_paths()
+    task = the_app.tasks[name]
+    assert name in task.aliases
+    assert task.name.rpartition(".")[2] == name.rpartition(".")[2]
+
+
 async def test_a_job_for_later_is_left_until_then(app: App) -> None:
     done: list[int] = []
 

@@ -18,8 +18,8 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import Account
 from billing.closing import PATIENCE
-from billing.meter_comparison import page_compare
-from billing.metering_tasks import meter_usage
+from billing.metering.comparison import page_compare
+from billing.metering.tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
 from billing.provisioning import plan_set_up
 from billing.status_checks import status_mark

@@ -50,8 +50,8 @@ _TOTALS = """
     FROM accounts_account AS account WHERE email = ANY(%s)
 """
 _METER = (
-    "import django; django.setup(); from billing import metering; "
-    "metering.meter_events_write(); metering.meter_events_send()"
+    "import django; django.setup(); from billing.metering import events; "
+    "events.meter_events_write(); events.meter_events_send()"
 )
 
 

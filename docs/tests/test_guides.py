@@ -25,7 +25,7 @@ from markdown_it import MarkdownIt
 
 from accounts.models import Account
 from accounts.services import MAX_ACTIVE_KEYS
-from billing.meter_delivery import OLDEST
+from billing.metering.delivery import OLDEST
 from billing.models import MeterEvent, MeterProblem, StatusCheck, StripeCustomer
 from core.schema import document
 from dashboard import operations

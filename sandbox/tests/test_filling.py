@@ -13,7 +13,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import Account
-from billing.metering import meter_events_write
+from billing.metering.events import meter_events_write
 from billing.models import MeterEvent
 from core.ids import is_id, made_at
 from sandbox.filling import AlreadyCalled, fill

@@ -124,7 +124,7 @@ async def _invoice(
 
 def _meter_now() -> None:
     """Have a worker do what it does once a minute."""
-    defer("billing.metering_tasks.meter_usage", only_one="meter_usage", timestamp=int(time.time()))
+    defer("billing.metering.tasks.meter_usage", only_one="meter_usage", timestamp=int(time.time()))
 
 
 @sync_to_async

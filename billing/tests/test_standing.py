@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.status import Standing, doubles_of, standing_of
+from billing.standing import Standing, doubles_of, standing_of
 
 STATUSES = {
     "active": "ACTIVE",

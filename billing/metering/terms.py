@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from djstripe import models as mirror
 
-from billing.meter_periods import Term, terms_of
+from billing.metering.periods import Term, terms_of
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from accounts.models import Account
-from billing.meter_problems import problem_resolve
-from billing.metering import meter_event_send_again
+from billing.metering.events import meter_event_send_again
+from billing.metering.problems import problem_resolve
 from billing.models import MeterEvent, MeterProblem
 from core.admin import CappedPaginator, ReadOnlyAdmin
 from core.ids import is_id

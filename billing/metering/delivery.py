@@ -11,8 +11,8 @@ from django.db.models import Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from billing.meter_comparison import flag_unbilled, has_counted
-from billing.meter_periods import Place, Term, place_late, term_at, term_of
+from billing.metering.comparison import flag_unbilled, has_counted
+from billing.metering.periods import Place, Term, place_late, term_at, term_of
 from billing.models import MeterEvent, PlanPart
 from billing.plan import METER_EVENT_NAME, part_id
 from billing.stripe_api import PaymentsUnavailable, asking, is_missing

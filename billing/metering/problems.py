@@ -16,7 +16,7 @@ from core.queue.jobs import defer
 
 log = structlog.get_logger(__name__)
 
-READ_TASK = "billing.metering_tasks.read_error_report"
+READ_TASK = "billing.metering.tasks.read_error_report"
 
 # Stripe names a request by its idempotency key: ours begins with the event's identifier.
 _IDENTIFIER = re.compile(r"CA[0-9a-f]{32}(?:\.[0-9]+)?")

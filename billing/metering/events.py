@@ -3,7 +3,7 @@
 Usage is not told about this: what has no meter event yet is looked for. An event is written before
 it is sent, under the record's own identifier. Who sends it claims it for a while; what nobody has
 recorded as sent by then is sent again. Stripe takes an identifier once within a day; what was
-attempted earlier than that is asked for before it is sent again (``billing.meter_delivery``).
+attempted earlier than that is asked for before it is sent again (``billing.metering.delivery``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from django.db import DatabaseError, transaction
 from django.db.models import Exists, F, Max, OuterRef, QuerySet
 from django.utils import timezone
 
-from billing.meter_delivery import Claim, Result, attempt
-from billing.meter_problems import problem_note, problem_resolve
-from billing.meter_terms import terms_by_customer
+from billing.metering.delivery import Claim, Result, attempt
+from billing.metering.problems import problem_note, problem_resolve
+from billing.metering.terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.stripe_api import PaymentsUnavailable

@@ -13,9 +13,9 @@ import structlog
 from django.db.models import Q, Sum
 from django.utils import timezone
 
-from billing.meter_periods import Term, Window, has_last_invoice, windows_of
-from billing.meter_problems import problem_note, problem_resolve
-from billing.meter_terms import terms_by_customer
+from billing.metering.periods import Term, Window, has_last_invoice, windows_of
+from billing.metering.problems import problem_note, problem_resolve
+from billing.metering.terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
 from billing.plan import part_id
 from billing.stripe_api import PaymentsUnavailable, asking
@@ -24,7 +24,7 @@ from core.sweeps import each_alone
 
 log = structlog.get_logger(__name__)
 
-PAGE_TASK = "billing.metering_tasks.compare_page"
+PAGE_TASK = "billing.metering.tasks.compare_page"
 PAGE_SIZE = 50
 
 _COUNTED_AFTER = timedelta(hours=1)

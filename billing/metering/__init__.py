@@ -1,0 +1,1 @@
+"""From usage records to Stripe's meter, and whether the two agree."""
