@@ -24,6 +24,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.debug import SafeExceptionReporterFilter
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
+from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core import request_limits
@@ -85,13 +86,17 @@ def temporarily_unavailable(error: BaseException) -> ApiError:
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Answer any exception from a view in the one shape (DRF's ``EXCEPTION_HANDLER``)."""
-    request = context.get("request")
-    request_id = getattr(getattr(request, "_request", request), "request_id", "")
     refusal = _as_api_error(error)
     if refusal.status_code == 500 and not isinstance(error, ApiError):
         log.error("request_failed", exc_info=error)
-    body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
+    body = refusal_body(refusal, context.get("request"))
     return Response(body, status=refusal.status_code, headers=dict(refusal.headers))
+
+
+def refusal_body(refusal: ApiError, request: Request | None) -> dict[str, Any]:
+    """Return the JSON body of a refusal."""
+    request_id = getattr(getattr(request, "_request", request), "request_id", "")
+    return error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
 
 
 def error_body(

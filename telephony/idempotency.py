@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -24,7 +23,6 @@ from typing import Any, NamedTuple
 from django.db.models import DurationField, ExpressionWrapper, F
 from django.db.models.functions import Now
 from django.views.decorators.debug import sensitive_variables
-from rest_framework.response import Response
 
 from accounts.authentication import AccountRequest
 from accounts.models import Account
@@ -33,6 +31,7 @@ from core.sealing import keyed_hashes
 from telephony.models import Call, IdempotencyKey
 
 HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
 KEPT = timedelta(hours=24)
 # Three times as long as Twilio is waited for.
 LEASE = timedelta(seconds=30)
@@ -41,20 +40,10 @@ _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
 
 
 class Answer(NamedTuple):
-    """What a request is answered once its call was written down."""
+    """What a request is answered: the HTTP status, and the body as JSON types."""
 
-    call: Call
     status: int
     body: dict[str, Any]
-
-
-class AlreadyUsed(Exception):
-    """The key has a row already."""
-
-    def __init__(self, record: IdempotencyKey, age: timedelta) -> None:
-        super().__init__(record.key)
-        self.record = record
-        self.age = age
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +54,31 @@ class RequestKey:
     key: str
     fingerprints: list[str]
 
-    def require_unused(self) -> None:
-        """Raise :class:`AlreadyUsed` if there is a row that counts; under the account's lock."""
+    def earlier(self) -> IdempotencyKey | None:
+        """Return the row that an earlier request has left, if any; under the account's lock.
+
+        Without a status, the process that wrote it has died before it answered. Raises 409
+        ``idempotency_key_reused`` and ``idempotency_key_in_use``.
+        """
         age = ExpressionWrapper(Now() - F("created_at"), DurationField())
         records = IdempotencyKey.objects.of(self.account).filter(key=self.key).annotate(age=age)
-        if record := records.filter(age__lt=KEPT).first():
-            raise AlreadyUsed(record, record.age)
+        record = records.filter(age__lt=KEPT).select_related("call").first()
+        if record is None:
+            return None
+        if record.fingerprint not in self.fingerprints:
+            raise ApiError(
+                409,
+                "idempotency_key_reused",
+                f"This {HEADER} came with another body before: use a new one for a new request.",
+            )
+        if record.status is None and record.age < LEASE:
+            raise ApiError(
+                409,
+                "idempotency_key_in_use",
+                f"The first request with this {HEADER} is still running: try again in a second.",
+                headers={"Retry-After": "1"},
+            )
+        return record
 
     def use_for(self, call: Call) -> None:
         """Write the row, in the transaction that writes the call."""
@@ -101,52 +109,15 @@ def request_key(request: AccountRequest) -> RequestKey | None:
     )
 
 
-def answer_once(
-    key: RequestKey, act: Callable[[], Answer], recover: Callable[[Call], Answer]
-) -> Response:
-    """Act, and keep the answer; or give the answer that is kept.
-
-    ``act`` calls :meth:`RequestKey.require_unused` and :meth:`RequestKey.use_for`; what it raises
-    is not kept. ``recover`` says what has become of a call whose request was never answered. Raises
-    409 ``idempotency_key_reused`` and ``idempotency_key_in_use``.
-    """
-    try:
-        return _kept(act())
-    except AlreadyUsed as used:
-        response = _earlier(key, used, recover)
-    response["Idempotent-Replayed"] = "true"
-    return response
-
-
-def _earlier(key: RequestKey, used: AlreadyUsed, recover: Callable[[Call], Answer]) -> Response:
-    record = used.record
-    if record.fingerprint not in key.fingerprints:
-        raise ApiError(
-            409,
-            "idempotency_key_reused",
-            f"This {HEADER} came with another body before: use a new one for a new request.",
-        )
-    if record.status is not None:
-        return _response(record)
-    if used.age < LEASE:
-        raise ApiError(
-            409,
-            "idempotency_key_in_use",
-            f"The first request with this {HEADER} is still running: try again in a second.",
-            headers={"Retry-After": "1"},
-        )
-    return _kept(recover(record.call))
-
-
-def _kept(answer: Answer) -> Response:
-    """Keep an answer unless there is one, and give the one that is kept: all get the same."""
-    records = IdempotencyKey.objects.filter(call=answer.call)
+def keep_answer(call: Call, answer: Answer) -> Answer:
+    """Keep the answer unless there is one; return the one that is kept: all get the same."""
+    records = IdempotencyKey.objects.filter(call=call)
     records.filter(status=None).update(status=answer.status, body=json.dumps(answer.body))
-    return _response(records.get())
+    return kept_answer(records.get()) or answer
 
 
-def _response(record: IdempotencyKey) -> Response:
-    return Response(json.loads(record.body), record.status)
+def kept_answer(record: IdempotencyKey) -> Answer | None:
+    return None if record.status is None else Answer(record.status, json.loads(record.body))
 
 
 def forget_expired(*, at_most: int) -> int:

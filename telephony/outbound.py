@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -14,7 +15,7 @@ from core.errors import ApiError, invalid
 from telephony import links
 from telephony.admission import account_lock, admission_require
 from telephony.idempotency import RequestKey
-from telephony.models import UNCONNECTED_LASTS, Call, PhoneNumber
+from telephony.models import UNCONNECTED_LASTS, Call, IdempotencyKey, PhoneNumber
 from telephony.numbering import call_problem, kind_problem
 from telephony.services import call_end, call_note
 from telephony.twilio_rest import (
@@ -27,56 +28,82 @@ from telephony.twilio_rest import (
 DEFAULT_TIMEOUT_SECONDS = 30
 
 
+@dataclass(frozen=True, slots=True)
+class Dialing:
+    """How Twilio is to place a call. The credentials are used, and not kept."""
+
+    credentials: TwilioCredentials
+    timeout: int = DEFAULT_TIMEOUT_SECONDS
+    machine_detection: str = ""
+
+
 class NotPlaced(ApiError):
-    """The refusal of a call that was written down: Twilio did not take it, as far as is known."""
+    """Twilio did not take a call that was written down, as far as is known.
 
-    def __init__(self, call: Call, status: int, code: str, message: str) -> None:
-        super().__init__(status, code, message)
-        self.call = call
+    400 ``carrier_rejected`` or 502 ``carrier_unavailable``.
+    """
 
 
-@sensitive_variables("credentials")
-def outbound_call_place(
+@transaction.atomic
+def outbound_call_queue(
     *,
     account: Account,
-    credentials: TwilioCredentials,
     to: str,
     from_number: str,
     on_call_start_url: str,
     on_call_end_url: str,
     on_error_url: str = "",
     metadata: Any = None,
-    machine_detection: str = "",
-    timeout: int = DEFAULT_TIMEOUT_SECONDS,
     request_key: RequestKey | None = None,
-) -> Call:
-    """Have Twilio call ``to`` from a number of the account; return the queued call.
+) -> tuple[Call, IdempotencyKey | None]:
+    """Write a call down, if the account may place it now.
 
-    The credentials are used and not kept. Raises :class:`AlreadyUsed` if the key is; 400
-    ``country_not_allowed``, ``number_not_allowed`` and ``same_number``, 403
-    ``phone_number_not_owned`` and :class:`NotAdmitted`; and
-    :class:`NotPlaced`, which is 400 ``carrier_rejected`` or 502 ``carrier_unavailable``.
+    If the key was used before, nothing is written: return the call of the earlier request, and what
+    is known of that request. Raises 409 as :meth:`RequestKey.earlier`; 400 ``country_not_allowed``,
+    ``number_not_allowed`` and ``same_number``; 403 ``phone_number_not_owned``; and
+    :class:`NotAdmitted`.
     """
     _check_numbers(to, from_number)
-    call = _queue(
-        account,
-        Call(
-            account=account,
-            direction=Call.Direction.OUTBOUND,
-            status=Call.Status.QUEUED,
-            caller_phone=from_number,
-            called_number=to,
-            metadata=metadata,
-            on_call_start_url=on_call_start_url,
-            on_call_end_url=on_call_end_url,
-            on_error_url=on_error_url,
-            held_until=timezone.now() + UNCONNECTED_LASTS,
-        ),
-        request_key,
+    account = account_lock(account.pk)
+    if request_key and (earlier := request_key.earlier()):
+        return earlier.call, earlier
+    _require_own(account, from_number)
+    admission_require(account)
+    call = Call.objects.create(
+        account=account,
+        direction=Call.Direction.OUTBOUND,
+        status=Call.Status.QUEUED,
+        caller_phone=from_number,
+        called_number=to,
+        metadata=metadata,
+        on_call_start_url=on_call_start_url,
+        on_call_end_url=on_call_end_url,
+        on_error_url=on_error_url,
+        held_until=timezone.now() + UNCONNECTED_LASTS,
     )
-    call.call_sid = _ask_twilio(
-        call, credentials, timeout=timeout, machine_detection=machine_detection
-    )
+    if request_key:
+        request_key.use_for(call)
+    return call, None
+
+
+@sensitive_variables("dialing")
+def outbound_call_dial(call: Call, dialing: Dialing) -> Call:
+    """Have Twilio place a queued call; return the call, or raise :class:`NotPlaced`."""
+    give_connection_back()
+    try:
+        call.call_sid = place_call(
+            dialing.credentials,
+            to=call.called_number,
+            from_number=call.caller_phone,
+            url=links.outbound_url(call.id),
+            status_url=links.status_url(call.id),
+            timeout=dialing.timeout,
+            machine_detection=dialing.machine_detection,
+        )
+    except CarrierRejected as refusal:
+        raise _rejected(call, refusal) from None
+    except CarrierUnavailable as failure:
+        raise _unavailable(call, failure) from None
     outbound_call_taken(call_id=call.id, call_sid=call.call_sid)
     return call
 
@@ -89,7 +116,7 @@ def outbound_call_outcome(call: Call) -> Call:
     if call.call_sid:
         return call
     if refusal := call.events.filter(kind="carrier_rejected").first():
-        raise _refused(call, CarrierRejected(**refusal.detail))
+        raise _refused(CarrierRejected(**refusal.detail))
     raise _perhaps_placed(call)
 
 
@@ -114,46 +141,14 @@ def _check_numbers(to: str, from_number: str) -> None:
         raise invalid({"to": [message]}, "same_number")
 
 
-@transaction.atomic
-def _queue(account: Account, call: Call, request_key: RequestKey | None) -> Call:
-    """Write the call down, if the account may place it now."""
-    account = account_lock(account.pk)
-    if request_key:
-        request_key.require_unused()
-    own = PhoneNumber.objects.of(account).filter(phone_number=call.caller_phone, is_active=True)
+def _require_own(account: Account, from_number: str) -> None:
+    own = PhoneNumber.objects.of(account).filter(phone_number=from_number, is_active=True)
     if not own.exists():
         raise ApiError(
             403,
             "phone_number_not_owned",
-            f"{call.caller_phone} is not an active number of this account: register it first.",
+            f"{from_number} is not an active number of this account: register it first.",
         )
-    admission_require(account)
-    call.save(force_insert=True)
-    if request_key:
-        request_key.use_for(call)
-    return call
-
-
-@sensitive_variables("credentials")
-def _ask_twilio(
-    call: Call, credentials: TwilioCredentials, *, timeout: int, machine_detection: str
-) -> str:
-    """Return the CallSid, or raise what the customer is to read."""
-    give_connection_back()
-    try:
-        return place_call(
-            credentials,
-            to=call.called_number,
-            from_number=call.caller_phone,
-            url=links.outbound_url(call.id),
-            status_url=links.status_url(call.id),
-            timeout=timeout,
-            machine_detection=machine_detection,
-        )
-    except CarrierRejected as refusal:
-        raise _rejected(call, refusal) from None
-    except CarrierUnavailable as failure:
-        raise _unavailable(call, failure) from None
 
 
 @transaction.atomic
@@ -161,7 +156,7 @@ def _rejected(call: Call, refusal: CarrierRejected) -> NotPlaced:
     """End a call that Twilio did not take."""
     call_note(call, "carrier_rejected", code=refusal.code, message=refusal.message)
     call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
-    return _refused(call, refusal)
+    return _refused(refusal)
 
 
 @transaction.atomic
@@ -176,12 +171,12 @@ def _unavailable(call: Call, failure: CarrierUnavailable) -> NotPlaced:
         return _perhaps_placed(call)
     call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
     message = "Twilio cannot be reached, so nothing was placed: try again in a minute."
-    return NotPlaced(call, 502, "carrier_unavailable", message)
+    return NotPlaced(502, "carrier_unavailable", message)
 
 
-def _refused(call: Call, refusal: CarrierRejected) -> NotPlaced:
+def _refused(refusal: CarrierRejected) -> NotPlaced:
     message = f"Twilio refused the call: {refusal.message} (Twilio error {refusal.code})"
-    return NotPlaced(call, 400, "carrier_rejected", message)
+    return NotPlaced(400, "carrier_rejected", message)
 
 
 def _perhaps_placed(call: Call) -> NotPlaced:
@@ -189,4 +184,4 @@ def _perhaps_placed(call: Call) -> NotPlaced:
         "Twilio did not answer as it should, and may have placed the call: look at "
         f"GET /api/calls/{call.id} before you try again."
     )
-    return NotPlaced(call, 502, "carrier_unavailable", message)
+    return NotPlaced(502, "carrier_unavailable", message)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema_serializer
@@ -20,7 +18,7 @@ from core.api import (
     WholeNumberField,
     validated,
 )
-from core.errors import exception_handler
+from core.errors import refusal_body
 from core.schema import endpoint
 from telephony.api.fields import (
     AccountSidField,
@@ -30,13 +28,22 @@ from telephony.api.fields import (
     MetadataField,
     UsNumberField,
 )
-from telephony.idempotency import HEADER, Answer, answer_once, request_key
+from telephony.idempotency import (
+    HEADER,
+    REPLAYED_HEADER,
+    Answer,
+    keep_answer,
+    kept_answer,
+    request_key,
+)
 from telephony.models import Call
 from telephony.outbound import (
     DEFAULT_TIMEOUT_SECONDS,
+    Dialing,
     NotPlaced,
+    outbound_call_dial,
     outbound_call_outcome,
-    outbound_call_place,
+    outbound_call_queue,
 )
 from telephony.twilio_rest import TwilioCredentials
 
@@ -73,8 +80,10 @@ class OutboundSerializer(ObjectSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         attrs["from_number"] = attrs.pop("from")
-        attrs["credentials"] = TwilioCredentials(
-            attrs.pop("twilioAccountSid"), attrs.pop("twilioAuthToken")
+        attrs["dialing"] = Dialing(
+            TwilioCredentials(attrs.pop("twilioAccountSid"), attrs.pop("twilioAuthToken")),
+            timeout=attrs.pop("timeout") or DEFAULT_TIMEOUT_SECONDS,
+            machine_detection=attrs.pop("machine_detection", None) or "",
         )
         return attrs
 
@@ -95,7 +104,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     ),
 )
 IDEMPOTENT_REPLAYED = OpenApiParameter(
-    "Idempotent-Replayed",
+    REPLAYED_HEADER,
     {"const": "true"},
     "header",
     response=[201, 400, 502],
@@ -147,24 +156,21 @@ class OutboundViewSet(ViewSet):
     )
     def create(self, request: AccountRequest) -> Response:
         order = validated(OutboundSerializer, request)
-        key = request_key(request)
-        place = partial(outbound_call_place, account=request.user, request_key=key, **order)
-        if key is None:
-            return Response(_queued(place()), status=201)
-        return answer_once(
-            key,
-            act=lambda: _answer(request, place),
-            recover=lambda call: _answer(request, partial(outbound_call_outcome, call)),
-        )
-
-
-def _answer(request: AccountRequest, outcome: Callable[[], Call]) -> Answer:
-    try:
-        call = outcome()
-    except NotPlaced as refusal:
-        response = exception_handler(refusal, {"request": request})
-        return Answer(refusal.call, response.status_code, response.data)
-    return Answer(call, 201, _queued(call))
+        dialing, key = order.pop("dialing"), request_key(request)
+        # One transaction looks the key up, or writes the call down with it.
+        call, earlier = outbound_call_queue(account=request.user, request_key=key, **order)
+        answer = kept_answer(earlier) if earlier else None
+        if answer is None:
+            try:
+                call = outbound_call_outcome(call) if earlier else outbound_call_dial(call, dialing)
+            except NotPlaced as refusal:
+                answer = Answer(refusal.status_code, refusal_body(refusal, request))
+            else:
+                answer = Answer(201, _queued(call))
+            if key:
+                answer = keep_answer(call, answer)
+        headers = {REPLAYED_HEADER: "true"} if earlier else None
+        return Response(answer.body, answer.status, headers=headers)
 
 
 def _queued(call: Call) -> dict[str, Any]:

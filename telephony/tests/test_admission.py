@@ -25,7 +25,7 @@ from telephony.admission import (
 from telephony.call_sids import new_test_sid
 from telephony.engine.plan import CallPlan
 from telephony.models import Call, PhoneNumber
-from telephony.outbound import outbound_call_place
+from telephony.outbound import Dialing, outbound_call_dial, outbound_call_queue
 from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN, call_resource, running_twilio
 from telephony.twilio_rest import TwilioCredentials
 from telephony.voice import transactions
@@ -177,13 +177,10 @@ def inbound(number: PhoneNumber, sid: str) -> bool:
 
 def outbound(number: PhoneNumber, sid: str) -> bool:
     try:
-        outbound_call_place(
-            account=number.account,
-            credentials=TwilioCredentials(ACCOUNT_SID, AUTH_TOKEN),
-            to="+15559876543",
-            from_number=NUMBER,
-            **URLS,
+        call, _ = outbound_call_queue(
+            account=number.account, to="+15559876543", from_number=NUMBER, **URLS
         )
+        outbound_call_dial(call, Dialing(TwilioCredentials(ACCOUNT_SID, AUTH_TOKEN)))
     except NotAdmitted:
         return False
     return True

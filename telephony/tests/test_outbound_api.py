@@ -490,7 +490,7 @@ class TestCredentials:
             record.msg["exc_info"] for record in caplog.records if record.levelname == "ERROR"
         )
         report = ExceptionReporter(None, type(error), error, error.__traceback__)
-        assert "outbound_call_place" in report.get_traceback_html()
+        assert "outbound_call_dial" in report.get_traceback_html()
         assert AUTH_TOKEN not in report.get_traceback_html() + report.get_traceback_text()
         assert AUTH_TOKEN not in caplog.text + str(response.content)
 
