@@ -223,7 +223,7 @@ class TestOperations:
     def test_the_right_answer_to_the_first_question(self) -> None:
         text = (FOLDER / "production.md").read_text(encoding="utf-8")
         response = Client().post("/voice")
-        assert f"answers {response.status_code},\n   `{response.content.decode().strip()}`" in text
+        assert f"returns {response.status_code},\n   `{response.content.decode().strip()}`" in text
 
     def test_the_numbers(self) -> None:
         text = (FOLDER / "operations.md").read_text(encoding="utf-8").replace("\n", " ")
