@@ -184,7 +184,8 @@ class Socket:
         The handler gets those of which it makes None. Control frames are offered too: ``relay``
         must know its messages by what they are.
         """
-        self._side.relay, self._side.relays_to = relay, other._transport
+        if self.is_open:
+            self._side.relay, self._side.relays_to = relay, other._transport
 
     def introduced(self) -> None:
         """The peer has said who it is: it may send as much as ``rate`` and ``burst`` allow."""

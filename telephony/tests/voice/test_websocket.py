@@ -412,6 +412,20 @@ async def test_a_relay_passes_messages_on() -> None:
         assert server.messages.empty()
 
 
+async def test_a_socket_that_is_closed_relays_nothing() -> None:
+    server, relayed = Recorder(), asyncio.Queue[bytes]()
+    async with listening(server) as listener:
+        raw = await Raw.client(listener.port)
+        await soon(server.opened.wait())
+        server.socket.close()
+        server.socket.relay_to(server.socket, relayed.put_nowait)
+        raw.send(TEXT, b"audio that was on its way")
+        raw.send(CLOSE, close_payload(1000))
+        await raw.gone()
+        await server.end()
+    assert relayed.empty()
+
+
 async def test_a_relay_fails(caplog: pytest.LogCaptureFixture) -> None:
     server = Relaying()
     async with listening(server) as listener:
