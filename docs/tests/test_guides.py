@@ -196,7 +196,7 @@ class TestSignaturesInPython:
 
 class TestOperations:
     def test_all_that_may_need_attention(self) -> None:
-        shown = set(rows("operations", "what it says"))
+        shown = set(rows("operations", "figure"))
         source = inspect.getsource(operations.needing_attention)
         assert shown == set(re.findall(r'Figure\(\s*"([^"]+)"', source))
 

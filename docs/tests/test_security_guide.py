@@ -1,4 +1,4 @@
-"""What the security guide says that an attacker can do, line by line: each has its tests."""
+"""The security guide's table of what an attacker can do: each line has its tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORGED = "telephony.tests.wire.test_forgeries"
 HERE = "docs.tests.test_security_guide"
 # The tests of each line of the table, in its words.
 TESTS = {
-    "a stranger with a customer's number": [
+    "nothing but a customer's number": [
         f"{FORGED}.TestForgedRings",
         f"{FORGED}.TestAnothersRepetition",
         f"{FORGED}.TestTheAccountOfANumber",
@@ -50,11 +50,11 @@ TESTS = {
         f"{FORGED}.TestTheRecordFollowsTheSocket",
         f"{FORGED}.TestTheAccountOfANumber",
     ],
-    "a number that was another's": [
+    "a number that another customer removed": [
         f"{FORGED}.TestWhatCostsTheOwnerOfANumber",
         "telephony.tests.test_phone_numbers_api.TestANumberThatWasGivenUp",
     ],
-    "the database, to read": [
+    "read access to the database": [
         f"{HERE}.TestTheDatabase",
         "telephony.tests.wire.test_secrets",
         "dashboard.tests.test_stored_sessions",
@@ -67,9 +67,9 @@ TESTS = {
 
 
 def lines() -> list[str]:
-    """Return who has something, by the table of the guide."""
+    """Return the first column of the guide's table."""
     text = (FOLDER / "security.md").read_text(encoding="utf-8")
-    table = text.partition("| who has |")[2].partition("\n\n")[0]
+    table = text.partition("| an attacker with |")[2].partition("\n\n")[0]
     return [row.split("|")[1].strip().strip("`") for row in table.splitlines()[2:]]
 
 
