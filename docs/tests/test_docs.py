@@ -17,7 +17,7 @@ from pytest_django import Settings
 
 from accounts.models import Account, ApiKey
 from docs.guides import GUIDES, read_guide
-from telephony.engine.plan import parse_plan
+from telephony.callbacks.answers import parse_plan
 from telephony.numbers import phone_number_register
 
 ROOT = Path(__file__).resolve().parents[2]

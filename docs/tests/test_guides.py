@@ -34,9 +34,9 @@ from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_O
 from sandbox.payments.business.cards import CARDS
 from sandbox.phone.callees import Answers
 from telephony.callbacks import on_call_start, outbox, payloads, schedule, signing, tools
+from telephony.callbacks.answers import parse_plan
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schema import ENDED_REASONS, ERROR_CODES
-from telephony.engine.plan import parse_plan
 from telephony.idempotency import KEPT
 from telephony.models import Call, PhoneNumber
 

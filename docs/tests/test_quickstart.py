@@ -28,8 +28,8 @@ from sandbox.demo.console import Console
 from sandbox.demo.payment import pay
 from sandbox.demo.wire import Wire
 from telephony.callbacks import payloads, signing
+from telephony.callbacks.answers import parse_plan
 from telephony.callbacks.payloads import CallFacts
-from telephony.engine.plan import parse_plan
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 # What runs an example, and what its files end in, by what its tab says.

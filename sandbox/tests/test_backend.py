@@ -20,7 +20,9 @@ from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_O
 from sandbox.model.script import Say, script_in
 from sandbox.server import create_app
 from sandbox.tests.test_backend_signatures import OTHER, SECRET, signed
-from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
+from telephony.callbacks.answers import parse_plan
+from telephony.callbacks.problems import PlanError
+from telephony.engine.plan import CallPlan, Refusal, Transfer
 
 Client = TestClient[web.Request, web.Application]
 

@@ -9,9 +9,8 @@ from rest_framework import serializers
 
 from core.api import TextField
 from telephony.callback_urls import LONGEST_URL, callback_url_problem
-from telephony.callbacks.payloads import metadata_problem
-from telephony.engine.plan import is_phone_number
-from telephony.engine.plan_reader import ACCOUNT_SID, LONGEST_AUTH_TOKEN
+from telephony.callbacks.payloads import METADATA_LIMITS, metadata_problem
+from telephony.engine.plan import ACCOUNT_SID, LONGEST_AUTH_TOKEN, is_phone_number
 from telephony.numbering import US_NUMBER
 
 
@@ -56,10 +55,7 @@ class CallbackUrlField(TextField):
 @extend_schema_field(
     {
         "anyOf": [{}],  # drf-spectacular wants something that it can add null to
-        "description": (
-            "Any JSON, up to 16 KB, nested at most 32 deep, without the character NUL. Every "
-            "callback brings it back."
-        ),
+        "description": (f"Any JSON. {METADATA_LIMITS} Every callback of the call includes it."),
     }
 )
 class MetadataField(serializers.Field[Any, Any, Any, Any]):

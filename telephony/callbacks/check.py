@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -22,11 +22,14 @@ from core.ids import new_id
 from telephony.bounded_json import NotUsable, decoded
 from telephony.call_sids import new_test_sid
 from telephony.callbacks import client
-from telephony.callbacks.on_call_start import decide, post
+from telephony.callbacks.answers import Decision, answer_of, decide
+from telephony.callbacks.configuration import Field
+from telephony.callbacks.kinds import AccountSid, Tools, Url
+from telephony.callbacks.on_call_start import post
 from telephony.callbacks.payloads import CallFacts
-from telephony.engine import plan as plans
+from telephony.callbacks.problems import PlanError
 from telephony.engine.bounds import clipped, is_deeper_than, sentence
-from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer
+from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.models import PhoneNumber
 
 
@@ -93,14 +96,16 @@ def _checked(url: str, call_sid: str, seconds: float, answer: client.Answer) -> 
         problems = _by_field(error)
     if whole := problems.get("body"):
         return Check(url, call_sid, seconds, answer.status, " ".join(whole))
-    names = _names(body)
+    known = answer_of(body).fields
     return Check(
         url,
         call_sid,
         seconds,
         answer.status,
-        fields=[_field(name, body, problems.get(name, ())) for name in names],
-        ignored=sorted(clipped(name, 64) for name in set(body) - set(names))[:50],
+        fields=[_field(each, body, problems.get(each.name, ())) for each in known],
+        ignored=sorted(clipped(name, 64) for name in set(body) - {each.name for each in known})[
+            :50
+        ],
         outcome=outcome,
     )
 
@@ -120,7 +125,7 @@ def _by_field(error: PlanError) -> dict[str, list[str]]:
     return problems
 
 
-def _outcome(decision: CallPlan | Refusal | Transfer) -> str:
+def _outcome(decision: Decision) -> str:
     match decision:
         case Refusal(message=message) if message:
             return f"The caller would hear “{message}”, and the call would end."
@@ -132,41 +137,35 @@ def _outcome(decision: CallPlan | Refusal | Transfer) -> str:
             return f"The call would be taken by {model}."
 
 
-def _names(body: Mapping[str, Any]) -> Sequence[str]:
-    """Return the fields that count in such an answer."""
-    if body.get("reject"):
-        return ("reject", "reason", "message", *(_CREDENTIALS if body.get("message") else ()))
-    if body.get("transfer") is not None:
-        return ("transfer", *_CREDENTIALS)
-    return tuple(name for name in _EFFECTS if name not in _OTHER_ANSWERS)
+def _field(field: Field, body: Mapping[str, Any], problems: Sequence[str]) -> FieldCheck:
+    is_given = field.is_given(body)
+    given = _shown(field, body[field.name]) if is_given else ""
+    effect = field.about if is_given else _without(field)
+    return FieldCheck(field.name, given, problems, "" if problems else effect.replace("`", ""))
 
 
-def _field(name: str, body: Mapping[str, Any], problems: Sequence[str]) -> FieldCheck:
-    value = body.get(name)
-    is_given = value is not None and value != ""
-    given = _shown(name, value) if is_given else ""
-    effect = _EFFECTS[name]
-    becomes = "" if problems else effect.given if is_given else effect.missing
-    return FieldCheck(name, given, problems, becomes)
+def _without(field: Field) -> str:
+    return f"{field.default}, the default." if field.default else field.without
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(field: Field, value: Any) -> str:
     """Return a value as a page may have it: secrets and whole texts stay where they are."""
-    if name in _SECRET and isinstance(value, str):
-        return f"•••••••• ({len(value)} characters)"
-    if name == "twilioAccountSid" and isinstance(value, str):
-        return f"{value[:2]}…{value[-4:]}" if len(value) > 12 else "••••"
-    if isinstance(value, str) and name.endswith("Url"):
-        return _without_query(value)
-    if isinstance(value, str):
-        return value if len(value) <= 80 else f"{value[:80]}… ({len(value)} characters)"
-    if name in ("twilioAccountSid", *_SECRET):
-        return "••••"
-    if name == "tools" and isinstance(value, list):
-        return f"{len(value)} functions" if len(value) != 1 else "1 function"
-    if is_deeper_than(value):
-        return "nested too deep"
-    return clipped(orjson.dumps(value).decode(), 80)
+    match field.kind, value:
+        case _, str() if field.is_secret:
+            return f"•••••••• ({len(value)} characters)"
+        case AccountSid(), str() if len(value) > 12:
+            return f"{value[:2]}…{value[-4:]}"
+        case AccountSid(), _:
+            return "••••"
+        case _ if field.is_secret:
+            return "••••"
+        case Url(), str():
+            return _without_query(value)
+        case _, str():
+            return value if len(value) <= 80 else f"{value[:80]}… ({len(value)} characters)"
+        case Tools(), list():
+            return f"{len(value)} functions" if len(value) != 1 else "1 function"
+    return "nested too deep" if is_deeper_than(value) else clipped(orjson.dumps(value).decode(), 80)
 
 
 def _without_query(url: str) -> str:
@@ -177,53 +176,3 @@ def _without_query(url: str) -> str:
         return "no URL"
     shown = f"{parts.scheme}://{host}{parts.path}"[:200]
     return f"{shown}?…" if parts.query else shown
-
-
-_OTHER_ANSWERS = ("reject", "reason", "message", "transfer")
-_CREDENTIALS = ("twilioAccountSid", "twilioAuthToken")
-_SECRET = ("twilioAuthToken", "openaiApiKey")
-
-
-class _Effect(NamedTuple):
-    """What becomes of a field that is there, and of one that is not."""
-
-    given: str
-    missing: str
-
-
-_EFFECTS: Mapping[str, _Effect] = {
-    "twilioAccountSid": _Effect("Calls have to come from this account of Twilio's.", ""),
-    "twilioAuthToken": _Effect("Twilio's signature is checked with it.", ""),
-    "openaiApiKey": _Effect(
-        "Opens the model's session. Whether OpenAI accepts it shows in a call.", ""
-    ),
-    "systemPrompt": _Effect("What the model is told to be.", ""),
-    "onToolCallUrl": _Effect("Asked when the model calls a tool.", "No tool of yours is called."),
-    "tools": _Effect("What the model may call.", "None."),
-    "builtinTools": _Effect("What the model may do with the call.", "None: it cannot hang up."),
-    "transferNumbers": _Effect(
-        "The only numbers that transfer_call may dial.",
-        "transfer_call may dial any number that may be called.",
-    ),
-    "voice": _Effect("The agent's voice.", f"{plans.DEFAULT_VOICE}, the default."),
-    "model": _Effect("Takes the call.", f"{plans.DEFAULT_MODEL}, the default."),
-    "vadEagerness": _Effect("How soon a pause ends a sentence.", "high, the default."),
-    "noiseReduction": _Effect("Before the model hears the caller.", "near_field, the default."),
-    "greeting": _Effect("Said first, by the model.", "The caller speaks first."),
-    "greetingUrl": _Effect(
-        "Played first, by Twilio. A test call leaves it out.", "Nothing is played."
-    ),
-    "inactivityTimeoutMs": _Effect(
-        "The call ends after so much silence.",
-        f"{plans.DEFAULT_INACTIVITY_MS}, the default.",
-    ),
-    "maxDurationSeconds": _Effect(
-        "The call ends then at the latest.",
-        f"{plans.DEFAULT_MAX_DURATION_S}, the default.",
-    ),
-    "metadata": _Effect("Comes back with every later callback.", "None."),
-    "reject": _Effect("The call is not taken.", ""),
-    "reason": _Effect("How it is turned away.", "rejected, the default."),
-    "message": _Effect("Said before the call ends.", "The call is not answered."),
-    "transfer": _Effect("The caller is put through.", ""),
-}

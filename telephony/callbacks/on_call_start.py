@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from django.utils import timezone
 
 from telephony.bounded_json import NotUsable, beside_the_loop, decoded
-from telephony.callback_urls import callback_url_problem
 from telephony.callbacks import client, payloads, signing
+from telephony.callbacks.answers import Decision, decide
+from telephony.callbacks.configuration import MOST_TOOLS
 from telephony.callbacks.payloads import CallFacts
+from telephony.callbacks.problems import PlanError
 from telephony.engine.bounds import sentence
-from telephony.engine.plan import (
-    MOST_TOOLS,
-    CallPlan,
-    PlanError,
-    Refusal,
-    Transfer,
-    parse_plan,
-    refuse_too_many,
-)
-from telephony.engine.plan_reader import Problems
-from telephony.numbering import call_problem
+from telephony.engine.plan import Transfer
 
 # Twilio waits 15 seconds for its own answer.
 TIMEOUT_SECONDS = 10.0
-# Of all tools together, as JSON. OpenAI takes 16,384 tokens of instructions and tools.
-MOST_TOOL_BYTES = 64 * 1024
 _WHAT_FITS = (
     f"Answer with a JSON object of at most {MOST_TOOLS} tools and "
     f"{payloads.MOST_METADATA_BYTES // 1024} KB of metadata."
@@ -44,9 +33,7 @@ class CallStartFailed(Exception):
         super().__init__(message)
 
 
-async def ask(
-    url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str
-) -> CallPlan | Refusal | Transfer:
+async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str) -> Decision:
     """Ask once how to handle a call, and wait 10 seconds at most; ``message_id`` is the webhook-id.
 
     Raises :class:`CallStartFailed`: call_start_timeout, call_start_unreachable,
@@ -78,16 +65,6 @@ async def post(
     return await client.post(url, body, headers, timeout=TIMEOUT_SECONDS)
 
 
-def decide(body: object) -> CallPlan | Refusal | Transfer:
-    """Return what a decoded answer decides; raise :class:`PlanError` if it cannot be used here."""
-    if isinstance(body, Mapping):
-        refuse_too_many(body)
-        _refuse_too_large(body)
-    decision = parse_plan(body)
-    _refuse_what_may_not_be(decision)
-    return decision
-
-
 def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
     match failure:
         case client.TimedOut():
@@ -99,7 +76,7 @@ def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
     return CallStartFailed(code, sentence(f"onCallStart failed: {failure.reason}"))
 
 
-def _decision(body: bytes) -> CallPlan | Refusal | Transfer | CallStartFailed:
+def _decision(body: bytes) -> Decision | CallStartFailed:
     try:
         return decide(decoded(body))
     except NotUsable as error:
@@ -113,33 +90,3 @@ def _cannot_be_used(why: str) -> CallStartFailed:
     return CallStartFailed(
         "call_start_bad_answer", f"The answer of onCallStart cannot be used. {why}"
     )
-
-
-def _refuse_what_may_not_be(decision: CallPlan | Refusal | Transfer) -> None:
-    """Raise :class:`PlanError` for what is well formed, but not allowed on this server."""
-    problems = Problems()
-    if isinstance(decision, Transfer):
-        _look_at_number(problems, "transfer", decision.to)
-    elif isinstance(decision, CallPlan):
-        urls = {"onToolCallUrl": decision.on_tool_call_url, "greetingUrl": decision.greeting_url}
-        for name, url in urls.items():
-            if url and callback_url_problem(url):
-                problems.add(name, "Use a public https:// URL.")
-        for index, number in enumerate(decision.transfer_numbers):
-            _look_at_number(problems, f"transferNumbers.{index}", number)
-    problems.require_none()
-
-
-def _refuse_too_large(body: Mapping[str, Any]) -> None:
-    """Raise :class:`PlanError` for what would take long to be looked at."""
-    problems = Problems()
-    if problem := payloads.json_problem(body.get("tools"), most=MOST_TOOL_BYTES):
-        problems.add("tools", problem)
-    if problem := payloads.metadata_problem(body.get("metadata")):
-        problems.add("metadata", problem)
-    problems.require_none()
-
-
-def _look_at_number(problems: Problems, name: str, number: str) -> None:
-    if problem := call_problem(number):
-        problems.add(name, problem.message)

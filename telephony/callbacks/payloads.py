@@ -15,6 +15,10 @@ from telephony.engine.bounds import DEEPEST, is_deeper_than
 _TOO_DEEP = f"Nest lists and objects at most {DEEPEST} deep."
 # Every callback of the call brings it: in UTF-8, without spaces.
 MOST_METADATA_BYTES = 16 * 1024
+METADATA_LIMITS = (
+    f"At most {MOST_METADATA_BYTES // 1024} KB, nested at most {DEEPEST} deep, without the "
+    "character NUL."
+)
 
 if TYPE_CHECKING:
     from telephony.models import Call

@@ -9,8 +9,16 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from core.schema import Json
-from telephony.callbacks import on_call_start, outbox, payloads, tools
-from telephony.engine import plan, plan_reader
+from telephony.callbacks import on_call_start, outbox, tools
+from telephony.callbacks.answers import MOST_FIELDS
+from telephony.callbacks.configuration import (
+    CONFIGURATION,
+    REFUSAL,
+    SPOKEN_REFUSAL,
+    TRANSFER,
+    Answer,
+)
+from telephony.callbacks.kinds import Tools
 from telephony.engine.bounds import DEEPEST
 from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status
 from telephony.models import Call
@@ -137,17 +145,25 @@ def _text(description: str = "", **more: Any) -> Json:
     return {"type": "string", **({"description": description} if description else {}), **more}
 
 
-def _spoken(description: str) -> Json:
-    return _text(description, maxLength=plan.LONGEST_SPOKEN, pattern=_NO_CONTROL)
+def _answered(answer: Answer, description: str) -> Json:
+    """Describe an answer to onCallStart."""
+    required = {field.name: field.schema() for field in answer.fields if field.is_required}
+    optional = {field.name: field.schema() for field in answer.fields if not field.is_required}
+    rules = [
+        _if_there("minItems", field.required_with, [field.name])
+        for field in answer.fields
+        if field.required_with
+    ]
+    more = {"allOf": rules} if len(rules) > 1 else dict(*rules)
+    return _object(description, required, optional, **more)
 
 
-def _choice(choices: tuple[str, ...], default: str, description: str) -> Json:
-    return _text(description, enum=list(choices), default=default)
-
-
-def _whole(description: str, *, least: int, most: int, default: int) -> Json:
-    limits = {"minimum": least, "maximum": most, "default": default}
-    return {"type": "integer", "description": description, **limits}
+def _if_there(least: str, name: str, required: list[str]) -> Json:
+    """Require fields if another is there, and not empty."""
+    return {
+        "if": {"required": [name], "properties": {name: {least: 1}}},
+        "then": {"required": required},
+    }
 
 
 _REPEATED = (
@@ -194,8 +210,6 @@ _HEADERS: dict[str, Json] = {
     )
 }
 
-# A text that XML can hold, as far as a regular expression of JavaScript's goes.
-_NO_CONTROL = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 _CALL_SID = {"callSid": _text("Twilio's name for the call.")}
 _PARTIES = {
     "callerPhone": _text("Who calls."),
@@ -205,30 +219,6 @@ _PARTIES = {
 _DIRECTION = {"direction": _text(enum=list(Call.Direction.values))}
 _TIMESTAMP = {"timestamp": _text("When it was sent.", format="date-time")}
 _METADATA = {"metadata": {"description": "Of the configuration, or of the call that was placed."}}
-_URL = {"type": "string", "format": "uri", "maxLength": 2000}
-_E164 = {"type": "string", "pattern": f"^{plan.E164.pattern}$"}
-
-_CREDENTIALS = {
-    "twilioAccountSid": _text(
-        "Of the Twilio account that the call comes from.",
-        pattern=f"^{plan_reader.ACCOUNT_SID.pattern}$",
-    ),
-    "twilioAuthToken": _text(
-        "Twilio's signature is checked with it; it is not kept.",
-        minLength=1,
-        maxLength=plan_reader.LONGEST_AUTH_TOKEN,
-        pattern=_NO_CONTROL,
-    ),
-}
-_MESSAGE_NEEDS_CREDENTIALS = {
-    "if": {"required": ["message"], "properties": {"message": {"minLength": 1}}},
-    "then": {"required": list(_CREDENTIALS)},
-}
-_TOOLS_NEED_URL = {
-    "if": {"required": ["tools"], "properties": {"tools": {"minItems": 1}}},
-    "then": {"required": ["onToolCallUrl"]},
-}
-
 _SCHEMAS: dict[str, Json] = {
     "CallStart": _object(
         "A call that waits to be handled.",
@@ -240,113 +230,31 @@ _SCHEMAS: dict[str, Json] = {
             ),
         },
     ),
-    "CallConfiguration": _object(
-        "The call is answered by a model. A field that is null counts as left out. There are at "
-        f"most {plan.MOST_FIELDS} fields, and tools are nested at most {DEEPEST} deep.",
-        {
-            **_CREDENTIALS,
-            "openaiApiKey": _text(
-                "It is not kept.", pattern="^[!-~]+$", maxLength=plan.LONGEST_API_KEY
-            ),
-            "systemPrompt": _text(
-                "What the model is, knows and does.",
-                minLength=1,
-                maxLength=plan.LONGEST_PROMPT,
-                pattern=_NO_CONTROL,
-            ),
-        },
-        {
-            "tools": {
-                "type": "array",
-                "description": (
-                    "What the model may have your backend do: at most "
-                    f"{on_call_start.MOST_TOOL_BYTES // 1024} KB of JSON."
-                ),
-                "items": _ref("Tool"),
-                "maxItems": plan.MOST_TOOLS,
-            },
-            "onToolCallUrl": _URL | {"description": "Where tools are run. Required with `tools`."},
-            "builtinTools": {
-                "type": "array",
-                "description": "Tools of Switchhook's own.",
-                "items": _text(enum=list(plan.BUILTIN_TOOLS)),
-                "maxItems": len(plan.BUILTIN_TOOLS),
-            },
-            "transferNumbers": {
-                "type": "array",
-                "description": (
-                    "The only numbers that `transfer_call` may dial. Without them the model may "
-                    "name any number that may be called."
-                ),
-                "items": _E164,
-                "minItems": 1,
-                "maxItems": plan.MOST_TRANSFER_NUMBERS,
-            },
-            "voice": _choice(plan.VOICES, plan.DEFAULT_VOICE, "Of the model."),
-            "model": _text(
-                "Of OpenAI's realtime models.",
-                pattern=r"^gpt-realtime[A-Za-z0-9._-]{0,88}$",
-                default=plan.DEFAULT_MODEL,
-            ),
-            "vadEagerness": _choice(
-                plan.EAGERNESS, "high", "How soon a pause counts as the end of a sentence."
-            ),
-            "noiseReduction": _choice(
-                plan.NOISE_REDUCTION, "near_field", "For a phone at the ear, or far off."
-            ),
-            "inactivityTimeoutMs": _whole(
-                "The call ends after so much silence.",
-                least=1_000,
-                most=3_600_000,
-                default=plan.DEFAULT_INACTIVITY_MS,
-            ),
-            "maxDurationSeconds": _whole(
-                "The call ends after so long.",
-                least=1,
-                most=plan.LONGEST_DURATION_S,
-                default=plan.DEFAULT_MAX_DURATION_S,
-            ),
-            "greeting": _spoken("The model says this first."),
-            "greetingUrl": _URL
-            | {"description": "An MP3 that is played before the model is connected."},
-            "metadata": {
-                "description": (
-                    f"Any JSON, up to {payloads.MOST_METADATA_BYTES // 1024} KB, nested at most "
-                    f"{DEEPEST} deep. Every later callback of the call brings it."
-                )
-            },
-        },
-        **_TOOLS_NEED_URL,
+    "CallConfiguration": _answered(
+        CONFIGURATION,
+        "A model answers the call. A field that is null counts as left out. There are at most "
+        f"{MOST_FIELDS} fields.",
     ),
-    "CallRefusal": _object(
-        "The call is not taken. With a message it is answered, and your Twilio account pays for "
-        "that, so a message needs the credentials that the call must be signed with.",
-        {"reject": {"const": True}},
-        {
-            "reason": _choice(
-                plan.REJECT_REASONS, "rejected", "What the caller hears, or its carrier."
-            ),
-            "message": _spoken("The call is answered, this is said, and it is hung up."),
-            **_CREDENTIALS,
-        },
-        **_MESSAGE_NEEDS_CREDENTIALS,
-    ),
-    "CallTransfer": _object(
-        "The call is put through to another number, without a model. Your Twilio account pays for "
-        "that, so the call must be signed with its credentials.",
-        {"transfer": _E164, **_CREDENTIALS},
+    "CallRefusal": _answered(
+        SPOKEN_REFUSAL,
+        "Switchhook rejects the call. With a message it answers the call, and your Twilio account "
+        "pays for that, so a message needs the credentials that the call must be signed with.",
+    )
+    | {"required": REFUSAL.required()}
+    | _if_there("minLength", "message", SPOKEN_REFUSAL.required()[len(REFUSAL.required()) :]),
+    "CallTransfer": _answered(
+        TRANSFER,
+        "Switchhook transfers the caller to another number, without a model. Your Twilio account "
+        "pays for that, so the call must be signed with its credentials.",
     ),
     "Tool": {"anyOf": [_ref("FunctionDefinition"), _ref("NestedFunctionDefinition")]},
     "FunctionDefinition": _object(
         "A function of your backend, as OpenAI has it.",
-        {"name": _text(pattern="^[A-Za-z0-9_-]{1,64}$")},
+        {"name": Tools.name.schema()},
         {
             "type": {"const": "function"},
-            "description": _text(
-                "Tells the model when to use it.",
-                maxLength=plan.LONGEST_DESCRIPTION,
-                pattern=_NO_CONTROL,
-            ),
+            "description": Tools.description.schema()
+            | {"description": "Tells the model when to use it."},
             "parameters": {"type": "object", "description": "A JSON schema."},
         },
     ),

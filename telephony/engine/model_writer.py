@@ -73,7 +73,7 @@ def session_update(plan: CallPlan) -> dict[str, Any]:
 
 
 def _builtin(name: str, plan: CallPlan) -> Tool:
-    tool = _BUILTIN[name]
+    tool = BUILTIN_TOOLS[name]
     if name != "transfer_call" or not plan.transfer_numbers:
         return tool
     to = {"type": "string", "enum": list(plan.transfer_numbers)}
@@ -138,7 +138,8 @@ def truncate(item_id: str, heard_ms: int) -> dict[str, Any]:
     }
 
 
-_BUILTIN = {
+# What a plan may allow the model to do with the call, by name.
+BUILTIN_TOOLS = {
     "end_call": Tool(
         "end_call",
         "Hang up. Say goodbye first: the call ends when the caller has heard what you said.",

@@ -27,8 +27,7 @@ from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
 from telephony.db import in_database
 from telephony.durations import ms_since
-from telephony.engine.plan import CallPlan, Refusal, Transfer
-from telephony.engine.plan_reader import ACCOUNT_SID
+from telephony.engine.plan import ACCOUNT_SID, CallPlan, Refusal, Transfer
 from telephony.engine.session import APOLOGY
 from telephony.links import InvalidLink, call_id_of
 from telephony.numbering import caller_id

@@ -16,9 +16,11 @@ import pytest
 from core.schema import document
 from core.tests.described import assert_is, validator
 from telephony.callbacks import payloads, signing
+from telephony.callbacks.answers import parse_plan
 from telephony.callbacks.payloads import CallFacts
+from telephony.callbacks.problems import PlanError
 from telephony.callbacks.schema import ENDED_REASONS, ERROR_CODES
-from telephony.engine.plan import CallPlan, PlanError, Refusal, Transfer, parse_plan
+from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.tool_runs import Status, ToolRun
 from telephony.services import tool_call_line, transcript_line
 from telephony.voice.transactions import UNANSWERED

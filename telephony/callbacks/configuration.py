@@ -1,0 +1,307 @@
+"""The fields of each answer to onCallStart, defined once.
+
+Everything else follows from these definitions: how an answer is read (``answers``), the OpenAPI
+document (``schema``), the table of the guide (``docs.tables``) and the dashboard's check of a
+callback (``check``). The defaults are those of the engine's dataclasses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from core.schema import Json
+from telephony.callbacks.kinds import (
+    AccountSid,
+    Choice,
+    Flag,
+    HeaderText,
+    Kind,
+    ListOf,
+    Metadata,
+    Pattern,
+    PhoneNumber,
+    Text,
+    Tools,
+    Url,
+    Whole,
+)
+from telephony.callbacks.problems import Problems
+from telephony.engine.model_writer import BUILTIN_TOOLS
+from telephony.engine.plan import (
+    LONGEST_AUTH_TOKEN,
+    LONGEST_SPOKEN,
+    CallPlan,
+    Refusal,
+    Transfer,
+)
+
+MOST_TOOLS = 128
+
+# By attribute. What is in neither dataclass, or has no default there, is required.
+_DEFAULTS = {each.name: each.default for kind in (Refusal, CallPlan) for each in fields(kind)}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of an answer. ``about`` and ``without`` are sentences for customers, in Markdown.
+
+    ``without`` says what happens if an optional field that has no default is left out.
+    """
+
+    name: str
+    kind: Kind
+    about: str
+    without: str = ""
+    # The field, further up, that is of no use without this one.
+    required_with: str = ""
+    # What to do about a required field that lacks, in an answer that costs the customer money.
+    remedy: str = ""
+    example: Any = None
+    is_secret: bool = False
+    # In the engine's dataclass, if it is not the name in snake case.
+    kept_as: str = ""
+
+    @property
+    def attribute(self) -> str:
+        return self.kept_as or re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", self.name)
+
+    @property
+    def is_required(self) -> bool:
+        return self._default is MISSING
+
+    @property
+    def default(self) -> Any:
+        """Return the value without the field: empty or None if there is none."""
+        return None if self.is_required else self._default
+
+    @property
+    def _default(self) -> Any:
+        return _DEFAULTS.get(self.attribute, MISSING)
+
+    def is_given(self, body: Mapping[str, Any]) -> bool:
+        """Return False if the field is left out, null or an empty string."""
+        value = body.get(self.name)
+        return value is not None and value != ""
+
+    def read(self, body: Mapping[str, Any], problems: Problems) -> Any:
+        """Return the value as the engine has it, or the default, and note what is wrong with it."""
+        if not self.is_given(body):
+            return self.default
+        value = self.kind.read(self.name, body[self.name], problems)
+        return self.default if value is None else value
+
+    def described(self) -> str:
+        """Return what it is and does, and the limits that no schema can state."""
+        needs = f"Required with `{self.required_with}`." if self.required_with else ""
+        return " ".join(filter(None, (self.about, self.kind.more_limits(), self.without, needs)))
+
+    def schema(self) -> Json:
+        """Return its JSON Schema."""
+        least = {"minLength": 1} if self.is_required and isinstance(self.kind, Text) else {}
+        default = {"default": self.default} if self.default else {}
+        examples = {} if self.example is None else {"examples": [self.example]}
+        description = {"description": self.described()}
+        return self.kind.schema() | least | description | default | examples
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One of the answers: what it becomes, and its fields.
+
+    ``costs`` is the beginning of the sentence that says why it needs credentials.
+    """
+
+    becomes: type[CallPlan | Refusal | Transfer]
+    fields: tuple[Field, ...]
+    costs: str = ""
+
+    def required(self) -> list[str]:
+        return [each.name for each in self.fields if each.is_required]
+
+    def missing(self, field: Field) -> str:
+        """Return what is told of a required field that lacks."""
+        if not self.costs:
+            return "This field is required."
+        return f"{self.costs} is paid by your Twilio account. {field.remedy}"
+
+
+_CREDENTIALS = (
+    Field(
+        "twilioAccountSid",
+        AccountSid(),
+        "The Account SID of the Twilio account that the call comes from.",
+        remedy="Name the account that the call comes from.",
+        example="AC0123456789abcdef0123456789abcdef",
+    ),
+    Field(
+        "twilioAuthToken",
+        Text(LONGEST_AUTH_TOKEN),
+        "The auth token of that account. It verifies Twilio's signature and is not kept.",
+        remedy="Add the auth token that its requests are signed with.",
+        example="your_twilio_auth_token",
+        is_secret=True,
+    ),
+)
+
+CONFIGURATION = Answer(
+    CallPlan,
+    (
+        *_CREDENTIALS,
+        Field(
+            "openaiApiKey",
+            HeaderText(512),
+            "Your OpenAI API key. OpenAI checks it when the call begins. It is not kept.",
+            example="your_openai_key",
+            is_secret=True,
+        ),
+        Field(
+            "systemPrompt",
+            # OpenAI takes 16,384 tokens of instructions and tools, of some four characters each.
+            Text(65_536),
+            "What the model is, what it knows and how it behaves.",
+            example="You answer the phone of a restaurant.",
+        ),
+        Field(
+            "greeting",
+            Text(LONGEST_SPOKEN),
+            "What the model says first.",
+            without="Without it, the model waits until the caller speaks.",
+            example="Good evening! How can I help you?",
+        ),
+        Field(
+            "greetingUrl",
+            Url(),
+            "An MP3 of at most two minutes that Twilio plays before the model is connected. Test "
+            "calls skip it.",
+            example="https://your-backend.com/greeting.mp3",
+        ),
+        Field(
+            "tools",
+            Tools(most=MOST_TOOLS, most_bytes=64 * 1024),
+            "Functions of your backend that the model may call.",
+            example=[
+                {
+                    "type": "function",
+                    "name": "look_up_order",
+                    "description": "Find out where an order is.",
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"number": {"type": "string"}},
+                        "required": ["number"],
+                    },
+                }
+            ],
+        ),
+        Field(
+            "onToolCallUrl",
+            Url(),
+            "The URL of your backend that runs the tools.",
+            required_with="tools",
+            example="https://your-backend.com/calls/tool",
+        ),
+        Field(
+            "builtinTools",
+            ListOf(Choice(tuple(BUILTIN_TOOLS)), most=len(BUILTIN_TOOLS)),
+            "What the model may do with the call.",
+            without="Without it, the model cannot hang up.",
+            example=["end_call"],
+        ),
+        Field(
+            "transferNumbers",
+            ListOf(
+                PhoneNumber(),
+                least=1,
+                most=100,
+                too_few="Name a number, or leave transfer_call out of builtinTools.",
+            ),
+            "The only numbers that `transfer_call` may dial.",
+            without="Without it, the model may dial any number that Switchhook may call.",
+            example=["+15559876543"],
+        ),
+        Field(
+            "voice",
+            Choice(
+                (
+                    "alloy",
+                    "ash",
+                    "ballad",
+                    "coral",
+                    "echo",
+                    "sage",
+                    "shimmer",
+                    "verse",
+                    "marin",
+                    "cedar",
+                )
+            ),
+            "The model's voice.",
+        ),
+        Field(
+            "model",
+            Pattern(
+                re.compile(r"gpt-realtime[A-Za-z0-9._-]{0,88}"),
+                "Use the name of a gpt-realtime model.",
+                "Any name that begins with `gpt-realtime`, at most 100 characters.",
+            ),
+            "The OpenAI realtime model that talks to the caller.",
+        ),
+        Field(
+            "vadEagerness",
+            Choice(("low", "medium", "high", "auto")),
+            "How soon a pause counts as the end of a sentence.",
+        ),
+        Field(
+            "noiseReduction",
+            Choice(("near_field", "far_field")),
+            "`near_field` is for a phone at the ear, `far_field` for a speakerphone.",
+        ),
+        Field(
+            "inactivityTimeoutMs",
+            Whole(1_000, 3_600_000),
+            "The call ends when nobody has spoken for this many milliseconds.",
+        ),
+        Field(
+            "maxDurationSeconds",
+            # See its default in the engine.
+            Whole(1, 3_540),
+            "The call ends after this many seconds. OpenAI ends every session after an hour.",
+        ),
+        Field(
+            "metadata",
+            Metadata(),
+            "Any JSON. Every later callback of the call includes it.",
+            example={"customerId": "cust_123"},
+        ),
+    ),
+)
+REFUSAL = Answer(
+    Refusal,
+    (
+        Field("reject", Flag(), "Switchhook rejects the call."),
+        Field("reason", Choice(("busy", "rejected")), "What the caller's phone is told."),
+        Field(
+            "message",
+            Text(LONGEST_SPOKEN),
+            "Switchhook answers the call, says this and hangs up. Requires `twilioAccountSid` and "
+            "`twilioAuthToken`.",
+            without="Without it, the call is not answered.",
+        ),
+    ),
+)
+SPOKEN_REFUSAL = Answer(Refusal, (*REFUSAL.fields, *_CREDENTIALS), costs="A message that is spoken")
+TRANSFER = Answer(
+    Transfer,
+    (
+        Field(
+            "transfer",
+            PhoneNumber(),
+            "Switchhook transfers the caller to this number, without a model.",
+            kept_as="to",
+        ),
+        *_CREDENTIALS,
+    ),
+    costs="A transfer",
+)

@@ -1,0 +1,349 @@
+"""Kinds of values in a backend's answer to onCallStart.
+
+A kind reads a value or says what is wrong with it, and describes itself: to programs as JSON
+Schema, to people in words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from core.schema import Json
+from telephony.callback_urls import LONGEST_URL, callback_url_problem
+from telephony.callbacks.payloads import METADATA_LIMITS, json_problem, metadata_problem
+from telephony.callbacks.problems import Problems
+from telephony.engine.bounds import DEEPEST, is_storable
+from telephony.engine.plan import ACCOUNT_SID, E164, Tool
+from telephony.numbering import call_problem
+
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+# A text that XML can hold, as far as a regular expression of JavaScript's goes.
+NO_CONTROL = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
+
+
+class Kind:
+    """A kind of value. ``type`` is the guide's word for it."""
+
+    type: ClassVar[str] = "string"
+
+    def excess(self, value: Any) -> str:
+        """Return why a value is too much to look at each part of it; ``""`` if it is not."""
+        return ""
+
+    def read(self, at: str, value: Any, problems: Problems) -> Any:
+        """Return the value as a plan has it; None, and a problem, if it cannot be used."""
+        if problem := self.problem(value):
+            problems.add(at, problem)
+            return None
+        return value
+
+    def problem(self, value: Any) -> str:
+        """Return why a value cannot be used; ``""`` if it can."""
+        raise NotImplementedError
+
+    def refuse(self, at: str, value: Any, problems: Problems) -> None:
+        """Note what is well formed, but not allowed on this server."""
+
+    def schema(self) -> Json:
+        raise NotImplementedError
+
+    def limits(self) -> str:
+        """Return what the schema says, in words."""
+        return ""
+
+    def more_limits(self) -> str:
+        """Return what no schema can say."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Kind):
+    """Text that PostgreSQL and TwiML can hold, of at most so many characters."""
+
+    most: int
+
+    def problem(self, value: Any) -> str:
+        if not isinstance(value, str):
+            return "Use a string."
+        if len(value) > self.most:
+            return f"Use at most {self.most:,} characters."
+        if not is_storable(value):
+            return "Leave out control characters other than tabs and line breaks."
+        return ""
+
+    def schema(self) -> Json:
+        return {"type": "string", "maxLength": self.most, "pattern": NO_CONTROL}
+
+    def limits(self) -> str:
+        return f"At most {self.most:,} characters."
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderText(Kind):
+    """Text that is sent in an HTTP header: no spaces, no line breaks."""
+
+    most: int
+
+    def problem(self, value: Any) -> str:
+        if not (isinstance(value, str) and _VISIBLE_ASCII.fullmatch(value)):
+            return "Use a string without spaces."
+        return Text(self.most).problem(value)
+
+    def schema(self) -> Json:
+        return {
+            "type": "string",
+            "maxLength": self.most,
+            "pattern": f"^{_VISIBLE_ASCII.pattern}$",
+        }
+
+    def limits(self) -> str:
+        return f"At most {self.most:,} characters, without spaces."
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern(Kind):
+    """Text that a regular expression describes; ``why`` and ``words`` say the same to people."""
+
+    pattern: re.Pattern[str]
+    why: str
+    words: str = ""
+
+    def problem(self, value: Any) -> str:
+        return "" if isinstance(value, str) and self.pattern.fullmatch(value) else self.why
+
+    def schema(self) -> Json:
+        return {"type": "string", "pattern": f"^{self.pattern.pattern}$"}
+
+    def limits(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSid(Pattern):
+    """A Twilio Account SID."""
+
+    pattern: re.Pattern[str] = ACCOUNT_SID
+    why: str = "Use the Account SID: AC and 32 hex digits."
+    words: str = "`AC` and 32 hexadecimal digits."
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneNumber(Pattern):
+    """A phone number in E.164 that may be called."""
+
+    pattern: re.Pattern[str] = E164
+    why: str = "Use E.164, like +15551234567."
+    words: str = "In E.164."
+
+    def refuse(self, at: str, value: Any, problems: Problems) -> None:
+        if problem := call_problem(value):
+            problems.add(at, problem.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Kind):
+    choices: tuple[str, ...]
+
+    def problem(self, value: Any) -> str:
+        return "" if value in self.choices else f"Use one of {', '.join(self.choices)}."
+
+    def schema(self) -> Json:
+        return {"type": "string", "enum": list(self.choices)}
+
+    def limits(self) -> str:
+        return f"One of {_list(self.choices)}."
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(Kind):
+    """A whole number."""
+
+    type: ClassVar[str] = "integer"
+    least: int
+    most: int
+
+    def problem(self, value: Any) -> str:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        is_fit = is_whole and self.least <= value <= self.most
+        return "" if is_fit else f"Use a whole number from {self.least} to {self.most}."
+
+    def schema(self) -> Json:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+    def limits(self) -> str:
+        return f"{self.least} to {self.most}."
+
+
+@dataclass(frozen=True, slots=True)
+class Flag(Kind):
+    """``true``, by which an answer is recognized."""
+
+    type: ClassVar[str] = "boolean"
+
+    def problem(self, value: Any) -> str:
+        return "" if isinstance(value, bool) else "Use true or false."
+
+    def schema(self) -> Json:
+        return {"const": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Url(Kind):
+    """A URL that Switchhook, or Twilio, may request."""
+
+    type: ClassVar[str] = "URL"
+
+    def problem(self, value: Any) -> str:
+        return "" if _is_web_url(value) else "Use an https:// URL."
+
+    def refuse(self, at: str, value: Any, problems: Problems) -> None:
+        if callback_url_problem(value):
+            problems.add(at, "Use a public https:// URL.")
+
+    def schema(self) -> Json:
+        return {"type": "string", "format": "uri", "maxLength": LONGEST_URL}
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Kind):
+    """A list of ``least`` to ``most`` items of one kind; ``too_few`` is told of an empty one."""
+
+    type: ClassVar[str] = "list"
+    items: Kind
+    most: int
+    least: int = 0
+    too_few: str = ""
+
+    def excess(self, value: Any) -> str:
+        return _too_many(value, self.most)
+
+    def read(self, at: str, value: Any, problems: Problems) -> Any:
+        if not isinstance(value, list):
+            problems.add(at, "Use a list.")
+            return None
+        if len(value) < self.least:
+            problems.add(at, self.too_few)
+        for index, item in enumerate(value):
+            self.items.read(f"{at}.{index}", item, problems)
+        return tuple(dict.fromkeys(item for item in value if isinstance(item, str)))
+
+    def refuse(self, at: str, value: Any, problems: Problems) -> None:
+        for index, item in enumerate(value):
+            self.items.refuse(f"{at}.{index}", item, problems)
+
+    def schema(self) -> Json:
+        least = {"minItems": self.least} if self.least else {}
+        return {"type": "array", "items": self.items.schema(), **least, "maxItems": self.most}
+
+    def limits(self) -> str:
+        match self.items:
+            case Choice(choices=choices):
+                return f"Any of {_list(choices)}."
+            case _:
+                return f"{self.least} to {self.most} of them. {self.items.limits()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools(Kind):
+    """Function definitions as OpenAI takes them, flat or nested under ``function``."""
+
+    type: ClassVar[str] = "list"
+    # OpenAI's rule for the name of a function.
+    name: ClassVar[Kind] = Pattern(
+        re.compile(r"[A-Za-z0-9_-]{1,64}"), "Use 1 to 64 letters, digits, underscores and dashes."
+    )
+    description: ClassVar[Kind] = Text(4_096)
+    most: int
+    most_bytes: int
+
+    def excess(self, value: Any) -> str:
+        if too_many := _too_many(value, self.most):
+            return too_many
+        return json_problem(value, most=self.most_bytes) or ""
+
+    def read(self, at: str, value: Any, problems: Problems) -> Any:
+        if not isinstance(value, list):
+            problems.add(at, "Use a list.")
+            return None
+        tools: dict[str, Tool] = {}
+        for index, entry in enumerate(value):
+            tool = self._tool(f"{at}.{index}", entry, problems)
+            if tool and tools.setdefault(tool.name, tool) is not tool:
+                problems.add(at, f"{tool.name} is there more than once.")
+        return tuple(tools.values())
+
+    def schema(self) -> Json:
+        items = {"$ref": "#/components/schemas/Tool"}
+        return {"type": "array", "items": items, "maxItems": self.most}
+
+    def limits(self) -> str:
+        return f"At most {self.most} of them."
+
+    def more_limits(self) -> str:
+        return (
+            f"All together at most {self.most_bytes // 1024} KB of JSON, nested at most "
+            f"{DEEPEST} deep."
+        )
+
+    def _tool(self, at: str, entry: Any, problems: Problems) -> Tool | None:
+        if isinstance(entry, Mapping) and isinstance(entry.get("function"), Mapping):
+            entry = entry["function"]
+        if not isinstance(entry, Mapping):
+            problems.add(at, "Use an OpenAI function definition.")
+            return None
+        name = entry.get("name")
+        description = entry.get("description") or ""
+        parameters = entry.get("parameters") or {"type": "object", "properties": {}}
+        if problem := self.name.problem(name):
+            problems.add(f"{at}.name", problem)
+        elif problem := self.description.problem(description):
+            problems.add(f"{at}.description", problem)
+        elif not isinstance(parameters, Mapping):
+            problems.add(f"{at}.parameters", "Use a JSON schema.")
+        else:
+            return Tool(str(name), description, dict(parameters))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata(Kind):
+    """Any JSON that can be stored, and sent back."""
+
+    type: ClassVar[str] = "any JSON"
+
+    def excess(self, value: Any) -> str:
+        return metadata_problem(value) or ""
+
+    def problem(self, value: Any) -> str:
+        return ""
+
+    def schema(self) -> Json:
+        return {}
+
+    def more_limits(self) -> str:
+        return METADATA_LIMITS
+
+
+def _too_many(value: Any, most: int) -> str:
+    if isinstance(value, list) and len(value) > most:
+        return f"Use at most {most} entries: there are {len(value):,}."
+    return ""
+
+
+def _is_web_url(value: Any) -> bool:
+    """Whether the text is an absolute http(s) URL; which hosts may be called is no matter here."""
+    if not isinstance(value, str) or len(value) > LONGEST_URL:
+        return False
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return ", ".join(f"`{word}`" for word in words)

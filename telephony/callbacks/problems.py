@@ -1,0 +1,44 @@
+"""What is wrong with a backend's answer to onCallStart, field by field.
+
+An answer may be a megabyte of mistakes: what is told of them is bounded while it is collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from telephony.engine.bounds import clipped
+
+# Mistakes that are told one by one; the others are counted.
+MOST_PROBLEMS = 20
+
+
+class PlanError(ValueError):
+    """The answer cannot be used.
+
+    ``fields`` names what is wrong with which field; ``more`` is how many mistakes are not in there.
+    """
+
+    def __init__(self, fields: Mapping[str, list[str]], more: int = 0) -> None:
+        self.fields = dict(fields)
+        self.more = more
+        told = [f"{name}: {' '.join(why)}" for name, why in fields.items()]
+        super().__init__(clipped("; ".join([*told, f"and {more} more."] if more else told)))
+
+
+class Problems:
+    """What is wrong with the fields of an answer: the first mistakes, and how many there are."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._fields: dict[str, list[str]] = {}
+
+    def add(self, name: str, why: str) -> None:
+        self._count += 1
+        if self._count <= MOST_PROBLEMS:
+            self._fields.setdefault(name, []).append(why)
+
+    def require_none(self) -> None:
+        """Raise :class:`PlanError` if there is a problem."""
+        if self._count:
+            raise PlanError(self._fields, max(0, self._count - MOST_PROBLEMS))

@@ -1,0 +1,346 @@
+"""The answer to onCallStart, read."""
+
+import pytest
+
+from telephony.callbacks.answers import parse_plan
+from telephony.callbacks.problems import PlanError
+from telephony.engine.plan import CallPlan, Refusal, Tool, Transfer, plan_as_dict
+
+CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "token"}
+SIGNED_WITH = {"twilio_account_sid": "AC" + "0" * 32, "twilio_auth_token": "token"}
+REQUIRED = {
+    **CREDENTIALS,
+    "openaiApiKey": "sk-1",
+    "systemPrompt": "Be brief.",
+}
+
+
+def test_required_fields_alone_give_a_plan_with_every_default():
+    assert parse_plan(REQUIRED) == CallPlan(
+        twilio_account_sid="AC" + "0" * 32,
+        twilio_auth_token="token",
+        openai_api_key="sk-1",
+        system_prompt="Be brief.",
+        voice="marin",
+        model="gpt-realtime-1.5",
+        vad_eagerness="high",
+        noise_reduction="near_field",
+        inactivity_timeout_ms=60_000,
+        max_duration_seconds=3_300,
+    )
+
+
+def test_tools_come_flat_or_nested_under_function():
+    flat = {"type": "function", "name": "look_up", "description": "d", "parameters": {"a": 1}}
+    nested = {"type": "function", "function": {"name": "book"}}
+    plan = parse_plan(
+        {**REQUIRED, "tools": [flat, nested], "onToolCallUrl": "https://example.com/tool"}
+    )
+    assert plan.tools == (
+        Tool("look_up", "d", {"a": 1}),
+        Tool("book", "", {"type": "object", "properties": {}}),
+    )
+
+
+def test_unknown_fields_are_ignored_and_null_counts_as_absent():
+    assert parse_plan({**REQUIRED, "surprise": 1, "voice": None}) == parse_plan(REQUIRED)
+
+
+def test_a_backend_cannot_make_a_call_a_test():
+    plan = parse_plan({**REQUIRED, "isTest": True, "is_test": True})
+    assert plan == parse_plan(REQUIRED)
+    assert not plan.is_test
+
+
+def test_so_does_an_empty_text():
+    assert parse_plan({**REQUIRED, "voice": "", "maxDurationSeconds": ""}) == parse_plan(REQUIRED)
+    error = wrong({**REQUIRED, "openaiApiKey": ""})
+    assert error.fields == {"openaiApiKey": ["This field is required."]}
+
+
+def test_any_realtime_model_passes_through():
+    assert parse_plan({**REQUIRED, "model": "gpt-realtime-9-mini"}).model == "gpt-realtime-9-mini"
+
+
+def test_a_plan_does_not_print_its_credentials():
+    secret = dict.fromkeys(("twilioAuthToken", "openaiApiKey", "systemPrompt"), "canary")
+    assert "canary" not in repr(parse_plan({**REQUIRED, **secret}))
+
+
+def test_refusals():
+    assert parse_plan({"reject": True}) == Refusal("rejected", "")
+    assert parse_plan({"reject": True, "reason": "busy", "message": ""}) == Refusal("busy", "")
+
+
+def test_a_spoken_refusal_brings_what_it_is_signed_with():
+    answer = {"reject": True, "reason": "busy", "message": "Later.", **CREDENTIALS}
+    assert parse_plan(answer) == Refusal("busy", "Later.", **SIGNED_WITH)
+
+
+def test_a_transfer_brings_what_it_is_signed_with():
+    answer = {"transfer": "+15559876543", **CREDENTIALS}
+    assert parse_plan(answer) == Transfer("+15559876543", **SIGNED_WITH)
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        ({"transfer": "+15559876543"}, "A transfer"),
+        ({"reject": True, "message": "No."}, "A message that is spoken"),
+    ],
+)
+def test_what_costs_money_names_whose_it_is(answer, what):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(answer)
+    why = f"{what} is paid by your Twilio account."
+    assert caught.value.fields == {
+        "twilioAccountSid": [f"{why} Name the account that the call comes from."],
+        "twilioAuthToken": [f"{why} Add the auth token that its requests are signed with."],
+    }
+    assert caught.value.more == 0
+
+
+@pytest.mark.parametrize(
+    "answer", [{"transfer": "+15559876543"}, {"reject": True, "message": "No."}]
+)
+def test_no_decision_prints_its_token(answer):
+    assert "canary" not in repr(parse_plan({**answer, **CREDENTIALS, "twilioAuthToken": "canary"}))
+
+
+@pytest.mark.parametrize("field", REQUIRED)
+def test_each_required_field_is_named_when_it_lacks(field):
+    with pytest.raises(PlanError) as caught:
+        parse_plan({**REQUIRED, field: None})
+    assert caught.value.fields == {field: ["This field is required."]}
+    assert caught.value.more == 0
+    assert str(caught.value) == f"{field}: This field is required."
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"twilioAccountSid": "AC1"}, "twilioAccountSid"),
+        ({"twilioAuthToken": 1}, "twilioAuthToken"),
+        ({"openaiApiKey": "sk 1\r\nX: y"}, "openaiApiKey"),
+        ({"openaiApiKey": 1}, "openaiApiKey"),
+        ({"systemPrompt": ["x"]}, "systemPrompt"),
+        ({"voice": "elvis"}, "voice"),
+        ({"voice": {}}, "voice"),
+        ({"model": "gpt-4"}, "model"),
+        ({"vadEagerness": "eager"}, "vadEagerness"),
+        ({"noiseReduction": "none"}, "noiseReduction"),
+        ({"inactivityTimeoutMs": "60000"}, "inactivityTimeoutMs"),
+        ({"inactivityTimeoutMs": True}, "inactivityTimeoutMs"),
+        ({"inactivityTimeoutMs": 999}, "inactivityTimeoutMs"),
+        ({"inactivityTimeoutMs": 3_600_001}, "inactivityTimeoutMs"),
+        ({"maxDurationSeconds": 0}, "maxDurationSeconds"),
+        ({"maxDurationSeconds": True}, "maxDurationSeconds"),
+        ({"maxDurationSeconds": 1.5}, "maxDurationSeconds"),
+        ({"maxDurationSeconds": 3_541}, "maxDurationSeconds"),
+        ({"greetingUrl": "ftp://example.com/hi.mp3"}, "greetingUrl"),
+        ({"greetingUrl": "https:///hi.mp3"}, "greetingUrl"),
+        ({"greetingUrl": "https://[hi.mp3"}, "greetingUrl"),
+        ({"greetingUrl": "https://example.com/" + "a" * 1_981}, "greetingUrl"),
+        ({"greetingUrl": 5}, "greetingUrl"),
+        ({"greeting": 5}, "greeting"),
+        ({"builtinTools": ["fly"]}, "builtinTools.0"),
+        ({"builtinTools": "end_call"}, "builtinTools"),
+        ({"tools": {}}, "tools"),
+        ({"tools": [{"name": "a b"}], "onToolCallUrl": "https://x.example"}, "tools.0.name"),
+        ({"tools": [{"name": 5}], "onToolCallUrl": "https://x.example"}, "tools.0.name"),
+        ({"tools": [{"name": "a", "parameters": 5}]}, "tools.0.parameters"),
+        ({"tools": ["x"], "onToolCallUrl": "https://x.example"}, "tools.0"),
+        ({"tools": [{"name": "book"}]}, "onToolCallUrl"),
+        (
+            {"tools": [{"name": "a"}, {"name": "a"}], "onToolCallUrl": "https://x.example"},
+            "tools",
+        ),
+        (
+            {
+                "tools": [{"name": "end_call"}],
+                "builtinTools": ["end_call"],
+                "onToolCallUrl": "https://x.example",
+            },
+            "tools",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named(change, field):
+    with pytest.raises(PlanError) as caught:
+        parse_plan({**REQUIRED, **change})
+    assert list(caught.value.fields) == [field]
+
+
+@pytest.mark.parametrize("body", [None, [], "reject", 3])
+def test_only_an_object_is_an_answer(body):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(body)
+    assert list(caught.value.fields) == ["body"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"reject": "yes"}, "reject"),
+        ({"reject": True, "reason": "tired"}, "reason"),
+        ({"reject": True, "message": 1}, "message"),
+        ({**CREDENTIALS, "transfer": "5551234567"}, "transfer"),
+        ({**CREDENTIALS, "transfer": True}, "transfer"),
+    ],
+)
+def test_a_refusal_or_transfer_names_what_is_wrong(body, field):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(body)
+    assert list(caught.value.fields) == [field]
+
+
+def wrong(body):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(body)
+    return caught.value
+
+
+class TestLimits:
+    """What is too much is refused by its size, and told in few words."""
+
+    def test_the_most_that_fits(self):
+        tools = [{"name": f"tool_{number}"} for number in range(127)]
+        tools.append({"name": "tool_127", "description": "d" * 4_096})
+        plan = parse_plan(
+            {
+                **REQUIRED,
+                "systemPrompt": "a" * 65_536,
+                "greeting": "b" * 4_000,
+                "tools": tools,
+                "onToolCallUrl": "https://example.com/tool",
+                "builtinTools": ["end_call", "transfer_call", "send_dtmf"],
+                "transferNumbers": [f"+1555{number:07}" for number in range(100)],
+                "metadata": _nested(32),
+            }
+        )
+        assert len(plan.tools) == 128
+        assert len(plan.transfer_numbers) == 100
+
+    @pytest.mark.parametrize(
+        ("change", "field", "why"),
+        [
+            ({"tools": [0] * 129}, "tools", "Use at most 128 entries: there are 129."),
+            ({"tools": [0] * 69_000}, "tools", "Use at most 128 entries: there are 69,000."),
+            ({"builtinTools": ["end_call"] * 4}, "builtinTools", "Use at most 3 entries"),
+            ({"transferNumbers": ["+15551234567"] * 101}, "transferNumbers", "Use at most 100"),
+            ({"transferNumbers": []}, "transferNumbers", "Name a number"),
+            ({"transferNumbers": "+15551234567"}, "transferNumbers", "Use a list."),
+            ({"transferNumbers": ["555"]}, "transferNumbers.0", "Use E.164"),
+            ({"transferNumbers": [["+15551234567"]]}, "transferNumbers.0", "Use E.164"),
+            ({"systemPrompt": "a" * 65_537}, "systemPrompt", "Use at most 65,536 characters."),
+            ({"greeting": "a" * 4_001}, "greeting", "Use at most 4,000 characters."),
+            ({"twilioAuthToken": "a" * 129}, "twilioAuthToken", "Use at most 128 characters."),
+            ({"openaiApiKey": "a" * 513}, "openaiApiKey", "Use at most 512 characters."),
+            ({"model": "gpt-realtime" + "a" * 89}, "model", "Use the name"),
+            (
+                {"tools": [{"name": "a", "description": "a" * 4_097}]},
+                "tools.0.description",
+                "Use at most 4,096 characters.",
+            ),
+        ],
+    )
+    def test_too_much(self, change, field, why):
+        error = wrong({**REQUIRED, "onToolCallUrl": "https://example.com/tool", **change})
+        assert list(error.fields) == [field]
+        assert error.fields[field][0].startswith(why)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("inactivityTimeoutMs", 1_000),
+            ("inactivityTimeoutMs", 3_600_000),
+            ("maxDurationSeconds", 1),
+            ("maxDurationSeconds", 3_540),
+            ("greetingUrl", "https://example.com/" + "a" * 1_980),
+        ],
+    )
+    def test_just_enough(self, field, value):
+        plan = plan_as_dict(parse_plan({**REQUIRED, field: value}))
+        assert value in plan.values()
+
+    def test_as_many_fields_as_there_may_be(self):
+        odd = {f"x{number}": 0 for number in range(256 - len(REQUIRED))}
+        assert parse_plan({**REQUIRED, **odd}) == parse_plan(REQUIRED)
+
+    def test_a_long_message_is_not_spoken(self):
+        error = wrong({"reject": True, "message": "a" * 4_001, **CREDENTIALS})
+        assert list(error.fields) == ["message"]
+
+    def test_too_many_fields(self):
+        error = wrong({**REQUIRED, **{f"x{number}": 0 for number in range(256)}})
+        assert error.fields == {"body": ["Use at most 256 fields: there are 260."]}
+
+    @pytest.mark.parametrize(
+        ("name", "depth", "field"),
+        [
+            ("metadata", 33, "metadata"),
+            ("metadata", 100_000, "metadata"),
+            ("tools", 800, "tools"),
+        ],
+    )
+    def test_too_deep(self, name, depth, field):
+        nested = _nested(depth)  # here: in a test's name it would be too deep as well
+        given = [{"name": "a", "parameters": {"a": nested}}] if name == "tools" else nested
+        error = wrong({**REQUIRED, name: given})
+        assert error.fields == {field: ["Nest lists and objects at most 32 deep."]}
+
+    def test_depth_that_nobody_looks_at(self):
+        assert parse_plan({**REQUIRED, "unknown": _nested(100_000)}) == parse_plan(REQUIRED)
+        assert list(wrong({**REQUIRED, "voice": _nested(1_000)}).fields) == ["voice"]
+
+    def test_many_mistakes_are_counted(self):
+        error = wrong({**REQUIRED, "tools": [{"name": "a b" * 100}] * 128})
+        assert len(error.fields) == 20
+        assert error.more == 108
+        assert str(error).endswith("and 108 more.")
+        assert len(str(error)) <= 4_000
+
+    def test_tools_of_one_name(self):
+        tools = [{"name": "a" * 64}] * 128
+        error = wrong({**REQUIRED, "tools": tools, "onToolCallUrl": "https://example.com/tool"})
+        assert len(str(error)) <= 4_000
+        assert error.fields["tools"][0] == f"{'a' * 64} is there more than once."
+
+
+def _nested(levels):
+    value = "bottom"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class TestControlCharacters:
+    """TwiML is XML, and PostgreSQL has no NUL."""
+
+    @pytest.mark.parametrize("character", ["\0", "\x0b", "\x1b", "\ufffe", "\uffff"])
+    @pytest.mark.parametrize("field", ["systemPrompt", "greeting", "twilioAuthToken"])
+    def test_of_a_plan(self, field, character):
+        error = wrong({**REQUIRED, field: f"a{character}b"})
+        assert list(error.fields) == [field]
+        assert "control characters" in error.fields[field][0]
+
+    @pytest.mark.parametrize("character", ["\0", "\x0b", "\x1b", "\ufffe", "\uffff"])
+    def test_of_a_message(self, character):
+        error = wrong({**CREDENTIALS, "reject": True, "message": f"a{character}b"})
+        assert list(error.fields) == ["message"]
+
+    def test_of_a_tools_description(self):
+        tools = [{"name": "a", "description": "a\0"}]
+        error = wrong({**REQUIRED, "tools": tools})
+        assert list(error.fields) == ["tools.0.description"]
+
+    def test_lines_and_tabs_are_text(self):
+        text = "One.\r\n\tTwo.\nÜ 😀"
+        assert parse_plan({**REQUIRED, "systemPrompt": text, "greeting": text}).greeting == text
+
+
+def test_numbers_that_may_be_dialed():
+    numbers = ["+15551234567", "+15559876543", "+15551234567"]
+    plan = parse_plan({**REQUIRED, "transferNumbers": numbers})
+    assert plan.transfer_numbers == ("+15551234567", "+15559876543")
+    assert parse_plan({**REQUIRED, "transferNumbers": None}).transfer_numbers == ()
