@@ -12,7 +12,7 @@ import select
 from collections.abc import Callable
 from math import inf, isinf
 from threading import Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
@@ -40,6 +40,7 @@ _SILENT_AFTER_S = 0.5
 # While there is no database, one request in so many seconds looks for it, and the others fail at
 # once: if all waited, nobody would be left to answer.
 _LOOKS_AGAIN_S = 1.0
+_ASKS_AGAIN_S = 0.2
 # For a client that stops in the middle of a transaction, with its locks. Nothing of ours pauses for
 # as long there.
 _IDLE_IN_TRANSACTION_MS = 60_000
@@ -160,11 +161,22 @@ class Pool(ConnectionPool[Connection]):
         )
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        if not self._may_look():
-            raise _no_database()
+        """Return a connection; raise :class:`PoolTimeout` if there is none in time.
+
+        Who may wait for any answer, such as a command, asks again until then.
+        """
         now = patience()
         most = now.connection if timeout is None else timeout
-        return super().getconn(max(0.0, min(most, now.left)))
+        until = monotonic() + max(0.0, min(most, now.left))
+        while True:
+            try:
+                if not self._may_look():
+                    raise _no_database()
+                return super().getconn(max(0.0, until - monotonic()))
+            except PoolTimeout:
+                if not isinf(now.answer) or monotonic() + _ASKS_AGAIN_S > until:
+                    raise
+                sleep(_ASKS_AGAIN_S)
 
     def has_lost(self, connection: Connection) -> bool:
         """Whether a connection is from before the server hung, which it does still."""

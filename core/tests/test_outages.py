@@ -260,6 +260,24 @@ def test_who_gets_no_thread_to_look_with_looks_later(
     assert_a_hang_is_noticed(world, pool)
 
 
+def test_a_command_waits_until_a_restart_is_over(world: World) -> None:
+    """Longer than others, who are told that there is no database."""
+    own = world.postgres
+    options: dict[str, Any] = {"reconnect_timeout": 0.5, "configure": lambda _: None}
+    with Pool(conninfo=own.url, **options) as pool, ThreadPoolExecutor(1) as threads:
+        pool.wait()
+        own.crash()
+        try:
+            waiting = threads.submit(pool.getconn)
+            asyncio.run(until(lambda: pool._is_away))
+            with pytest.raises(PoolTimeout), database_within(0):
+                pool.getconn()
+        finally:
+            own.start()
+        pool.putconn(waiting.result(ANSWERED_WITHIN_S))
+    world.becomes_well()
+
+
 def test_a_server_that_works_is_given_its_time(pool: Pool) -> None:
     """Longer than one that hangs, though nothing is heard of it meanwhile."""
     sleep_in(pool, 3)
