@@ -135,7 +135,9 @@ class BoundedProtocol(ASGIProtocol):
 
     def _send_error_response(self, *args: Any, **kwargs: Any) -> None:
         if (error := sys.exception()) is not None:
-            error.__traceback__ = None  # gunicorn's parser raises some that lead back to themselves
+            # Gunicorn answers while it handles the error. The frames of some of its parser's hold
+            # the error itself, and the parser.
+            error.__traceback__ = None
         super()._send_error_response(*args, **kwargs)
 
     # Who waits for the next request is the first to make room.

@@ -332,6 +332,7 @@ def test_media_has_a_port_of_its_own(connect: Connect) -> None:
         (GET_ENDLESS, 200),
         (b"\xff" * 100_000, 414),
     ],
+    ids=["nothing", "half a head", "half a body", "GET", "upgrade", "unread", "endless", "garbage"],
 )
 async def test_a_connection_that_has_ended_leaves_nothing(
     sent: bytes, status: int | None, connect: Connect

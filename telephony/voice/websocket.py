@@ -500,8 +500,8 @@ class _Side(WSListener):
         if self.is_held:
             return
         now, limits = asyncio.get_running_loop().time(), self._limits
-        earned = 0 if limits.rate == math.inf else int((now - self._granted_at) * limits.rate)
-        self._granted_at = now
+        passed, self._granted_at = now - self._granted_at, now
+        earned = limits.burst if limits.rate == math.inf else int(passed * limits.rate)
         saved = min(self._saved + self._left + earned, limits.burst)
         self._left = min(saved, _COUNTED)
         self._saved = saved - self._left
