@@ -24,6 +24,9 @@ from devtools.attack.areas import NAMES
 from devtools.development import LOCAL_DIR
 from devtools.processes import ROOT, Failed
 
+# What runs inside the network.
+INSIDE = "devtools.attack.stage"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _attack(run: dict[str, str]) -> int:
     environment = product.settings()
     with database.own_database(LOCAL_DIR / "attack", environment) as url:
-        return run_apart("attack", environment | run | {"DATABASE_URL": url})
+        return run_apart(INSIDE, environment | run | {"DATABASE_URL": url})
 
 
 def exit_with(program: str, work: Callable[[dict[str, str]], int]) -> None:
@@ -78,13 +81,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def run_apart(package: str, environment: dict[str, str]) -> int:
-    """Run the package's ``stage`` with our arguments, in a network of its own if that is allowed.
+def run_apart(module: str, environment: dict[str, str]) -> int:
+    """Run a module with our arguments, in a network of its own if that is allowed.
 
     ``ATTACK_FOLDER`` of the environment is where the certificates are.
     """
     apart = namespace.command()
-    command = [*(apart or []), sys.executable, "-m", f"{package}.stage", *sys.argv[1:]]
+    command = [*(apart or []), sys.executable, "-m", module, *sys.argv[1:]]
     environment["ATTACK_APART"] = "1" if apart else ""
     if apart:  # libraries look at this when they are imported
         environment["SSL_CERT_FILE"] = f"{environment['ATTACK_FOLDER']}/{certificates.AUTHORITY}"

@@ -22,6 +22,8 @@ from devtools.development import LOCAL_DIR
 # What the experiments need otherwise than an installation has it from the start.
 SETTINGS = {"MAX_CONCURRENT_CALLS": "10"}
 _CANNOT = 77
+# What runs inside the network.
+INSIDE = "devtools.chaos.stage"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +44,7 @@ def _break(run: dict[str, str]) -> int:
             "ATTACK_POSTGRES": str(copy),
             "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
         }
-        return run_apart("chaos", environment | run)
+        return run_apart(INSIDE, environment | run)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

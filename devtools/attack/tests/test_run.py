@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from core.tests.poisons import IS_SHORT
 from devtools.attack import run
 from devtools.attack.areas import NAMES
 from devtools.attack.report import Notes, Report, short
+from devtools.chaos import run as chaos
 from devtools.processes import ROOT
 
 
@@ -61,6 +63,11 @@ def test_areas_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_short_run_is_the_same_each_time() -> None:
     assert run.parse(["--short"]).seed == run.parse(["--short"]).seed
+
+
+@pytest.mark.parametrize("module", [run.INSIDE, chaos.INSIDE])
+def test_the_module_that_runs_inside_the_network_exists(module: str) -> None:
+    assert find_spec(module)
 
 
 @pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
