@@ -23,6 +23,7 @@ from dashboard.rendering import room
 from telephony.call_sids import TEST_PREFIX
 from telephony.callbacks.check import Check, call_start_check
 from telephony.callbacks.on_call_start import TIMEOUT_SECONDS
+from telephony.engine.codes import EndedReason
 from telephony.engine.plan import is_phone_number
 from telephony.models import Call, PhoneNumber
 from telephony.services import call_end
@@ -168,7 +169,7 @@ def give_up(request: PageRequest, call_id: str) -> HttpResponse:
     """End a test call whose media socket the browser could not open."""
     call = _access(request, call_id)
     if call.answered_at is None:
-        call_end(call_id=call.id, status=Call.Status.CANCELED, reason="canceled")
+        call_end(call_id=call.id, status=Call.Status.CANCELED, reason=EndedReason.CANCELED)
     return HttpResponse(status=204)
 
 

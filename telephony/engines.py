@@ -19,6 +19,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from core.sweeps import each_alone
+from telephony.engine.codes import EndedReason
 from telephony.models import Call, CallQuerySet, Engine
 from telephony.services import call_end, call_end_lost, call_leave_alone
 
@@ -129,7 +130,7 @@ def _end_all(calls: CallQuerySet) -> int:
         if call is None:
             return False
         if call.last_seen_at is None:
-            return call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
+            return call_end(call_id=call_id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
         return call_end_lost(call_id=call_id, ended_at=call.audio_ended_at or call.last_seen_at)
 
     ids = list(calls.values_list("pk", flat=True)[:SWEPT_AT_ONCE])

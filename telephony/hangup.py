@@ -9,6 +9,7 @@ from django.utils import timezone
 from accounts.models import Account
 from core.errors import ApiError
 from core.sweeps import each_alone
+from telephony.engine.codes import EventKind
 from telephony.models import Call
 from telephony.services import call_leave_alone, call_note
 
@@ -26,7 +27,7 @@ def call_request_hangup(*, call_id: str) -> Call:
     if call.hangup_requested_at is None:
         call.hangup_requested_at = timezone.now()
         call.save(update_fields=["hangup_requested_at"])
-        call_note(call, "hangup_requested", at=call.hangup_requested_at)
+        call_note(call, EventKind.HANGUP_REQUESTED, at=call.hangup_requested_at)
     return call
 
 

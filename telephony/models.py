@@ -13,6 +13,7 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
+from telephony.engine.codes import EndedReason, OutcomeGroup
 
 
 class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
@@ -100,22 +101,18 @@ UNCONNECTED_LASTS = timedelta(minutes=15)
 # The account's own number of a call. An index has this expression, and those below: to change one
 # takes a migration.
 OUR_NUMBER = Case(When(direction="inbound", then=F("called_number")), default=F("caller_phone"))
-# How a call came out, from `ended_reason`, which is empty while the call is on.
+
+
+def _ended_as(group: OutcomeGroup) -> list[str]:
+    return [reason.value for reason in EndedReason if reason.outcome == group]
+
+
+# How a call came out, from `ended_reason`, which is empty while the call is in progress.
 OUTCOME = Case(
     When(ended_reason="", then=Value("in-progress")),
-    When(
-        ended_reason__in=[
-            "caller_hangup",
-            "agent_hangup",
-            "transferred",
-            "inactivity",
-            "max_duration",
-            "api_hangup",
-        ],
-        then=Value("completed"),
-    ),
-    When(ended_reason__in=["busy", "no_answer", "canceled"], then=Value("unanswered")),
-    When(ended_reason="rejected", then=Value("rejected")),
+    When(ended_reason__in=_ended_as("completed"), then=Value("completed")),
+    When(ended_reason__in=_ended_as("unanswered"), then=Value("unanswered")),
+    When(ended_reason=EndedReason.REJECTED.value, then=Value("rejected")),
     default=Value("failed"),
     output_field=models.CharField(),
 )
@@ -144,10 +141,6 @@ class Watch(models.Model):
 
     def __str__(self) -> str:
         return f"since {self.since}"
-
-
-# Why a call ended whose engine was not heard of any more.
-ENGINE_LOST = "engine_lost"
 
 
 class CallQuerySet(OwnedQuerySet["Call"]):

@@ -14,6 +14,7 @@ from core.connections import give_connection_back
 from core.errors import ApiError, invalid
 from telephony import links
 from telephony.admission import account_lock, admission_require
+from telephony.engine.codes import EndedReason, EventKind
 from telephony.idempotency import RequestKey
 from telephony.models import UNCONNECTED_LASTS, Call, IdempotencyKey, PhoneNumber
 from telephony.numbering import call_problem, kind_problem
@@ -115,7 +116,7 @@ def outbound_call_outcome(call: Call) -> Call:
     """
     if call.call_sid:
         return call
-    if refusal := call.events.filter(kind="carrier_rejected").first():
+    if refusal := call.events.filter(kind=EventKind.CARRIER_REJECTED).first():
         raise _refused(CarrierRejected(**refusal.detail))
     raise _perhaps_placed(call)
 
@@ -129,7 +130,7 @@ def outbound_call_taken(*, call_id: str, call_sid: str) -> None:
     """
     calls = Call.objects.filter(pk=call_id, call_sid=None)
     if calls.update(call_sid=call_sid, accepted_at=timezone.now()):
-        call_note(Call.objects.get(pk=call_id), "placed")
+        call_note(Call.objects.get(pk=call_id), EventKind.PLACED)
 
 
 def _check_numbers(to: str, from_number: str) -> None:
@@ -154,8 +155,8 @@ def _require_own(account: Account, from_number: str) -> None:
 @transaction.atomic
 def _rejected(call: Call, refusal: CarrierRejected) -> NotPlaced:
     """End a call that Twilio did not take."""
-    call_note(call, "carrier_rejected", code=refusal.code, message=refusal.message)
-    call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
+    call_note(call, EventKind.CARRIER_REJECTED, code=refusal.code, message=refusal.message)
+    call_end(call_id=call.id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
     return _refused(refusal)
 
 
@@ -166,10 +167,10 @@ def _unavailable(call: Call, failure: CarrierUnavailable) -> NotPlaced:
     One that may have got there stays queued: if Twilio placed it, its callbacks carry it on as if
     the answer had come; if not, it is ended with the stale calls.
     """
-    call_note(call, "carrier_unavailable", reason=str(failure))
+    call_note(call, EventKind.CARRIER_UNAVAILABLE, reason=str(failure))
     if failure.was_sent:
         return _perhaps_placed(call)
-    call_end(call_id=call.id, status=Call.Status.FAILED, reason="failed")
+    call_end(call_id=call.id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
     message = "Twilio cannot be reached, so nothing was placed: try again in a minute."
     return NotPlaced(502, "carrier_unavailable", message)
 

@@ -20,9 +20,10 @@ from telephony.admission import account_lock
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
+from telephony.engine.codes import EndedReason, ErrorCode, EventKind, OnErrorCode
 from telephony.engine.costs import twilio_cost
 from telephony.engine.tool_runs import ToolRun
-from telephony.models import ENGINE_LOST, Call, CallEvent, CallProgress
+from telephony.models import Call, CallEvent, CallProgress
 from telephony.outcomes import Outcome, cost_of, opened, sealed
 from usage.models import UsageRecord
 from usage.services import usage_record_complete, usage_record_create, whole_minutes
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 # A call that a sweep has failed at, so that it never holds up the rest.
 LEFT_ALONE = timedelta(minutes=1)
 
-Timed = tuple[datetime, str, dict[str, Any]]
+Timed = tuple[datetime, EventKind, dict[str, Any]]
 
 
 @transaction.atomic
@@ -50,7 +51,7 @@ def call_accept(
     if held_until is not None:
         call.held_until = held_until
     call.save(update_fields=["accepted_at", "metadata", "held_until"])
-    call_note(call, "accepted", **detail)
+    call_note(call, EventKind.ACCEPTED, **detail)
 
 
 @transaction.atomic
@@ -64,11 +65,11 @@ def call_connect(call: Call, *, now: datetime, engine_id: str = "") -> bool:
     if not connected.update(status=Call.Status.IN_PROGRESS, **held):
         return False
     call.refresh_from_db(fields=["status", *held])
-    call_note(call, "connected", at=now)
+    call_note(call, EventKind.CONNECTED, at=now)
     return True
 
 
-def call_note(call: Call, kind: str, *, at: datetime | None = None, **detail: Any) -> None:
+def call_note(call: Call, kind: EventKind, *, at: datetime | None = None, **detail: Any) -> None:
     """Add a line to the call's timeline."""
     _event(call.id, call.account_id, (at or timezone.now(), kind, detail)).save(force_insert=True)
 
@@ -98,12 +99,12 @@ def _event(call_id: str, account_id: str, event: Timed) -> CallEvent:
     )
 
 
-def call_report_error(call: Call, *, code: str, message: str) -> None:
+def call_report_error(call: Call, *, code: OnErrorCode, message: str) -> None:
     """Fire onError, in the caller's transaction or one of its own."""
-    code, message = cleaned_text(code), cleaned_text(message)
+    word, message = cleaned_text(code), cleaned_text(message)
     with transaction.atomic():
-        call_note(call, "error", code=code, message=message)
-        outbox.enqueue_error(call, code=code, message=message)
+        call_note(call, EventKind.ERROR, code=word, message=message)
+        outbox.enqueue_error(call, code=word, message=message)
 
 
 def call_audio_ended(*, call_id: str, at: datetime) -> None:
@@ -116,10 +117,10 @@ def call_end(
     *,
     call_id: str,
     status: str,
-    reason: str,
+    reason: EndedReason,
     ended_at: datetime | None = None,
     outcome: Outcome | None = None,
-    errors: Sequence[tuple[str, str]] = (),
+    errors: Sequence[tuple[OnErrorCode, str]] = (),
     events: Iterable[Timed] = (),
 ) -> bool:
     """End a call: its record, its usage, the totals, onCallEnd. False if it has ended already.
@@ -141,12 +142,14 @@ def call_end(
     call_record(call.id, call.account_id, events)
     for code, message in errors:
         call_report_error(call, code=code, message=message)
-    call_note(call, "ended", at=call.ended_at, reason=reason)
+    call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)
     if call.accepted_at is not None and call.call_sid:
         cost = cost_of(outcome)
         missing = outcome.missing | ({"cost"} if cost is None else set())
         if missing:
-            call_note(call, "incomplete", at=call.ended_at, missing=", ".join(sorted(missing)))
+            call_note(
+                call, EventKind.INCOMPLETE, at=call.ended_at, missing=", ".join(sorted(missing))
+            )
         record = _record_usage(call, call.call_sid, cost or Decimal(0))
         outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
     return True
@@ -164,9 +167,9 @@ def call_end_lost(*, call_id: str, ended_at: datetime) -> bool:
     return call_end(
         call_id=call_id,
         status=Call.Status.COMPLETED,
-        reason=ENGINE_LOST,
+        reason=EndedReason.ENGINE_LOST,
         ended_at=ended_at,
-        errors=[(ENGINE_LOST, "The process that held the call has stopped.")],
+        errors=[(ErrorCode.ENGINE_LOST, "The process that held the call has stopped.")],
     )
 
 
@@ -179,7 +182,7 @@ def call_resume(*, call_id: str) -> bool:
     """
     account_lock(Call.objects.values_list("account_id", flat=True).get(pk=call_id))
     call = Call.objects.select_for_update().get(pk=call_id)
-    if call.ended_reason != ENGINE_LOST:
+    if call.ended_reason != EndedReason.ENGINE_LOST:
         return False
     call.status, call.ended_reason = Call.Status.IN_PROGRESS, ""
     call.ended_at, call.duration_seconds = None, 0
@@ -188,12 +191,12 @@ def call_resume(*, call_id: str) -> bool:
         update_fields=["status", "ended_reason", "ended_at", "duration_seconds", "last_seen_at"]
     )
     outbox.withdraw_end(call)
-    call_note(call, "resumed")
+    call_note(call, EventKind.RESUMED)
     log.warning("call_resumed", call_id=call_id)
     return True
 
 
-def _close(call: Call, *, status: str, reason: str, ended_at: datetime) -> None:
+def _close(call: Call, *, status: str, reason: EndedReason, ended_at: datetime) -> None:
     call.status, call.ended_reason = status, reason
     call.ended_at = max(ended_at, call.answered_at or call.created_at)
     if call.answered_at:

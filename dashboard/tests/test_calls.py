@@ -665,7 +665,7 @@ class TestHangUp:
         assert response.redirect_chain == [(f"{PATH}/{call.id}", 302)]
         text = response.content.decode()
         assert "The call ends within seconds" in text
-        assert "You asked for the end" in text
+        assert "A hang-up was requested" in text
         call.refresh_from_db()
         assert call.hangup_requested_at
 

@@ -271,7 +271,7 @@ class TestLive:
 
     def test_it_works(self, alice_web: Client, call: Call) -> None:
         text = alice_web.get(f"{PATH}/{call.id}/live").content.decode()
-        assert "Somebody called" in text
+        assert "Someone called your number" in text
         assert 'hx-trigger="every 1s"' in text
 
     def test_after_the_end_it_is_not_asked_again(self, alice_web: Client, call: Call) -> None:

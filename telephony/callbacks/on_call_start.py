@@ -13,6 +13,7 @@ from telephony.callbacks.configuration import MOST_TOOLS
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.problems import PlanError
 from telephony.engine.bounds import sentence
+from telephony.engine.codes import ErrorCode
 from telephony.engine.plan import Transfer
 
 # Twilio waits 15 seconds for its own answer.
@@ -27,7 +28,7 @@ _LOOP = "transfer: Use another number than the one that was called, which would 
 class CallStartFailed(Exception):
     """The call cannot be taken. ``code`` and ``message`` are what onError tells the customer."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str) -> None:
         self.code = code
         self.message = message
         super().__init__(message)
@@ -36,8 +37,8 @@ class CallStartFailed(Exception):
 async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str) -> Decision:
     """Ask once how to handle a call, and wait 10 seconds at most; ``message_id`` is the webhook-id.
 
-    Raises :class:`CallStartFailed`: call_start_timeout, call_start_unreachable,
-    call_start_bad_status, or call_start_bad_answer, which names the fields but not their values.
+    Raises :class:`CallStartFailed`; its message names fields that cannot be used, but not their
+    values.
     """
     try:
         answer = await post(url, facts, secrets=secrets, message_id=message_id)
@@ -45,7 +46,7 @@ async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id:
         raise _no_answer(failure) from None
     if not 200 <= answer.status < 300:
         raise CallStartFailed(
-            "call_start_bad_status", f"onCallStart answered with status {answer.status}."
+            ErrorCode.CALL_START_BAD_STATUS, f"onCallStart answered with status {answer.status}."
         )
     decision = await beside_the_loop(len(answer.body), _decision, answer.body)
     if isinstance(decision, Transfer) and decision.to == facts.called_number:
@@ -68,11 +69,11 @@ async def post(
 def _no_answer(failure: client.CallbackFailed) -> CallStartFailed:
     match failure:
         case client.TimedOut():
-            code = "call_start_timeout"
+            code = ErrorCode.CALL_START_TIMEOUT
         case client.TooLarge():
-            code = "call_start_bad_answer"
+            code = ErrorCode.CALL_START_BAD_ANSWER
         case _:
-            code = "call_start_unreachable"
+            code = ErrorCode.CALL_START_UNREACHABLE
     return CallStartFailed(code, sentence(f"onCallStart failed: {failure.reason}"))
 
 
@@ -83,10 +84,10 @@ def _decision(body: bytes) -> Decision | CallStartFailed:
         why = f"onCallStart answered with something that {error}. {_WHAT_FITS}"
     except PlanError as error:
         return _cannot_be_used(str(error))
-    return CallStartFailed("call_start_bad_answer", why)
+    return CallStartFailed(ErrorCode.CALL_START_BAD_ANSWER, why)
 
 
 def _cannot_be_used(why: str) -> CallStartFailed:
     return CallStartFailed(
-        "call_start_bad_answer", f"The answer of onCallStart cannot be used. {why}"
+        ErrorCode.CALL_START_BAD_ANSWER, f"The answer of onCallStart cannot be used. {why}"
     )

@@ -40,7 +40,8 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
 from telephony.durations import ms_since
-from telephony.models import ENGINE_LOST, Call, CallbackDelivery, CallbackEndpoint
+from telephony.engine.codes import ErrorCode
+from telephony.models import Call, CallbackDelivery, CallbackEndpoint
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +135,7 @@ def _tells_of_loss(delivery: CallbackDelivery) -> bool:
         body = json.loads(unseal(delivery.sealed_body or b"", purpose=CallbackDelivery.PURPOSE))
     except (CannotUnseal, ValueError):
         return False
-    return bool(body.get("code") == ENGINE_LOST)
+    return bool(body.get("code") == ErrorCode.ENGINE_LOST)
 
 
 def _fields(call: Call, url: str, body: dict[str, Any]) -> dict[str, Any]:

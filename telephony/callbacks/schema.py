@@ -20,52 +20,9 @@ from telephony.callbacks.configuration import (
 )
 from telephony.callbacks.kinds import Tools
 from telephony.engine.bounds import DEEPEST
+from telephony.engine.codes import MODEL_CODES, MODEL_PREFIX, EndedReason, ErrorCode
 from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status
 from telephony.models import Call
-
-ENDED_REASONS = {
-    "caller_hangup": "The person at the other end hung up.",
-    "agent_hangup": "The model ended the call with `end_call`.",
-    "transferred": "The call was put through to somebody else.",
-    "inactivity": "Nobody said anything for `inactivityTimeoutMs`.",
-    "max_duration": "The call reached `maxDurationSeconds`.",
-    "api_hangup": "`POST /api/calls/{id}/hangup`.",
-    "model_error": "The model could not be reached or configured, or failed for good.",
-    "model_disconnected": "OpenAI closed the connection in the middle.",
-    "engine_lost": "The process that held the call died.",
-    "internal_error": "Something failed on our side.",
-    "rejected": (
-        "The backend did not want the call or gave no usable answer, the account may not take "
-        "calls, has too many, or has reached its spending limit."
-    ),
-    "busy": "The number that was called was busy.",
-    "no_answer": "Nobody answered.",
-    "failed": "The call never came about.",
-    "canceled": "The call was canceled while it rang.",
-}
-
-ERROR_CODES = {
-    "call_start_timeout": (
-        f"onCallStart had no whole answer within {on_call_start.TIMEOUT_SECONDS:g} seconds."
-    ),
-    "call_start_unreachable": "Its URL could not be reached, or leads to a private address.",
-    "call_start_bad_status": "It answered with another status than 2xx.",
-    "call_start_bad_answer": (
-        "Its answer is not JSON, too large, or has fields that cannot be used: the message names "
-        "them."
-    ),
-    "account_sid_mismatch": "The call came from another Twilio account than `twilioAccountSid`.",
-    "invalid_twilio_signature": "Twilio's signature does not fit `twilioAuthToken`.",
-    "spending_limit_reached": (
-        "The account has spent its limit for this month: the call was rejected."
-    ),
-    "model_unreachable": "OpenAI could not be reached, or did not get ready.",
-    "model_rejected_configuration": "OpenAI refused the session: the message is its own.",
-    "model_disconnected": "OpenAI closed the connection.",
-    "engine_lost": "The process that held the call died.",
-    "internal_error": "Something failed on our side.",
-}
-MODEL_CODES = "`model_` and OpenAI's own code, after which there is no going on"
 
 
 def add_webhooks(result: Json, **kwargs: Any) -> Json:
@@ -334,10 +291,13 @@ _SCHEMAS: dict[str, Json] = {
             "code": {
                 "type": "string",
                 "description": "\n".join(
-                    [f"- `{code}`: {about}" for code, about in ERROR_CODES.items()]
-                    + [f"- {MODEL_CODES}, such as `model_insufficient_quota`."]
+                    [f"- `{code}`: {code.meaning} {code.remedy}" for code in ErrorCode]
+                    + [f"- {MODEL_CODES}"]
                 ),
-                "anyOf": [{"enum": list(ERROR_CODES)}, {"pattern": "^model_"}],
+                "anyOf": [
+                    {"enum": [code.value for code in ErrorCode]},
+                    {"pattern": f"^{MODEL_PREFIX}"},
+                ],
             },
             "message": _text("A sentence for people."),
         }
@@ -346,7 +306,7 @@ _SCHEMAS: dict[str, Json] = {
         | _TIMESTAMP,
     ),
     "EndedReason": _text(
-        "\n".join(f"- `{reason}`: {about}" for reason, about in ENDED_REASONS.items()),
-        enum=list(ENDED_REASONS),
+        "\n".join(f"- `{reason}`: {reason.meaning}" for reason in EndedReason),
+        enum=[reason.value for reason in EndedReason],
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from telephony.engine.codes import EndedReason, EventKind, OnErrorCode
 from telephony.engine.costs import TokenUsage
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
@@ -56,7 +57,7 @@ class CancelTool:
 class Note:
     """A line for the call's timeline; never what was said, never a credential."""
 
-    kind: str
+    kind: EventKind
     detail: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,7 +65,7 @@ class Note:
 class ReportError:
     """Fire onError."""
 
-    code: str
+    code: OnErrorCode
     message: str
 
 
@@ -96,7 +97,7 @@ class Finish:
     ``ended_at`` is on the clock that the session was given.
     """
 
-    reason: str
+    reason: EndedReason
     ended_at: float
     transcript: tuple[Line, ...]
     tool_runs: tuple[ToolRun, ...]

@@ -7,6 +7,7 @@ from typing import Any
 
 from telephony.engine import model_writer
 from telephony.engine.bounds import clipped
+from telephony.engine.codes import EventKind, model_error_code
 from telephony.engine.desk import Desk, ModelFailed
 from telephony.engine.events import ModelErrored, ResponseDone
 from telephony.engine.plan import LONGEST_SPOKEN
@@ -124,7 +125,7 @@ class Answers:
 
     def started(self, response_id: str) -> None:
         if not self._queue.started(response_id):
-            self._desk.note("repeated", what="response.created")
+            self._desk.note(EventKind.REPEATED, what="response.created")
             return
         self._sent_before = self._playback.total
         self._desk.timers.clear(Timer.ANSWER)
@@ -135,7 +136,7 @@ class Answers:
     def done(self, response: ResponseDone) -> bool:
         """A response has ended; False if we have been told of its end before."""
         if not self._queue.done(response.response_id):
-            self._desk.note("repeated", what="response.done")
+            self._desk.note(EventKind.REPEATED, what="response.done")
             return False
         self._desk.timers.clear(Timer.ANSWER)
         self._desk.timers.clear(Timer.ASKED)
@@ -176,7 +177,7 @@ class Answers:
     def _have_spoken(self, written: str, *, is_last: bool) -> None:
         """The model wrote what the caller should hear: ask for it aloud, then word for word."""
         self._unspoken += 1
-        self._desk.note("not_spoken", why="text")
+        self._desk.note(EventKind.NOT_SPOKEN, why="text")
         if self._unspoken > MOST_UNSPOKEN:
             return
         is_exact = is_last or self._unspoken == MOST_UNSPOKEN
@@ -188,14 +189,14 @@ class Answers:
         To what the caller says it may have no answer.
         """
         self._unspoken += 1
-        self._desk.note("not_spoken", why="nothing")
+        self._desk.note(EventKind.NOT_SPOKEN, why="nothing")
         is_owed = self._queue.ended is not None or response.calls or response.unread
         if is_owed and self._unspoken < MOST_UNSPOKEN:
             self._queue.failed()
 
     def _have_said_why(self) -> None:
         self._failures += 1
-        self._desk.note("not_spoken", why="content_filter")
+        self._desk.note(EventKind.NOT_SPOKEN, why="content_filter")
         if self._failures <= MOST_FAILURES:
             self._queue.want(_FILTERED)
 
@@ -230,8 +231,8 @@ class Answers:
         """What came to nothing is wanted again: a moment later, and not for ever."""
         self._failures += 1
         if code in FATAL_CODES or self._failures > MOST_FAILURES:
-            raise ModelFailed(code, message or "The model failed.")
-        self._desk.note("response_failed", code=code)
+            raise ModelFailed(model_error_code(code), message or "The model failed.")
+        self._desk.note(EventKind.RESPONSE_FAILED, code=code)
         self._queue.hold_until(self._desk.now + RETRY_S * self._failures)
         self.send_due()
 
@@ -245,7 +246,7 @@ class Answers:
     def not_answered(self) -> None:
         """The model has not begun to answer the caller's speech, and told nobody why."""
         if not self.is_busy:
-            self._desk.note("response_lost")
+            self._desk.note(EventKind.RESPONSE_LOST)
             self.ask(OWED)
 
     def is_lost(self) -> bool:
@@ -253,7 +254,7 @@ class Answers:
         if self._playback.total > self._sent_when_watched:
             self._watch()
             return False
-        self._desk.note("response_lost")
+        self._desk.note(EventKind.RESPONSE_LOST)
         self._queue.lost()
         if self._playback.total == self._sent_before:
             self._queue.failed()

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from telephony.engine.actions import Action, ToModel
+from telephony.engine.codes import EventKind, OnErrorCode
 from telephony.engine.model_writer import OWN_ITEM
 from telephony.engine.timeline import Timeline
 from telephony.engine.timers import Key, Timers
 
 
 class ModelFailed(Exception):
-    """There is no going on with the model. ``code`` is its own, the message for people."""
+    """There is no going on with the model. ``code`` and the message are for onError."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: OnErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
 
@@ -35,7 +36,7 @@ class Desk:
         if self.is_connected:
             self.do(ToModel(event))
 
-    def note(self, kind: str, **detail: Any) -> None:
+    def note(self, kind: EventKind, **detail: Any) -> None:
         if note := self._timeline.note(kind, detail):
             self.do(note)
 

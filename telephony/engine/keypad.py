@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from telephony.engine.codes import EventKind
 from telephony.engine.desk import Desk
 from telephony.engine.timers import Timer
 
@@ -22,7 +23,7 @@ class Keypad:
     def press(self, digit: str) -> bool:
         """Add a key to the row; return whether the row is complete with it."""
         self._digits += digit[:1]
-        self._desk.note("digit_pressed")
+        self._desk.note(EventKind.DIGIT_PRESSED)
         self._desk.alarm(Timer.DIGITS, DIGITS_S)
         return digit == "#" or len(self._digits) >= MOST_DIGITS
 

@@ -36,6 +36,13 @@ from telephony.engine import actions, events, model_reader, model_writer
 from telephony.engine.actions import Action, Dial, Say
 from telephony.engine.answers import FATAL_CODES, Answers
 from telephony.engine.bounds import clipped, sentence
+from telephony.engine.codes import (
+    EndedReason,
+    ErrorCode,
+    EventKind,
+    OnErrorCode,
+    model_error_code,
+)
 from telephony.engine.costs import TokenUsage
 from telephony.engine.desk import Desk, ModelFailed
 from telephony.engine.dtmf import is_dialable, tones
@@ -110,8 +117,9 @@ class CallSession:
         self._typed_lines = 0
         self._fruitless = 0  # answers in a row that called tools in vain
         self._heard_before = 0  # bytes that had been played at the last of them
-        self._leave: tuple[str, Dial | None] = ("", None)  # the end that waits for the goodbye
-        self._reason = ""
+        # The end that waits for the goodbye.
+        self._leave: tuple[EndedReason, Dial | None] = (EndedReason.AGENT_HANGUP, None)
+        self._reason = EndedReason.INTERNAL_ERROR  # until the call has ended
         self._ended_at = now
         self._is_patient = True  # about what the model has yet to tell of the call
 
@@ -150,13 +158,13 @@ class CallSession:
         try:
             step()
         except ModelFailed as failure:
-            self._fail(f"model_{failure.code}", str(failure), "model_error")
+            self._fail(failure.code, str(failure), EndedReason.MODEL_ERROR)
 
     # The model gets ready
 
     def _model_ready(self, event: events.ModelReady) -> None:
         if self._desk.is_connected:
-            self._note("repeated", what="session.created")
+            self._note(EventKind.REPEATED, what="session.created")
             return
         self._desk.is_connected = True
         self._startup.begin()
@@ -196,7 +204,7 @@ class CallSession:
             self._transcript.interrupt(unheard.item_id)
             if not unheard.item_id.startswith(model_writer.OWN_ITEM):
                 self._tell(model_writer.truncate(unheard.item_id, unheard.heard_ms))
-        self._note("interrupted", heardMs=cleared[0].heard_ms)
+        self._note(EventKind.INTERRUPTED, heardMs=cleared[0].heard_ms)
 
     def _stay(self) -> None:
         """The caller has more to say, whatever of a goodbye was heard: the model decides anew."""
@@ -208,7 +216,7 @@ class CallSession:
 
     def _speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         if self._speaking:
-            self._note("caller_spoke", ms=self._desk.ms_since(self._spoke_since))
+            self._note(EventKind.CALLER_SPOKE, ms=self._desk.ms_since(self._spoke_since))
         self._waiting_since = self._now
         self._timers.clear(Timer.SPEECH)
         self._answers.caller_has_spoken()
@@ -224,7 +232,7 @@ class CallSession:
 
     def _speech_end_lost(self) -> None:
         """Nobody speaks for so long; but who does is not to be taken for silent at once."""
-        self._note("speech_end_lost")
+        self._note(EventKind.SPEECH_END_LOST)
         self._speech_stopped()
         self._timers.clear(Timer.ANSWER)
         if not self._is_busy:
@@ -245,7 +253,7 @@ class CallSession:
         if not text or not self._plan.is_test or self._typed_lines >= MOST_TYPED_LINES:
             return
         self._typed_lines += 1
-        self._note("text_typed")
+        self._note(EventKind.TEXT_TYPED)
         if self.phase is not Phase.STARTING:
             # Interrupt as speech does; the model stops by itself for speech alone.
             if self.playback.is_outstanding:
@@ -276,7 +284,7 @@ class CallSession:
         self._answers.ask()
 
     def _caller_hung_up(self, event: events.CallerHungUp) -> None:
-        self._end("caller_hangup")
+        self._end(EndedReason.CALLER_HANGUP)
 
     # The caller hears
 
@@ -290,16 +298,16 @@ class CallSession:
     def _marks_overdue(self) -> None:
         """Go on as if the caller had heard everything, if there was time enough for it."""
         if self.playback.is_outstanding and self._now >= self.playback.overdue_at:
-            self._note("marks_lost")
+            self._note(EventKind.MARKS_LOST)
             self.playback.give_up()
         self._rest()
         self._leave_when_heard()
 
     def _agent_audio_started(self, event: events.AgentAudioStarted) -> None:
         if self._waiting_since is not None:
-            self._note("agent_spoke", latencyMs=self._desk.ms_since(self._waiting_since))
+            self._note(EventKind.AGENT_SPOKE, latencyMs=self._desk.ms_since(self._waiting_since))
         elif self._is_silent:
-            self._note("greeted", ms=self._desk.ms_since(self._started))
+            self._note(EventKind.GREETED, ms=self._desk.ms_since(self._started))
         self._waiting_since, self._is_silent = None, False
         self._rest()
 
@@ -325,7 +333,7 @@ class CallSession:
         item_id = event.item_id or self._desk.own_item()
         says_something = event.text or event.seconds
         if says_something and not self._transcribed.add(item_id):
-            self._note("repeated", what="a transcript")
+            self._note(EventKind.REPEATED, what="a transcript")
             return
         self._transcript.write(item_id, "user", event.text, self._now)
         self._usage += TokenUsage(transcribed_seconds=event.seconds)
@@ -347,9 +355,9 @@ class CallSession:
     def _response_done(self, event: events.ResponseDone) -> None:
         if not self._is_news(event):
             return
-        self._note("response_done", status=event.status)
+        self._note(EventKind.RESPONSE_DONE, status=event.status)
         if event.unread:
-            self._note("not_understood", what=f"{event.unread} items of a response")
+            self._note(EventKind.NOT_UNDERSTOOD, what=f"{event.unread} items of a response")
         if event.status in ("failed", "cancelled"):
             self._tools.drop(event.calls)
         if event.status == "failed":
@@ -379,9 +387,9 @@ class CallSession:
         if event.code == _ALREADY_ACTIVE:
             self._answers.collided()
             return
-        self._note("model_error", code=event.code)
+        self._note(EventKind.MODEL_ERROR, code=event.code)
         if event.code in FATAL_CODES:
-            raise ModelFailed(event.code, event.message)
+            raise ModelFailed(model_error_code(event.code), event.message)
         if self.phase is Phase.STARTING and self._startup.is_refused_by(event):
             self._startup.refused(event)
         elif self._answers.is_refused_by(event):
@@ -390,12 +398,12 @@ class CallSession:
             self._startup.last_error = event.message
 
     def _not_understood(self, event: events.NotUnderstood) -> None:
-        self._note("not_understood", what=clipped(event.what, model_reader.LONGEST_NAME))
+        self._note(EventKind.NOT_UNDERSTOOD, what=clipped(event.what, model_reader.LONGEST_NAME))
 
     def _model_closed(self, event: events.ModelClosed) -> None:
         reason = f": {event.reason}" if event.reason else ""
         message = sentence(f"The connection to OpenAI was closed (code {event.code}){reason}")
-        self._fail("model_disconnected", message, "model_disconnected")
+        self._fail(ErrorCode.MODEL_DISCONNECTED, message, EndedReason.MODEL_DISCONNECTED)
 
     # Tools
 
@@ -422,7 +430,7 @@ class CallSession:
         self._fruitless = 0 if is_heard else self._fruitless + 1
         self._heard_before = self.playback.total
         if self._fruitless > MOST_FRUITLESS:
-            self._note("not_spoken", why="tools")
+            self._note(EventKind.NOT_SPOKEN, why="tools")
         else:
             self._ask_after_answers()
 
@@ -458,7 +466,8 @@ class CallSession:
     def _run_builtin(self, call: BuiltIn, *, is_said: bool) -> None:
         match call.name:
             case "end_call":
-                self._prepare_to_leave(call.call_id, "agent_hangup", None, is_said=is_said)
+                reason = EndedReason.AGENT_HANGUP
+                self._prepare_to_leave(call.call_id, reason, None, is_said=is_said)
             case "transfer_call":
                 self._transfer(call.call_id, call.arguments.get("to"), is_said=is_said)
             case "send_dtmf":
@@ -471,7 +480,8 @@ class CallSession:
         elif not (isinstance(to, str) and is_phone_number(to) and self._may_call(to)):
             error = "Give a number that may be called, in E.164: +15551234567."
         else:
-            self._prepare_to_leave(call_id, "transferred", Dial(to), is_said=is_said)
+            reason = EndedReason.TRANSFERRED
+            self._prepare_to_leave(call_id, reason, Dial(to), is_said=is_said)
             return
         self._answer_call(call_id, {"error": error})
 
@@ -490,7 +500,7 @@ class CallSession:
     # The end
 
     def _prepare_to_leave(
-        self, call_id: str, reason: str, after: Dial | None, *, is_said: bool
+        self, call_id: str, reason: EndedReason, after: Dial | None, *, is_said: bool
     ) -> None:
         """End the call when the caller has heard what the model says with, or after, this.
 
@@ -518,15 +528,15 @@ class CallSession:
             self._end(*self._leave)
 
     def _hangup_requested(self, event: events.HangupRequested) -> None:
-        self._end("api_hangup")
+        self._end(EndedReason.API_HANGUP)
 
-    def _fail(self, code: str, message: str, reason: str) -> None:
+    def _fail(self, code: OnErrorCode, message: str, reason: EndedReason) -> None:
         """End the call for want of a model; one that was about to end ends as it was to."""
         self._do(actions.ReportError(code, clipped(sentence(message))))
         self._is_patient = False
         self._end(*(self._leave if self.phase is Phase.LEAVING else (reason, Say(APOLOGY))))
 
-    def _end(self, reason: str, after: Say | Dial | None = None) -> None:
+    def _end(self, reason: EndedReason, after: Say | Dial | None = None) -> None:
         """The caller's side is over; the model's goes on until the last transcript is here."""
         if self._is_over:
             return
@@ -538,7 +548,7 @@ class CallSession:
             self._transcript.interrupt(unheard.item_id)
         self._timers.clear_all(but=ToolTimer)  # what was asked for is done, whoever hears of it
         self._desk.alarm(Timer.TRANSCRIPT, TRANSCRIPT_S)
-        if reason != "caller_hangup":
+        if reason is not EndedReason.CALLER_HANGUP:
             self._do(actions.CloseCaller(after))
         if self._is_patient:
             if self._speaking:
@@ -606,10 +616,10 @@ class CallSession:
             case Timer.CONFIGURE:
                 self._startup.configure()
             case Timer.LENGTH:
-                self._end("max_duration")
+                self._end(EndedReason.MAX_DURATION)
             case Timer.IDLE:
                 if not self.playback.is_outstanding:
-                    self._end("inactivity")
+                    self._end(EndedReason.INACTIVITY)
             case Timer.GOODBYE:
                 self._end(*self._leave)
             case Timer.DIGITS:
@@ -669,7 +679,7 @@ class CallSession:
     def _tell(self, event: dict[str, Any]) -> None:
         self._desk.tell(event)
 
-    def _note(self, kind: str, **detail: Any) -> None:
+    def _note(self, kind: EventKind, **detail: Any) -> None:
         self._desk.note(kind, **detail)
 
     def _do(self, action: Action) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from telephony.engine import model_writer
 from telephony.engine.answers import MOST_FAILURES, PASSING_CODES, RETRY_S, Answers, greeting
 from telephony.engine.bounds import sentence
+from telephony.engine.codes import ErrorCode, EventKind, model_error_code
 from telephony.engine.desk import Desk, ModelFailed
 from telephony.engine.events import ModelErrored, ModelUnreachable
 from telephony.engine.plan import CallPlan
@@ -39,7 +40,7 @@ class Startup:
         self._desk.timers.clear(Timer.STARTUP)
         self._desk.timers.clear(Timer.CONFIGURE)
         ms = self._desk.ms_since(self._began_at)
-        self._desk.note("model_ready", model=self._plan.model, ms=ms)
+        self._desk.note(EventKind.MODEL_READY, model=self._plan.model, ms=ms)
 
     def is_refused_by(self, error: ModelErrored) -> bool:
         """Return True if the error is, or may be, about the configuration."""
@@ -59,14 +60,15 @@ class Startup:
         if may_pass and not self._answers.is_busy and self._refusals <= MOST_FAILURES:
             self._desk.alarm(Timer.CONFIGURE, RETRY_S * self._refusals)
         else:
-            raise ModelFailed("rejected_configuration", error.message)
+            raise ModelFailed(ErrorCode.MODEL_REJECTED_CONFIGURATION, error.message)
 
     def overdue(self) -> None:
         why = f" Its last error: {sentence(self.last_error)}" if self.last_error else ""
-        raise ModelFailed("unreachable", f"The model did not get ready.{why}")
+        raise ModelFailed(ErrorCode.MODEL_UNREACHABLE, f"The model did not get ready.{why}")
 
     def unreachable(self, event: ModelUnreachable) -> None:
         status = f" with status {event.status}" if event.status else ""
-        code = "invalid_api_key" if event.status == 401 else "unreachable"
+        is_key_wrong = event.status == 401
+        code = model_error_code("invalid_api_key") if is_key_wrong else ErrorCode.MODEL_UNREACHABLE
         why = sentence(event.reason)
         raise ModelFailed(code, f"OpenAI could not be reached{status}: {why}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from telephony.engine.actions import Note
 from telephony.engine.bounds import clipped
+from telephony.engine.codes import EventKind
 
 # An hour with a turn every four seconds has some 4,000 lines.
 MOST_NOTES = 5_000
@@ -13,24 +14,24 @@ MOST_NOTES = 5_000
 MOST_TROUBLE = 100
 TROUBLE = frozenset(
     {
-        "model_error",
-        "not_understood",
-        "response_failed",
-        "response_lost",
-        "marks_lost",
-        "speech_end_lost",
-        "repeated",
-        "not_spoken",
+        EventKind.MODEL_ERROR,
+        EventKind.NOT_UNDERSTOOD,
+        EventKind.RESPONSE_FAILED,
+        EventKind.RESPONSE_LOST,
+        EventKind.MARKS_LOST,
+        EventKind.SPEECH_END_LOST,
+        EventKind.REPEATED,
+        EventKind.NOT_SPOKEN,
     }
 )
 
 
 class Timeline:
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._counts: dict[EventKind, int] = {}
         self._count = 0
 
-    def note(self, kind: str, detail: dict[str, Any]) -> Note | None:
+    def note(self, kind: EventKind, detail: dict[str, Any]) -> Note | None:
         """Return the line, or None if there are enough; the last of a kind says so."""
         self._count += 1
         count = self._counts[kind] = self._counts.get(kind, 0) + 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from telephony.engine.actions import CancelTool, RunTool
 from telephony.engine.bounds import clipped
+from telephony.engine.codes import EventKind
 from telephony.engine.desk import Desk
 from telephony.engine.events import FunctionCall
 from telephony.engine.model_reader import LONGEST_NAME, arguments_of
@@ -64,13 +65,13 @@ class Toolbox:
             if self._seen.add(call.call_id):
                 self._take(call, taken)
             else:
-                self._desk.note("repeated", what="a tool call")
+                self._desk.note(EventKind.REPEATED, what="a tool call")
         return taken
 
     def drop(self, calls: Sequence[FunctionCall]) -> None:
         """Note that these do not run."""
         if calls:
-            self._desk.note("tools_dropped", count=len(calls))
+            self._desk.note(EventKind.TOOLS_DROPPED, count=len(calls))
 
     def _take(self, call: FunctionCall, taken: Taken) -> None:
         try:
@@ -78,7 +79,7 @@ class Toolbox:
         except ValueError as error:
             taken.refused.append((call.call_id, str(error)))
             return
-        self._desk.note("tool_called", tool=call.name)
+        self._desk.note(EventKind.TOOL_CALLED, tool=call.name)
         if call.name in self._builtin:
             taken.builtin.append(BuiltIn(call.call_id, call.name, arguments))
         else:
@@ -105,17 +106,17 @@ class Toolbox:
     # Each of these returns whether it was the last of its batch; None if it was not waited for.
 
     def returned(self, call_id: str, result: str) -> bool | None:
-        return self._end(call_id, "succeeded", result, "tool_returned")
+        return self._end(call_id, "succeeded", result, EventKind.TOOL_RETURNED)
 
     def failed(self, call_id: str, why: str) -> bool | None:
-        return self._end(call_id, "failed", why, "tool_failed", message=why)
+        return self._end(call_id, "failed", why, EventKind.TOOL_FAILED, message=why)
 
     def timed_out(self, call_id: str, why: str) -> bool | None:
         self._desk.do(CancelTool(call_id))
-        return self._end(call_id, "timed_out", why, "tool_timeout")
+        return self._end(call_id, "timed_out", why, EventKind.TOOL_TIMEOUT)
 
     def _end(
-        self, call_id: str, status: Status, result: str, kind: str, **detail: str
+        self, call_id: str, status: Status, result: str, kind: EventKind, **detail: str
     ) -> bool | None:
         if call_id not in self._waiting:
             return None

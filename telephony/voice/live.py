@@ -12,7 +12,8 @@ from django.db.models.functions import Now
 
 from core.sweeps import each_alone
 from telephony.db import in_database
-from telephony.models import ENGINE_LOST, Call
+from telephony.engine.codes import EndedReason
+from telephony.models import Call
 from telephony.services import call_resume
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _look_after(call_ids: list[str], to_say: list[str]) -> _Look:
     """
     Call.objects.live().filter(pk__in=to_say).update(last_seen_at=Now())
     calls = Call.objects.filter(pk__in=call_ids)
-    lost = Q(ended_at__isnull=False, ended_reason=ENGINE_LOST)
+    lost = Q(ended_at__isnull=False, ended_reason=EndedReason.ENGINE_LOST)
     is_over = Q(hangup_requested_at__isnull=False) | Q(ended_at__isnull=False)
     return _Look(
         to_hang_up=list(calls.filter(is_over).exclude(lost).values_list("pk", flat=True)),

@@ -26,6 +26,7 @@ from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
 from telephony.engine import actions, events, model_reader, model_writer
 from telephony.engine.actions import Action, Dial, Say
+from telephony.engine.codes import EndedReason, ErrorCode, OnErrorCode
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
 from telephony.engine.relay import AgentRelay, caller_frame
@@ -101,7 +102,7 @@ class CallRunner:
         # uvloop's handles do not always tell when they ring, so that is kept beside them.
         self._alarm: asyncio.Handle | None = None
         self._alarm_at: float | None = None
-        self._errors: list[tuple[str, str]] = []
+        self._errors: list[tuple[OnErrorCode, str]] = []
         self._tools: dict[str, asyncio.Task[None]] = {}
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -336,11 +337,11 @@ class CallRunner:
         log.error("call_abandoned", error=type(error).__name__, where=where)
         if not self._finished.done():
             now = self._loop.time()
-            self._errors.append(("internal_error", "Something failed on our side."))
+            self._errors.append((ErrorCode.INTERNAL_ERROR, "Something failed on our side."))
             self._closing = self._closing or self._spawn(self._close_caller(Say(APOLOGY)))
             self._finished.set_result(
                 actions.Finish(
-                    "internal_error",
+                    EndedReason.INTERNAL_ERROR,
                     now,
                     self._session.lines(),
                     self._session.tool_runs(),
@@ -427,10 +428,10 @@ class _ModelSide(Handler):
 @dataclass(frozen=True, slots=True)
 class _End:
     call: Call
-    reason: str
+    reason: EndedReason
     ended_at: datetime
     outcome: Callable[[], Outcome]
-    errors: list[tuple[str, str]]
+    errors: list[tuple[OnErrorCode, str]]
     events: list[Timed]
 
 

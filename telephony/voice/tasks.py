@@ -9,6 +9,7 @@ from procrastinate.contrib.django import app
 
 from core.queue import lanes
 from telephony.db import in_database
+from telephony.engine.codes import EndedReason, EventKind
 from telephony.models import Call, Engine
 from telephony.services import call_end, call_note
 from telephony.voice.handover import forget_expired_plans
@@ -31,9 +32,9 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
     if call.ended_at is not None:
         return
     if call.answered_at is None:
-        call_end(call_id=call_id, status=Call.Status.FAILED, reason="failed")
+        call_end(call_id=call_id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
     elif not call.audio_ended_at and _has_engine(call, since=datetime.fromisoformat(ended_at)):
-        call_note(call, "status_ignored", status=status)
+        call_note(call, EventKind.STATUS_IGNORED, status=status)
 
 
 def _has_engine(call: Call, *, since: datetime) -> bool:
@@ -46,7 +47,7 @@ def _has_engine(call: Call, *, since: datetime) -> bool:
 def close_unconnected(*, call_id: str) -> None:
     """End a test call whose browser never came; of other calls Twilio tells."""
     if Call.objects.live().filter(pk=call_id, answered_at=None).exists():
-        call_end(call_id=call_id, status=Call.Status.CANCELED, reason="canceled")
+        call_end(call_id=call_id, status=Call.Status.CANCELED, reason=EndedReason.CANCELED)
 
 
 @app.periodic(cron="* * * * *")

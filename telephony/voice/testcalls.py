@@ -21,6 +21,7 @@ from telephony.call_sids import new_test_sid
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
 from telephony.durations import ms_since
+from telephony.engine.codes import EventKind
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.models import Call, PhoneNumber
 from telephony.voice import transactions
@@ -80,7 +81,7 @@ def call_test_start(*, number: PhoneNumber, caller: str) -> Start:
 
 def _not_taken(call: Call | None) -> NotTaken:
     """Say why; without a call there were too many rings at once to write this one down."""
-    event = call.events.filter(kind="refused").first() if call else None
+    event = call.events.filter(kind=EventKind.REFUSED).first() if call else None
     return NotTaken(call, event.detail["why"] if event else "too_many_calls")
 
 

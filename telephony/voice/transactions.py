@@ -6,6 +6,7 @@ whose token signed the webhook, as far as that was checked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from telephony.admission import (
     place_require,
     standing_require,
 )
+from telephony.engine.codes import EndedReason, ErrorCode, EventKind
 from telephony.engine.plan import CallPlan
 from telephony.models import Call, PhoneNumber, SealedPlan
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
@@ -39,16 +41,16 @@ log = structlog.get_logger(__name__)
 
 # How a call that we placed ends without us, in Twilio's words and in ours.
 UNANSWERED = {
-    "busy": "busy",
-    "no-answer": "no_answer",
-    "failed": "failed",
-    "canceled": "canceled",
+    "busy": EndedReason.BUSY,
+    "no-answer": EndedReason.NO_ANSWER,
+    "failed": EndedReason.FAILED,
+    "canceled": EndedReason.CANCELED,
 }
 # Whoever knows a number can send rings that come to nothing. Of an account's, so many are written
 # down in a minute, and told: the rest would fill the tables, and delay what its backend is told.
 MOST_REFUSED = 30
 _SPENT = (
-    "spending_limit_reached",
+    ErrorCode.SPENDING_LIMIT_REACHED,
     "The account has spent its limit for this month: raise it, or wait for the next month.",
 )
 
@@ -110,7 +112,7 @@ def receive_on(
         call_sid=call_sid, defaults=_ring(number, caller) | {"webhook_digest": digest}
     )
     if is_new:
-        call_note(call, "received")
+        call_note(call, EventKind.RECEIVED)
     elif not _may_ask_again(call, account, digest):
         return "rejected"
     try:
@@ -162,20 +164,20 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
         ring = _ring(number, form.caller)
         call, is_new = Call.objects.get_or_create(call_sid=form.call_sid, defaults=ring)
         if is_new:
-            call_note(call, "received")
+            call_note(call, EventKind.RECEIVED)
             message = (
                 f"A call to {number} came from the Twilio account {form.account_sid}, but the "
                 f"number is bound to {number.twilio_account_sid}. If you have moved the number, "
                 "confirm its new account on the number's page, or with "
                 f"PATCH /api/phone-numbers/{number.id}."
             )
-            call_note(call, "refused", why="account_sid_mismatch")
-            _reject(call, errors=[("account_sid_mismatch", message)])
+            call_note(call, EventKind.REFUSED, why=ErrorCode.ACCOUNT_SID_MISMATCH)
+            _reject(call, errors=[(ErrorCode.ACCOUNT_SID_MISMATCH, message)])
 
 
 def _turn_away(call: Call, refusal: NotAdmitted) -> str:
     """End a call that the account may not have; return what its caller hears."""
-    call_note(call, "refused", why=refusal.why)
+    call_note(call, EventKind.REFUSED, why=refusal.why)
     _reject(call, errors=[_SPENT] if refusal.code == _SPENT[0] else [])
     return refusal.word
 
@@ -197,7 +199,7 @@ def receive_answer(call_id: str, form: TwilioForm) -> PendingCall | None:
         call.status = Call.Status.RINGING
         call.held_until = timezone.now() + RING_LASTS
         call.save(update_fields=["answered_by", "status", "held_until"])
-        call_note(call, "answered", by=call.answered_by or "unknown")
+        call_note(call, EventKind.ANSWERED, by=call.answered_by or "unknown")
     return PendingCall(call, _secrets(account), is_answered=True)
 
 
@@ -226,7 +228,7 @@ def _is_wanted(call: Call) -> bool:
     if call.ended_at is not None:
         return False
     if call.hangup_requested_at is not None:
-        call_end(call_id=call.id, status=Call.Status.CANCELED, reason="api_hangup")
+        call_end(call_id=call.id, status=Call.Status.CANCELED, reason=EndedReason.API_HANGUP)
         return False
     return True
 
@@ -241,7 +243,7 @@ def turn_away(call: Call, refusal: NotAdmitted) -> str:
 def refuse(call: Call, reason: str, *, asked_ms: int, signed_by: str = "") -> None:
     """The customer does not want the call."""
     _note_signature(call, signed_by)
-    call_note(call, "declined", reason=reason, onCallStartMs=asked_ms)
+    call_note(call, EventKind.DECLINED, reason=reason, onCallStartMs=asked_ms)
     _reject(call, status=Call.Status.BUSY if reason == "busy" else Call.Status.REJECTED)
 
 
@@ -253,13 +255,13 @@ def transfer(call: Call, to: str, *, asked_ms: int, signed_by: str = "") -> bool
         return False
     _note_signature(call, signed_by)
     call_accept(call, onCallStartMs=asked_ms)
-    call_note(call, "transferred", to=to)
-    call_end(call_id=call.id, status=Call.Status.COMPLETED, reason="transferred")
+    call_note(call, EventKind.TRANSFERRED, to=to)
+    call_end(call_id=call.id, status=Call.Status.COMPLETED, reason=EndedReason.TRANSFERRED)
     return True
 
 
 @transaction.atomic
-def distrust(call: Call, doubt: tuple[str, str], *, asked_ms: int) -> None:
+def distrust(call: Call, doubt: tuple[ErrorCode, str], *, asked_ms: int) -> None:
     """It is not Twilio that has asked: the customer hears of it, unless there are many of these."""
     is_ring = call.direction == Call.Direction.INBOUND and call.accepted_at is None
     if is_ring and not _is_written_down(call.account):
@@ -269,9 +271,9 @@ def distrust(call: Call, doubt: tuple[str, str], *, asked_ms: int) -> None:
 
 
 @transaction.atomic
-def fail(call: Call, error: tuple[str, str], *, asked_ms: int) -> None:
+def fail(call: Call, error: tuple[ErrorCode, str], *, asked_ms: int) -> None:
     """The call cannot be taken: its customer hears why."""
-    call_note(call, "not_accepted", code=error[0], onCallStartMs=asked_ms)
+    call_note(call, EventKind.NOT_ACCEPTED, code=error[0], onCallStartMs=asked_ms)
     _reject(call, status=Call.Status.REJECTED, errors=[error])
 
 
@@ -279,7 +281,7 @@ def _reject(
     call: Call,
     *,
     status: str = Call.Status.REJECTED,
-    errors: list[tuple[str, str]] | None = None,
+    errors: Sequence[tuple[ErrorCode, str]] = (),
 ) -> None:
     """End a call that is not to come in, unless its webhook's repetition has let it in meanwhile.
 
@@ -289,7 +291,7 @@ def _reject(
     if locked.answered_at is not None or SealedPlan.objects.filter(call=locked).exists():
         log.warning("call_let_in_meanwhile", call_id=call.id)
         return
-    call_end(call_id=call.id, status=status, reason="rejected", errors=errors or [])
+    call_end(call_id=call.id, status=status, reason=EndedReason.REJECTED, errors=errors)
 
 
 def _note_signature(call: Call, signed_by: str) -> None:
@@ -310,7 +312,7 @@ def outbound_status(call_id: str, form: TwilioForm) -> None:
     elif status == "ringing":
         queued = Call.objects.live().filter(pk=call_id, status=Call.Status.QUEUED)
         if queued.update(status=Call.Status.RINGING):
-            call_note(Call.objects.get(pk=call_id), "ringing")
+            call_note(Call.objects.get(pk=call_id), EventKind.RINGING)
 
 
 @transaction.atomic
@@ -320,7 +322,7 @@ def _end_unanswered(call_id: str, status: str) -> None:
     if call.answered_at is None:
         call_end(call_id=call_id, status=status, reason=UNANSWERED[status])
     elif call.ended_at is None:
-        _note_once(call, "status_ignored", status=status)
+        _note_once(call, EventKind.STATUS_IGNORED, status=status)
 
 
 def stream_status(call_id: str, form: TwilioForm) -> None:
@@ -337,10 +339,10 @@ def stream_status(call_id: str, form: TwilioForm) -> None:
 @transaction.atomic
 def _note_stream_error(call_id: str, message: str) -> None:
     call = Call.objects.select_for_update().get(pk=call_id)
-    _note_once(call, "stream_error", message=message)
+    _note_once(call, EventKind.STREAM_ERROR, message=message)
 
 
-def _note_once(call: Call, kind: str, **detail: Any) -> None:
+def _note_once(call: Call, kind: EventKind, **detail: Any) -> None:
     """Note the first to the timeline of a call, which is locked: a link can be used without end."""
     if not call.events.filter(kind=kind).exists():
         call_note(call, kind, **detail)

@@ -27,6 +27,7 @@ from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
 from telephony.db import in_database
 from telephony.durations import ms_since
+from telephony.engine.codes import ErrorCode
 from telephony.engine.plan import ACCOUNT_SID, CallPlan, Refusal, Transfer
 from telephony.engine.session import APOLOGY
 from telephony.links import InvalidLink, call_id_of
@@ -260,13 +261,18 @@ async def _decide(form: TwilioForm, received: PendingCall) -> HttpResponse:
     return await _carry_out(received, decision, asked_ms)
 
 
-def _distrust(form: TwilioForm, decision: CallPlan | Refusal | Transfer) -> tuple[str, str] | None:
+def _distrust(
+    form: TwilioForm, decision: CallPlan | Refusal | Transfer
+) -> tuple[ErrorCode, str] | None:
     """Return why it is not Twilio that asks, or not for the account that the backend named."""
     if form.account_sid != decision.twilio_account_sid:
-        return ("account_sid_mismatch", "The call came from another Twilio account than yours.")
+        return (
+            ErrorCode.ACCOUNT_SID_MISMATCH,
+            "The call came from another Twilio account than yours.",
+        )
     if not form.is_signed_with(decision.twilio_auth_token):
         return (
-            "invalid_twilio_signature",
+            ErrorCode.INVALID_TWILIO_SIGNATURE,
             "The signature of Twilio's request does not fit your twilioAuthToken.",
         )
     return None

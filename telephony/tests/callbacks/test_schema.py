@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -19,13 +15,11 @@ from telephony.callbacks import payloads, signing
 from telephony.callbacks.answers import parse_plan
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.problems import PlanError
-from telephony.callbacks.schema import ENDED_REASONS, ERROR_CODES
+from telephony.engine.codes import EndedReason, ErrorCode, model_error_code
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.tool_runs import Status, ToolRun
 from telephony.services import tool_call_line, transcript_line
-from telephony.voice.transactions import UNANSWERED
 
-TELEPHONY = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 4, 1, 9, 30, tzinfo=UTC)
 CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "token"}
 PLAN = {
@@ -47,8 +41,8 @@ class TestSent:
     def test_tool_call(self, facts: CallFacts) -> None:
         assert_is(payloads.tool_call(facts, "look_up", {"number": 7}, NOW), "ToolCall")
 
-    @pytest.mark.parametrize("reason", ENDED_REASONS)
-    def test_call_end(self, facts: CallFacts, reason: str) -> None:
+    @pytest.mark.parametrize("reason", EndedReason)
+    def test_call_end(self, facts: CallFacts, reason: EndedReason) -> None:
         body = payloads.call_end(
             facts,
             duration_seconds=47,
@@ -68,7 +62,7 @@ class TestSent:
         )
         assert_is(body, "CallEnd")
 
-    @pytest.mark.parametrize("code", [*ERROR_CODES, "model_insufficient_quota"])
+    @pytest.mark.parametrize("code", [*ErrorCode, model_error_code("insufficient_quota")])
     def test_error(self, facts: CallFacts, code: str) -> None:
         assert_is(payloads.error(facts, code=code, message="Why.", now=NOW), "CallError")
 
@@ -189,83 +183,6 @@ def _of_call_start() -> Any:
 
 def _snake_case(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-
-
-class TestComplete:
-    """Nothing ends a call, and nothing is reported, that has no line in the document."""
-
-    def test_reasons(self) -> None:
-        made = {*_arguments("_end", 0), *_arguments("_fail", 2), *_arguments("Finish", 0)}
-        made |= {*_arguments("_prepare_to_leave", 1), *_arguments("call_end", "reason")}
-        made |= set(UNANSWERED.values())
-        assert made == set(ENDED_REASONS)
-
-    def test_codes(self) -> None:
-        made = {*_arguments("_fail", 0), *_arguments("CallStartFailed", 0)}
-        made |= {code for code, _ in _pairs()}
-        ours = {code for code in made if not code.startswith("model_") or code in ERROR_CODES}
-        # Two more are chosen by what has failed: see telephony/callbacks/on_call_start.py.
-        assert ours | {"call_start_timeout", "call_start_unreachable"} == set(ERROR_CODES)
-
-
-def _calls() -> Iterator[tuple[str, ast.Call]]:
-    for node in _nodes():
-        if isinstance(node, ast.Call):
-            yield getattr(node.func, "attr", getattr(node.func, "id", "")), node
-
-
-def _nodes() -> Iterator[ast.AST]:
-    for path in TELEPHONY.rglob("*.py"):
-        if "tests" not in path.parts:
-            yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-
-
-def _arguments(function: str, argument: int | str) -> Iterator[str]:
-    """Yield the constants that a function is called with, by position or by name."""
-    for name, call in _calls():
-        values: list[ast.expr] = (
-            call.args[argument : argument + 1]
-            if isinstance(argument, int)
-            else [each.value for each in call.keywords if each.arg == argument]
-        )
-        if name == function:
-            yield from (
-                text
-                for value in values
-                for node in ast.walk(value)
-                if (text := _text(node)) is not None
-            )
-
-
-def _text(node: ast.AST) -> str | None:
-    """Return what a constant says, also one that has a name."""
-    if isinstance(node, ast.Name):
-        return _named().get(node.id)
-    return str(node.value) if isinstance(node, ast.Constant) else None
-
-
-@cache
-def _named() -> dict[str, str]:
-    """Return the codes that are given a name in capitals."""
-    return {
-        node.targets[0].id: node.value.value
-        for node in _nodes()
-        if isinstance(node, ast.Assign)
-        and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id.isupper()
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-        and node.value.value.isidentifier()
-    }
-
-
-def _pairs() -> Iterator[tuple[str, str]]:
-    """Yield every ``("a_code", "A sentence.")`` in the source."""
-    for node in _nodes():
-        if isinstance(node, ast.Tuple) and len(node.elts) == 2:
-            code, sentence = map(_text, node.elts)
-            if code and sentence and sentence.endswith("."):
-                yield code, sentence
 
 
 def test_the_examples_can_be_used() -> None:

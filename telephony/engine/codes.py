@@ -1,0 +1,386 @@
+"""The words that Switchhook reports about a call, each with what it means: why the call ended, what
+onError says, what stands on the timeline.
+
+Everything else that lists them is derived from here: the OpenAPI document, the tables of the guides
+and the words on pages. The database stores the values, so a value never changes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, NewType, Self
+
+# How calls are grouped by their reason. The index ``call_by_outcome`` has the reasons of each group
+# but "failed": a new one in another group needs a migration.
+OutcomeGroup = Literal["completed", "unanswered", "rejected", "failed"]
+
+
+class EndedReason(StrEnum):
+    """Why a call ended: ``endedReason`` in onCallEnd and in the API.
+
+    ``label`` is for a badge, ``meaning`` a sentence in Markdown.
+    """
+
+    outcome: OutcomeGroup
+    label: str
+    meaning: str
+
+    def __new__(cls, value: str, outcome: OutcomeGroup, label: str, meaning: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.outcome, member.label, member.meaning = outcome, label, meaning
+        return member
+
+    CALLER_HANGUP = (
+        "caller_hangup",
+        "completed",
+        "Caller hung up",
+        "The caller hung up or, on an outbound call, the callee.",
+    )
+    AGENT_HANGUP = (
+        "agent_hangup",
+        "completed",
+        "Agent hung up",
+        "The agent ended the call with `end_call`.",
+    )
+    TRANSFERRED = (
+        "transferred",
+        "completed",
+        "Transferred",
+        "The call was transferred to another number.",
+    )
+    INACTIVITY = (
+        "inactivity",
+        "completed",
+        "Silence",
+        "Nobody spoke for `inactivityTimeoutMs`.",
+    )
+    MAX_DURATION = (
+        "max_duration",
+        "completed",
+        "Maximum duration",
+        "The call reached `maxDurationSeconds`.",
+    )
+    API_HANGUP = (
+        "api_hangup",
+        "completed",
+        "Hung up on request",
+        "You hung up, with `POST /api/calls/{id}/hangup` or in the dashboard; or support did, or "
+        "the account no longer has a subscription.",
+    )
+    MODEL_ERROR = (
+        "model_error",
+        "failed",
+        "Model error",
+        "The model could not be reached or configured, or reported an unrecoverable error.",
+    )
+    MODEL_DISCONNECTED = (
+        "model_disconnected",
+        "failed",
+        "Model disconnected",
+        "OpenAI closed the connection during the call.",
+    )
+    ENGINE_LOST = (
+        "engine_lost",
+        "failed",
+        "Engine lost",
+        "The process that ran the call stopped unexpectedly.",
+    )
+    INTERNAL_ERROR = (
+        "internal_error",
+        "failed",
+        "Internal error",
+        "Something failed in Switchhook.",
+    )
+    REJECTED = (
+        "rejected",
+        "rejected",
+        "Rejected",
+        "Your backend rejected the call or gave no usable response; or the account is not active, "
+        "has too many calls in progress, or has reached its spending limit.",
+    )
+    BUSY = (
+        "busy",
+        "unanswered",
+        "Busy",
+        "The callee was busy.",
+    )
+    NO_ANSWER = (
+        "no_answer",
+        "unanswered",
+        "No answer",
+        "The callee did not answer.",
+    )
+    FAILED = (
+        "failed",
+        "failed",
+        "Failed",
+        "The call could not be connected.",
+    )
+    CANCELED = (
+        "canceled",
+        "unanswered",
+        "Canceled",
+        "The call was canceled before it was answered.",
+    )
+
+
+class ErrorCode(StrEnum):
+    """What onError reports; ``meaning`` and ``remedy`` are sentences in Markdown."""
+
+    meaning: str
+    remedy: str
+
+    def __new__(cls, value: str, meaning: str, remedy: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning, member.remedy = meaning, remedy
+        return member
+
+    CALL_START_TIMEOUT = (
+        "call_start_timeout",
+        "onCallStart did not respond in time.",
+        "Respond first, and do slow work afterwards.",
+    )
+    CALL_START_UNREACHABLE = (
+        "call_start_unreachable",
+        "The URL of onCallStart could not be reached, or leads to a private address.",
+        "Check that the URL is public and its certificate is valid.",
+    )
+    CALL_START_BAD_STATUS = (
+        "call_start_bad_status",
+        "onCallStart responded with a status other than 2xx.",
+        "Look for the error in your backend's log.",
+    )
+    CALL_START_BAD_ANSWER = (
+        "call_start_bad_answer",
+        "The response of onCallStart is not JSON, is too large, or has fields that cannot be used.",
+        "Correct the fields that `message` names.",
+    )
+    ACCOUNT_SID_MISMATCH = (
+        "account_sid_mismatch",
+        "The call came from a Twilio account other than `twilioAccountSid`, or other than the one "
+        "that the number is bound to.",
+        "Return the SID of the Twilio account that owns the number. If you have moved the number, "
+        "confirm its new account.",
+    )
+    INVALID_TWILIO_SIGNATURE = (
+        "invalid_twilio_signature",
+        "Twilio's signature does not match `twilioAuthToken`.",
+        "Return the auth token of the Twilio account that the call comes from, and check the "
+        "number's webhook at Twilio.",
+    )
+    SPENDING_LIMIT_REACHED = (
+        "spending_limit_reached",
+        "The account has reached its spending limit for this month, so the call was rejected.",
+        "Raise the limit, or wait for the next month.",
+    )
+    MODEL_UNREACHABLE = (
+        "model_unreachable",
+        "OpenAI could not be reached, or the model was not ready in time.",
+        "Try again later.",
+    )
+    MODEL_REJECTED_CONFIGURATION = (
+        "model_rejected_configuration",
+        "OpenAI refused the configuration of the call.",
+        "Correct what `message` names: it is OpenAI's own.",
+    )
+    MODEL_DISCONNECTED = (
+        "model_disconnected",
+        "OpenAI closed the connection during the call.",
+        "Call again.",
+    )
+    ENGINE_LOST = (
+        "engine_lost",
+        "The process that ran the call stopped unexpectedly.",
+        "Call again. Contact support if it happens often.",
+    )
+    INTERNAL_ERROR = (
+        "internal_error",
+        "Something failed in Switchhook.",
+        "Call again. Contact support if it happens often.",
+    )
+
+
+#: OpenAI's own code of an unrecoverable error, behind ``MODEL_PREFIX``.
+ModelErrorCode = NewType("ModelErrorCode", str)
+OnErrorCode = ErrorCode | ModelErrorCode
+MODEL_PREFIX = "model_"
+MODEL_CODES = (
+    f"`{MODEL_PREFIX}` and OpenAI's own code of an unrecoverable error, such as "
+    f"`{MODEL_PREFIX}invalid_api_key`, `{MODEL_PREFIX}insufficient_quota` or "
+    f"`{MODEL_PREFIX}session_expired`."
+)
+
+
+def model_error_code(code: str) -> ModelErrorCode:
+    """Return what onError reports for an error with this code of OpenAI's."""
+    return ModelErrorCode(f"{MODEL_PREFIX}{code}")
+
+
+_TROUBLE = True
+
+
+class EventKind(StrEnum):
+    """What happened during a call: ``kind`` in its timeline.
+
+    ``meaning`` is a sentence for pages and guides, ``detail`` says in Markdown what else is known.
+    ``is_trouble`` if somebody who looks for a fault should see it.
+    """
+
+    meaning: str
+    detail: str
+    is_trouble: bool
+
+    def __new__(cls, value: str, meaning: str, detail: str = "", is_trouble: bool = False) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning, member.detail, member.is_trouble = meaning, detail, is_trouble
+        return member
+
+    RECEIVED = "received", "Someone called your number"
+    PLACED = "placed", "You placed the call"
+    RINGING = "ringing", "The callee's phone rang"
+    ANSWERED = "answered", "The call was answered", "`by`: a human or a machine, in Twilio's words"
+    ACCEPTED = (
+        "accepted",
+        "Your backend accepted the call",
+        "`onCallStartMs`: how long it took to respond",
+    )
+    DECLINED = "declined", "Your backend rejected the call", "`reason`; `onCallStartMs`"
+    NOT_ACCEPTED = (
+        "not_accepted",
+        "The call could not be accepted",
+        "`code`, as in onError; `onCallStartMs`",
+        _TROUBLE,
+    )
+    REFUSED = (
+        "refused",
+        "Switchhook rejected the call",
+        "`why`: the account's status or limits, or the Twilio account that the call came from. "
+        "Your backend was not asked, except when another call took the last place meanwhile",
+    )
+    TRANSFERRED = "transferred", "Your backend transferred the call", "`to`"
+    CONNECTED = "connected", "The caller's audio was connected"
+    MODEL_READY = (
+        "model_ready",
+        "OpenAI accepted the configuration",
+        "`model`; `ms` since the audio was connected",
+    )
+    GREETED = "greeted", "The agent spoke first", "`ms` since the audio was connected"
+    CALLER_SPOKE = "caller_spoke", "The caller spoke", "`ms`: for how long"
+    AGENT_SPOKE = (
+        "agent_spoke",
+        "The agent spoke",
+        "`latencyMs` from the end of the caller's speech to the first audio, tools included",
+    )
+    INTERRUPTED = (
+        "interrupted",
+        "The caller interrupted the agent",
+        "`heardMs`: how much of the response the caller heard",
+    )
+    RESPONSE_DONE = "response_done", "The model ended a response", "`status`, in OpenAI's words"
+    RESPONSE_FAILED = (
+        "response_failed",
+        "A response failed and is requested again",
+        "`code`, OpenAI's",
+        _TROUBLE,
+    )
+    MODEL_ERROR = "model_error", "OpenAI reported an error", "`code`, OpenAI's", _TROUBLE
+    NOT_SPOKEN = (
+        "not_spoken",
+        "The caller heard no response",
+        "`why`: the model wrote it (`text`), a content filter stopped it (`content_filter`), it "
+        "was empty (`nothing`), or the model kept calling tools that cannot run (`tools`). Except "
+        "after `tools`, the model is asked again, a few times",
+        _TROUBLE,
+    )
+    NOT_UNDERSTOOD = (
+        "not_understood",
+        "OpenAI sent an event that could not be read",
+        "`what`",
+        _TROUBLE,
+    )
+    REPEATED = "repeated", "OpenAI sent an event twice", "`what`"
+    RESPONSE_LOST = (
+        "response_lost",
+        "OpenAI did not begin or end a response; the call continues",
+        "",
+        _TROUBLE,
+    )
+    SPEECH_END_LOST = (
+        "speech_end_lost",
+        "OpenAI did not report the end of the caller's speech; the call continues",
+        "",
+        _TROUBLE,
+    )
+    MARKS_LOST = (
+        "marks_lost",
+        "Twilio did not report what was played; the call continues",
+        "",
+        _TROUBLE,
+    )
+    TOOLS_DROPPED = (
+        "tools_dropped",
+        "Tool calls were not run",
+        "`count`. Their response failed, was cancelled, came after the end of the call, or "
+        "called too many",
+        _TROUBLE,
+    )
+    TOOL_CALLED = "tool_called", "The model called a tool", "`tool`"
+    TOOL_RETURNED = (
+        "tool_returned",
+        "The tool returned a result",
+        "`tool`; `ms` since it was called",
+    )
+    TOOL_FAILED = (
+        "tool_failed",
+        "The tool failed",
+        "`tool`; `ms` since it was called; `message`",
+        _TROUBLE,
+    )
+    TOOL_TIMEOUT = (
+        "tool_timeout",
+        "The tool did not respond in time",
+        "`tool`; `ms` since it was called",
+        _TROUBLE,
+    )
+    DIGIT_PRESSED = "digit_pressed", "The caller pressed a key"
+    TEXT_TYPED = "text_typed", "The caller typed a message", "Only in test calls"
+    HANGUP_REQUESTED = "hangup_requested", "A hang-up was requested"
+    STREAM_ERROR = (
+        "stream_error",
+        "Twilio reported an error in its media stream",
+        "`message`",
+        _TROUBLE,
+    )
+    STATUS_IGNORED = (
+        "status_ignored",
+        "Twilio reported the end of the call while its audio was connected",
+        "`status`, in Twilio's words",
+    )
+    CARRIER_REJECTED = (
+        "carrier_rejected",
+        "Twilio refused the call",
+        "`code` and `message`, Twilio's",
+        _TROUBLE,
+    )
+    CARRIER_UNAVAILABLE = "carrier_unavailable", "Twilio could not be reached", "`reason`", _TROUBLE
+    ERROR = (
+        "error",
+        "An error was reported",
+        "`code` and `message`, as in onError, which is sent if the number has a URL for it",
+        _TROUBLE,
+    )
+    INCOMPLETE = (
+        "incomplete",
+        "Part of the call's record was lost",
+        "`missing`: `transcript`, or `cost` if `openaiCost` is too low or 0",
+        _TROUBLE,
+    )
+    RESUMED = (
+        "resumed",
+        "The call had continued: only the connection to our database was lost",
+        "It had been ended as `engine_lost`",
+    )
+    ENDED = "ended", "The call ended", "`reason`, the call's `endedReason`"

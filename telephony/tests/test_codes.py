@@ -1,0 +1,84 @@
+"""Whatever is reported of a call is a member of an enum: mypy refuses any other text."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from telephony.callbacks.on_call_start import CallStartFailed
+from telephony.engine import actions
+from telephony.engine.codes import EndedReason, ErrorCode, EventKind, OnErrorCode
+from telephony.engine.desk import Desk, ModelFailed
+from telephony.engine.session import CallSession
+from telephony.models import OUTCOME, Call, CallEvent
+from telephony.services import Timed, call_end, call_note, call_report_error
+
+TELEPHONY = Path(__file__).resolve().parents[1]
+ENUMS: list[type[StrEnum]] = [EndedReason, ErrorCode, EventKind]
+MEMBERS = [member for enum in ENUMS for member in enum]
+
+
+@pytest.mark.parametrize(
+    ("function", "parameter", "type_of_it"),
+    [
+        (actions.Finish, "reason", EndedReason),
+        (CallSession._end, "reason", EndedReason),
+        (CallSession._fail, "reason", EndedReason),
+        (CallSession._prepare_to_leave, "reason", EndedReason),
+        (call_end, "reason", EndedReason),
+        (actions.ReportError, "code", OnErrorCode),
+        (CallSession._fail, "code", OnErrorCode),
+        (ModelFailed.__init__, "code", OnErrorCode),
+        (call_report_error, "code", OnErrorCode),
+        (CallStartFailed.__init__, "code", ErrorCode),
+        (actions.Note, "kind", EventKind),
+        (CallSession._note, "kind", EventKind),
+        (Desk.note, "kind", EventKind),
+        (call_note, "kind", EventKind),
+    ],
+)
+def test_only_members_are_taken(
+    function: Callable[..., Any], parameter: str, type_of_it: object
+) -> None:
+    assert get_type_hints(function)[parameter] == type_of_it
+
+
+def test_only_members_are_written_together() -> None:
+    assert get_args(Timed)[1] is EventKind
+
+
+def test_every_member_is_used() -> None:
+    """A member that nothing reports would be documented all the same."""
+    used = {
+        f"{node.value.id}.{node.attr}"
+        for path in TELEPHONY.rglob("*.py")
+        if "tests" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    assert {f"{type(member).__name__}.{member.name}" for member in MEMBERS} <= used
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=repr)
+def test_name_and_value_are_the_same_word(member: StrEnum) -> None:
+    assert member.name == member.value.upper()
+    assert str(member) == member.value
+
+
+def test_values_fit_their_columns() -> None:
+    for model, field, enum in ((Call, "ended_reason", EndedReason), (CallEvent, "kind", EventKind)):
+        longest = model._meta.get_field(field).max_length
+        assert longest is not None
+        assert max(map(len, enum)) <= longest
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("reason", EndedReason)
+def test_the_database_groups_calls_by_reason(reason: EndedReason, call: Call) -> None:
+    Call.objects.filter(pk=call.pk).update(ended_reason=reason)
+    assert Call.objects.annotate(outcome=OUTCOME).get(pk=call.pk).outcome == reason.outcome
