@@ -39,7 +39,7 @@ LONGEST = (
     "telephony/tests/wire/test_lost_engine.py",
     "billing/tests/test_browser.py",
     "dashboard/tests/test_closing_minutes.py",
-    "dashboard/tests/test_operators_walk.py",
+    "operations/tests/test_walk.py",
     "telephony/tests/wire/test_poisons.py",
     "core/tests/test_outages.py",
     "devtools/bench/tests/test_measure.py",

@@ -197,7 +197,6 @@ for _secret in STRIPE_WEBHOOK_SECRETS:
     _refuse_in_production("STRIPE_WEBHOOK_SECRET", weak_webhook_secret(_secret))
 # Pinned, for requests and for events alike: the one that dj-stripe is made for.
 STRIPE_API_VERSION = "2026-05-27.dahlia"
-CHECKOUT_URL_FOR = "billing.checkout.checkout_url_for"
 
 # Its admin, which is not shown, has a form that Django finds old-fashioned.
 warnings.filterwarnings("ignore", message="The default scheme will be changed")
@@ -260,7 +259,7 @@ LANGUAGE_CODE = "en-us"
 FORMAT_MODULE_PATH = "config.formats"
 
 INSTALLED_APPS = [
-    "config.apps.AdminConfig",
+    "operations.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -278,6 +277,7 @@ INSTALLED_APPS = [
     "billing",
     "telephony",
     "dashboard",
+    "operations.apps.OperationsConfig",
     "django_htmx",
     *(["sandbox", "sandbox.mail", "sandbox.payments"] if SANDBOX else []),
 ]

@@ -1,22 +1,18 @@
 """Every URL of the product."""
 
 from django.conf import settings
-from django.contrib import admin
-from django.urls import include, path, re_path
-from django.views.generic import RedirectView
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
+from accounts.urls import urls_of_accounts
+from billing.checkout import checkout_url_for
 from core import errors
 from core.engine_urls import VOICE_PATH
 
-urlpatterns = [
+urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("docs.urls")),
     path("", include("dashboard.urls")),
-    # One way in, with one limit on attempts.
-    path("admin/login/", RedirectView.as_view(pattern_name="log-in", query_string=True)),
-    path("admin/", admin.site.urls),
-    # The admin's pages name no icon.
-    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}mark.svg")),
-    path("api/", include("accounts.urls")),
+    path("", include("operations.urls")),
+    path("api/", include(urls_of_accounts(checkout_url_for=checkout_url_for))),
     path("api/", include("usage.urls")),
     path("api/", include("billing.urls")),
     path("api/", include("telephony.urls")),

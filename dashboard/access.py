@@ -17,7 +17,7 @@ from accounts.models import Account
 from accounts.permissions import require_active
 from core.errors import ApiError
 from core.pages import error_page
-from dashboard.impersonation import impersonated_by
+from operations.impersonation import impersonated_by
 
 
 class PageRequest(HttpRequest):
@@ -34,7 +34,7 @@ View = Callable[..., HttpResponseBase]
 def for_customer(view: View) -> View:
     """Serve those who are logged in, others go to the login first; nothing is kept by a browser.
 
-    An operator may look in the place of a customer (``dashboard.impersonation``), and only look.
+    An operator may look in the place of a customer (``operations.impersonation``), and only look.
 
     A refusal of a service that the view does not handle becomes a page with its sentence: what is
     another account's is not found.

@@ -9,7 +9,6 @@ urlpatterns = [
     path("", include("dashboard.numbers")),
     path("", include("dashboard.calls")),
     path("", include("dashboard.sessions")),
-    path("", include("dashboard.impersonation")),
     path("", include("dashboard.confirmation")),
     path("", include("dashboard.passwords")),
     path("", include("dashboard.settings")),

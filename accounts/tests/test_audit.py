@@ -23,9 +23,9 @@ from accounts.audit import Action, AuditEvent, audit
 from accounts.models import Account
 from accounts.services import account_close, account_suspend, api_key_create
 from accounts.tasks import note_failed_login, send_password_reset
-from accounts.tests.test_admin import form_of, page_of
 from core.ids import new_id
 from core.tests.web import ROOT, database_url
+from operations.tests.test_accounts import form_of, page_of
 
 pytestmark = pytest.mark.django_db
 

@@ -28,8 +28,8 @@ from accounts.services import MAX_ACTIVE_KEYS
 from billing.metering.delivery import OLDEST
 from billing.models import MeterEvent, MeterProblem, StatusCheck, StripeCustomer
 from core.schema import document
-from dashboard import operations
 from docs.guides import FOLDER, GUIDES
+from operations import start_page
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 from sandbox.payments.business.cards import CARDS
 from sandbox.phone.callees import Answers
@@ -189,7 +189,7 @@ class TestSignaturesInPython:
 class TestOperations:
     def test_all_that_may_need_attention(self) -> None:
         shown = set(rows("operations", "figure"))
-        source = inspect.getsource(operations.needing_attention)
+        source = inspect.getsource(start_page.needing_attention)
         assert shown == set(re.findall(r'Figure\(\s*"([^"]+)"', source))
 
     def test_every_kind_of_meter_problem(self) -> None:
@@ -219,7 +219,7 @@ class TestOperations:
 
     def test_the_numbers(self) -> None:
         text = (FOLDER / "operations.md").read_text(encoding="utf-8").replace("\n", " ")
-        assert f"none counts further than {operations.MOST:,}" in text
+        assert f"none counts further than {start_page.MOST:,}" in text
         assert f"within the {OLDEST.days} days" in text
 
 

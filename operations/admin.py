@@ -1,4 +1,4 @@
-"""What operators see beside the apps' own pages: the queue, and what operators have done."""
+"""The admin's pages of the queue, and of what operators have done."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
+import operations.accounts  # noqa: F401  (registers its pages)
 from core.admin import ReadOnlyAdmin, ReadOnlyInline
-
-admin.site.site_header = "Switchhook"
-admin.site.site_title = "Switchhook"
-admin.site.index_title = "Operations"
 
 admin.site.unregister(ProcrastinateJob)
 

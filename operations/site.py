@@ -62,6 +62,10 @@ def _way_in(request: HttpRequest) -> HttpResponseRedirect | None:
 class OperatorSite(AdminSite):
     """The admin, with sudo mode before anybody's rights change."""
 
+    site_header = "Switchhook"
+    site_title = "Switchhook"
+    index_title = "Operations"
+
     def admin_view(self, view: AnyView, cacheable: bool = False) -> AnyView:
         plain = super().admin_view(view, cacheable)
         with_sudo = needs_sudo(plain)

@@ -10,16 +10,15 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.audit import Action, audit
 from accounts.models import Account
-from accounts.operators import for_operators
 from accounts.permissions import may_operate_on
 from accounts.proofs import began_too_long_ago, has_shown_second_factor
 from accounts.sudo import needs_sudo
 from core.pages import page
+from operations.site import for_operators
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +47,7 @@ def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
     if not may_operate_on(operator, account):
         raise PermissionDenied
     if request.method != "POST":
-        return page(request, "dashboard/impersonate.html", {"account": account})
+        return page(request, "operations/impersonate.html", {"account": account})
     with transaction.atomic():
         LogEntry.objects.log_actions(
             operator.pk,
@@ -73,9 +72,3 @@ def _may_impersonate(request: HttpRequest) -> bool:
     may = bool(getattr(request.user, "is_staff", False) and request.user.has_perm(_MAY))
     is_over = began_too_long_ago(request.session)
     return may and has_shown_second_factor(request.session) and not is_over
-
-
-urlpatterns = [
-    path("operators/impersonate/<str:account_id>", impersonate, name="impersonate"),
-    path("operators/stop-impersonating", stop, name="stop-impersonating"),
-]

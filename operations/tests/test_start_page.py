@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.models import Account
 from billing.models import MeterProblem
 from core.ids import first_id_of
-from dashboard.operations import needing_attention, todays_figures
+from operations.start_page import needing_attention, todays_figures
 from telephony.models import Call, CallbackDelivery
 from usage.models import UsageRecord
 

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import Account
-from accounts.tests.test_admin import page_of
+from operations.tests.test_accounts import page_of
 
 pytestmark = pytest.mark.django_db
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import template
 
-from dashboard.operations import Figure, needing_attention, todays_figures
+from operations.start_page import Figure, needing_attention, todays_figures
 
 register = template.Library()
 

@@ -1,0 +1,299 @@
+"""Accounts for operators. Nothing here shows a password's hash, a key's digest or a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+
+from accounts.audit import Action, audit
+from accounts.models import Account, ApiKey
+from accounts.permissions import may_operate_on
+from accounts.second_factors import has_second_factor, second_factors_remove_all
+from accounts.services import account_activate, account_suspend, account_unsuspend
+from core.admin import Confirmation, ListAdmin, asks_first
+from core.texts import validate_line
+
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
+# What the audit log says of a field that was changed; of a switch, when it is off and on now.
+_ACTIONS = {
+    "email": Action.EMAIL_CHANGED,
+    "company_name": Action.COMPANY_RENAMED,
+    "status": Action.STATUS_CHANGED,
+}
+_SWITCHES = {
+    "suspended_by_operator": (Action.UNSUSPENDED, Action.SUSPENDED),
+    "is_active": (Action.DISABLED, Action.ENABLED),
+}
+
+
+class AccountCreationForm(AdminUserCreationForm):
+    class Meta:
+        model = Account
+        fields = ["email", "company_name", "status"]
+
+
+class NewPasswordForm(AdminPasswordChangeForm):
+    """A new password, or none any more."""
+
+    @transaction.atomic
+    def save(self, commit: bool = True) -> Account:
+        account: Account = super().save(commit)
+        if not account.has_usable_password():
+            audit(account=account, action=Action.PASSWORD_REMOVED)
+        return account
+
+
+class SuspensionForm(Confirmation):
+    reason = forms.CharField(
+        max_length=500,
+        validators=[validate_line],
+        help_text="For other operators; the customer does not see it.",
+    )
+
+
+# What other apps have of an account: the list, and how it is narrowed down to one account.
+_ELSEWHERE = (
+    ("calls", "telephony_call", "q"),
+    ("numbers", "telephony_phonenumber", "account__id__exact"),
+    ("usage", "usage_usagerecord", "account__id__exact"),
+    ("callbacks", "telephony_callbackdelivery", "account__id__exact"),
+    ("minutes at Stripe", "billing_meterevent", "q"),
+    ("customer at Stripe", "billing_stripecustomer", "q"),
+    ("status changes", "billing_statuschange", "q"),
+    ("audit log", "accounts_auditevent", "q"),
+)
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class RightsAdmin(GroupAdmin):
+    """Only a superuser sees to groups: whoever is in one has the rights that it gives."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
+
+
+class ApiKeyInline(admin.TabularInline):
+    model = ApiKey
+    fields = ["created_at", "last_used_at", "revoked_at"]  # the key itself stands above them
+    readonly_fields = ["created_at", "last_used_at"]
+    ordering = ["-created_at", "-id"]
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Account)
+class AccountAdmin(ListAdmin, UserAdmin):
+    list_display = ["email", "company_name", "effective_status", "created_at", "last_login"]
+    list_filter = ["status", "suspended_by_operator", "is_active", "is_staff", "last_login"]
+    search_fields = ["email", "company_name", "=id", "=api_keys__prefix"]
+    ordering = ["-id"]  # by time of creation, on the primary key's index
+    show_full_result_count = False
+    actions = ["activate", "suspend", "unsuspend", "remove_second_factor"]
+    inlines = [ApiKeyInline]
+
+    form = forms.ModelForm
+    add_form = AccountCreationForm
+    change_password_form = NewPasswordForm
+    add_fieldsets = [
+        (None, {"fields": ["email", "company_name", "status"]}),
+        ("Password", {"fields": ["usable_password", "password1", "password2"]}),
+    ]
+    fieldsets = [
+        (None, {"fields": ["id", "email", "company_name", "password_link"]}),
+        ("Elsewhere", {"fields": ["elsewhere", "as_the_customer"]}),
+        (
+            "Standing",
+            {
+                "fields": [
+                    "status",
+                    "suspended_by_operator",
+                    "suspension_reason",
+                    "is_active",
+                    "second_factor",
+                ]
+            },
+        ),
+        (
+            "Operators only",
+            {"fields": RIGHTS, "classes": ["collapse"]},
+        ),
+        ("Dates", {"fields": ["created_at", "last_login", "email_verified_at", "closed_at"]}),
+    ]
+    readonly_fields = [
+        "id",
+        "password_link",
+        "elsewhere",
+        "as_the_customer",
+        "second_factor",
+        "created_at",
+        "last_login",
+        "email_verified_at",
+        "closed_at",
+    ]
+
+    @admin.display(description="password")
+    def password_link(self, account: Account) -> str:
+        url = reverse("admin:auth_user_password_change", args=[account.pk])
+        return format_html('<a href="{}">Set a new password</a>', url)
+
+    @admin.display(description="what it has")
+    def elsewhere(self, account: Account) -> str:
+        links = (
+            (f"{reverse(f'admin:{model}_changelist')}?{key}={account.pk}", label)
+            for label, model, key in _ELSEWHERE
+        )
+        return format_html_join(" · ", '<a href="{}">{}</a>', links)
+
+    @admin.display(description="as the customer sees it")
+    def as_the_customer(self, account: Account) -> str:
+        url = reverse("impersonate", args=[account.pk])
+        return format_html('<a href="{}">Look at the dashboard (it is logged)</a>', url)
+
+    @admin.display(description="second factor", boolean=True)
+    def second_factor(self, account: Account) -> bool:
+        return has_second_factor(account)
+
+    @admin.action(description="Activate: let the selected accounts call", permissions=["change"])
+    def activate(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        self._apply(request, accounts, account_activate, "Activated.")
+
+    @admin.action(description="Suspend the selected accounts", permissions=["change"])
+    @asks_first(
+        "Suspend these accounts?",
+        "They can neither place nor take calls. A call that is on goes on.",
+        SuspensionForm,
+    )
+    def suspend(self, request: HttpRequest, accounts: QuerySet[Account], reason: str) -> None:
+        self._apply(
+            request, accounts, partial(account_suspend, reason=reason), f"Suspended: {reason}"
+        )
+
+    @admin.action(description="Unsuspend the selected accounts", permissions=["change"])
+    def unsuspend(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        self._apply(request, accounts, account_unsuspend, "Unsuspended.")
+
+    @admin.action(
+        description="Remove the second factor of the selected accounts", permissions=["change"]
+    )
+    @asks_first(
+        "Remove the second factor of these accounts?",
+        "Whoever has the password gets in then, so make sure first that it is the customer who "
+        "asks. The customer is told by mail.",
+    )
+    def remove_second_factor(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        for account in accounts:
+            if not self.has_change_permission(request, account):
+                refusal = f"You may not change {account}."
+            elif account.is_staff:
+                refusal = f"{account} is an operator: use manage.py remove_second_factor."
+            elif not second_factors_remove_all(account=account):
+                refusal = f"{account} has no second factor."
+            else:
+                self.log_change(request, account, "Removed the second factor.")
+                self.message_user(request, f"{account}: Second factor removed.", messages.SUCCESS)
+                continue
+            self.message_user(request, refusal, messages.ERROR)
+
+    def _apply(
+        self,
+        request: HttpRequest,
+        accounts: QuerySet[Account],
+        service: Callable[..., None],
+        done: str,
+    ) -> None:
+        for account in accounts:
+            if self.has_change_permission(request, account):
+                service(account=account)
+                self.log_change(request, account, done)
+                self.message_user(request, f"{account}: {done}", messages.SUCCESS)
+            else:
+                self.message_user(request, f"You may not change {account}.", messages.ERROR)
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        if change:
+            if "email" in form.changed_data:
+                obj.email_verified_at = None
+            super().save_model(request, obj, form, change)
+            _audit_changes(obj, form)
+        else:
+            Account.objects.add(obj)
+            audit(account=obj, action=Action.REGISTERED)
+
+    @transaction.atomic
+    def delete_model(self, request: HttpRequest, obj: Account) -> None:
+        audit(account=obj, action=Action.REMOVED, email=obj.email)
+        super().delete_model(request, obj)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        for account in queryset:
+            audit(account=account, action=Action.REMOVED, email=account.email)
+        super().delete_queryset(request, queryset)
+
+    def get_inlines(self, request: HttpRequest, obj: Account | None) -> list[Any]:
+        return self.inlines if obj else []
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
+        """Only a superuser gives rights away; else any operator could become one."""
+        rights = () if _is_superuser(request) else RIGHTS
+        return [*self.readonly_fields, *rights]
+
+    def has_change_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        return super().has_change_permission(request, obj) and _may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and _may_touch(request, obj)
+
+
+def _audit_changes(account: Account, form: forms.ModelForm[Account]) -> None:
+    """Write down what an operator has changed in an account's form, as its services do."""
+    for name in form.changed_data:
+        before, after = form.initial.get(name), getattr(account, name)
+        if name in _ACTIONS:
+            audit(account=account, action=_ACTIONS[name], before=str(before), after=str(after))
+        elif name in _SWITCHES:
+            audit(account=account, action=_SWITCHES[name][bool(after)])
+    if rights := [name for name in form.changed_data if name in RIGHTS]:
+        audit(account=account, action=Action.RIGHTS_CHANGED, changed=rights)
+
+
+def _may_touch(request: HttpRequest, account: Account | None) -> bool:
+    return account is None or may_operate_on(cast(Account, request.user), account)
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return bool(getattr(request.user, "is_superuser", False))
