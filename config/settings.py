@@ -278,6 +278,7 @@ INSTALLED_APPS = [
     "telephony",
     "dashboard",
     "operations.apps.OperationsConfig",
+    "docs",
     "django_htmx",
     *(["sandbox", "sandbox.mail", "sandbox.payments"] if SANDBOX else []),
 ]

@@ -19,6 +19,8 @@ from django.utils.text import slugify
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from docs.tables import without_markers
+
 FOLDER = settings.BASE_DIR / "docs"
 # In the order in which they are listed.
 GUIDES = (
@@ -65,19 +67,14 @@ def read_guide(slug: str) -> Guide:
 
 def guide_text(slug: str) -> str:
     """Return a guide's Markdown, with this installation's addresses, and links that lead there."""
-    text = _with_addresses(
-        (FOLDER / f"{slug}.md").read_text(encoding="utf-8"),
-        settings.PUBLIC_URL,
-        settings.ENGINE_URL,
-    )
+    text = _with_addresses(_source(slug), settings.PUBLIC_URL, settings.ENGINE_URL)
     text = re.sub(r"\]\(([a-z-]+\.md)", rf"]({settings.PUBLIC_URL}/docs/\1", text)
     return re.sub(r"\]\(/", rf"]({settings.PUBLIC_URL}/", text)
 
 
 @lru_cache(maxsize=2 * len(GUIDES))
 def _render(slug: str, modified_ns: int, public_url: str, engine_url: str) -> Guide:
-    text = (FOLDER / f"{slug}.md").read_text(encoding="utf-8")
-    text = _with_addresses(text, public_url, engine_url)
+    text = _with_addresses(_source(slug), public_url, engine_url)
     tokens = _markdown.parse(text)
     _name_regions(tokens)
     title, *_ = _texts(tokens, "h1")
@@ -85,6 +82,10 @@ def _render(slug: str, modified_ns: int, public_url: str, engine_url: str) -> Gu
     headings = tuple(Heading(slugify(heading), heading) for heading in _texts(tokens, "h2"))
     html = _markdown.renderer.render(tokens, _markdown.options, {})
     return Guide(slug, title, summary, html, headings)
+
+
+def _source(slug: str) -> str:
+    return without_markers((FOLDER / f"{slug}.md").read_text(encoding="utf-8"))
 
 
 def _with_addresses(text: str, public_url: str, engine_url: str) -> str:

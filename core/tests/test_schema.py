@@ -43,7 +43,7 @@ def generated() -> str:
 
 def test_the_document_is_up_to_date() -> None:
     assert generated() == DOCUMENT.read_text(encoding="utf-8"), (
-        "Write it anew: manage.py spectacular --file docs/openapi.yaml"
+        "Write it anew: manage.py write_docs"
     )
     assert not GENERATOR_STATS, "drf-spectacular has warned about a view."
 

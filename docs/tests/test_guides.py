@@ -65,26 +65,6 @@ def codes(text: str) -> list[str]:
 
 
 class TestCallConfiguration:
-    def test_every_field_with_its_default(self) -> None:
-        described = document()["components"]["schemas"]["CallConfiguration"]
-        table = {codes(name)[0]: row for name, row in rows("call-configuration", "field").items()}
-        assert set(table) == set(described["properties"])
-        for name, (_, default, _) in table.items():
-            field = described["properties"][name]
-            if name in described["required"]:
-                assert default == "required", name
-            else:
-                assert default.strip("`") == str(field.get("default", "none")), name
-
-    def test_every_choice_and_limit(self) -> None:
-        described = document()["components"]["schemas"]["CallConfiguration"]["properties"]
-        for name, (_, _, about) in rows("call-configuration", "field").items():
-            field = described[codes(name)[0]]
-            choices = field.get("enum") or field.get("items", {}).get("enum") or []
-            assert set(codes(about)) >= set(choices), name
-            if "minimum" in field:
-                assert f"{field['minimum']} to {field['maximum']}" in about, name
-
     def test_the_answers_that_it_shows_can_be_used(self) -> None:
         (least,) = (json.loads(block) for block in blocks("getting-started", "json"))
         parse_plan(least)

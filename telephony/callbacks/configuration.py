@@ -93,17 +93,21 @@ class Field:
         value = self.kind.read(self.name, body[self.name], problems)
         return self.default if value is None else value
 
-    def described(self) -> str:
-        """Return what it is and does, and the limits that no schema can state."""
+    def in_words(self) -> str:
+        """Return what it is and does, and every limit."""
+        return self._sentences(self.kind.limits())
+
+    def _sentences(self, limits: str) -> str:
         needs = f"Required with `{self.required_with}`." if self.required_with else ""
-        return " ".join(filter(None, (self.about, self.kind.more_limits(), self.without, needs)))
+        told = (self.about, limits, self.kind.more_limits(), self.without, needs)
+        return " ".join(filter(None, told))
 
     def schema(self) -> Json:
         """Return its JSON Schema."""
         least = {"minLength": 1} if self.is_required and isinstance(self.kind, Text) else {}
         default = {"default": self.default} if self.default else {}
         examples = {} if self.example is None else {"examples": [self.example]}
-        description = {"description": self.described()}
+        description = {"description": self._sentences(limits="")}
         return self.kind.schema() | least | description | default | examples
 
 
@@ -256,7 +260,8 @@ CONFIGURATION = Answer(
         Field(
             "noiseReduction",
             Choice(("near_field", "far_field")),
-            "`near_field` is for a phone at the ear, `far_field` for a speakerphone.",
+            "How noise is reduced: near the microphone of a handset, or far from that of a "
+            "speakerphone.",
         ),
         Field(
             "inactivityTimeoutMs",

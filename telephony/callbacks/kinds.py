@@ -137,7 +137,7 @@ class PhoneNumber(Pattern):
 
     pattern: re.Pattern[str] = E164
     why: str = "Use E.164, like +15551234567."
-    words: str = "In E.164."
+    words: str = "E.164, like `+15551234567`."
 
     def refuse(self, at: str, value: Any, problems: Problems) -> None:
         if problem := call_problem(value):

@@ -1,8 +1,11 @@
 """The answer to onCallStart, read."""
 
+import dataclasses
+
 import pytest
 
 from telephony.callbacks.answers import parse_plan
+from telephony.callbacks.configuration import CONFIGURATION
 from telephony.callbacks.problems import PlanError
 from telephony.engine.plan import CallPlan, Refusal, Tool, Transfer, plan_as_dict
 
@@ -65,6 +68,20 @@ def test_any_realtime_model_passes_through():
 def test_a_plan_does_not_print_its_credentials():
     secret = dict.fromkeys(("twilioAuthToken", "openaiApiKey", "systemPrompt"), "canary")
     assert "canary" not in repr(parse_plan({**REQUIRED, **secret}))
+
+
+def test_each_field_of_a_plan_is_one_of_the_answer():
+    attributes = [field.attribute for field in CONFIGURATION.fields]
+    assert {*attributes, "is_test"} == {each.name for each in dataclasses.fields(CallPlan)}
+    assert len(set(attributes)) == len(attributes)
+
+
+def test_every_example_can_be_used():
+    examples = {each.name: each.example for each in CONFIGURATION.fields if each.example}
+    plan = parse_plan(examples)
+    assert examples.keys() >= REQUIRED.keys() | {"tools", "greetingUrl", "transferNumbers"}
+    assert plan.greeting == examples["greeting"]
+    assert plan.transfer_numbers == tuple(examples["transferNumbers"])
 
 
 def test_refusals():

@@ -1,0 +1,23 @@
+"""``manage.py write_docs``: writes what of the docs follows from the code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import BaseCommand, call_command
+
+from core.schema import DOCUMENT
+from docs.guides import FOLDER
+from docs.tables import with_tables
+
+
+class Command(BaseCommand):
+    help = "Write docs/openapi.yaml, and the tables of the guides that follow from the code."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("spectacular", file=str(DOCUMENT))
+        for path in sorted(FOLDER.glob("*.md")):
+            text = path.read_text(encoding="utf-8")
+            if (written := with_tables(text)) != text:
+                path.write_text(written, encoding="utf-8")
+                self.stdout.write(f"Wrote {path.name}.")

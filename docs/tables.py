@@ -1,0 +1,54 @@
+"""The tables of the guides that follow from the code. ``manage.py write_docs`` writes them.
+
+In the Markdown, a table lies between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from telephony.callbacks.configuration import CONFIGURATION, Field
+
+_TABLE = re.compile(r"<!-- table: (?P<name>\S+) -->\n.*?<!-- end of table -->\n", re.DOTALL)
+_MARKER = re.compile(r"<!-- (?:table: \S+|end of table) -->\n\n?")
+
+Row = tuple[str, ...]
+
+
+def with_tables(text: str) -> str:
+    """Return a guide's Markdown with each of its tables as the code has it now."""
+    return _TABLE.sub(_between_markers, text)
+
+
+def without_markers(text: str) -> str:
+    """Return a guide's Markdown as its readers have it."""
+    return _MARKER.sub("", text)
+
+
+def _between_markers(found: re.Match[str]) -> str:
+    header, *rows = TABLES[found["name"]]()
+    lines = [_line(header), "|---" * len(header) + "|", *map(_line, rows)]
+    return "\n".join(
+        [f"<!-- table: {found['name']} -->", "", *lines, "", "<!-- end of table -->", ""]
+    )
+
+
+def _line(row: Row) -> str:
+    return f"| {' | '.join(row)} |"
+
+
+def _configuration() -> Iterable[Row]:
+    yield "field", "type", "default", "what it is"
+    for field in CONFIGURATION.fields:
+        yield f"`{field.name}`", field.kind.type, _default(field), field.in_words()
+
+
+def _default(field: Field) -> str:
+    if field.is_required:
+        return "required"
+    return f"`{field.default}`" if field.default else "none"
+
+
+# By name, rows of Markdown: the header first.
+TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {"call-configuration": _configuration}
