@@ -25,6 +25,7 @@ from django.utils import timezone
 from accounts.models import Account
 from billing.models import MeterEvent
 from core.ids import first_id_of
+from telephony.engine.codes import EndedReason, EventKind
 from telephony.engine.costs import twilio_cost
 from telephony.models import Call, CallbackDelivery, CallEvent, PhoneNumber
 from usage.models import DailyUsage, TotalUsage, UsageRecord
@@ -43,17 +44,17 @@ _OPENAI_PER_SECOND = Decimal("0.0012")  # about what a minute of talking comes t
 
 # (ended_reason, status, whether it was connected, its share by direction, inbound and outbound)
 _ENDS = (
-    ("caller_hangup", "completed", True, 48, 40),
-    ("agent_hangup", "completed", True, 30, 25),
-    ("transferred", "completed", True, 5, 2),
-    ("inactivity", "completed", True, 3, 3),
-    ("max_duration", "completed", True, 1, 1),
-    ("model_error", "completed", True, 2, 2),
-    ("engine_lost", "completed", True, 1, 1),
-    ("rejected", "rejected", False, 10, 2),
-    ("no_answer", "no-answer", False, 0, 14),
-    ("busy", "busy", False, 0, 7),
-    ("failed", "failed", False, 0, 3),
+    (EndedReason.CALLER_HANGUP, "completed", True, 48, 40),
+    (EndedReason.AGENT_HANGUP, "completed", True, 30, 25),
+    (EndedReason.TRANSFERRED, "completed", True, 5, 2),
+    (EndedReason.INACTIVITY, "completed", True, 3, 3),
+    (EndedReason.MAX_DURATION, "completed", True, 1, 1),
+    (EndedReason.MODEL_ERROR, "completed", True, 2, 2),
+    (EndedReason.ENGINE_LOST, "completed", True, 1, 1),
+    (EndedReason.REJECTED, "rejected", False, 10, 2),
+    (EndedReason.NO_ANSWER, "no-answer", False, 0, 14),
+    (EndedReason.BUSY, "busy", False, 0, 7),
+    (EndedReason.FAILED, "failed", False, 0, 3),
 )
 
 Row = tuple[Any, ...]
@@ -114,7 +115,7 @@ class MadeUp:
     direction: str
     our_number: str
     other: str
-    reason: str
+    reason: EndedReason
     status: str
     created_at: datetime
     accepted_at: datetime | None
@@ -218,7 +219,9 @@ def _made_up(
             reason=reason,
             status=status,
             created_at=created_at,
-            accepted_at=None if reason == "rejected" else created_at + timedelta(seconds=1),
+            accepted_at=None
+            if reason is EndedReason.REJECTED
+            else created_at + timedelta(seconds=1),
             answered_at=answered_at,
             ended_at=(answered_at or created_at) + timedelta(seconds=seconds or 20),
             seconds=seconds,
@@ -285,12 +288,14 @@ _twilio_cost = lru_cache(maxsize=1000)(twilio_cost)
 
 def _add_details(rows: Rows, account_id: str, call: MadeUp, chance: random.Random) -> None:
     """Add a call's timeline, and the callbacks that were sent about it."""
-    timeline: list[tuple[datetime | None, str, dict[str, Any]]] = [
-        (call.created_at, "received" if call.direction == "inbound" else "placed", {}),
-        (call.accepted_at, "accepted", {}),
-        (call.answered_at, "connected", {}),
-        (call.answered_at and call.answered_at + timedelta(seconds=1), "model_ready", {}),
-        (call.ended_at, "ended", {"reason": call.reason}),
+    first = EventKind.RECEIVED if call.direction == "inbound" else EventKind.PLACED
+    ready_at = call.answered_at and call.answered_at + timedelta(seconds=1)
+    timeline: list[tuple[datetime | None, EventKind, dict[str, Any]]] = [
+        (call.created_at, first, {}),
+        (call.accepted_at, EventKind.ACCEPTED, {}),
+        (call.answered_at, EventKind.CONNECTED, {}),
+        (ready_at, EventKind.MODEL_READY, {}),
+        (call.ended_at, EventKind.ENDED, {"reason": call.reason}),
     ]
     for at, kind, detail in timeline:
         if at is not None:

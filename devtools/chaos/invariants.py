@@ -13,6 +13,7 @@ from devtools.chaos.crowd import Placed
 from devtools.chaos.report import Notes
 from devtools.chaos.scene import Scene
 from devtools.chaos.waiting import seconds_until
+from telephony.engine.codes import EndedReason
 
 # A record and the phone may differ by so much: the end of a call takes its way to either.
 _APART_S = 1.0
@@ -160,7 +161,7 @@ def _expect_right_reason(notes: Notes, placed: Placed, record: Record) -> None:
     if placed.killed_at is None:
         notes.expect(
             "A call that ended by itself is not recorded as lost.",
-            record.reason != "engine_lost",
+            record.reason != EndedReason.ENGINE_LOST,
             sent=_about(placed),
             came=record,
         )
@@ -198,7 +199,7 @@ def expect_told_once(notes: Notes, placed: Placed, *, may_be_resumed: bool) -> N
     ids = list(told)
     reasons = [body["endedReason"] for body in told.values()]
     is_right = len(ids) == 1 or (
-        may_be_resumed and len(ids) == 2 and reasons[0] == "engine_lost" != reasons[1]
+        may_be_resumed and len(ids) == 2 and reasons[0] == EndedReason.ENGINE_LOST != reasons[1]
     )
     notes.expect(
         "A call's end is told once (by webhook-id).",

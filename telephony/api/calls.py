@@ -25,6 +25,7 @@ from core.api import (
 )
 from core.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
+from telephony.engine.codes import EventKind
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery, CallEvent
 from telephony.twilio_rest import CALL_SID
@@ -39,6 +40,16 @@ class FilterSerializer(ObjectSerializer):
     )
 
 
+@extend_schema_field(
+    {
+        "anyOf": [{"$ref": "#/components/schemas/EndedReason"}],
+        "description": "As in onCallEnd. Null while the call is in progress.",
+    }
+)
+class EndedReasonField(OptionalTextField):
+    """An :class:`EndedReason`, or null."""
+
+
 class CallSerializer(serializers.ModelSerializer[Call]):
     callSid = serializers.CharField(
         source="call_sid",
@@ -48,9 +59,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     callerPhone = serializers.CharField(source="caller_phone")
     calledNumber = serializers.CharField(source="called_number")
     answeredBy = OptionalTextField(source="answered_by", allow_null=True)
-    endedReason = OptionalTextField(
-        source="ended_reason", allow_null=True, help_text="As in onCallEnd. Null while it is on."
-    )
+    endedReason = EndedReasonField(source="ended_reason", allow_null=True)
     metadata = MetadataField(allow_null=True)
     createdAt = UtcDateTimeField(source="created_at")
     answeredAt = UtcDateTimeField(
@@ -78,6 +87,21 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         ]
 
 
+@extend_schema_field(
+    {
+        "type": "string",
+        "description": "\n".join(
+            [
+                "What happened. More may be added.\n",
+                *(f"- `{kind}`: {kind.meaning}." for kind in EventKind),
+            ]
+        ),
+    }
+)
+class EventKindField(serializers.CharField):
+    """An :class:`EventKind`."""
+
+
 @extend_schema_field({"type": "object", "additionalProperties": True})
 class EventDetailField(serializers.JSONField):
     """What else is known of an event: its kind tells what to expect."""
@@ -87,6 +111,7 @@ class CallEventSerializer(serializers.ModelSerializer[CallEvent]):
     """What happened, and when; never what was said."""
 
     at = UtcDateTimeField()
+    kind = EventKindField()
     detail = EventDetailField()
 
     class Meta:
