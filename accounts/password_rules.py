@@ -8,6 +8,14 @@ from django.core.exceptions import ValidationError
 
 from accounts.models import Account
 
+MIN_PASSWORD_LENGTH = 8
+# Long enough for every password manager, short enough that hashing it costs what a short one costs.
+MAX_PASSWORD_LENGTH = 1000
+PASSWORD_HELP = (
+    f"At least {MIN_PASSWORD_LENGTH} characters: no common password, and none like your email or "
+    "company."
+)
+
 TOO_LIKE = 0.7
 # Of longer texts the beginnings are compared: it takes time that grows faster than they do.
 _COMPARED = 100

@@ -20,6 +20,7 @@ from accounts.mails import (
     mail_send,
 )
 from accounts.models import Account
+from accounts.password_rules import MAX_PASSWORD_LENGTH
 from core.errors import ApiError, invalid
 from core.queue.jobs import defer
 from core.sealing import CannotUnseal, seal, unseal
@@ -30,10 +31,13 @@ _PURPOSE = "password-reset"
 
 @sensitive_variables()
 def password_check(password: str, account: Account) -> None:
-    """Raise ``ValidationError`` at ``password`` if somebody could guess it, knowing the account.
+    """Raise ``ValidationError`` at ``password`` if it is too long, or easy to guess.
 
     It may ask a service, for seconds: not within a transaction.
     """
+    if len(password) > MAX_PASSWORD_LENGTH:
+        problem = f"Use at most {MAX_PASSWORD_LENGTH} characters."
+        raise ValidationError({"password": [problem]})
     try:
         validate_password(password, account)
     except ValidationError as error:

@@ -13,15 +13,16 @@ from django.http import HttpRequest
 
 from accounts.mfa_adapter import passkeys_work
 from accounts.models import Account
+from accounts.password_rules import MAX_PASSWORD_LENGTH
 from accounts.passwords import password_require
 from accounts.second_factors import (
+    MAX_CODE_LENGTH,
     PASSKEY,
     TOTP,
     code_require,
     passkey_request_options,
     passkey_require,
 )
-from accounts.serializers import MAX_CODE_LENGTH, MAX_PASSWORD_LENGTH
 from accounts.throttling import login_attempt, second_factor_attempt
 from core.errors import ApiError
 

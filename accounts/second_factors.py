@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 TOTP, PASSKEY = Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN
 RECOVERY_CODES = Authenticator.Type.RECOVERY_CODES
+# Six or eight digits, and what people put between them.
+MAX_CODE_LENGTH = 32
 MAX_PASSKEYS = 10
 _LONGEST_ID = 18  # digits of what PostgreSQL counts with
 MAX_PASSKEY_NAME_LENGTH = 50

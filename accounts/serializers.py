@@ -8,18 +8,10 @@ from rest_framework import serializers
 from accounts.actors import ActorKind
 from accounts.audit import SUPPORT, Action, AuditEvent
 from accounts.models import Account, ApiKey
+from accounts.password_rules import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
+from accounts.second_factors import MAX_CODE_LENGTH
 from core.api import AnswerSerializer, ObjectSerializer, TextField, UtcDateTimeField
 from core.texts import validate_line
-
-MIN_PASSWORD_LENGTH = 8
-# Long enough for every password manager, short enough that hashing it costs what a short one costs.
-MAX_PASSWORD_LENGTH = 1000
-PASSWORD_HELP = (
-    f"At least {MIN_PASSWORD_LENGTH} characters: no common password, and none like your email or "
-    "company."
-)
-# Of a second factor: six or eight digits, and what people put between them.
-MAX_CODE_LENGTH = 32
 
 
 class CredentialsSerializer(ObjectSerializer):

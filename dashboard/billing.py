@@ -13,6 +13,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
@@ -28,6 +29,7 @@ from core.errors import ApiError
 from core.money import dollars, price
 from core.pages import page
 from dashboard.access import PageRequest, for_customer, reason_not_active
+from dashboard.forms import refuse
 from dashboard.rendering import STATUS_TONES, room
 from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending, spending_limit_set, spending_of
 
@@ -40,11 +42,10 @@ class LimitForm(forms.Form):
     amount = forms.DecimalField(
         label="Monthly limit in US dollars",
         required=False,
-        min_value=LEAST_LIMIT,
-        max_value=MOST_LIMIT,
-        decimal_places=2,
         help_text="For minutes, without the monthly base. Empty: no limit.",
-        widget=forms.NumberInput({"inputmode": "decimal", "step": "0.01"}),
+        widget=forms.NumberInput(
+            {"inputmode": "decimal", "step": "0.01", "min": LEAST_LIMIT, "max": MOST_LIMIT}
+        ),
     )
 
 
@@ -62,9 +63,14 @@ def spending_limit(request: PageRequest) -> HttpResponse:
     if request.method != "POST":
         return redirect(f"{HERE}#limit")
     form = LimitForm(request.POST)
-    if not form.is_valid():
+    spending = None
+    if form.is_valid():
+        try:
+            spending = spending_limit_set(account=request.user, **form.cleaned_data)
+        except ValidationError as refusal:
+            refuse(form, refusal)
+    if spending is None:
         return _page(request, spending_of(request.user), form, status=400)
-    spending = spending_limit_set(account=request.user, amount=form.cleaned_data["amount"])
     if spending.is_reached:
         messages.warning(request, "The limit is saved. It is reached: new calls are refused.")
     elif spending.limit is None:

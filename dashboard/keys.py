@@ -10,6 +10,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
@@ -61,7 +62,7 @@ def new_key(request: PageRequest) -> HttpResponse:
     if form.is_valid():
         try:
             new = api_key_create(account=request.user, **form.cleaned_data)
-        except ApiError as refusal:
+        except (ApiError, ValidationError) as refusal:
             refuse(form, refusal)
         else:
             return _page(request, form=NewKeyForm(), new=new)

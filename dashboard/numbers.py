@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
@@ -17,9 +18,8 @@ from core.engine_urls import engine_voice_url
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
-from dashboard.forms import LineField, checked, refuse
+from dashboard.forms import LineField, refuse
 from dashboard.rendering import room
-from telephony.api.phone_numbers import ChangesSerializer, RegistrationSerializer
 from telephony.models import PhoneNumber
 from telephony.numbers import (
     RESTS_FOR,
@@ -28,21 +28,16 @@ from telephony.numbers import (
     phone_number_remove,
     phone_number_update,
 )
+from telephony.twilio_rest import TwilioCredentials
 
 HERE = "/dashboard/numbers"
 
-# The API's names of what the forms ask for.
-_URLS = {
-    "onCallStartUrl": "on_call_start_url",
-    "onCallEndUrl": "on_call_end_url",
-    "onErrorUrl": "on_error_url",
-}
-_PROOF = {"twilioAccountSid": "twilio_account_sid", "twilioAuthToken": "twilio_auth_token"}
-_NAMES = {"phoneNumber": "phone_number", "isActive": "is_active", **_URLS, **_PROOF}
+_RESTING = "phone_number_resting"
+_ABOUT_THE_NUMBER = ("phone_number_taken", _RESTING)
 
 
 class UrlsForm(forms.Form):
-    """Who is asked about a number's calls. What is a usable URL, the API's serializers say."""
+    """Who is asked about a number's calls. Which URLs can be used, the service says."""
 
     on_call_start_url = LineField(
         label="onCallStart URL",
@@ -61,10 +56,6 @@ class UrlsForm(forms.Form):
         widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/error"}),
     )
 
-    def urls(self) -> dict[str, str | None]:
-        """Return the URLs as the API takes them."""
-        return {name: self.cleaned_data[field] or None for name, field in _URLS.items()}
-
 
 class RegistrationForm(UrlsForm):
     phone_number = LineField(
@@ -75,9 +66,9 @@ class RegistrationForm(UrlsForm):
 
     field_order = ["phone_number"]
 
-    def body(self) -> dict[str, str | None]:
-        """Return the registration as the API takes it."""
-        return {"phoneNumber": self.cleaned_data["phone_number"], **self.urls()}
+    def registration(self) -> dict[str, Any]:
+        """Return the arguments of ``phone_number_register``."""
+        return self.cleaned_data
 
 
 class ProvenRegistrationForm(RegistrationForm):
@@ -96,9 +87,10 @@ class ProvenRegistrationForm(RegistrationForm):
     # Right below what is said of the number.
     field_order = ["phone_number", "twilio_account_sid", "twilio_auth_token"]
 
-    def body(self) -> dict[str, str | None]:
-        proof = {name: self.cleaned_data[field] for name, field in _PROOF.items()}
-        return super().body() | proof
+    def registration(self) -> dict[str, Any]:
+        fields = dict(self.cleaned_data)
+        proof = TwilioCredentials(fields.pop("twilio_account_sid"), fields.pop("twilio_auth_token"))
+        return {**fields, "proof": proof}
 
 
 class TwilioAccountForm(forms.Form):
@@ -147,11 +139,9 @@ def new_number(request: PageRequest) -> HttpResponse:
         require_active(request.user)
     if form.is_valid():
         try:
-            number, is_new = phone_number_register(
-                account=request.user, **_filled(checked(RegistrationSerializer, form.body()))
-            )
-        except ApiError as refusal:
-            if refusal.code == "phone_number_resting" and not is_proven:
+            number, is_new = phone_number_register(account=request.user, **form.registration())
+        except (ApiError, ValidationError) as refusal:
+            if getattr(refusal, "code", "") == _RESTING and not is_proven:
                 form = _asking_for_proof(form)
             _refuse(form, refusal)
         else:
@@ -172,13 +162,10 @@ def number(request: PageRequest, id: str) -> HttpResponse:
     else:
         form = _changes_form(found)
     if form.is_valid():
-        body = {"isActive": form.cleaned_data["is_active"], **form.urls()}
         try:
-            phone_number_update(
-                account=request.user, id=found.id, **checked(ChangesSerializer, body)
-            )
-        except ApiError as refusal:
-            _refuse(form, refusal)
+            phone_number_update(account=request.user, id=found.id, **form.cleaned_data)
+        except ValidationError as refusal:
+            refuse(form, refusal)
         else:
             messages.success(request, f"{found} is saved.")
             return redirect(HERE)
@@ -223,15 +210,12 @@ def confirm_account(request: PageRequest, id: str) -> HttpResponse:
     found = PhoneNumber.objects.access(request.user, id)
     form = TwilioAccountForm(request.POST, prefix="twilio")
     if form.is_valid():
-        body = {"twilioAccountSid": form.cleaned_data["twilio_account_sid"] or None}
+        sid = form.cleaned_data["twilio_account_sid"]
         try:
-            phone_number_update(
-                account=request.user, id=found.id, **checked(ChangesSerializer, body)
-            )
-        except ApiError as refusal:
-            _refuse(form, refusal)
+            phone_number_update(account=request.user, id=found.id, twilio_account_sid=sid)
+        except ValidationError as refusal:
+            refuse(form, refusal)
         else:
-            sid = body["twilioAccountSid"]
             says = f"takes calls from {sid} alone" if sid else "is bound by its next verified call"
             messages.success(request, f"{found} {says}.")
             return redirect("number", id=found.id)
@@ -242,7 +226,7 @@ def _asking_for_proof(form: RegistrationForm) -> RegistrationForm:
     """Return the form with what was typed in, and with fields for the proof."""
     asking = ProvenRegistrationForm(form.data)
     asking.full_clean()
-    for name in _PROOF.values():
+    for name in ("twilio_account_sid", "twilio_auth_token"):
         del asking.errors[name]
     return asking
 
@@ -262,15 +246,11 @@ def _page(
     return room(request, HERE, template, known | context, status=status)
 
 
-def _refuse(form: forms.Form, refusal: ApiError) -> None:
-    if refusal.code in ("phone_number_taken", "phone_number_resting"):
+def _refuse(form: forms.Form, refusal: ApiError | ValidationError) -> None:
+    if isinstance(refusal, ApiError) and refusal.code in _ABOUT_THE_NUMBER:
         form.add_error("phone_number", refusal.message)
     else:
-        refuse(form, refusal, _NAMES)
-
-
-def _filled(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+        refuse(form, refusal)
 
 
 urlpatterns = [

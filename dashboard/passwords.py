@@ -14,8 +14,8 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from accounts.links import account_to_reset
+from accounts.password_rules import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.passwords import password_reset, password_reset_ask
-from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.throttling import mail_request
 from core.errors import ApiError
 from core.pages import page

@@ -25,6 +25,7 @@ from accounts.models import Account
 from accounts.proof_form import CredentialField, ProofForm
 from accounts.proofs import owes_second_factor, pending_account, prove_anew, session_begin
 from accounts.second_factors import (
+    MAX_CODE_LENGTH,
     MAX_PASSKEY_NAME_LENGTH,
     PASSKEY,
     TOTP,
@@ -39,7 +40,6 @@ from accounts.second_factors import (
     totp_qr_code,
     totp_secret_new,
 )
-from accounts.serializers import MAX_CODE_LENGTH
 from accounts.sudo import needs_sudo
 from accounts.throttling import second_factor_attempt
 from core.errors import ApiError

@@ -16,9 +16,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.models import Account
+from accounts.password_rules import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.proofs import session_begin, session_pend
 from accounts.second_factors import has_second_factor
-from accounts.serializers import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.services import account_authenticate, account_sign_up
 from accounts.throttling import login_attempt, registration_attempt
 from billing.checkout import checkout_url_for

@@ -19,9 +19,9 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.email_addresses import normalize_email
+from accounts.password_rules import MAX_PASSWORD_LENGTH
 from accounts.passwords import password_change, password_require
 from accounts.second_factors import second_factors
-from accounts.serializers import MAX_PASSWORD_LENGTH
 from accounts.services import MAX_ACTIVE_KEYS, company_rename, email_change
 from accounts.sudo import needs_second_factor, needs_sudo
 from accounts.throttling import login_attempt, mail_request

@@ -48,6 +48,11 @@ class NumberProblem(NamedTuple):
     message: str
 
 
+def us_number_problem(text: str) -> str | None:
+    """Say in a sentence why a text is no US number in E.164; None if it is one."""
+    return None if US_NUMBER.fullmatch(text) else "Use a US number in E.164, like +15551234567."
+
+
 def registration_problem(phone_number: str) -> NumberProblem | None:
     """Say why a number in E.164 cannot be registered; None if it can: it is an ordinary US one."""
     return _country_problem(phone_number, ["US"], "Use a US number.") or kind_problem(phone_number)

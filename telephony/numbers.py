@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
@@ -17,12 +18,15 @@ from accounts.audit import Action, audit, audit_by
 from accounts.models import Account
 from core.connections import give_connection_back
 from core.errors import ApiError, invalid
+from telephony.callback_urls import callback_url_problem
 from telephony.models import Call, PhoneNumber, ReleasedNumber
-from telephony.numbering import registration_problem
+from telephony.numbering import registration_problem, us_number_problem
 from telephony.twilio_rest import (
     CarrierRejected,
     CarrierUnavailable,
     TwilioCredentials,
+    account_sid_problem,
+    auth_token_problem,
     has_number,
 )
 
@@ -49,8 +53,16 @@ def phone_number_register(
     one that another account gave up a short while ago is 409 ``phone_number_resting`` without a
     ``proof``: credentials of the Twilio account that has it, which are used and not kept. One that
     proves nothing is 400 ``phone_number_not_proven`` or 502 ``carrier_unavailable``. Raises 400
-    ``country_not_allowed`` and ``number_not_allowed`` too.
+    ``country_not_allowed`` and ``number_not_allowed`` too, and ``ValidationError`` with the fields
+    that are wrong.
     """
+    _check(
+        phone_number=phone_number,
+        on_call_start_url=on_call_start_url,
+        on_call_end_url=on_call_end_url,
+        on_error_url=on_error_url,
+        **_fields_of(proof),
+    )
     if problem := registration_problem(phone_number):
         raise invalid({"phoneNumber": [problem.message]}, problem.code)
     urls = {
@@ -77,6 +89,37 @@ def phone_number_register(
         raise ApiError(
             409, "phone_number_taken", f"{phone_number} is registered by another account."
         ) from None
+
+
+@sensitive_variables()
+def _check(**values: Any) -> None:
+    """Raise ``ValidationError`` with what is wrong with a number's fields, by their names."""
+    given = {name: value for name, value in values.items() if value or name not in _MAY_BE_EMPTY}
+    problems = {
+        name: [problem]
+        for name, problem_of in _PROBLEMS.items()
+        if name in given and (problem := problem_of(given[name]))
+    }
+    if problems:
+        raise ValidationError(problems)
+
+
+_MAY_BE_EMPTY = frozenset({"on_error_url", "twilio_account_sid"})
+_PROBLEMS: Mapping[str, Callable[[str], str | None]] = {
+    "phone_number": us_number_problem,
+    "on_call_start_url": callback_url_problem,
+    "on_call_end_url": callback_url_problem,
+    "on_error_url": callback_url_problem,
+    "twilio_account_sid": account_sid_problem,
+    "twilio_auth_token": auth_token_problem,
+}
+
+
+@sensitive_variables("proof")
+def _fields_of(proof: TwilioCredentials | None) -> dict[str, str]:
+    if proof is None:
+        return {}
+    return {"twilio_account_sid": proof.account_sid, "twilio_auth_token": proof.auth_token}
 
 
 @sensitive_variables("proof")
@@ -168,10 +211,13 @@ def phone_number_refuse_account(*, number: PhoneNumber, account_sid: str) -> boo
 def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNumber:
     """Change URLs, ``is_active`` or ``twilio_account_sid``; raise 404 unless it is the account's.
 
+    Raises ``ValidationError`` with the fields that are wrong.
+
     To set the Twilio account confirms it: calls from it are taken from now on, and from no other.
     "" leaves it to the next verified call.
     """
     number = PhoneNumber.objects.select_for_update().access(account, id)
+    _check(**changes)
     detail: dict[str, Any] = {"number": str(number), "changed": list(changes)}
     action = Action.NUMBER_CHANGED
     if "twilio_account_sid" in changes:

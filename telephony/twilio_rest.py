@@ -28,6 +28,7 @@ from twilio.rest import Client
 from urllib3.exceptions import NewConnectionError
 
 from telephony.engine.bounds import clipped
+from telephony.engine.plan import ACCOUNT_SID, LONGEST_AUTH_TOKEN
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ Asked = TypeVar("Asked")
 TIMEOUT_SECONDS = 10.0
 LONGEST_MESSAGE = 1_000  # of an error of Twilio's (characters)
 
+AUTH_TOKEN = re.compile(r"[!-~]+")
 CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
 
 
@@ -43,6 +45,17 @@ CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
 class TwilioCredentials:
     account_sid: str
     auth_token: str = field(repr=False)
+
+
+def account_sid_problem(sid: str) -> str | None:
+    """Say in a sentence why a text cannot name a Twilio account; None if it can."""
+    return None if ACCOUNT_SID.fullmatch(sid) else "Use the Account SID: AC and 32 hex digits."
+
+
+def auth_token_problem(token: str) -> str | None:
+    """Say in a sentence why a text cannot be an auth token; None if it can."""
+    is_one = AUTH_TOKEN.fullmatch(token) and len(token) <= LONGEST_AUTH_TOKEN
+    return None if is_one else "Use the auth token as Twilio shows it."
 
 
 class CarrierRejected(Exception):

@@ -7,6 +7,7 @@ from datetime import UTC, date
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import OuterRef, Subquery, Sum
 from django.db.models.functions import Coalesce
@@ -75,12 +76,22 @@ def spending_of(account: Account) -> Spending:
     return Spending(limit, minutes)
 
 
+def _limit_problem(amount: Decimal) -> str | None:
+    in_bounds = amount.is_finite() and LEAST_LIMIT <= amount <= MOST_LIMIT
+    if in_bounds and amount == amount.quantize(_CENT):
+        return None
+    return f"Use whole cents, from {LEAST_LIMIT} to {MOST_LIMIT}."
+
+
 @transaction.atomic
 def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
     """Set the limit (USD a month), or take it away; return where the account stands now.
 
-    What the new limit has reached already counts as told: whoever sets it sees that.
+    What the new limit has reached already counts as told: whoever sets it sees that. Raises
+    ``ValidationError`` at ``amount``.
     """
+    if amount is not None and (problem := _limit_problem(amount)):
+        raise ValidationError({"amount": [problem]})
     month = timezone.now().astimezone(UTC).date().replace(day=1)
     defaults = {"amount": amount, "month": month}
     # Calls that are just ending come first, as their totals are locked: none falls in between.

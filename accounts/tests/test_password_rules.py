@@ -19,6 +19,7 @@ from rest_framework.test import APIClient
 
 from accounts.links import password_reset_link
 from accounts.models import Account
+from accounts.passwords import password_change
 
 pytestmark = pytest.mark.django_db
 
@@ -268,3 +269,12 @@ class TestBreaches:
         settings.PASSWORD_BREACH_CHECK_URL = ""
         assert _api(GOOD) == ""
         assert breaches.asked == []
+
+
+def test_one_that_is_too_long_to_hash(alice: Account) -> None:
+    before = alice.password
+    with pytest.raises(ValidationError) as refused:
+        password_change(account=alice, password="long walk" * 112)
+    assert refused.value.message_dict == {"password": ["Use at most 1000 characters."]}
+    alice.refresh_from_db()
+    assert alice.password == before

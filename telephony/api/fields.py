@@ -1,7 +1,12 @@
-"""What several of the resources take: numbers, callback URLs, metadata."""
+"""What several of the resources take: numbers, callback URLs, metadata.
+
+Their rules are those of the services. They are asked here as well, so that one answer names all
+that is wrong with a body.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -11,20 +16,23 @@ from core.api import TextField
 from telephony.callback_urls import LONGEST_URL, callback_url_problem
 from telephony.callbacks.payloads import METADATA_LIMITS, metadata_problem
 from telephony.engine.plan import ACCOUNT_SID, LONGEST_AUTH_TOKEN, is_phone_number
-from telephony.numbering import US_NUMBER
+from telephony.numbering import US_NUMBER, us_number_problem
+from telephony.twilio_rest import AUTH_TOKEN, account_sid_problem, auth_token_problem
+
+
+def _without(problem_of: Callable[[str], str | None], text: str) -> str:
+    """Return the text; raise DRF's ``ValidationError`` with its problem, if it has one."""
+    if problem := problem_of(text):
+        raise serializers.ValidationError(problem)
+    return text
 
 
 @extend_schema_field({"type": "string", "pattern": f"^{US_NUMBER.pattern}$"})
 class UsNumberField(TextField):
     """A US number: ``+1`` and ten digits."""
 
-    default_error_messages = {"format": "Use a US number in E.164, like +15551234567."}
-
     def to_internal_value(self, data: Any) -> str:
-        number = super().to_internal_value(data)
-        if not US_NUMBER.fullmatch(number):
-            self.fail("format")
-        return number
+        return _without(us_number_problem, super().to_internal_value(data))
 
 
 @extend_schema_field({"type": "string", "pattern": r"^\+(1[0-9]{10}|[2-9][0-9]{6,14})$"})
@@ -46,10 +54,7 @@ class CallbackUrlField(TextField):
     """A public ``https://`` URL."""
 
     def to_internal_value(self, data: Any) -> str:
-        url = super().to_internal_value(data)
-        if problem := callback_url_problem(url):
-            raise serializers.ValidationError(problem)
-        return url
+        return _without(callback_url_problem, super().to_internal_value(data))
 
 
 @extend_schema_field(
@@ -74,29 +79,21 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
 class AccountSidField(TextField):
     """The name of an account at Twilio."""
 
-    default_error_messages = {"format": "Use the Account SID: AC and 32 hex digits."}
-
     def to_internal_value(self, data: Any) -> str:
-        sid = super().to_internal_value(data)
-        if not ACCOUNT_SID.fullmatch(sid):
-            self.fail("format")
-        return sid
+        return _without(account_sid_problem, super().to_internal_value(data))
 
 
-@extend_schema_field({"type": "string", "pattern": "^[!-~]+$", "maxLength": LONGEST_AUTH_TOKEN})
+@extend_schema_field(
+    {"type": "string", "pattern": f"^{AUTH_TOKEN.pattern}$", "maxLength": LONGEST_AUTH_TOKEN}
+)
 class AuthTokenField(TextField):
     """Its auth token, which is used and not kept."""
-
-    default_error_messages = {"format": "Use the auth token as Twilio shows it."}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(max_length=LONGEST_AUTH_TOKEN, **options)
 
     def to_internal_value(self, data: Any) -> str:
-        token = super().to_internal_value(data)
-        if not token.isascii() or not token.isprintable() or " " in token:
-            self.fail("format")
-        return token
+        return _without(auth_token_problem, super().to_internal_value(data))
 
 
 class OptionalTextField(serializers.CharField):

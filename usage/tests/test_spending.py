@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -61,6 +62,14 @@ def use(account: Account, number: int, minutes: int, at: datetime | None = None)
             openai_cost=Decimal("2.00"),
             ended_at=at or timezone.now(),
         )
+
+
+@pytest.mark.parametrize("amount", ["0", "-1", "1.005", "1000000.01", "NaN", "Infinity", "1e999"])
+def test_a_limit_that_is_no_amount_of_whole_cents(alice: Account, amount: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        spending_limit_set(account=alice, amount=Decimal(amount))
+    assert "whole cents" in refused.value.message_dict["amount"][0]
+    assert spending_of(alice).limit is None
 
 
 class TestSpending:
