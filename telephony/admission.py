@@ -57,18 +57,25 @@ def admission_require(account: Account, *, besides: Call | None = None) -> None:
     :param besides: the call that asks, if it is written down already.
     """
     standing_require(account)
-    if (spending := spending_of(account)).is_reached:
-        raise NotAdmitted(
-            402,
-            "spending_limit_reached",
-            f"This account has spent its limit of ${spending.limit} for this month: raise the "
-            "limit, or wait for the next month (UTC).",
-        )
-    place_require(account, besides=besides)
+    _spending_require(account)
+    _place_require(account, besides=besides)
+
+
+def admission_confirm(account: Account, call: Call) -> None:
+    """Raise :class:`NotAdmitted` unless the account, which is locked, may still have the call.
+
+    It was admitted before its backend was asked. The spending limit holds back new calls alone.
+    """
+    standing_require(account)
+    _place_require(account, besides=call)
 
 
 def standing_require(account: Account) -> None:
-    """Raise :class:`NotAdmitted` unless the account is active."""
+    """Raise :class:`NotAdmitted` unless the account is active.
+
+    What that is, ``require_active`` says, to the API's permissions too. They refuse early; what
+    counts is the answer under the lock.
+    """
     if not account.is_active:
         raise NotAdmitted(403, "account_disabled", "This account is disabled: contact support.")
     try:
@@ -78,8 +85,17 @@ def standing_require(account: Account) -> None:
         raise NotAdmitted(refusal.status_code, refusal.code, refusal.message, why=why) from None
 
 
-def place_require(account: Account, *, besides: Call | None = None) -> None:
-    """Raise :class:`NotAdmitted` unless the account, which is locked, has a place left."""
+def _spending_require(account: Account) -> None:
+    if (spending := spending_of(account)).is_reached:
+        raise NotAdmitted(
+            402,
+            "spending_limit_reached",
+            f"This account has spent its limit of ${spending.limit} for this month: raise the "
+            "limit, or wait for the next month (UTC).",
+        )
+
+
+def _place_require(account: Account, *, besides: Call | None) -> None:
     places = Call.objects.of(account).live().with_a_place(timezone.now())
     if besides is not None:
         places = places.exclude(pk=besides.pk)

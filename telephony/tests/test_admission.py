@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
-from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -22,14 +19,9 @@ from telephony.admission import (
     admission_require,
     has_room_for_a_ring,
 )
-from telephony.call_sids import new_test_sid
 from telephony.engine.plan import CallPlan
 from telephony.models import Call, PhoneNumber
-from telephony.outbound import Dialing, outbound_call_dial, outbound_call_queue
-from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN, call_resource, running_twilio
-from telephony.twilio_rest import TwilioCredentials
-from telephony.voice import transactions
-from telephony.voice.transactions import PendingCall
+from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN
 from usage.models import DailyUsage
 from usage.spending import spending_limit_set
 
@@ -161,69 +153,3 @@ class TestStanding:
         with pytest.raises(NotAdmitted) as caught:
             require(alice)
         assert caught.value.code == "spending_limit_reached"
-
-
-def inbound(number: PhoneNumber, sid: str) -> bool:
-    """Ring, and have the backend take the call."""
-    received = transactions.receive_on(number, call_sid=sid, caller="+19805550000")
-    if not isinstance(received, PendingCall):
-        return False
-    try:
-        return transactions.accept(received.call, PLAN, asked_ms=1) is not None
-    except NotAdmitted as refusal:
-        transactions.turn_away(received.call, refusal)
-        return False
-
-
-def outbound(number: PhoneNumber, sid: str) -> bool:
-    try:
-        call, _ = outbound_call_queue(
-            account=number.account, to="+15559876543", from_number=NUMBER, **URLS
-        )
-        outbound_call_dial(call, Dialing(TwilioCredentials(ACCOUNT_SID, AUTH_TOKEN)))
-    except NotAdmitted:
-        return False
-    return True
-
-
-def test_call(number: PhoneNumber, sid: str) -> bool:
-    return inbound(number, new_test_sid())
-
-
-test_call.__test__ = False  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def twilio(settings: Settings) -> Iterator[None]:
-    with running_twilio() as twilio:
-        settings.TWILIO_API_URL = twilio.url
-        taken = count()
-        twilio.body = lambda: call_resource(sid=f"CA{next(taken):032d}")
-        yield
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("twilio")
-@pytest.mark.parametrize(
-    "kinds", [[inbound], [outbound], [test_call], [inbound, outbound, test_call]]
-)
-def test_of_fifty_at_once_ten_begin(
-    number: PhoneNumber, settings: Settings, kinds: list[Callable[[PhoneNumber, str], bool]]
-) -> None:
-    settings.MAX_CONCURRENT_CALLS = 10
-    settings.MAX_UNVERIFIED_RINGS = 50
-    together = Barrier(50)  # again and again: of 50 threads, all begin at once
-
-    def begin(position: int) -> bool:
-        kind = kinds[position % len(kinds)]
-        together.wait()
-        try:
-            return kind(number, f"CAfeed{position:028d}")
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(together.parties) as threads:
-        begun = sum(threads.map(begin, range(50 * len(kinds))))
-    assert begun == 10
-    assert Call.objects.live().with_a_place(timezone.now()).count() == 10
-    assert Call.objects.live().count() == 10

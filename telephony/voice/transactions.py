@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -22,9 +23,9 @@ from telephony.admission import (
     RING_LASTS,
     NotAdmitted,
     account_lock,
+    admission_confirm,
     admission_require,
     has_room_for_a_ring,
-    place_require,
     standing_require,
 )
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
@@ -64,6 +65,19 @@ class PendingCall:
     is_answered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """A call that is not taken, before or after its backend was asked.
+
+    ``word`` is what the caller hears, in TwiML's words, and ``why`` the word in the call's
+    timeline. A call that is not written down is None.
+    """
+
+    word: str
+    why: str
+    call: Call | None = None
+
+
 class ForeignAccount(Exception):
     """A number's calls come from another account of Twilio's than before."""
 
@@ -76,8 +90,8 @@ def is_call_of(call_id: str, call_sid: str) -> bool:
     return found in ({call_id: call_sid}, {call_id: None})
 
 
-def receive_inbound(form: TwilioForm) -> PendingCall | str:
-    """Write down that a number is rung; return the reason instead if the call is not taken.
+def receive_inbound(form: TwilioForm) -> PendingCall | TurnedAway:
+    """Write down that a number is called, unless the call is turned away.
 
     Raises :class:`ForeignAccount`, before anybody is asked.
     """
@@ -88,7 +102,7 @@ def receive_inbound(form: TwilioForm) -> PendingCall | str:
     )
     if number is None:
         log.info("number_unknown", called=form.called)
-        return "rejected"
+        return TurnedAway("rejected", "number_unknown")
     if number.twilio_account_sid not in ("", form.account_sid):
         _refuse_account(number, form)
         raise ForeignAccount
@@ -98,8 +112,8 @@ def receive_inbound(form: TwilioForm) -> PendingCall | str:
 @transaction.atomic
 def receive_on(
     number: PhoneNumber, *, call_sid: str, caller: str, digest: str = ""
-) -> PendingCall | str:
-    """Write down a call to a number; return the reason instead if the call is not taken.
+) -> PendingCall | TurnedAway:
+    """Write down a call to a number, unless it is turned away.
 
     :param digest: what tells a webhook's repetition from another webhook for the same call.
     """
@@ -107,20 +121,20 @@ def receive_on(
     if not Call.objects.filter(call_sid=call_sid).exists() and not has_room_for_a_ring(number):
         # Nothing is written down: whoever sends these would fill the table.
         log.warning("too_many_unverified_rings", number_id=number.id)
-        return "busy"
+        return TurnedAway("busy", "too_many_calls")
     call, is_new = Call.objects.get_or_create(
         call_sid=call_sid, defaults=_ring(number, caller) | {"webhook_digest": digest}
     )
     if is_new:
         call_note(call, EventKind.RECEIVED)
     elif not _may_ask_again(call, account, digest):
-        return "rejected"
+        return TurnedAway("rejected", "repeated")
     try:
         admission_require(account, besides=call)
     except NotAdmitted as refusal:
         if is_new and not _is_written_down(account):
             call.delete()
-            return refusal.word
+            return TurnedAway(refusal.word, refusal.why)
         return _turn_away(call, refusal)
     return PendingCall(call, _secrets(account), is_answered=False)
 
@@ -175,11 +189,11 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
             _reject(call, errors=[(ErrorCode.ACCOUNT_SID_MISMATCH, message)])
 
 
-def _turn_away(call: Call, refusal: NotAdmitted) -> str:
-    """End a call that the account may not have; return what its caller hears."""
+def _turn_away(call: Call, refusal: NotAdmitted) -> TurnedAway:
+    """End a call that the account may not have."""
     call_note(call, EventKind.REFUSED, why=refusal.why)
     _reject(call, errors=[_SPENT] if refusal.code == _SPENT[0] else [])
-    return refusal.word
+    return TurnedAway(refusal.word, refusal.why, call)
 
 
 def receive_answer(call_id: str, form: TwilioForm) -> PendingCall | None:
@@ -213,14 +227,20 @@ def accept(call: Call, plan: CallPlan, *, asked_ms: int, signed_by: str = "") ->
     locked = Call.objects.select_for_update().get(pk=call.pk)
     if not _is_wanted(locked):
         return None
-    standing_require(account)
-    place_require(account, besides=call)
+    admission_confirm(account, call)
     _note_signature(call, signed_by)
     now = timezone.now()
     call_accept(
         call, metadata=plan.metadata, held_until=now + valid_for(plan), onCallStartMs=asked_ms
     )
+    if plan.is_test:
+        _close_unless_connected(call, at=now + valid_for(plan))
     return seal_plan(call, plan, now)
+
+
+def _close_unless_connected(call: Call, *, at: datetime) -> None:
+    """End a test call later if its browser never comes: nobody tells us of that."""
+    defer("telephony.voice.tasks.close_unconnected", at=at, call_id=call.id)
 
 
 def _is_wanted(call: Call) -> bool:
@@ -234,8 +254,8 @@ def _is_wanted(call: Call) -> bool:
 
 
 @transaction.atomic
-def turn_away(call: Call, refusal: NotAdmitted) -> str:
-    """End a call that its backend would have taken; return what its caller hears."""
+def turn_away(call: Call, refusal: NotAdmitted) -> TurnedAway:
+    """End a call that its backend would have taken."""
     return _turn_away(call, refusal)
 
 

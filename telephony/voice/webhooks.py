@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
-from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -22,21 +21,25 @@ from django.views.decorators.debug import sensitive_variables
 
 from core.connections import database_within
 from core.outages import cause_of, is_outage
-from telephony.admission import NotAdmitted
-from telephony.callbacks.on_call_start import CallStartFailed, ask
-from telephony.callbacks.payloads import CallFacts
 from telephony.db import in_database
-from telephony.durations import ms_since
-from telephony.engine.codes import ErrorCode
-from telephony.engine.plan import ACCOUNT_SID, CallPlan, Refusal, Transfer
+from telephony.engine.plan import ACCOUNT_SID
 from telephony.engine.session import APOLOGY
 from telephony.links import InvalidLink, call_id_of
 from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
 from telephony.voice import live, transactions, twiml
+from telephony.voice.call_start import (
+    Connect,
+    Declined,
+    Failed,
+    Forged,
+    Over,
+    Transferred,
+    ask_backend,
+    carry_out,
+)
 from telephony.voice.gate import gate
-from telephony.voice.handover import valid_for
-from telephony.voice.transactions import ForeignAccount, PendingCall
+from telephony.voice.transactions import ForeignAccount, PendingCall, TurnedAway
 from telephony.voice.twilio_form import TwilioForm
 
 # Twilio gives a webhook 15 s. onCallStart has 10 of them, and each visit to the database two: a
@@ -223,93 +226,44 @@ async def _answer_inbound(form: TwilioForm) -> HttpResponse:
     except ForeignAccount:
         text = "This number is bound to another Twilio account.\n"
         return HttpResponse(text, status=403)
-    if not isinstance(received, PendingCall):
-        return twiml.reject(received)
-    return await _decide(form, received)
+    if isinstance(received, TurnedAway):
+        return twiml.reject(received.word)
+    return await _start(form, received)
 
 
 async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
     received = await _visit(transactions.receive_answer, call_id, form)
     if received is None:
         return twiml.hang_up()
-    return await _decide(form, received)
+    return await _start(form, received)
 
 
 @sensitive_variables()
-async def _decide(form: TwilioForm, received: PendingCall) -> HttpResponse:
-    """Ask the customer's backend, and turn its answer into TwiML."""
-    call = received.call
-    started = monotonic()
-    try:
-        decision = await ask(
-            call.on_call_start_url,
-            CallFacts.of(call),
-            secrets=received.secrets,
-            message_id=f"msg_{call.id}",
-        )
-    except CallStartFailed as failure:
-        error = (failure.code, failure.message)
-        await _visit(transactions.fail, call, error, asked_ms=ms_since(started))
-        return _turn_away(received)
-    asked_ms = ms_since(started)
-    if isinstance(decision, Refusal) and not decision.message:
-        await _visit(transactions.refuse, call, decision.reason, asked_ms=asked_ms)
-        return _turn_away(received, decision.reason)
-    if doubt := _distrust(form, decision):
-        await _visit(transactions.distrust, call, doubt, asked_ms=asked_ms)
-        return HttpResponse(f"{doubt[1]}\n", status=403)
-    return await _carry_out(received, decision, asked_ms)
-
-
-def _distrust(
-    form: TwilioForm, decision: CallPlan | Refusal | Transfer
-) -> tuple[ErrorCode, str] | None:
-    """Return why it is not Twilio that asks, or not for the account that the backend named."""
-    if form.account_sid != decision.twilio_account_sid:
-        return (
-            ErrorCode.ACCOUNT_SID_MISMATCH,
-            "The call came from another Twilio account than yours.",
-        )
-    if not form.is_signed_with(decision.twilio_auth_token):
-        return (
-            ErrorCode.INVALID_TWILIO_SIGNATURE,
-            "The signature of Twilio's request does not fit your twilioAuthToken.",
-        )
-    return None
-
-
-@sensitive_variables()
-async def _carry_out(
-    received: PendingCall, decision: CallPlan | Refusal | Transfer, asked_ms: int
-) -> HttpResponse:
-    """Do what the backend wants with a call whose webhook is Twilio's."""
-    call = received.call
-    known: dict[str, Any] = {"asked_ms": asked_ms, "signed_by": decision.twilio_account_sid}
-    match decision:
-        case Refusal():
-            await _visit(transactions.refuse, call, decision.reason, **known)
-            return twiml.hang_up(decision.message)
-        case Transfer():
-            if await _visit(transactions.transfer, call, decision.to, **known):
-                return twiml.dial(decision.to, caller_id(call.caller_phone, call.called_number))
+async def _start(form: TwilioForm, pending: PendingCall) -> HttpResponse:
+    """Ask the customer's backend, do what it wants, and say so in TwiML."""
+    answer = await ask_backend(pending)
+    start = await _visit(carry_out, pending.call, answer, form)
+    match start:
+        case Connect():
+            gate.gave_ticket(start.call.id, start.valid_for)
+            return twiml.connect(start.call.id, start.ticket, start.greeting_url)
+        case Transferred():
+            shown = caller_id(start.call.caller_phone, start.call.called_number)
+            return twiml.dial(start.to, shown)
+        case Declined() if start.message:
+            return twiml.hang_up(start.message)
+        case Declined():
+            return _turn_away(pending, start.reason)
+        case TurnedAway():
+            return _turn_away(pending, start.word)
+        case Failed():
+            return _turn_away(pending, "rejected")
+        case Forged():
+            return HttpResponse(f"{start.message}\n", status=403)
+        case Over():
             return twiml.hang_up()
-        case CallPlan():
-            return await _let_in(received, decision, known)
 
 
-@sensitive_variables()
-async def _let_in(received: PendingCall, plan: CallPlan, known: dict[str, Any]) -> HttpResponse:
-    call = received.call
-    try:
-        ticket = await _visit(transactions.accept, call, plan, **known)
-    except NotAdmitted as refusal:
-        return _turn_away(received, await _visit(transactions.turn_away, call, refusal))
-    if ticket is None:  # it has ended meanwhile
-        return twiml.hang_up()
-    gate.gave_ticket(call.id, valid_for(plan))
-    return twiml.connect(call.id, ticket, plan.greeting_url)
-
-
-def _turn_away(received: PendingCall, reason: str = "rejected") -> HttpResponse:
+def _turn_away(pending: PendingCall, word: str) -> HttpResponse:
     """Reject a call that rings, hang up one that was answered."""
-    return twiml.hang_up() if received.is_answered else twiml.reject(reason)
+    return twiml.hang_up() if pending.is_answered else twiml.reject(word)

@@ -90,12 +90,12 @@ async def test_an_error_of_ours_does_not_tell_them(world, model, phone, logged, 
 async def test_an_error_in_the_webhook_does_not_tell_them(
     world, phone, logged, monkeypatch, settings
 ):
-    from telephony.voice import webhooks
+    from telephony.voice import twilio_form
 
     def fails(*args):
         raise RuntimeError("forced")
 
-    monkeypatch.setattr(webhooks.signatures, "is_signed_webhook", fails)
+    monkeypatch.setattr(twilio_form, "is_signed_webhook", fails)
     settings.DEBUG = True  # the technical page shows local variables
     ringing = phone.ring(to=NUMBER)
     await ringing.journal.wait_for("ended")

@@ -15,7 +15,8 @@ from telephony.call_sids import is_test_sid
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber
 from telephony.voice import tasks
-from telephony.voice.testcalls import Connect, call_test_start
+from telephony.voice.call_start import Connect, Over
+from telephony.voice.testcalls import call_test_start
 from usage.models import UsageRecord
 
 CALLER = "+12025550123"
@@ -209,6 +210,22 @@ async def test_a_hang_up_over_the_api_closes_the_socket(world, model, alice_api)
             await caller.until_closed()
         call = await ended(world, start)
     assert call.ended_reason == "api_hangup"
+
+
+async def test_one_that_is_hung_up_while_the_backend_is_asked_goes_nowhere(world, alice_api):
+    world.backend.may_answer = asyncio.Event()
+    for answer in (None, {"transfer": "+15559876543", **world.backend.credentials}):
+        world.backend.answer = answer
+        world.backend.is_asked.clear()
+        world.backend.may_answer.clear()
+        starting = asyncio.create_task(started(world))
+        await world.backend.is_asked.wait()
+        call = await in_database(Call.objects.live().get)
+        await in_database(alice_api.post, f"/api/calls/{call.id}/hangup")
+        world.backend.may_answer.set()
+        assert await starting == Over(call)
+        await in_database(call.refresh_from_db)
+        assert call.ended_reason == "api_hangup"
 
 
 async def test_a_ticket_opens_once(world, model):

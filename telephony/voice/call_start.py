@@ -1,0 +1,173 @@
+"""The start of a call: ask the customer's backend, and carry out its decision.
+
+Twilio's webhooks and test calls both come through here. Each shows the result in its own way: as
+TwiML, or as a part of a page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from django.views.decorators.debug import sensitive_variables
+
+from telephony.admission import NotAdmitted
+from telephony.callbacks.on_call_start import CallStartFailed, ask
+from telephony.callbacks.payloads import CallFacts
+from telephony.durations import ms_since
+from telephony.engine.codes import ErrorCode
+from telephony.engine.plan import CallPlan, Refusal, Transfer
+from telephony.models import Call
+from telephony.voice import transactions
+from telephony.voice.handover import valid_for
+from telephony.voice.transactions import PendingCall, TurnedAway
+from telephony.voice.twilio_form import TwilioForm
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of onCallStart, and after how many milliseconds."""
+
+    decision: CallPlan | Refusal | Transfer | CallStartFailed
+    asked_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """The media socket may be opened with the ticket, for as long as that is valid."""
+
+    call: Call
+    ticket: str = field(repr=False)
+    valid_for: timedelta
+    account_sid: str
+    greeting_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The backend refused the call: as ``busy`` or ``rejected``, or with a message to be spoken."""
+
+    call: Call
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The backend had the call transferred."""
+
+    call: Call
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The backend gave no answer that can be used; onError tells it too."""
+
+    call: Call
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forged:
+    """The webhook is not Twilio's, or not for the account that the backend named."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The call ended while the backend was asked."""
+
+    call: Call
+    why: str = "hung_up"
+
+
+CallStart = Connect | Declined | Transferred | Failed | Forged | Over | TurnedAway
+
+
+@sensitive_variables()
+async def ask_backend(pending: PendingCall) -> Answer:
+    """Wait for the backend's answer, 10 seconds at most. Queries nothing."""
+    call, began = pending.call, monotonic()
+    try:
+        decision: CallPlan | Refusal | Transfer | CallStartFailed = await ask(
+            call.on_call_start_url,
+            CallFacts.of(call),
+            secrets=pending.secrets,
+            message_id=f"msg_{call.id}",
+        )
+    except CallStartFailed as failure:
+        decision = failure
+    return Answer(decision, ms_since(began))
+
+
+@sensitive_variables()
+def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
+    """Do what the backend wants with the call.
+
+    :param form: the webhook that the call came with, whose signature is checked before anything
+        that costs money or is heard. None for a test call, whose caller has signed in here.
+    """
+    decision = answer.decision
+    known: dict[str, Any] = {"asked_ms": answer.asked_ms}
+    if isinstance(decision, CallStartFailed):
+        transactions.fail(call, (decision.code, decision.message), **known)
+        return Failed(call, decision.code, decision.message)
+    if form is not None and not _is_silent(decision):
+        if doubt := _doubt(form, decision):
+            transactions.distrust(call, doubt, **known)
+            return Forged(doubt[1])
+        known |= {"signed_by": form.account_sid}
+    if form is None and isinstance(decision, CallPlan):
+        decision = replace(decision, is_test=True)
+    return _do(call, decision, known)
+
+
+def _is_silent(decision: CallPlan | Refusal | Transfer) -> bool:
+    """Whether the call is refused without a word: that costs nothing, and names no account."""
+    return isinstance(decision, Refusal) and not decision.message
+
+
+def _doubt(
+    form: TwilioForm, decision: CallPlan | Refusal | Transfer
+) -> tuple[ErrorCode, str] | None:
+    """Return why it is not Twilio that asks, or not for the account that the backend named."""
+    if form.account_sid != decision.twilio_account_sid:
+        return (
+            ErrorCode.ACCOUNT_SID_MISMATCH,
+            "The call came from another Twilio account than yours.",
+        )
+    if not form.is_signed_with(decision.twilio_auth_token):
+        return (
+            ErrorCode.INVALID_TWILIO_SIGNATURE,
+            "The signature of Twilio's request does not fit your twilioAuthToken.",
+        )
+    return None
+
+
+@sensitive_variables()
+def _do(call: Call, decision: CallPlan | Refusal | Transfer, known: dict[str, Any]) -> CallStart:
+    match decision:
+        case Refusal():
+            transactions.refuse(call, decision.reason, **known)
+            return Declined(call, decision.reason, decision.message)
+        case Transfer():
+            is_on = transactions.transfer(call, decision.to, **known)
+            return Transferred(call, decision.to) if is_on else Over(call)
+        case CallPlan():
+            return _connect(call, decision, known)
+
+
+@sensitive_variables()
+def _connect(call: Call, plan: CallPlan, known: dict[str, Any]) -> CallStart:
+    try:
+        ticket = transactions.accept(call, plan, **known)
+    except NotAdmitted as refusal:
+        return transactions.turn_away(call, refusal)
+    if ticket is None:
+        return Over(call)
+    return Connect(call, ticket, valid_for(plan), plan.twilio_account_sid, plan.greeting_url)
