@@ -25,7 +25,7 @@ from devtools.development import LOCAL_DIR
 from devtools.processes import ROOT, Failed
 
 # What runs inside the network.
-INSIDE = "devtools.attack.stage"
+INSIDE = "devtools.attack.session"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import TextIO, cast
 
+from devtools.isolated import environment, own_database
 from devtools.processes import ROOT
-from devtools.staging import environment, own_database
 
 ACCOUNTS, DELIVERIES = 25, 5_000
 AT_ONCE = 100  # as many as the accounts may have under way

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devtools.isolated import run_isolated
 from devtools.processes import Processes
-from devtools.staging import on_stage
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     if options.of:
         sys.exit(_measure(options.calls, options.times))
-    own = [*(sys.executable, "-m", "devtools.bench.pages"), "--of=stage"]
+    own = [*(sys.executable, "-m", "devtools.bench.pages"), "--of=isolated"]
     own += [f"--calls={options.calls}", f"--times={options.times}"]
 
-    async def play(processes: Processes) -> None:
+    async def work(processes: Processes) -> None:
         await processes.run("pages", *own, own_output=True)
 
-    on_stage("bench", play)
+    run_isolated("bench", work)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

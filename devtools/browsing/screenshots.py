@@ -20,8 +20,8 @@ from devtools.browsing.chromium import (
 from devtools.browsing.people import contexts, make_operator, make_people
 from devtools.browsing.places import PLACES
 from devtools.development import LOCAL_DIR
+from devtools.isolated import run_isolated
 from devtools.processes import Processes
-from devtools.staging import on_stage
 
 FOLDER = LOCAL_DIR / "screenshots"
 
@@ -36,21 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"bin/screenshots: {IS_MISSING}")
     if options.of:
         sys.exit(_take(options.only, options.to))
-    own = [*(sys.executable, "-m", "devtools.browsing.screenshots"), "--of=stage"]
+    own = [*(sys.executable, "-m", "devtools.browsing.screenshots"), "--of=isolated"]
     own += [f"--only={options.only}", f"--to={options.to}"]
 
-    async def play(processes: Processes) -> None:
+    async def work(processes: Processes) -> None:
         await make_operator(processes)
         await processes.run("screenshots", *own, own_output=True)
 
-    on_stage("screenshots", play)
+    run_isolated("screenshots", work)
 
 
 def _take(only: str, folder: Path) -> int:
     """Take them all; return 1 if something is wrong with a page."""
-    url = os.environ["STAGE_URL"]
+    url = os.environ["ISOLATED_URL"]
     folder.mkdir(parents=True, exist_ok=True)
-    ids = make_people(url, os.environ["STAGE_SANDBOX_URL"])
+    ids = make_people(url, os.environ["ISOLATED_SANDBOX_URL"])
     wrong = 0
     with launched() as browser:
         for size in (DESKTOP, PHONE):

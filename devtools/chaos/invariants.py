@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from devtools.attack.areas.secrets import read_logs
-from devtools.chaos.crowd import Placed
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import Placed
 from devtools.chaos.waiting import seconds_until
 from telephony.engine.codes import EndedReason
 
@@ -69,7 +69,7 @@ class Record:
 
 
 async def check(
-    scene: Scene,
+    system: System,
     notes: Notes,
     placed: Sequence[Placed],
     *,
@@ -83,8 +83,8 @@ async def check(
     :param delivered: their backends are there, so that everything must have come.
     """
     sids = [each.call_sid for each in placed]
-    await _until_ended(scene, notes, sids)
-    records = await records_of(scene, sids)
+    await _until_ended(system, notes, sids)
+    records = await records_of(system, sids)
     for each in placed:
         record = records.get(each.call_sid)
         if notes.expect(
@@ -95,34 +95,34 @@ async def check(
         ):
             expect_right_minutes(notes, each, records[each.call_sid])
             _expect_right_reason(notes, each, records[each.call_sid])
-    await _expect_charged_once(scene, notes, records)
+    await _expect_charged_once(system, notes, records)
     if delivered:
-        await _until_delivered(scene, notes, sids)
+        await _until_delivered(system, notes, sids)
         for each in placed:
             expect_told_once(notes, each, may_be_resumed=may_be_resumed)
     return records
 
 
-async def records_of(scene: Scene, sids: Collection[str]) -> dict[str, Record]:
-    rows = await scene.query(_CALLS, list(sids))
+async def records_of(system: System, sids: Collection[str]) -> dict[str, Record]:
+    rows = await system.query(_CALLS, list(sids))
     return {
         row[0]: Record(row[0], row[1], row[2], row[5], row[4] is not None, row[6] is not None)
         for row in rows
     }
 
 
-async def check_at_the_end(scene: Scene, notes: Notes) -> None:
+async def check_at_the_end(system: System, notes: Notes) -> None:
     """Look at what only the whole run shows: totals, the meter, what was logged."""
-    await _expect_right_totals(scene, notes)
-    read_logs(scene.field, notes)
-    _expect_no_crash(scene, notes)
+    await _expect_right_totals(system, notes)
+    read_logs(system.context, notes)
+    _expect_no_crash(system, notes)
 
 
-async def _until_ended(scene: Scene, notes: Notes, sids: list[str]) -> None:
+async def _until_ended(system: System, notes: Notes, sids: list[str]) -> None:
     query = "SELECT count(*) FROM telephony_call WHERE call_sid = ANY(%s) AND ended_at IS NULL"
 
     async def is_over() -> bool:
-        return (await scene.query(query, sids))[0][0] == 0
+        return (await system.query(query, sids))[0][0] == 0
 
     took = await seconds_until(is_over, within=_ENDED_WITHIN_S)
     notes.within("The last record has ended", took, _ENDED_WITHIN_S)
@@ -167,8 +167,8 @@ def _expect_right_reason(notes: Notes, placed: Placed, record: Record) -> None:
         )
 
 
-async def _expect_charged_once(scene: Scene, notes: Notes, records: dict[str, Record]) -> None:
-    rows = await scene.query(_CHARGED, list(records))
+async def _expect_charged_once(system: System, notes: Notes, records: dict[str, Record]) -> None:
+    rows = await system.query(_CHARGED, list(records))
     charged = {row[0]: (int(row[1]), int(row[2]), int(row[3])) for row in rows}
     for sid, record in records.items():
         parts, seconds, minutes = charged.get(sid, (0, 0, 0))
@@ -186,9 +186,9 @@ async def _expect_charged_once(scene: Scene, notes: Notes, records: dict[str, Re
         )
 
 
-async def _until_delivered(scene: Scene, notes: Notes, sids: list[str]) -> None:
+async def _until_delivered(system: System, notes: Notes, sids: list[str]) -> None:
     async def is_delivered() -> bool:
-        return (await scene.query(_WAITING, sids))[0][0] == 0
+        return (await system.query(_WAITING, sids))[0][0] == 0
 
     took = await seconds_until(is_delivered, within=_DELIVERED_WITHIN_S)
     notes.within("Everything is delivered", took, _DELIVERED_WITHIN_S)
@@ -229,14 +229,14 @@ def ends_of(placed: Placed) -> dict[str, dict[str, Any]]:
     }
 
 
-async def _expect_right_totals(scene: Scene, notes: Notes) -> None:
-    metered = await scene.field.product.run("-c", _METER)
+async def _expect_right_totals(system: System, notes: Notes) -> None:
+    metered = await system.context.product.run("-c", _METER)
     notes.expect("Metering runs.", metered.returncode == 0, came=metered.stderr[-300:])
     at_stripe: Counter[str] = Counter()
-    for customer, minutes in scene.field.internet.metered.values():
+    for customer, minutes in system.context.internet.metered.values():
         at_stripe[customer] += minutes
-    by_email = {each.person.email: each for each in scene.crowd.all}
-    rows = await scene.query(_TOTALS, list(by_email))
+    by_email = {each.person.email: each for each in system.traffic.all}
+    rows = await system.query(_TOTALS, list(by_email))
     sums: dict[str, int] = defaultdict(int)
     for email, minutes, calls, *kept in rows:
         person = by_email[email].person
@@ -257,11 +257,11 @@ async def _expect_right_totals(scene: Scene, notes: Notes) -> None:
     notes.measure("calls that were charged, and their minutes", dict(sums))
 
 
-def _expect_no_crash(scene: Scene, notes: Notes) -> None:
+def _expect_no_crash(system: System, notes: Notes) -> None:
     """No log tells of a Python error that nobody had expected."""
     traces = [
         (name, line)
-        for name, line in scene.field.product.log_lines()
+        for name, line in system.context.product.log_lines()
         if "Task exception was never retrieved" in line
     ]
     notes.expect("No task ends in an error that nobody sees.", not traces, came=traces[:1])
@@ -280,19 +280,19 @@ class Pids:
     workers: dict[str, int]
 
     @classmethod
-    def of(cls, scene: Scene) -> Pids:
-        processes = scene.field.product.processes
+    def of(cls, system: System) -> Pids:
+        processes = system.context.product.processes
         return cls(
             {name: each.popen.pid for name, each in processes.items()},
             {name: each.worker() for name, each in processes.items()},
         )
 
-    def expect_the_same(self, scene: Scene, notes: Notes, *, but: Collection[str] = ()) -> None:
-        now = Pids.of(scene)
+    def expect_the_same(self, system: System, notes: Notes, *, but: Collection[str] = ()) -> None:
+        now = Pids.of(system)
         for name, pid in self.masters.items():
             if name in but:
                 continue
-            ended = scene.field.product.processes[name].popen.poll()
+            ended = system.context.product.processes[name].popen.poll()
             notes.expect(
                 "A process that nobody killed lives on, with the same pid.",
                 ended is None

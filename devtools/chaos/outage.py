@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from devtools.chaos import probes
 from devtools.chaos.invariants import check, expect_alive
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
 from devtools.chaos.waiting import until
 
 _CALLS, _CALLS_IN_SHORT = 15, 8
@@ -25,7 +25,7 @@ Do = Callable[[], Awaitable[None]]
 
 
 async def suffer(
-    scene: Scene,
+    system: System,
     notes: Notes,
     break_it: Do,
     mend: Do,
@@ -38,15 +38,15 @@ async def suffer(
     :param keeps_tickets: a call that waits for its audio is not lost.
     """
     notes.measure("an outage", f"{seconds:.0f} s")
-    calls = await scene.crowd.fill(_CALLS_IN_SHORT if scene.is_short else _CALLS)
-    known = len(scene.crowd.placed)
-    async with probes.probing(scene, scene.crowd.probers) as seen:
+    calls = await system.traffic.fill(_CALLS_IN_SHORT if system.is_short else _CALLS)
+    known = len(system.traffic.placed)
+    async with probes.probing(system, system.traffic.probers) as seen:
         await until(lambda: len(seen.seen) > 12, within=20)
         began = time.monotonic()
         await break_it()
         down = time.monotonic()
         await asyncio.sleep(seconds / 2)
-        await scene.crowd.hang_up(calls[::3])
+        await system.traffic.hang_up(calls[::3])
         await asyncio.sleep(seconds / 2)
         up = time.monotonic()
         await mend()
@@ -57,11 +57,11 @@ async def suffer(
     probes.expect_apologies(notes, seen, down, up, most=_MOST, settled=settled)
     rest = [each for each in calls if each not in calls[::3]]
     expect_alive(notes, rest, began, gap=_GAP_S)
-    await scene.crowd.hang_up(rest)
-    rung = scene.crowd.placed[known:]
+    await system.traffic.hang_up(rest)
+    rung = system.traffic.placed[known:]
     kept = [each for each in rung if each.is_let_in]
     notes.measure("rings that waited for their audio and were lost", len(rung) - len(kept))
-    await check(scene, notes, [*calls, *(rung if keeps_tickets else kept)])
+    await check(system, notes, [*calls, *(rung if keeps_tickets else kept)])
 
 
 def _is_right(seen: probes.Probes, back: float) -> bool:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from devtools.attack.product import PORTS
 from devtools.attack.voice import new_call_sid, read, ring
 from devtools.attack.web import Answer, Client
-from devtools.chaos.crowd import ENGINES, Customer
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import ENGINES, Customer
 from devtools.chaos.waiting import until
 
 _EVERY_S = 0.5
@@ -70,7 +70,7 @@ class Probes:
 
 
 @asynccontextmanager
-async def probing(scene: Scene, callers: Sequence[Customer]) -> AsyncIterator[Probes]:
+async def probing(system: System, callers: Sequence[Customer]) -> AsyncIterator[Probes]:
     """Ring each engine, ask the API, and every process whether it is ready.
 
     :param callers: who rings, one for each engine: they do nothing else meanwhile.
@@ -78,7 +78,7 @@ async def probing(scene: Scene, callers: Sequence[Customer]) -> AsyncIterator[Pr
     probes = Probes()
     tasks = [
         asyncio.create_task(probes.keep_asking(name, ask))
-        for name, ask in _questions(scene, callers).items()
+        for name, ask in _questions(system, callers).items()
     ]
     try:
         yield probes
@@ -89,20 +89,20 @@ async def probing(scene: Scene, callers: Sequence[Customer]) -> AsyncIterator[Pr
         await probes.all_answered()
 
 
-def _questions(scene: Scene, callers: Sequence[Customer]) -> dict[str, Ask]:
-    field = scene.field
+def _questions(system: System, callers: Sequence[Customer]) -> dict[str, Ask]:
+    context = system.context
 
     def ring_at(name: str, caller: Customer) -> Ask:
         async def ask() -> tuple[Answer, bool]:
             sid = new_call_sid()
             answer = await ring(
-                scene.crowd.proxy.engine(name),
+                system.traffic.proxy.engine(name),
                 to=caller.line.number,
                 account=caller.line.twilio,
                 call_sid=sid,
                 patience=15,
             )
-            placed = await scene.crowd.connect(caller, sid, answer, engine=name)
+            placed = await system.traffic.connect(caller, sid, answer, engine=name)
             if placed is None:
                 return answer, False
             talks = await until(lambda: placed.call.heard or not placed.call.is_open, within=15)
@@ -113,12 +113,12 @@ def _questions(scene: Scene, callers: Sequence[Customer]) -> dict[str, Ask]:
         return ask
 
     async def api() -> tuple[Answer, bool]:
-        answer = await field.api(callers[0].person, "GET", "/api/account", patience=15)
+        answer = await context.api(callers[0].person, "GET", "/api/account", patience=15)
         return answer, answer.status == 200
 
     def readiness(port: int) -> Ask:
         async def ask() -> tuple[Answer, bool]:
-            answer = await Client(field.session, port, "probe").ask("GET", "/readyz", patience=15)
+            answer = await Client(context.session, port, "probe").ask("GET", "/readyz", patience=15)
             return answer, answer.status == 200
 
         return ask

@@ -23,7 +23,7 @@ from devtools.development import LOCAL_DIR
 SETTINGS = {"MAX_CONCURRENT_CALLS": "10"}
 _CANNOT = 77
 # What runs inside the network.
-INSIDE = "devtools.chaos.stage"
+INSIDE = "devtools.chaos.session"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -118,7 +118,7 @@ def order(number: str, callee: str) -> Body:
 
 
 def callback_urls() -> Body:
-    backend = f"{os.environ['STAGE_SANDBOX_URL']}/backend"
+    backend = f"{os.environ['ISOLATED_SANDBOX_URL']}/backend"
     return {
         "onCallStartUrl": f"{backend}/calls/start",
         "onCallEndUrl": f"{backend}/calls/end",
@@ -155,7 +155,7 @@ def _ask(method: str, path: str, body: Body | None = None) -> Any:
     """Ask as the run's customer, besides what is counted and checked."""
     response = requests.request(
         method,
-        os.environ["STAGE_URL"] + path,
+        os.environ["ISOLATED_URL"] + path,
         json=body,
         headers={"Authorization": f"Bearer {os.environ['FUZZ_TOKEN']}"},
         timeout=TIMEOUT_S,

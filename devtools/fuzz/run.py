@@ -1,6 +1,6 @@
 """``bin/fuzz``: Schemathesis, with all its checks, against the whole product in the sandbox.
 
-The product runs on a stage of its own (``devtools.staging``).
+The product runs on a stage of its own (``devtools.isolated``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from devtools.fuzz.customers import CUSTOMER, make_customers, write_credentials
+from devtools.isolated import run_isolated
 from devtools.processes import Failed, Processes
-from devtools.staging import on_stage
 from sandbox.demo.wire import DemoFailed
 
 REQUESTS = 5000
@@ -33,7 +33,7 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        on_stage("fuzz", lambda processes: _fuzz(processes, options, Path(folder)))
+        run_isolated("fuzz", lambda processes: _fuzz(processes, options, Path(folder)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -65,7 +65,7 @@ def examples_for(requests: int, operations: int) -> int:
 async def _fuzz(processes: Processes, options: argparse.Namespace, folder: Path) -> None:
     from core.schema import document  # needs the settings
 
-    url = os.environ["STAGE_URL"]
+    url = os.environ["ISOLATED_URL"]
     try:
         tokens = await make_customers(url)
     except DemoFailed as failure:

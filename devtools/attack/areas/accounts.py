@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from devtools.attack.cast import Line, Person, make_line, register
-from devtools.attack.field import Field
+from devtools.attack.context import Context
+from devtools.attack.people import Line, Person, make_line, register
 from devtools.attack.report import Notes
 from devtools.attack.web import Answer, Browser, form_actions
 
@@ -36,36 +36,36 @@ ENDPOINTS = (
 )
 
 
-async def attack(field: Field, notes: Notes) -> None:
+async def attack(context: Context, notes: Notes) -> None:
     await asyncio.gather(
-        _reach_what_is_anothers(field, notes),
-        _forge_tokens(field, notes),
-        _keep_tokens(field, notes),
-        _choose_weak_passwords(field, notes),
-        _be_an_operator(field, notes),
-        _look_at_headers(field, notes),
-        _guess_passwords(field, notes),
-        _come_from_elsewhere(field, notes),
+        _reach_what_is_anothers(context, notes),
+        _forge_tokens(context, notes),
+        _keep_tokens(context, notes),
+        _choose_weak_passwords(context, notes),
+        _be_an_operator(context, notes),
+        _look_at_headers(context, notes),
+        _guess_passwords(context, notes),
+        _come_from_elsewhere(context, notes),
     )
 
 
 # What is another's
 
 
-async def _reach_what_is_anothers(field: Field, notes: Notes) -> None:
-    alice, bob = field.people["alice"], field.people["bob"]
-    line = await make_line(field, alice)
-    things = await _things_of(field, alice, line)
-    browser = await field.browser(bob)
-    for name, id in list(things.items())[:: 3 if field.is_short else 1]:
+async def _reach_what_is_anothers(context: Context, notes: Notes) -> None:
+    alice, bob = context.people["alice"], context.people["bob"]
+    line = await make_line(context, alice)
+    things = await _things_of(context, alice, line)
+    browser = await context.browser(bob)
+    for name, id in list(things.items())[:: 3 if context.is_short else 1]:
         for method, path, body in _requests_about(name, id):
-            answer = await field.api(bob, method, path, body)
+            answer = await context.api(bob, method, path, body)
             _is_hidden(notes, answer, f"{method} {path}", id, line)
         for method, path in _pages_about(name, id):
             form = {"on_call_start_url": "https://backend.example.com/mine", "is_active": "on"}
             page = await (browser.get(path) if method == "GET" else browser.post(path, form))
             _is_hidden(notes, page, f"{method} {path}", id, line)
-    unchanged = await field.api(alice, "GET", "/api/phone-numbers")
+    unchanged = await context.api(alice, "GET", "/api/phone-numbers")
     notes.expect(
         "What is somebody's stays as it is.",
         line.desk.urls()["onCallStartUrl"] in unchanged.text and line.number in unchanged.text,
@@ -74,20 +74,20 @@ async def _reach_what_is_anothers(field: Field, notes: Notes) -> None:
     )
 
 
-async def _things_of(field: Field, person: Person, line: Line) -> dict[str, str]:
+async def _things_of(context: Context, person: Person, line: Line) -> dict[str, str]:
     """Return the ids of what somebody has; calls and deliveries only if calls can be made."""
-    keys = await field.api(person, "GET", "/api/api-keys")
+    keys = await context.api(person, "GET", "/api/api-keys")
     things = {"account": person.id, "number": line.id, "key": keys.json["apiKeys"][0]["id"]}
-    if field.is_apart:
-        call = await field.live_call(line)
+    if context.is_apart:
+        call = await context.live_call(line)
         await call.hang_up()
         for _ in range(30):
-            found = (await field.api(person, "GET", "/api/deliveries")).json["deliveries"]
+            found = (await context.api(person, "GET", "/api/deliveries")).json["deliveries"]
             if found:
                 things["delivery"] = found[0]["id"]
                 break
             await asyncio.sleep(0.5)
-        told = await field.call(person, call.call_sid)
+        told = await context.call(person, call.call_sid)
         things |= {"call": told["id"], "call_sid": call.call_sid}
     return things
 
@@ -138,12 +138,12 @@ def _is_hidden(notes: Notes, answer: Answer, sent: str, id: str, line: Line) -> 
 # Tokens
 
 
-async def _forge_tokens(field: Field, notes: Notes) -> None:
-    alice = field.people["alice"]
-    for credentials in _forged(alice)[:: 6 if field.is_short else 1]:
+async def _forge_tokens(context: Context, notes: Notes) -> None:
+    alice = context.people["alice"]
+    for credentials in _forged(alice)[:: 6 if context.is_short else 1]:
         for header in (f"Bearer {credentials}", credentials, f"Basic {credentials}"):
             headers = {"Authorization": header}
-            answer = await field.web.ask("GET", "/api/account", headers=headers)
+            answer = await context.web.ask("GET", "/api/account", headers=headers)
             notes.expect(
                 "A forged token opens nothing.",
                 answer.status in (400, 401),
@@ -189,30 +189,32 @@ def _raw(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-async def _keep_tokens(field: Field, notes: Notes) -> None:
+async def _keep_tokens(context: Context, notes: Notes) -> None:
     """A token ends with the password it was made with, and when its owner logs out everywhere."""
     keeper = Person("keeper")
-    await register(field, keeper)
-    browser, elsewhere = await field.browser(keeper), await field.browser(keeper)
+    await register(context, keeper)
+    browser, elsewhere = await context.browser(keeper), await context.browser(keeper)
     before = keeper.token
     changed = f"{keeper.password} another"
-    field.canaries.add(changed)
+    context.canaries.add(changed)
     form = {"current_password": keeper.password, "password": changed}
     await browser.post("/dashboard/settings/password", form)
     keeper.password = changed
-    await _is_out(field, notes, before, elsewhere, "a changed password")
+    await _is_out(context, notes, before, elsewhere, "a changed password")
     login = {"email": keeper.email, "password": changed}
-    token = (await field.web.ask("POST", "/api/auth/login", body=login)).json["token"]
-    field.canaries.add(token)
-    elsewhere = await field.browser(keeper)
+    token = (await context.web.ask("POST", "/api/auth/login", body=login)).json["token"]
+    context.canaries.add(token)
+    elsewhere = await context.browser(keeper)
     path = await _logs_out_everywhere(browser)
     if notes.expect("One can log out everywhere.", bool(path), sent="GET /dashboard/settings"):
         await browser.post(path, {"current_password": changed, "password": changed})
-        await _is_out(field, notes, token, elsewhere, "logging out everywhere")
+        await _is_out(context, notes, token, elsewhere, "logging out everywhere")
 
 
-async def _is_out(field: Field, notes: Notes, token: str, elsewhere: Browser, after: str) -> None:
-    answer = await field.web.ask("GET", "/api/account", token=token)
+async def _is_out(
+    context: Context, notes: Notes, token: str, elsewhere: Browser, after: str
+) -> None:
+    answer = await context.web.ask("GET", "/api/account", token=token)
     notes.expect(
         f"Tokens end with {after}.", answer.status == 401, sent="an old token", came=answer
     )
@@ -235,15 +237,15 @@ async def _logs_out_everywhere(browser: Browser) -> str:
 # Passwords
 
 
-async def _choose_weak_passwords(field: Field, notes: Notes) -> None:
+async def _choose_weak_passwords(context: Context, notes: Notes) -> None:
     company = "Bluebird Plumbing"
-    for number, make in enumerate(_WEAK[:: 3 if field.is_short else 1]):
+    for number, make in enumerate(_WEAK[:: 3 if context.is_short else 1]):
         email = f"weak{number}@people.example.com"
         password = make(email, company)
         body = {"email": email, "password": password, "companyName": company}
-        registered = await field.web.ask("POST", "/api/auth/register", body=body)
+        registered = await context.web.ask("POST", "/api/auth/register", body=body)
         form = {"email": f"page{email}", "password": make(f"page{email}", company)}
-        page = await Browser(field.web).post("/signup", {**form, "company_name": company})
+        page = await Browser(context.web).post("/signup", {**form, "company_name": company})
         for door, came in (("API", registered), ("page", page)):
             notes.expect(
                 "A password that anybody would guess is refused.",
@@ -268,15 +270,15 @@ _WEAK = (
 )
 
 
-async def _guess_passwords(field: Field, notes: Notes) -> None:
+async def _guess_passwords(context: Context, notes: Notes) -> None:
     """Guessing ends soon, from however many addresses it comes."""
-    body = {"email": field.people["erin"].email, "password": "not her password"}
-    answers = [await field.web.ask("POST", "/api/auth/login", body=body) for _ in range(12)]
+    body = {"email": context.people["erin"].email, "password": "not her password"}
+    answers = [await context.web.ask("POST", "/api/auth/login", body=body) for _ in range(12)]
     last = answers[-1]
     notes.expect("Guessing is limited.", last.status == 429, sent="12 passwords", came=last)
     one = "81.1.1.1"
     answers = [
-        await field.web.ask(
+        await context.web.ask(
             "POST", "/api/auth/login", body=body | {"email": f"x{n}@example.com"}, address=one
         )
         for n in range(31)
@@ -288,9 +290,9 @@ async def _guess_passwords(field: Field, notes: Notes) -> None:
 # Operators
 
 
-async def _be_an_operator(field: Field, notes: Notes) -> None:
-    olga, oscar, root = (field.people[name] for name in ("olga", "oscar", "root"))
-    browser = await field.browser(oscar)
+async def _be_an_operator(context: Context, notes: Notes) -> None:
+    olga, oscar, root = (context.people[name] for name in ("olga", "oscar", "root"))
+    browser = await context.browser(oscar)
     page = await browser.get("/admin/")
     notes.expect(
         "A password alone does not open the admin.",
@@ -306,16 +308,16 @@ async def _be_an_operator(field: Field, notes: Notes) -> None:
         sent="a login of an operator",
         came=f"a session of {seconds} s",
     )
-    browser = await field.browser(olga)
+    browser = await context.browser(olga)
     for victim in (oscar, root):
         for path in ("password/", "change/"):
-            await _change_operator(field, notes, browser, victim, path)
+            await _change_operator(context, notes, browser, victim, path)
     for path in (
         "/admin/",
         "/admin/accounts/account/",
         f"/admin/accounts/account/{olga.id}/change/",
     ):
-        customer = await field.browser(field.people["bob"])
+        customer = await context.browser(context.people["bob"])
         answer = await customer.get(path)
         notes.expect(
             "A customer gets nowhere in the admin.",
@@ -326,10 +328,10 @@ async def _be_an_operator(field: Field, notes: Notes) -> None:
 
 
 async def _change_operator(
-    field: Field, notes: Notes, browser: Browser, victim: Person, path: str
+    context: Context, notes: Notes, browser: Browser, victim: Person, path: str
 ) -> None:
     """An operator who may change accounts sets no other operator's password, nor email."""
-    before = await _stored(field, victim)
+    before = await _stored(context, victim)
     form = {
         "password1": "taken over by Olga 1",
         "password2": "taken over by Olga 1",
@@ -342,7 +344,7 @@ async def _change_operator(
         **{f"api_keys-{name}_FORMS": "0" for name in ("TOTAL", "INITIAL", "MIN_NUM", "MAX_NUM")},
     }
     came = await browser.post(f"/admin/accounts/account/{victim.id}/{path}", form)
-    after = await _stored(field, victim)
+    after = await _stored(context, victim)
     notes.expect(
         "An operator does not take over another.",
         before == after,
@@ -357,34 +359,34 @@ async def _change_operator(
     )
 
 
-async def _stored(field: Field, person: Person) -> Any:
+async def _stored(context: Context, person: Person) -> Any:
     query = (
         "SELECT email, password, is_superuser, is_active, company_name "
         "FROM accounts_account WHERE id = %s"
     )
-    return await field.query(query, person.id)
+    return await context.query(query, person.id)
 
 
 # What a browser may keep, and who may ask
 
 
-async def _look_at_headers(field: Field, notes: Notes) -> None:
-    alice = field.people["alice"]
+async def _look_at_headers(context: Context, notes: Notes) -> None:
+    alice = context.people["alice"]
     for path in ENDPOINTS:
         for who, answer in (
-            ("its owner", await field.api(alice, "GET", path)),
-            ("nobody", await field.web.ask("GET", path)),
+            ("its owner", await context.api(alice, "GET", path)),
+            ("nobody", await context.web.ask("GET", path)),
         ):
             _is_private(notes, answer, f"GET {path} by {who}")
     login = {"email": alice.email, "password": alice.password}
-    _is_private(notes, await field.web.ask("POST", "/api/auth/login", body=login), "POST login")
-    browser = await field.browser(alice)
+    _is_private(notes, await context.web.ask("POST", "/api/auth/login", body=login), "POST login")
+    browser = await context.browser(alice)
     for path in PAGES:
         page = await browser.get(f"/dashboard{path}")
         _is_private(notes, page, f"GET /dashboard{path}")
         _is_guarded(notes, page, f"GET /dashboard{path}")
     for path in ("/", "/login", "/signup", "/password/reset", "/docs", "/nowhere"):
-        _is_guarded(notes, await Browser(field.web).get(path), f"GET {path}")
+        _is_guarded(notes, await Browser(context.web).get(path), f"GET {path}")
 
 
 def _is_private(notes: Notes, answer: Answer, sent: str) -> None:
@@ -412,7 +414,7 @@ def _is_guarded(notes: Notes, answer: Answer, sent: str) -> None:
         )
 
 
-async def _come_from_elsewhere(field: Field, notes: Notes) -> None:
+async def _come_from_elsewhere(context: Context, notes: Notes) -> None:
     """Other hosts, other sites, other origins."""
     for host in (
         "evil.example.net",
@@ -421,19 +423,19 @@ async def _come_from_elsewhere(field: Field, notes: Notes) -> None:
         "",
         "app.example.com:1@x",
     ):
-        answer = await field.web.ask("GET", "/login", headers={"Host": host})
+        answer = await context.web.ask("GET", "/login", headers={"Host": host})
         notes.expect(
             "Another host is refused.", answer.status == 400, sent=f"Host: {host}", came=answer
         )
     hosts = {"X-Forwarded-Host": "evil.example.net", "Forwarded": "host=evil.example.net"}
-    answer = await field.web.ask("GET", "/dashboard", headers=hosts)
+    answer = await context.web.ask("GET", "/dashboard", headers=hosts)
     notes.expect(
         "A forwarded host is not believed.",
         "evil" not in answer.text + answer.headers.get("location", ""),
         sent=hosts,
         came=answer.headers.get("location"),
     )
-    browser = await field.browser(field.people["alice"])
+    browser = await context.browser(context.people["alice"])
     paths = ("/dashboard/keys/new", "/dashboard/settings/delete", "/dashboard/keys/secret")
     for path in paths:
         for headers in ({"Referer": "https://evil.example.net/"}, {"Origin": "https://evil.net"}):
@@ -453,8 +455,8 @@ async def _come_from_elsewhere(field: Field, notes: Notes) -> None:
         "javascript:alert(1)",
         "///evil.net",
     ):
-        someone = Browser(field.web)
-        alice = field.people["alice"]
+        someone = Browser(context.web)
+        alice = context.people["alice"]
         form = {"email": alice.email, "password": alice.password, "next": target}
         answer = await someone.post(f"/login?next={target}", form)
         leads = answer.headers.get("location", "")

@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from devtools.attack.cast import Line, make_line
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.internet import until
+from devtools.attack.people import Line, make_line
 from devtools.attack.report import Notes
 from devtools.attack.voice import LiveCall, new_call_sid, plan, read, ring
 
@@ -33,28 +33,28 @@ _CHECK_CPU_S = 2.5
 _MIB = 1 << 20
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    line = await make_line(field, field.people["hank"])
-    quiet = await make_line(field, field.people["alice"])
-    engine = field.product.processes["engine"]
+async def attack(context: Context, notes: Notes) -> None:
+    line = await make_line(context, context.people["hank"])
+    quiet = await make_line(context, context.people["alice"])
+    engine = context.product.processes["engine"]
     memory = engine.memory()
-    watch = _Watch(field, quiet)
-    for name, answer in _hostile(field, line.twilio):
-        await _try(field, notes, line, watch, name, answer)
-    await _try_all_at_once(field, notes, line, watch)
+    watch = _Watch(context, quiet)
+    for name, answer in _hostile(context, line.twilio):
+        await _try(context, notes, line, watch, name, answer)
+    await _try_all_at_once(context, notes, line, watch)
     grown = engine.memory() - memory
     sent, came = "all hostile answers", f"{grown / _MIB:.0f} MiB more"
     notes.expect("Answers do not stay in memory.", grown < _MAY_GROW, sent=sent, came=came)
-    await _check_them(field, notes)
-    await _try_tools(field, notes, line, watch)
+    await _check_them(context, notes)
+    await _try_tools(context, notes, line, watch)
     await watch.end()
 
 
 class _Watch:
     """How long the other call's audio paused, beyond what is our own fault."""
 
-    def __init__(self, field: Field, line: Line) -> None:
-        self._field = field
+    def __init__(self, context: Context, line: Line) -> None:
+        self._context = context
         self._line = line
         self._call: LiveCall | None = None
         self._heard: list[float] = []
@@ -82,15 +82,15 @@ class _Watch:
     def is_undisturbed(self) -> bool:
         """Whether the call goes on, in the process that it began in."""
         is_open = self._call is not None and self._call.is_open
-        return is_open and self._field.product.processes["engine"].worker() == self._worker
+        return is_open and self._context.product.processes["engine"].worker() == self._worker
 
     async def _call_again(self) -> None:
         """Begin the other call, anew if it was ended."""
         answer = plan(self._line.twilio)
         self._line.desk.answer = answer
-        self._call = await self._field.live_call(self._line)
-        self._worker = self._field.product.processes["engine"].worker()
-        heard = self._field.internet.heard.setdefault(answer["openaiApiKey"], [])
+        self._call = await self._context.live_call(self._line)
+        self._worker = self._context.product.processes["engine"].worker()
+        heard = self._context.internet.heard.setdefault(answer["openaiApiKey"], [])
         await until(lambda: heard, within=10)
         self._heard = heard
 
@@ -109,12 +109,12 @@ class _Watch:
 
 
 async def _try(
-    field: Field, notes: Notes, line: Line, watch: _Watch, name: str, answer: Any
+    context: Context, notes: Notes, line: Line, watch: _Watch, name: str, answer: Any
 ) -> None:
     line.desk.answer = answer
     sid = new_call_sid()
     async with watch:
-        came = await ring(field.engine, to=line.number, account=line.twilio, call_sid=sid)
+        came = await ring(context.engine, to=line.number, account=line.twilio, call_sid=sid)
         await asyncio.sleep(0.1)
         gap = watch.longest_gap()
     sent = f"onCallStart: {name}"
@@ -136,15 +136,15 @@ async def _try(
         sent=sent,
         came=f"{came.seconds:.1f} s, {came}",
     )
-    await _texts_are_short(field, notes, line, sid, sent)
+    await _texts_are_short(context, notes, line, sid, sent)
     if read(came).connects:  # it would hold a place
-        call = await field.connected(line, sid, came)
+        call = await context.connected(line, sid, came)
         await call.hang_up()
 
 
-async def _texts_are_short(field: Field, notes: Notes, line: Line, sid: str, sent: str) -> None:
+async def _texts_are_short(context: Context, notes: Notes, line: Line, sid: str, sent: str) -> None:
     """What is told of an error fits a screen: in the timeline, the API, and onError."""
-    answer = await field.api(line.person, "GET", f"/api/calls/{sid}")
+    answer = await context.api(line.person, "GET", f"/api/calls/{sid}")
     longest = _longest_text(answer.json)
     notes.expect(
         "What is told of an answer is at most 4 KB.",
@@ -183,9 +183,9 @@ def _is_kept(name: str, thing: Any) -> bool:
 # What backends say
 
 
-def _hostile(field: Field, account: Any) -> Iterator[tuple[str, Any]]:
+def _hostile(context: Context, account: Any) -> Iterator[tuple[str, Any]]:
     answers = [*_large(account), *_odd(account), *_slow(account)]
-    if field.is_short:
+    if context.is_short:
         chosen = ("69,000 tools", "a list of zeros as tools", "deep metadata")
         answers = [each for each in answers if each[0] in chosen]
     yield from answers
@@ -350,7 +350,7 @@ async def _cut(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def _try_all_at_once(field: Field, notes: Notes, line: Line, watch: _Watch) -> None:
+async def _try_all_at_once(context: Context, notes: Notes, line: Line, watch: _Watch) -> None:
     """Ten hostile backends answer at the same time."""
     answers = itertools.cycle(each for _, each in _large(line.twilio)[2:12])
 
@@ -360,7 +360,7 @@ async def _try_all_at_once(field: Field, notes: Notes, line: Line, watch: _Watch
 
     line.desk.answer = handler
     async with watch:
-        rings = [ring(field.engine, to=line.number, account=line.twilio) for _ in range(10)]
+        rings = [ring(context.engine, to=line.number, account=line.twilio) for _ in range(10)]
         await asyncio.gather(*rings)
         gap = watch.longest_gap()
     notes.expect(
@@ -374,7 +374,7 @@ async def _try_all_at_once(field: Field, notes: Notes, line: Line, watch: _Watch
 # Tools
 
 
-async def _try_tools(field: Field, notes: Notes, line: Line, watch: _Watch) -> None:
+async def _try_tools(context: Context, notes: Notes, line: Line, watch: _Watch) -> None:
     """What a tool answers goes to the model, in the middle of a call."""
     script = '```sandbox\n[{"call": "look_up", "arguments": {}}, {"say": "Well."}]\n```'
     results: list[tuple[str, Any]] = [
@@ -386,14 +386,14 @@ async def _try_tools(field: Field, notes: Notes, line: Line, watch: _Watch) -> N
         ("lone surrogates", b'{"result":"\\ud800"}'),
         ("nothing", b""),
     ]
-    for name, result in results[:: 4 if field.is_short else 1]:
+    for name, result in results[:: 4 if context.is_short else 1]:
         line.desk.tool = result
         line.desk.answer = plan(
             line.twilio, line.desk, systemPrompt=f"Help.\n{script}", model="gpt-realtime-1.5"
         )
         asked = len(line.desk.to("tool"))
         async with watch:
-            call = await field.live_call(line, frame_every=0.2)
+            call = await context.live_call(line, frame_every=0.2)
             await asyncio.sleep(0.5)
             await call.press("1")
             await until(lambda asked=asked: len(line.desk.to("tool")) > asked, within=6)  # type: ignore[misc]
@@ -416,17 +416,17 @@ async def _try_tools(field: Field, notes: Notes, line: Line, watch: _Watch) -> N
 # The check of a backend, on a page
 
 
-async def _check_them(field: Field, notes: Notes) -> None:
-    tess = field.people["tess"]
-    line = await make_line(field, tess)
-    browser = await field.browser(tess)
-    process = field.product.processes["web"]
+async def _check_them(context: Context, notes: Notes) -> None:
+    tess = context.people["tess"]
+    line = await make_line(context, tess)
+    browser = await context.browser(tess)
+    process = context.product.processes["web"]
     answers = dict(_large(line.twilio))
     names = [
         *("20,000 tools", "69,000 tools", "metadata 500 deep", "a list of zeros as tools"),
         *("deep metadata", "metadata of 1 MB", "a tool 800 deep", "100,000 unknown fields"),
     ]
-    for name in names[1 : 4 if field.is_short else None]:
+    for name in names[1 : 4 if context.is_short else None]:
         line.desk.answer = answers[name]
         before = process.cpu_seconds()
         form = {"check-number": line.id, "check-caller": ""}

@@ -7,7 +7,7 @@ import random
 import string
 from pathlib import Path
 
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.product import ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA, WEB
 from devtools.attack.report import Notes
 
@@ -63,23 +63,28 @@ WEAK: tuple[dict[str, str], ...] = (
 )
 
 
-async def attack(field: Field, notes: Notes) -> None:
+async def attack(context: Context, notes: Notes) -> None:
     _listens_to_nobody_else(notes)
     gate = asyncio.Semaphore(_AT_ONCE)
-    weak = WEAK[::8] if field.is_short else WEAK
+    weak = WEAK[::8] if context.is_short else WEAK
     await asyncio.gather(
-        *(_start(field, notes, gate, changes, is_weak=True) for changes in weak),
-        _start(field, notes, gate, {}, is_weak=False),
-        _start(field, notes, gate, {"SECRET_KEY_FALLBACKS": _strong(5)}, is_weak=False),
+        *(_start(context, notes, gate, changes, is_weak=True) for changes in weak),
+        _start(context, notes, gate, {}, is_weak=False),
+        _start(context, notes, gate, {"SECRET_KEY_FALLBACKS": _strong(5)}, is_weak=False),
     )
 
 
 async def _start(
-    field: Field, notes: Notes, gate: asyncio.Semaphore, changes: dict[str, str], *, is_weak: bool
+    context: Context,
+    notes: Notes,
+    gate: asyncio.Semaphore,
+    changes: dict[str, str],
+    *,
+    is_weak: bool,
 ) -> None:
     """See whether gunicorn would start with these settings."""
     async with gate:
-        checked = await field.product.run(
+        checked = await context.product.run(
             *("-m", "gunicorn", "--check-config", "--config=config/gunicorn.conf.py"),
             **{"PROCESS": "web", **changes},
         )

@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
-from devtools.attack.cast import Line, make_line
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.internet import until
+from devtools.attack.people import Line, make_line
 from devtools.attack.report import Notes
 from devtools.attack.voice import (
     LiveCall,
@@ -34,21 +34,21 @@ TICKET_S = 75.0
 CLOSED_WITHIN_S = 180.0
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    await _forge_rings(field, notes)
-    await asyncio.gather(_repeat_a_webhook(field, notes), _join_a_slow_answer(field, notes))
-    if not field.is_short:
-        field.later(_abandon_rings(field, notes))
+async def attack(context: Context, notes: Notes) -> None:
+    await _forge_rings(context, notes)
+    await asyncio.gather(_repeat_a_webhook(context, notes), _join_a_slow_answer(context, notes))
+    if not context.is_short:
+        context.later(_abandon_rings(context, notes))
 
 
-async def _forge_rings(field: Field, notes: Notes) -> None:
+async def _forge_rings(context: Context, notes: Notes) -> None:
     """Knowing a number is enough to ring it; it must not be enough to fill its owner's lines."""
-    lena = field.people["lena"]
-    target, other = await make_line(field, lena), await make_line(field, lena)
+    lena = context.people["lena"]
+    target, other = await make_line(context, lena), await make_line(context, lena)
     target.desk.answer = _slowly(plan(lena.twilio), seconds=6)
     forgers = [
         ring(
-            field.engine,
+            context.engine,
             to=target.number,
             account=lena.twilio if number % 2 else TwilioAccount(),
             signature=secrets.token_urlsafe(20),
@@ -58,39 +58,39 @@ async def _forge_rings(field: Field, notes: Notes) -> None:
     ]
     forged = [asyncio.create_task(forger) for forger in forgers]
     await asyncio.sleep(3)
-    live = await _live(field, lena)
+    live = await _live(context, lena)
     notes.expect(
         "Forged rings are not counted as calls.",
         live < MOST_CALLS / 2,
         sent=f"{FORGED_RINGS} rings with signatures of nobody",
         came=f"{live} live calls",
     )
-    await _is_reachable(field, notes, other, "during forged rings")
+    await _is_reachable(context, notes, other, "during forged rings")
     for answer in await asyncio.gather(*forged):
         verbs = read(answer).verbs
         notes.expect("A forged ring is refused.", "Stream" not in verbs, came=answer)
 
 
-async def _is_reachable(field: Field, notes: Notes, line: Line, when: str) -> None:
+async def _is_reachable(context: Context, notes: Notes, line: Line, when: str) -> None:
     """Somebody gets through to an account, and it can call somebody."""
     sid = new_call_sid()
-    answer = await ring(field.second_engine, to=line.number, account=line.twilio, call_sid=sid)
+    answer = await ring(context.second_engine, to=line.number, account=line.twilio, call_sid=sid)
     told = read(answer)
     if notes.expect("Others get through.", told.connects, sent=f"a call {when}", came=answer):
-        call = await LiveCall.connect(field.session, line.twilio, sid, told)
+        call = await LiveCall.connect(context.session, line.twilio, sid, told)
         await call.hang_up()
-    placed = await field.ask_for_call(line)
+    placed = await context.ask_for_call(line)
     notes.expect(
         "The account can still call.", placed.status == 201, sent=f"an order {when}", came=placed
     )
     if placed.status == 201:
-        order = field.internet.order_of(placed.json["callSid"])
-        await field.api(line.person, "POST", f"/api/calls/{order['CallSid']}/hangup")
-        await answer_outbound(field.second_engine, order, line.twilio)
+        order = context.internet.order_of(placed.json["callSid"])
+        await context.api(line.person, "POST", f"/api/calls/{order['CallSid']}/hangup")
+        await answer_outbound(context.second_engine, order, line.twilio)
 
 
-async def _live(field: Field, person: Any) -> int:
-    answer = await field.api(person, "GET", "/api/calls?live=true&limit=100")
+async def _live(context: Context, person: Any) -> int:
+    answer = await context.api(person, "GET", "/api/calls?live=true&limit=100")
     return len(answer.json["calls"])
 
 
@@ -102,14 +102,14 @@ def _slowly(answer: dict[str, Any], *, seconds: float) -> Any:
     return handler
 
 
-async def _repeat_a_webhook(field: Field, notes: Notes) -> None:
+async def _repeat_a_webhook(context: Context, notes: Notes) -> None:
     """Twilio's repetition gets the first answer; what looks like it does not."""
-    line = await make_line(field, field.people["alice"])
-    other = await make_line(field, field.people["bob"])
+    line = await make_line(context, context.people["alice"])
+    other = await make_line(context, context.people["bob"])
     sid = new_call_sid()
-    first = await ring(field.engine, to=line.number, account=line.twilio, call_sid=sid)
+    first = await ring(context.engine, to=line.number, account=line.twilio, call_sid=sid)
     told = read(first)
-    for engine in (field.engine, field.second_engine):
+    for engine in (context.engine, context.second_engine):
         for sent, options in _look_alikes(line, other):
             answer = await ring(engine, **{"to": line.number, "call_sid": sid, **options})
             notes.expect(
@@ -118,9 +118,9 @@ async def _repeat_a_webhook(field: Field, notes: Notes) -> None:
                 sent=f"the CallSid again, {sent}",
                 came=answer,
             )
-    again = await ring(field.engine, to=line.number, account=line.twilio, call_sid=sid)
+    again = await ring(context.engine, to=line.number, account=line.twilio, call_sid=sid)
     notes.expect("Twilio's repetition gets the same.", again.body == first.body, came=again)
-    call = await field.connected(line, sid, first)
+    call = await context.connected(line, sid, first)
     await asyncio.sleep(1.5)
     notes.expect("The call that was imitated goes on.", call.is_open, sent="14 imitations")
     await call.hang_up()
@@ -139,17 +139,17 @@ def _look_alikes(line: Line, other: Line) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-async def _join_a_slow_answer(field: Field, notes: Notes) -> None:
+async def _join_a_slow_answer(context: Context, notes: Notes) -> None:
     """While the backend thinks, the CallSid alone is worth nothing either."""
-    line = await make_line(field, field.people["alice"])
+    line = await make_line(context, context.people["alice"])
     line.desk.answer = _slowly(plan(line.twilio), seconds=3)
     sid = new_call_sid()
     real = asyncio.create_task(
-        ring(field.engine, to=line.number, account=line.twilio, call_sid=sid)
+        ring(context.engine, to=line.number, account=line.twilio, call_sid=sid)
     )
     await until(lambda: line.desk.to("start"), within=5)
     forged = await ring(
-        field.engine, to=line.number, account=line.twilio, call_sid=sid, signature="AAAA"
+        context.engine, to=line.number, account=line.twilio, call_sid=sid, signature="AAAA"
     )
     notes.expect(
         "Nobody joins a call while its backend is asked.",
@@ -160,30 +160,30 @@ async def _join_a_slow_answer(field: Field, notes: Notes) -> None:
     answer = await real
     connects = read(answer).connects
     if notes.expect("The call that was joined gets through.", connects, came=answer):
-        call = await field.connected(line, sid, answer)
+        call = await context.connected(line, sid, answer)
         await call.hang_up()
 
 
-async def _abandon_rings(field: Field, notes: Notes) -> None:
+async def _abandon_rings(context: Context, notes: Notes) -> None:
     """A caller who hangs up before the stream opens gives the place back with the ticket."""
-    person = field.people["lena"]
-    line = await make_line(field, person)
+    person = context.people["lena"]
+    line = await make_line(context, person)
     began = time.monotonic()
     answers = await asyncio.gather(
-        *(ring(field.engine, to=line.number, account=line.twilio) for _ in range(MOST_CALLS))
+        *(ring(context.engine, to=line.number, account=line.twilio) for _ in range(MOST_CALLS))
     )
     accepted = [answer for answer in answers if read(answer).connects]
     await asyncio.sleep(TICKET_S - (time.monotonic() - began))
     await _is_reachable(
-        field, notes, line, f"{TICKET_S:.0f} s after {len(accepted)} abandoned rings"
+        context, notes, line, f"{TICKET_S:.0f} s after {len(accepted)} abandoned rings"
     )
     old = read(accepted[-1]).ticket if accepted else ""
-    socket = await open_media(field.session, line.twilio)
+    socket = await open_media(context.session, line.twilio)
     await socket.send_json(start_message(line.twilio, new_call_sid(), old))
     await socket.close()
     live = MOST_CALLS
     while live > 2 and time.monotonic() - began < CLOSED_WITHIN_S:
-        live = await _live(field, person)
+        live = await _live(context, person)
         await asyncio.sleep(5)
     notes.expect(
         "Rings that were abandoned are closed.",

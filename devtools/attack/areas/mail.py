@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.report import Notes
 from devtools.attack.web import Answer, Browser
 
@@ -35,14 +35,14 @@ COMPANIES = (
 )
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    companies = COMPANIES[::6] if field.is_short else COMPANIES
+async def attack(context: Context, notes: Notes) -> None:
+    companies = COMPANIES[::6] if context.is_short else COMPANIES
     await asyncio.gather(
-        *(_register(field, notes, company, by_page=False) for company in companies),
-        *(_register(field, notes, company, by_page=True) for company in companies),
+        *(_register(context, notes, company, by_page=False) for company in companies),
+        *(_register(context, notes, company, by_page=True) for company in companies),
         *(
-            _rename_and_move(field, notes, company)
-            for company in companies[: 1 if field.is_short else 4]
+            _rename_and_move(context, notes, company)
+            for company in companies[: 1 if context.is_short else 4]
         ),
     )
 
@@ -52,45 +52,45 @@ def _filled(company: str) -> tuple[str, str]:
     return company.format(word=word)[:200], word
 
 
-async def _register(field: Field, notes: Notes, company: str, *, by_page: bool) -> None:
+async def _register(context: Context, notes: Notes, company: str, *, by_page: bool) -> None:
     """Give somebody else's address, and a name that is a message."""
     name, word = _filled(company)
     email = f"{word[::-1]}@people.example.com"
-    answer = await _sign_up(field, email, name, by_page=by_page)
+    answer = await _sign_up(context, email, name, by_page=by_page)
     if answer.is_refusal:
         notes.expect("A name is refused.", True)
         return
-    await _holds_no(field, notes, email, word, f"companyName {name!r}")
+    await _holds_no(context, notes, email, word, f"companyName {name!r}")
 
 
-async def _sign_up(field: Field, email: str, company: str, *, by_page: bool) -> Answer:
+async def _sign_up(context: Context, email: str, company: str, *, by_page: bool) -> Answer:
     form = {"email": email, "password": f"a long walk {secrets.token_hex(4)}"}
     if by_page:
-        return await Browser(field.web).post("/signup", {**form, "company_name": company})
+        return await Browser(context.web).post("/signup", {**form, "company_name": company})
     body = {**form, "companyName": company}
-    return await field.web.ask("POST", "/api/auth/register", body=body)
+    return await context.web.ask("POST", "/api/auth/register", body=body)
 
 
-async def _rename_and_move(field: Field, notes: Notes, company: str) -> None:
+async def _rename_and_move(context: Context, notes: Notes, company: str) -> None:
     """Give the account a name later, and then the address of somebody else."""
     name, word = _filled(company)
     password = f"a long walk {secrets.token_hex(4)}"
     first, second = (f"{word[::-1]}{number}@people.example.com" for number in (1, 2))
-    browser = Browser(field.web)
+    browser = Browser(context.web)
     await browser.post("/signup", {"email": first, "password": password, "company_name": ""})
     await browser.post("/dashboard/settings/company", {"company_name": name})
     form = {"email": second, "current_password": password}
     await browser.post("/dashboard/settings/email", form)
-    await Browser(field.web).post("/password/reset", {"email": second})
+    await Browser(context.web).post("/password/reset", {"email": second})
     for email, count in ((first, 2), (second, 2)):
-        await _holds_no(field, notes, email, word, f"a company named {name!r}, later", count)
+        await _holds_no(context, notes, email, word, f"a company named {name!r}, later", count)
 
 
 async def _holds_no(
-    field: Field, notes: Notes, email: str, word: str, sent: str, count: int = 1
+    context: Context, notes: Notes, email: str, word: str, sent: str, count: int = 1
 ) -> None:
     """Read what was sent to an address that nobody has confirmed."""
-    mails = await field.mailbox.wait_for(email, count, within=15)
+    mails = await context.mailbox.wait_for(email, count, within=15)
     case = "Nothing that a stranger typed goes to an address that was never confirmed."
     notes.expect("A mail is sent, so that it can be read.", bool(mails), sent=sent, came="no mail")
     for mail in mails:

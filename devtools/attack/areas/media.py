@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from devtools.attack.cast import make_line
-from devtools.attack.field import Field
+from devtools.attack.context import Context
+from devtools.attack.people import make_line
 from devtools.attack.product import MEDIA
 from devtools.attack.report import Notes
 from devtools.attack.voice import TwilioAccount, new_call_sid, open_media, start_message
@@ -28,30 +28,30 @@ _PAYLOAD = "A" * 60_000
 _MIB = 1 << 20
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    engine = field.product.processes["engine"]
+async def attack(context: Context, notes: Notes) -> None:
+    engine = context.product.processes["engine"]
     worker = engine.worker()
-    await _flood_before_start(field, notes)
-    await _ping_without_reading(field, notes)
-    field.later(_wait_in_silence(field, notes))
-    await _show_bad_tickets(field, notes)
-    await _say_odd_things(field, notes)
-    await _ask_for_other_paths(field, notes)
+    await _flood_before_start(context, notes)
+    await _ping_without_reading(context, notes)
+    context.later(_wait_in_silence(context, notes))
+    await _show_bad_tickets(context, notes)
+    await _say_odd_things(context, notes)
+    await _ask_for_other_paths(context, notes)
     notes.expect("The engine's worker lives on.", engine.worker() == worker, came=engine.worker())
-    if field.is_apart:
-        line = await make_line(field, field.people["tess"])
-        call = await field.live_call(line)
+    if context.is_apart:
+        line = await make_line(context, context.people["tess"])
+        call = await context.live_call(line)
         await asyncio.sleep(1)
         notes.expect("A caller is still let in.", call.is_open, sent="after all of it")
         await call.hang_up()
 
 
-async def _flood_before_start(field: Field, notes: Notes) -> None:
+async def _flood_before_start(context: Context, notes: Notes) -> None:
     """Many sockets send megabytes each before they say which call they are about."""
-    engine = field.product.processes["engine"]
+    engine = context.product.processes["engine"]
     before = engine.memory()
-    count = 4 if field.is_short else 12
-    sockets = [await open_media(field.session) for _ in range(count)]
+    count = 4 if context.is_short else 12
+    sockets = [await open_media(context.session) for _ in range(count)]
     media = {"event": "media", "media": {"track": "inbound", "payload": _PAYLOAD}}
     message = orjson.dumps(media).decode()
     await asyncio.gather(*(_send_often(socket, message, 260) for socket in sockets))
@@ -69,11 +69,11 @@ async def _flood_before_start(field: Field, notes: Notes) -> None:
         notes.expect(case, code in (_POLICY, _TOO_BIG, _RESET), sent="16 MB, no start", came=code)
 
 
-async def _ping_without_reading(field: Field, notes: Notes) -> None:
+async def _ping_without_reading(context: Context, notes: Notes) -> None:
     """Each ping asks for an answer. Those that nobody takes are not to be kept."""
-    engine = field.product.processes["engine"]
+    engine = context.product.processes["engine"]
     before = engine.memory()
-    await asyncio.gather(*(asyncio.to_thread(_pings, field) for _ in range(20)))
+    await asyncio.gather(*(asyncio.to_thread(_pings, context) for _ in range(20)))
     grown = engine.memory() - before
     notes.expect(
         "Answers that nobody reads are not kept.",
@@ -83,8 +83,8 @@ async def _ping_without_reading(field: Field, notes: Notes) -> None:
     )
 
 
-def _pings(field: Field) -> None:
-    head = f"GET /media HTTP/1.1\r\nHost: {field.engine.host}\r\nUpgrade: websocket\r\n"
+def _pings(context: Context) -> None:
+    head = f"GET /media HTTP/1.1\r\nHost: {context.engine.host}\r\nUpgrade: websocket\r\n"
     head += "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     head += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     ping = b"\x89\xfd" + bytes(4) + b"p" * 125
@@ -116,8 +116,8 @@ async def _code_of(socket: aiohttp.ClientWebSocketResponse, *, within: float) ->
     return socket.close_code or -1
 
 
-async def _show_bad_tickets(field: Field, notes: Notes) -> None:
-    account = field.people["alice"].twilio
+async def _show_bad_tickets(context: Context, notes: Notes) -> None:
+    account = context.people["alice"].twilio
     tickets: list[Any] = [
         *("", ".", "..", "x", "x.y", "\0", "\0.\0", "a" * 60_000, "." * 1000, "é.é", "%00.%00"),
         *(f"c{'0' * 24}.{secrets.token_urlsafe(32)}" for _ in range(10)),
@@ -136,12 +136,12 @@ async def _show_bad_tickets(field: Field, notes: Notes) -> None:
     starts += [start_message(account, sid, "x.y") for sid in ("", "\0", "x" * 50_000, "CA")]
     starts += [start_message(account, new_call_sid(), "x", accountSid=odd) for odd in ("\0", 1)]
     await asyncio.gather(
-        *(_show(field, notes, start) for start in starts[:: 8 if field.is_short else 1])
+        *(_show(context, notes, start) for start in starts[:: 8 if context.is_short else 1])
     )
 
 
-async def _show(field: Field, notes: Notes, start: dict[str, Any]) -> None:
-    socket = await open_media(field.session, field.random.choice([None, TwilioAccount()]))
+async def _show(context: Context, notes: Notes, start: dict[str, Any]) -> None:
+    socket = await open_media(context.session, context.random.choice([None, TwilioAccount()]))
     with contextlib.suppress(OSError, RuntimeError):
         await socket.send_str(orjson.dumps(start).decode())
     media = {"event": "media", "media": {"track": "inbound", "payload": _PAYLOAD}}
@@ -154,7 +154,7 @@ async def _show(field: Field, notes: Notes, start: dict[str, Any]) -> None:
     )
 
 
-async def _say_odd_things(field: Field, notes: Notes) -> None:
+async def _say_odd_things(context: Context, notes: Notes) -> None:
     """What is no message of Twilio's neither lets in nor breaks anything."""
     messages = (
         *("", "x", "{}", "[]", "null", "0", '"start"', "{", '{"event":"start"}', '{"event":null}'),
@@ -164,8 +164,8 @@ async def _say_odd_things(field: Field, notes: Notes) -> None:
         *('{"event":"stop"}', "[" * 30_000, '{"a":' * 10_000, '"' + "x" * 60_000 + '"', "NaN"),
         *('{"event":"\\ud800"}', '{"event":"media","media":{"payload":"é"}}', "\0", "1" * 5000),
     )
-    for message in messages[:: 4 if field.is_short else 1]:
-        socket = await open_media(field.session)
+    for message in messages[:: 4 if context.is_short else 1]:
+        socket = await open_media(context.session)
         with contextlib.suppress(OSError, RuntimeError):
             await socket.send_str(message)
             await socket.send_bytes(message.encode())
@@ -185,10 +185,10 @@ async def _first_message(socket: aiohttp.ClientWebSocketResponse) -> Any:
     return None
 
 
-async def _wait_in_silence(field: Field, notes: Notes) -> None:
+async def _wait_in_silence(context: Context, notes: Notes) -> None:
     """Sockets on which nobody says anything are not kept."""
-    count = 10 if field.is_short else 150
-    sockets = await asyncio.gather(*(open_media(field.session) for _ in range(count)))
+    count = 10 if context.is_short else 150
+    sockets = await asyncio.gather(*(open_media(context.session) for _ in range(count)))
     codes = await asyncio.gather(
         *(_code_of(socket, within=_START_WITHIN_S + 5) for socket in sockets)
     )
@@ -196,10 +196,10 @@ async def _wait_in_silence(field: Field, notes: Notes) -> None:
         notes.expect("A silent socket is closed.", code == _POLICY, sent="nothing", came=code)
 
 
-async def _ask_for_other_paths(field: Field, notes: Notes) -> None:
+async def _ask_for_other_paths(context: Context, notes: Notes) -> None:
     for path in ("/", "/media/x", "/voice", "/admin/", "/media%00", "//media"):
         try:
-            socket = await open_media(field.session, port=MEDIA, path=path)
+            socket = await open_media(context.session, port=MEDIA, path=path)
         except aiohttp.WSServerHandshakeError as refused:
             status = refused.status
         except (aiohttp.ClientError, OSError):

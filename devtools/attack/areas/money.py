@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL
 
-from devtools.attack.cast import Line, make_line
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.internet import until
+from devtools.attack.people import Line, make_line
 from devtools.attack.report import Notes
 from devtools.attack.voice import (
     LiveCall,
@@ -57,17 +57,17 @@ class Forgery:
 Tactic = Sequence[Forgery]
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    lines = [await make_line(field, field.people[name]) for name in ("mona", "max")]
+async def attack(context: Context, notes: Notes) -> None:
+    lines = [await make_line(context, context.people[name]) for name in ("mona", "max")]
     await asyncio.gather(
-        *(_play(field, notes, lines[number % 2], tactic) for number, tactic in _tactics(field)),
-        _answer_twice(field, notes, lines[0]),
-        _answer_when_suspended(field, notes),
-        _delete_during_calls(field, notes),
+        *(_play(context, notes, lines[number % 2], tactic) for number, tactic in _tactics(context)),
+        _answer_twice(context, notes, lines[0]),
+        _answer_when_suspended(context, notes),
+        _delete_during_calls(context, notes),
     )
 
 
-def _tactics(field: Field) -> list[tuple[int, Tactic]]:
+def _tactics(context: Context) -> list[tuple[int, Tactic]]:
     """Return each forgery by itself, and some of them in any order."""
     signatures = ("none", "wrong", "own")
     stream = [{"StreamEvent": f"stream-{event}"} for event in ("stopped", "error", "started")]
@@ -81,25 +81,25 @@ def _tactics(field: Field) -> list[tuple[int, Tactic]]:
     forgeries = [Forgery(link, fields, by) for link, fields in single for by in signatures]
     tactics: list[Tactic] = [[forgery] for forgery in forgeries]
     tactics += [
-        field.random.sample([each for each in forgeries if each.signed == by], 6)
+        context.random.sample([each for each in forgeries if each.signed == by], 6)
         for by in ("none", "wrong")
         for _ in range(3)
     ]
-    if field.is_short:
+    if context.is_short:
         chosen = {"stream-stopped", "busy"}
         few = [t for t in tactics if len(t) == 1 and chosen & set(t[0].fields.values())]
         tactics = [*few, *tactics[-1:]]
     return list(enumerate(tactics))
 
 
-async def _play(field: Field, notes: Notes, line: Line, tactic: Tactic) -> None:
+async def _play(context: Context, notes: Notes, line: Line, tactic: Tactic) -> None:
     """Send the forgeries in the middle of a call, and compare its record with its socket."""
-    call, links = await _any_call(field, line, tactic)
+    call, links = await _any_call(context, line, tactic)
     await asyncio.sleep(1)
     for forgery in tactic:
-        await _send(field, call, links, forgery)
+        await _send(context, call, links, forgery)
     await asyncio.sleep(WAIT_S)
-    told = await field.call(line.person, call.call_sid)
+    told = await context.call(line.person, call.call_sid)
     is_live, sent = told.get("endedAt") is None, ", ".join(map(str, tactic))
     state = f"after {call.seconds:.0f} s {told.get('status')}, {told.get('durationSeconds')} s"
     notes.expect(
@@ -116,28 +116,30 @@ async def _play(field: Field, notes: Notes, line: Line, tactic: Tactic) -> None:
             came=state,
         )
     await call.hang_up()
-    await _compare(field, notes, line, call, sent)
-    await _send_late(field, notes, line, call, links, tactic)
+    await _compare(context, notes, line, call, sent)
+    await _send_late(context, notes, line, call, links, tactic)
 
 
-async def _any_call(field: Field, line: Line, tactic: Tactic) -> tuple[LiveCall, dict[str, str]]:
+async def _any_call(
+    context: Context, line: Line, tactic: Tactic
+) -> tuple[LiveCall, dict[str, str]]:
     """Return a call that came in, or one that was placed, which alone has a link for statuses."""
     if all(forgery.link != "status" for forgery in tactic):
-        call = await field.live_call(line, **_FRAMES)
+        call = await context.live_call(line, **_FRAMES)
         return call, call.links
-    call, order = await field.placed_call(line, **_FRAMES)
+    call, order = await context.placed_call(line, **_FRAMES)
     return call, {**call.links, "status": path_of(order["StatusCallback"])}
 
 
-async def _send(field: Field, call: LiveCall, links: dict[str, str], forgery: Forgery) -> None:
+async def _send(context: Context, call: LiveCall, links: dict[str, str], forgery: Forgery) -> None:
     form = {"CallSid": call.call_sid, "AccountSid": call.account.sid, **forgery.fields}
     signer = {"own": call.account, "wrong": TwilioAccount()}.get(forgery.signed)
-    await post(field.engine, links[forgery.link], form, signer)
+    await post(context.engine, links[forgery.link], form, signer)
 
 
-async def _compare(field: Field, notes: Notes, line: Line, call: LiveCall, sent: str) -> None:
+async def _compare(context: Context, notes: Notes, line: Line, call: LiveCall, sent: str) -> None:
     """The minutes are those of the socket, in the call's record and in what is charged."""
-    ended = await _until_ended(field, line, call)
+    ended = await _until_ended(context, line, call)
     seconds = ended.get("durationSeconds", -1)
     notes.expect(
         "A call's seconds are its socket's.",
@@ -145,7 +147,7 @@ async def _compare(field: Field, notes: Notes, line: Line, call: LiveCall, sent:
         sent=sent,
         came=f"{seconds} s were recorded, and {call.seconds:.1f} s talked",
     )
-    charged = await _charged(field, call.call_sid)
+    charged = await _charged(context, call.call_sid)
     notes.expect(
         "What was talked is charged.",
         charged is not None and charged - call.seconds >= -1,
@@ -155,7 +157,7 @@ async def _compare(field: Field, notes: Notes, line: Line, call: LiveCall, sent:
 
 
 async def _send_late(
-    field: Field,
+    context: Context,
     notes: Notes,
     line: Line,
     call: LiveCall,
@@ -163,59 +165,59 @@ async def _send_late(
     tactic: Tactic,
 ) -> None:
     """Whatever comes after a call's end, and however often, changes nothing."""
-    before = await field.call(line.person, call.call_sid)
+    before = await context.call(line.person, call.call_sid)
     statuses = (Forgery("status", {"CallStatus": status}, "own") for status in UNANSWERED)
     for forgery in (*tactic, *(statuses if "status" in links else ())):
-        await _send(field, call, links, forgery)
-        await _send(field, call, links, forgery)
-    after = await field.call(line.person, call.call_sid)
+        await _send(context, call, links, forgery)
+        await _send(context, call, links, forgery)
+    after = await context.call(line.person, call.call_sid)
     names = ("status", "endedReason", "endedAt", "durationSeconds", "costBreakdown")
     changed = [name for name in names if before.get(name) != after.get(name)]
     notes.expect("A call that has ended stays as it is.", not changed, sent=tactic, came=changed)
 
 
-async def _until_ended(field: Field, line: Line, call: LiveCall) -> dict[str, Any]:
+async def _until_ended(context: Context, line: Line, call: LiveCall) -> dict[str, Any]:
     for _ in range(20):
-        told = await field.call(line.person, call.call_sid)
+        told = await context.call(line.person, call.call_sid)
         if told.get("endedAt"):
             return told
         await asyncio.sleep(0.5)
     return {}
 
 
-async def _charged(field: Field, call_sid: str) -> int | None:
-    rows = await field.query(
+async def _charged(context: Context, call_sid: str) -> int | None:
+    rows = await context.query(
         "SELECT duration_seconds FROM usage_usagerecord WHERE call_sid = %s", call_sid
     )
     return int(rows[0][0]) if rows else None
 
 
-async def _charged_soon(field: Field, call_sid: str) -> int | None:
+async def _charged_soon(context: Context, call_sid: str) -> int | None:
     """Wait for an engine to write down what a call came to."""
     for _ in range(20):
-        if (charged := await _charged(field, call_sid)) is not None:
+        if (charged := await _charged(context, call_sid)) is not None:
             return charged
         await asyncio.sleep(0.5)
     return None
 
 
-async def _answer_twice(field: Field, notes: Notes, line: Line) -> None:
+async def _answer_twice(context: Context, notes: Notes, line: Line) -> None:
     """A link that was asked for TwiML lets one stream in, whoever is asked again."""
-    call, order = await field.placed_call(line, **_FRAMES)
-    for engine in (field.engine, field.second_engine, field.engine):
+    call, order = await context.placed_call(line, **_FRAMES)
+    for engine in (context.engine, context.second_engine, context.engine):
         told = read(await answer_outbound(engine, order, line.twilio))
         notes.expect(
             "A replayed answer opens no second stream.",
-            not told.connects or not await _opens(field, line, call.call_sid, told.ticket),
+            not told.connects or not await _opens(context, line, call.call_sid, told.ticket),
             sent="POST /voice/answer/… again",
             came=told.verbs,
         )
     await call.hang_up()
 
 
-async def _opens(field: Field, line: Line, call_sid: str, ticket: str) -> bool:
+async def _opens(context: Context, line: Line, call_sid: str, ticket: str) -> bool:
     """Whether a media socket stays open with a ticket."""
-    socket = await open_media(field.session, line.twilio)
+    socket = await open_media(context.session, line.twilio)
     await socket.send_json(start_message(line.twilio, call_sid, ticket))
     try:
         async with asyncio.timeout(3):
@@ -228,21 +230,21 @@ async def _opens(field: Field, line: Line, call_sid: str, ticket: str) -> bool:
     return False
 
 
-async def _answer_when_suspended(field: Field, notes: Notes) -> None:
+async def _answer_when_suspended(context: Context, notes: Notes) -> None:
     """Who may not call any more gets no call through that was ringing already."""
-    erin = field.people["erin"]
-    line = await make_line(field, erin)
+    erin = context.people["erin"]
+    line = await make_line(context, erin)
     for change, undo in (
         ("suspended_by_operator = true", "suspended_by_operator = false"),
         ("status = 'INACTIVE'", "status = 'ACTIVE'"),
         ("status = 'SUSPENDED'", "status = 'ACTIVE'"),
         ("is_active = false", "is_active = true"),
     ):
-        order = await field.order(line)
-        await _update(field, change, erin.id)
-        answer = await answer_outbound(field.engine, order, line.twilio)
-        inbound = await ring(field.engine, to=line.number, account=line.twilio)
-        await _update(field, undo, erin.id)
+        order = await context.order(line)
+        await _update(context, change, erin.id)
+        answer = await answer_outbound(context.engine, order, line.twilio)
+        inbound = await ring(context.engine, to=line.number, account=line.twilio)
+        await _update(context, undo, erin.id)
         for came, sent in ((answer, "a ringing outbound call"), (inbound, "an inbound call")):
             notes.expect(
                 "A call of an account that may not call is not connected.",
@@ -252,26 +254,26 @@ async def _answer_when_suspended(field: Field, notes: Notes) -> None:
             )
 
 
-async def _update(field: Field, change: str, account_id: str) -> None:
+async def _update(context: Context, change: str, account_id: str) -> None:
     query = SQL("UPDATE accounts_account SET {} WHERE id = %s").format(SQL(change))
-    await field.execute(query, account_id)
+    await context.execute(query, account_id)
 
 
-async def _delete_during_calls(field: Field, notes: Notes) -> None:
+async def _delete_during_calls(context: Context, notes: Notes) -> None:
     """Who deletes an account while calls are on pays for them: they end first, then what pays."""
-    dora = field.people["dora"]
-    line = await make_line(field, dora)
-    calls = [await field.live_call(line, **_FRAMES) for _ in range(3)]
+    dora = context.people["dora"]
+    line = await make_line(context, dora)
+    calls = [await context.live_call(line, **_FRAMES) for _ in range(3)]
     sids = [call.call_sid for call in calls]
     cancellations: list[tuple[int, int]] = []
 
     def look(method: str, path: str) -> None:
         if method == "DELETE" and path == "/v1/subscriptions/sub_dora":
-            cancellations.append(_live_and_metered(field, sids))
+            cancellations.append(_live_and_metered(context, sids))
 
-    field.internet.on_stripe = look
+    context.internet.on_stripe = look
     await asyncio.sleep(3)
-    browser = await field.browser(dora)
+    browser = await context.browser(dora)
     form = {"email": dora.email, "current_password": dora.password}
     deleted = await browser.post("/dashboard/settings/delete", form)
     notes.expect("An account can be deleted during calls.", deleted.status == 302, came=deleted)
@@ -286,7 +288,7 @@ async def _delete_during_calls(field: Field, notes: Notes) -> None:
             came=f"cancelled with {live} calls live, and the minutes of {metered} written down",
         )
     for call in calls:
-        charged = await _charged_soon(field, call.call_sid)
+        charged = await _charged_soon(context, call.call_sid)
         notes.expect(
             "Minutes of a deleted account are kept.",
             charged is not None and abs(charged - call.seconds) <= 2,
@@ -296,8 +298,8 @@ async def _delete_during_calls(field: Field, notes: Notes) -> None:
         await call.hang_up()
 
 
-def _live_and_metered(field: Field, sids: list[str]) -> tuple[int, int]:
-    url = field.product.environment["DATABASE_URL"]
+def _live_and_metered(context: Context, sids: list[str]) -> tuple[int, int]:
+    url = context.product.environment["DATABASE_URL"]
     with psycopg.connect(url) as connection:
         live = "SELECT count(*) FROM telephony_call WHERE call_sid = ANY(%s) AND ended_at IS NULL"
         metered = "SELECT count(*) FROM billing_meterevent WHERE identifier = ANY(%s)"

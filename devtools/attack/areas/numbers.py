@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from devtools.attack.cast import make_line
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.internet import until
+from devtools.attack.people import make_line
 from devtools.attack.report import Notes
 from devtools.attack.voice import CALLER, TwilioAccount, plan, post, read, ring
 
@@ -21,58 +21,58 @@ COSTLY = (
 )
 
 
-async def attack(field: Field, notes: Notes) -> None:
+async def attack(context: Context, notes: Notes) -> None:
     await asyncio.gather(
-        _take_over(field, notes),
-        _take_at_once(field, notes),
-        _come_from_another_account(field, notes),
-        _reach_costly_numbers(field, notes),
-        _have_the_model_dial(field, notes),
-        _call_oneself(field, notes),
+        _take_over(context, notes),
+        _take_at_once(context, notes),
+        _come_from_another_account(context, notes),
+        _reach_costly_numbers(context, notes),
+        _have_the_model_dial(context, notes),
+        _call_oneself(context, notes),
     )
 
 
-async def _take_over(field: Field, notes: Notes) -> None:
+async def _take_over(context: Context, notes: Notes) -> None:
     """A number that had a verified call rests before somebody else may have it."""
-    alice, bob = field.people["alice"], field.people["bob"]
-    line = await make_line(field, alice)
-    call = await field.live_call(line)
+    alice, bob = context.people["alice"], context.people["bob"]
+    line = await make_line(context, alice)
+    call = await context.live_call(line)
     await call.hang_up()
-    await field.api(alice, "DELETE", f"/api/phone-numbers/{line.id}")
-    desk = field.internet.desk({"transfer": "+13102201234"})
+    await context.api(alice, "DELETE", f"/api/phone-numbers/{line.id}")
+    desk = context.internet.desk({"transfer": "+13102201234"})
     body = {"phoneNumber": line.number, **desk.urls()}
     for attempt in range(3):
-        taken = await field.api(bob, "POST", "/api/phone-numbers", body)
+        taken = await context.api(bob, "POST", "/api/phone-numbers", body)
         notes.expect(
             "A number that was released after a verified call cannot be registered by another.",
             taken.is_refusal,
             sent=f"POST /api/phone-numbers, attempt {attempt + 1}",
             came=taken,
         )
-    again = await field.api(alice, "POST", "/api/phone-numbers", body)
+    again = await context.api(alice, "POST", "/api/phone-numbers", body)
     if taken.is_refusal:
         notes.expect("Its owner gets it back.", again.status in (200, 201), came=again)
 
 
-async def _take_at_once(field: Field, notes: Notes) -> None:
+async def _take_at_once(context: Context, notes: Notes) -> None:
     """A number that never had a verified call is free, and worth nothing: Twilio's account is not.
 
     Alice's Twilio still sends its calls here, signed by her token; Bob answers them.
     """
-    alice, bob = field.people["alice"], field.people["bob"]
-    given_up = await make_line(field, alice)
-    await field.api(alice, "DELETE", f"/api/phone-numbers/{given_up.id}")
-    line = await make_line(field, bob, given_up.number)
+    alice, bob = context.people["alice"], context.people["bob"]
+    given_up = await make_line(context, alice)
+    await context.api(alice, "DELETE", f"/api/phone-numbers/{given_up.id}")
+    line = await make_line(context, bob, given_up.number)
     for answer in _answers_of_a_thief(alice.twilio, bob.twilio):
         line.desk.answer = answer
-        came = await ring(field.engine, to=line.number, account=alice.twilio)
+        came = await ring(context.engine, to=line.number, account=alice.twilio)
         notes.expect(
             "Nobody dials or speaks on another's Twilio account.",
             not {"Dial", "Say", "Play", "Stream"} & set(read(came).verbs),
             sent=f"answer {answer} to a call of another Twilio account",
             came=came,
         )
-    await _control(field, notes)
+    await _control(context, notes)
 
 
 def _answers_of_a_thief(victim: TwilioAccount, thief: TwilioAccount) -> list[dict[str, Any]]:
@@ -95,9 +95,9 @@ def _answers_of_a_thief(victim: TwilioAccount, thief: TwilioAccount) -> list[dic
     return [act | keys for act in acts for keys in beside]
 
 
-async def _control(field: Field, notes: Notes) -> None:
+async def _control(context: Context, notes: Notes) -> None:
     """What a number's owner may do, with credentials beside it."""
-    line = await make_line(field, field.people["alice"])
+    line = await make_line(context, context.people["alice"])
     keys = {"twilioAccountSid": line.twilio.sid, "twilioAuthToken": line.twilio.token}
     for answer, verb in (
         ({"transfer": "+13102201234", **keys}, "Dial"),
@@ -105,19 +105,19 @@ async def _control(field: Field, notes: Notes) -> None:
         ({"reject": True, "reason": "busy"}, "Reject"),
     ):
         line.desk.answer = answer
-        came = await ring(field.engine, to=line.number, account=line.twilio)
+        came = await ring(context.engine, to=line.number, account=line.twilio)
         notes.expect(f"An owner gets <{verb}>.", verb in read(came).verbs, sent=answer, came=came)
 
 
-async def _come_from_another_account(field: Field, notes: Notes) -> None:
+async def _come_from_another_account(context: Context, notes: Notes) -> None:
     """After its first verified call a number belongs to one Twilio account."""
-    line = await make_line(field, field.people["alice"])
-    call = await field.live_call(line)
+    line = await make_line(context, context.people["alice"])
+    call = await context.live_call(line)
     await call.hang_up()
     asked = len(line.desk.to("start"))
-    strangers = [TwilioAccount() for _ in range(3 if field.is_short else 20)]
+    strangers = [TwilioAccount() for _ in range(3 if context.is_short else 20)]
     for stranger in strangers:
-        came = await ring(field.engine, to=line.number, account=stranger)
+        came = await ring(context.engine, to=line.number, account=stranger)
         notes.expect(
             "A call from another Twilio account is refused.",
             came.is_refusal or read(came).verbs in (["Reject"], ["Hangup"]),
@@ -130,20 +130,20 @@ async def _come_from_another_account(field: Field, notes: Notes) -> None:
         sent=f"{len(strangers)} calls to a number that is bound",
         came=f"{len(line.desk.to('start')) - asked} questions to the backend",
     )
-    answer = await ring(field.engine, to=line.number, account=line.twilio)
+    answer = await ring(context.engine, to=line.number, account=line.twilio)
     notes.expect("The number's own account gets through.", read(answer).connects, came=answer)
 
 
-async def _reach_costly_numbers(field: Field, notes: Notes) -> None:
+async def _reach_costly_numbers(context: Context, notes: Notes) -> None:
     """Neither one's own nor called nor dialled: what nobody has, or what costs its caller."""
-    line = await make_line(field, field.people["bob"])
+    line = await make_line(context, context.people["bob"])
     keys = {"twilioAccountSid": line.twilio.sid, "twilioAuthToken": line.twilio.token}
-    for number in _costly_numbers(field):
+    for number in _costly_numbers(context):
         body = {"phoneNumber": number, **line.desk.urls()}
-        registered = await field.api(line.person, "POST", "/api/phone-numbers", body)
-        called = await field.ask_for_call(line, number)
+        registered = await context.api(line.person, "POST", "/api/phone-numbers", body)
+        called = await context.ask_for_call(line, number)
         line.desk.answer = {"transfer": number, **keys}
-        dialled = await ring(field.engine, to=line.number, account=line.twilio)
+        dialled = await ring(context.engine, to=line.number, account=line.twilio)
         case = "A number that costs its caller, or that nobody has, is not"
         notes.expect(f"{case} registered.", registered.is_refusal, sent=number, came=registered)
         notes.expect(f"{case} called.", called.is_refusal, sent=number, came=called)
@@ -151,18 +151,18 @@ async def _reach_costly_numbers(field: Field, notes: Notes) -> None:
         notes.expect(f"{case} dialled.", not is_dialled, sent=number, came=dialled)
 
 
-def _costly_numbers(field: Field) -> list[str]:
-    prefixes = COSTLY[::6] if field.is_short else COSTLY
-    ends = [f"{field.random.randrange(2_000_000, 10_000_000)}" for _ in prefixes]
+def _costly_numbers(context: Context) -> list[str]:
+    prefixes = COSTLY[::6] if context.is_short else COSTLY
+    ends = [f"{context.random.randrange(2_000_000, 10_000_000)}" for _ in prefixes]
     fixed = ["+19005551234", "+19765551234", "+15005550006", "+17105551234"]
     return [*fixed, *(f"+1{prefix}{end}" for prefix, end in zip(prefixes, ends, strict=True))]
 
 
-async def _have_the_model_dial(field: Field, notes: Notes) -> None:
+async def _have_the_model_dial(context: Context, notes: Notes) -> None:
     """A caller who talks the model into ``transfer_call`` gets no further than the plan allows."""
-    line = await make_line(field, field.people["alice"])
+    line = await make_line(context, context.people["alice"])
     wanted = ["+19005551234", "+14565551234"]
-    for number in wanted[: 1 if field.is_short else 2]:
+    for number in wanted[: 1 if context.is_short else 2]:
         step = f'{{"call": "transfer_call", "arguments": {{"to": "{number}"}}}}'
         line.desk.answer = plan(
             line.twilio,
@@ -171,12 +171,12 @@ async def _have_the_model_dial(field: Field, notes: Notes) -> None:
             builtinTools=["transfer_call", "end_call"],
             greeting="Hello.",
         )
-        call = await field.live_call(line)
+        call = await context.live_call(line)
         # The script is followed when the model is spoken to next: by keys.
         await call.press("1")
         await until(lambda call=call: not call.is_open, within=6)  # type: ignore[misc]
         form = {"CallSid": call.call_sid, "AccountSid": line.twilio.sid}
-        after = await post(field.engine, call.links["after"], form, line.twilio)
+        after = await post(context.engine, call.links["after"], form, line.twilio)
         notes.expect(
             "The model dials no number that costs its caller.",
             "Dial" not in read(after).verbs,
@@ -186,7 +186,7 @@ async def _have_the_model_dial(field: Field, notes: Notes) -> None:
         await call.hang_up()
 
 
-async def _call_oneself(field: Field, notes: Notes) -> None:
-    line = await make_line(field, field.people["bob"])
-    came = await field.ask_for_call(line, line.number)
+async def _call_oneself(context: Context, notes: Notes) -> None:
+    line = await make_line(context, context.people["bob"])
+    came = await context.ask_for_call(line, line.number)
     notes.expect("A number does not call itself.", came.is_refusal, sent=line.number, came=came)

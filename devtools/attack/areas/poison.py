@@ -17,8 +17,8 @@ from urllib.parse import quote
 import orjson
 
 from devtools.attack import poisons
-from devtools.attack.cast import Line, make_line, new_number
-from devtools.attack.field import Field
+from devtools.attack.context import Context
+from devtools.attack.people import Line, make_line, new_number
 from devtools.attack.report import Notes
 from devtools.attack.voice import TwilioAccount, new_call_sid, path_of, post, read, ring
 from devtools.attack.web import Answer, Browser
@@ -30,26 +30,26 @@ _LARGE = 2 << 20
 _MAY_GROW = 150 << 20
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    carol = field.people["carol"]
-    line = await make_line(field, carol)
+async def attack(context: Context, notes: Notes) -> None:
+    carol = context.people["carol"]
+    line = await make_line(context, carol)
     await _all(
-        *_into_api(field, notes, line),
-        *_into_queries(field, notes, line),
-        *(() if field.is_short else _into_headers(field, notes)),
-        *_into_stripe(field, notes),
+        *_into_api(context, notes, line),
+        *_into_queries(context, notes, line),
+        *(() if context.is_short else _into_headers(context, notes)),
+        *_into_stripe(context, notes),
     )
     event = b'{"id":"evt_1","type":"invoice.paid","data":{"object":{"customer":"cus_nobody"}}}'
-    taken = await _signed_event(field, "/webhooks/stripe", event)
+    taken = await _signed_event(context, "/webhooks/stripe", event)
     notes.expect("An event of Stripe's is taken.", taken.status == 200, sent=event, came=taken)
-    await _into_pages(field, notes, line)
-    await _into_admin(field, notes)
-    if field.is_apart:
-        await _into_voice(field, notes, line)
-        other = await make_line(field, field.people["tess"])  # who has no calls yet
-        await _into_spoken_messages(field, notes, other)
-        await _into_spreadsheets(field, notes, other)
-    await _large_bodies(field, notes)
+    await _into_pages(context, notes, line)
+    await _into_admin(context, notes)
+    if context.is_apart:
+        await _into_voice(context, notes, line)
+        other = await make_line(context, context.people["tess"])  # who has no calls yet
+        await _into_spoken_messages(context, notes, other)
+        await _into_spreadsheets(context, notes, other)
+    await _large_bodies(context, notes)
 
 
 async def _all(*attempts: Coroutine[Any, Any, None]) -> None:
@@ -70,14 +70,14 @@ def _holds(notes: Notes, answer: Answer, sent: str, door: str) -> None:
 # The API
 
 
-def _into_api(field: Field, notes: Notes, line: Line) -> Iterable[Coroutine[Any, Any, None]]:
+def _into_api(context: Context, notes: Notes, line: Line) -> Iterable[Coroutine[Any, Any, None]]:
     for method, path, body in _bodies(line):
         for name in (*body, "somethingElse"):
-            for what, poison in poisons.in_json(few=field.is_short):
+            for what, poison in poisons.in_json(few=context.is_short):
                 raw = _with(body, name, poison)
-                yield _send_raw(field, notes, line, method, path, raw, f"{name}: {what}")
-        for what, poison in poisons.in_json(few=field.is_short):
-            yield _send_raw(field, notes, line, method, path, poison, f"the body: {what}")
+                yield _send_raw(context, notes, line, method, path, raw, f"{name}: {what}")
+        for what, poison in poisons.in_json(few=context.is_short):
+            yield _send_raw(context, notes, line, method, path, poison, f"the body: {what}")
 
 
 def _bodies(line: Line) -> list[tuple[str, str, dict[str, Any]]]:
@@ -115,17 +115,19 @@ def _with(body: dict[str, Any], name: str, poison: bytes) -> bytes:
 
 
 async def _send_raw(
-    field: Field, notes: Notes, line: Line, method: str, path: str, raw: bytes, what: str
+    context: Context, notes: Notes, line: Line, method: str, path: str, raw: bytes, what: str
 ) -> None:
     token = "" if path.startswith("/api/auth") else line.person.key
-    answer = await field.web.ask(method, path, raw=raw, token=token)
+    answer = await context.web.ask(method, path, raw=raw, token=token)
     # Stripe does not serve us here: a 502 says so. No other 5xx is right.
     if answer.status == 502 and answer.json and answer.json["code"] == "payments_unavailable":
         return
     _holds(notes, answer, f"{method} {path}, {what}", "the API")
 
 
-def _into_queries(field: Field, notes: Notes, line: Line) -> Iterable[Coroutine[Any, Any, None]]:
+def _into_queries(
+    context: Context, notes: Notes, line: Line
+) -> Iterable[Coroutine[Any, Any, None]]:
     doors = {
         "/api/calls": ("limit", "offset", "since", "live"),
         "/api/deliveries": ("limit", "offset", "state", "since", "callId", "kind"),
@@ -134,32 +136,32 @@ def _into_queries(field: Field, notes: Notes, line: Line) -> Iterable[Coroutine[
         "/docs": ("q",),
     }
     paths = ("/api/calls/{}", "/api/phone-numbers/{}", "/api/deliveries/{}", "/docs/{}", "/{}")
-    for what, poison in poisons.as_text(few=field.is_short):
+    for what, poison in poisons.as_text(few=context.is_short):
         text = quote(poison[:1500], safe="")
         for door, names in doors.items():
             for name in names:
-                yield _ask(field, notes, line, f"{door}?{name}={text}", f"{door}?{name}= {what}")
+                yield _ask(context, notes, line, f"{door}?{name}={text}", f"{door}?{name}= {what}")
         for path in paths:
-            yield _ask(field, notes, line, path.format(text), f"{path}: {what}")
+            yield _ask(context, notes, line, path.format(text), f"{path}: {what}")
 
 
-async def _ask(field: Field, notes: Notes, line: Line, path: str, sent: str) -> None:
-    answer = await field.web.ask("GET", path, token=line.person.key)
+async def _ask(context: Context, notes: Notes, line: Line, path: str, sent: str) -> None:
+    answer = await context.web.ask("GET", path, token=line.person.key)
     if answer.status == 502 and path.startswith("/api/billing"):
         return
     _holds(notes, answer, f"GET {sent}", "an address of the API")
 
 
-def _into_headers(field: Field, notes: Notes) -> Iterable[Coroutine[Any, Any, None]]:
+def _into_headers(context: Context, notes: Notes) -> Iterable[Coroutine[Any, Any, None]]:
     names = (
         *("Authorization", "Cookie", "X-Request-Id", "X-Forwarded-For", "Accept", "If-None-Match"),
         *("Accept-Language", "Content-Type", "Idempotency-Key", "Referer", "Origin", "HX-Request"),
         *("HX-Current-URL", "Range", "If-Modified-Since", "X-Forwarded-Proto", "User-Agent"),
     )
-    for what, poison in poisons.as_text(few=field.is_short):
+    for what, poison in poisons.as_text(few=context.is_short):
         value = _in_header(poison)
         for name in names:
-            yield _send_header(field, notes, name, value, what)
+            yield _send_header(context, notes, name, value, what)
 
 
 def _in_header(text: str) -> str:
@@ -167,30 +169,30 @@ def _in_header(text: str) -> str:
     return "".join(letter for letter in text[:2000] if letter >= " " and letter != "\x7f")
 
 
-async def _send_header(field: Field, notes: Notes, name: str, value: str, what: str) -> None:
-    carol = field.people["carol"]
+async def _send_header(context: Context, notes: Notes, name: str, value: str, what: str) -> None:
+    carol = context.people["carol"]
     headers = {"Authorization": f"Bearer {carol.key}"} | {name: value}
     for path in ("/api/account", "/dashboard"):
-        answer = await field.web.ask("GET", path, headers=headers)
+        answer = await context.web.ask("GET", path, headers=headers)
         _holds(notes, answer, f"GET {path}, {name}: {what}", "a header")
 
 
 # Stripe's webhook, signed by Stripe, and odd
 
 
-def _into_stripe(field: Field, notes: Notes) -> Iterable[Coroutine[Any, Any, None]]:
+def _into_stripe(context: Context, notes: Notes) -> Iterable[Coroutine[Any, Any, None]]:
     types = (b'"customer.updated"', b'"invoice.paid"')
     meter = b'"v1.billing.meter.error_report_triggered"'
     for path, kinds in (("/webhooks/stripe", types), ("/webhooks/stripe/meter", (meter,))):
-        for what, poison in poisons.in_json(few=field.is_short):
+        for what, poison in poisons.in_json(few=context.is_short):
             for body in _odd_events(kinds[0], poison):
-                yield _send_event(field, notes, path, body, what)
+                yield _send_event(context, notes, path, body, what)
         for body in _odd_events(kinds[-1], b'{"object":"customer","id":["a"]}'):
-            yield _send_event(field, notes, path, body, "a list as an id")
-    for what, text in poisons.as_text(few=field.is_short):
+            yield _send_event(context, notes, path, body, "a list as an id")
+    for what, text in poisons.as_text(few=context.is_short):
         value = _in_header(text)
         for header in (value, f"t={value},v1=00", f"t=1,v1={value}", f"v1={value}", "t=,v1="):
-            yield _send_signature(field, notes, header, what)
+            yield _send_signature(context, notes, header, what)
 
 
 def _odd_events(kind: bytes, poison: bytes) -> list[bytes]:
@@ -213,30 +215,30 @@ def _odd_events(kind: bytes, poison: bytes) -> list[bytes]:
     ]
 
 
-async def _send_event(field: Field, notes: Notes, path: str, body: bytes, what: str) -> None:
-    answer = await _signed_event(field, path, body)
+async def _send_event(context: Context, notes: Notes, path: str, body: bytes, what: str) -> None:
+    answer = await _signed_event(context, path, body)
     sent = f"POST {path}, signed: {what}: {body[:80].decode(errors='replace')}"
     _holds(notes, answer, sent, "Stripe's webhook")
 
 
-async def _signed_event(field: Field, path: str, body: bytes) -> Answer:
-    now, key = int(time.time()), field.product.environment["STRIPE_WEBHOOK_SECRET"].encode()
+async def _signed_event(context: Context, path: str, body: bytes) -> Answer:
+    now, key = int(time.time()), context.product.environment["STRIPE_WEBHOOK_SECRET"].encode()
     signature = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256).hexdigest()
     headers = {"Stripe-Signature": f"t={now},v1={signature}"}
-    return await field.web.ask("POST", path, raw=body, headers=headers)
+    return await context.web.ask("POST", path, raw=body, headers=headers)
 
 
-async def _send_signature(field: Field, notes: Notes, header: str, what: str) -> None:
+async def _send_signature(context: Context, notes: Notes, header: str, what: str) -> None:
     headers = {"Stripe-Signature": header}
-    answer = await field.web.ask("POST", "/webhooks/stripe", raw=b"{}", headers=headers)
+    answer = await context.web.ask("POST", "/webhooks/stripe", raw=b"{}", headers=headers)
     _holds(notes, answer, f"Stripe-Signature: {what}: {header[:60]}", "Stripe-Signature")
 
 
 # Pages
 
 
-async def _into_pages(field: Field, notes: Notes, line: Line) -> None:
-    browser, anybody = await field.browser(line.person), Browser(field.web)
+async def _into_pages(context: Context, notes: Notes, line: Line) -> None:
+    browser, anybody = await context.browser(line.person), Browser(context.web)
     password = line.person.password
     urls = {
         "on_call_start_url": "https://backend.example.com/a",
@@ -267,7 +269,7 @@ async def _into_pages(field: Field, notes: Notes, line: Line) -> None:
         "/dashboard/billing": ("after", "page"),
     }
     attempts = []
-    for what, poison in poisons.as_text(few=field.is_short):
+    for what, poison in poisons.as_text(few=context.is_short):
         for someone, path, form in forms:
             attempts += [
                 _post_page(notes, someone, path, form | {name: poison}, f"{name}: {what}")
@@ -303,9 +305,9 @@ async def _get_page(notes: Notes, browser: Browser, path: str, sent: str) -> Non
     _holds(notes, await browser.get(path), f"GET {sent}", door)
 
 
-async def _into_admin(field: Field, notes: Notes) -> None:
+async def _into_admin(context: Context, notes: Notes) -> None:
     """The admin's lists take anything that is typed into an address."""
-    browser = await field.browser(field.people["root"])
+    browser = await context.browser(context.people["root"])
     models = (
         *("accounts/account", "telephony/call", "telephony/phonenumber", "usage/usagerecord"),
         *("telephony/callbackdelivery", "billing/meterevent", "billing/statuschange"),
@@ -315,9 +317,9 @@ async def _into_admin(field: Field, notes: Notes) -> None:
         *("account__id__exact", "created_at__gte", "last_login__gte", "account__email"),
     )
     attempts = []
-    for what, poison in poisons.as_text(few=field.is_short):
+    for what, poison in poisons.as_text(few=context.is_short):
         text = quote(poison[:1500], safe="")
-        for model in models[:: 4 if field.is_short else 1]:
+        for model in models[:: 4 if context.is_short else 1]:
             attempts += [
                 _get_page(
                     notes, browser, f"/admin/{model}/?{name}={text}", f"{model}?{name}= {what}"
@@ -333,12 +335,12 @@ async def _into_admin(field: Field, notes: Notes) -> None:
 # Twilio's webhooks, signed
 
 
-async def _into_voice(field: Field, notes: Notes, line: Line) -> None:
+async def _into_voice(context: Context, notes: Notes, line: Line) -> None:
     names = (
         *("CallSid", "AccountSid", "From", "To", "CallStatus", "AnsweredBy", "Direction"),
         *("StreamEvent", "StreamError", "StreamSid", "Digits", "ForwardedFrom", "CallerName"),
     )
-    call, order = await field.placed_call(line, frame_every=0.5)
+    call, order = await context.placed_call(line, frame_every=0.5)
     links = {
         **call.links,
         "status": path_of(order["StatusCallback"]),
@@ -346,7 +348,7 @@ async def _into_voice(field: Field, notes: Notes, line: Line) -> None:
         "inbound": "/voice",
     }
     attempts = []
-    for what, poison in poisons.as_text(few=field.is_short):
+    for what, poison in poisons.as_text(few=context.is_short):
         for link, path in links.items():
             for name in names:
                 sid = new_call_sid() if link == "inbound" else call.call_sid
@@ -354,11 +356,11 @@ async def _into_voice(field: Field, notes: Notes, line: Line) -> None:
                 form |= {"From": "+14152230123", "To": line.number, "StreamEvent": "stream-error"}
                 form[name] = poison
                 attempts.append(
-                    _post_voice(field, notes, path, form, line.twilio, f"{link}, {name}: {what}")
+                    _post_voice(context, notes, path, form, line.twilio, f"{link}, {name}: {what}")
                 )
         attempts.append(
             _post_voice(
-                field,
+                context,
                 notes,
                 f"/voice/after/{quote(poison[:500], safe='')}",
                 {"CallSid": call.call_sid},
@@ -366,41 +368,46 @@ async def _into_voice(field: Field, notes: Notes, line: Line) -> None:
                 f"a token: {what}",
             )
         )
-    for what, poison in poisons.as_text(few=field.is_short):
-        answer = await _answered_by(field, line, poison)
+    for what, poison in poisons.as_text(few=context.is_short):
+        answer = await _answered_by(context, line, poison)
         if answer is not None:
             _holds(notes, answer, f"answer, AnsweredBy: {what}", "Twilio's webhooks")
     await _all(*attempts)
     await call.hang_up()
 
 
-async def _answered_by(field: Field, line: Line, poison: str) -> Answer | None:
+async def _answered_by(context: Context, line: Line, poison: str) -> Answer | None:
     """Answer an order of its own, whose backend has not been asked yet."""
-    placed = await field.ask_for_call(line)
+    placed = await context.ask_for_call(line)
     if placed.status != 201:
         return None
-    order = field.internet.order_of(placed.json["callSid"])
+    order = context.internet.order_of(placed.json["callSid"])
     form = {"CallSid": order["CallSid"], "AccountSid": line.twilio.sid, "AnsweredBy": poison}
-    answer = await post(field.engine, path_of(order["Url"]), form, line.twilio)
+    answer = await post(context.engine, path_of(order["Url"]), form, line.twilio)
     ended = {"CallSid": order["CallSid"], "AccountSid": line.twilio.sid, "CallStatus": "completed"}
-    await post(field.engine, path_of(order["StatusCallback"]), ended, line.twilio)
+    await post(context.engine, path_of(order["StatusCallback"]), ended, line.twilio)
     return answer
 
 
 async def _post_voice(
-    field: Field, notes: Notes, path: str, form: dict[str, str], account: TwilioAccount, what: str
+    context: Context,
+    notes: Notes,
+    path: str,
+    form: dict[str, str],
+    account: TwilioAccount,
+    what: str,
 ) -> None:
-    answer = await post(field.engine, path, form, account)
+    answer = await post(context.engine, path, form, account)
     _holds(notes, answer, f"POST {path[:20]}…, {what}", "Twilio's webhooks")
 
 
-async def _into_spoken_messages(field: Field, notes: Notes, line: Line) -> None:
+async def _into_spoken_messages(context: Context, notes: Notes, line: Line) -> None:
     """What a backend has us say is XML that Twilio can read."""
     keys = {"twilioAccountSid": line.twilio.sid, "twilioAuthToken": line.twilio.token}
     spoken = [*poisons.AS_TEXT.values(), *(f"a{chr(code)}b" for code in range(32)), "\ufffe", "&<>"]
-    for message in spoken[:: 5 if field.is_short else 1]:
+    for message in spoken[:: 5 if context.is_short else 1]:
         line.desk.answer = {"reject": True, "message": message, **keys}
-        answer = await ring(field.engine, to=line.number, account=line.twilio)
+        answer = await ring(context.engine, to=line.number, account=line.twilio)
         told = read(answer)
         notes.expect(
             "TwiML is well formed, whatever is to be said.",
@@ -410,7 +417,7 @@ async def _into_spoken_messages(field: Field, notes: Notes, line: Line) -> None:
         )
 
 
-async def _into_spreadsheets(field: Field, notes: Notes, line: Line) -> None:
+async def _into_spreadsheets(context: Context, notes: Notes, line: Line) -> None:
     """No cell of an export is a formula to any spreadsheet."""
     line.desk.answer = {"reject": True}
     for start in (
@@ -427,8 +434,8 @@ async def _into_spreadsheets(field: Field, notes: Notes, line: Line) -> None:
         "\u3000=",
     ):
         caller = f"{start}cmd|' /c calc'!A1"
-        await ring(field.engine, to=line.number, account=line.twilio, caller=caller)
-    browser = await field.browser(line.person)
+        await ring(context.engine, to=line.number, account=line.twilio, caller=caller)
+    browser = await context.browser(line.person)
     export = await browser.get("/dashboard/calls.csv")
     for row in csv.reader(io.StringIO(export.text)):
         for cell in row:
@@ -445,15 +452,15 @@ async def _into_spreadsheets(field: Field, notes: Notes, line: Line) -> None:
 # Size
 
 
-async def _large_bodies(field: Field, notes: Notes) -> None:
+async def _large_bodies(context: Context, notes: Notes) -> None:
     """What is larger than anything of ours is not kept in memory, nor read as JSON."""
-    process = field.product.processes["web"]
+    process = context.product.processes["web"]
     before = process.memory()
     body = b'{"email":"x@example.com","password":"' + b"x" * _LARGE + b'"}'
-    bodies = [body] * (5 if field.is_short else 40)
+    bodies = [body] * (5 if context.is_short else 40)
     deep = b"[" * (_LARGE // 2)
     answers = await asyncio.gather(
-        *(field.web.ask("POST", "/api/auth/login", raw=each) for each in (*bodies, deep))
+        *(context.web.ask("POST", "/api/auth/login", raw=each) for each in (*bodies, deep))
     )
     for answer in answers:
         is_said = b"large" in answer.body.lower() or answer.status == 413

@@ -6,8 +6,8 @@ import asyncio
 import re
 from urllib.parse import quote
 
-from devtools.attack.cast import make_line
-from devtools.attack.field import Field, token_of
+from devtools.attack.context import Context, token_of
+from devtools.attack.people import make_line
 from devtools.attack.report import Notes
 from devtools.attack.web import Browser
 
@@ -18,61 +18,61 @@ _ENDS = ("", "/", ".", ",", ")", ">", "_", "x", "%20", "%0a", "=", "-", "]", "&x
 _LINK = re.compile(r"https://app\.example\.com(/[^\s]+)")
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    await _misuse_mailed_links(field)
-    if field.is_apart:
-        await _misuse_voice_links(field)
-    await _show_credentials(field)
+async def attack(context: Context, notes: Notes) -> None:
+    await _misuse_mailed_links(context)
+    if context.is_apart:
+        await _misuse_voice_links(context)
+    await _show_credentials(context)
     await asyncio.sleep(1)
-    read_logs(field, notes)
+    read_logs(context, notes)
 
 
-async def _misuse_mailed_links(field: Field) -> None:
+async def _misuse_mailed_links(context: Context) -> None:
     """Open links that hold still, with something behind them."""
-    alice, bob = field.people["alice"], field.people["bob"]
-    await Browser(field.web).post("/password/reset", {"email": alice.email})
-    await field.mailbox.wait_for(alice.email, 2, within=10)
-    anybody, another = Browser(field.web), await field.browser(bob)
-    for mail in field.mailbox.to(alice.email):
+    alice, bob = context.people["alice"], context.people["bob"]
+    await Browser(context.web).post("/password/reset", {"email": alice.email})
+    await context.mailbox.wait_for(alice.email, 2, within=10)
+    anybody, another = Browser(context.web), await context.browser(bob)
+    for mail in context.mailbox.to(alice.email):
         for path in _LINK.findall(mail.text):
-            field.canaries.add(*_secret_parts(path))
+            context.canaries.add(*_secret_parts(path))
             for end in _ENDS:
                 for browser in (anybody, another):
                     await browser.get(path + end)
                     await browser.post(path + end, {})
 
 
-async def _misuse_voice_links(field: Field) -> None:
-    line = await make_line(field, field.people["alice"])
-    call, order = await field.placed_call(line)
+async def _misuse_voice_links(context: Context) -> None:
+    line = await make_line(context, context.people["alice"])
+    call, order = await context.placed_call(line)
     urls = [*call.links.values(), order["Url"], order["StatusCallback"]]
     for url in urls:
         token = token_of(url)
-        field.canaries.add(token, *_secret_parts(token))
+        context.canaries.add(token, *_secret_parts(token))
         for purpose in ("answer", "status", "stream", "after", "nothing"):
             for end in _ENDS[::2]:
                 path = f"/voice/{purpose}/{token}{end}"
-                await field.engine.ask("GET", path)
-                await field.engine.ask("POST", path, form={"CallSid": "x"})
-                await field.web.ask("POST", path, form={"CallSid": call.call_sid})
+                await context.engine.ask("GET", path)
+                await context.engine.ask("POST", path, form={"CallSid": "x"})
+                await context.web.ask("POST", path, form={"CallSid": call.call_sid})
     await call.hang_up()
 
 
-async def _show_credentials(field: Field) -> None:
+async def _show_credentials(context: Context) -> None:
     """Put credentials where they do not belong: addresses, other headers, other fields."""
-    people = [field.people["alice"], field.people["bob"]]
+    people = [context.people["alice"], context.people["bob"]]
     for secret in [*(p.key for p in people), *(p.token for p in people)]:
         for path in (f"/{secret}", f"/api/{secret}", f"/docs/{secret}", f"/api/calls/{secret}"):
             for end in ("", "_", "/", "%00"):
-                await field.web.ask("GET", path + end, token=secret)
+                await context.web.ask("GET", path + end, token=secret)
         for name in ("X-Request-Id", "Cookie", "Host", "Referer", "Origin", "User-Agent"):
             headers = {name: secret}
-            await field.web.ask("POST", "/login", headers=headers, form={"a": secret})
-        await field.web.ask("GET", f"/login?next={quote(secret)}")
-        await field.web.ask("POST", "/api/auth/login", raw=secret.encode())
+            await context.web.ask("POST", "/login", headers=headers, form={"a": secret})
+        await context.web.ask("GET", f"/login?next={quote(secret)}")
+        await context.web.ask("POST", "/api/auth/login", raw=secret.encode())
     for person in people:
         body = {"email": person.password, "password": person.password}
-        await field.web.ask("POST", "/api/auth/login", body=body)
+        await context.web.ask("POST", "/api/auth/login", body=body)
 
 
 def _secret_parts(path: str) -> list[str]:
@@ -82,24 +82,24 @@ def _secret_parts(path: str) -> list[str]:
     return [token, parts[-1], token.rpartition("-")[2]]
 
 
-def read_logs(field: Field, notes: Notes) -> None:
+def read_logs(context: Context, notes: Notes) -> None:
     """Look for every secret of the run in every line that was logged."""
-    environment = field.product.environment
-    field.canaries.add(
+    environment = context.product.environment
+    context.canaries.add(
         environment["SECRET_KEY"],
         environment["STRIPE_SECRET_KEY"],
         environment["STRIPE_WEBHOOK_SECRET"],
     )
-    lines = field.product.log_lines()
+    lines = context.product.log_lines()
     notes.expect("There are logs to be read.", bool(lines))
     text = "\n".join(line for _, line in lines)
-    for secret in sorted(field.canaries):
+    for secret in sorted(context.canaries):
         if notes.expect(
             "No secret is in a log.", secret not in text, sent=_masked(secret), came=""
         ):
             continue
         name, line = next((name, line) for name, line in lines if secret in line)
-        finding = field.report.findings.pop()
+        finding = context.report.findings.pop()
         notes.report.findings.append(
             type(finding)(
                 finding.area, finding.case, finding.sent, f"{name}: {_around(line, secret)}"

@@ -7,7 +7,7 @@ import contextlib
 import time
 
 from core import request_limits
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.product import ENGINE, MEDIA, WEB
 from devtools.attack.report import Notes
 from devtools.attack.web import Client
@@ -22,17 +22,19 @@ _MAY_GROW = 100 << 20
 _HEAD = "Host: {host}\r\nX-Forwarded-Proto: https\r\nContent-Type: application/json\r\n"
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    servers = {"web": (field.web, WEB), "engine": (field.engine, ENGINE)}
+async def attack(context: Context, notes: Notes) -> None:
+    servers = {"web": (context.web, WEB), "engine": (context.engine, ENGINE)}
     for name, (client, port) in servers.items():
-        for what, start, piece in _ways(client.host)[:: 3 if field.is_short else 1]:
-            await _hold(field, notes, name, client, port, what, start, piece)
-    await _hold(field, notes, "engine", field.engine, MEDIA, "a slow upgrade", b"GET /media", b"a")
+        for what, start, piece in _ways(client.host)[:: 3 if context.is_short else 1]:
+            await _hold(context, notes, name, client, port, what, start, piece)
+    await _hold(
+        context, notes, "engine", context.engine, MEDIA, "a slow upgrade", b"GET /media", b"a"
+    )
     for name, (client, port) in servers.items():
         await _crowd(notes, name, client, port)
-    await _crowd(notes, "engine", field.engine, MEDIA)
-    await _send_pieces(field, notes)
-    await _send_much(field, notes)
+    await _crowd(notes, "engine", context.engine, MEDIA)
+    await _send_pieces(context, notes)
+    await _send_much(context, notes)
 
 
 def _ways(host: str) -> list[tuple[str, bytes, bytes]]:
@@ -53,7 +55,7 @@ def _ways(host: str) -> list[tuple[str, bytes, bytes]]:
 
 
 async def _hold(
-    field: Field,
+    context: Context,
     notes: Notes,
     name: str,
     client: Client,
@@ -69,7 +71,7 @@ async def _hold(
     writers = [writer for _, writer in opened]
     _send(writers, start)
     is_held = False
-    for _ in range(2 if field.is_short else 4):
+    for _ in range(2 if context.is_short else 4):
         await asyncio.sleep(0.5)
         _send(writers, piece)
         for path in ("/livez", "/login"):
@@ -119,9 +121,9 @@ def _send(writers: list[asyncio.StreamWriter], data: bytes) -> None:
             writer.write(data)
 
 
-async def _send_pieces(field: Field, notes: Notes) -> None:
+async def _send_pieces(context: Context, notes: Notes) -> None:
     """A body in a million chunks of one byte keeps the engine's loop busy with itself."""
-    head = _HEAD.format(host=field.engine.host)
+    head = _HEAD.format(host=context.engine.host)
     start = f"POST /voice HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode()
     longest, late = 0.0, 0.0
     sending = asyncio.create_task(_pour(ENGINE, start, b"1\r\nx\r\n" * 1000, times=1000))
@@ -129,7 +131,7 @@ async def _send_pieces(field: Field, notes: Notes) -> None:
         due = time.monotonic() + 0.05
         await asyncio.sleep(0.05)
         late = max(late, time.monotonic() - due)
-        answer = await field.engine.ask("GET", "/livez", patience=20)
+        answer = await context.engine.ask("GET", "/livez", patience=20)
         longest = max(longest, answer.seconds)
     notes.expect(
         "A million chunks keep nobody else waiting.",
@@ -139,17 +141,17 @@ async def _send_pieces(field: Field, notes: Notes) -> None:
     )
 
 
-async def _send_much(field: Field, notes: Notes) -> None:
+async def _send_much(context: Context, notes: Notes) -> None:
     """A body of 64 MB is not read to its end, let alone kept."""
     for name, client, port in (
-        ("web", field.web, WEB),
-        ("engine", field.engine, ENGINE),
+        ("web", context.web, WEB),
+        ("engine", context.engine, ENGINE),
     ):
-        process = field.product.processes[name]
+        process = context.product.processes[name]
         before, worker = process.memory(), process.worker()
         head = _HEAD.format(host=client.host)
         for framing in ("Content-Length: 67108864", "Transfer-Encoding: chunked"):
-            for path in ("/api/auth/login", "/voice", "/login")[: 1 if field.is_short else 3]:
+            for path in ("/api/auth/login", "/voice", "/login")[: 1 if context.is_short else 3]:
                 start = f"POST {path} HTTP/1.1\r\n{head}{framing}\r\n\r\n".encode()
                 piece = b"x" * 65_536
                 if "chunked" in framing:

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
-from devtools.attack.cast import make_line, new_number
-from devtools.attack.field import Field
+from devtools.attack.context import Context
 from devtools.attack.namespace import BACKEND
+from devtools.attack.people import make_line, new_number
 from devtools.attack.report import Notes
 from devtools.attack.voice import plan, read, ring
 
@@ -38,11 +38,11 @@ NAMES = [
 ]
 
 
-async def attack(field: Field, notes: Notes) -> None:
-    await _register_them(field, notes)
-    await _resolve_them(field, notes)
-    await _answer_with_them(field, notes)
-    touched = field.front.private_addresses()
+async def attack(context: Context, notes: Notes) -> None:
+    await _register_them(context, notes)
+    await _resolve_them(context, notes)
+    await _answer_with_them(context, notes)
+    touched = context.tls_proxy.private_addresses()
     notes.expect("Nothing private was connected to.", not touched, came=touched[:20])
 
 
@@ -86,18 +86,18 @@ def _literals() -> list[str]:
     return [*plain, *six, *ports, *spelled, *schemes, "https:10.0.0.1/", "https:///10.0.0.1/"]
 
 
-async def _register_them(field: Field, notes: Notes) -> None:
+async def _register_them(context: Context, notes: Notes) -> None:
     """Each is refused where a customer types it in: number, change, and order of a call."""
-    alice = field.people["alice"]
-    line = await make_line(field, alice)
-    literals = _literals()[:: 16 if field.is_short else 1]
+    alice = context.people["alice"]
+    line = await make_line(context, alice)
+    literals = _literals()[:: 16 if context.is_short else 1]
     for url in literals:
         for name in ("onCallStartUrl", "onCallEndUrl", "onErrorUrl"):
             body = {"phoneNumber": new_number(), **line.desk.urls(), name: url}
             answers = [
-                await field.api(alice, "POST", "/api/phone-numbers", body),
-                await field.api(alice, "PATCH", f"/api/phone-numbers/{line.id}", {name: url}),
-                await field.ask_for_call(line, **{name: url}),
+                await context.api(alice, "POST", "/api/phone-numbers", body),
+                await context.api(alice, "PATCH", f"/api/phone-numbers/{line.id}", {name: url}),
+                await context.ask_for_call(line, **{name: url}),
             ]
             for answer in answers:
                 notes.expect(
@@ -108,16 +108,16 @@ async def _register_them(field: Field, notes: Notes) -> None:
                 )
 
 
-async def _resolve_them(field: Field, notes: Notes) -> None:
+async def _resolve_them(context: Context, notes: Notes) -> None:
     """A public name with a private address is found out when it is called."""
-    line = await make_line(field, field.people["bob"])
+    line = await make_line(context, context.people["bob"])
     names = list(dict.fromkeys(name for _, name in NAMES))
-    for name in names[:: 16 if field.is_short else 1]:
+    for name in names[:: 16 if context.is_short else 1]:
         changes = {"onCallStartUrl": f"https://{name}/start", "onErrorUrl": f"https://{name}/error"}
-        await field.api(line.person, "PATCH", f"/api/phone-numbers/{line.id}", changes)
-        before = len(field.front.private_addresses())
-        came = await ring(field.engine, to=line.number, account=line.twilio)
-        touched = field.front.private_addresses()[before:]
+        await context.api(line.person, "PATCH", f"/api/phone-numbers/{line.id}", changes)
+        before = len(context.tls_proxy.private_addresses())
+        came = await ring(context.engine, to=line.number, account=line.twilio)
+        touched = context.tls_proxy.private_addresses()[before:]
         notes.expect(
             "A name that leads to a private address is not called.",
             not touched and "Stream" not in read(came).verbs,
@@ -130,23 +130,23 @@ def _addresses_of(name: str) -> list[str]:
     return [address for address, known in NAMES if known == name]
 
 
-async def _answer_with_them(field: Field, notes: Notes) -> None:
+async def _answer_with_them(context: Context, notes: Notes) -> None:
     """A backend redirects to them, or names them in its answer."""
-    line = await make_line(field, field.people["hank"])
+    line = await make_line(context, context.people["hank"])
     urls = [f"https://{address}/" for address in PRIVATE] + [f"https://[{a}]/" for a in PRIVATE_6]
-    for url in urls[:: 20 if field.is_short else 1]:
+    for url in urls[:: 20 if context.is_short else 1]:
         for name in ("greetingUrl", "onToolCallUrl"):
             line.desk.answer = plan(line.twilio, line.desk, **{name: url})
-            await _is_turned_away(field, notes, line, f"{name} {url}")
+            await _is_turned_away(context, notes, line, f"{name} {url}")
     for status in (301, 302, 303, 307, 308):
         line.desk.answer = _redirects(status, "https://private-6.example.com/")
-        await _is_turned_away(field, notes, line, f"a redirect with {status}")
+        await _is_turned_away(context, notes, line, f"a redirect with {status}")
 
 
-async def _is_turned_away(field: Field, notes: Notes, line: Any, sent: str) -> None:
-    before = len(field.front.private_addresses())
-    came = await ring(field.engine, to=line.number, account=line.twilio)
-    touched = field.front.private_addresses()[before:]
+async def _is_turned_away(context: Context, notes: Notes, line: Any, sent: str) -> None:
+    before = len(context.tls_proxy.private_addresses())
+    came = await ring(context.engine, to=line.number, account=line.twilio)
+    touched = context.tls_proxy.private_addresses()[before:]
     case = "An answer that leads to a private address is refused."
     verbs = set(read(came).verbs)
     notes.expect(case, not verbs & {"Stream", "Play"} and not touched, sent=sent, came=came)

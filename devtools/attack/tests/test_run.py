@@ -79,8 +79,8 @@ def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None
     area = tmp_path / "attack_of_a_test.py"
     area.write_text(
         "NEEDS_NETWORK = False\n"
-        "async def attack(field, notes):\n"
-        "    answer = await field.web.ask('GET', '/api/account')\n"
+        "async def attack(context, notes):\n"
+        "    answer = await context.web.ask('GET', '/api/account')\n"
         "    for status in (401, 200):\n"
         "        holds = answer.status == status\n"
         "        notes.expect(f'It is {status}.', holds, sent='GET /api/account', came=answer)\n"

@@ -1,4 +1,4 @@
-"""The experiments. Each is a module with ``run(scene, notes)``, and says in ``KILLS`` which
+"""The experiments. Each is a module with ``run(system, notes)``, and says in ``KILLS`` which
 processes do not live through it.
 """
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from devtools.chaos.outage import suffer
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
 
 KILLS = ()
 
 
-async def run(scene: Scene, notes: Notes) -> None:
+async def run(system: System, notes: Notes) -> None:
     async def hang() -> None:
-        scene.postgres.hang()
+        system.postgres.hang()
 
     async def go_on() -> None:
-        scene.postgres.go_on()
+        system.postgres.go_on()
 
-    seconds = 6.0 if scene.is_short else 20.0
-    await suffer(scene, notes, hang, go_on, seconds=seconds)
+    seconds = 6.0 if system.is_short else 20.0
+    await suffer(system, notes, hang, go_on, seconds=seconds)

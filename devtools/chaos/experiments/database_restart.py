@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from devtools.chaos.outage import suffer
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
 
 KILLS = ()
 
 
-async def run(scene: Scene, notes: Notes) -> None:
-    long = scene.random.uniform(60, 100)
-    postgres = scene.postgres
-    for seconds in (3.0,) if scene.is_short else (1.0, 3.0, 8.0, long):
-        await suffer(scene, notes, postgres.stop, postgres.start, seconds=seconds)
-    if not scene.is_short:
+async def run(system: System, notes: Notes) -> None:
+    long = system.random.uniform(60, 100)
+    postgres = system.postgres
+    for seconds in (3.0,) if system.is_short else (1.0, 3.0, 8.0, long):
+        await suffer(system, notes, postgres.stop, postgres.start, seconds=seconds)
+    if not system.is_short:
         # Plans are in a table that no crash spares: they are nowhere else, not even in a backup.
-        await suffer(scene, notes, postgres.crash, postgres.start, seconds=3.0, keeps_tickets=False)
+        await suffer(
+            system, notes, postgres.crash, postgres.start, seconds=3.0, keeps_tickets=False
+        )

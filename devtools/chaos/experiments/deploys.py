@@ -16,10 +16,10 @@ from aiohttp import web
 from devtools.attack.product import PORTS
 from devtools.attack.voice import Twiml, new_call_sid, read, ring
 from devtools.attack.web import Answer
-from devtools.chaos.crowd import Customer, Placed, introduce
 from devtools.chaos.invariants import check
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import Customer, Placed, introduce
 from devtools.chaos.waiting import seconds_until, until
 
 KILLS = ("engine", "engine-2")
@@ -32,22 +32,22 @@ _BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
 Waiting = tuple[Customer, str, Twiml, aiohttp.ClientWebSocketResponse]
 
 
-async def run(scene: Scene, notes: Notes) -> None:
+async def run(system: System, notes: Notes) -> None:
     edges = (_while_tickets_are_looked_up, _while_webhooks_are_answered, _before_start)
-    for edge in edges[:1] if scene.is_short else edges:
-        await _deploy(scene, notes, edge)
+    for edge in edges[:1] if system.is_short else edges:
+        await _deploy(system, notes, edge)
 
 
 async def _deploy(
-    scene: Scene, notes: Notes, edge: Callable[[Scene, Notes], Awaitable[list[Placed]]]
+    system: System, notes: Notes, edge: Callable[[System, Notes], Awaitable[list[Placed]]]
 ) -> None:
     """Bring calls to the edge, stop the engine, and see that none is lost."""
-    talking = await scene.crowd.fill(4, engine="engine")
-    placed = await edge(scene, notes)
-    late = [await scene.crowd.place(scene.crowd.customers[n]) for n in range(_LATE)]
+    talking = await system.traffic.fill(4, engine="engine")
+    placed = await edge(system, notes)
+    late = [await system.traffic.place(system.traffic.customers[n]) for n in range(_LATE)]
     notes.measure(f"{edge.__name__.strip('_').replace('_', ' ')}", f"{len(placed)} of {_CALLS}")
     talks = await until(lambda: all(each.call.heard for each in placed), within=20)
-    await scene.crowd.until_talking(late)
+    await system.traffic.until_talking(late)
     for each in [*placed, *talking, *late]:
         notes.expect(
             "A call at the edge of a stop talks in the end.",
@@ -61,78 +61,78 @@ async def _deploy(
         sent=f"{_CALLS} calls, {edge.__name__}",
         came=f"{len(placed)} were connected",
     )
-    await scene.crowd.hang_up([*placed, *talking, *late])
-    process = scene.field.product.processes["engine"].popen
+    await system.traffic.hang_up([*placed, *talking, *late])
+    process = system.context.product.processes["engine"].popen
     took = await seconds_until(lambda: process.poll() is not None, within=_STOPS_WITHIN_S)
     notes.within("an engine has stopped, once nobody talks", took, _STOPS_WITHIN_S)
     notes.expect("An engine that is stopped ends with 0.", process.poll() == 0, came=process.poll())
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
-    scene.field.product.begin("engine")
-    await scene.field.product.until_ready(PORTS["engine"])
-    await check(scene, notes, [*placed, *talking, *late])
+    system.context.product.begin("engine")
+    await system.context.product.until_ready(PORTS["engine"])
+    await check(system, notes, [*placed, *talking, *late])
 
 
-def _terminate(scene: Scene) -> None:
-    scene.field.product.processes["engine"].popen.send_signal(signal.SIGTERM)
+def _terminate(system: System) -> None:
+    system.context.product.processes["engine"].popen.send_signal(signal.SIGTERM)
 
 
-async def _is_draining(scene: Scene) -> bool:
-    answer = await scene.crowd.proxy.engine("engine").ask("GET", "/readyz", patience=5)
+async def _is_draining(system: System) -> bool:
+    answer = await system.traffic.proxy.engine("engine").ask("GET", "/readyz", patience=5)
     return answer.status != 200
 
 
-async def _tickets(scene: Scene, notes: Notes) -> list[Waiting]:
+async def _tickets(system: System, notes: Notes) -> list[Waiting]:
     """Let people ring and open their media sockets at the engine; nobody has introduced himself."""
     waiting = []
     for number in range(_CALLS):
-        customer = scene.crowd.customers[number % len(scene.crowd.customers)]
+        customer = system.traffic.customers[number % len(system.traffic.customers)]
         sid = new_call_sid()
         line = customer.line
-        answer = await ring(scene.crowd.proxy, to=line.number, account=line.twilio, call_sid=sid)
+        answer = await ring(system.traffic.proxy, to=line.number, account=line.twilio, call_sid=sid)
         told = read(answer)
         if notes.expect("An ordinary ring is taken.", told.connects, came=answer):
-            _, socket = await scene.crowd.proxy.open_media(line.twilio, "engine")
+            _, socket = await system.traffic.proxy.open_media(line.twilio, "engine")
             waiting.append((customer, sid, told, socket))
     return waiting
 
 
-async def _while_tickets_are_looked_up(scene: Scene, notes: Notes) -> list[Placed]:
-    waiting = await _tickets(scene, notes)
-    connecting = psycopg.AsyncConnection.connect(scene.postgres.url)
+async def _while_tickets_are_looked_up(system: System, notes: Notes) -> list[Placed]:
+    waiting = await _tickets(system, notes)
+    connecting = psycopg.AsyncConnection.connect(system.postgres.url)
     async with await connecting as connection:
         await connection.execute(_LOCK, [[sid for _, sid, *_ in waiting]])
-        placed = [await _introduce(scene, one) for one in waiting]
+        placed = [await _introduce(system, one) for one in waiting]
 
         async def wait_for_the_lock() -> bool:
-            return int((await scene.query(_BLOCKED))[0][0]) >= min(_CALLS, 8)
+            return int((await system.query(_BLOCKED))[0][0]) >= min(_CALLS, 8)
 
         notes.expect(
             "Tickets are being looked up.", await until(wait_for_the_lock, within=10), sent=_BLOCKED
         )
-        _terminate(scene)
-        await until(lambda: _is_draining(scene), within=10)
+        _terminate(system)
+        await until(lambda: _is_draining(system), within=10)
         await connection.rollback()
     return placed
 
 
-async def _before_start(scene: Scene, notes: Notes) -> list[Placed]:
-    waiting = await _tickets(scene, notes)
-    _terminate(scene)
-    await until(lambda: _is_draining(scene), within=10)
-    return [await _introduce(scene, one) for one in waiting]
+async def _before_start(system: System, notes: Notes) -> list[Placed]:
+    waiting = await _tickets(system, notes)
+    _terminate(system)
+    await until(lambda: _is_draining(system), within=10)
+    return [await _introduce(system, one) for one in waiting]
 
 
-async def _introduce(scene: Scene, waiting: Waiting) -> Placed:
+async def _introduce(system: System, waiting: Waiting) -> Placed:
     customer, sid, told, socket = waiting
     await introduce(socket, customer.line.twilio, sid, told)
-    return scene.crowd.know(customer, sid, told, "engine", socket)
+    return system.traffic.know(customer, sid, told, "engine", socket)
 
 
-async def _while_webhooks_are_answered(scene: Scene, notes: Notes) -> list[Placed]:
+async def _while_webhooks_are_answered(system: System, notes: Notes) -> list[Placed]:
     """The backend thinks while the engine is stopped; the audio goes wherever it is taken."""
-    customer = scene.crowd.customers[-1]
+    customer = system.traffic.customers[-1]
     usual, asked, may_answer = customer.line.desk.answer, [], asyncio.Event()
 
     async def think(_request: web.Request) -> web.Response:
@@ -143,16 +143,16 @@ async def _while_webhooks_are_answered(scene: Scene, notes: Notes) -> list[Place
     customer.line.desk.answer = think
     sids = [new_call_sid() for _ in range(_CALLS)]
     try:
-        rings = [asyncio.create_task(_ring(scene, customer, sid)) for sid in sids]
+        rings = [asyncio.create_task(_ring(system, customer, sid)) for sid in sids]
         await until(lambda: len(asked) == _CALLS, within=8)
-        _terminate(scene)
-        await until(lambda: _is_draining(scene), within=10)
+        _terminate(system)
+        await until(lambda: _is_draining(system), within=10)
         may_answer.set()
         answers = await asyncio.gather(*rings)
     finally:
         customer.line.desk.answer = usual
     connected = [
-        await scene.crowd.connect(customer, sid, answer)
+        await system.traffic.connect(customer, sid, answer)
         for sid, answer in zip(sids, answers, strict=True)
     ]
     for answer in answers:
@@ -160,7 +160,7 @@ async def _while_webhooks_are_answered(scene: Scene, notes: Notes) -> list[Place
     return [each for each in connected if each is not None]
 
 
-async def _ring(scene: Scene, customer: Customer, sid: str) -> Answer:
-    engine = scene.crowd.proxy.engine("engine")
+async def _ring(system: System, customer: Customer, sid: str) -> Answer:
+    engine = system.traffic.proxy.engine("engine")
     line = customer.line
     return await ring(engine, to=line.number, account=line.twilio, call_sid=sid)

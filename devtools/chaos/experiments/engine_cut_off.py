@@ -7,7 +7,7 @@ import time
 
 from devtools.chaos.invariants import check, expect_alive
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
 
 KILLS = ()
 _CALLS = 12
@@ -16,25 +16,25 @@ _GAP_S = 6.0
 _BACK_S = 5.0
 
 
-async def run(scene: Scene, notes: Notes) -> None:
-    if scene.is_short:
-        await _cut_off(scene, notes, seconds=14.0, hangs=True)
+async def run(system: System, notes: Notes) -> None:
+    if system.is_short:
+        await _cut_off(system, notes, seconds=14.0, hangs=True)
         return
-    await _cut_off(scene, notes, seconds=30.0, hangs=False)
-    await _cut_off(scene, notes, seconds=125.0, hangs=True)
+    await _cut_off(system, notes, seconds=30.0, hangs=False)
+    await _cut_off(system, notes, seconds=125.0, hangs=True)
 
 
-async def _cut_off(scene: Scene, notes: Notes, *, seconds: float, hangs: bool) -> None:
+async def _cut_off(system: System, notes: Notes, *, seconds: float, hangs: bool) -> None:
     """Cut an engine off for so long; a third of its calls end meanwhile."""
-    relay = scene.relays["engine"]
-    calls = await scene.crowd.fill(_CALLS, engine="engine")
-    others = await scene.crowd.fill(_CALLS // 2, engine="engine-2")
+    relay = system.relays["engine"]
+    calls = await system.traffic.fill(_CALLS, engine="engine")
+    others = await system.traffic.fill(_CALLS // 2, engine="engine-2")
     began = time.monotonic()
     (relay.hang if hangs else relay.cut)()
     notes.measure("cut off", f"{seconds:.0f} s, {'silent' if hangs else 'refused'}")
     try:
         await asyncio.sleep(seconds / 2)
-        await scene.crowd.hang_up(calls[::3])
+        await system.traffic.hang_up(calls[::3])
         await asyncio.sleep(seconds / 2)
     finally:
         if hangs:
@@ -45,8 +45,8 @@ async def _cut_off(scene: Scene, notes: Notes, *, seconds: float, hangs: bool) -
     await asyncio.sleep(_BACK_S)
     rest = [each for each in calls if each not in calls[::3]]
     expect_alive(notes, [*rest, *others], began, gap=_GAP_S)
-    await scene.crowd.hang_up([*rest, *others])
-    records = await check(scene, notes, calls, may_be_resumed=True)
+    await system.traffic.hang_up([*rest, *others])
+    records = await check(system, notes, calls, may_be_resumed=True)
     lost = sum(record.was_lost for record in records.values())
     notes.measure(f"of {len(calls)} calls taken for lost meanwhile", lost)
-    await check(scene, notes, others)
+    await check(system, notes, others)

@@ -15,7 +15,7 @@ from devtools.attack.internet import EARS
 from devtools.attack.product import ENGINE, MEDIA
 from devtools.attack.voice import FRAME_S, plan
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
 from devtools.chaos.waiting import longest_gap, until
 from devtools.processes import ROOT
 
@@ -46,30 +46,30 @@ HTTP_FLOODS = ("no protocol", "idle connections", "half an upgrade", "huge heade
 _IN_SHORT = ("pings, never read", "huge headers")
 
 
-async def run(scene: Scene, notes: Notes) -> None:
-    (customer,) = await scene.crowd.join(1)
+async def run(system: System, notes: Notes) -> None:
+    (customer,) = await system.traffic.join(1)
     line = customer.line
     line.desk.answer = answer = plan(line.twilio, line.desk, model=EARS)
-    scene.field.canaries.add(answer["openaiApiKey"])
-    heard = scene.field.internet.heard
+    system.context.canaries.add(answer["openaiApiKey"])
+    heard = system.context.internet.heard
     # Each call has a key of its own, by which the model knows whom it hears.
     calls, keys = [], []
     for number in range(_CALLS):
         key = f"{answer['openaiApiKey']}{number}"
         line.desk.answer = {**answer, "openaiApiKey": key}
-        calls.append(await scene.field.live_call(line))
+        calls.append(await system.context.live_call(line))
         await until(lambda key=key: heard.get(key), within=10)  # type: ignore[misc]
         keys.append(key)
-    with _engine_alone(scene):
-        for name, port in _floods(scene):
-            await _beside(scene, notes, name, port, keys)
+    with _engine_alone(system):
+        for name, port in _floods(system):
+            await _beside(system, notes, name, port, keys)
     for call in calls:
         notes.expect("A call outlives every flood.", call.is_open)
         await call.hang_up()
 
 
-def _floods(scene: Scene) -> list[tuple[str, int]]:
-    if scene.is_short:
+def _floods(system: System) -> list[tuple[str, int]]:
+    if system.is_short:
         return [(NOTHING, 0), *((name, MEDIA) for name in _IN_SHORT), (_IN_SHORT[-1], ENGINE)]
     floods = [(name, MEDIA) for name in MEDIA_FLOODS] + [(name, ENGINE) for name in HTTP_FLOODS]
     return [(NOTHING, 0), *floods]
@@ -89,10 +89,10 @@ class _Clock:
 
 
 @contextmanager
-def _engine_alone(scene: Scene) -> Iterator[None]:
+def _engine_alone(system: System) -> Iterator[None]:
     """Leave the last core to the engine, and the rest to callers, model and floods."""
     cores = sorted(os.sched_getaffinity(0))
-    engine = scene.field.product.processes["engine"].worker()
+    engine = system.context.product.processes["engine"].worker()
     os.sched_setaffinity(engine, {cores[-1]})
     os.sched_setaffinity(0, set(cores[:-1] or cores))
     try:
@@ -102,9 +102,9 @@ def _engine_alone(scene: Scene) -> Iterator[None]:
             os.sched_setaffinity(pid, cores)
 
 
-async def _beside(scene: Scene, notes: Notes, name: str, port: int, keys: Sequence[str]) -> None:
-    engine = scene.field.product.processes["engine"]
-    seconds = _SECONDS_IN_SHORT if scene.is_short else _SECONDS
+async def _beside(system: System, notes: Notes, name: str, port: int, keys: Sequence[str]) -> None:
+    engine = system.context.product.processes["engine"]
+    seconds = _SECONDS_IN_SHORT if system.is_short else _SECONDS
     before, most, clock = engine.memory(), 0, _Clock()
     async with _flooding(name, port):
         await asyncio.sleep(1.0)  # until it has begun
@@ -114,7 +114,7 @@ async def _beside(scene: Scene, notes: Notes, name: str, port: int, keys: Sequen
             await asyncio.sleep(0.1)
         ended = time.monotonic()
         watching.cancel()
-    gap = max(longest_gap(scene.field.internet.heard[key], began, ended) for key in keys)
+    gap = max(longest_gap(system.context.internet.heard[key], began, ended) for key in keys)
     where = "nothing" if not port else f"{name} at {'media' if port == MEDIA else 'HTTP'}"
     grown = (most - before) / (1 << 20)
     notes.measure(

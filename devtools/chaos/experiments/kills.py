@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from devtools.attack.product import PORTS, WORKER
-from devtools.chaos.crowd import ENGINES, Customer, Placed
 from devtools.chaos.invariants import check, ends_of, expect_alive, records_of
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import ENGINES, Customer, Placed
 from devtools.chaos.waiting import seconds_until, until
 
 KILLS = (*ENGINES, WORKER)
@@ -27,42 +27,42 @@ _GAP_S = 6.0
 _VICTIMS = ("engine's worker", "engine", WORKER)
 
 
-async def run(scene: Scene, notes: Notes) -> None:
-    rounds = _VICTIMS[::2] if scene.is_short else (*_VICTIMS, *_VICTIMS[:2])
+async def run(system: System, notes: Notes) -> None:
+    rounds = _VICTIMS[::2] if system.is_short else (*_VICTIMS, *_VICTIMS[:2])
     for number, victim in enumerate(rounds):
-        await _kill(scene, notes, victim, list(ENGINES)[number % 2])
+        await _kill(system, notes, victim, list(ENGINES)[number % 2])
 
 
-async def _kill(scene: Scene, notes: Notes, victim: str, engine: str) -> None:
-    calls = await scene.crowd.fill(_CALLS_IN_SHORT if scene.is_short else _CALLS)
+async def _kill(system: System, notes: Notes, victim: str, engine: str) -> None:
+    calls = await system.traffic.fill(_CALLS_IN_SHORT if system.is_short else _CALLS)
     mine = [] if victim == WORKER else [each for each in calls if each.engine == engine]
     others = [each for each in calls if each not in mine]
     began = time.monotonic()
-    await asyncio.sleep(scene.random.uniform(2.0, 6.0))
+    await asyncio.sleep(system.random.uniform(2.0, 6.0))
     # Some end at this very moment.
     leaving = others[::4]
-    with _thinking(scene.crowd.customers if victim == WORKER else ()) as asked:
-        await scene.crowd.hang_up(leaving)
+    with _thinking(system.traffic.customers if victim == WORKER else ()) as asked:
+        await system.traffic.hang_up(leaving)
         if victim == WORKER:
             await until(lambda: asked, within=10)
         killed_at = time.monotonic()
         for each in mine:
             each.killed_at = killed_at
-            each.is_told = scene.random.random() < 0.5
-        _shoot(scene, victim, engine)
+            each.is_told = system.random.random() < 0.5
+        _shoot(system, victim, engine)
     name = WORKER if victim == WORKER else engine
     if victim != "engine's worker":
-        scene.field.product.begin(name)
+        system.context.product.begin(name)
     await asyncio.gather(*(each.call.socket.close() for each in mine), return_exceptions=True)
-    await scene.crowd.tell(each for each in mine if each.is_told)
-    await _expect_ends(scene, notes, mine, killed_at)
-    await _until_back(scene, notes, name, killed_at)
+    await system.traffic.tell(each for each in mine if each.is_told)
+    await _expect_ends(system, notes, mine, killed_at)
+    await _until_back(system, notes, name, killed_at)
     if victim == WORKER:
         await _expect_delivered(notes, leaving, killed_at, len(asked))
     staying = [each for each in others if each not in leaving]
     expect_alive(notes, staying, began, gap=_GAP_S)
-    await scene.crowd.hang_up(staying)
-    await check(scene, notes, calls)
+    await system.traffic.hang_up(staying)
+    await check(system, notes, calls)
 
 
 @contextmanager
@@ -97,8 +97,8 @@ async def _expect_delivered(
     notes.within("what a killed worker was sending is delivered", took, _DELIVERED_WITHIN_S)
 
 
-def _shoot(scene: Scene, victim: str, engine: str) -> None:
-    process = scene.field.product.processes[WORKER if victim == WORKER else engine]
+def _shoot(system: System, victim: str, engine: str) -> None:
+    process = system.context.product.processes[WORKER if victim == WORKER else engine]
     if victim == "engine's worker":
         os.kill(process.worker(), signal.SIGKILL)
     else:
@@ -106,7 +106,7 @@ def _shoot(scene: Scene, victim: str, engine: str) -> None:
         process.popen.wait(10)
 
 
-async def _expect_ends(scene: Scene, notes: Notes, calls: Sequence[Placed], since: float) -> None:
+async def _expect_ends(system: System, notes: Notes, calls: Sequence[Placed], since: float) -> None:
     """Orphans end soon, whether Twilio tells of them or not."""
     for is_told in (True, False):
         sids = [each.call_sid for each in calls if each.is_told is is_told]
@@ -114,14 +114,14 @@ async def _expect_ends(scene: Scene, notes: Notes, calls: Sequence[Placed], sinc
             continue
 
         async def are_over(sids: list[str] = sids) -> bool:
-            return all(record.is_ended for record in (await records_of(scene, sids)).values())
+            return all(record.is_ended for record in (await records_of(system, sids)).values())
 
         took = await seconds_until(are_over, within=3 * _ENDED_WITHIN_S, since=since)
         how = "that Twilio tells of" if is_told else "that nobody tells of"
         notes.within(f"orphaned calls {how} have ended", took, _ENDED_WITHIN_S)
 
 
-async def _until_back(scene: Scene, notes: Notes, name: str, since: float) -> None:
+async def _until_back(system: System, notes: Notes, name: str, since: float) -> None:
     if name in PORTS:
-        await scene.field.product.until_ready(PORTS[name])
+        await system.context.product.until_ready(PORTS[name])
         notes.measure(f"{name} is back after", f"{time.monotonic() - since:.1f} s")

@@ -11,13 +11,13 @@ from functools import partial
 
 from aiohttp import web
 
-from devtools.attack.cast import Person
 from devtools.attack.internet import HANDLER
+from devtools.attack.people import Person
 from devtools.attack.product import PORTS
-from devtools.chaos.crowd import Customer, Placed
 from devtools.chaos.invariants import check, records_of
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import Customer, Placed
 from devtools.chaos.waiting import seconds_until
 
 KILLS = ("engine-2",)
@@ -31,22 +31,22 @@ _TOLD_WITHIN_S = 1.0
 _ALL_DELIVERED_WITHIN_S = 480.0
 
 
-async def run(scene: Scene, notes: Notes) -> None:
-    hanging = await scene.crowd.join(_HANGING_IN_SHORT if scene.is_short else _HANGING)
-    payer, *_ = await scene.crowd.sign_up(1)
+async def run(system: System, notes: Notes) -> None:
+    hanging = await system.traffic.join(_HANGING_IN_SHORT if system.is_short else _HANGING)
+    payer, *_ = await system.traffic.sign_up(1)
     doors = asyncio.Event()
     for customer in hanging:
         customer.line.desk.report = _hang_until(doors)
     try:
-        stuck = await _end_calls(scene, hanging)
-        await _expect_active(scene, notes, payer)
-        await _expect_told_soon(scene, notes)
-        await _expect_orphan_ended(scene, notes)
+        stuck = await _end_calls(system, hanging)
+        await _expect_active(system, notes, payer)
+        await _expect_told_soon(system, notes)
+        await _expect_orphan_ended(system, notes)
     finally:
         doors.set()
     # That takes minutes: other experiments go on meanwhile.
     waiting = asyncio.create_task(_until_told(stuck))
-    scene.at_the_end.append(partial(_expect_delivered, scene, notes, stuck, waiting))
+    system.at_the_end.append(partial(_expect_delivered, system, notes, stuck, waiting))
 
 
 def _hang_until(doors: asyncio.Event) -> HANDLER:
@@ -57,31 +57,31 @@ def _hang_until(doors: asyncio.Event) -> HANDLER:
     return report
 
 
-async def _end_calls(scene: Scene, customers: list[Customer]) -> list[Placed]:
+async def _end_calls(system: System, customers: list[Customer]) -> list[Placed]:
     """Let each have calls that end: as many callbacks hang."""
     places = asyncio.Semaphore(10)
 
     async def one(customer: Customer) -> Placed:
         async with places:
-            placed = await scene.crowd.place(customer)
+            placed = await system.traffic.place(customer)
             await placed.call.hang_up()
             return placed
 
-    each = _CALLS_OF_EACH_IN_SHORT if scene.is_short else _CALLS_OF_EACH
+    each = _CALLS_OF_EACH_IN_SHORT if system.is_short else _CALLS_OF_EACH
     return list(await asyncio.gather(*(one(customer) for customer in customers * each)))
 
 
-async def _expect_active(scene: Scene, notes: Notes, payer: Person) -> None:
-    await scene.crowd.pay(payer)
-    took = await scene.crowd.until_active(payer, within=60)
+async def _expect_active(system: System, notes: Notes, payer: Person) -> None:
+    await system.traffic.pay(payer)
+    took = await system.traffic.until_active(payer, within=60)
     notes.within("an account that has paid is active", took, _ACTIVE_WITHIN_S)
 
 
-async def _expect_told_soon(scene: Scene, notes: Notes) -> None:
+async def _expect_told_soon(system: System, notes: Notes) -> None:
     """Other customers are told of their calls' ends at once."""
     took: list[float] = []
-    count = _OTHERS_IN_SHORT if scene.is_short else _OTHERS
-    calls = await scene.crowd.fill(count)
+    count = _OTHERS_IN_SHORT if system.is_short else _OTHERS
+    calls = await system.traffic.fill(count)
     for placed in calls:
         began = time.monotonic()
         await placed.call.hang_up()
@@ -90,7 +90,7 @@ async def _expect_told_soon(scene: Scene, notes: Notes) -> None:
     p95 = statistics.quantiles(took, n=20)[-1]
     notes.measure(f"onCallEnd of {count} others, median", f"{statistics.median(took):.2f} s")
     notes.within("onCallEnd of others, 95th percentile", p95, _TOLD_WITHIN_S)
-    await check(scene, notes, calls)
+    await check(system, notes, calls)
 
 
 def _is_told(placed: Placed) -> bool:
@@ -98,21 +98,21 @@ def _is_told(placed: Placed) -> bool:
     return any(body["callSid"] == placed.call_sid for body in reversed(ends))
 
 
-async def _expect_orphan_ended(scene: Scene, notes: Notes) -> None:
-    calls = await scene.crowd.fill(2, engine="engine-2")
+async def _expect_orphan_ended(system: System, notes: Notes) -> None:
+    calls = await system.traffic.fill(2, engine="engine-2")
     since = time.monotonic()
     for each in calls:
         each.killed_at = since
-    os.kill(scene.field.product.processes["engine-2"].worker(), signal.SIGKILL)
+    os.kill(system.context.product.processes["engine-2"].worker(), signal.SIGKILL)
 
     async def are_over() -> bool:
-        records = await records_of(scene, [each.call_sid for each in calls])
+        records = await records_of(system, [each.call_sid for each in calls])
         return all(record.is_ended for record in records.values())
 
     took = await seconds_until(are_over, within=60, since=since)
     notes.within("an orphaned call has ended", took, _ORPHAN_WITHIN_S)
-    await scene.field.product.until_ready(PORTS["engine-2"])
-    await check(scene, notes, calls)
+    await system.context.product.until_ready(PORTS["engine-2"])
+    await check(system, notes, calls)
 
 
 async def _until_told(calls: list[Placed]) -> float | None:
@@ -120,7 +120,7 @@ async def _until_told(calls: list[Placed]) -> float | None:
 
 
 async def _expect_delivered(
-    scene: Scene, notes: Notes, stuck: list[Placed], waiting: asyncio.Task[float | None]
+    system: System, notes: Notes, stuck: list[Placed], waiting: asyncio.Task[float | None]
 ) -> None:
     """What hung is delivered once its server answers: all of it, and once to each call."""
     took = await waiting
@@ -131,4 +131,4 @@ async def _expect_delivered(
         _ALL_DELIVERED_WITHIN_S,
         sent=f"{missing} were not",
     )
-    await check(scene, notes, stuck, delivered=took is not None)
+    await check(system, notes, stuck, delivered=took is not None)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from devtools.attack.cast import Line, make_line
+from devtools.attack.people import Line, make_line
 from devtools.attack.voice import answer_outbound, new_call_sid, read, ring
 from devtools.attack.web import Answer
-from devtools.chaos.crowd import ENGINES, Customer, Placed
 from devtools.chaos.invariants import check
 from devtools.chaos.report import Notes
 from devtools.chaos.run import SETTINGS
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import ENGINES, Customer, Placed
 from devtools.chaos.waiting import seconds_until
 
 KILLS = ()
@@ -29,32 +29,32 @@ _PLACES = """
 """
 
 
-async def run(scene: Scene, notes: Notes) -> None:
-    (customer,) = await scene.crowd.join(1)
-    placed = await _rush(scene, notes, customer)
-    await _one_goes_one_comes(scene, notes, customer, placed)
-    await scene.crowd.hang_up(each for each in customer.calls if each.call.is_open)
-    await check(scene, notes, customer.calls)
-    if not scene.is_short:
-        await _abandon(scene, notes)
+async def run(system: System, notes: Notes) -> None:
+    (customer,) = await system.traffic.join(1)
+    placed = await _rush(system, notes, customer)
+    await _one_goes_one_comes(system, notes, customer, placed)
+    await system.traffic.hang_up(each for each in customer.calls if each.call.is_open)
+    await check(system, notes, customer.calls)
+    if not system.is_short:
+        await _abandon(system, notes)
 
 
-async def _rush(scene: Scene, notes: Notes, customer: Customer) -> list[Placed]:
+async def _rush(system: System, notes: Notes, customer: Customer) -> list[Placed]:
     """Let all ring at once, on several numbers, and half as many again be called."""
-    count = _RINGS_IN_SHORT if scene.is_short else _RINGS
+    count = _RINGS_IN_SHORT if system.is_short else _RINGS
     lines = [customer.line]
     for _ in range(4):
-        line = await make_line(scene.field, customer.person)
+        line = await make_line(system.context, customer.person)
         line.desk.answer = customer.line.desk.answer
         line.person.twilio = customer.person.twilio
         lines.append(line)
     outwards = count // 4
-    watching = asyncio.create_task(_most_places(scene, customer))
+    watching = asyncio.create_task(_most_places(system, customer))
     sids = [new_call_sid() for _ in range(count - outwards)]
-    rings = [_ring(scene, lines[n % len(lines)], sid, n) for n, sid in enumerate(sids)]
-    orders = [scene.field.ask_for_call(customer.line) for _ in range(outwards)]
+    rings = [_ring(system, lines[n % len(lines)], sid, n) for n, sid in enumerate(sids)]
+    orders = [system.context.ask_for_call(customer.line) for _ in range(outwards)]
     answers = await asyncio.gather(*rings, *orders)
-    placed = await _connect(scene, customer, sids, answers)
+    placed = await _connect(system, customer, sids, answers)
     await asyncio.sleep(1)
     watching.cancel()
     most = await asyncio.gather(watching, return_exceptions=True)
@@ -70,58 +70,58 @@ async def _rush(scene: Scene, notes: Notes, customer: Customer) -> list[Placed]:
     return placed
 
 
-async def _ring(scene: Scene, line: Line, sid: str, number: int) -> Answer:
-    engine = scene.crowd.proxy.engine(list(ENGINES)[number % 2])
+async def _ring(system: System, line: Line, sid: str, number: int) -> Answer:
+    engine = system.traffic.proxy.engine(list(ENGINES)[number % 2])
     return await ring(engine, to=line.number, account=line.twilio, call_sid=sid)
 
 
 async def _connect(
-    scene: Scene, customer: Customer, sids: list[str], answers: list[Answer]
+    system: System, customer: Customer, sids: list[str], answers: list[Answer]
 ) -> list[Placed]:
     """Connect everybody who is let in; those who are called answer at once."""
     placed = [
-        await scene.crowd.connect(customer, sid, answer)
+        await system.traffic.connect(customer, sid, answer)
         for sid, answer in zip(sids, answers, strict=False)
     ]
     for ordered in answers[len(sids) :]:
         if ordered.status == 201:
-            order = scene.field.internet.order_of(ordered.json["callSid"])
-            answer = await answer_outbound(scene.crowd.proxy, order, customer.line.twilio)
-            placed.append(await scene.crowd.connect(customer, order["CallSid"], answer))
+            order = system.context.internet.order_of(ordered.json["callSid"])
+            answer = await answer_outbound(system.traffic.proxy, order, customer.line.twilio)
+            placed.append(await system.traffic.connect(customer, order["CallSid"], answer))
     return [each for each in placed if each is not None]
 
 
-async def _most_places(scene: Scene, customer: Customer) -> int:
+async def _most_places(system: System, customer: Customer) -> int:
     most = 0
     try:
         while True:
-            most = max(most, int((await scene.query(_PLACES, customer.person.email))[0][0]))
+            most = max(most, int((await system.query(_PLACES, customer.person.email))[0][0]))
             await asyncio.sleep(0.05)
     except asyncio.CancelledError:
         return most
 
 
 async def _one_goes_one_comes(
-    scene: Scene, notes: Notes, customer: Customer, placed: list[Placed]
+    system: System, notes: Notes, customer: Customer, placed: list[Placed]
 ) -> None:
-    answer = await _ring(scene, customer.line, new_call_sid(), 0)
+    answer = await _ring(system, customer.line, new_call_sid(), 0)
     notes.expect("One more is refused.", not read(answer).connects, came=answer)
-    await scene.crowd.hang_up(placed[:1])
+    await system.traffic.hang_up(placed[:1])
 
     async def is_let_in() -> bool:
         sid = new_call_sid()
-        answer = await _ring(scene, customer.line, sid, 1)
-        return await scene.crowd.connect(customer, sid, answer) is not None
+        answer = await _ring(system, customer.line, sid, 1)
+        return await system.traffic.connect(customer, sid, answer) is not None
 
     took = await seconds_until(is_let_in, within=20)
     notes.within("a place is free again, after somebody hung up", took, _FREE_WITHIN_S)
 
 
-async def _abandon(scene: Scene, notes: Notes) -> None:
+async def _abandon(system: System, notes: Notes) -> None:
     """Who hangs up before the stream opens gives the place back with the ticket."""
-    (customer,) = await scene.crowd.join(1)
+    (customer,) = await system.traffic.join(1)
     answers = await asyncio.gather(
-        *(_ring(scene, customer.line, new_call_sid(), n) for n in range(MOST + 5))
+        *(_ring(system, customer.line, new_call_sid(), n) for n in range(MOST + 5))
     )
     taken = sum(read(answer).connects for answer in answers)
     notes.expect(
@@ -130,10 +130,10 @@ async def _abandon(scene: Scene, notes: Notes) -> None:
 
     async def is_let_in() -> bool:
         sid = new_call_sid()
-        answer = await _ring(scene, customer.line, sid, 0)
-        return await scene.crowd.connect(customer, sid, answer) is not None
+        answer = await _ring(system, customer.line, sid, 0)
+        return await system.traffic.connect(customer, sid, answer) is not None
 
     took = await seconds_until(is_let_in, within=_TICKET_S + 30)
     notes.within(f"a place is free again, after {taken} abandoned rings", took, _TICKET_S)
-    await scene.crowd.hang_up(customer.calls)
-    await check(scene, notes, customer.calls)
+    await system.traffic.hang_up(customer.calls)
+    await check(system, notes, customer.calls)

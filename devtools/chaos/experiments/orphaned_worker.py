@@ -9,10 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from devtools.chaos.crowd import Customer
 from devtools.chaos.invariants import check, expect_alive
 from devtools.chaos.report import Notes
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import Customer
 from devtools.chaos.waiting import seconds_until
 from devtools.processes import Failed
 
@@ -24,47 +24,47 @@ _EVERY_S = 0.7
 _RESTART_AFTER_S = 1.0
 
 
-async def run(scene: Scene, notes: Notes) -> None:
+async def run(system: System, notes: Notes) -> None:
     """New calls go on being taken, by the other engine or by the one that is started anew."""
-    process = scene.field.product.processes["engine"]
+    process = system.context.product.processes["engine"]
     worker, group = process.worker(), process.popen.pid
-    calls = await scene.crowd.fill(_CALLS, engine="engine")
+    calls = await system.traffic.fill(_CALLS, engine="engine")
     began = time.monotonic()
     os.kill(process.popen.pid, signal.SIGKILL)
     process.popen.wait(10)
-    restarting = asyncio.create_task(_restart_as_systemd_does(scene))
+    restarting = asyncio.create_task(_restart_as_systemd_does(system))
     try:
-        await _keep_calling(scene, notes, seconds=12.0 if scene.is_short else 40.0)
+        await _keep_calling(system, notes, seconds=12.0 if system.is_short else 40.0)
         expect_alive(notes, calls, began, gap=_GAP_S)
-        await scene.crowd.hang_up(calls)
+        await system.traffic.hang_up(calls)
         gone = await seconds_until(lambda: not _runs(worker), within=30)
         notes.within("the orphaned worker is gone, once nobody talks", gone, 5)
-        back = await seconds_until(lambda: _is_up(scene), within=30)
+        back = await seconds_until(lambda: _is_up(system), within=30)
         notes.within("the engine that was started anew is ready, once the orphan is gone", back, 15)
     finally:
         restarting.cancel()
         with suppress(ProcessLookupError):  # the orphan was the last of its group
             os.killpg(group, signal.SIGKILL)
-    await check(scene, notes, calls)
+    await check(system, notes, calls)
 
 
-async def _keep_calling(scene: Scene, notes: Notes, *, seconds: float) -> None:
+async def _keep_calling(system: System, notes: Notes, *, seconds: float) -> None:
     """Place short calls through the proxy for a while, at even times."""
-    known, deadline = len(scene.crowd.placed), time.monotonic() + seconds
+    known, deadline = len(system.traffic.placed), time.monotonic() + seconds
     calling: list[asyncio.Task[bool]] = []
     while time.monotonic() < deadline:
-        customer = scene.crowd.customers[len(calling) % len(scene.crowd.customers)]
-        calling.append(asyncio.create_task(_one_call(scene, notes, customer)))
+        customer = system.traffic.customers[len(calling) % len(system.traffic.customers)]
+        calling.append(asyncio.create_task(_one_call(system, notes, customer)))
         await asyncio.sleep(_EVERY_S)
     taken = sum(await asyncio.gather(*calling))
     notes.measure("calls that were taken meanwhile", f"{taken} of {len(calling)}")
-    await check(scene, notes, scene.crowd.placed[known:])
+    await check(system, notes, system.traffic.placed[known:])
 
 
-async def _one_call(scene: Scene, notes: Notes, customer: Customer) -> bool:
+async def _one_call(system: System, notes: Notes, customer: Customer) -> bool:
     why: object = ""
     try:
-        placed = await scene.crowd.place(customer)
+        placed = await system.traffic.place(customer)
         talks = await seconds_until(lambda: placed.call.heard, within=10)
         why = f"{placed.engine}, heard after {talks} s, open: {placed.call.is_open}"
         is_taken = talks is not None
@@ -74,19 +74,19 @@ async def _one_call(scene: Scene, notes: Notes, customer: Customer) -> bool:
     return notes.expect("A new call is taken, and talks.", is_taken, sent="a call", came=why)
 
 
-async def _restart_as_systemd_does(scene: Scene) -> None:
+async def _restart_as_systemd_does(system: System) -> None:
     while True:
         await asyncio.sleep(_RESTART_AFTER_S)
-        if scene.field.product.processes["engine"].popen.poll() is not None:
-            scene.field.product.begin("engine")
+        if system.context.product.processes["engine"].popen.poll() is not None:
+            system.context.product.begin("engine")
 
 
-async def _is_up(scene: Scene) -> bool:
+async def _is_up(system: System) -> bool:
     """Whether the engine that runs now has a worker, which answers."""
-    process = scene.field.product.processes["engine"]
+    process = system.context.product.processes["engine"]
     if process.popen.poll() is not None or not process.worker():
         return False
-    answer = await scene.crowd.proxy.engine("engine").ask("GET", "/readyz", patience=2)
+    answer = await system.traffic.proxy.engine("engine").ask("GET", "/readyz", patience=2)
     return answer.status == 200
 
 

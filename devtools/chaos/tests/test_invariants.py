@@ -9,10 +9,10 @@ import pytest
 
 from devtools.attack.internet import Desk
 from devtools.attack.voice import TwilioAccount
-from devtools.chaos.crowd import Customer, Placed, TalkingCall
 from devtools.chaos.invariants import Record, expect_right_minutes, expect_told_once
 from devtools.chaos.probes import Probes, Seen
 from devtools.chaos.report import Notes, Report
+from devtools.chaos.traffic import Customer, Placed, TalkingCall
 from devtools.chaos.waiting import longest_gap
 
 

@@ -48,7 +48,7 @@ def test_experiments_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_every_experiment_says_whom_it_kills() -> None:
-    from devtools.chaos.stage import experiment_of
+    from devtools.chaos.session import experiment_of
 
     for name in NAMES:
         assert set(experiment_of(name).KILLS) <= {"web", "engine", "engine-2", "worker"}
@@ -61,8 +61,8 @@ def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None
     experiment = tmp_path / "experiment_of_a_test.py"
     experiment.write_text(
         "KILLS = ()\n"
-        "async def run(scene, notes):\n"
-        "    rows = await scene.query('SELECT 1')\n"
+        "async def run(system, notes):\n"
+        "    rows = await system.query('SELECT 1')\n"
         "    notes.expect('The database answers.', rows == [(1,)], came=rows)\n"
         "    notes.expect('Nothing is said.', rows == [], came=rows)\n"
     )

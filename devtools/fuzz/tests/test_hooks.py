@@ -54,7 +54,7 @@ def test_a_limit_is_whole_cents(limit: float | None, sent: float | None) -> None
 
 
 def test_an_order_is_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STAGE_SANDBOX_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ISOLATED_SANDBOX_URL", "http://127.0.0.1:1")
     assert_is(hooks.order("+13035550100", hooks.DOES_NOT_ANSWER), "OutboundCallRequest")
 
 

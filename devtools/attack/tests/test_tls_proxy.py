@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devtools.attack.front import forwarded
+from devtools.attack.tls_proxy import forwarded
 
 
 def test_a_request_is_passed_on_with_who_sent_it() -> None:

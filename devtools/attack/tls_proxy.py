@@ -16,7 +16,7 @@ _LONGEST_HEAD = 64 << 10
 _PATIENCE_S = 60.0
 
 
-class Front:
+class TlsProxy:
     """``upstreams`` has the port behind each host, or host and path, such as ``a.b/voice``."""
 
     def __init__(self, context: ssl.SSLContext, upstreams: Mapping[str, int]) -> None:

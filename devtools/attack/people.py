@@ -17,7 +17,7 @@ from devtools.attack.voice import TwilioAccount, plan
 from devtools.processes import Failed
 
 if TYPE_CHECKING:
-    from devtools.attack.field import Field
+    from devtools.attack.context import Context
 
 CUSTOMERS = (
     "alice",  # whom others are after
@@ -72,62 +72,66 @@ def new_number() -> str:
     return f"+1415{2_000_000 + next(_serial):07}"
 
 
-async def register(field: Field, person: Person, **changes: Any) -> Any:
+async def register(context: Context, person: Person, **changes: Any) -> Any:
     """Register over the API; keep the key and the token."""
     body = {"email": person.email, "password": person.password, "companyName": person.company}
-    answer = await field.web.ask("POST", "/api/auth/register", body=body | changes)
+    answer = await context.web.ask("POST", "/api/auth/register", body=body | changes)
     if answer.status != 201:
         raise Failed(f"{person.email} could not register: {answer}")
     person.id = answer.json["account"]["id"]
     person.key, person.token = answer.json["apiKey"], answer.json["token"]
-    field.canaries.add(person.key, person.token, person.password)
-    field.canaries.add(person.twilio.token)
+    context.canaries.add(person.key, person.token, person.password)
+    context.canaries.add(person.twilio.token)
     return answer.json
 
 
-async def make_line(field: Field, person: Person, number: str = "", **changes: Any) -> Line:
+async def make_line(context: Context, person: Person, number: str = "", **changes: Any) -> Line:
     """Register a number, with a backend that takes every call."""
-    desk = field.internet.desk()
+    desk = context.internet.desk()
     desk.answer = plan(person.twilio, desk)
-    field.canaries.add(desk.answer["openaiApiKey"])
+    context.canaries.add(desk.answer["openaiApiKey"])
     number = number or new_number()
     body = {"phoneNumber": number, **desk.urls(), **changes}
-    answer = await field.web.ask("POST", "/api/phone-numbers", body=body, token=person.key)
+    answer = await context.web.ask("POST", "/api/phone-numbers", body=body, token=person.key)
     if answer.status not in (200, 201):
         raise Failed(f"{number} could not be registered: {answer}")
     return Line(person, number, answer.json["phoneNumber"]["id"], desk)
 
 
-async def assemble(field: Field) -> None:
+async def assemble(context: Context) -> None:
     """Register everybody, and have ``manage.py`` do what a customer cannot."""
     for name in CUSTOMERS:
-        field.people[name] = person = Person(name, company=f"{name.title()} Ltd")
-        await register(field, person)
+        context.people[name] = person = Person(name, company=f"{name.title()} Ltd")
+        await register(context, person)
     for name in OPERATORS:
-        field.people[name] = Person(name)
-        field.canaries.add(field.people[name].password)
-    scene = {
-        "active": [field.people[name].email for name in CUSTOMERS],
-        "operators": {field.people[name].email: field.people[name].password for name in OPERATORS},
-        "subscribers": {field.people["dora"].email: "cus_dora"},
+        context.people[name] = Person(name)
+        context.canaries.add(context.people[name].password)
+    wanted = {
+        "active": [context.people[name].email for name in CUSTOMERS],
+        "operators": {
+            context.people[name].email: context.people[name].password for name in OPERATORS
+        },
+        "subscribers": {context.people["dora"].email: "cus_dora"},
     }
-    told = await set_scene(field, scene)
+    told = await set_up_accounts(context, wanted)
     for email, id in told["ids"].items():
-        field.people[email.partition("@")[0]].id = id
+        context.people[email.partition("@")[0]].id = id
     for email, codes in told["codes"].items():
-        field.people[email.partition("@")[0]].codes = codes
-        field.canaries.add(*codes)
+        context.people[email.partition("@")[0]].codes = codes
+        context.canaries.add(*codes)
 
 
-async def set_scene(field: Field, scene: dict[str, Any]) -> dict[str, Any]:
-    """Have a process of the product's own do what no door lets us do: see ``_set_scene``."""
-    made = await field.product.run("-m", "devtools.attack.cast", ATTACK_SCENE=json.dumps(scene))
+async def set_up_accounts(context: Context, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Have a process of the product's own do what no door lets us do: see ``_set_up_accounts``."""
+    made = await context.product.run(
+        "-m", "devtools.attack.people", ATTACK_ACCOUNTS=json.dumps(wanted)
+    )
     if made.returncode:
         raise Failed(f"The accounts could not be made: {made.stderr[-500:]}")
     return dict(json.loads(made.stdout.splitlines()[-1]))
 
 
-def _set_scene(scene: dict[str, Any]) -> None:
+def _set_up_accounts(wanted: dict[str, Any]) -> None:
     """Activate accounts, make operators, and write down who is a customer of Stripe's."""
     import django
 
@@ -139,11 +143,11 @@ def _set_scene(scene: dict[str, Any]) -> None:
     from accounts.models import Account
     from billing.models import PlanPart, StatusCheck, StripeCustomer
 
-    for email in scene["active"]:
+    for email in wanted["active"]:
         call_command("activate", email, stdout=open(os.devnull, "w"))  # noqa: SIM115
-    Account.objects.filter(email__in=scene["active"]).update(email_verified_at=timezone.now())
+    Account.objects.filter(email__in=wanted["active"]).update(email_verified_at=timezone.now())
     codes = {}
-    for email, password in scene["operators"].items():
+    for email, password in wanted["operators"].items():
         is_superuser = email.startswith("root@")
         operator = Account.objects.create_user(
             email,
@@ -157,7 +161,7 @@ def _set_scene(scene: dict[str, Any]) -> None:
             operator.user_permissions.set(Permission.objects.filter(codename__in=names))
         if not email.startswith("oscar@"):
             codes[email] = _second_factor(operator)
-    for email, customer_id in scene["subscribers"].items():
+    for email, customer_id in wanted["subscribers"].items():
         account = Account.objects.get(email=email)
         StripeCustomer.objects.update_or_create(
             account=account, defaults={"customer_id": customer_id}
@@ -180,4 +184,4 @@ def _second_factor(account: Any) -> list[str]:
 
 
 if __name__ == "__main__":
-    _set_scene(json.loads(os.environ["ATTACK_SCENE"]))
+    _set_up_accounts(json.loads(os.environ["ATTACK_ACCOUNTS"]))

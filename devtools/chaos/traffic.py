@@ -23,8 +23,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from devtools.attack.cast import Line, Person, make_line, register, set_scene
-from devtools.attack.field import Field, token_of
+from devtools.attack.context import Context, token_of
+from devtools.attack.people import Line, Person, make_line, register, set_up_accounts
 from devtools.attack.product import ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA
 from devtools.attack.voice import (
     CALLER,
@@ -153,11 +153,11 @@ class Placed:
 class Proxy(Client):
     """The proxy in front of the engines: where one does not take a request, it asks another one."""
 
-    def __init__(self, field: Field) -> None:
-        super().__init__(field.session, ENGINE, field.engine.host)
-        self._field = field
+    def __init__(self, context: Context) -> None:
+        super().__init__(context.session, ENGINE, context.engine.host)
+        self._context = context
         self._clients = {
-            name: Client(field.session, port, field.engine.host)
+            name: Client(context.session, port, context.engine.host)
             for name, (port, _) in ENGINES.items()
         }
 
@@ -186,19 +186,19 @@ class Proxy(Client):
         for name in self._in_any_order(first):
             try:
                 port = ENGINES[name][1]
-                return name, await open_media(self._field.session, account, port=port)
+                return name, await open_media(self._context.session, account, port=port)
             except NOT_TAKEN as error:
                 refusal = error
         raise refusal
 
     def _in_any_order(self, first: str = "") -> list[str]:
-        names = self._field.random.sample(list(ENGINES), len(ENGINES))
+        names = self._context.random.sample(list(ENGINES), len(ENGINES))
         return sorted(names, key=lambda name: name != first)
 
 
 @dataclass
-class Crowd:
-    field: Field
+class Traffic:
+    context: Context
     proxy: Proxy
     customers: list[Customer] = dataclasses.field(default_factory=list)  # who have most calls
     probers: list[Customer] = dataclasses.field(default_factory=list)  # who ring and do no more
@@ -211,10 +211,10 @@ class Crowd:
         """Let people register, as customers of Stripe's who have not paid yet."""
         people = [Person(f"c{secrets.token_hex(6)}") for _ in range(count)]
         for person in people:
-            await register(self.field, person)
+            await register(self.context, person)
         subscribers = {each.email: stripe_id_of(each) for each in people}
-        scene: dict[str, Any] = {"active": [], "operators": {}, "subscribers": subscribers}
-        await set_scene(self.field, scene)
+        system: dict[str, Any] = {"active": [], "operators": {}, "subscribers": subscribers}
+        await set_up_accounts(self.context, system)
         return people
 
     async def join(self, count: int) -> list[Customer]:
@@ -225,7 +225,7 @@ class Crowd:
         joined = []
         for person in people:
             await self.until_active(person)
-            line = await make_line(self.field, person)
+            line = await make_line(self.context, person)
             line.desk.answer = self._plan(line)
             line.desk.tool = {"result": "Go on."}
             joined.append(Customer(person, line))
@@ -242,9 +242,9 @@ class Crowd:
             "data": {"object": about},
         }
         body, now = json.dumps(event).encode(), int(time.time())
-        secret = self.field.product.environment["STRIPE_WEBHOOK_SECRET"]
+        secret = self.context.product.environment["STRIPE_WEBHOOK_SECRET"]
         signed = hmac.new(secret.encode(), b"%d." % now + body, hashlib.sha256).hexdigest()
-        answer = await self.field.web.ask(
+        answer = await self.context.web.ask(
             "POST",
             "/webhooks/stripe",
             raw=body,
@@ -258,7 +258,7 @@ class Crowd:
         began = time.monotonic()
 
         async def is_active() -> bool:
-            answer = await self.field.api(person, "GET", "/api/account")
+            answer = await self.context.api(person, "GET", "/api/account")
             return answer.status == 200 and answer.json["account"]["status"] == "ACTIVE"
 
         if not await until(is_active, within=within):
@@ -311,7 +311,9 @@ class Crowd:
         told = read(answer)
         if not told.connects:
             return None
-        self.field.canaries.add(told.ticket.partition(".")[2], *map(token_of, told.links.values()))
+        self.context.canaries.add(
+            told.ticket.partition(".")[2], *map(token_of, told.links.values())
+        )
         try:
             name, socket = await self.proxy.open_media(customer.line.twilio, engine)
         except NOT_TAKEN:
@@ -336,7 +338,7 @@ class Crowd:
 
     async def place_outbound(self, customer: Customer, *, engine: str = "") -> Placed:
         """Let a customer call somebody, who answers."""
-        order = await self.field.order(customer.line, CALLER)
+        order = await self.context.order(customer.line, CALLER)
         answer = await answer_outbound(self.proxy, order, customer.line.twilio)
         placed = await self.connect(customer, order["CallSid"], answer, engine=engine)
         if placed is None:

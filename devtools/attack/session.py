@@ -19,15 +19,15 @@ from typing import Any
 
 import aiohttp
 
-from devtools.attack import cast, namespace, run
+from devtools.attack import namespace, people, run
 from devtools.attack.areas import AT_THE_END, BESIDE_OTHERS, NAMES
 from devtools.attack.certificates import AUTHORITY, server_context
-from devtools.attack.field import Field, NotConnected
-from devtools.attack.front import Front
+from devtools.attack.context import Context, NotConnected
 from devtools.attack.internet import HOSTS, Internet
 from devtools.attack.mailbox import Mailbox
 from devtools.attack.product import ENGINE, MEDIA, SECOND_ENGINE, WEB, Product, in_namespace
 from devtools.attack.report import Report
+from devtools.attack.tls_proxy import TlsProxy
 from devtools.attack.voice import plan
 from devtools.attack.web import Client, web_client
 from devtools.processes import Failed
@@ -75,12 +75,12 @@ def end_in_time() -> None:
 async def _play(options: argparse.Namespace, report: Report) -> None:
     end_in_time()
     async with AsyncExitStack() as stack:
-        field = await set_up(stack, options, report)
-        await cast.assemble(field)
-        if field.is_apart:
-            await _a_call_goes_through(field)
+        context = await set_up(stack, options, report)
+        await people.assemble(context)
+        if context.is_apart:
+            await _a_call_goes_through(context)
         _say(f"ready after {time.monotonic() - _BEGAN:.0f} s")
-        await _all_areas(field, options.areas)
+        await _all_areas(context, options.areas)
 
 
 async def set_up(
@@ -88,7 +88,7 @@ async def set_up(
     options: argparse.Namespace,
     report: Report,
     variables: dict[str, dict[str, str]] | None = None,
-) -> Field:
+) -> Context:
     """Start everything; the stack ends it.
 
     :param variables: what the environment of a process has besides, by its name.
@@ -101,12 +101,12 @@ async def set_up(
     ports = await internet.start()
     stack.push_async_callback(internet.close)
     environment["EMAIL_URL"] = f"smtp://127.0.0.1:{await mailbox.start()}"
-    front = Front(server_context(folder), _upstreams(ports))
+    tls_proxy = TlsProxy(server_context(folder), _upstreams(ports))
     if is_apart:
         environment = in_namespace(environment, folder / AUTHORITY)
         _make_network(folder)
-        await front.start()
-        stack.push_async_callback(front.close)
+        await tls_proxy.start()
+        stack.push_async_callback(tls_proxy.close)
     product = Product(environment, logs(), variables or {})
     stack.callback(product.end)
     await product.start()
@@ -116,10 +116,10 @@ async def set_up(
             cookie_jar=aiohttp.DummyCookieJar(),
         )
     )
-    return Field(
+    return Context(
         product=product,
         internet=internet,
-        front=front,
+        tls_proxy=tls_proxy,
         mailbox=mailbox,
         session=session,
         web=web_client(session),
@@ -152,14 +152,14 @@ def _upstreams(ports: dict[str, int]) -> dict[str, int]:
     return ours | {host: ports[part] for host, part in HOSTS.items() if part in ports}
 
 
-async def _a_call_goes_through(field: Field) -> None:
+async def _a_call_goes_through(context: Context) -> None:
     """Make an ordinary call, all the way: what refuses everything would have no findings."""
     from sandbox.phone.exchange import Phone
     from sandbox.phone.line import LineClosed
 
-    line = await cast.make_line(field, field.people["alice"])
+    line = await people.make_line(context, context.people["alice"])
     line.desk.answer = plan(line.twilio, model="gpt-realtime-1.5", greeting="Hello.")
-    url = f"https://{field.engine.host}/voice"
+    url = f"https://{context.engine.host}/voice"
     sid, token = line.twilio.sid, line.twilio.token
     async with Phone(voice_url=url, account_sid=sid, auth_token=token) as phone:
         call = phone.ring(to=line.number)
@@ -171,41 +171,41 @@ async def _a_call_goes_through(field: Field) -> None:
         call.person.hang_up()
 
 
-async def _all_areas(field: Field, chosen: list[str]) -> None:
+async def _all_areas(context: Context, chosen: list[str]) -> None:
     """Those that only wait go together, those that measure alone, and who reads logs at the end."""
     together = [name for name in NAMES if name in chosen and name in BESIDE_OTHERS]
     alone = [name for name in NAMES if name in chosen and name not in BESIDE_OTHERS + AT_THE_END]
-    await asyncio.gather(*(_one_area(field, name) for name in together))
+    await asyncio.gather(*(_one_area(context, name) for name in together))
     for name in alone:
-        await _one_area(field, name)
-    for outcome in await asyncio.gather(*field.late, return_exceptions=True):
+        await _one_area(context, name)
+    for outcome in await asyncio.gather(*context.late, return_exceptions=True):
         if isinstance(outcome, BaseException):
-            _broke(field, "late", outcome)
+            _broke(context, "late", outcome)
     for name in AT_THE_END:
         if name in chosen:
-            await _one_area(field, name)
+            await _one_area(context, name)
 
 
-async def _one_area(field: Field, name: str) -> None:
+async def _one_area(context: Context, name: str) -> None:
     area: Any = module_named(f"devtools.attack.areas.{name}")
-    if area.NEEDS_NETWORK and not field.is_apart:
-        field.report.skipped[name] = "it needs a network of its own (unshare --net and ip)"
+    if area.NEEDS_NETWORK and not context.is_apart:
+        context.report.skipped[name] = "it needs a network of its own (unshare --net and ip)"
         return
     began = time.monotonic()
     try:
-        await area.attack(field, field.notes(name))
+        await area.attack(context, context.notes(name))
     except NotConnected as failure:
-        field.notes(name).expect("An ordinary call is taken.", False, came=failure)
+        context.notes(name).expect("An ordinary call is taken.", False, came=failure)
     except Exception as error:
-        _broke(field, name, error)
+        _broke(context, name, error)
     _say(f"{name}: {time.monotonic() - began:.0f} s")
 
 
-def _broke(field: Field, name: str, error: BaseException) -> None:
+def _broke(context: Context, name: str, error: BaseException) -> None:
     """An area that could not go on has a finding: what it would have tried was not tried."""
     where = "".join(traceback.format_exception(error)[-3:])
     sys.stderr.write(where)
-    field.notes(name).expect("The area can be attacked to its end.", False, came=where)
+    context.notes(name).expect("The area can be attacked to its end.", False, came=where)
 
 
 def module_named(path: str) -> ModuleType:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from core.tests.web import database_url
-from devtools.staging import environment, own_database
+from devtools.isolated import environment, own_database
 
 
 def test_nothing_real_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

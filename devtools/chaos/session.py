@@ -12,15 +12,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from devtools.attack import stage as attack_stage
+from devtools.attack import session as attack_session
 from devtools.attack.product import PORTS
 from devtools.chaos import run
-from devtools.chaos.crowd import ENGINES, Crowd, Proxy
 from devtools.chaos.invariants import Pids, check_at_the_end
 from devtools.chaos.postgres import Postgres
 from devtools.chaos.relay import Relay
 from devtools.chaos.report import Notes, Report
-from devtools.chaos.scene import Scene
+from devtools.chaos.system import System
+from devtools.chaos.traffic import ENGINES, Proxy, Traffic
 from devtools.processes import Failed
 
 _CUSTOMERS, _CUSTOMERS_IN_SHORT = 12, 5
@@ -38,32 +38,32 @@ def main() -> None:
     except Failed as failure:
         sys.exit(f"bin/chaos: {failure}")
     report.write()
-    sys.stdout.write(f"Seed {options.seed}. Logs of the processes: {attack_stage.logs()}\n")
+    sys.stdout.write(f"Seed {options.seed}. Logs of the processes: {attack_session.logs()}\n")
     sys.exit(1 if report.findings else 0)
 
 
 async def _play(options: argparse.Namespace, report: Report) -> None:
-    attack_stage.end_in_time()
+    attack_session.end_in_time()
     async with AsyncExitStack() as stack:
-        scene = await _set_up(stack, options, report)
+        system = await _set_up(stack, options, report)
         count = _CUSTOMERS_IN_SHORT if options.short else _CUSTOMERS
-        joined = await scene.crowd.join(count + len(ENGINES))
-        scene.crowd.customers, scene.crowd.probers = joined[:count], joined[count:]
+        joined = await system.traffic.join(count + len(ENGINES))
+        system.traffic.customers, system.traffic.probers = joined[:count], joined[count:]
         _say(f"ready after {time.monotonic() - _BEGAN:.0f} s")
         for name in options.names:
             if time.monotonic() - _BEGAN > options.minutes * 60:
                 report.skipped[name] = f"{options.minutes:g} minutes are over"
                 continue
-            await _one_experiment(scene, report, name)
+            await _one_experiment(system, report, name)
         notes = Notes("at the end", report)
         began = time.monotonic()
-        for look in scene.at_the_end:
+        for look in system.at_the_end:
             await look()
-        await check_at_the_end(scene, notes)
+        await check_at_the_end(system, notes)
         report.seconds["at the end"] = time.monotonic() - began
 
 
-async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Report) -> Scene:
+async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Report) -> System:
     """Start PostgreSQL, the engines' ways to it, and the product; the stack ends it all."""
     folder = Path(os.environ["ATTACK_POSTGRES"])
     postgres = Postgres(folder, os.environ["ATTACK_DATABASE"])
@@ -76,9 +76,9 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
     for relay in relays.values():
         relay.begin()
         stack.callback(relay.cut)
-    field = await attack_stage.set_up(stack, options, report, ways)
-    crowd = Crowd(field, Proxy(field))
-    return Scene(field, postgres, relays, crowd, field.random, options.short)
+    context = await attack_session.set_up(stack, options, report, ways)
+    traffic = Traffic(context, Proxy(context))
+    return System(context, postgres, relays, traffic, context.random, options.short)
 
 
 async def _bring_up_loopback() -> None:
@@ -87,37 +87,37 @@ async def _bring_up_loopback() -> None:
     await process.wait()
 
 
-async def _one_experiment(scene: Scene, report: Report, name: str) -> None:
+async def _one_experiment(system: System, report: Report, name: str) -> None:
     experiment: Any = experiment_of(name)
     notes, began = Notes(name, report), time.monotonic()
     _say(f"{name}…")
-    pids = Pids.of(scene)
+    pids = Pids.of(system)
     try:
         async with asyncio.timeout(_LONGEST_S):
-            await experiment.run(scene, notes)
-        pids.expect_the_same(scene, notes, but=experiment.KILLS)
+            await experiment.run(system, notes)
+        pids.expect_the_same(system, notes, but=experiment.KILLS)
     except Exception as error:
         where = "".join(traceback.format_exception(error)[-3:])
         sys.stderr.write(where)
         notes.expect("The experiment can be done to its end.", False, came=where)
     finally:
-        await _put_right(scene)
+        await _put_right(system)
     report.seconds[name] = time.monotonic() - began
     _say(f"{name}: {report.seconds[name]:.0f} s")
 
 
-async def _put_right(scene: Scene) -> None:
+async def _put_right(system: System) -> None:
     """Leave nothing broken, and nobody talking, to the next one."""
-    await scene.crowd.hang_up(each for each in scene.crowd.placed if each.call.is_open)
-    for name, process in scene.field.product.processes.items():
+    await system.traffic.hang_up(each for each in system.traffic.placed if each.call.is_open)
+    for name, process in system.context.product.processes.items():
         if process.popen.poll() is not None:
-            scene.field.product.begin(name)
+            system.context.product.begin(name)
     for port in PORTS.values():
-        await scene.field.product.until_ready(port)
+        await system.context.product.until_ready(port)
 
 
 def experiment_of(name: str) -> Any:
-    return attack_stage.module_named(f"devtools.chaos.experiments.{name.replace('-', '_')}")
+    return attack_session.module_named(f"devtools.chaos.experiments.{name.replace('-', '_')}")
 
 
 def _say(line: str) -> None:

@@ -12,12 +12,12 @@ import aiohttp
 import psycopg
 from psycopg.sql import Composed
 
-from devtools.attack.cast import Line, Person
-from devtools.attack.front import Front
 from devtools.attack.internet import Internet
 from devtools.attack.mailbox import Mailbox
+from devtools.attack.people import Line, Person
 from devtools.attack.product import Product
 from devtools.attack.report import Notes, Report
+from devtools.attack.tls_proxy import TlsProxy
 from devtools.attack.voice import CALLER, LiveCall, answer_outbound, new_call_sid, read, ring
 from devtools.attack.web import Answer, Browser, Client
 
@@ -30,10 +30,10 @@ class Canaries(set[str]):
 
 
 @dataclass
-class Field:
+class Context:
     product: Product
     internet: Internet
-    front: Front
+    tls_proxy: TlsProxy
     mailbox: Mailbox
     session: aiohttp.ClientSession
     web: Client

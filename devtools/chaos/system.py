@@ -10,23 +10,23 @@ from typing import Any
 
 import psycopg
 
-from devtools.attack.field import Field
-from devtools.chaos.crowd import Crowd
+from devtools.attack.context import Context
 from devtools.chaos.postgres import Postgres
 from devtools.chaos.relay import Relay
+from devtools.chaos.traffic import Traffic
 
 
 @dataclass
-class Scene:
+class System:
     """``relays`` are the ways of the engines to the database, by the engine's name.
 
     ``at_the_end`` is what experiments have left to be looked at, once nothing is broken any more.
     """
 
-    field: Field
+    context: Context
     postgres: Postgres
     relays: dict[str, Relay]
-    crowd: Crowd
+    traffic: Traffic
     random: random.Random
     is_short: bool
     at_the_end: list[Callable[[], Awaitable[None]]] = dataclasses.field(default_factory=list)

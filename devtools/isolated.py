@@ -1,7 +1,7 @@
-"""The whole product on a stage: as ``bin/demo`` runs it, but apart from the developer's own.
+"""The whole product in the sandbox, isolated from the developer's own.
 
-It has a database that is made for it and dropped afterwards, free ports, and no setting of the
-caller's, so that everything is the sandbox's.
+It has a database that is created for the run and dropped afterwards, free ports, and none of the
+caller's settings, so everything it talks to is the sandbox.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from devtools.postgres import embedded_url
 from devtools.processes import Failed, Processes
 
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "CI")
-# Everybody registers and logs in from one address here.
+# Here, everyone registers and signs in from the same address.
 _NO_THROTTLE = dict.fromkeys(
     (
         "LOGINS_PER_ADDRESS",
@@ -38,14 +38,14 @@ _NO_THROTTLE = dict.fromkeys(
     "1000000",
 )
 
-Play = Callable[[Processes], Coroutine[Any, Any, object]]
+Work = Callable[[Processes], Coroutine[Any, Any, object]]
 
 
-def on_stage(name: str, play: Play) -> None:
-    """Run the product, and the play beside it; end the program with one sentence if that fails.
+def run_isolated(name: str, work: Work) -> None:
+    """Run the product while ``work`` runs; exit with one sentence if either fails.
 
-    What runs has its log in ``.local/<name>.log``; the play finds the product at ``STAGE_URL`` and
-    the sandbox at ``STAGE_SANDBOX_URL``.
+    The product logs to ``.local/<name>.log``. The environment has its address in ``ISOLATED_URL``
+    and the sandbox's in ``ISOLATED_SANDBOX_URL``.
     """
     log = LOCAL_DIR / f"{name}.log"
     try:
@@ -55,7 +55,7 @@ def on_stage(name: str, play: Play) -> None:
             os.environ.clear()
             os.environ.update(known)
             with log.open("w") as output:
-                asyncio.run(_run(play, output))
+                asyncio.run(_run(work, output))
     except asyncio.CancelledError:
         sys.exit(130)
     except (Failed, ImproperlyConfigured, psycopg.Error) as error:
@@ -64,7 +64,7 @@ def on_stage(name: str, play: Play) -> None:
 
 @contextmanager
 def own_database(name: str) -> Iterator[str]:
-    """Make a database beside the one that would be used; yield its URL, and drop it at the end."""
+    """Create a database beside the default one; yield its URL, and drop it at the end."""
     server = os.environ.get("DATABASE_URL") or embedded_url(LOCAL_DIR)
     database = f"switchhook_{name}_{os.getpid()}"
     identifier = sql.Identifier(database)
@@ -77,7 +77,7 @@ def own_database(name: str) -> Iterator[str]:
 
 
 def environment(database_url: str) -> dict[str, str]:
-    """Return all that the stage has of an environment, with nothing of the caller's settings."""
+    """Return the environment of the isolated product, without any of the caller's settings."""
     port, media_port, sandbox_port = map(str, _free_ports(3))
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return {
@@ -90,8 +90,8 @@ def environment(database_url: str) -> dict[str, str]:
         "PORT": port,
         "MEDIA_PORT": media_port,
         "SANDBOX_PORT": sandbox_port,
-        "STAGE_URL": f"http://127.0.0.1:{port}",
-        "STAGE_SANDBOX_URL": f"http://127.0.0.1:{sandbox_port}",
+        "ISOLATED_URL": f"http://127.0.0.1:{port}",
+        "ISOLATED_SANDBOX_URL": f"http://127.0.0.1:{sandbox_port}",
         **_NO_THROTTLE,
     }
 
@@ -104,8 +104,8 @@ def _free_ports(count: int) -> list[int]:
         ]
 
 
-async def _run(play: Play, output: TextIO) -> None:
+async def _run(work: Work, output: TextIO) -> None:
     async with Processes(output) as processes:
         end_on_signals(processes)
         await serve(processes)
-        await processes.unless_one_ends(play(processes))
+        await processes.unless_one_ends(work(processes))
