@@ -9,6 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from telephony.callbacks.configuration import CONFIGURATION, Field
+from telephony.engine.codes import (
+    MODEL_CODES_MEANING,
+    MODEL_CODES_REMEDY,
+    MODEL_PREFIX,
+    EndedReason,
+    ErrorCode,
+    EventKind,
+)
 
 _TABLE = re.compile(r"<!-- table: (?P<name>\S+) -->\n.*?<!-- end of table -->\n", re.DOTALL)
 _MARKER = re.compile(r"<!-- (?:table: \S+|end of table) -->\n\n?")
@@ -50,5 +58,29 @@ def _default(field: Field) -> str:
     return f"`{field.default}`" if field.default else "none"
 
 
+def _ended_reasons() -> Iterable[Row]:
+    yield "value", "why the call ended"
+    for reason in EndedReason:
+        yield f"`{reason}`", reason.meaning
+
+
+def _error_codes() -> Iterable[Row]:
+    yield "code", "what happened", "what to do"
+    for code in ErrorCode:
+        yield f"`{code}`", code.meaning, code.remedy
+    yield f"`{MODEL_PREFIX}…`", MODEL_CODES_MEANING, MODEL_CODES_REMEDY
+
+
+def _event_kinds() -> Iterable[Row]:
+    yield "`kind`", "what happened", "`detail`"
+    for kind in EventKind:
+        yield f"`{kind}`", f"{kind.meaning}.", kind.detail
+
+
 # By name, rows of Markdown: the header first.
-TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {"call-configuration": _configuration}
+TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
+    "call-configuration": _configuration,
+    "ended-reasons": _ended_reasons,
+    "error-codes": _error_codes,
+    "event-kinds": _event_kinds,
+}

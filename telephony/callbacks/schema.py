@@ -20,7 +20,13 @@ from telephony.callbacks.configuration import (
 )
 from telephony.callbacks.kinds import Tools
 from telephony.engine.bounds import DEEPEST
-from telephony.engine.codes import MODEL_CODES, MODEL_PREFIX, EndedReason, ErrorCode
+from telephony.engine.codes import (
+    MODEL_CODES_MEANING,
+    MODEL_CODES_REMEDY,
+    MODEL_PREFIX,
+    EndedReason,
+    ErrorCode,
+)
 from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status
 from telephony.models import Call
 
@@ -292,7 +298,7 @@ _SCHEMAS: dict[str, Json] = {
                 "type": "string",
                 "description": "\n".join(
                     [f"- `{code}`: {code.meaning} {code.remedy}" for code in ErrorCode]
-                    + [f"- {MODEL_CODES}"]
+                    + [f"- `{MODEL_PREFIX}…`: {MODEL_CODES_MEANING} {MODEL_CODES_REMEDY}"]
                 ),
                 "anyOf": [
                     {"enum": [code.value for code in ErrorCode]},

@@ -65,8 +65,8 @@ class EndedReason(StrEnum):
         "api_hangup",
         "completed",
         "Hung up on request",
-        "You hung up, with `POST /api/calls/{id}/hangup` or in the dashboard; or support did, or "
-        "the account no longer has a subscription.",
+        "You hung up with `POST /api/calls/{id}/hangup` or in the dashboard, support did, or the "
+        "account no longer has a subscription.",
     )
     MODEL_ERROR = (
         "model_error",
@@ -183,7 +183,7 @@ class ErrorCode(StrEnum):
     MODEL_REJECTED_CONFIGURATION = (
         "model_rejected_configuration",
         "OpenAI refused the configuration of the call.",
-        "Correct what `message` names: it is OpenAI's own.",
+        "Correct what `message` names.",
     )
     MODEL_DISCONNECTED = (
         "model_disconnected",
@@ -206,11 +206,12 @@ class ErrorCode(StrEnum):
 ModelErrorCode = NewType("ModelErrorCode", str)
 OnErrorCode = ErrorCode | ModelErrorCode
 MODEL_PREFIX = "model_"
-MODEL_CODES = (
-    f"`{MODEL_PREFIX}` and OpenAI's own code of an unrecoverable error, such as "
+MODEL_CODES_MEANING = (
+    f"OpenAI reported an unrecoverable error. Its code follows `{MODEL_PREFIX}`, such as in "
     f"`{MODEL_PREFIX}invalid_api_key`, `{MODEL_PREFIX}insufficient_quota` or "
     f"`{MODEL_PREFIX}session_expired`."
 )
+MODEL_CODES_REMEDY = "Correct what `message` names."
 
 
 def model_error_code(code: str) -> ModelErrorCode:
@@ -258,7 +259,7 @@ class EventKind(StrEnum):
         "refused",
         "Switchhook rejected the call",
         "`why`: the account's status or limits, or the Twilio account that the call came from. "
-        "Your backend was not asked, except when another call took the last place meanwhile",
+        "Your backend was not asked, except when another call took the last place meanwhile.",
     )
     TRANSFERRED = "transferred", "Your backend transferred the call", "`to`"
     CONNECTED = "connected", "The caller's audio was connected"
@@ -292,7 +293,7 @@ class EventKind(StrEnum):
         "The caller heard no response",
         "`why`: the model wrote it (`text`), a content filter stopped it (`content_filter`), it "
         "was empty (`nothing`), or the model kept calling tools that cannot run (`tools`). Except "
-        "after `tools`, the model is asked again, a few times",
+        "after `tools`, the model is asked again, a few times.",
         _TROUBLE,
     )
     NOT_UNDERSTOOD = (
@@ -324,7 +325,7 @@ class EventKind(StrEnum):
         "tools_dropped",
         "Tool calls were not run",
         "`count`. Their response failed, was cancelled, came after the end of the call, or "
-        "called too many",
+        "called too many.",
         _TROUBLE,
     )
     TOOL_CALLED = "tool_called", "The model called a tool", "`tool`"
@@ -346,7 +347,7 @@ class EventKind(StrEnum):
         _TROUBLE,
     )
     DIGIT_PRESSED = "digit_pressed", "The caller pressed a key"
-    TEXT_TYPED = "text_typed", "The caller typed a message", "Only in test calls"
+    TEXT_TYPED = "text_typed", "The caller typed a message", "Only in test calls."
     HANGUP_REQUESTED = "hangup_requested", "A hang-up was requested"
     STREAM_ERROR = (
         "stream_error",
@@ -381,6 +382,6 @@ class EventKind(StrEnum):
     RESUMED = (
         "resumed",
         "The call had continued: only the connection to our database was lost",
-        "It had been ended as `engine_lost`",
+        "It had been ended as `engine_lost`.",
     )
     ENDED = "ended", "The call ended", "`reason`, the call's `endedReason`"
