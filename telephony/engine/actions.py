@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from telephony.engine.after_stream import AfterStream
 from telephony.engine.codes import EndedReason, EventKind, OnErrorCode
 from telephony.engine.costs import TokenUsage
 from telephony.engine.tool_runs import ToolRun
@@ -70,24 +71,10 @@ class ReportError:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
-    """After the stream: speak a sentence and hang up."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """After the stream: put the caller through to a number in E.164."""
-
-    to: str
-
-
-@dataclass(frozen=True, slots=True)
 class CloseCaller:
-    """Close the media stream; what Twilio does then is ``after`` (None: hang up)."""
+    """Close the media stream; then do what ``after`` says."""
 
-    after: Say | Dial | None = None
+    after: AfterStream = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ from functools import partial
 from typing import Any
 
 from telephony.engine import actions, events, model_reader, model_writer
-from telephony.engine.actions import Action, Dial, Say
+from telephony.engine.actions import Action
+from telephony.engine.after_stream import APOLOGY, AfterStream, Dial, Say
 from telephony.engine.answers import FATAL_CODES, Answers
 from telephony.engine.bounds import clipped, sentence
 from telephony.engine.codes import (
@@ -66,7 +67,6 @@ MOST_TYPED_LINES = 500
 MOST_FRUITLESS = 10  # answers in a row without a sound, whose calls needed no backend
 MOST_EARLY = 50  # keys and lines that wait for the model to be configured
 
-APOLOGY = "We are sorry, but something went wrong. Please call again later. Goodbye."
 # The model was told that it ends the call.
 STAYED = (
     "The caller spoke before the call was ended or transferred, so it goes on. If that is still "
@@ -536,7 +536,7 @@ class CallSession:
         self._is_patient = False
         self._end(*(self._leave if self.phase is Phase.LEAVING else (reason, Say(APOLOGY))))
 
-    def _end(self, reason: EndedReason, after: Say | Dial | None = None) -> None:
+    def _end(self, reason: EndedReason, after: AfterStream = None) -> None:
         """The caller's side is over; the model's goes on until the last transcript is here."""
         if self._is_over:
             return

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from telephony.engine import events
-from telephony.engine.actions import Dial, Say
+from telephony.engine.after_stream import AfterStream, as_json
 from telephony.engine.transcript import Line
 from telephony.services import transcript_line
 from telephony.voice.runner import CallRunner, Connection
@@ -32,15 +32,9 @@ class BrowserCallRunner(CallRunner):
         self._note_close()
         self.receive(events.CallerHungUp())
 
-    async def _end_stream(self, after: Say | Dial | None) -> None:
+    async def _end_stream(self, after: AfterStream) -> None:
         self._note_close()
-        match after:
-            case Say():
-                self._show("after", {"say": after.text})
-            case Dial():
-                self._show("after", {"transfer": after.to})
-            case None:
-                self._show("after", {})
+        self._show("after", as_json(after))
 
     def _show_transcript(self, lines: Sequence[Line]) -> None:
         transcript = [

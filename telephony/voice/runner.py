@@ -25,17 +25,18 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
 from telephony.engine import actions, events, model_reader, model_writer
-from telephony.engine.actions import Action, Dial, Say
+from telephony.engine.actions import Action
+from telephony.engine.after_stream import APOLOGY, AfterStream, Say
 from telephony.engine.codes import EndedReason, ErrorCode, OnErrorCode
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
 from telephony.engine.relay import AgentRelay, caller_frame
-from telephony.engine.session import APOLOGY, CallSession
+from telephony.engine.session import CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
 from telephony.models import Call
-from telephony.numbering import caller_id, may_be_called
+from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
 from telephony.services import (
     Timed,
@@ -45,7 +46,7 @@ from telephony.services import (
     tool_call_line,
     transcript_line,
 )
-from telephony.voice import websocket
+from telephony.voice import transactions, websocket
 from telephony.voice.recorder import Recorder
 from telephony.voice.websocket import ConnectFailed, Handler, Socket
 
@@ -286,16 +287,16 @@ class CallRunner:
         else:
             self.receive(events.ToolReturned(call.call_id, result))
 
-    async def _close_caller(self, after: Say | Dial | None) -> None:
+    async def _close_caller(self, after: AfterStream) -> None:
         """Write down what Twilio is to do next, and only then have it ask."""
         try:
             async with asyncio.timeout(NEXT_WRITTEN_S):
-                await in_database(_say_what_comes_next, self._call, after)
+                await in_database(transactions.after_stream_keep, self._call, after)
         except Exception as error:  # Twilio will be told to apologize and hang up
             log.warning("after_stream_not_written", error=type(error).__name__)
         await self._end_stream(after)
 
-    async def _end_stream(self, after: Say | Dial | None) -> None:
+    async def _end_stream(self, after: AfterStream) -> None:
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -465,15 +466,3 @@ def _come_to(end: _End) -> Outcome | None:
     except Exception as error:
         log.error("call_outcome_unknown", error=type(error).__name__)
         return None
-
-
-def _say_what_comes_next(call: Call, after: Say | Dial | None) -> None:
-    match after:
-        case Say():
-            after_stream = {"say": after.text}
-        case Dial():
-            shown = caller_id(call.caller_phone, call.called_number)
-            after_stream = {"transfer": after.to, "caller_id": shown}
-        case None:
-            after_stream = {}
-    Call.objects.filter(pk=call.pk).update(after_stream=after_stream)

@@ -28,9 +28,11 @@ from telephony.admission import (
     has_room_for_a_ring,
     standing_require,
 )
+from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
 from telephony.engine.plan import CallPlan
 from telephony.models import Call, PhoneNumber, SealedPlan
+from telephony.numbering import caller_id
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
 from telephony.outbound import outbound_call_taken
 from telephony.services import call_accept, call_end, call_note
@@ -368,13 +370,17 @@ def _note_once(call: Call, kind: EventKind, **detail: Any) -> None:
         call_note(call, kind, **detail)
 
 
-def after_stream(call_id: str) -> dict[str, Any] | None:
-    """Return what Twilio is to do now; see ``Call.after_stream``."""
+def after_stream_keep(call: Call, after: AfterStream) -> None:
+    """Write down what Twilio is to do once the media stream is closed."""
+    if isinstance(after, Dial):
+        after = Dial(after.to, caller_id(call.caller_phone, call.called_number))
+    Call.objects.filter(pk=call.pk).update(after_stream=as_json(after))
+
+
+def after_stream(call_id: str) -> AfterStream:
+    """Return what Twilio is to do now that the media stream is closed."""
     _close_soon(call_id, "stream-stopped")
-    after: dict[str, Any] | None = Call.objects.values_list("after_stream", flat=True).get(
-        pk=call_id
-    )
-    return after
+    return from_json(Call.objects.values_list("after_stream", flat=True).get(pk=call_id))
 
 
 def _close_soon(call_id: str, status: str) -> None:

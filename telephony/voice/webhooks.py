@@ -22,8 +22,8 @@ from django.views.decorators.debug import sensitive_variables
 from core.connections import database_within
 from core.outages import cause_of, is_outage
 from telephony.db import in_database
+from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.plan import ACCOUNT_SID
-from telephony.engine.session import APOLOGY
 from telephony.links import InvalidLink, call_id_of
 from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
@@ -179,14 +179,13 @@ async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 @_linked("after")
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/after/<token>``: the media stream is closed, what now?"""
-    after = await _visit(transactions.after_stream, call_id)
-    if after is None:
-        # Nobody said what comes next: the engine that held the call has died (or the caller has
-        # hung up, and does not hear this).
-        return twiml.hang_up(APOLOGY)
-    if "transfer" in after:
-        return twiml.dial(after["transfer"], after.get("caller_id", ""))
-    return twiml.hang_up(after.get("say", ""))
+    match await _visit(transactions.after_stream, call_id):
+        case Say(text):
+            return twiml.hang_up(text)
+        case Dial(to, shown):
+            return twiml.dial(to, shown or "")
+        case None:
+            return twiml.hang_up()
 
 
 async def _once(form: TwilioForm, answering: Answering, *, refusal: HttpResponse) -> HttpResponse:

@@ -8,14 +8,13 @@ import pytest
 
 from telephony.engine.actions import (
     CloseCaller,
-    Dial,
     Finish,
     ReportError,
     RunTool,
-    Say,
     SendMark,
     ToModel,
 )
+from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.costs import TokenUsage, openai_cost
 from telephony.engine.events import (
     AgentAudioEnded,
@@ -35,7 +34,6 @@ from telephony.engine.events import (
     SpeechStarted,
     ToolReturned,
 )
-from telephony.engine.session import APOLOGY
 from telephony.tests.engine.conversation import Conversation, types
 
 

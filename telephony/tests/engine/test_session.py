@@ -11,16 +11,15 @@ from telephony.engine.actions import (
     CancelTool,
     ClearAudio,
     CloseCaller,
-    Dial,
     Finish,
     Note,
     PlayAudio,
     ReportError,
     RunTool,
-    Say,
     SendMark,
     ToModel,
 )
+from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
     AgentAudioStarted,
@@ -45,7 +44,6 @@ from telephony.engine.events import (
     ToolFailed,
     ToolReturned,
 )
-from telephony.engine.session import APOLOGY
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.tests.engine.conversation import Conversation, types

@@ -15,7 +15,7 @@ from sandbox.tests.customer import NUMBER
 from telephony.callbacks import tools
 from telephony.db import in_database
 from telephony.engine import toolbox
-from telephony.engine.session import APOLOGY
+from telephony.engine.after_stream import APOLOGY
 from telephony.models import Call
 
 LONG = "This is a very long answer that goes on and on and on until somebody says something"
