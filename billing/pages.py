@@ -1,4 +1,4 @@
-"""Where Stripe's pages lead back to. They say what comes next, and change nothing."""
+"""The pages that Stripe redirects back to. They say what comes next and change nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.pages import page
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """What a page says, and the request to the API that tells more, or goes on from there."""
+    """The text of a page, and the API request for the next step."""
 
     title: str
     text: str
@@ -24,21 +24,21 @@ class Back:
 _PAGES = {
     "checkout-paid": Back(
         "Payment received",
-        "Thank you. Your account becomes active in a moment: as soon as Stripe has told us.",
+        "Thank you. Your account becomes active as soon as Stripe confirms the payment.",
         call="GET /api/account",
-        answer="says ACTIVE then, and you can register your number.",
+        answer="then returns ACTIVE, and you can register your number.",
     ),
     "checkout-left": Back(
-        "Nothing was paid",
-        "Your account is as it was. You can pay whenever you like.",
+        "Payment not completed",
+        "Nothing was charged. You can pay at any time.",
         call="POST /api/billing/checkout",
-        answer="gives you the address of the page.",
+        answer="returns the URL of the checkout page.",
     ),
     "portal-left": Back(
         "Back from billing",
-        "What you have changed counts in a moment: as soon as Stripe has told us.",
+        "Your changes take effect as soon as Stripe confirms them.",
         call="GET /api/billing/subscription",
-        answer="says where your subscription stands.",
+        answer="returns your subscription's status.",
     ),
 }
 

@@ -1,1 +1,1 @@
-"""What customers do without writing code: sign up, pay, look at calls, keep numbers and keys."""
+"""The pages for customers: sign up, pay, see calls, manage numbers and API keys."""

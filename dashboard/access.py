@@ -1,4 +1,4 @@
-"""Who may see a page: the customer who is logged in, and nothing but what is theirs."""
+"""Access to pages: customers who are signed in see what is theirs and nothing else."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from operations.impersonation import impersonated_by
 
 
 class PageRequest(HttpRequest):
-    """A request as the dashboard's views get it: ``user`` is the customer's account."""
+    """A request to a view of the dashboard; ``user`` is the customer's account."""
 
     user: Account
-    operator: Account | None  # who looks at it in the place of the customer
+    operator: Account | None  # the operator who views it as the customer
     htmx: HtmxDetails
 
 
@@ -32,12 +32,12 @@ View = Callable[..., HttpResponseBase]
 
 
 def for_customer(view: View) -> View:
-    """Serve those who are logged in, others go to the login first; nothing is kept by a browser.
+    """Require a session, and keep browsers from caching the page.
 
-    An operator may look in the place of a customer (``operations.impersonation``), and only look.
+    An operator may view it as a customer (``operations.impersonation``), but change nothing.
 
-    A refusal of a service that the view does not handle becomes a page with its sentence: what is
-    another account's is not found.
+    An ``ApiError`` that the view does not handle becomes an error page with its message, such as
+    404 for an object of another account.
     """
 
     @wraps(view)
@@ -46,7 +46,11 @@ def for_customer(view: View) -> View:
         request.operator = request.user if customer else None  # type: ignore[attr-defined]
         if customer:
             if request.method not in SAFE_METHODS:
-                return error_page(request, 403, "An operator looks, and changes nothing.")
+                return error_page(
+                    request,
+                    403,
+                    "You are viewing this dashboard as a customer, so you can't change anything.",
+                )
             request.user = customer
         try:
             return view(request, *args, **kwargs)
@@ -57,7 +61,7 @@ def for_customer(view: View) -> View:
 
 
 def reason_not_active(account: Account) -> str:
-    """Return what an account has to do before it is served, in a sentence; "" if it is active."""
+    """Return a sentence on what an account must do to become active; "" if it is active."""
     try:
         require_active(account)
     except ApiError as refusal:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 from accounts.audit import AuditEvent
 from dashboard.access import PageRequest, for_customer
 from dashboard.keyset import Cursor, page_of
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 
 HERE = "/dashboard/settings/activity"
 PAGE_SIZE = 50
@@ -34,10 +34,10 @@ def activity(request: PageRequest) -> HttpResponse:
         "newer": f"{HERE}?before={page.before}" if page.before else "",
         "older": f"{HERE}?after={page.after}" if page.after else "",
     }
-    return room(request, "/dashboard/settings", "dashboard/activity.html", context)
+    return dashboard_page(request, "/dashboard/settings", "dashboard/activity.html", context)
 
 
-# What programs are told, as people say it.
+# Names and values of the API, in the words of the pages.
 _NAMES = {"what": "", "twilioAccount": "Twilio account"}
 _WHAT = {
     "totp_added": "authenticator app",
@@ -51,7 +51,7 @@ _WHAT = {
 
 
 def _detail(detail: dict[str, Any]) -> str:
-    """Return what there is to know beside the action; of ids, programs are told."""
+    """Return the details of an event in words, without ids: those are for API clients."""
     said = {name: _said(name, value) for name, value in detail.items() if name != "id"}
     shown = {_NAMES.get(name, name): value for name, value in said.items() if value != ""}
     if {"before", "after"} <= set(shown):

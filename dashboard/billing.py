@@ -1,6 +1,6 @@
-"""The room of billing: the plan, what is spent, the limit, the invoices; the way to Stripe.
+"""The billing pages: plan, spending, limit and invoices, and the links to Stripe.
 
-The page itself asks Stripe nothing: what is asked comes in parts, which are loaded after it.
+The main page makes no request to Stripe. The parts that do are loaded after it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from core.money import dollars, price
 from core.pages import page
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.forms import refuse
-from dashboard.rendering import STATUS_TONES, room
+from dashboard.rendering import STATUS_TONES, dashboard_page
 from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending, spending_limit_set, spending_of
 
 HERE = "/dashboard/billing"
@@ -42,7 +42,7 @@ class LimitForm(forms.Form):
     amount = forms.DecimalField(
         label="Monthly limit in US dollars",
         required=False,
-        help_text="For minutes, without the monthly base. Empty: no limit.",
+        help_text="For minutes, without the base fee. Leave empty for no limit.",
         widget=forms.NumberInput(
             {"inputmode": "decimal", "step": "0.01", "min": LEAST_LIMIT, "max": MOST_LIMIT}
         ),
@@ -59,7 +59,7 @@ def billing(request: PageRequest) -> HttpResponse:
 @for_customer
 @require_http_methods(["GET", "HEAD", "POST"])
 def spending_limit(request: PageRequest) -> HttpResponse:
-    """Set the limit, or take it away."""
+    """Set or remove the limit."""
     if request.method != "POST":
         return redirect(f"{HERE}#limit")
     form = LimitForm(request.POST)
@@ -72,32 +72,34 @@ def spending_limit(request: PageRequest) -> HttpResponse:
     if spending is None:
         return _page(request, spending_of(request.user), form, status=400)
     if spending.is_reached:
-        messages.warning(request, "The limit is saved. It is reached: new calls are refused.")
+        messages.warning(
+            request, "Spending limit saved. You have already reached it, so new calls are rejected."
+        )
     elif spending.limit is None:
-        messages.success(request, "There is no spending limit any more.")
+        messages.success(request, "Spending limit removed.")
     else:
-        messages.success(request, f"The spending limit is {dollars(spending.limit)} a month.")
+        messages.success(request, f"Spending limit set to {dollars(spending.limit)} a month.")
     return redirect(HERE)
 
 
 @for_customer
 @require_POST
 def pay(request: PageRequest) -> HttpResponse:
-    """Lead to the page of Stripe's on which the account subscribes."""
+    """Redirect to Stripe Checkout."""
     return _to_stripe(request, lambda account: checkout_open(account=account))
 
 
 @for_customer
 @require_POST
 def manage(request: PageRequest) -> HttpResponse:
-    """Lead to Stripe's portal."""
+    """Redirect to Stripe's billing portal."""
     return _to_stripe(request, portal_url_for)
 
 
 @for_customer
 @require_safe
 def invoices(request: PageRequest) -> HttpResponse:
-    """The invoices, as a part of the room or, without a script, as a page of their own."""
+    """The invoices, as a part of the page or, without JavaScript, as a page of their own."""
     context: dict[str, Any] = {}
     try:
         context["invoices"] = [_invoice(invoice_body(each)) for each in invoices_of(request.user)]
@@ -109,7 +111,7 @@ def invoices(request: PageRequest) -> HttpResponse:
 @for_customer
 @require_safe
 def upcoming_invoice(request: PageRequest) -> HttpResponse:
-    """What the next invoice comes to so far, likewise."""
+    """The next invoice so far, served in the same way."""
     context: dict[str, Any] = {}
     try:
         context["upcoming"] = _upcoming(upcoming_invoice_body(upcoming_invoice_of(request.user)))
@@ -137,14 +139,14 @@ def _page(
         "limit": spending.limit and dollars(spending.limit),
         "month": timezone.now(),
     }
-    return room(request, HERE, "dashboard/billing.html", context, status=status)
+    return dashboard_page(request, HERE, "dashboard/billing.html", context, status=status)
 
 
 def _part(request: PageRequest, title: str, template: str, context: dict[str, Any]) -> HttpResponse:
     if request.htmx:
         return page(request, template, context)
     known = {"title": title, "part": template}
-    return room(request, HERE, "dashboard/billing_part.html", known | context)
+    return dashboard_page(request, HERE, "dashboard/billing_part.html", known | context)
 
 
 def _to_stripe(request: PageRequest, address_for: Callable[[Account], str]) -> HttpResponse:
@@ -156,7 +158,7 @@ def _to_stripe(request: PageRequest, address_for: Callable[[Account], str]) -> H
 
 
 def _invoice(body: dict[str, Any]) -> dict[str, Any]:
-    """Return an invoice of the API's as the page shows it."""
+    """Return an invoice of the API in the form the page shows."""
     return {
         **_period(body),
         "number": body["number"] or body["id"],

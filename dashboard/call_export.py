@@ -1,9 +1,9 @@
-"""Calls as CSV, a batch at a time: the export of a million calls takes no more memory than a page.
+"""Export calls as CSV in batches, so that a million calls take no more memory than one page.
 
-Callers choose what their number looks like, so a cell that a spreadsheet would take for a formula
-begins with an apostrophe. Some spreadsheets leave out what comes before its first character, take
-another form of that for the plain one, or begin a cell at each ``;``. A plain number, ``+`` and
-digits, is left as it is: it can do nothing, and programs read it.
+A caller can spoof a number that looks like a formula, so such a cell gets a leading apostrophe.
+Some spreadsheets skip invisible characters before a formula, accept full-width forms of ``=``, or
+split cells at ``;``. A plain number, ``+`` and digits, is left as it is: it is harmless, and
+programs read it.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def calls_as_csv(account: Account, calls: CallQuerySet) -> Iterator[str]:
 
 
 def usage_of(account: Account, calls: list[Call]) -> dict[str, UsageRecord]:
-    """Return what calls came to, by CallSid: one query."""
+    """Return the usage records of calls by CallSid, with one query."""
     sids = [call.call_sid for call in calls if call.call_sid and call.ended_at]
     return UsageRecord.objects.of(account).by_call(sids)
 
 
 def safe(cell: Any) -> str:
-    """Return a cell that no spreadsheet runs."""
+    """Return a cell that no spreadsheet evaluates as a formula."""
     text = "" if cell is None else str(cell)
     return text if _PHONE_NUMBER.fullmatch(text) else _BEGINS_FORMULA.sub(r"\1'\2", text)
 
@@ -93,7 +93,7 @@ def _cells(call: Call, record: UsageRecord | None) -> list[Any]:
 
 
 class _Line:
-    """Where ``csv`` writes a line, which its ``writerow`` returns."""
+    """A file for ``csv`` whose ``write`` returns the line, so that ``writerow`` does too."""
 
     def write(self, line: str) -> str:
         return line

@@ -1,4 +1,4 @@
-"""What one looks for among the calls."""
+"""The filters of the list of calls."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ OUTCOMES = {
     "failed": "Failed",
 }
 DIRECTIONS = {Call.Direction.INBOUND: "Inbound", Call.Direction.OUTBOUND: "Outbound"}
-# As many of the account's numbers are offered; any other can be typed.
+# The most numbers that are suggested. Any other can be typed.
 MOST_OFFERED = 200
 
 
 class CallFilters(forms.Form):
-    """The filters of the list and of its export, read from the URL."""
+    """The filters of the list and its export, as given in the URL."""
 
     number = LineField(
         label="Your number",
@@ -42,18 +42,18 @@ class CallFilters(forms.Form):
     until = DayField(label="To (UTC)")
 
     def clean_number(self) -> str:
-        """Take a number as people write it; a ``+`` in a URL that was typed is a space."""
+        """Accept common notations. A ``+`` that somebody typed into a URL arrives as a space."""
         number = re.sub(r"[\s().-]", "", self.cleaned_data["number"])
         return f"+{number}" if number.isascii() and number.isdecimal() else number
 
     def clean(self) -> dict[str, Any]:
         since, until = self.cleaned_data.get("since"), self.cleaned_data.get("until")
         if since and until and since > until:
-            self.add_error("until", "The last day is before the first.")
+            self.add_error("until", "Choose an end date on or after the start date.")
         return self.cleaned_data
 
     def apply(self, calls: CallQuerySet) -> CallQuerySet:
-        """Return the calls that are looked for; none while a filter is wrong."""
+        """Return the calls that match; none if a filter is invalid."""
         if not self.is_valid():
             return calls.none()
         chosen = self.cleaned_data
@@ -70,7 +70,7 @@ class CallFilters(forms.Form):
         return calls
 
     def query(self, **more: str) -> str:
-        """Return the filters that are set, and ``more``, as a URL has them: ``?…`` or ``""``."""
+        """Return the filters that are set, plus ``more``, as a query string: ``?…`` or ``""``."""
         query = QueryDict(mutable=True)
         for name in self.fields:
             if value := self.cleaned_data.get(name) if self.is_valid() else self.data.get(name):
@@ -80,7 +80,7 @@ class CallFilters(forms.Form):
 
 
 def own_numbers(account: Account) -> list[str]:
-    """Return the account's numbers, to choose from."""
+    """Return the account's numbers, to suggest them."""
     numbers = PhoneNumber.objects.of(account).order_by("-created_at")
     return list(numbers.values_list("phone_number", flat=True)[:MOST_OFFERED])
 

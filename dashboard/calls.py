@@ -1,4 +1,4 @@
-"""The room of the calls: which there were, and what happened in each."""
+"""The pages of calls: the list, its export, and one call with its timeline and callbacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, CallFilters, own_numbers
 from dashboard.call_words import length, line_of, milliseconds, outcome_label, outcome_tone
 from dashboard.keyset import Cursor, page_of
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 from telephony.callbacks import attempts, outbox
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent
@@ -31,16 +31,16 @@ from usage.models import UsageRecord
 
 HERE = "/dashboard/calls"
 PAGE_SIZE = 50
-# A long call has thousands of events; the page shows the last ones.
+# A long call has thousands of events. The page shows the latest ones.
 MOST_EVENTS = 500
-# So long after its end, and after a callback was due, a call's page looks for what came of it.
+# A call's page keeps refreshing for this long after the call ends or a callback is due.
 LOOK_AFTER_END = timedelta(seconds=30)
 
 
 @for_customer
 @require_safe
 def calls(request: PageRequest) -> HttpResponse:
-    """The list. htmx is sent the table alone, and shows the URL without what was left empty."""
+    """The list. htmx gets the table only, and a URL without empty filters."""
     filters = CallFilters(request.GET)
     page = page_of(
         filters.apply(Call.objects.of(request.user)).with_outcome(),
@@ -67,7 +67,7 @@ def calls(request: PageRequest) -> HttpResponse:
     else:
         status = 200 if filters.is_valid() else 400
         context["numbers"] = own_numbers(request.user)
-        response = room(request, HERE, "dashboard/calls.html", context, status=status)
+        response = dashboard_page(request, HERE, "dashboard/calls.html", context, status=status)
     patch_vary_headers(response, ["HX-Request"])
     return response
 
@@ -75,7 +75,7 @@ def calls(request: PageRequest) -> HttpResponse:
 @for_customer
 @require_safe
 def export(request: PageRequest) -> HttpResponseBase:
-    """All calls that the filters select, in a file that is written while it is sent."""
+    """Stream all calls that match the filters, as a file."""
     filters = CallFilters(request.GET)
     if not filters.is_valid():
         return redirect(f"{HERE}{filters.query()}")
@@ -91,11 +91,11 @@ def export(request: PageRequest) -> HttpResponseBase:
 @for_customer
 @require_safe
 def call(request: PageRequest, id: str) -> HttpResponse:
-    """One call. While it is on, htmx asks for what changes, and at its end for all of it."""
+    """One call. htmx refreshes a part of it while it is in progress, and all of it at its end."""
     found = Call.objects.with_outcome().access(request.user, id)
     context = _facts(found) | {"call": found, "not_active": reason_not_active(request.user)}
     if not _wants_part(request):
-        return room(request, HERE, "dashboard/call.html", context)
+        return dashboard_page(request, HERE, "dashboard/call.html", context)
     response = render(request, "dashboard/call_part.html", context)
     if "live" in request.GET and found.ended_at:
         response["HX-Refresh"] = "true"
@@ -112,7 +112,10 @@ def hang_up(request: PageRequest, id: str) -> HttpResponse:
     except ApiError as refusal:
         messages.error(request, refusal.message)
     else:
-        messages.success(request, "The call ends within seconds; one that rings, when answered.")
+        messages.success(
+            request,
+            "Hanging up. The call ends within seconds, or when answered if it is still ringing.",
+        )
     return redirect(f"{HERE}/{found.id}")
 
 
@@ -126,12 +129,12 @@ def resend(request: PageRequest, id: str) -> HttpResponse:
     except ApiError as refusal:
         messages.error(request, refusal.message)
     else:
-        messages.success(request, f"{delivery.kind} is sent now.")
+        messages.success(request, f"Sending {delivery.kind} now.")
     return redirect(f"{HERE}/{delivery.call_id}#callbacks")
 
 
 def _wants_part(request: PageRequest) -> bool:
-    """Whether htmx asks for a part; when it goes back in the history, it needs the whole page."""
+    """Return True if htmx wants a part. To restore history, it needs the whole page."""
     return bool(request.htmx) and not request.htmx.history_restore_request
 
 
@@ -148,7 +151,7 @@ def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
 
 
 def _facts(call: Call) -> dict[str, Any]:
-    """Return what the page of a call shows: four queries, however much happened."""
+    """Return the context of a call's page, with four queries."""
     now = timezone.now()
     is_live = call.ended_at is None
     sids = [call.call_sid] if call.call_sid and call.ended_at else []
@@ -188,12 +191,12 @@ def _costs(record: UsageRecord) -> list[tuple[str, str]]:
 
 def _delivery(delivery: CallbackDelivery) -> dict[str, Any]:
     tones = {"delivered": "good", "given-up": "bad", "pending": "note"}
-    labels = {"delivered": "Delivered", "given-up": "Given up", "pending": "Waiting"}
+    labels = {"delivered": "Delivered", "given-up": "Failed", "pending": "Pending"}
     return {
         "delivery": delivery,
         "is_pending": delivery.state == CallbackDelivery.State.PENDING,
         "tone": tones[delivery.state],
-        "label": "Held back" if delivery.held_by else labels[delivery.state],
+        "label": "On hold" if delivery.held_by else labels[delivery.state],
         "attempts": [_attempt(attempt) for attempt in delivery.attempt_list.all()],
     }
 

@@ -1,4 +1,4 @@
-"""What there is to do until the first call has succeeded."""
+"""The steps to an account's first successful call."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ class Step:
 
 
 def checklist_of(account: Account) -> list[Step]:
-    """Return the steps in their order; the first that is not done is the next one.
+    """Return the steps in order. The first one that is not done is the next one.
 
-    That a number is pointed here is known from the first call to it: Twilio has asked us about it,
-    unless it was a test call.
+    The first inbound call that is not a test call shows that Twilio points to Switchhook.
     """
     inbound = Call.objects.of(account).filter(direction=Call.Direction.INBOUND)
     asked_about = inbound.exclude(call_sid__startswith=TEST_PREFIX)
-    # In an index's order: PostgreSQL would look for any one in the calls of all accounts.
+    # Ordered as the index is: otherwise PostgreSQL scans the calls of all accounts.
     newest = asked_about.order_by("-created_at", "-id").values_list("id", flat=True)
     done = {
         "pay": account.status == Account.Status.ACTIVE,
         "key": account.api_keys.active().exists(),
         "number": account.phone_numbers.exists(),
         "twilio": newest.first() is not None,
-        "call": False,  # there would be no list any more
+        "call": False,  # the list is gone by then
     }
     upcoming = next(name for name, is_done in done.items() if not is_done)
     return [
@@ -43,8 +42,8 @@ def checklist_of(account: Account) -> list[Step]:
 
 _TITLES = {
     "pay": "Pay",
-    "key": "Make an API key",
+    "key": "Create an API key",
     "number": "Register a number",
-    "twilio": "Point Twilio here",
+    "twilio": "Connect Twilio",
     "call": "Make a test call",
 }

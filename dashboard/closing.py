@@ -1,7 +1,7 @@
-"""Deleting an account: what ends with it at once, in one transaction, and what ends after that.
+"""Deleting an account: first in one transaction, then in a job.
 
-The subscription is the last to go. Calls that are on have to end, their records to be written, and
-their minutes to be counted, before there can be an invoice that has them.
+The subscription is canceled last. Calls in progress have to end, and their minutes to be recorded
+and reported, before an invoice can include them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from telephony.numbers import phone_numbers_remove_all
 
 log = structlog.get_logger(__name__)
 
-# A request that was under way when the account was closed may still let a call in, or register a
+# A request that was in progress when the account was closed may still accept a call or register a
 # number.
 SETTLED_AFTER = timedelta(seconds=10)
-# Longer than a call can last, ringing and the search for calls of dead engines included.
+# Longer than any call, including ringing and the time to find calls of dead engines.
 CALLS_END_WITHIN = timedelta(hours=2)
-# How soon it is looked again, by how long the account has been closed.
+# The time between two checks, by how long the account has been closed.
 _LOOKS = (
     (timedelta(minutes=1), timedelta(seconds=3)),
     (timedelta(minutes=10), timedelta(seconds=15)),
@@ -36,16 +36,16 @@ _LATER_LOOKS = timedelta(minutes=1)
 
 @transaction.atomic
 def account_delete(*, account: Account) -> int:
-    """Delete an account for its owner; return how many live calls are being ended.
+    """Delete an account for its owner; return the number of calls in progress that are being ended.
 
-    Its numbers, keys and sessions end, and its subscription when its calls have
-    (:func:`account_end`); records of calls, usage and invoices stay. Raises 409 ``operator`` for
-    operators, who have the admin for it.
+    Its numbers, keys and sessions end now, its subscription after its calls
+    (:func:`account_end`). Records of calls, usage and invoices stay. Raises 409 ``operator`` for
+    operators, who are removed in the admin.
     """
     account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     if account.is_staff:
         raise ApiError(
-            409, "operator", "This is an operator's account: it can be removed in the admin alone."
+            409, "operator", "This account belongs to an operator. Remove it in the admin."
         )
     account_close(account=account)
     phone_numbers_remove_all(account=account)
@@ -56,16 +56,16 @@ def account_delete(*, account: Account) -> int:
 
 
 def account_end(*, account_id: str) -> None:
-    """End what goes on of a deleted account: its calls, then its subscription.
+    """End the calls of a deleted account, then its subscription.
 
-    While something is waited for it looks again later, in a job of its own. Killed anywhere, it can
-    be done again. Raises 502 ``payments_unavailable``.
+    While calls are still ending, this schedules itself again. It can be repeated after a crash at
+    any point. Raises 502 ``payments_unavailable``.
     """
     account = Account.objects.filter(pk=account_id).exclude(closed_at=None).first()
     if account is None or account.closed_at is None:
         return
     now = timezone.now()
-    phone_numbers_remove_all(account=account)  # nobody else could register a late one, ever
+    phone_numbers_remove_all(account=account)  # else nobody could ever register a late one
     live = calls_request_hangup(account=account)
     may_be_more = now < account.closed_at + SETTLED_AFTER
     is_waited_for = live and now < account.closed_at + CALLS_END_WITHIN

@@ -1,4 +1,4 @@
-"""Confirming an email address: the link in the mail, and having it sent again."""
+"""Confirming an email address: the emailed link, and sending it again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from accounts.throttling import mail_request
 from billing.closing import customer_update_soon
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 from dashboard.sessions import HOME, next_of
 
 CONFIRMATIONS = "confirmations"
-"""The mails that are counted together, as ``accounts.throttling`` has it."""
+"""The name under which ``accounts.throttling`` counts these emails."""
 
 _SETTINGS = "/dashboard/settings"
 
@@ -28,9 +28,9 @@ _SETTINGS = "/dashboard/settings"
 @for_customer
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm(request: PageRequest, token: str) -> HttpResponse:
-    """Ask whether to confirm the address, and do it: what looks at links in mails changes nothing.
+    """Confirm the address on POST, so that a scanner that follows links in emails changes nothing.
 
-    Who is not logged in does that first: the address may have been typed in by somebody else.
+    Requires a session: somebody else may have entered the address.
     """
     account = request.user
     if account.is_email_verified and _is_theirs(request, token):
@@ -38,11 +38,15 @@ def confirm(request: PageRequest, token: str) -> HttpResponse:
         return redirect(HOME)
     require_verification_token(account, token)
     if request.method != "POST":
-        return room(request, _SETTINGS, "dashboard/confirm_email.html", {"asks_to_confirm": False})
+        return dashboard_page(
+            request, _SETTINGS, "dashboard/confirm_email.html", {"asks_to_confirm": False}
+        )
     with transaction.atomic():
         email_verify(account=account, token=token)
-        customer_update_soon(account=account)  # it is told the company's name only now
-    messages.success(request, f"Thank you: {account.email} is confirmed.")
+        customer_update_soon(
+            account=account
+        )  # Stripe gets the company's name only once the address is confirmed
+    messages.success(request, f"Thanks! {account.email} is confirmed.")
     return redirect(HOME)
 
 
@@ -57,7 +61,7 @@ def send_again(request: PageRequest) -> HttpResponse:
     except ApiError as refusal:
         messages.error(request, refusal.message)
     else:
-        messages.success(request, f"We have sent a link to {account.email}: look for it there.")
+        messages.success(request, f"We sent a link to {account.email}. Check your email.")
     return HttpResponseRedirect(next_of(request))
 
 

@@ -1,4 +1,4 @@
-"""What the pages' forms share."""
+"""Fields and helpers that forms share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CAPITAL = re.compile(r"[A-Z]")
 
 
 class LineField(forms.CharField):
-    """A text of one line: without control characters, tabs and line breaks."""
+    """A single line of text, without control characters, tabs and line breaks."""
 
     default_validators = [validate_line]
 
 
 class DayField(forms.DateField):
-    """A day that one may ask about."""
+    """A day within the range that calls can be filtered by."""
 
     def __init__(self, *, label: str) -> None:
         attributes = {"type": "date", "min": str(days.FIRST), "max": str(days.LAST)}
@@ -37,7 +37,7 @@ class DayField(forms.DateField):
 
 
 def refuse(form: forms.Form, refusal: ApiError | ValidationError) -> None:
-    """Show a service's refusal in the form, at the field that it names.
+    """Show a service's error in the form, at the field that it names.
 
     A form's fields have the names of the service's arguments; an ``ApiError`` may have the API's.
     """

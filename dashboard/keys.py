@@ -1,7 +1,7 @@
-"""The room of API keys, and of the secret that signs callbacks.
+"""The page of API keys and of the webhook secret.
 
-What is secret is shown in the answer to a POST alone: it is in no address, no session and no
-message, and a browser does not keep it.
+Secrets appear only in the response to a POST: in no URL, session or message, and no browser
+caches them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from accounts.sudo import needs_sudo
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import LineField, refuse
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 
 HERE = "/dashboard/keys"
 
@@ -39,7 +39,7 @@ class NewKeyForm(forms.Form):
     label = LineField(
         max_length=100,
         required=False,
-        help_text="What it is for, such as Production.",
+        help_text="What you use it for, such as Production.",
         widget=forms.TextInput({"autocomplete": "off"}),
     )
 
@@ -55,7 +55,7 @@ def keys(request: PageRequest) -> HttpResponse:
 @needs_sudo
 @sensitive_variables()
 def new_key(request: PageRequest) -> HttpResponse:
-    """Make a key, and answer with the page that shows it, this once."""
+    """Create a key, and return the page that shows it, only this time."""
     if request.method != "POST":
         return redirect(HERE)
     form = NewKeyForm(request.POST)
@@ -75,7 +75,7 @@ def new_key(request: PageRequest) -> HttpResponse:
 def revoke_key(request: PageRequest, id: str) -> HttpResponse:
     key = ApiKey.objects.active().access(request.user, id)
     api_key_revoke(account=request.user, id=key.id)
-    messages.success(request, f"The key {key} is revoked: it works no longer.")
+    messages.success(request, f"Revoked the key {key}.")
     return redirect(HERE)
 
 
@@ -84,7 +84,7 @@ def revoke_key(request: PageRequest, id: str) -> HttpResponse:
 @needs_sudo
 @sensitive_variables()
 def webhook_secret(request: PageRequest) -> HttpResponse:
-    """Answer with the page that shows the secret."""
+    """Return the page that shows the secret."""
     if request.method != "POST":
         return redirect(f"{HERE}#secret")
     secret = webhook_secret_show(account=request.user)
@@ -95,10 +95,10 @@ def webhook_secret(request: PageRequest) -> HttpResponse:
 @require_POST
 @needs_sudo
 def rotate_webhook_secret(request: PageRequest) -> HttpResponse:
-    """Replace the secret. The answer is a redirect: a page that is loaded anew rotates nothing."""
+    """Rotate the secret, and redirect, so that reloading the page does not rotate it again."""
     webhook_secret_rotate(account=request.user)
     messages.success(
-        request, "There is a new webhook secret. Callbacks are signed with the old one too for now."
+        request, "Webhook secret rotated. For 24 hours, callbacks are also signed with the old one."
     )
     return redirect(f"{HERE}#secret")
 
@@ -111,7 +111,7 @@ def _page(request: PageRequest, *, status: int = 200, **context: Any) -> HttpRes
         "most_keys": MAX_ACTIVE_KEYS,
         "previous_valid_until": record.previous_valid_until(timezone.now()),
     }
-    return room(request, HERE, "dashboard/keys.html", known | context, status=status)
+    return dashboard_page(request, HERE, "dashboard/keys.html", known | context, status=status)
 
 
 urlpatterns = [

@@ -1,6 +1,6 @@
-"""Pages of a long list, newest first: each begins where another ended, and nothing is counted.
+"""Keyset pagination, newest first.
 
-A page costs the same wherever it is, and a row that is added meanwhile shifts nothing.
+Every page costs the same wherever it is, nothing is counted, and new rows do not shift pages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Row = TypeVar("Row", bound=Model)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A row's place in the list; as text ``<microseconds since 1970>-<id>``."""
+    """A row's position in the list; as text ``<microseconds since 1970>-<id>``."""
 
     created_at: datetime
     id: str
@@ -30,7 +30,7 @@ class Cursor:
 
     @classmethod
     def read(cls, text: str) -> Cursor | None:
-        """Return None for what no page gave out."""
+        """Parse a cursor; return None if it is invalid."""
         microseconds, _, id = text.partition("-")
         if not (microseconds.isascii() and microseconds.isdecimal() and len(microseconds) <= 16):
             return None
@@ -45,7 +45,7 @@ class Cursor:
 
     @property
     def older(self) -> Q:
-        # The first part is what an index begins at.
+        # The first condition is the one that the index can use.
         return Q(created_at__lte=self.created_at) & (
             Q(created_at__lt=self.created_at) | Q(pk__lt=self.id)
         )
@@ -59,7 +59,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """``before`` leads to the newer page, ``after`` to the older one; "" where there is none."""
+    """``before`` is the cursor of the newer page, ``after`` of the older one; "" for none."""
 
     rows: list[Row]
     before: str
@@ -69,7 +69,7 @@ class Page(Generic[Row]):
 def page_of(
     found: QuerySet[Row], *, size: int, before: Cursor | None, after: Cursor | None
 ) -> Page[Row]:
-    """Return the page next to a row, or the first: one query, which reads one row more."""
+    """Return the page next to a cursor, or the first one. One query, which reads an extra row."""
     if before is not None:
         rows = list(found.filter(before.newer).order_by("created_at", "pk")[: size + 1])
         has_newer, has_older = len(rows) > size, True
@@ -87,7 +87,7 @@ def page_of(
 
 
 def batches(found: QuerySet[Row], *, size: int) -> Iterator[list[Row]]:
-    """Yield all rows, newest first, a query for each batch: no more than one is in memory."""
+    """Yield all rows in batches, newest first, one query each. One batch is in memory at a time."""
     after: Cursor | None = None
     while True:
         page = page_of(found, size=size, before=None, after=after)

@@ -1,4 +1,4 @@
-"""The room of the numbers: which there are, and who is asked about their calls."""
+"""The pages of phone numbers and their callback URLs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
 from dashboard.forms import LineField, refuse
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 from telephony.models import PhoneNumber
 from telephony.numbers import (
     RESTS_FOR,
@@ -37,22 +37,22 @@ _ABOUT_THE_NUMBER = ("phone_number_taken", _RESTING)
 
 
 class UrlsForm(forms.Form):
-    """Who is asked about a number's calls. Which URLs can be used, the service says."""
+    """The callback URLs of a number, validated by the service."""
 
     on_call_start_url = LineField(
         label="onCallStart URL",
-        help_text="Your backend is asked here how a call is handled.",
+        help_text="We ask your backend here how to handle each call.",
         widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/start"}),
     )
     on_call_end_url = LineField(
         label="onCallEnd URL",
-        help_text="It is told here how the call went, with the transcript and what it cost.",
+        help_text="We send the transcript and the cost here when a call ends.",
         widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/end"}),
     )
     on_error_url = LineField(
         label="onError URL",
         required=False,
-        help_text="It is told here what went wrong with a call.",
+        help_text="We report errors here.",
         widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/error"}),
     )
 
@@ -60,7 +60,7 @@ class UrlsForm(forms.Form):
 class RegistrationForm(UrlsForm):
     phone_number = LineField(
         label="Phone number",
-        help_text="A US number of yours at Twilio, like +15551234567.",
+        help_text="One of your US Twilio numbers, such as +15551234567.",
         widget=forms.TextInput({"inputmode": "tel", "autocomplete": "off"}),
     )
 
@@ -72,19 +72,19 @@ class RegistrationForm(UrlsForm):
 
 
 class ProvenRegistrationForm(RegistrationForm):
-    """For a number that another account had until recently."""
+    """The form for a number that another account had until recently."""
 
     twilio_account_sid = forms.CharField(
-        label="Account SID of your Twilio account",
+        label="Twilio account SID",
         widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
     )
     twilio_auth_token = forms.CharField(
-        label="Auth token of that account",
-        help_text="We ask Twilio with it whether the number is yours, and do not keep it.",
+        label="Twilio auth token",
+        help_text="We use it once to verify that you own the number, and don't store it.",
         widget=forms.PasswordInput({"autocomplete": "off"}),
     )
 
-    # Right below what is said of the number.
+    # Right below the number's error.
     field_order = ["phone_number", "twilio_account_sid", "twilio_auth_token"]
 
     def registration(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class TwilioAccountForm(forms.Form):
     twilio_account_sid = forms.CharField(
         label="Account SID",
         required=False,
-        help_text="The number takes calls from this Twilio account and from no other. If it is "
+        help_text="The number only accepts calls from this Twilio account. If you leave this "
         "empty, the next verified call sets it.",
         widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
     )
@@ -105,9 +105,9 @@ class TwilioAccountForm(forms.Form):
 
 class ChangesForm(UrlsForm):
     is_active = forms.BooleanField(
-        label="Take calls",
+        label="Active",
         required=False,
-        help_text="While it is off, callers are rejected and no call can be placed from it.",
+        help_text="Turn this off to reject calls to this number and block calls from it.",
     )
 
 
@@ -131,7 +131,7 @@ def numbers(request: PageRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @sensitive_variables()
 def new_number(request: PageRequest) -> HttpResponse:
-    """Register a number. One that is the account's already gets the new URLs, as with the API."""
+    """Register a number. If the account already has it, it gets the new URLs, as in the API."""
     is_proven = "twilio_auth_token" in request.POST
     form_class = ProvenRegistrationForm if is_proven else RegistrationForm
     form = form_class(request.POST or None)
@@ -145,8 +145,8 @@ def new_number(request: PageRequest) -> HttpResponse:
                 form = _asking_for_proof(form)
             _refuse(form, refusal)
         else:
-            text = "is registered" if is_new else "was registered already, and has the new URLs now"
-            messages.success(request, f"{number} {text}.")
+            text = f"Registered {number}." if is_new else f"Updated the URLs of {number}."
+            messages.success(request, text)
             return redirect(HERE)
     return _form(request, "dashboard/number_new.html", form)
 
@@ -154,7 +154,7 @@ def new_number(request: PageRequest) -> HttpResponse:
 @for_customer
 @require_http_methods(["GET", "HEAD", "POST"])
 def number(request: PageRequest, id: str) -> HttpResponse:
-    """Show a number's URLs, and change them."""
+    """Show and change a number's URLs."""
     found = PhoneNumber.objects.access(request.user, id)
     if request.method == "POST":
         require_active(request.user)
@@ -167,7 +167,7 @@ def number(request: PageRequest, id: str) -> HttpResponse:
         except ValidationError as refusal:
             refuse(form, refusal)
         else:
-            messages.success(request, f"{found} is saved.")
+            messages.success(request, f"Saved {found}.")
             return redirect(HERE)
     return _number_page(request, found, form)
 
@@ -183,7 +183,7 @@ def _number_page(
     *,
     account_form: TwilioAccountForm | None = None,
 ) -> HttpResponse:
-    # The one that was refused may be a forger's: it is a button of its own, and no field's text.
+    # The rejected account may be forged, so it gets a button of its own and is never filled in.
     shown = account_form or TwilioAccountForm(
         prefix="twilio", initial={"twilio_account_sid": number.twilio_account_sid}
     )
@@ -198,14 +198,14 @@ def remove_number(request: PageRequest, id: str) -> HttpResponse:
     require_active(request.user)
     found = PhoneNumber.objects.access(request.user, id)
     phone_number_remove(account=request.user, id=found.id)
-    messages.success(request, f"{found} is removed. Its calls stay.")
+    messages.success(request, f"Removed {found}. Its past calls are kept.")
     return redirect(HERE)
 
 
 @for_customer
 @require_POST
 def confirm_account(request: PageRequest, id: str) -> HttpResponse:
-    """Say which Twilio account the number's calls come from."""
+    """Set the Twilio account that the number's calls come from."""
     require_active(request.user)
     found = PhoneNumber.objects.access(request.user, id)
     form = TwilioAccountForm(request.POST, prefix="twilio")
@@ -216,14 +216,16 @@ def confirm_account(request: PageRequest, id: str) -> HttpResponse:
         except ValidationError as refusal:
             refuse(form, refusal)
         else:
-            says = f"takes calls from {sid} alone" if sid else "is bound by its next verified call"
+            says = (
+                f"only accepts calls from {sid}" if sid else "gets its account from the next call"
+            )
             messages.success(request, f"{found} {says}.")
             return redirect("number", id=found.id)
     return _number_page(request, found, _changes_form(found), account_form=form)
 
 
 def _asking_for_proof(form: RegistrationForm) -> RegistrationForm:
-    """Return the form with what was typed in, and with fields for the proof."""
+    """Return the form as it was filled in, with the fields that prove ownership."""
     asking = ProvenRegistrationForm(form.data)
     asking.full_clean()
     for name in ("twilio_account_sid", "twilio_auth_token"):
@@ -243,7 +245,7 @@ def _page(
         "voice_url": engine_voice_url(),
         "not_active": reason_not_active(request.user),
     }
-    return room(request, HERE, template, known | context, status=status)
+    return dashboard_page(request, HERE, template, known | context, status=status)
 
 
 def _refuse(form: forms.Form, refusal: ApiError | ValidationError) -> None:

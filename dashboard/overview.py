@@ -1,7 +1,7 @@
-"""The overview: what to do next, this month's figures, the last days, the calls in progress.
+"""The overview: next steps, this month's figures, the last days, and calls in progress.
 
-Figures come from the totals that are kept (``usage.models``), so that the page costs the same
-however many calls there were.
+Figures come from stored totals (``usage.models``), so the cost of the page does not grow with the
+number of calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.money import dollars, price
 from core.pages import page
 from dashboard.access import PageRequest, for_customer
 from dashboard.checklist import checklist_of
-from dashboard.rendering import STATUS_TONES, room
+from dashboard.rendering import STATUS_TONES, dashboard_page
 from telephony.models import Call
 from usage.models import DailyUsage, TotalUsage
 from usage.spending import spending_of
@@ -33,7 +33,7 @@ from usage.spending import spending_of
 HERE = "/dashboard"
 
 DAYS = 30
-# Of the calls in progress. An operator may allow an account more of them than one reads.
+# The most calls in progress that are listed. An account may have more.
 LIVE_AT_MOST = 50
 
 
@@ -59,7 +59,7 @@ def overview(request: PageRequest) -> HttpResponse:
         "account": account,
         "status": account.effective_status,
         "badge": STATUS_TONES[account.effective_status],
-        # Minutes are counted from when somebody is connected: a call that has some has succeeded.
+        # Minutes count from the moment a call is connected, so a call that has some succeeded.
         "steps": [] if total.minutes else checklist_of(account),
         "voice_url": engine_voice_url(),
         "total": total,
@@ -69,20 +69,20 @@ def overview(request: PageRequest) -> HttpResponse:
         **_figures(account, timezone.now().date()),
         **_live_calls(account),
     }
-    return room(request, HERE, "dashboard/overview.html", context)
+    return dashboard_page(request, HERE, "dashboard/overview.html", context)
 
 
 @for_customer
 @require_safe
 def live(request: PageRequest) -> HttpResponse:
-    """The calls in progress, as the part of the page that renews itself."""
+    """The calls in progress, as the part of the page that refreshes itself."""
     if not request.htmx:
         return redirect(HERE)
     return page(request, "dashboard/live_calls.html", _live_calls(request.user))
 
 
 def _figures(account: Account, today: date) -> dict[str, Any]:
-    """Return this month's figures and those of the last days, from one look at 31 rows at most."""
+    """Return the figures of this month and of the last days, from at most 31 rows."""
     month, first = today.replace(day=1), today - timedelta(days=DAYS - 1)
     known = [
         Day(row.day, row.calls, row.minutes)
@@ -109,14 +109,14 @@ def _figures(account: Account, today: date) -> dict[str, Any]:
 
 
 def _every_day(known: Iterable[Day], first: date) -> list[Day]:
-    """Return the days from the first one on, those without a call too."""
+    """Return every day from the first one on, including days without calls."""
     by_day = {each.day: each for each in known}
     days = (first + timedelta(days=number) for number in range(DAYS))
     return [by_day.get(day) or Day(day) for day in days]
 
 
 def _limit_reached(account: Account) -> str:
-    """Return the spending limit that keeps new calls out; "" if none does."""
+    """Return the spending limit if it is reached and blocks new calls, else ""."""
     spending = spending_of(account)
     return dollars(spending.limit) if spending.limit is not None and spending.is_reached else ""
 

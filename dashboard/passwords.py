@@ -1,4 +1,4 @@
-"""A forgotten password: asking for a link by mail, and setting a new password with it."""
+"""Resetting a forgotten password with an emailed link."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NewPasswordForm(forms.Form):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def ask(request: HttpRequest) -> HttpResponse:
-    """Take an email address, and answer alike whether or not it is an account's."""
+    """Take an email address. The response is the same whether or not it has an account."""
     if not settings.SENDS_MAIL:
         return page(request, "dashboard/password_ask.html", {"cannot": True})
     form = AskForm(request.POST or None)
@@ -73,10 +73,10 @@ def set_password(request: HttpRequest, id: str, token: str) -> HttpResponse:
             password_reset(account_id=id, token=token, **form.cleaned_data)
         except ValidationError as refusal:
             refuse(form, refusal)
-        except ApiError:  # somebody was quicker
+        except ApiError:  # the link was used in the meantime
             return _void(request)
         else:
-            messages.success(request, "Your new password is set: log in with it.")
+            messages.success(request, "Password changed. Sign in with your new password.")
             return redirect("log-in")
     status = 400 if form.is_bound else 200
     return page(request, "dashboard/password_set.html", {"form": form}, status=status)

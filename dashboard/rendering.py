@@ -1,4 +1,4 @@
-"""How the dashboard's pages are rendered: in one frame, each in its room."""
+"""Rendering the dashboard's pages, with their navigation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.http import HttpResponse
 from core.pages import page
 from dashboard.access import PageRequest
 
-# The rooms of the dashboard, as its navigation shows them.
-ROOMS = (
+# The navigation: a page's section and its label.
+SECTIONS = (
     ("/dashboard", "Overview"),
     ("/dashboard/calls", "Calls"),
     ("/dashboard/test-call", "Test call"),
@@ -22,11 +22,11 @@ ROOMS = (
     ("/dashboard/settings", "Settings"),
 )
 
-# How a badge looks that shows an account's status.
+# The style of a badge that shows an account's status.
 STATUS_TONES = {"ACTIVE": "good", "INACTIVE": "note", "SUSPENDED": "bad"}
 
 
-def room(
+def dashboard_page(
     request: PageRequest,
     href: str,
     template: str,
@@ -35,11 +35,11 @@ def room(
     status: int = 200,
     connect_to: str = "",
 ) -> HttpResponse:
-    """Return a page of the dashboard; ``href`` is the room that it is in."""
+    """Return a page of the dashboard; ``href`` is its section in the navigation."""
     frame = {
         "section": "dashboard",
-        "rooms": ROOMS,
-        "room": href,
+        "sections": SECTIONS,
+        "current_section": href,
         "operator": request.operator,
         "asks_to_confirm": settings.SENDS_MAIL and not request.user.is_email_verified,
     }

@@ -1,7 +1,7 @@
-"""The second factor: asked for after the password, and set up in the settings.
+"""The second factor: the step after the password, and its pages in the settings.
 
-The secret of an app stands in the session, sealed, until the app has shown a code. Recovery codes
-are shown in the answer to a POST alone.
+The secret of an authenticator app is kept sealed in the session until the app has shown a code.
+Recovery codes appear only in the response to a POST.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from core.pages import page
 from core.sealing import CannotUnseal, seal, unseal
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import refuse
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 from dashboard.sessions import HOME, next_of
 
 HERE = "/dashboard/settings/second-factor"
-_ROOM = "/dashboard/settings"
+_SECTION = "/dashboard/settings"
 _SECRET = "totp_secret"  # noqa: S105 (a name in the session)
 
 
@@ -62,7 +62,7 @@ _SECRET = "totp_secret"  # noqa: S105 (a name in the session)
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def second_step(request: HttpRequest) -> HttpResponse:
-    """Ask who has given the password for the second factor, and begin the session."""
+    """Ask for the second factor after the password, then begin the session."""
     account = _in_between(request)
     if account is None:
         return redirect(f"{reverse('log-in')}?{urlencode({'next': next_of(request)})}")
@@ -76,7 +76,7 @@ def second_step(request: HttpRequest) -> HttpResponse:
 
 
 def _in_between(request: HttpRequest) -> Account | None:
-    """Return who has given the password alone: just now, or before there was a second factor."""
+    """Return the account that has only given its password, now or before it had a second factor."""
     account = pending_account(request)
     if account:
         return account if has_second_factor(account) else None
@@ -89,7 +89,7 @@ def _in_between(request: HttpRequest) -> Account | None:
 
 class AppForm(forms.Form):
     code = forms.CharField(
-        label="The code that it shows",
+        label="Code from the app",
         max_length=MAX_CODE_LENGTH,
         widget=forms.TextInput({"autocomplete": "one-time-code", "inputmode": "numeric"}),
     )
@@ -102,7 +102,7 @@ class PasskeyForm(forms.Form):
         widget=forms.TextInput({"autocomplete": "off"}),
     )
     credential = CredentialField(
-        error_messages={"required": "Your browser did not create a passkey: try again."}
+        error_messages={"required": "Your browser did not create a passkey. Try again."}
     )
 
 
@@ -122,7 +122,7 @@ def index(request: PageRequest) -> HttpResponse:
         "must_have": request.user.is_staff and not known,
         "onward": _onward(request),
     }
-    return room(request, _ROOM, "dashboard/second_factor.html", context)
+    return dashboard_page(request, _SECTION, "dashboard/second_factor.html", context)
 
 
 @sensitive_post_parameters()
@@ -131,7 +131,7 @@ def index(request: PageRequest) -> HttpResponse:
 @needs_sudo
 @sensitive_variables()
 def app(request: PageRequest) -> HttpResponse:
-    """Show the secret to an app, and take the code that it shows then."""
+    """Show the secret for an authenticator app, and verify its first code."""
     account, secret = request.user, _pending_secret(request)
     if second_factors(account).filter(type=TOTP).exists():
         return _back(request)
@@ -152,11 +152,13 @@ def app(request: PageRequest) -> HttpResponse:
         "onward": _onward(request),
     }
     status = 400 if form.is_bound else 200
-    return room(request, _ROOM, "dashboard/second_factor_app.html", context, status=status)
+    return dashboard_page(
+        request, _SECTION, "dashboard/second_factor_app.html", context, status=status
+    )
 
 
 def _pending_secret(request: PageRequest) -> str:
-    """Return the secret that the page shows, the same when it is loaded anew."""
+    """Return the secret that the page shows; it stays the same when the page is reloaded."""
     try:
         return unseal(request.session[_SECRET].encode(), purpose=PURPOSE).decode()
     except (KeyError, CannotUnseal):
@@ -169,7 +171,7 @@ def _pending_secret(request: PageRequest) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs_sudo
 def passkey(request: PageRequest) -> HttpResponse:
-    """Have the browser make a passkey."""
+    """Have the browser create a passkey."""
     if not passkeys_work():
         return _back(request)
     form = PasskeyForm(request.POST or None)
@@ -186,7 +188,9 @@ def passkey(request: PageRequest) -> HttpResponse:
         "onward": _onward(request),
     }
     status = 400 if form.is_bound else 200
-    return room(request, _ROOM, "dashboard/second_factor_passkey.html", context, status=status)
+    return dashboard_page(
+        request, _SECTION, "dashboard/second_factor_passkey.html", context, status=status
+    )
 
 
 @for_customer
@@ -194,7 +198,7 @@ def passkey(request: PageRequest) -> HttpResponse:
 @needs_sudo
 @sensitive_variables()
 def codes(request: PageRequest) -> HttpResponse:
-    """Make new recovery codes, and answer with the page that shows them, this once."""
+    """Generate recovery codes, and return the page that shows them, only this time."""
     if request.method != "POST":
         return redirect(HERE)
     try:
@@ -221,7 +225,7 @@ def remove(request: PageRequest, id: str) -> HttpResponse:
 
 
 def _added(request: PageRequest, codes: list[str], text: str) -> HttpResponse:
-    """Go on with a session that has a second factor now; the first brings recovery codes."""
+    """Mark the session as verified. The first factor comes with recovery codes, to be shown."""
     prove_anew(request.session, second_factor=True)
     messages.success(request, text)
     return _show_codes(request, codes) if codes else _back(request)
@@ -233,7 +237,7 @@ def _show_codes(request: PageRequest, codes: list[str]) -> HttpResponse:
         "codes": "\n".join(f"{code[:4]} {code[4:]}" for code in codes),
         "onward": _onward(request),
     }
-    return room(request, _ROOM, "dashboard/second_factor_codes.html", context)
+    return dashboard_page(request, _SECTION, "dashboard/second_factor_codes.html", context)
 
 
 def _back(request: PageRequest) -> HttpResponse:
@@ -241,7 +245,7 @@ def _back(request: PageRequest) -> HttpResponse:
 
 
 def _onward(request: PageRequest) -> str:
-    """Return where somebody was going who was led here; "" if nobody was."""
+    """Return the page that redirected here, to return to it; "" if there is none."""
     wanted = next_of(request)
     return wanted if wanted != HOME else ""
 

@@ -1,4 +1,4 @@
-"""Signing up, logging in and out, with a session."""
+"""Signing up, in and out, with a session."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class LoginForm(forms.Form):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_up(request: HttpRequest) -> HttpResponse:
-    """Make an account, log in, and go on to the checkout; to the dashboard if Stripe is down."""
+    """Create an account, sign in, and redirect to checkout; to the dashboard if Stripe is down."""
     form = SignupForm(request.POST or None)
     if form.is_valid():
         try:
@@ -97,7 +97,7 @@ def log_in(request: HttpRequest) -> HttpResponse:
 
 
 def _go_on(request: HttpRequest, account: Account) -> HttpResponse:
-    """Begin the session, after the second factor if the account has one."""
+    """Begin the session, or ask for the second factor first if the account has one."""
     if has_second_factor(account):
         session_pend(request, account)
         return redirect(f"{reverse('second-step')}?{urlencode({'next': next_of(request)})}")
@@ -117,7 +117,7 @@ def _form(request: HttpRequest, template: str, form: forms.Form, **context: Any)
 
 
 def next_of(request: HttpRequest) -> str:
-    """Return where to go on: a page of ours that was asked for, or the dashboard."""
+    """Return where to go next: the page of this site that was requested, or the dashboard."""
     wanted = request.POST.get("next") or request.GET.get("next") or ""
     is_ours = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts=None, require_https=request.is_secure()

@@ -1,4 +1,4 @@
-"""``/dashboard/settings``: who the account is, how it logs in, what its limits are, and its end."""
+"""``/dashboard/settings``: email, password, company, limits, and deleting the account."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from dashboard.closing import account_delete
 from dashboard.confirmation import CONFIRMATIONS
 from dashboard.forms import LineField, refuse
 from dashboard.passwords import NewPasswordForm
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 from telephony.models import Call
 from telephony.numbers import RESTS_FOR
 
@@ -51,12 +51,17 @@ class CurrentPasswordForm(forms.Form):
 
 class EmailForm(forms.Form):
     email = forms.EmailField(
-        label="New email", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
+        label="New email address",
+        max_length=254,
+        widget=forms.EmailInput({"autocomplete": "email"}),
     )
 
 
 class PasswordForm(NewPasswordForm, CurrentPasswordForm):
-    """Asks each time: a page that asks first would carry the new password in it."""
+    """Asks for the current password every time.
+
+    A separate page that asks for it would have to carry the new password.
+    """
 
     field_order = ["current_password", "password"]
 
@@ -72,7 +77,7 @@ class CompanyForm(forms.Form):
 
 class DeletionForm(forms.Form):
     email = forms.EmailField(
-        label="The email address of your account",
+        label="Your email address",
         max_length=254,
         widget=forms.EmailInput({"autocomplete": "off"}),
     )
@@ -97,14 +102,14 @@ def index(request: PageRequest) -> HttpResponse:
 @for_customer
 @require_safe
 def concurrency(request: PageRequest) -> HttpResponse:
-    """Return the part of the page that says how many calls are on, for htmx."""
+    """Return the part of the page with the number of calls in progress, for htmx."""
     return render(request, "dashboard/settings_concurrency.html", _concurrency(request))
 
 
 def _form_view(name: str, *, guard: Callable[[View], View]) -> Callable[[Act], View]:
-    """Serve the POST of one of the forms; what is refused is shown in it, with the other forms.
+    """Serve the POST of one form. Errors are shown in it, among the other forms.
 
-    :param guard: what somebody has to prove first.
+    :param guard: the decorator that asks for proof of identity first.
     """
 
     def decorate(act: Act) -> View:
@@ -132,16 +137,16 @@ def _form_view(name: str, *, guard: Callable[[View], View]) -> Callable[[Act], V
 def change_email(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     account = request.user
     if normalize_email(sent["email"]) == account.email:
-        raise ValidationError({"email": ["This is your email address already."]})
+        raise ValidationError({"email": ["This is already your email address."]})
     for to in (account.pk, sent["email"]):
         mail_request(request, what=CONFIRMATIONS, to=to)
     with transaction.atomic():
         email_change(account=account, email=sent["email"])
         customer_update_soon(account=account)
     if settings.SENDS_MAIL:
-        text = f"You log in with {account.email} now. Confirm it: we have sent a link there."
+        text = f"Email changed to {account.email}. We sent a link there to confirm it."
     else:
-        text = f"You log in with {account.email} now."
+        text = f"Email changed to {account.email}."
     messages.success(request, text)
     return redirect(HOME)
 
@@ -152,7 +157,7 @@ def change_password(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
         password_require(request.user, sent["current_password"])
     password_change(account=request.user, password=sent["password"])
     update_session_auth_hash(request, request.user)
-    messages.success(request, "Your password is changed. Whoever was logged in elsewhere is out.")
+    messages.success(request, "Password changed. All other sessions were signed out.")
     return redirect(HOME)
 
 
@@ -161,14 +166,14 @@ def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     with transaction.atomic():
         company_rename(account=request.user, company_name=sent["company_name"])
         customer_update_soon(account=request.user)
-    messages.success(request, "The name of your company is saved.")
+    messages.success(request, "Company name saved.")
     return redirect(HOME)
 
 
 @_form_view("deletion", guard=needs_sudo)
 def delete(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     if normalize_email(sent["email"]) != request.user.email:
-        raise ValidationError({"email": [f"Type in {request.user.email} to delete the account."]})
+        raise ValidationError({"email": [f"Enter {request.user.email} to delete the account."]})
     account_delete(account=request.user)
     logout(request)
     return redirect("account-deleted")
@@ -198,7 +203,7 @@ def _show(
         "rests_for": RESTS_FOR,
         **_concurrency(request),
     }
-    return room(request, HOME, "dashboard/settings.html", context, status=status)
+    return dashboard_page(request, HOME, "dashboard/settings.html", context, status=status)
 
 
 def _concurrency(request: PageRequest) -> dict[str, int]:

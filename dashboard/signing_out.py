@@ -1,4 +1,4 @@
-"""Ending all sessions and tokens of an account, this one too."""
+"""Signing out everywhere: ends all sessions and tokens of an account, including this one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dashboard.access import PageRequest, for_customer
 def sign_out_everywhere(request: PageRequest) -> HttpResponse:
     account_sign_out_everywhere(account=request.user)
     logout(request)
-    messages.success(request, "You are signed out everywhere. API keys go on working.")
+    messages.success(request, "You are signed out everywhere. Your API keys keep working.")
     return redirect("log-in")
 
 

@@ -1,4 +1,4 @@
-"""The jobs of this app. Their arguments are ids."""
+"""The jobs of this app. Their arguments are ids only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/dashboard/test-call``: the customer talks to the agent from here, and checks the callback."""
+"""``/dashboard/test-call``: call an agent from the browser, and check its onCallStart callback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.pages import PERMISSIONS_POLICY_WITH_MICROPHONE, page
 from dashboard.access import PageRequest, for_customer
 from dashboard.call_words import length, line_of, outcome_label, outcome_tone
 from dashboard.forms import LineField, refuse
-from dashboard.rendering import room
+from dashboard.rendering import dashboard_page
 from telephony.call_sids import TEST_PREFIX
 from telephony.callbacks.check import Check, call_start_check
 from telephony.callbacks.on_call_start import TIMEOUT_SECONDS
@@ -30,30 +30,30 @@ from telephony.services import call_end
 from telephony.voice.testcalls import call_test_start
 
 HREF = "/dashboard/test-call"
-# A number for fiction, which nobody has.
+# A number reserved for fiction, which nobody has.
 FICTIONAL = "+12025550123"
 MOST_NUMBERS = 500
-# A test call is short; its page has all of it.
+# Test calls are short, so the page shows all of their events.
 MOST_EVENTS = 500
 
 WHY = {
-    "number_inactive": "The number is switched off: its calls are rejected.",
-    "account_inactive": "The account is not active yet: its calls are rejected until it has paid.",
-    "account_suspended": "The account is suspended: its calls are rejected.",
-    "too_many_calls": "The account has too many calls at once: the caller hears the busy tone.",
-    "spending_limit_reached": "The account has spent its limit for this month: raise it first.",
+    "number_inactive": "This number is inactive. Activate it under Numbers to receive calls.",
+    "account_inactive": "Your account is not active. Go to Billing to activate it.",
+    "account_suspended": "Your account is suspended, so all calls are rejected.",
+    "too_many_calls": "You have reached your limit of concurrent calls. Callers hear a busy tone.",
+    "spending_limit_reached": "You have reached your spending limit. Raise it under Billing.",
     "hung_up": "The call was hung up before it was connected.",
 }
 
 
 class CallForm(forms.Form):
-    number = forms.ChoiceField(label="Number that is called")
+    number = forms.ChoiceField(label="Number to call")
     caller = LineField(
-        label="Number of the caller",
+        label="Caller",
         max_length=16,
         required=False,
-        help_text=f"In E.164, as your backend is told. Without one it is {FICTIONAL}, which nobody "
-        "has.",
+        help_text=f"The number your backend sees, in E.164 format. Defaults to {FICTIONAL}, which "
+        "nobody has.",
         widget=forms.TextInput({"inputmode": "tel", "placeholder": FICTIONAL}),
     )
 
@@ -71,12 +71,12 @@ class CallForm(forms.Form):
     def clean_caller(self) -> str:
         caller = str(self.cleaned_data["caller"] or FICTIONAL)
         if not is_phone_number(caller):
-            raise forms.ValidationError("Use E.164, like +12025550123.")
+            raise forms.ValidationError("Use E.164 format, such as +12025550123.")
         return caller
 
 
 def _form(request: PageRequest, *, prefix: str) -> CallForm:
-    """Return a form that was sent; a number that is another account's is not found."""
+    """Return the submitted form; raise 404 for a number of another account."""
     form = CallForm(request, prefix=prefix)
     number_id = request.POST.get(f"{prefix}-number", "")
     if number_id and number_id not in form.numbers:
@@ -89,10 +89,10 @@ def _form(request: PageRequest, *, prefix: str) -> CallForm:
 @for_customer
 @require_safe
 def test_call(request: PageRequest) -> HttpResponse:
-    return _room(request)
+    return _test_call_page(request)
 
 
-def _room(
+def _test_call_page(
     request: PageRequest,
     *,
     check: Check | None = None,
@@ -111,7 +111,7 @@ def _room(
         "has_numbers": bool(call_form.numbers),
     }
     origin = f"{media.scheme}://{media.netloc}"
-    response = room(
+    response = dashboard_page(
         request, HREF, "dashboard/test_call.html", context, status=status, connect_to=origin
     )
     response["Permissions-Policy"] = PERMISSIONS_POLICY_WITH_MICROPHONE
@@ -122,7 +122,7 @@ def _room(
 @require_POST
 @sensitive_variables()
 def start(request: PageRequest) -> HttpResponse:
-    """Ring the agent; answer with a part of the page, which the page's script puts in."""
+    """Start a test call, and return a part of the page for its script to insert."""
     form = _form(request, prefix="call")
     if not form.is_valid():
         return page(request, "dashboard/test_call_refused.html", {"form": form}, status=400)
@@ -147,7 +147,7 @@ def start(request: PageRequest) -> HttpResponse:
 @for_customer
 @require_safe
 def live(request: PageRequest, call_id: str) -> HttpResponse:
-    """Show where a test call stands; polled until it has ended."""
+    """Show the progress of a test call; polled until the call ends."""
     call = _access(request, call_id)
     events = call.events.order_by("at", "id")[:MOST_EVENTS]
     seconds = call.duration_seconds
@@ -182,19 +182,19 @@ def _access(request: PageRequest, call_id: str) -> Call:
 @require_POST
 @sensitive_variables()
 def check_callback(request: PageRequest) -> HttpResponse:
-    """Ask a number's onCallStart URL, and show its answer field by field."""
+    """Call a number's onCallStart URL, and show its response field by field."""
     form = _form(request, prefix="check")
     if not form.is_valid():
-        return _room(request, check_form=form, status=400)
+        return _test_call_page(request, check_form=form, status=400)
     try:
         require_active(request.user)
         account_attempt(request.user, what="callback checks")
     except ApiError as refusal:
         refuse(form, refusal)
-        return _room(request, check_form=form, status=refusal.status_code)
+        return _test_call_page(request, check_form=form, status=refusal.status_code)
     number = form.numbers[form.cleaned_data["number"]]
     check = call_start_check(number=number, caller=form.cleaned_data["caller"])
-    return _room(request, check=check, check_form=form)
+    return _test_call_page(request, check=check, check_form=form)
 
 
 urlpatterns = [

@@ -1,4 +1,4 @@
-"""Every page of the dashboard, and the way in."""
+"""The pages of the dashboard, and those for signing in and up."""
 
 from django.urls import include, path
 

@@ -1,4 +1,4 @@
-"""The admin's pages of the queue, and of what operators have done."""
+"""The admin's pages for jobs and for the log of operators' changes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class JobEventInline(ReadOnlyInline):
 
 @admin.register(ProcrastinateJob)
 class JobAdmin(ReadOnlyAdmin):
-    """In the place of procrastinate's own page, whose filters look through the whole table."""
+    """Replaces procrastinate's own page, whose filters scan the whole table."""
 
     list_display = ["id", "task_name", "status", "attempts", "last", "scheduled_at", "arguments"]
     list_filter = ["status"]
     search_fields = ["task_name__exact", "id__exact"]
-    search_help_text = "A task's whole name, or a job's number."
+    search_help_text = "Search by full task name or job ID."
     ordering = ["-id"]
     inlines = [JobEventInline]
     fields = [
@@ -54,17 +54,17 @@ class JobAdmin(ReadOnlyAdmin):
 
 @admin.register(LogEntry)
 class LogEntryAdmin(ReadOnlyAdmin):
-    """Who has done what here: it stays when what it was done to is gone."""
+    """The log of operators' changes. Entries outlive the objects that they are about."""
 
     list_display = ["action_time", "user", "content_type", "object_repr", "what"]
     list_filter = ["action_flag"]
     list_select_related = ["user", "content_type"]
     search_fields = ["object_id__exact", "user__email__exact"]
-    search_help_text = "The id of what it was done to, or an operator's email address."
+    search_help_text = "Search by object ID or operator's email address."
     ordering = ["-id"]
     fields = ["action_time", "user", "content_type", "object_id", "object_repr", "what"]
 
-    @admin.display(description="what")
+    @admin.display(description="change")
     def what(self, entry: LogEntry) -> str:
         return entry.get_change_message()
 

@@ -1,4 +1,4 @@
-"""Operators who look at the dashboard as a customer sees it: logged, and to read only."""
+"""Impersonation: operators view the dashboard as a customer. It is logged, and read-only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAY = "accounts.change_account"
 
 
 def impersonated_by(request: HttpRequest) -> Account | None:
-    """Return the customer whose dashboard the operator looks at, if that is so."""
+    """Return the customer whose dashboard the operator is viewing, or None."""
     account_id = request.session.get(_SESSION_KEY)
     if not account_id or not _may_impersonate(request):
         return None
@@ -39,7 +39,7 @@ def impersonated_by(request: HttpRequest) -> Account | None:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs_sudo
 def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
-    """Ask first, then show the dashboard of an account."""
+    """Ask on GET, and open the account's dashboard on POST."""
     if not _may_impersonate(request):
         raise PermissionDenied
     account = get_object_or_404(Account, pk=account_id, is_superuser=False)
@@ -53,7 +53,7 @@ def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
             operator.pk,
             [account],
             CHANGE,
-            "Looked at the dashboard as it sees it.",
+            "Viewed the dashboard as this customer.",
             single_object=True,
         )
         audit(account=account, action=Action.VIEWED)

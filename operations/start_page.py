@@ -1,7 +1,7 @@
-"""The start page of the operators: today's figures, and what needs somebody's attention.
+"""The start page of the admin: today's figures, and what needs attention.
 
-No number is read from the history: they come from today's records, from indexes, and that of failed
-jobs from the jobs of three days. What may be many is counted to a limit.
+No figure scans the history: they come from today's records, from indexes, and, for failed jobs,
+from the jobs of three days. Counts stop at a limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from telephony.models import Call, CallbackDelivery
 from usage.models import UsageRecord
 
 MOST = 1000
-# Marks that are older should have been settled: a check takes seconds, its retries minutes.
+# Older checks should be settled: a check takes seconds, its retries minutes.
 _DOUBTED_TOO_LONG = timedelta(hours=1)
 _RETRIED_OFTEN = 4  # half an hour of failures
 _WAITED_TOO_LONG = timedelta(minutes=10)
@@ -31,7 +31,7 @@ _WAITED_TOO_LONG = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number, what it counts, and the page that lists it."""
+    """A count, its label, and the page that lists what was counted."""
 
     label: str
     count: int
@@ -39,11 +39,11 @@ class Figure:
 
     @property
     def text(self) -> str:
-        return f"{MOST:,} or more" if self.count == MOST else f"{self.count:,}"
+        return f"{MOST:,}+" if self.count == MOST else f"{self.count:,}"
 
 
 def todays_figures() -> list[Figure]:
-    """What has happened today, in UTC, and what is going on."""
+    """Return today's figures (UTC) and the number of calls in progress."""
     midnight = datetime.combine(timezone.now().date(), time(), UTC)
     used = UsageRecord.objects.filter(id__gte=first_id_of(midnight)).aggregate(
         calls=Count("id", filter=Q(part=1)), minutes=Sum("minutes", default=0)
@@ -53,7 +53,7 @@ def todays_figures() -> list[Figure]:
         Figure("calls ended today", used["calls"], _list(UsageRecord)),
         Figure("minutes today", used["minutes"], _list(UsageRecord)),
         Figure(
-            "accounts new today",
+            "new accounts today",
             _capped(Account.objects.filter(id__gte=first_id_of(midnight))),
             _list(Account),
         ),
@@ -61,11 +61,11 @@ def todays_figures() -> list[Figure]:
 
 
 def needing_attention() -> list[Figure]:
-    """What an operator should look at, without what is as it should be."""
+    """Return the figures that an operator should look into: those that are not 0."""
     now = timezone.now()
     found = [
         Figure(
-            "accounts in doubt for over an hour",
+            "accounts with a status unconfirmed for over an hour",
             _capped(StatusCheck.objects.unsettled().filter(marked_at__lt=now - _DOUBTED_TOO_LONG)),
             _list(StatusCheck, in_doubt="yes"),
         ),
@@ -75,7 +75,7 @@ def needing_attention() -> list[Figure]:
             _list(MeterProblem, open="yes"),
         ),
         Figure(
-            "minutes that Stripe refused",
+            "meter events rejected by Stripe",
             _capped(MeterEvent.objects.filter(state=MeterEvent.State.REFUSED)),
             _list(MeterEvent, state__exact=MeterEvent.State.REFUSED),
         ),
@@ -89,12 +89,12 @@ def needing_attention() -> list[Figure]:
             _list(CallbackDelivery, state__exact=CallbackDelivery.State.PENDING),
         ),
         Figure(
-            "jobs that failed in the past days",
+            "jobs failed in the last 3 days",
             _capped(ProcrastinateJob.objects.filter(status="failed")),
             _list(ProcrastinateJob, status__exact="failed"),
         ),
         Figure(
-            "jobs that no worker takes",
+            "overdue jobs",
             _capped(_left_waiting(now)),
             _list(ProcrastinateJob, status__exact="todo"),
         ),
@@ -103,7 +103,7 @@ def needing_attention() -> list[Figure]:
 
 
 def _left_waiting(now: datetime) -> QuerySet[ProcrastinateJob]:
-    """Jobs that were due, and stand where they stood: is a worker running?"""
+    """Return jobs that are overdue, perhaps because no worker is running."""
     return ProcrastinateJob.objects.filter(status="todo", scheduled_at__lt=now - _WAITED_TOO_LONG)
 
 

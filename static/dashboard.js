@@ -73,7 +73,7 @@ for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) 
   document.addEventListener(failure, (event) => {
     const working = event.detail.target?.querySelector(".working");
     if (!working) return;
-    working.textContent = "This could not be loaded: load the page again.";
+    working.textContent = "This could not be loaded. Reload the page.";
     working.classList.add("failed");
   });
 }

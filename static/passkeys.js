@@ -3,8 +3,8 @@
 "use strict";
 
 const SAYS = {
-  InvalidStateError: "This device has a passkey of this account already.",
-  NotAllowedError: "It was cancelled, or took too long: try again.",
+  InvalidStateError: "This device already has a passkey for this account.",
+  NotAllowedError: "The request was canceled or timed out. Try again.",
 };
 
 function offer(element) {
@@ -25,7 +25,7 @@ function offer(element) {
       const said = await (isNew ? webauthnJSON.create(options) : webauthnJSON.get(options));
       input.value = JSON.stringify(said);
     } catch (failure) {
-      error.textContent = SAYS[failure.name] ?? `It did not work (${failure.name}): try again.`;
+      error.textContent = SAYS[failure.name] ?? `That did not work (${failure.name}). Try again.`;
       return;
     }
     form.requestSubmit();

@@ -9,8 +9,8 @@ from accounts.models import Account
 @pytest.mark.parametrize(
     ("path", "says", "call"),
     [
-        ("/billing/checkout/paid", "becomes active in a moment", "GET /api/account"),
-        ("/billing/checkout/left", "Nothing was paid", "POST /api/billing/checkout"),
+        ("/billing/checkout/paid", "becomes active as soon as Stripe confirms", "GET /api/account"),
+        ("/billing/checkout/left", "Payment not completed", "POST /api/billing/checkout"),
         ("/billing/portal/left", "Back from billing", "GET /api/billing/subscription"),
     ],
 )

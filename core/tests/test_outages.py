@@ -169,7 +169,7 @@ def assert_all_say_that_it_is_an_outage(answers: Mapping[str, Answer]) -> None:
             assert answer.headers["Retry-After"] == "5", kind
         for kind in ("dashboard", "admin"):
             page = answers[f"{server} {kind}"].text
-            assert "This page reloads by itself" in page
+            assert "This page reloads automatically" in page
             assert "/static/outage.js" in page
             assert "Traceback" not in page
 

@@ -472,9 +472,9 @@ def forms_of(alice: Account, operator: Account, things: dict[str, str]) -> list[
 
 
 def alices_pages(things: dict[str, str]) -> list[str]:
-    rooms = ["calls", "test-call", "numbers", "numbers/new", "keys", "billing", "settings"]
+    sections = ["calls", "test-call", "numbers", "numbers/new", "keys", "billing", "settings"]
     own = [f"numbers/{things['number']}", f"calls/{things['call']}"]
-    return ["/dashboard", *(f"/dashboard/{room}" for room in rooms + own)]
+    return ["/dashboard", *(f"/dashboard/{section}" for section in sections + own)]
 
 
 def operators_pages(things: dict[str, str]) -> list[str]:

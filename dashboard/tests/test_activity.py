@@ -15,7 +15,7 @@ from accounts.audit import Action, AuditEvent, audit
 from accounts.models import Account
 from accounts.services import account_suspend
 from core.tests.described import assert_described
-from dashboard import activity as room
+from dashboard import activity as activity_page
 from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
 from dashboard.tests.test_calls import plan_of
@@ -93,7 +93,7 @@ class TestPage:
             assert hidden not in text
 
     def test_it_is_paged(self, at_home, alice, monkeypatch):
-        monkeypatch.setattr(room, "PAGE_SIZE", 2)
+        monkeypatch.setattr(activity_page, "PAGE_SIZE", 2)
         for number in range(5):
             moment = NOW + timedelta(days=1000, minutes=number)
             event_of(alice, created_at=moment, detail={"label": f"key {number}"})

@@ -1,4 +1,4 @@
-"""The room of billing, with the payments sandbox in Stripe's place."""
+"""The billing pages, with the payments sandbox in Stripe's place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from usage.spending import spending_limit_set, spending_of
 
 pytestmark = pytest.mark.django_db
 
-ROOM = "/dashboard/billing"
+PAGE = "/dashboard/billing"
 LIMIT = "/dashboard/billing/limit"
 PAY = "/dashboard/billing/pay"
 MANAGE = "/dashboard/billing/manage"
@@ -51,11 +51,11 @@ def spend(account: Account, minutes: int) -> None:
     DailyUsage.objects.create(account=account, day=timezone.now().date(), calls=1, minutes=minutes)
 
 
-class TestRoom:
+class TestPage:
     def test_it_works(self, subscriber: Account, bob: Account, carol_web: Client) -> None:
         spend(subscriber, 47)
         spend(bob, 1_000)
-        text = carol_web.get(ROOM).content.decode()
+        text = carol_web.get(PAGE).content.decode()
         for known in ("ACTIVE", "$5.00", "$0.05 a minute", "$2.35", "47 minutes", "on file"):
             assert known in text
         assert "<progress" not in text
@@ -65,8 +65,8 @@ class TestRoom:
     def test_beside_the_limit(self, alice: Account, alice_web: Client) -> None:
         spend(alice, 47)
         spending_limit_set(account=alice, amount=Decimal(10))
-        text = alice_web.get(ROOM).content.decode()
-        assert '<label for="spent">$2.35 of $10.00 spent this month (23 %)</label>' in text
+        text = alice_web.get(PAGE).content.decode()
+        assert '<label for="spent">$2.35 of $10.00 spent this month (23%)</label>' in text
         assert '<progress id="spent" max="100" value="23">' in text
         assert "is reached" not in text
         assert_well_made(text)
@@ -74,12 +74,12 @@ class TestRoom:
     def test_at_the_limit(self, alice: Account, alice_web: Client) -> None:
         spend(alice, 47)
         spending_limit_set(account=alice, amount=Decimal(1))
-        text = alice_web.get(ROOM).content.decode()
+        text = alice_web.get(PAGE).content.decode()
         assert "Your spending limit of $1.00 is reached" in text
         assert 'value="100"' in text
 
     def test_before_the_payment(self, carol_web: Client) -> None:
-        text = carol_web.get(ROOM).content.decode()
+        text = carol_web.get(PAGE).content.decode()
         assert "complete the checkout" in text
         assert "Pay and activate the account" in text
 
@@ -91,22 +91,25 @@ class TestRoom:
     ) -> None:
         steering.fail(Fault.Kind.BROKEN)
         with django_assert_num_queries(5):  # session, account, spending, and the mirror's two
-            assert carol_web.get(ROOM).status_code == 200
+            assert carol_web.get(PAGE).status_code == 200
 
 
 class TestLimit:
     def test_it_works(self, alice: Account, alice_web: Client) -> None:
         response = alice_web.post(LIMIT, {"amount": "25.50"})
-        assert (response.status_code, response["Location"]) == (302, ROOM)
+        assert (response.status_code, response["Location"]) == (302, PAGE)
         assert spending_of(alice).limit == Decimal("25.50")
-        assert "The spending limit is $25.50 a month." in alice_web.get(ROOM).content.decode()
+        assert "Spending limit set to $25.50 a month." in alice_web.get(PAGE).content.decode()
         alice_web.post(LIMIT, {"amount": ""})
         assert spending_of(alice).limit is None
 
     def test_one_that_is_reached_is_said(self, alice: Account, alice_web: Client) -> None:
         spend(alice, 100)
         alice_web.post(LIMIT, {"amount": "5"})
-        assert "It is reached: new calls are refused." in alice_web.get(ROOM).content.decode()
+        assert (
+            "You have already reached it, so new calls are rejected."
+            in alice_web.get(PAGE).content.decode()
+        )
 
     @pytest.mark.parametrize("amount", ["0", "-1", "a lot", "1.005", "1000000.01", "NaN"])
     def test_what_is_wrong_is_said_at_the_field(self, alice_web: Client, amount: str) -> None:
@@ -130,8 +133,8 @@ class TestStripesPages:
         assert "/sandbox/payments/checkout/cs_test_" in response["Location"]
 
     def test_who_has_paid_is_told(self, subscriber: Account, carol_web: Client) -> None:
-        assert carol_web.post(PAY)["Location"] == ROOM
-        assert "This account has a subscription" in carol_web.get(ROOM).content.decode()
+        assert carol_web.post(PAY)["Location"] == PAGE
+        assert "This account has a subscription" in carol_web.get(PAGE).content.decode()
 
     def test_the_portal(self, subscriber: Account, carol_web: Client) -> None:
         response = carol_web.post(MANAGE)
@@ -141,8 +144,8 @@ class TestStripesPages:
     @pytest.mark.parametrize("path", [PAY, MANAGE])
     def test_a_stripe_that_is_down_is_said(self, carol_web: Client, path: str) -> None:
         steering.fail(Fault.Kind.BROKEN)
-        assert carol_web.post(path)["Location"] == ROOM
-        assert "Payments cannot be reached" in carol_web.get(ROOM).content.decode()
+        assert carol_web.post(path)["Location"] == PAGE
+        assert "Payments cannot be reached" in carol_web.get(PAGE).content.decode()
 
     @pytest.mark.parametrize("path", [PAY, MANAGE])
     def test_a_link_opens_nothing(self, carol_web: Client, path: str) -> None:
@@ -159,7 +162,7 @@ class TestInvoices:
         assert_well_made(text)
 
     def test_without_a_script_it_is_a_page(self, subscriber: Account, carol_web: Client) -> None:
-        assert f'href="{INVOICES}"' in carol_web.get(ROOM).content.decode()
+        assert f'href="{INVOICES}"' in carol_web.get(PAGE).content.decode()
         text = carol_web.get(INVOICES).content.decode()
         assert "<h1>Invoices</h1>" in text
         assert "$5.00" in text
@@ -167,7 +170,7 @@ class TestInvoices:
 
     def test_those_of_others_are_not_shown(self, subscriber: Account, bob_web: Client) -> None:
         text = bob_web.get(INVOICES, headers=HTMX).content.decode()
-        assert "No invoice yet" in text
+        assert "No invoices yet" in text
 
     def test_a_stripe_that_is_down_is_said(self, subscriber: Account, carol_web: Client) -> None:
         steering.fail(Fault.Kind.BROKEN)
@@ -183,10 +186,10 @@ class TestUpcoming:
         assert_well_made(text)
 
     def test_without_a_subscription_there_is_none(self, carol_web: Client) -> None:
-        assert "No next invoice" in carol_web.get(UPCOMING, headers=HTMX).content.decode()
+        assert "No upcoming invoice" in carol_web.get(UPCOMING, headers=HTMX).content.decode()
 
     def test_that_of_others_is_not_shown(self, subscriber: Account, bob_web: Client) -> None:
-        assert "No next invoice" in bob_web.get(UPCOMING, headers=HTMX).content.decode()
+        assert "No upcoming invoice" in bob_web.get(UPCOMING, headers=HTMX).content.decode()
 
     def test_a_stripe_that_is_down_is_said(self, subscriber: Account, carol_web: Client) -> None:
         steering.fail(Fault.Kind.BROKEN)
@@ -194,7 +197,7 @@ class TestUpcoming:
         assert "Payments cannot be reached" in text
 
 
-@pytest.mark.parametrize("path", [ROOM, LIMIT, INVOICES, UPCOMING])
+@pytest.mark.parametrize("path", [PAGE, LIMIT, INVOICES, UPCOMING])
 def test_strangers_log_in_first(path: str) -> None:
     assert Client().get(path)["Location"] == f"/login?next={path}"
 

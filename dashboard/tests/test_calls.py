@@ -1,4 +1,4 @@
-"""The room of the calls."""
+"""The pages of calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts.models import Account
 from core.money import dollars
 from dashboard import call_export
-from dashboard import calls as room
+from dashboard import calls as calls_pages
 from dashboard.call_export import safe
 from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
@@ -156,14 +156,14 @@ class TestList:
     def test_no_call_yet(self, alice_web: Client) -> None:
         text = get(alice_web).content.decode()
         assert_well_made(text)
-        assert "No call yet" in text
+        assert "No calls yet" in text
         assert 'href="/dashboard/numbers"' in text
 
     def test_nothing_matches(self, alice: Account, alice_web: Client) -> None:
         call_of(alice)
         text = get(alice_web, outcome="failed").content.decode()
-        assert "No call matches" in text
-        assert f'<a href="{PATH}">Clear the filters</a>' in text
+        assert "No calls match these filters" in text
+        assert f'<a href="{PATH}">Clear filters</a>' in text
 
     def test_nobody_sees_the_calls_of_another(self, alice: Account, bob_web: Client) -> None:
         call_of(alice)
@@ -237,7 +237,10 @@ class TestFilters:
             ({"direction": "sideways"}, "Select a valid choice"),
             ({"outcome": "great"}, "Select a valid choice"),
             ({"since": "yesterday"}, "Enter a valid date"),
-            ({"since": "2026-04-05", "until": "2026-04-04"}, "The last day is before the first."),
+            (
+                {"since": "2026-04-05", "until": "2026-04-04"},
+                "Choose an end date on or after the start date.",
+            ),
             ({"since": "0001-01-01"}, "Use a day from 2000-01-01 to 2100-12-31."),
             ({"until": "9999-12-31"}, "Use a day from 2000-01-01 to 2100-12-31."),
             ({"number": "+1555\n1234567"}, "Use one line"),
@@ -295,7 +298,7 @@ class TestPages:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(room, "PAGE_SIZE", 10)
+        monkeypatch.setattr(calls_pages, "PAGE_SIZE", 10)
 
     def test_it_works(self, alice: Account, bob: Account, alice_web: Client) -> None:
         """No call is left out, and none comes twice, however many share a moment."""
@@ -395,7 +398,7 @@ class TestPages:
                 for node in plan_of(sql):
                     rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
                     # One more than is shown, and one of the same moment as the cursor.
-                    assert rows * node["Actual Loops"] <= room.PAGE_SIZE + 2, (node, sql)
+                    assert rows * node["Actual Loops"] <= calls_pages.PAGE_SIZE + 2, (node, sql)
 
 
 def _query_of(url: str) -> dict[str, str]:
@@ -574,7 +577,7 @@ class TestOne:
         ):
             assert words in text, words
         assert f'action="/dashboard/deliveries/{delivery.id}/resend"' in text
-        assert "End the call" not in text
+        assert "End call" not in text
         assert "what was said" not in text
         assert "http-equiv" not in text
 
@@ -582,10 +585,10 @@ class TestOne:
         call = call_of(alice, **LIVE)
         text = self.get(alice_web, call.id)
         assert_well_made(text)
-        assert "End the call" in text
+        assert "End call" in text
         assert f'action="{PATH}/{call.id}/hangup"' in text
         assert f'hx-get="{PATH}/{call.id}?live=1"' in text
-        assert "onCallEnd is sent when the call has ended." in text
+        assert "We send onCallEnd when the call ends." in text
 
     def test_htmx_follows_it_to_its_end(self, alice: Account, alice_web: Client) -> None:
         call = call_of(alice, **LIVE)
@@ -605,12 +608,12 @@ class TestOne:
     def test_a_very_long_call(
         self, alice: Account, alice_web: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(room, "MOST_EVENTS", 3)
+        monkeypatch.setattr(calls_pages, "MOST_EVENTS", 3)
         call = call_of(alice)
         for second in range(5):
             call_note(call, f"event_{second}", at=NOW + timedelta(seconds=second))
         text = self.get(alice_web, call.id)
-        assert "The last 3 events." in text
+        assert "The latest 3 events." in text
         assert "Event 1" not in text
         assert text.index("Event 2") < text.index("Event 4")
 
@@ -622,8 +625,8 @@ class TestOne:
         delivery.save()
         text = self.get(alice_web, delivery.call_id)
         assert_well_made(text)
-        assert "Held back" in text
-        assert "https://down.example:443 did not answer 7 times in a row" in text
+        assert "On hold" in text
+        assert "https://down.example:443 failed to respond 7 times in a row" in text
         assert "Send now" in text
 
     def test_what_was_delivered_cannot_be_sent_again(
@@ -632,7 +635,7 @@ class TestOne:
         delivery_of(call_of(alice), state="delivered", sealed_body=None)
         text = self.get(alice_web, Call.objects.get().id)
         assert "Send now" not in text
-        assert "it cannot be sent again" in text
+        assert "send it again" in text
 
     def test_another_account_gets_404(self, alice: Account, bob_web: Client) -> None:
         call = call_of(alice)
@@ -675,7 +678,7 @@ class TestHangUp:
 
     def test_only_active_accounts_may(self, dave: Account, dave_web: Client) -> None:
         call = call_of(dave, **LIVE)
-        assert "End the call" not in dave_web.get(f"{PATH}/{call.id}").content.decode()
+        assert "End call" not in dave_web.get(f"{PATH}/{call.id}").content.decode()
         response = dave_web.post(f"{PATH}/{call.id}/hangup", follow=True)
         assert "is suspended" in response.content.decode()
         call.refresh_from_db()
@@ -703,7 +706,7 @@ class TestResend:
         delivery = delivery_of(call_of(alice))
         response = self.post(alice_web, delivery)
         assert response.redirect_chain == [(f"{PATH}/{delivery.call_id}#callbacks", 302)]
-        assert "onError is sent now." in response.content.decode()
+        assert "Sending onError now." in response.content.decode()
         assert CallbackDelivery.objects.ready().get() == delivery
 
     @pytest.mark.parametrize("state", ["delivered", "given-up"])

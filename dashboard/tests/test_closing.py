@@ -101,7 +101,7 @@ def test_it_works(erin: Account) -> None:
     )
 
     assert delete(web)["Location"] == "/account-deleted"
-    assert "Your account is deleted" in web.get("/account-deleted").content.decode()
+    assert "Your account was deleted" in web.get("/account-deleted").content.decode()
 
     assert web.get("/dashboard/settings")["Location"].startswith("/login")
     assert logged_in(erin).get("/dashboard/settings")["Location"].startswith("/login")
@@ -217,13 +217,13 @@ class TestRefusals:
     def test_another_address(self, alice: Account, bob: Account, alice_web: Client) -> None:
         response = delete(alice_web, bob.email)
         assert response.status_code == 400
-        assert "Type in alice@example.org" in response.content.decode()
+        assert "Enter alice@example.org" in response.content.decode()
         assert_untouched(alice)
         assert_untouched(bob)
 
     def test_operators_are_told_where(self, operator: Account) -> None:
         response = delete(logged_in(operator), operator.email)
-        assert "in the admin alone" in response.content.decode()
+        assert "Remove it in the admin" in response.content.decode()
         assert_untouched(operator)
 
     def test_nobody_else_loses_anything(

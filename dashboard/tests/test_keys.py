@@ -1,4 +1,4 @@
-"""The room of API keys and of the webhook secret."""
+"""The page of API keys and the webhook secret."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class TestRevoke:
         response = alice_web.post(f"{LIST}/{key.api_key.id}/revoke")
         assert response["Location"] == LIST
         assert ApiKey.objects.for_key(key.plain) is None
-        assert "is revoked" in alice_web.get(LIST).content.decode()
+        assert "Revoked the key" in alice_web.get(LIST).content.decode()
         assert alice_web.post(f"{LIST}/{key.api_key.id}/revoke").status_code == 404
 
     def test_somebody_elses_is_not_found(self, alice: Account, bob_web: Client) -> None:

@@ -1,4 +1,4 @@
-"""The room of the numbers."""
+"""The pages of phone numbers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TestList:
 
     def test_nothing_yet_says_what_to_do(self, alice_web: Client) -> None:
         text = alice_web.get(LIST).content.decode()
-        assert "No number yet" in text
+        assert "No numbers yet" in text
         assert f'href="{NEW}"' in text
 
     def test_the_last_call_is_the_last_in_either_direction(
@@ -142,7 +142,7 @@ class TestRegister:
         assert (response.status_code, response["Location"]) == (302, LIST)
         number = PhoneNumber.objects.of(alice).get()
         assert {name: getattr(number, name) for name in FORM} == FORM
-        assert "is registered" in alice_web.get(LIST).content.decode()
+        assert "Registered " in alice_web.get(LIST).content.decode()
 
     def test_one_that_is_ones_own_gets_the_new_urls(
         self, alice: Account, alice_web: Client
@@ -150,7 +150,7 @@ class TestRegister:
         number_of(alice)
         alice_web.post(NEW, FORM | {"on_error_url": "https://your-backend.com/error"})
         assert PhoneNumber.objects.get().on_error_url == "https://your-backend.com/error"
-        assert "was registered already" in alice_web.get(LIST).content.decode()
+        assert "Updated the URLs of " in alice_web.get(LIST).content.decode()
 
     @pytest.mark.parametrize(
         ("field", "value", "message"),
@@ -254,7 +254,7 @@ class TestItsTwilioAccount:
     def test_it_is_shown(self, number: PhoneNumber, alice_web: Client) -> None:
         text = alice_web.get(f"{LIST}/{number.id}").content.decode()
         assert self.SID in text
-        assert "We refused" not in text
+        assert "We rejected" not in text
         assert_well_made(text)
 
     def test_one_that_was_refused_can_be_confirmed(
@@ -262,7 +262,7 @@ class TestItsTwilioAccount:
     ) -> None:
         PhoneNumber.objects.update(refused_account_sid=self.OTHER, refused_at=timezone.now())
         text = alice_web.get(f"{LIST}/{number.id}").content.decode()
-        assert "We refused a call" in text
+        assert "We rejected a call" in text
         (hidden, field) = re.findall(r'<input[^>]* name="twilio-twilio_account_sid"[^>]*>', text)
         assert 'type="hidden"' in hidden
         assert f'value="{self.OTHER}"' in hidden
@@ -270,7 +270,7 @@ class TestItsTwilioAccount:
         assert_well_made(text)
         response = self.confirm(alice_web, number, self.OTHER)
         assert response.status_code == 302
-        assert f"takes calls from {self.OTHER} alone" in alice_web.get(LIST).content.decode()
+        assert f"only accepts calls from {self.OTHER}" in alice_web.get(LIST).content.decode()
         number.refresh_from_db()
         assert (number.twilio_account_sid, number.refused_account_sid) == (self.OTHER, "")
 
@@ -279,8 +279,8 @@ class TestItsTwilioAccount:
     ) -> None:
         assert self.confirm(alice_web, number, "").status_code == 302
         text = alice_web.get(f"{LIST}/{number.id}").content.decode()
-        assert f"{number} is bound by its next verified call." in text
-        assert "Not known yet" in text
+        assert f"{number} gets its account from the next call." in text
+        assert "Not set yet" in text
         assert self.SID not in text
 
     def test_whoever_removes_it_reads_that_it_rests(

@@ -62,17 +62,17 @@ def test_from_adding_one_to_logging_in_with_it(running: Development, page: Page)
     page.get_by_role("link", name="Add a passkey").click()
     _is_fit_for_everybody(page)
     page.get_by_label("Name").fill("Laptop")
-    page.get_by_role("button", name="Make the passkey").click()
+    page.get_by_role("button", name="Create passkey").click()
     expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
     _is_fit_for_everybody(page)
-    page.get_by_role("link", name="I have saved them").click()
+    page.get_by_role("link", name="I saved them").click()
     expect(page.get_by_role("row").filter(has_text="Laptop")).to_contain_text("never")
-    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("button", name="Sign out").click()
 
     page.goto(f"{running.url}/login?next=/dashboard/settings/second-factor")
     for label, value in CUSTOMER.items():
         page.get_by_label(label).fill(value)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Sign in").click()
     _is_fit_for_everybody(page)
     page.get_by_role("button", name="Use a passkey").click()
     row = page.get_by_role("row").filter(has_text="Laptop")
@@ -85,13 +85,13 @@ def test_a_device_that_has_one_is_told_so(running: Development, page: Page) -> N
     _sign_up(running, page, email="frank@example.org")
     page.goto(f"{running.url}/dashboard/settings/second-factor/passkey")
     page.get_by_label("Name").fill("Laptop")
-    page.get_by_role("button", name="Make the passkey").click()
+    page.get_by_role("button", name="Create passkey").click()
     expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
     page.goto(f"{running.url}/dashboard/settings/second-factor/passkey")
-    page.get_by_role("button", name="Make the passkey").click()  # without a name
+    page.get_by_role("button", name="Create passkey").click()  # without a name
     page.get_by_label("Name").fill("Laptop again")
-    page.get_by_role("button", name="Make the passkey").click()
-    expect(page.get_by_text("has a passkey of this account already")).to_be_visible()
+    page.get_by_role("button", name="Create passkey").click()
+    expect(page.get_by_text("already has a passkey for this account")).to_be_visible()
 
 
 def test_without_scripts_it_is_said(running: Development, chromium: Browser) -> None:
@@ -101,7 +101,7 @@ def test_without_scripts_it_is_said(running: Development, chromium: Browser) -> 
     page.goto(f"{running.url}/dashboard/settings/second-factor/passkey")
     try:
         expect(page.get_by_text("You need a browser that supports passkeys")).to_be_visible()
-        expect(page.get_by_role("button", name="Make the passkey")).not_to_be_visible()
+        expect(page.get_by_role("button", name="Create passkey")).not_to_be_visible()
     finally:
         context.close()
 

@@ -218,9 +218,7 @@ class TestList:
         assert "Authenticator app" in text
         assert "0 of 10" in text
         assert_well_made(text)
-        assert (
-            "See your second factors" in alice_with_app.get("/dashboard/settings").content.decode()
-        )
+        assert "Manage second factors" in alice_with_app.get("/dashboard/settings").content.decode()
 
     def test_none(self, bob_web: Client) -> None:
         assert "No second factor" in bob_web.get(PAGE).content.decode()

@@ -130,7 +130,7 @@ class TestLogIn:
 
     def test_a_customer_at_the_admin_is_told(self, alice_web: Client) -> None:
         response = alice_web.get("/admin/", follow=True)
-        assert "You are logged in as alice@example.org" in response.content.decode()
+        assert "You are signed in as alice@example.org" in response.content.decode()
 
 
 class TestLogOut:

@@ -1,4 +1,4 @@
-"""The settings room."""
+"""The settings page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestPage:
         self, alice_web: Client
     ) -> None:
         text = alice_web.get(PAGE).content.decode()
-        assert "For 30 days nobody else can register one that has taken calls" in text
+        assert "For 30 days, nobody else can register a number that has received calls" in text
 
     def test_strangers_log_in(self) -> None:
         for path in (PAGE, f"{PAGE}/concurrency", EMAIL, PASSWORD, COMPANY, f"{PAGE}/delete"):
@@ -121,7 +121,7 @@ class TestEmail:
         assert response.status_code == 400
         text = response.content.decode()
         assert "There is an account with this email address" in text
-        assert "You log in with <b>alice@example.org</b>" in text
+        assert "You sign in with <b>alice@example.org</b>" in text
         assert sent() == []
 
     @pytest.mark.parametrize("email", ["alice", "alice@example.org", ""])

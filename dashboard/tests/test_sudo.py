@@ -35,7 +35,7 @@ def proof(password: str, **body: str) -> dict[str, str]:
 
 
 def is_asked(response: Any) -> bool:
-    return "Confirm that it is you</h1>" in response.content.decode()
+    return "Confirm your identity</h1>" in response.content.decode()
 
 
 def test_what_was_posted_is_done_after_it(alice: Account, long_ago: Client, password: str) -> None:

@@ -1,4 +1,4 @@
-"""The room for test calls, and the check of a callback."""
+"""Test calls, and the check of a callback."""
 
 from __future__ import annotations
 
@@ -188,13 +188,13 @@ class TestStart:
         assert backend.asked == []
         assert not Call.objects.exists()
 
-    @pytest.mark.parametrize("who", ["carol", "dave"])
-    def test_an_account_that_may_take_no_calls(
-        self, who: str, request: pytest.FixtureRequest, backend: Backend
+    @pytest.mark.parametrize(("who", "why"), [("carol", "is not active"), ("dave", "is suspended")])
+    def test_an_account_that_cannot_receive_calls(
+        self, who: str, why: str, request: pytest.FixtureRequest, backend: Backend
     ) -> None:
         account, client = (request.getfixturevalue(name) for name in (who, f"{who}_web"))
         _, text = ring(client, number_of(account, backend.url))
-        assert "its calls are rejected" in text
+        assert why in text
         assert backend.asked == []
         assert Call.objects.get().ended_reason == "rejected"
 
@@ -206,16 +206,16 @@ class TestStart:
         assert "busy tone" in text
         assert backend.asked == []
 
-    def test_a_number_that_is_off(self, alice_web: Client, number: PhoneNumber) -> None:
+    def test_an_inactive_number(self, alice_web: Client, number: PhoneNumber) -> None:
         PhoneNumber.objects.update(is_active=False)
         _, text = ring(alice_web, number)
-        assert "switched off" in text
+        assert "number is inactive" in text
         assert not Call.objects.exists()
 
     def test_a_transfer(self, alice_web: Client, number: PhoneNumber, backend: Backend) -> None:
         backend.says({"transfer": "+15559876543"} | CREDENTIALS)
         _, text = ring(alice_web, number)
-        assert "would now be put through to +15559876543" in text
+        assert "would be transferred to +15559876543" in text
         assert "data-ticket" not in text
         assert Call.objects.get().ended_reason == "transferred"
 
@@ -314,7 +314,7 @@ class TestCheck:
     def test_it_works(self, alice_web: Client, number: PhoneNumber, backend: Backend) -> None:
         status, text = check(alice_web, number)
         assert status == 200
-        assert "The answer can be used." in text
+        assert "The response is valid." in text
         ((headers, asked),) = backend.asked
         assert asked.keys() == {
             "callSid",
@@ -344,7 +344,7 @@ class TestCheck:
         backend.says(PLAN | {"voice": "<b>", "openaiApiKey": [KEY], "tools": tools, "more": 1})
         status, text = check(alice_web, number)
         assert status == 200
-        assert "The answer cannot be used." in text
+        assert "The response is not valid." in text
         assert "Use one of alloy" in row(text, "voice")
         assert "&lt;b&gt;" in row(text, "voice")
         assert "Use a string without spaces." in row(text, "openaiApiKey")
@@ -380,7 +380,7 @@ class TestCheck:
         backend.answer = HOSTILE[name]
         status, text = check(alice_web, number)
         assert status == 200
-        assert ("The answer can be used." in text) is (name == hostile.ORDINARY)
+        assert ("The response is valid." in text) is (name == hostile.ORDINARY)
         assert len(text) < 40_000
 
     @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def _sign_up_and_pay(running: Development, page: Page) -> None:
 def _make_a_key(running: Development, page: Page) -> None:
     page.goto(f"{running.url}/dashboard/keys")
     page.get_by_label("Label").fill("My backend")
-    page.get_by_role("button", name="Make a key").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.locator("#new-key")).to_have_text(re.compile("^rtk_[0-9A-Za-z]{38}$"))
 
 
@@ -76,17 +76,17 @@ def _register_a_number(running: Development, page: Page) -> None:
 def _talk(running: Development, page: Page) -> None:
     """Sound goes both ways; then a question is typed, and answered."""
     page.goto(f"{running.url}/dashboard/test-call")
-    page.get_by_role("button", name="Call with the microphone").click()
+    page.get_by_role("button", name="Call with microphone").click()
     expect(page.locator("#level-in")).not_to_have_js_property("value", 0)
     page.get_by_role("button", name="Mute").click()  # a beep interrupts the agent
     page.get_by_label("Type instead of speaking").fill("Where is my order A-1001?")
-    page.get_by_role("button", name="Say it").click()
+    page.get_by_role("button", name="Send").click()
     expect(page.locator("#level-out")).not_to_have_js_property("value", 0, timeout=_WITHIN_MS)
     expect(page.locator("#talk-transcript")).to_contain_text(
         "arrives in 12 minutes", timeout=_WITHIN_MS
     )
     page.get_by_role("button", name="Hang up").click()
-    page.get_by_role("link", name="See the call").click()
+    page.get_by_role("link", name="See its cost and callbacks").click()
 
 
 def _look_at_the_call(page: Page) -> None:

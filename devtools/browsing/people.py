@@ -91,9 +91,9 @@ def log_operator_in(page: Page, url: str) -> None:
     _give_password(page, "operator")
     page.get_by_role("link", name="Add an app").click()
     secret = page.locator("#totp-secret").inner_text().replace(" ", "")
-    page.get_by_label("The code that it shows").fill(code(secret))
-    page.get_by_role("button", name="Add the app").click()
-    page.get_by_role("link", name="I have saved them").click()
+    page.get_by_label("Code from the app").fill(code(secret))
+    page.get_by_role("button", name="Add app").click()
+    page.get_by_role("link", name="I saved them").click()
     page.wait_for_url("**/admin/")
 
 
@@ -101,7 +101,7 @@ def _give_password(page: Page, who: Who) -> None:
     email, password = CREDENTIALS[who]
     page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Sign in").click()
 
 
 def contexts(

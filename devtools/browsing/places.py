@@ -9,7 +9,7 @@ from typing import Literal
 # operator who has given the password alone; one who has shown the second factor too.
 Who = Literal["visitor", "newcomer", "customer", "halfway", "operator"]
 
-ROOMS = {
+SECTIONS = {
     "overview": "/dashboard",
     "calls": "/dashboard/calls",
     "test-call": "/dashboard/test-call",
@@ -91,8 +91,8 @@ PLACES = [
     Place("docs-api", "/docs/api", "visitor", is_ours=False),
     Place("not-found", "/there-is-no-such-page", "visitor", allowed="404 (Not Found)"),
     *(Place(name, path, "visitor", allowed="status of 4") for name, path in _OUTDATED.items()),
-    *(Place(f"{name}-empty", path, "newcomer") for name, path in ROOMS.items()),
-    *(Place(name, path, "customer") for name, path in (ROOMS | _CUSTOMERS).items()),
+    *(Place(f"{name}-empty", path, "newcomer") for name, path in SECTIONS.items()),
+    *(Place(name, path, "customer") for name, path in (SECTIONS | _CUSTOMERS).items()),
     *(Place(name, path, "halfway") for name, path in _HALFWAY.items()),
     Place("operations", "/admin/", "operator"),
     Place("second-factor-on", "/dashboard/settings/second-factor", "operator"),

@@ -39,7 +39,7 @@ def test_the_first_login_leads_to_a_second_factor(newcomer: Account, password: s
     assert "Operators need a second factor" in text
     assert f'href="{APP}?next=/admin/"' in text
     done = web.post(f"{APP}?next=/admin/", {"code": code(secret_of(web))})
-    assert 'href="/admin/">I have saved them' in done.content.decode()
+    assert 'href="/admin/">I saved them' in done.content.decode()
     assert web.get("/admin/").status_code == 200
 
 
@@ -141,7 +141,10 @@ class TestTwelveHours:
         web.post(STEP, {"proof-code": code()})
         Account.objects.filter(pk=bob.pk).update(is_staff=True, is_superuser=True)
         assert web.post(f"/operators/impersonate/{alice.pk}").status_code == 302
-        assert "as alice@example.org sees it" in web.get("/dashboard").content.decode()
+        assert (
+            "You are viewing this dashboard as alice@example.org"
+            in web.get("/dashboard").content.decode()
+        )
         later(hours=12)
         assert "alice@example.org" not in web.get("/dashboard").content.decode()
 

@@ -70,7 +70,7 @@ class TestFigures:
             "calls in progress": 1,
             "calls ended today": 3,
             "minutes today": 6,
-            "accounts new today": 2,
+            "new accounts today": 2,
         }
 
     def test_nothing_needs_attention(self, alice: Account) -> None:
@@ -102,10 +102,10 @@ class TestImpersonation:
         return reverse("impersonate", args=[account.pk])
 
     def test_it_asks_first_and_is_logged(self, olga: Client, alice: Account) -> None:
-        assert "Look at the dashboard of alice" in olga.get(self.path(alice)).content.decode()
+        assert "View the dashboard as alice" in olga.get(self.path(alice)).content.decode()
         assert not LogEntry.objects.exists()
         assert olga.post(self.path(alice))["Location"] == "/dashboard"
-        assert "Looked at the dashboard" in LogEntry.objects.get().get_change_message()
+        assert "Viewed the dashboard" in LogEntry.objects.get().get_change_message()
 
     @pytest.mark.parametrize("who", ["alice_web", "client"])
     def test_it_is_for_operators(self, request: Any, who: str, bob: Account) -> None:

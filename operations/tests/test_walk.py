@@ -145,7 +145,7 @@ def _send_its_callback(page: Page, backend: Backend, call_sid: str) -> None:
     expect(row).to_contain_text("503")
     row.get_by_role("checkbox").check()
     _run(page, "Send the selected callbacks now")
-    page.get_by_role("button", name="Yes, do it").click()
+    page.get_by_role("button", name="Confirm").click()
     expect(page.get_by_text("Is sent now")).to_be_visible()
     assert backend.told.get(timeout=_WITHIN_S) == "/error"
 
@@ -157,7 +157,7 @@ def _suspend_the_account(page: Page) -> None:
     page.get_by_role("row").filter(has_text=CUSTOMER).get_by_role("checkbox").check()
     _run(page, "Suspend the selected accounts")
     page.get_by_label("Reason").fill(REASON)
-    page.get_by_role("button", name="Yes, do it").click()
+    page.get_by_role("button", name="Confirm").click()
     expect(page.get_by_text(f"Suspended: {REASON}")).to_be_visible()
     expect(page.get_by_role("row").filter(has_text=CUSTOMER)).to_contain_text("SUSPENDED")
 

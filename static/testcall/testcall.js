@@ -5,7 +5,7 @@
 
 const form = document.getElementById("test-call-form");
 if (form) {
-  const stage = document.getElementById("test-call-stage");
+  const status = document.getElementById("test-call-status");
   let call = null;
 
   for (const button of form.querySelectorAll("button")) button.disabled = false;
@@ -15,18 +15,18 @@ if (form) {
     if (call) return;
     const withMicrophone = event.submitter?.value !== "text";
     setBusy(true);
-    document.getElementById("test-call-room").hidden = true; // the last call's
-    stage.replaceChildren(notice("note", "Asking your backend…"));
+    document.getElementById("test-call-panel").hidden = true; // the last call's
+    status.replaceChildren(notice("note", "Calling your backend…"));
     let sound = null;
     try {
-      sound = await Sound.open(stage.dataset.worklet, withMicrophone);
+      sound = await Sound.open(status.dataset.worklet, withMicrophone);
       const ticket = await ring();
       if (ticket) {
         call = new TestCall(ticket, sound, () => { call = null; setBusy(false); });
         return;
       }
     } catch (error) {
-      stage.replaceChildren(notice("bad", reasonOf(error)));
+      status.replaceChildren(notice("bad", reasonOf(error)));
     }
     sound?.close();
     setBusy(false);
@@ -36,17 +36,17 @@ if (form) {
   async function ring() {
     const response = await fetch(form.action, { method: "POST", body: new FormData(form) });
     if (response.redirected || response.status >= 500) {
-      throw new Error("The call could not be made. Reload the page and try again.");
+      throw new Error("The call could not be started. Reload the page and try again.");
     }
     const text = await response.text();
     if (response.status === 404 || response.status === 403) {
-      throw new Error("The call could not be made. Reload the page and try again.");
+      throw new Error("The call could not be started. Reload the page and try again.");
     }
-    stage.innerHTML = text; // from our server, which escapes
-    const ticket = stage.querySelector("#test-call-ticket");
+    status.innerHTML = text; // from our server, which escapes
+    const ticket = status.querySelector("#test-call-ticket");
     const data = ticket && { ...ticket.dataset };
     ticket?.remove();
-    htmx.process(stage);
+    htmx.process(status);
     return data;
   }
 
@@ -60,8 +60,8 @@ if (form) {
 
 function reasonOf(error) {
   switch (error.name) {
-    case "NotAllowedError": return "The microphone was not allowed. You can call and type instead.";
-    case "NotFoundError": return "There is no microphone. You can call and type instead.";
+    case "NotAllowedError": return "Access to the microphone was denied. Allow it, or call with text instead.";
+    case "NotFoundError": return "No microphone found. You can call with text instead.";
     default: return error.message;
   }
 }
@@ -77,7 +77,7 @@ function notice(kind, text) {
 class Sound {
   static async open(worklet, withMicrophone) {
     if (!window.AudioWorkletNode) {
-      throw new Error("This browser plays no sound here: open the page over https.");
+      throw new Error("This browser can’t play audio on this page. Open the page over HTTPS.");
     }
     const sound = new Sound();
     try {
@@ -140,7 +140,7 @@ class TestCall {
     this.socket.onopen = () => this.opened();
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
     this.socket.onclose = () => this.closed();
-    this.showRoom();
+    this.showPanel();
   }
 
   // The media stream
@@ -214,13 +214,13 @@ class TestCall {
   closed() {
     this.isOpen = false;
     if (!this.wasOpen) {
-      document.getElementById("test-call-stage").prepend(
-        notice("bad", "The media socket could not be opened. Is MEDIA_URL reachable from here?"));
+      document.getElementById("test-call-status").prepend(
+        notice("bad", "The media connection could not be opened. Check that MEDIA_URL is reachable from your browser."));
       const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
       fetch(this.ticket.giveUp, { method: "POST", headers: { "X-CSRFToken": token } });
     }
-    this.end("Over");
-    this.state("", "Over");
+    this.end("Ended");
+    this.state("", "Ended");
     this.controls.abort();
     this.onEnd();
   }
@@ -231,20 +231,20 @@ class TestCall {
     this.isOver = true;
     this.sound.close();
     this.state("", text);
-    for (const control of this.room().querySelectorAll("button, input")) control.disabled = true;
+    for (const control of this.panel().querySelectorAll("button, input")) control.disabled = true;
     this.part("level-in").value = this.part("level-out").value = 0;
   }
 
   // What is seen
 
-  room() { return document.getElementById("test-call-room"); }
+  panel() { return document.getElementById("test-call-panel"); }
   part(id) { return document.getElementById(id); }
 
-  showRoom() {
+  showPanel() {
     const signal = this.controls.signal;
     const listen = (id, kind, does) => this.part(id).addEventListener(kind, does, { signal });
-    this.room().hidden = false;
-    for (const control of this.room().querySelectorAll("button, input")) control.disabled = false;
+    this.panel().hidden = false;
+    for (const control of this.panel().querySelectorAll("button, input")) control.disabled = false;
     this.part("talk-transcript").replaceChildren();
     this.part("talk-after").replaceChildren();
     const mute = this.part("talk-mute");
@@ -264,7 +264,7 @@ class TestCall {
       if (field.value.trim()) this.send("text", { text: { body: field.value } });
       field.value = "";
     });
-    for (const key of this.room().querySelectorAll("[data-key]")) {
+    for (const key of this.panel().querySelectorAll("[data-key]")) {
       key.addEventListener("click", () => {
         this.send("dtmf", { dtmf: { track: "inbound_track", digit: key.dataset.key } });
       }, { signal });
@@ -297,9 +297,9 @@ class TestCall {
   showAfter(after) {
     const box = this.part("talk-after");
     if (after.transfer) {
-      box.replaceChildren(notice("note", `The caller would now be put through to ${after.transfer}.`));
+      box.replaceChildren(notice("note", `On a real call, the caller would be transferred to ${after.transfer}.`));
     } else if (after.say) {
-      box.replaceChildren(notice("bad", `The caller would now hear: “${after.say}”`));
+      box.replaceChildren(notice("bad", `On a real call, the caller would hear: “${after.say}”`));
     }
     this.end("Ending…");
   }

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from accounts.models import Account
-from dashboard.rendering import ROOMS
+from dashboard.rendering import SECTIONS
 from devtools.bench.pages import Comparison, Cost, client_of, compare, line_of
 from devtools.bench.places import places_of
 from sandbox.filling import fill
@@ -30,7 +30,7 @@ class TestCompare:
 
     def test_every_room_is_looked_at(self, alice: Account) -> None:
         fill(alice, calls=10)
-        assert {href for href, _ in ROOMS} <= set(places_of(alice).values())
+        assert {href for href, _ in SECTIONS} <= set(places_of(alice).values())
 
     def test_pages_are_the_accounts_own(self, alice: Account, bob: Account) -> None:
         fill(alice, calls=10)
