@@ -25,6 +25,7 @@ from psycopg.abc import PQGen
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from core.connections import database_within, patience
+from core.database.schema import DatabaseSchemaEditor
 
 RV = TypeVar("RV")
 
@@ -281,6 +282,7 @@ def _no_database() -> PoolTimeout:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    SchemaEditorClass = DatabaseSchemaEditor
     # Django's, which its stubs do not know.
     _connection_pools: dict[str, ConnectionPool[Any]]
     _configure_connection: Callable[[psycopg.Connection[Any]], None]

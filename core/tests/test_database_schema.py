@@ -1,0 +1,38 @@
+"""Which indexes the tables have not."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.db import connection
+
+without = import_module("accounts.migrations.0010_no_like_indexes")
+
+
+def prefix_indexes() -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%\\_pattern\\_ops%'")
+        return {name for (name,) in cursor.fetchall()}
+
+
+@pytest.mark.django_db
+def test_no_table_has_an_index_for_prefixes() -> None:
+    assert prefix_indexes() == set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_those_of_an_older_release_are_dropped_and_can_be_made_again() -> None:
+    editor = connection.schema_editor(atomic=False)
+    try:
+        without.make(apps, editor)
+        made = prefix_indexes()
+        assert any(name.startswith("telephony_call_call_sid_") for name in made)
+        assert any(name.startswith("accounts_apikey_digest_") for name in made)
+        without.make(apps, editor)  # it was killed in between
+        assert prefix_indexes() == made
+    finally:
+        without.drop(apps, editor)
+    assert prefix_indexes() == set()
+    without.drop(apps, editor)
