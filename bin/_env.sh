@@ -1,5 +1,5 @@
-# Sourced by the scripts beside it. Sets $root (the checkout) and $python (its environment's), and
-# leaves one function to call: `prepare requirements.lock …`. Bash 3.2 is enough.
+# Sourced by the scripts beside it. Sets $root (the checkout) and $python (in its environment), and
+# defines one function to call: `prepare requirements.lock …`. Works with Bash 3.2.
 set -euo pipefail
 
 root="$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -11,7 +11,7 @@ die() {
     exit 1
 }
 
-# Makes .venv unless there is a working one, and installs the named files where they have changed.
+# Creates .venv unless there is a working one, and installs the named files if they have changed.
 prepare() {
     if ! is_new_enough "$python"; then
         make_environment

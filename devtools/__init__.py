@@ -1,1 +1,1 @@
-"""What developers run: bin/dev, bin/demo, the tests' helpers, benchmarks, attacks and chaos."""
+"""The programs that only developers run: bin/dev, bin/demo, benchmarks, attacks, chaos."""

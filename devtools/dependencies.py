@@ -1,4 +1,4 @@
-"""What is installed: the packages that ``bin/lock`` locked, and the licences of what is shipped.
+"""The packages that ``bin/lock`` locked, and the licences of those that are shipped.
 
 ``python -m devtools.dependencies`` writes ``docs/licences.md``.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LICENCES = ROOT / "docs" / "licences.md"
 
-# What may be shipped, and what packages call it. Each goes together with the GPL 3. The LGPL is
-# psycopg's, which is used as the library that it is.
+# The licences that may be shipped, and the names that packages use for them. Each is compatible
+# with the GPL 3. Only psycopg has the LGPL, and it is used as a library.
 KNOWN = {
     "0BSD": "0BSD",
     "Apache-2.0": r"apache[ -]?(software license|license 2\.0|2\.0)",
@@ -40,7 +40,7 @@ What is shipped with Switchhook, and the licence that it comes under. `bin/lock`
 
 
 def locked(name: str) -> dict[str, str]:
-    """Return the version of each package in ``<name>.lock``; names as pip normalizes them."""
+    """Return the version of each package in ``<name>.lock``; with names as pip normalizes them."""
     return dict(_PINNED.findall((ROOT / f"{name}.lock").read_text()))
 
 
@@ -54,12 +54,12 @@ def pinned(name: str) -> dict[str, str]:
 
 
 def shipped() -> dict[str, str]:
-    """Return what is locked for this machine's system: some packages are for others."""
+    """Return the packages locked for this operating system: some are for others."""
     return {name: version for name, version in locked("requirements").items() if _is_here(name)}
 
 
 def licence_of(package: str) -> str:
-    """Return a package's licence as an SPDX expression, or as the package has it if it is none."""
+    """Return a package's licence as an SPDX expression, or else in the package's own words."""
     found = distribution(package)
     said = next(_what_it_says(found), "not given")
     parts = re.split(r"( AND | OR |\(|\))", said.replace("(MPL 2.0)", ""))  # it is no group
@@ -72,7 +72,7 @@ def is_known(licence: str) -> bool:
 
 
 def licences() -> str:
-    """Return the list: packages, and the scripts that lie in ``static/vendor``."""
+    """Return the list of packages and of the scripts in ``static/vendor``."""
     packages = [(package, version, licence_of(package)) for package, version in shipped().items()]
     scripts = [
         (text.parent.name, "in `static/vendor`", _spdx(text.read_text().split("\n")[0]))
@@ -82,7 +82,7 @@ def licences() -> str:
 
 
 def _what_it_says(found: Distribution) -> Iterator[str]:
-    """Yield what a package says of its licence, the best first."""
+    """Yield the licences that a package declares, the most precise first."""
     metadata = found.metadata
     yield from metadata.get_all("License-Expression", [])
     yield from (text for text in metadata.get_all("License", []) if text and "\n" not in text)

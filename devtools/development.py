@@ -26,7 +26,7 @@ _LOOK_AGAIN_S = 0.1
 
 
 async def serve(processes: Processes) -> None:
-    """Start PostgreSQL, migrate, start everything, and return when it is ready."""
+    """Start PostgreSQL, migrate, start every process, and return when they are ready."""
     from django.conf import settings
 
     _check_ports(settings)
@@ -86,7 +86,7 @@ def _answers(address: str) -> bool:
 
 
 def _set_up() -> None:
-    """Load the settings, with the one PostgreSQL that all processes are to use."""
+    """Load the settings, with one PostgreSQL for all processes."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or embedded_url(LOCAL_DIR)
     from django.conf import settings
@@ -115,7 +115,7 @@ async def demo(processes: Processes, *, once: bool) -> None:
 
 
 def end_on_signals(processes: Processes) -> None:
-    """Let the first signal that asks for an end cancel this task, and later ones kill."""
+    """Cancel this task on the first signal, and kill the processes on the next."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     is_ending = False
 

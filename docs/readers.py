@@ -1,4 +1,4 @@
-"""A guide with what is the reader's own in the place of its placeholders."""
+"""Guides with the reader's own values in place of the placeholders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from django.utils.html import escape
 from accounts.models import Account, ApiKey
 from telephony.models import PhoneNumber
 
-# The guides whose placeholders stand for what the reader has.
+# The guides whose placeholders are replaced.
 FILLED_IN = frozenset({"getting-started"})
 
 
 def filled_in(html: str, reader: Account) -> str:
-    """Return the HTML with the reader's newest key, as far as it is known, and first number.
+    """Return the HTML with the prefix of the reader's newest key, and their first number.
 
-    What they do not have stays a placeholder: two queries.
+    Placeholders for values that the reader does not have stay. Makes two queries.
     """
     for placeholder, own in _own(reader).items():
         html = html.replace(placeholder, escape(own))

@@ -1,4 +1,4 @@
-"""Where the documentation site is."""
+"""URLs of the documentation site."""
 
 from django.urls import path, re_path
 

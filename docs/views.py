@@ -1,4 +1,4 @@
-"""The landing page, the guides, and the API's description, as a document and as a page."""
+"""Views of the landing page, the guides, and the API reference and its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MARKDOWN = "text/markdown; charset=utf-8"
 
 
 class SchemaView(APIView):
-    """``GET /api/schema``: ``docs/openapi.yaml``, in the format that is asked for."""
+    """``GET /api/schema``: ``docs/openapi.yaml`` in the requested format."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
@@ -79,7 +79,7 @@ def guide(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 @public
 def guide_markdown(request: HttpRequest, slug: str) -> HttpResponse:
-    """A guide as it was written, for programs."""
+    """Return a guide as Markdown, for programs."""
     if slug not in GUIDES:
         return page_not_found(request, LookupError(slug))
     return HttpResponse(guide_text(slug), content_type=MARKDOWN)
@@ -88,14 +88,14 @@ def guide_markdown(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 @public
 def skill(request: HttpRequest) -> HttpResponse:
-    """How a program that writes programs builds a backend from nothing."""
+    """Return the skill that teaches coding agents to build a backend."""
     return HttpResponse(guide_text(SKILL), content_type=MARKDOWN)
 
 
 @require_safe
 @public
 def llms(request: HttpRequest) -> HttpResponse:
-    """The guides' index, as https://llmstxt.org has it."""
+    """Return the index of the guides, as https://llmstxt.org defines it."""
     context = {"guides": all_guides(), "public_url": settings.PUBLIC_URL}
     text = render_to_string("docs/llms.txt", context)
     return HttpResponse(text, content_type="text/plain; charset=utf-8")

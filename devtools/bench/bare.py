@@ -1,7 +1,7 @@
-"""The limit: a relay that passes every frame on as it came, with picows on both sides.
+"""The lower bound: a relay that forwards every frame unchanged, with picows on both sides.
 
 Started by ``devtools.bench.relays``; writes its port to standard output and serves until its
-standard input is closed, at the latest when whoever started it is gone.
+standard input is closed, at the latest when its parent exits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TEXT = WSMsgType.TEXT
 
 
 class End(WSListener):
-    """One end of a call; ``other`` is the far end's transport while there is one."""
+    """One end of a call; ``other`` is the transport of the far end, if there is one."""
 
     def __init__(self) -> None:
         self.other: WSTransport | None = None
@@ -31,7 +31,7 @@ class End(WSListener):
 
 
 class CallerEnd(End):
-    """The end that a call comes in at: it opens the other."""
+    """The end where a call arrives. It opens the other end."""
 
     def __init__(self, model_url: str) -> None:
         super().__init__()

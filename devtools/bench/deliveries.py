@@ -1,8 +1,8 @@
 """``bin/bench deliveries``: how many callbacks a second one worker delivers.
 
-On a database of its own accounts have callbacks waiting, and one worker delivers them to a backend
-that answers at once. In the same run the same client posts as many bodies to the same backend with
-the same signatures, without queue and database: what could be had. The ratio is what counts.
+On a database of its own, accounts have callbacks waiting, and one worker delivers them to a backend
+that responds at once. In the same run, the same client posts as many bodies to the same backend
+with the same signatures, but without the queue and the database. The ratio is what matters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from devtools.isolated import environment, own_database
 from devtools.processes import ROOT
 
 ACCOUNTS, DELIVERIES = 25, 5_000
-AT_ONCE = 100  # as many as the accounts may have under way
+AT_ONCE = 100  # as many deliveries as the accounts may have in progress
 _WITHIN_S = 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 # As of two minutes.
@@ -36,7 +36,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How many requests came a second, and what each cost the process that sent them."""
+    """How many requests arrived per second, and what each cost the sending process."""
 
     rate: float
     cpu_ms: float
@@ -86,7 +86,7 @@ def _manage(*command: str) -> None:
 
 
 class Backend:
-    """The backend's process: it says when it has had as many requests as it should."""
+    """The backend's process, which reports when it has the expected number of requests."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -94,7 +94,7 @@ class Backend:
         self.url = f"http://127.0.0.1:{self._output.readline().strip()}"
 
     def measure(self, command: Sequence[str], count: int) -> Sent:
-        """Start what sends; measure it from the tenth of the requests on, for it has to begin."""
+        """Start the sender; measure it after a tenth of the requests, when it is warm."""
         commands = cast(TextIO, self._process.stdin)
         commands.write(f"{count // 10} {count}\n")
         commands.flush()
@@ -139,7 +139,7 @@ async def _answer() -> None:
 
 
 class _Counter:
-    """Says when the first and the last of the requests that are measured has come."""
+    """Reports when the first and the last of the measured requests have arrived."""
 
     def __init__(self) -> None:
         self._said_at: set[int] = set()
@@ -155,7 +155,7 @@ class _Counter:
 
 
 class _Connection(asyncio.Protocol):
-    """As little of HTTP as aiohttp's client needs: a request is over when its body is here."""
+    """As little HTTP as aiohttp's client needs: a request ends when its body has arrived."""
 
     def __init__(self, counter: _Counter) -> None:
         self._counter = counter
@@ -177,7 +177,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _fill(options: argparse.Namespace) -> None:
-    """Give each account calls whose onCallEnd waits."""
+    """Give each account calls whose onCallEnd is pending."""
     import django
 
     django.setup()
@@ -213,7 +213,7 @@ def _post(options: argparse.Namespace) -> None:
 
 
 async def _post_all(url: str, count: int) -> None:
-    """Post as a worker does, but for what the database is asked; then wait to be ended."""
+    """Post as a worker does, but without the database; then wait to be killed."""
     from django.utils import timezone
 
     from telephony.callbacks import client, outbox, signing

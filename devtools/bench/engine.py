@@ -1,7 +1,7 @@
-"""The engine's media socket, with the database's part played from memory.
+"""The engine's media socket, with responses from memory instead of the database.
 
 Started by ``devtools.bench.relays``; writes its port to standard output and serves until its
-standard input is closed, at the latest when whoever started it is gone.
+standard input is closed, at the latest when its parent exits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uvloop
 
 
 def configure(model_url: str) -> None:
-    """Load the product as it is, but for the model's address and a database that nobody asks."""
+    """Load the product unchanged, except for the model's address and an unused database."""
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "DEBUG": "1",
@@ -30,7 +30,7 @@ def configure(model_url: str) -> None:
 
 
 async def from_memory(query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Answer what a running call asks of the database; every ticket is good."""
+    """Answer the queries of a running call; every ticket is valid."""
     return _ANSWERS[query.__name__](*args)
 
 

@@ -1,9 +1,9 @@
-"""``bin/bench floods``: what calls notice of strangers who flood the engine's media port.
+"""``bin/bench floods``: what calls notice when strangers flood the engine's media port.
 
-Some calls speak through the engine, 50 frames a second each way, while another process sends one
-kind of flood after the other as quickly as the engine takes it, and opens each socket anew that is
-closed. The longest gap between two frames that a caller hears is what counts, beside the same calls
-left in peace; and the memory that the engine takes meanwhile.
+Some calls speak through the engine, 50 frames a second each way. Another process sends one kind of
+flood after another, as fast as the engine accepts it, and reopens closed sockets. It measures the
+longest gap between two frames that a caller hears, compared with the same calls without
+a flood, and the memory that the engine uses.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UPGRADE = _HEAD + b"\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """So many sockets at a time, each of which sends ``first`` and then ``again`` without end."""
+    """A number of sockets, each of which sends ``first`` and then ``again`` forever."""
 
     sockets: int
     first: bytes
@@ -48,7 +48,7 @@ class Flood:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What calls and engine came to beside a flood."""
+    """The measurements of calls and engine during a flood."""
 
     gap_ms: float
     lost: int
@@ -125,11 +125,11 @@ def _often(frame: bytes) -> bytes:
     return frame * max(1, _PIECE // len(frame))
 
 
-# The flood: a process of its own, which gives way to the calls.
+# The flood: a process of its own, with a lower priority than the calls.
 
 
 def _pour(flood: Flood, port: int) -> None:
-    """Send until whoever started this is gone."""
+    """Send until the parent exits."""
     os.nice(10)
     with selectors.DefaultSelector() as selector:
         selector.register(sys.stdin, selectors.EVENT_READ)
@@ -163,7 +163,7 @@ class _Stranger:
         self._unsent = flood.first or flood.again
 
     def go_on(self) -> bool:
-        """Send some more, or wait for the end; False once it is there."""
+        """Send more, or wait for the end; return False at the end."""
         try:
             if not self._unsent:
                 return self._socket.recv(_PIECE) != b""

@@ -1,7 +1,7 @@
 """The messages of a simulated call, as Twilio and OpenAI send them.
 
-A frame's audio begins with 16 digits, the microsecond it was sent at: digits are base64 too, so
-the audio stays what it looks like, and its way there and back can be timed and checked.
+A frame's audio begins with 16 digits: the microsecond when it was sent. Digits are valid base64, so
+the audio remains valid, and its round trip can be timed and checked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ AUDIO_BYTES = 160  # 20 ms of mu-law at 8 kHz
 PAYLOAD = len(base64.b64encode(bytes(AUDIO_BYTES)))
 STAMP = 16
 
-# Numbers begin where they will not grow a digit during a measurement: all frames have one size.
+# Numbers begin where they do not gain a digit during a measurement: all frames have one size.
 _FIRST_NUMBER = 100_000
 
 
 def audio_of(call: int) -> bytes:
-    """Return the base64 audio that all frames of a call have behind their stamp."""
+    """Return the base64 audio that follows the stamp in every frame of a call."""
     sound = b"".join(hashlib.sha256(b"%d %d" % (call, part)).digest() for part in range(5))
     return base64.b64encode(sound)[STAMP:]
 
@@ -69,7 +69,7 @@ def media_head(number: int) -> bytes:
 
 
 def media_tail(call: int) -> bytes:
-    """Return the rest of a media message, from behind the stamp."""
+    """Return the rest of a media message, after the stamp."""
     return audio_of(call) + b'"},"streamSid":"' + stream_sid(call).encode() + b'"}'
 
 

@@ -1,9 +1,9 @@
-"""The two ends that a relay stands between, in one process: callers, and a model that echoes.
+"""The two ends of a relay, in one process: callers, and a model that echoes.
 
-Every caller sends a frame each 20 ms, by the clock and not by the answers, and the callers' frames
-are spread over those 20 ms. They begin one after the other, within a second: what a call does once
-a second, like its marks, is not to be done by all calls in the same moment. The model sends each
-frame's audio back as a delta of its own.
+Every caller sends a frame every 20 ms, by the clock and not by the responses. The frames of all
+callers are spread over those 20 ms. Callers start one after the other, within a second, so that not
+all calls do in the same moment what they do once a second, such as marks. The model returns the
+audio of each frame as a delta of its own.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _TEXT = WSMsgType.TEXT
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the frames that were sent within a window (microseconds, see :func:`now`)."""
+    """The results for frames sent within a window (microseconds, see :func:`now`)."""
 
     window: tuple[int, int] = (0, 0)
     sent: int = 0
     damaged: int = 0
     out_of_order: int = 0
-    #: One for each frame that came back.
+    #: One for each frame that returned.
     round_trips: list[int] = field(default_factory=list)
-    #: The longest that a caller heard nothing.
+    #: The longest time that a caller heard nothing.
     longest_gap: int = 0
     #: How late the load itself was, one for each millisecond.
     lateness: list[int] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Caller(WSListener):
         self.tail = frames.media_tail(call)
         self._audio = frames.audio_of(call)
         self._tally = tally
-        # Audio comes in messages of one size and at one place in them: learnt from the first.
+        # All audio messages have one size, and the audio one place in them: learned from the first.
         self._size = 0
         self._at = 0
         self._last = 0
@@ -92,7 +92,7 @@ class Caller(WSListener):
         self._last = stamp
 
     def _learnt(self, transport: WSTransport, frame: WSFrame) -> bool:
-        """Whether this is audio; what is something else is dealt with."""
+        """Return True if this is audio; handle anything else."""
         if frame.msg_type != _TEXT:
             return False
         text = frame.get_payload_as_bytes()
@@ -102,7 +102,7 @@ class Caller(WSListener):
             self.hears_itself.set()
             return True
         if text.startswith(b'{"event":"mark"'):
-            # Played as soon as it is there: the echo comes at the pace of speech.
+            # Played on arrival: the echo arrives at the pace of speech.
             name = json.loads(text)["mark"]["name"]
             transport.send(_TEXT, frames.mark(self.call, name))
         return False
@@ -128,11 +128,11 @@ class Model(WSListener):
         transport.send(_TEXT, self._head + audio + b'"}')
 
     def _learnt(self, transport: WSTransport, frame: WSFrame) -> bool:
-        """Whether this is audio; what is something else is dealt with."""
+        """Return True if this is audio; handle anything else."""
         if frame.msg_type != _TEXT:
             return False
         text = frame.get_payload_as_bytes()
-        # The engine's message, or the caller's own from a relay that changes nothing.
+        # The engine's message, or the caller's own from the bare relay.
         for key in (b'"audio":"', b'"payload":"'):
             head, found, rest = text.partition(key)
             if found and rest.find(b'"') == frames.PAYLOAD:
@@ -168,7 +168,7 @@ class ModelServer:
 
 
 class Callers:
-    """Calls through one relay, from the first word until they are hung up."""
+    """Calls through one relay, from the first word until they hang up."""
 
     def __init__(self, calls: int) -> None:
         self.tally = Tally()
@@ -176,7 +176,7 @@ class Callers:
         self._connected: list[Caller] = []
 
     async def call(self, port: int) -> None:
-        """Connect all of them; return when each of them hears itself. Raises OSError."""
+        """Connect every call; return when each caller hears itself. Raises OSError."""
         url = f"ws://127.0.0.1:{port}/media"
         for first in range(0, len(self._callers), _CONNECT_AT_ONCE):
             batch = self._callers[first : first + _CONNECT_AT_ONCE]
@@ -187,7 +187,7 @@ class Callers:
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
-        """Have all of them speak; each second they do is 50 frames of each."""
+        """Let all callers speak: 50 frames a second each."""
         task = asyncio.create_task(self._speak())
         try:
             yield
@@ -204,7 +204,7 @@ class Callers:
         self._connected.append(caller)
 
     async def _speak(self) -> None:
-        """Send every caller's frames. The deadlines are absolute: a delay is made up for."""
+        """Send every caller's frames. Deadlines are absolute, so delays are caught up."""
         turns = [self._connected[turn::TURNS] for turn in range(TURNS)]
         begin = now()
         for tick in itertools.count():

@@ -1,8 +1,8 @@
-"""``bin/bench loop``: for how long hostile backends keep an engine's event loop busy.
+"""``bin/bench loop``: how long hostile backends block an engine's event loop.
 
-Ten backends answer at once, as hostile as ``sandbox.backend.hostile`` knows how to be, and a timer
-on the same event loop notes how late it rings. Ten ordinary backends do the same before and after,
-since what else the machine does makes a timer late too.
+Ten backends respond at once, as hostile as ``sandbox.backend.hostile`` can be, and a timer on the
+same event loop measures how late it fires. Ten ordinary backends do the same before and after,
+because anything else on the machine delays a timer too.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sandbox.backend import hostile
 AT_ONCE = 10
 GOOD_MS = 50.0
 BEAT_S = 0.001
-TOOL = "tool-"  # before the name of an answer to onToolCall
+TOOL = "tool-"  # precedes the name of a response to onToolCall
 
 Ask = Callable[[str], Coroutine[Any, Any, object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Where they are, and what makes each of them hostile."""
+    """The address of the backends, and the names of their hostile responses."""
 
     url: str
     names: Sequence[str]
@@ -48,7 +48,7 @@ def main() -> None:
         asyncio.run(_serve())
         return
     configure("ws://127.0.0.1:1/v1/realtime")
-    import telephony.voice.media  # noqa: F401 (all that an engine has loaded)
+    import telephony.voice.media  # noqa: F401 (everything that an engine loads)
 
     gc.collect()
     gc.freeze()  # as an engine does
@@ -68,7 +68,7 @@ def _options() -> argparse.Namespace:
 
 @contextmanager
 def _backends() -> Iterator[Backends]:
-    """Serve the backends from a process of their own, which needs much memory to write them."""
+    """Serve the backends from another process, which needs much memory for its responses."""
     command = [sys.executable, "-m", "devtools.bench.loop", "--of=backends"]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
         port, *names = cast(TextIO, process.stdout).readline().split()
@@ -88,10 +88,10 @@ async def _serve() -> None:
 
 
 async def _measure(backends: Backends, rounds: int) -> int:
-    """Print the figures; return 1 if the loop was kept busy for too long."""
+    """Print the figures; return 1 if the loop was blocked for too long."""
     ask, names = _asking(backends.url), list(backends.names)
     ordinary = [hostile.ORDINARY] * AT_ONCE
-    await _longest_block(ask, ordinary)  # what is made once, such as TLS's authorities
+    await _longest_block(ask, ordinary)  # warms up what is created once, such as TLS's authorities
     memory = _memory_mb()
     blocks: dict[str, list[float]] = {"ordinary": [], "hostile": []}
     for number in range(rounds):
@@ -111,7 +111,7 @@ async def _measure(backends: Backends, rounds: int) -> int:
 
 
 def _asking(url: str) -> Ask:
-    """Return what asks a backend as the engine does, and takes any answer."""
+    """Return a function that asks a backend as the engine does, and accepts any response."""
     from telephony.callbacks.on_call_start import CallStartFailed, ask
     from telephony.callbacks.payloads import CallFacts
     from telephony.callbacks.tools import ToolFailed, run_tool
@@ -132,7 +132,7 @@ def _asking(url: str) -> Ask:
 
 
 async def _longest_block(ask: Ask, names: Sequence[str]) -> float:
-    """Return for how long the loop was busy without a break, at most, in milliseconds."""
+    """Return the longest time that the loop was blocked, in milliseconds."""
     async with _beating() as late:
         await asyncio.gather(*map(ask, names))
     return max(late) * 1000
@@ -140,7 +140,7 @@ async def _longest_block(ask: Ask, names: Sequence[str]) -> float:
 
 @asynccontextmanager
 async def _beating() -> AsyncIterator[list[float]]:
-    """Ring a timer each millisecond; yield how late it was, in seconds."""
+    """Fire a timer every millisecond; yield how late it was, in seconds."""
     loop = asyncio.get_running_loop()
     late: list[float] = []
 
@@ -161,7 +161,7 @@ async def _beating() -> AsyncIterator[list[float]]:
 
 
 def _memory_mb() -> float:
-    """Return the most memory that this process ever had."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

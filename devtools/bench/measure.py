@@ -1,7 +1,7 @@
-"""Measurements of one or more relays under the same load, taken in turns.
+"""Measures one or more relays under the same load, in turns.
 
-All relays run and hold their calls from the first turn to the last, but only one of them has calls
-that speak. Turns are short: what happens to the machine meanwhile happens to all relays alike.
+All relays run and hold their calls from the first turn to the last, but only one at a time has
+calls that speak. Turns are short, so that other activity on the machine affects all relays alike.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FRAMES_PER_MINUTE = 60 / load.FRAME_S
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where and for how long is measured: the numbers of cores, and seconds."""
+    """The cores to measure on, and the durations in seconds."""
 
     relay_core: int
     load_core: int
     turns: int = 5
     seconds: float = 4.0  # of a turn
     warm_up: float = 1.0  # before each turn, until all callers speak
-    latest: float = 0.5  # after it; a frame that comes later counts as lost
+    latest: float = 0.5  # after it; a later frame counts as lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,22 @@ class Measurement:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all frames came back as they were and in their order."""
+        """Return True if all frames returned unchanged and in order."""
         return not (self.frames_lost or self.frames_damaged or self.frames_out_of_order)
 
     @property
     def is_rough(self) -> bool:
-        """Whether the load fell behind: the times say more about it than about the relay."""
+        """Return True if the load fell behind: its times then say little about the relay."""
         return self.load_late_p99_ms > LATE_MS or not self.is_full
 
     @property
     def is_full(self) -> bool:
-        """Whether the load sent what it should have sent."""
+        """Return True if the load sent what it should have sent."""
         return self.load_share > 0.99
 
 
 async def measure(names: Sequence[str], calls: int, setting: Setting) -> list[Measurement]:
-    """Measure freshly started relays; raise OSError or TimeoutError if one takes no such load."""
+    """Measure new relays; raise OSError or TimeoutError if one cannot take the load."""
     async with AsyncExitStack() as stack:
         model = await stack.enter_async_context(load.ModelServer())
         trials = []
@@ -78,14 +78,14 @@ async def measure(names: Sequence[str], calls: int, setting: Setting) -> list[Me
             await trial.begin()
             trials.append(trial)
         for turn in range(setting.turns):
-            # There and back, so that none is always the first after a pause.
+            # Back and forth, so that none is always the first after a pause.
             for trial in trials if turn % 2 == 0 else reversed(trials):
                 await trial.take_turn(setting)
         return [trial.result() for trial in trials]
 
 
 class Trial:
-    """One relay, the calls through it, and what has been measured so far."""
+    """A relay, the calls through it, and the measurements so far."""
 
     def __init__(self, name: str, relay: relays.Relay, calls: int) -> None:
         self._name = name

@@ -1,7 +1,7 @@
-"""``bin/bench media``: what the engine's media socket costs, beside the least a relay can cost.
+"""``bin/bench media``: the cost of the engine's media socket, compared with a bare relay.
 
-The same load is put on a bare relay, which passes frames on without looking at them, and on the
-engine. The figures belong to the machine; their ratios are what counts.
+The same load runs on a bare relay, which forwards frames without looking at them, and on the
+engine. The figures depend on the machine; their ratio is what matters.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from devtools.bench.relays import ENGINE, LIMIT
 
 GOOD_P99_MS = 50.0
 
-# While the most calls are looked for: steps up, then halves of the last one.
+# The search for the maximum: steps up, then halves of the last step.
 FIRST_CALLS = 100
 STEP_UP = 1.25
 CLOSE_ENOUGH = 1.04
 TRIES = 3
-COMFORTABLE = 0.6  # of the limit's most calls
+COMFORTABLE = 0.6  # of the limit's maximum
 
-Report = dict[str, list[Measurement]]  # the limit's and the engine's, by what they show
+Report = dict[str, list[Measurement]]  # of the limit and the engine, by topic
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def _options() -> argparse.Namespace:
 
 
 def _setting(options: argparse.Namespace) -> Setting:
-    """Choose a core for the relays, and keep the load, which is this process, on another."""
+    """Choose a core for the relays, and keep this process, the load, on another."""
     if not hasattr(os, "sched_setaffinity"):
         sys.exit("bin/bench: this needs Linux, where a process can be kept on one core.")
     cores = sorted(os.sched_getaffinity(0))
@@ -83,7 +83,7 @@ async def _report(options: argparse.Namespace, setting: Setting) -> Report:
 
 
 async def _most(name: str, setting: Setting) -> Measurement:
-    """Return the measurement with the most calls that passed."""
+    """Return the passing measurement with the most calls."""
     setting = replace(setting, turns=1, seconds=setting.seconds * 2)
     [best] = await _measure([name], FIRST_CALLS, setting)
     too_many: float = float("inf")
@@ -98,7 +98,7 @@ async def _most(name: str, setting: Setting) -> Measurement:
 
 
 async def _try(name: str, calls: int, setting: Setting) -> Measurement:
-    """Measure, again if it was something else on the machine that held the load up."""
+    """Measure; repeat if something else on the machine delayed the load."""
     for _ in range(TRIES):
         [step] = await _measure([name], calls, setting)
         if _passed(step) or not step.is_rough:

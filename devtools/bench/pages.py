@@ -1,7 +1,7 @@
-"""``bin/bench pages``: what pages cost an account with a million calls, beside one with ten.
+"""``bin/bench pages``: the cost of pages with a million calls, compared with ten.
 
-On a stage of its own both accounts are filled. Each page is asked for inside one process, as its
-account would ask: the time is the server's, from the request to the whole answer.
+Both accounts are filled in an isolated product. Each page is requested within one process, as its
+account: the time is the server's, from the request to the complete response.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 MANY, FEW, TIMES = 1_000_000, 10, 5
 QUICK_MS = 100.0
-# A list that finds nothing with ten calls spares the queries for what belongs to its rows.
+# A list that is empty with ten calls saves the queries for its rows.
 SPARED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A page's time on the server, the median of several, and the queries that it makes."""
+    """The median time of a page on the server, and the number of its queries."""
 
     ms: float
     queries: int
@@ -39,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a page costs both accounts; ``status`` is the worst one that it has answered."""
+    """The cost of a page for both accounts; ``status`` is the worst status it returned."""
 
     name: str
     status: int
@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def is_good(self) -> bool:
-        """Whether it is quick, and asks no more often where there are more calls."""
+        """Return True if it is fast, and more calls do not cause more queries."""
         return self.status == 200 and self.many.ms < QUICK_MS and not self.asks_more
 
     @property
@@ -101,7 +101,7 @@ def _measure(calls: int, times: int) -> int:
 
 
 def _make(email: str, calls: int) -> Account:
-    """Return a new account with so many calls."""
+    """Return a new account with this many calls."""
     from django.core.management import call_command
 
     from accounts.models import Account
@@ -112,7 +112,7 @@ def _make(email: str, calls: int) -> Account:
 
 
 def compare(many: Account, few: Account, times: int) -> Iterator[Comparison]:
-    """Yield what each page costs the two accounts."""
+    """Yield the cost of each page for the two accounts."""
     from devtools.bench.places import places_of
 
     clients = [client_of(account) for account in (many, few)]
@@ -126,7 +126,7 @@ def compare(many: Account, few: Account, times: int) -> Iterator[Comparison]:
 
 
 def client_of(account: Account) -> Client:
-    """Return a client that is logged in, and sends an API key."""
+    """Return a client that is signed in and sends an API key."""
     from django.test import Client
 
     from accounts.services import api_key_create
@@ -138,7 +138,7 @@ def client_of(account: Account) -> Client:
 
 
 def _cost(client: Client, path: str, times: int) -> tuple[int, Cost]:
-    """Ask once to warm up, once to count queries, and then so many times by the clock."""
+    """Request once to warm up, once to count queries, and then ``times`` times to measure."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 

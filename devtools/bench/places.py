@@ -1,7 +1,6 @@
-"""The pages, and the API's reads, that show what an account has: what ``bin/bench pages`` measures.
+"""The pages and API requests that ``bin/bench pages`` measures.
 
-Paths depend on the account: on its number, and on its newest call and the one that half of its
-calls are newer than.
+Paths depend on the account: on its number, its newest call and its median call by age.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _UNKNOWN = "+12025550100"
 
 
 def places_of(account: Account) -> dict[str, str]:
-    """Return the path of each, by its name; the account has calls and a number."""
+    """Return the path of each, by name; the account needs calls and a number."""
     calls = Call.objects.of(account).order_by("-created_at", "-id")
     count = calls.count()
     newest, middle = calls[0], calls[count // 2]

@@ -1,4 +1,4 @@
-"""The relays under measurement: each a process of its own, on a core of its own."""
+"""The relays under measurement, each in a process and on a core of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 ROOT = Path(__file__).resolve().parents[2]
-#: The modules to start, by the name they are reported under. The first is the limit.
+#: The modules to start, by the name in the report. The first is the limit.
 LIMIT, ENGINE = "bare relay", "engine"
 MODULES = {LIMIT: "devtools.bench.bare", ENGINE: "devtools.bench.engine"}
 
@@ -24,19 +24,19 @@ class Relay:
     port: int
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of all its threads so far."""
+        """Return the processor time of all its threads."""
         # clock_getcpuclockid(3): the kernel's clocks of other processes, exact to nanoseconds.
         return time.clock_gettime(~self.pid << 3 | 2)
 
     def memory(self) -> int:
-        """Return the bytes of memory it holds, without the kernel's buffers for its sockets."""
+        """Return its memory in bytes, without the kernel's socket buffers."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 @contextmanager
 def running(name: str, *, core: int, model_port: int) -> Iterator[Relay]:
-    """Start a relay to the model, pinned to a core; kill it at the end."""
+    """Start a relay to the model, pinned to a core; kill it on exit."""
     command = [sys.executable, "-m", MODULES[name], f"ws://127.0.0.1:{model_port}/v1/realtime"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:

@@ -1,1 +1,1 @@
-"""Looking at the pages in a browser: for screenshots, and for the tests that check every page."""
+"""Opens the pages in a browser, for screenshots and for the tests that check every page."""

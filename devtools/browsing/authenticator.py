@@ -1,4 +1,4 @@
-"""An authenticator app, for those who log in with one: in tests, and on a stage."""
+"""An authenticator app for tests and isolated runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PERIOD_S = 30
 
 
 def app_of(account: Account) -> None:
-    """Give an account the app with ``SECRET`` as its second factor, unless it has it."""
+    """Give an account an app with ``SECRET`` as its second factor, unless it has one."""
     from allauth.mfa.adapter import get_adapter
     from allauth.mfa.models import Authenticator
 
@@ -26,6 +26,6 @@ def app_of(account: Account) -> None:
 
 
 def code(secret: str = SECRET, *, later: int = 0) -> str:
-    """Return what an app shows now, or so many half minutes later."""
+    """Return the code that an app shows now, or ``later`` half-minutes from now."""
     app = TOTP(base64.b32decode(secret), 6, SHA1(), _PERIOD_S)  # noqa: S303 # nosec B303 # what apps do
     return app.generate(int(time.time()) + later * _PERIOD_S).decode()

@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright, and what a page must not do while it is open."""
+"""Chromium, driven by Playwright, and a watch for what a page must not do."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ EXECUTABLE = shutil.which("chromium") or shutil.which("google-chrome")
 IS_MISSING = "There is no Chromium: install it (Debian: apt-get install chromium)."
 
 _ARGUMENTS = (
-    "--no-sandbox",  # it may be root's, and opens pages of ours alone
+    "--no-sandbox",  # root may run it, and it only opens our own pages
     "--disable-gpu",
     "--disable-background-networking",
-    # A microphone that nobody has to plug in, or to allow: it beeps once a second.
+    # A fake microphone, which beeps once a second and needs no permission.
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
@@ -38,7 +38,7 @@ def launched() -> Iterator[Browser]:
 def context_of(
     browser: Browser, size: tuple[int, int] = DESKTOP, *, dark: bool = False
 ) -> BrowserContext:
-    """Return a browser of somebody's own, without cookies, with a window of that size in pixels."""
+    """Return a browser context without cookies, with a window of this size in pixels."""
     width, height = size
     return browser.new_context(
         viewport={"width": width, "height": height},
@@ -50,7 +50,7 @@ def context_of(
 
 @dataclass
 class Watch:
-    """What went wrong on a page: errors of its scripts, refused loads, requests to elsewhere."""
+    """Problems on a page: script errors, refused loads, requests to other sites."""
 
     page: Page
     allowed: str
@@ -72,9 +72,9 @@ class Watch:
 
 
 def is_too_wide(page: Page) -> bool:
-    """Whether the page, and not a part of it, must be scrolled to the right to be read.
+    """Return True if the page as a whole scrolls horizontally.
 
-    Two frames later: what follows the window's size (a chart) has done so by then.
+    Waits two frames, so that elements that follow the window's size (a chart) have done so.
     """
     return bool(page.evaluate(_IS_TOO_WIDE))
 

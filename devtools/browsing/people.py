@@ -1,4 +1,4 @@
-"""Who looks at the pages: made on the stage before, and logged in with a form as anybody is."""
+"""The accounts that look at the pages. They sign in with the form, like anyone else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandbox.demo.customer import EMAIL, PASSWORD, set_up
 from sandbox.demo.wire import Wire
 
 NEWCOMER, OPERATOR = "newcomer@example.com", "operator@example.com"
-OPERATOR_PASSWORD = "runs-the-switchboard"  # noqa: S105 (of an account on a stage)
+OPERATOR_PASSWORD = "runs-the-switchboard"  # noqa: S105 (of an account in an isolated run)
 
 CREDENTIALS: dict[Who, tuple[str, str]] = {
     "newcomer": (NEWCOMER, PASSWORD),
@@ -33,9 +33,9 @@ _cookies: dict[tuple[str, Who], Any] = {}
 
 
 def make_people(url: str, sandbox_url: str) -> dict[str, str]:
-    """Register a newcomer, and a customer who pays and has two calls.
+    """Register a new customer, and one who has paid and has two calls.
 
-    Return the ids of the customer's account, number and a call: what places' paths hold.
+    Return the ids of the customer's account, number and a call, for the paths of places.
     """
     return asyncio.run(_make_people(url, sandbox_url))
 
@@ -69,7 +69,7 @@ async def _make_people(url: str, sandbox_url: str) -> dict[str, str]:
 
 
 def log_in(context: BrowserContext, url: str, who: Who) -> None:
-    """Log somebody in, unless it is a visitor: once, for a code counts once."""
+    """Sign in, unless it is a visitor; only once, because a code works only once."""
     if who == "visitor":
         return
     if (url, who) not in _cookies:
@@ -86,7 +86,7 @@ def log_in(context: BrowserContext, url: str, who: Who) -> None:
 
 
 def log_operator_in(page: Page, url: str) -> None:
-    """Go to the admin for the first time, which takes setting a second factor up."""
+    """Open the admin for the first time, which requires setting up a second factor."""
     page.goto(f"{url}/admin/")
     _give_password(page, "operator")
     page.get_by_role("link", name="Add an app").click()
@@ -107,10 +107,10 @@ def _give_password(page: Page, who: Who) -> None:
 def contexts(
     browser: Browser, url: str, size: tuple[int, int], *, dark: bool = False
 ) -> dict[Who, BrowserContext]:
-    """Return a browser of their own for everybody, logged in.
+    """Return a signed-in browser context for each kind of visitor.
 
-    A page stays open in each: others come into its process then, instead of one of their own, the
-    start of which takes longer than all that a page does.
+    A page stays open in each, so that other pages share its process: starting one takes longer
+    than everything that a page does.
     """
     found: dict[Who, BrowserContext] = {}
     for who in ("visitor", *CREDENTIALS):

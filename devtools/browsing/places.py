@@ -1,12 +1,12 @@
-"""Every page that people see, and who sees it."""
+"""Every page, and who sees it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-# Nobody in particular; a customer who has just signed up; one who has paid and has calls; an
-# operator who has given the password alone; one who has shown the second factor too.
+# Someone who is not signed in; a customer who has just signed up; one who has paid and has calls;
+# an operator who has entered only the password; one who has entered the second factor too.
 Who = Literal["visitor", "newcomer", "customer", "halfway", "operator"]
 
 SECTIONS = {
@@ -40,7 +40,7 @@ PUBLIC = {
     "sandbox-mail": "/sandbox/mail/",
     "sandbox-payments": "/sandbox/payments/",
 }
-# Links of mails that do not hold, or no longer.
+# Invalid or expired links from emails.
 _OUTDATED = {
     "set-password-outdated": "/password/reset/nobody/nothing",
     "confirm-email-outdated": "/email/confirm/nothing",
@@ -58,7 +58,7 @@ _HALFWAY = {
     "second-step": "/login/second-factor",
     "sudo": "/dashboard/settings/second-factor/app",
 }
-# The admin's own markup.
+# Pages of Django's admin.
 _ADMIN = {
     "operations-accounts": "/admin/accounts/account/",
     "operations-account": "/admin/accounts/account/{account}/change/",
@@ -73,10 +73,10 @@ _ADMIN = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A page as somebody sees it.
+    """A page, and who sees it.
 
-    ``name`` is fit for a file; ``path`` may hold ids, as in ``/{call}``; ``allowed`` is in what the
-    browser may say of the page; if it is not ours, a library has written its markup.
+    ``name`` is a valid file name; ``path`` may contain ids, as in ``/{call}``; ``allowed`` occurs
+    in the browser's messages that are accepted; unless ``is_ours``, a library wrote the markup.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""``bin/screenshots``: every page at two widths, light and dark, as whoever sees it sees it."""
+"""``bin/screenshots``: every page at two widths, light and dark."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _take(only: str, folder: Path) -> int:
-    """Take them all; return 1 if something is wrong with a page."""
+    """Take all screenshots; return 1 if a page has a problem."""
     url = os.environ["ISOLATED_URL"]
     folder.mkdir(parents=True, exist_ok=True)
     ids = make_people(url, os.environ["ISOLATED_SANDBOX_URL"])

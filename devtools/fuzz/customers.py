@@ -1,4 +1,4 @@
-"""The accounts that a run asks as: two that have paid."""
+"""The two accounts that a run uses. Both have paid."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sandbox.demo.console import Console
 from sandbox.demo.payment import pay
 from sandbox.demo.wire import Wire
 
-PASSWORD = "fuzzed-from-top-to-bottom"  # noqa: S105 (of accounts in a database of the run's own)
+PASSWORD = "fuzzed-from-top-to-bottom"  # noqa: S105 (of accounts in the run's own database)
 
-# Who asks, and who must get none of it.
+# The one who sends requests, and the one who must not see the results.
 CUSTOMER, STRANGER = "customer", "stranger"
 
 
 async def make_customers(url: str) -> dict[str, str]:
-    """Register both, pay and log in; return their tokens by name.
+    """Register both, pay and sign in; return their tokens by name.
 
-    Tokens, because no request revokes them: API keys are revoked as the run goes.
+    Tokens, because no request revokes them; the run revokes API keys.
     """
     return {name: await _make(url, f"{name}@example.com") for name in (CUSTOMER, STRANGER)}
 
 
 def write_credentials(path: Path, tokens: dict[str, str]) -> None:
-    """Write who asks with what, as Schemathesis reads it (Web Fuzzing Commons)."""
+    """Write the credentials in the format that Schemathesis reads (Web Fuzzing Commons)."""
     entries: list[dict[str, Any]] = [
         {
             "name": name,
@@ -40,7 +40,7 @@ def write_credentials(path: Path, tokens: dict[str, str]) -> None:
 
 
 async def _make(url: str, email: str) -> str:
-    browser = aiohttp.CookieJar(unsafe=True)  # keeps the cookies of an IP address too
+    browser = aiohttp.CookieJar(unsafe=True)  # also keeps cookies of IP addresses
     async with aiohttp.ClientSession(cookie_jar=browser) as session:
         api = Wire(session, url)
         credentials = {"email": email, "password": PASSWORD}

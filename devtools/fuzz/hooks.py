@@ -1,9 +1,9 @@
-"""Schemathesis's hooks: what a valid request needs beyond what a schema can say.
+"""Schemathesis's hooks, for what a valid request needs and a schema cannot express.
 
-A password must not be one that is guessed, a limit is whole cents, a number is one that somebody
-can have, with a proof that is none or that holds, a call goes from a number of one's own to one
-that may be called, with credentials that the carrier knows, and only a call that is on can be hung
-up. Requests that are wrong on purpose pass as they are.
+A password must not be guessable. A limit is in whole cents. A number exists, and its proof is
+absent or valid. A call goes from one of the account's numbers to one that may be called, with
+credentials that the carrier knows. Only a call in progress can be hung up. Deliberately invalid
+requests are not changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Body = dict[str, Any]
 TIMEOUT_S = 20
 LONGEST_EMAIL = 254
 EMAIL = f"{CUSTOMER}@example.com"
-# In the sandbox its ending says what becomes of a call.
+# In the sandbox, the last digits of a number decide how a call ends.
 DOES_NOT_ANSWER = "+12025550002"
 CALLEES = [DOES_NOT_ANSWER, "+12025550001", "+12025550003", "+12025550100"]  # busy, fails, answers
 
@@ -51,7 +51,7 @@ def is_valid(case: Any, location: ParameterLocation) -> bool:
 
 
 def registration(body: Body) -> Body:
-    """Give each account an address of its own, and a password that nobody guesses."""
+    """Give each account a unique email address and a password that cannot be guessed."""
     email = f"{next(_serial)}.{body['email']}"
     password = body["password"]
     is_guessed = _is_common(password.lower()) or len(set(password.strip())) < 4
@@ -64,19 +64,19 @@ def registration(body: Body) -> Body:
 
 
 def _is_like(one: str, other: str) -> bool:
-    """Whether two texts may be too similar; the product looks closer."""
+    """Return True if two texts may be too similar; the product checks more precisely."""
     return SequenceMatcher(None, one.lower(), other.lower()).quick_ratio() > 0.5
 
 
 def login(body: Body) -> Body:
-    """Log in as the run's customer every second time: nobody has the accounts that are made up."""
+    """Sign in as the run's customer every second time: generated accounts do not exist."""
     return {"email": EMAIL, "password": PASSWORD} if next(_serial) % 2 else body
 
 
 def number(body: Body) -> Body:
-    """Register a number of the sandbox's: most numbers of the right shape belong to nobody.
+    """Register a number of the sandbox: most numbers of the right format do not exist.
 
-    A proof is one that the sandbox's carrier takes, or none.
+    The proof is one that the sandbox's carrier accepts, or absent.
     """
     named = body | {"phoneNumber": _fictional(int(body["phoneNumber"][-7:]))}
     proof = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
@@ -89,9 +89,9 @@ def _fictional(number: int) -> str:
 
 
 def outbound_call(body: Body) -> Body:
-    """Place the call in the sandbox: nobody else is called, and no callback goes elsewhere.
+    """Place the call within the sandbox: nobody else is called, and no callback goes elsewhere.
 
-    It is from a number of the call's own, because earlier requests have removed some.
+    Each call has a caller number of its own, because earlier requests have removed some.
     """
     serial = next(_serial)
     number = _fictional(serial)
@@ -101,13 +101,13 @@ def outbound_call(body: Body) -> Body:
 
 
 def spending_limit(body: Body) -> Body:
-    """Ask for whole cents, which JSON Schema cannot: no fraction of ten is exact in binary."""
+    """Use whole cents, which JSON Schema cannot require: no fraction of ten is exact in binary."""
     limit = body["monthlyLimit"]
     return {**body, "monthlyLimit": limit and round(limit, 2)}
 
 
 def order(number: str, callee: str) -> Body:
-    """Return what the sandbox needs to place a call."""
+    """Return the body with which the sandbox places a call."""
     return {
         "from": number,
         "to": callee,
@@ -127,7 +127,7 @@ def callback_urls() -> Body:
 
 
 def without_nul(value: Any) -> Any:
-    """Return JSON without the character NUL, of which a schema for any JSON cannot say anything."""
+    """Return JSON without the character NUL, which a schema for any JSON cannot exclude."""
     match value:
         case str():
             return value.replace("\0", "")
@@ -139,20 +139,20 @@ def without_nul(value: Any) -> Any:
 
 
 def call_that_is_on() -> str:
-    """Return the id of one, placed for this if there is none."""
+    """Return the id of a call in progress; place one if there is none."""
     if calls := _ask("GET", "/api/calls?live=true&limit=1")["calls"]:
         return str(calls[0]["id"])
     return str(_ask("POST", "/api/outbound", outbound_call({}) | {"to": DOES_NOT_ANSWER})["id"])
 
 
 def a_delivery() -> str | None:
-    """Return the id of a callback's delivery, ended or not; None before the first call."""
+    """Return the id of a delivery, ended or not; None before the first call."""
     found = _ask("GET", "/api/deliveries?limit=1")["deliveries"]
     return str(found[0]["id"]) if found else None
 
 
 def _ask(method: str, path: str, body: Body | None = None) -> Any:
-    """Ask as the run's customer, besides what is counted and checked."""
+    """Send a request as the run's customer, which is neither counted nor checked."""
     response = requests.request(
         method,
         os.environ["ISOLATED_URL"] + path,

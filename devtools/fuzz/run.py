@@ -1,6 +1,6 @@
-"""``bin/fuzz``: Schemathesis, with all its checks, against the whole product in the sandbox.
+"""``bin/fuzz``: Schemathesis, with every check, against the isolated product in the sandbox.
 
-The product runs on a stage of its own (``devtools.isolated``).
+See ``devtools.isolated``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from devtools.processes import Failed, Processes
 from sandbox.demo.wire import DemoFailed
 
 REQUESTS = 5000
-# Schemathesis goes through the edges of all schemas with about so many requests, whatever it is
-# told. The others are drawn, for each operation so many.
+# Schemathesis covers the edges of all schemas with about this many requests, whatever the options.
+# It generates the others, with a fixed number for each operation.
 SYSTEMATIC_REQUESTS = 640
 SHORT_REQUESTS = 700
-# The same requests in each short run, or nearly: what it says of a change is about the change.
+# Short runs send nearly the same requests, so that a new failure is due to a change.
 SHORT_SEED = 1
 REPORT = "report.json"
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -57,8 +57,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def examples_for(requests: int, operations: int) -> int:
-    """Return how many requests to draw for an operation, so that all are as many at least."""
-    # Of an operation with little to vary, some are skipped as repetitions.
+    """Return how many requests to generate per operation, for at least ``requests`` in total."""
+    # Schemathesis skips repetitions, in operations with few variations.
     return max(1, math.ceil((requests - SYSTEMATIC_REQUESTS) / (operations * 0.9)))
 
 
@@ -82,9 +82,9 @@ async def _fuzz(processes: Processes, options: argparse.Namespace, folder: Path)
 
 
 def schemathesis(url: str, folder: Path, *, examples: int, seed: int | None) -> list[str]:
-    """Return the command: so many examples for each operation, and a report in the folder.
+    """Return the command, with this many examples per operation and a report in the folder.
 
-    Its status is 0 only if no check has failed and there is nothing to warn of.
+    Its status is 0 only if no check has failed and there are no warnings.
     """
     return [
         *(sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIGURATION}"),
@@ -95,7 +95,7 @@ def schemathesis(url: str, folder: Path, *, examples: int, seed: int | None) -> 
 
 
 def requests_sent(folder: Path) -> int:
-    """Return how many, by Schemathesis's report; that none has failed says its status."""
+    """Return the number of requests in Schemathesis's report."""
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     return int(report["test_cases"]["generated"])
 

@@ -1,7 +1,7 @@
-"""The mutants of a piece of source: each is one small fault, as somebody could have made it.
+"""The mutants of a piece of source: each is one small, plausible fault.
 
-Not mutated are annotations, decorators, texts, and the numbers that have a name at the top of a
-module: these are decisions, and tests call them by their names.
+Annotations, decorators, strings and named constants of a module are not mutated. The constants are
+decisions, and tests refer to them by name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SWAPS: dict[type[ast.AST], tuple[bytes, bytes]] = {
 _OPPOSITES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _NAMED = (*_FUNCTIONS, ast.ClassDef)
-# Fields whose expression is taken for true or false.
+# Fields whose expression is used as a condition.
 _CONDITIONS = {"test", "guard", "ifs"}
 _Placed = ast.stmt | ast.expr
 _NEVER = {"annotation", "returns", "decorator_list", "bases"}
@@ -47,7 +47,7 @@ _NEVER = {"annotation", "returns", "decorator_list", "bases"}
 class Mutant:
     """Source whose bytes from ``start`` to ``end`` are ``instead``.
 
-    ``function`` is the qualified name of the outermost function it is in, "" outside of any.
+    ``function`` is the qualified name of the outermost function around it, or "".
     """
 
     start: int
@@ -60,7 +60,7 @@ class Mutant:
 
 
 def mutants(source: bytes) -> list[Mutant]:
-    """Return every mutant of Python source, in the order in which they begin."""
+    """Return every mutant of Python source, ordered by start."""
     found = set(_Finder(source).of(ast.parse(source)))
     return sorted(found, key=lambda mutant: (mutant.start, mutant.end, mutant.instead))
 
@@ -75,8 +75,8 @@ class _Finder:
         self._name = ""  # of the class or the function
 
     def of(self, node: ast.AST) -> Iterator[Mutant]:
-        """Yield the mutants of a node and of all within it."""
-        if isinstance(node, ast.JoinedStr):  # the places within it are not told rightly
+        """Yield the mutants of a node and of its descendants."""
+        if isinstance(node, ast.JoinedStr):  # the positions within it are unreliable
             return
         if isinstance(node, _Placed):
             yield from self._mutants_of(node)
@@ -135,7 +135,7 @@ class _Finder:
                     yield self._change(node, b"pass")
 
     def _mutants_of_all(self, node: ast.BoolOp) -> Iterator[Mutant]:
-        """Yield ``and`` for ``or``, and the whole without each of its parts."""
+        """Swap ``and`` and ``or``, and yield the expression without each of its parts."""
         changed, at = b"", self._start(node)
         for left, right in zip(node.values, node.values[1:], strict=False):
             swap = self._swap(node.op, left, right)
@@ -169,7 +169,7 @@ class _Finder:
 
 
 def _has_opposite(condition: ast.expr) -> bool:
-    """Whether one of the condition's own mutants is its opposite."""
+    """Return True if one of the condition's own mutants is its opposite."""
     match condition:
         case ast.Compare(ops=[ast.Eq() | ast.NotEq() | ast.Is() | ast.IsNot()]):
             return True
@@ -179,7 +179,7 @@ def _has_opposite(condition: ast.expr) -> bool:
 
 
 def _changes_something(node: ast.Assign, function: ast.AST | None) -> bool:
-    """Whether there was a value before, which the code goes on with when this is lost."""
+    """Return True if there was a value before, with which the code can continue."""
     if function is None or getattr(function, "name", "") == "__init__":
         return False
     targets = [part for target in node.targets for part in ast.walk(target)]

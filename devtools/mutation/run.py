@@ -1,8 +1,8 @@
-"""``bin/mutate``: puts faults into the call engine, one at a time, and counts those its tests see.
+"""``bin/mutate``: put faults into the call engine, one at a time; count those its tests find.
 
-A mutant that survives the engine's named tests is tried with generated conversations as well, and
-printed if it survives these. What cannot be seen, because it changes nothing that anybody could
-tell, is listed in ``equivalent.toml`` with the reason.
+A mutant that survives the engine's named tests is also tried with generated conversations, and
+printed if it survives these. Mutants that change nothing observable are listed in
+``equivalent.toml``, with the reason.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = Path("telephony/engine")
 TESTS = "telephony/tests/engine"
 GENERATED = f"{TESTS}/test_any_order.py"
-EXAMPLES = 200  # of each generated test, for a mutant that the named tests have not seen
-LEAST = 95.0  # percent that are to be seen or explained
+EXAMPLES = 200  # of each generated test, for a mutant that the named tests did not find
+LEAST = 95.0  # percent that must be found or explained
 
 _OUTCOMES = {
     trial.SURVIVED: "survived",
@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def copy(folder: Path) -> None:
-    """Copy the engine and its tests, so that nothing here is touched or seen to change."""
+    """Copy the engine and its tests, so that the checkout stays unchanged."""
     for name in (str(ENGINE), TESTS):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("telephony", "telephony/tests"):
@@ -109,7 +109,7 @@ def judge(folder: Path, faults: list[Fault], jobs: int) -> float:
 
 
 def diff(fault: Fault, folder: Path) -> list[str]:
-    """Return what the fault changes, with the lines around it."""
+    """Return the fault as a diff."""
     before = fault.path.read_text().splitlines()
     after = fault.source().decode().splitlines()
     name = str(fault.path.relative_to(folder))
@@ -117,7 +117,7 @@ def diff(fault: Fault, folder: Path) -> list[str]:
 
 
 def explanations() -> set[tuple[str, str, str]]:
-    """Return what nobody could tell: a file, its line, and what stands there instead ("": any)."""
+    """Return the equivalent mutants: file, line, and replacement ("": any)."""
     entries = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text())
     return {
         (f"{name}.py", entry["line"], instead)
@@ -128,14 +128,14 @@ def explanations() -> set[tuple[str, str, str]]:
 
 
 def change(lines: list[str]) -> tuple[str, str, str]:
-    """Return what a diff changes: the file, what stands there, and what stands there instead."""
+    """Return what a diff changes: file, line, and replacement."""
     before = " ".join(line[1:].strip() for line in lines[3:] if line.startswith("-"))
     after = " ".join(line[1:].strip() for line in lines[3:] if line.startswith("+"))
     return Path(lines[0]).name, before, after
 
 
 def report(counts: Counter[tuple[str, str]]) -> float:
-    """Print the counts by module; return the percentage that was seen or is explained."""
+    """Print the counts by module; return the percentage that was found or explained."""
     columns = ("named", "generated", "cut", "explained", "survived")
     print(
         f"\n{'module':20}{'mutants':>8}" + "".join(f"{name:>10}" for name in columns) + "   score"

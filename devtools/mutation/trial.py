@@ -1,8 +1,8 @@
-"""Mutants and the tests: each in a process of its own, on a copy of the code.
+"""Tests of mutants, each in a process of its own, on a copy of the code.
 
-To import everything and to collect the tests takes longer than most mutants live. So it is done
-once, and a mutant's process begins as a copy of that one, with one function changed. What runs
-while modules are imported cannot be changed so late: its mutants import everything anew.
+Importing everything and collecting the tests takes longer than most mutants live. So this happens
+once, and a mutant's process starts as a fork of that one, with one function replaced. Code that
+runs at import cannot be replaced that late: its mutants import everything again.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from _pytest.runner import runtestprotocol
 
 from devtools.mutation.operators import Mutant
 
-MEMORY = 2 << 30  # bytes, of which a mutant may fill no more
+MEMORY = 2 << 30  # bytes that a mutant may use
 _QUIET = ["-qq", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
 
-# What the process of a mutant ends with; one that is cut ends with a signal.
+# The exit status of a mutant's process; one over its limits ends with a signal.
 SURVIVED, NAMED, GENERATED, ANEW = 0, 10, 11, 12
 
 
@@ -48,18 +48,18 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class Suite:
-    """The tests of what lies in ``folder``, which becomes the first place to import from.
+    """The tests of the code in ``folder``, which comes first on the import path.
 
-    What ``observe`` has seen is kept here: how long each test takes, and which functions it calls.
+    ``observe`` stores here how long each test takes, and which functions it calls.
     """
 
     folder: Path
     tests: str
-    generated: str  # the file of tests that take longer, for what survives the others
+    generated: str  # the file of slower tests, for mutants that survive the others
     seconds: dict[str, float] = field(default_factory=dict)
     calls: dict[str, list[str]] = field(default_factory=dict)
-    imports: list[str] = field(default_factory=list)  # what is called before there are tests
-    patience: int = 5  # seconds of processor that a mutant may take more than its tests
+    imports: list[str] = field(default_factory=list)  # functions called before any test
+    patience: int = 5  # extra CPU seconds that a mutant may take
 
 
 def observe(suite: Suite) -> bool:
@@ -73,7 +73,7 @@ def observe(suite: Suite) -> bool:
 
 
 def outcomes(suite: Suite, faults: Sequence[Fault], jobs: int) -> Iterator[tuple[Fault, int]]:
-    """Yield what the process of each mutant ended with: a status of ours, or minus a signal.
+    """Yield the exit status of each mutant's process, or minus a signal.
 
     Raises RuntimeError if the tests cannot be collected.
     """
@@ -90,7 +90,7 @@ def outcomes(suite: Suite, faults: Sequence[Fault], jobs: int) -> Iterator[tuple
                     early.append(index)
                 else:
                     yield faults[index], status
-    except BaseException:  # whoever ends us ends that one as well
+    except BaseException:  # if we are killed, so is that one
         os.kill(master, signal.SIGTERM)
         raise
     if os.waitpid(master, 0)[1]:
@@ -114,7 +114,7 @@ def _name(fault: Fault) -> str:
 def _side_by_side(
     indices: Sequence[int], start: Callable[[int], int], jobs: int
 ) -> Iterator[tuple[int, int]]:
-    """Start a process for each, so many at a time; yield what each ended with."""
+    """Start a process for each, ``jobs`` at a time; yield their exit statuses."""
     running: dict[int, int] = {}
     waiting = list(reversed(indices))
     while waiting or running:
@@ -125,11 +125,11 @@ def _side_by_side(
         yield running.pop(pid), os.waitstatus_to_exitcode(status)
 
 
-# In a process of its own
+# In its own process
 
 
 def _fork(work: Callable[[], int]) -> int:
-    """Return the new process, which ends with what ``work`` returns."""
+    """Return the new process, which exits with the result of ``work``."""
     sys.stdout.flush()
     if pid := os.fork():
         return pid
@@ -144,7 +144,7 @@ def _fork(work: Callable[[], int]) -> int:
 
 
 def _bound(seconds: float) -> None:
-    """Cut this process when it takes more of the processor, or ten times as long by the clock."""
+    """Limit this process to these CPU seconds, and to ten times as long by the clock."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = round(used.ru_utime + used.ru_stime + seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
@@ -153,11 +153,11 @@ def _bound(seconds: float) -> None:
 
 
 def _run(suite: Suite, plugin: object) -> int:
-    """Import and collect the tests, which the plugin then does something with."""
+    """Import and collect the tests, and pass them to the plugin."""
     os.chdir(suite.folder)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.path.insert(0, str(suite.folder))
-    # The same examples for each mutant, whenever it is run.
+    # The same examples for each mutant in every run.
     hypothesis.settings.register_profile("mutation", derandomize=True, database=None)
     hypothesis.settings.load_profile("mutation")
     return NAMED if pytest.main([*_QUIET, suite.tests], plugins=[plugin]) else SURVIVED
@@ -170,7 +170,7 @@ def _import_anew(suite: Suite, fault: Fault) -> int:
 
 
 class _Observer:
-    """Runs every test, and notes what each takes and which of the folder's functions it calls."""
+    """Runs every test, and records its time and the folder's functions that it calls."""
 
     def __init__(self, suite: Suite, log: Path) -> None:
         self._suite, self._log = suite, log
@@ -186,7 +186,7 @@ class _Observer:
         imports, calls, seconds = sorted(self._called), {}, {}
         caches = [each for each in gc.get_objects() if isinstance(each, _lru_cache_wrapper)]
         for item in session.items:
-            for cache in caches:  # what it remembers is called all the same
+            for cache in caches:  # so that cached functions are called too
                 cache.cache_clear()
             self._called.clear()
             reports = runtestprotocol(item, log=False, nextitem=None)
@@ -200,7 +200,7 @@ class _Observer:
 
 
 class _Judge:
-    """Ends the process with what the tests say: the quick ones first, the generated ones last."""
+    """Exits with the verdict of the tests: fast ones first, generated ones last."""
 
     def __init__(self, suite: Suite) -> None:
         self._suite = suite
@@ -209,7 +209,7 @@ class _Judge:
         os._exit(self.judge(session.items))
 
     def judge(self, items: Sequence[pytest.Item], name: str = "") -> int:
-        """Return a status; with the name of a function, only what calls it is run."""
+        """Return a status; with a function's name, run only the tests that call it."""
         chosen = [item for item in items if not name or name in self._suite.calls[item.nodeid]]
         chosen.sort(key=lambda item: self._suite.seconds[item.nodeid])
         for is_late, status in ((False, NAMED), (True, GENERATED)):
@@ -218,7 +218,7 @@ class _Judge:
         return SURVIVED
 
     def _fails(self, items: Sequence[pytest.Item]) -> bool:
-        # Twice what was seen is much more than they need: these seconds were counted by the clock.
+        # Twice as much is plenty: these seconds were measured by the clock.
         _bound(self._suite.patience + 2 * sum(self._suite.seconds[item.nodeid] for item in items))
         return any(
             report.failed
@@ -231,7 +231,7 @@ class _Judge:
 
 
 class _Master(_Judge):
-    """Has all tests ready, and a process begin from there for each mutant."""
+    """Loads all tests, and forks a process for each mutant."""
 
     def __init__(
         self, suite: Suite, faults: Sequence[Fault], indices: Sequence[int], jobs: int, writer: int
@@ -252,7 +252,7 @@ class _Master(_Judge):
 
 
 def _replace(fault: Fault) -> bool:
-    """Give the function that is there the code of the mutant; False if it does not fit."""
+    """Replace the function's code by the mutant's; return False if it does not fit."""
     name = fault.mutant.function
     whole = compile(fault.source(), str(fault.path), "exec")
     new = [code for code in _functions(whole) if code.co_qualname == name]
@@ -270,7 +270,7 @@ def _replace(fault: Fault) -> bool:
 
 
 def _functions(code: CodeType) -> Iterator[CodeType]:
-    """Yield the functions of a module and of its classes, without those in other functions."""
+    """Yield the functions of a module and of its classes, without nested ones."""
     for part in code.co_consts:
         if isinstance(part, CodeType):
             if part.co_flags & inspect.CO_OPTIMIZED:
@@ -280,7 +280,7 @@ def _functions(code: CodeType) -> Iterator[CodeType]:
 
 
 class _Finder:
-    """Finds one module with another source than the one that lies there."""
+    """Finds one module with different source than its file's."""
 
     def __init__(self, path: Path, source: bytes) -> None:
         self._path, self._source = path, source

@@ -1,4 +1,4 @@
-"""The landing page, the guides and the API's page, and errors for people."""
+"""Tests of the landing page, the guides, the API reference and the error pages."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PAGES = ["/", "/docs", "/docs/", "/docs/api", *(f"/docs/{slug}" for slug in GUID
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = '{"callSid":"CA1","text":"Grüße"}'.encode()
 
-pytestmark = pytest.mark.django_db  # the context processors of messages and sessions
+pytestmark = pytest.mark.django_db  # for the context processors of messages and sessions
 
 
 class Links(HTMLParser):
-    """What a page links to or loads, and the ids that can be linked to."""
+    """The links and resources of a page, and the ids that links can point to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class TestPages:
         assert len(re.findall(r"<main\b", text)) == 1
 
     @pytest.mark.parametrize("path", PAGES)
-    def test_it_says_what_it_is(self, path: str) -> None:
+    def test_it_has_a_title_and_a_description(self, path: str) -> None:
         text = get(path)
         assert re.search(r"<title>[^<]*Switchhook[^<]*</title>", text)
         assert len(re.findall(r'<meta name="description" content="[^"]{20,}">', text)) == 1
 
     @pytest.mark.parametrize("path", PAGES)
-    def test_nothing_is_written_into_it_that_the_policy_forbids(self, path: str) -> None:
+    def test_it_has_no_inline_scripts_or_styles(self, path: str) -> None:
         assert Links(get(path)).inline == []
 
     @pytest.mark.parametrize("path", PAGES)
@@ -90,10 +90,10 @@ class TestPages:
             text = get(target or path)
             assert not anchor or anchor in Links(text).ids, link
 
-    def test_only_to_read(self) -> None:
+    def test_it_is_read_only(self) -> None:
         assert Client().post("/docs/callbacks").status_code == 405
 
-    def test_the_api_page_draws_the_document(self) -> None:
+    def test_the_api_page_loads_the_document(self) -> None:
         assert 'data-url="/api/schema"' in get("/docs/api")
 
     def test_addresses_are_those_of_this_installation(self, settings: Settings) -> None:
@@ -105,7 +105,7 @@ class TestPages:
         assert "switchhook.example" not in text
 
     @pytest.mark.parametrize("slug", GUIDES)
-    def test_what_scrolls_has_a_name_of_its_own(self, slug: str) -> None:
+    def test_each_scrolling_region_has_a_unique_name(self, slug: str) -> None:
         regions = re.findall(r'role="region" aria-label="([^"]+)"', read_guide(slug).html)
         assert regions
         assert len(regions) == len(set(regions))
@@ -152,7 +152,7 @@ class TestForPrograms:
             else:
                 assert link.startswith(("https://", "#")), link
 
-    def test_what_is_no_guide(self) -> None:
+    def test_unknown_guides_are_not_found(self) -> None:
         for path in ("/docs/nothing.md", "/docs/SKILL.md", "/docs/SKILL"):
             assert Client().get(path).status_code == 404
 
@@ -169,11 +169,11 @@ class TestVariants:
         for group in groups:
             titles = re.findall(r'data-variant="(\w+)"', group)
             assert titles in (["curl", "Python", "Node"], ["Python", "Node"])
-            # Without a script each is shown, with what it is.
+            # Without a script, each is shown with its title.
             assert re.findall(r'<p class="variant">(\w+)</p>', group) == titles
             assert "hidden" not in group
 
-    def test_they_are_inside_of_each_other_as_they_should_be(self) -> None:
+    def test_every_div_is_closed(self) -> None:
         for slug in GUIDES:
             text = read_guide(slug).html
             assert text.count("<div") == text.count("</div>")
@@ -205,14 +205,14 @@ class TestOwnValues:
         assert "+12025550144" not in text
         assert "https://alice.example.org/start?a=1&amp;b=2" in text
         assert not any(placeholder in text for placeholder in self.PLACEHOLDERS)
-        # What she does not have stays as it is.
+        # Placeholders for what she does not have stay.
         assert "https://your-backend.com/calls/error" in text
 
-    def test_who_has_nothing_sees_placeholders(self, bob: Account) -> None:
+    def test_a_new_customer_sees_placeholders(self, bob: Account) -> None:
         text = logged_in(bob).get("/docs/getting-started").content.decode()
         assert all(placeholder in text for placeholder in self.PLACEHOLDERS)
 
-    def test_nobody_sees_what_is_anothers(self, alice: Account, bob: Account) -> None:
+    def test_nobody_sees_another_customers_values(self, alice: Account, bob: Account) -> None:
         ApiKey.objects.create(account=alice, label="Hers", prefix="rtk_ali", digest="1")
         logged_in(alice).get("/docs/getting-started")
         for browser in (Client(), logged_in(bob)):
@@ -220,7 +220,7 @@ class TestOwnValues:
             assert "rtk_ali" not in text
             assert "rtk_…" in text
 
-    def test_no_copy_is_kept(self, alice: Account) -> None:
+    def test_it_is_not_cached(self, alice: Account) -> None:
         response = logged_in(alice).get("/docs/getting-started")
         assert "no-store" in response["Cache-Control"]
 
@@ -240,7 +240,7 @@ class TestLanding:
         assert {"/signup", "/login", "/docs/getting-started"} <= set(Links(text).links)
         assert "/dashboard" not in Links(text).links
 
-    def test_who_is_logged_in_is_shown_the_way(self, alice: Account) -> None:
+    def test_a_signed_in_customer_gets_a_link_to_the_dashboard(self, alice: Account) -> None:
         links = Links(logged_in(alice).get("/").content.decode()).links
         assert links.count("/dashboard") == 2  # the page's and the frame's
         assert "/signup" not in links
@@ -248,7 +248,7 @@ class TestLanding:
     def test_its_example_can_be_used(self) -> None:
         (shown,) = re.findall(r"<code>\n?(\{.*?)</code>", get("/"), re.DOTALL)
         answer = json.loads(html.unescape(shown))
-        # What is the reader's own is shown as dots.
+        # The reader's own values are shown as dots.
         answer |= {"twilioAccountSid": "AC" + "0" * 32, "openaiApiKey": "sk-1"}
         parse_plan(answer)
 

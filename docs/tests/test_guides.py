@@ -1,4 +1,4 @@
-"""Whether what the guides say is so."""
+"""The guides agree with the code."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class TestCallbacks:
         for name, row in rows("callbacks", "callback").items():
             assert row[2].startswith(f"{times[codes(name)[0]]:g} s"), name
 
-    def test_when_it_is_repeated(self) -> None:
+    def test_when_it_is_retried(self) -> None:
         text = (FOLDER / "callbacks.md").read_text(encoding="utf-8")
         (sentence,) = re.findall(r"retries them after ([^.]+), each", text.replace("\n", " "))
         units = {"seconds": 1, "minutes": 60, "hours": 3600}
@@ -152,7 +152,7 @@ class TestSignaturesInPython:
         assert is_from_switchhook(SECRET, headers, BODY)
         assert is_from_switchhook(new, headers, BODY)
 
-    def test_what_is_refused(self, is_from_switchhook: Any) -> None:
+    def test_a_forged_or_old_callback_is_refused(self, is_from_switchhook: Any) -> None:
         long_ago = datetime(2026, 4, 1, tzinfo=UTC)
         assert not is_from_switchhook(SECRET, signed(), BODY + b" ")
         assert not is_from_switchhook(SECRET, signed("whsec_" + "A" * 32), BODY)
@@ -167,7 +167,7 @@ class TestSignaturesInPython:
 
 
 class TestOperations:
-    def test_all_that_may_need_attention(self) -> None:
+    def test_every_figure_that_may_need_attention(self) -> None:
         shown = set(rows("operations", "figure"))
         source = inspect.getsource(start_page.needing_attention)
         assert shown == set(re.findall(r'Figure\(\s*"([^"]+)"', source))
@@ -192,7 +192,7 @@ class TestOperations:
             assert action in [found[2] for found in actions if found], action
             assert f"*{action}*" in text
 
-    def test_the_right_answer_to_the_first_question(self) -> None:
+    def test_the_first_check_of_an_engine(self) -> None:
         text = (FOLDER / "production.md").read_text(encoding="utf-8")
         response = Client().post("/voice")
         assert f"returns {response.status_code},\n   `{response.content.decode().strip()}`" in text
@@ -242,7 +242,7 @@ class TestSkill:
         }
         assert told == {name: f"{limit:g} s" for name, limit in seconds.items()}
 
-    def test_where_it_leads(self) -> None:
+    def test_every_path_and_code_exists(self) -> None:
         text = (FOLDER / "SKILL.md").read_text(encoding="utf-8")
         known = set(document()["paths"])
         for path in re.findall(r"(?:GET|POST) (/api/[a-z/-]+)", text):
@@ -279,7 +279,7 @@ def test_signatures_in_node(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The backend of the guide, running."""
+    """Run the backend of the guide; return its URL."""
     file = tmp_path_factory.mktemp("guide") / "backend.py"
     file.write_text(blocks("callbacks", "python")[0], encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -301,13 +301,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     with backend:
         assert backend.stdout
-        assert f":{port}" in backend.stdout.readline()  # it says so when it listens
+        assert f":{port}" in backend.stdout.readline()  # it prints this when it listens
         yield f"http://127.0.0.1:{port}"
         backend.kill()
 
 
 class TestBackend:
-    """It takes what is signed, and nothing else."""
+    """The backend accepts signed callbacks and nothing else."""
 
     @pytest.fixture
     def facts(self) -> CallFacts:
@@ -326,7 +326,7 @@ class TestBackend:
             "result": "Order A-1001 is in the oven."
         }
 
-    def test_it_takes_the_end(self, url: str, facts: CallFacts) -> None:
+    def test_it_accepts_the_end(self, url: str, facts: CallFacts) -> None:
         line = {"role": "user", "text": "Hello.", "timestamp": "2026-04-01T09:30:00.000Z"}
         body = payloads.call_end(
             facts,
@@ -339,11 +339,11 @@ class TestBackend:
         )
         assert self.post(f"{url}/calls/end", body).status_code == 200
 
-    def test_it_takes_errors(self, url: str, facts: CallFacts) -> None:
+    def test_it_accepts_errors(self, url: str, facts: CallFacts) -> None:
         body = payloads.error(facts, code="model_failed", message="Why.", now=datetime.now(UTC))
         assert self.post(f"{url}/calls/error", body).status_code == 200
 
-    def test_what_is_not_signed_is_refused(self, url: str, facts: CallFacts) -> None:
+    def test_unsigned_callbacks_are_refused(self, url: str, facts: CallFacts) -> None:
         body = payloads.call_start(facts, datetime.now(UTC))
         answer = self.post(f"{url}/calls/start", body, secret="whsec_" + "A" * 32)
         assert answer.status_code >= 400

@@ -1,4 +1,4 @@
-"""The examples of the first guide, as programs: each language from nothing to a call."""
+"""Run the examples of Getting started in each language, from nothing to a call."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from telephony.callbacks.answers import parse_plan
 from telephony.callbacks.payloads import CallFacts
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-# What runs an example, and what its files end in, by what its tab says.
+# The program that runs an example, and the suffix of its file, by tab.
 RUN_BY: dict[str, tuple[str, str]] = {
     "curl": ("bash", "sh"),
     "Python": (sys.executable, "py"),
@@ -136,14 +136,14 @@ def listening(folder: Path, variant: str) -> Iterator[str]:
     command = program(folder, variant, backend(variant))
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        assert f":{port}" in process.stdout.readline()  # it says so when it listens
+        assert f":{port}" in process.stdout.readline()  # it prints this when it listens
         yield f"http://127.0.0.1:{port}"
         process.kill()
 
 
 @pytest.mark.parametrize("variant", ["Python", "Node"])
 class TestBackend:
-    """It takes what is signed, and nothing else."""
+    """The backend accepts signed callbacks and nothing else."""
 
     FACTS = CallFacts("CA" + "1" * 32, "+19805551234", "+15551234567", "inbound")
 
@@ -167,7 +167,7 @@ class TestBackend:
             assert self.post(f"{url}/calls/end", end).status_code == 200
             assert self.post(f"{url}/calls/error", error).status_code == 200
 
-    def test_what_is_not_signed_is_refused(self, tmp_path: Path, variant: str) -> None:
+    def test_unsigned_callbacks_are_refused(self, tmp_path: Path, variant: str) -> None:
         body = payloads.call_start(self.FACTS, datetime.now(UTC))
         with listening(tmp_path, variant) as url:
             other = self.post(f"{url}/calls/start", body, secret="whsec_" + "A" * 32)
