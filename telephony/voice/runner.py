@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 import structlog
-from django.conf import settings
 
 from core.outages import is_outage
 from telephony.bounded_json import NotUsable, decoded_leniently
@@ -46,16 +44,12 @@ from telephony.services import (
     tool_call_line,
     transcript_line,
 )
-from telephony.voice import transactions, websocket
+from telephony.voice import model_side, transactions
 from telephony.voice.recorder import Recorder
-from telephony.voice.websocket import ConnectFailed, Handler, Socket
+from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
 
-MODEL_CONNECT_S = 8.0
-# OpenAI's servers are busy, or change places: a moment later another one may take the call.
-TRY_AGAIN_STATUSES = frozenset({429, 500, 502, 503, 504})
-TRY_AGAIN_AFTER_S = 0.5
 # What the caller says before the model is there is kept: 5 s of frames, or as much of larger ones.
 MOST_EARLY_BYTES = 64 << 10
 # For writing down what Twilio is to do next; the socket is open meanwhile.
@@ -250,28 +244,11 @@ class CallRunner:
     # Tasks
 
     async def _connect_model(self) -> None:
-        """Open the model's socket; try once more if it was refused for what may pass.
-
-        The session has a deadline of its own for all of it.
-        """
+        """Open the model's socket. The session has a deadline of its own for all of it."""
         try:
-            await self._open_model()
+            await model_side.connect(self._plan, self)
         except ConnectFailed as failure:
-            if failure.status not in TRY_AGAIN_STATUSES:
-                self.receive(events.ModelUnreachable(failure.reason, failure.status))
-                return
-            await asyncio.sleep(TRY_AGAIN_AFTER_S)
-            try:
-                await self._open_model()
-            except ConnectFailed as again:
-                self.receive(events.ModelUnreachable(again.reason, again.status))
-
-    async def _open_model(self) -> None:
-        url = f"{settings.OPENAI_REALTIME_URL}?model={quote(self._plan.model)}"
-        headers = {"Authorization": f"Bearer {self._plan.openai_api_key}"}
-        await websocket.connect(
-            url, headers=headers, handler=_ModelSide(self), timeout=MODEL_CONNECT_S
-        )
+            self.receive(events.ModelUnreachable(failure.reason, failure.status))
 
     async def _run_tool(self, call: actions.RunTool) -> None:
         try:
@@ -402,28 +379,6 @@ class CallRunner:
 
     def _wall_time(self, at: float) -> datetime:
         return self._started_at + timedelta(seconds=at - self._started)
-
-
-class _ModelSide(Handler):
-    """What the model's socket hears."""
-
-    def __init__(self, runner: CallRunner) -> None:
-        self._runner = runner
-
-    def on_open(self, socket: Socket) -> None:
-        self._runner.model_opened(socket)
-
-    def on_message(self, text: bytes) -> None:
-        self._runner.model_message(text)
-
-    def on_close(self, code: int, reason: str) -> None:
-        self._runner.receive(events.ModelClosed(code, reason))
-
-    def on_blocked(self) -> None:
-        self._runner.model_blocked()
-
-    def on_unblocked(self) -> None:
-        self._runner.model_unblocked()
 
 
 @dataclass(frozen=True, slots=True)

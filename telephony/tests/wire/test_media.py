@@ -10,14 +10,15 @@ import aiohttp
 from telephony.engine.events import DigitPressed
 from telephony.tests.wire.test_forgeries import start
 from telephony.tests.wire.test_refusals import form
-from telephony.voice import media
+from telephony.voice.caller_side import CallerSide
+from telephony.voice.strangers import Strangers
 
 FRAME = {"event": "media", "media": {"payload": "A" * 60_000}}
 
 
 def kept():
     """Return what the open sockets of this process keep for a call that may come, in bytes."""
-    sides = [each for each in gc.get_objects() if isinstance(each, media._CallerSide)]
+    sides = [each for each in gc.get_objects() if isinstance(each, CallerSide)]
     return sum(side._waiting_bytes for side in sides)
 
 
@@ -39,7 +40,7 @@ async def test_nothing_is_kept_before_the_start_message(world):
 
 
 async def test_a_little_is_kept_while_the_ticket_is_looked_up(world):
-    side = media._CallerSide(world.media.calls, media._Strangers(), "")
+    side = CallerSide(world.media.calls, Strangers(), "")
     side._admission = asyncio.get_running_loop().create_future()  # it is being looked up
     for _ in range(300):
         side._keep(b"A" * 60_000)
