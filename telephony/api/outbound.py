@@ -157,20 +157,25 @@ class OutboundViewSet(ViewSet):
     def create(self, request: AccountRequest) -> Response:
         order = validated(OutboundSerializer, request)
         dialing, key = order.pop("dialing"), request_key(request)
-        # One transaction looks the key up, or writes the call down with it.
+        # Look the key up, and write the call down under it: one transaction.
         call, earlier = outbound_call_queue(account=request.user, request_key=key, **order)
-        answer = kept_answer(earlier) if earlier else None
-        if answer is None:
-            try:
-                call = outbound_call_outcome(call) if earlier else outbound_call_dial(call, dialing)
-            except NotPlaced as refusal:
-                answer = Answer(refusal.status_code, refusal_body(refusal, request))
-            else:
-                answer = Answer(201, _queued(call))
-            if key:
-                answer = keep_answer(call, answer)
-        headers = {REPLAYED_HEADER: "true"} if earlier else None
-        return Response(answer.body, answer.status, headers=headers)
+        if earlier and (kept := kept_answer(earlier)):
+            return _response(kept, is_replay=True)
+        # Place the call, or find out what became of one whose request was never answered.
+        try:
+            call = outbound_call_outcome(call) if earlier else outbound_call_dial(call, dialing)
+            answer = Answer(201, _queued(call))
+        except NotPlaced as refusal:
+            answer = Answer(refusal.status_code, refusal_body(refusal, request))
+        # Keep the answer.
+        if key:
+            answer = keep_answer(call, answer)
+        return _response(answer, is_replay=earlier is not None)
+
+
+def _response(answer: Answer, *, is_replay: bool) -> Response:
+    headers = {REPLAYED_HEADER: "true"} if is_replay else None
+    return Response(answer.body, answer.status, headers=headers)
 
 
 def _queued(call: Call) -> dict[str, Any]:
