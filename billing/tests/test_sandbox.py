@@ -198,17 +198,23 @@ def test_a_page_that_expired_is_replaced(shop: None) -> None:
 def test_a_double_checkout_is_paid_back(shop: None) -> None:
     """Subscribed by an operator at Stripe while the page was open, then paid on the page too."""
     you = Customer()
-    prices = [{"price": price} for price in price_ids()]
-    by_hand = stripe.Subscription.create(customer=you.id, items=prices, trial_period_days=30)
+    base, minute = price_ids()
+    by_hand = stripe.checkout.Session.create(
+        mode="subscription",
+        customer=you.id,
+        line_items=[{"price": base, "quantity": 1}, {"price": minute}],
+        success_url="https://example.org",
+    )
+    testing.pay(by_hand.id)
     testing.pay(you.checkout_url)
     events_come()
     assert (you.status, you.can_call) == ("ACTIVE", 400)
     first, second = testing.subscriptions_of(you.id)
-    assert (first["id"], first["status"]) == (by_hand.id, "trialing")
-    assert second["status"] == "canceled"
+    assert (first["status"], second["status"]) == ("active", "canceled")
     [payment] = stripe.InvoicePayment.list(invoice=second["latest_invoice"]).data
-    [refund] = stripe.Refund.list(payment_intent=payment.payment.payment_intent).data
-    assert (refund.amount, refund.reason) == (500, "duplicate")
+    [refund] = testing.refunds_of(you.id)
+    assert refund["payment_intent"] == payment.payment.payment_intent
+    assert (refund["amount"], refund["reason"]) == (500, "duplicate")
     assert not StatusCheck.objects.unsettled().exists()
 
 

@@ -80,8 +80,8 @@ def emit(type: str, thing: StripeObject, previous: dict[str, Any] | None = None)
     _gather(body, customer_id=thing.customer_id)
 
 
-def emit_thin(type: str, related: StripeObject | None, data: dict[str, Any]) -> None:
-    """Tell of something in the second API, whose endpoints get everything but the data."""
+def emit_thin(type: str, meter: StripeObject, data: dict[str, Any]) -> None:
+    """Tell of a meter in the second API, whose endpoints get everything but the data."""
     body = {
         "id": new_id("v2.core.event"),
         "object": "v2.core.event",
@@ -89,7 +89,11 @@ def emit_thin(type: str, related: StripeObject | None, data: dict[str, Any]) -> 
         "context": None,
         "livemode": False,
         "reason": None,
-        "related_object": _reference(related),
+        "related_object": {
+            "id": meter.id,
+            "type": meter.kind,
+            "url": f"/v1/billing/meters/{meter.id}",
+        },
         "type": type,
         "data": data,
     }
@@ -112,12 +116,6 @@ def iso_now() -> str:
 def iso(moment: datetime) -> str:
     """Return a time as the second API writes it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _reference(thing: StripeObject | None) -> dict[str, str] | None:
-    if thing is None:
-        return None
-    return {"id": thing.id, "type": thing.kind, "url": f"/v1/billing/meters/{thing.id}"}
 
 
 def _write(events: list[StripeObject]) -> None:

@@ -6,11 +6,9 @@ import secrets
 from typing import Final
 
 PREFIXES: Final = {
-    "balance_transaction": "txn",
     "billing.meter": "mtr_test",
     "billing_portal.configuration": "bpc",
     "billing_portal.session": "bps",
-    "charge": "ch",
     "checkout.session": "cs_test",
     "customer": "cus",
     "event": "evt",
@@ -23,7 +21,6 @@ PREFIXES: Final = {
     "price": "price",
     "product": "prod",
     "refund": "re",
-    "setup_intent": "seti",
     "subscription": "sub",
     "subscription_item": "si",
     "v2.core.event": "evt_test",

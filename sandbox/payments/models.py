@@ -6,6 +6,7 @@ can be turned (``business.clock``). Datetimes are of the real clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from django.db import models
@@ -16,6 +17,10 @@ from django.utils import timezone
 class StripeObjectQuerySet(models.QuerySet["StripeObject"]):
     def of(self, kind: str) -> Self:
         return self.filter(kind=kind, is_deleted=False)
+
+    def having(self, fields: Mapping[str, Any]) -> Self:
+        """Those with these values in their bodies' fields."""
+        return self.filter(**{f"body__{name}": value for name, value in fields.items()})
 
 
 class StripeObject(models.Model):

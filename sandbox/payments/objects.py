@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 
+from sandbox.payments.bodies import blank
 from sandbox.payments.business import clock
 from sandbox.payments.events import emit, gathered
 from sandbox.payments.ids import new_id
 from sandbox.payments.models import StripeObject
 from sandbox.payments.wire.errors import Refusal, missing
 
-_WITHOUT_LIVEMODE: Final = ("balance_transaction", "refund")
 _WRITERS_LOCK: Final = 0x5A9D_B0C5
 
 
@@ -63,16 +63,16 @@ def create(
     due_at: int | None = None,
     **fields: Any,
 ) -> StripeObject:
-    """Make an object with these fields, and tell of it."""
+    """Make an object with these fields and those that all of its kind have, and tell of it."""
     id = id or new_id(kind)
     head: dict[str, Any] = {"id": id, "object": kind, "created": clock.now(customer_id)}
-    if kind not in _WITHOUT_LIVEMODE:
+    if kind != "refund":
         head["livemode"] = False
     made = StripeObject.objects.create(
         id=id,
         kind=kind,
         customer_id=customer_id,
-        body=head | fields,
+        body=head | blank(kind) | fields,
         hidden=hidden or {},
         due_at=due_at,
     )
@@ -134,7 +134,4 @@ def merged(metadata: Mapping[str, str], given: Mapping[str, str] | None) -> dict
     """Return metadata with what was sent: an empty value removes its key, None all of them."""
     if given is None:
         return {}
-    result = {key: value for key, value in {**metadata, **given}.items() if value != ""}
-    if len(result) > 50:
-        raise Refusal("Metadata can only have up to 50 keys.", param="metadata")
-    return result
+    return {key: value for key, value in {**metadata, **given}.items() if value != ""}

@@ -17,7 +17,7 @@ from sandbox.payments.business import (
     passing,
     subscribing,
 )
-from sandbox.payments.business.paying import set_card as set_customers_card
+from sandbox.payments.business import customers as business_customers
 from sandbox.payments.models import MeterReading, Steering, StripeObject
 from sandbox.payments.objects import find, writing
 from sandbox.payments.wire.errors import Refusal
@@ -106,7 +106,7 @@ def steer(customer_id: str, *, next_charge: str = "", dunning_end: str = "cancel
 def set_card(customer_id: str, card: str) -> None:
     """Have the customer pay with another card from now on, as in the portal."""
     with writing():
-        set_customers_card(find("customer", customer_id), cards.card_numbered(card))
+        business_customers.set_card(find("customer", customer_id), cards.card_numbered(card))
 
 
 def pay_invoice(invoice_id: str) -> Body:
@@ -126,6 +126,12 @@ def cancel(customer_id: str, *, at_period_end: bool = False) -> Body:
         else:
             subscribing.cancel(subscription, invoice_now=True)
         return subscription.body
+
+
+def delete_customer(customer_id: str) -> None:
+    """Delete the customer, as an operator in Stripe's dashboard."""
+    with writing():
+        business_customers.delete(find("customer", customer_id))
 
 
 def customers() -> list[Body]:
@@ -157,16 +163,26 @@ def minutes_on(invoice: Body) -> int:
     return sum(prices[id]["quantity"] for id in metered)
 
 
+def refunds_of(customer_id: str) -> list[Body]:
+    """Return what was given back to a customer, oldest first."""
+    return _bodies("refund", customer_id=customer_id)
+
+
 def meter_events(customer_id: str) -> list[tuple[str, int]]:
     """Return the meter events that were taken for a customer: identifier and minutes."""
     readings = MeterReading.objects.filter(customer_id=customer_id).order_by("id")
     return [(reading.identifier, int(reading.value)) for reading in readings]
 
 
+def events(*types: str) -> list[Body]:
+    """Return the events of these types, or all, oldest first."""
+    found = StripeObject.objects.filter(kind__in=["event", "v2.core.event"]).order_by("serial")
+    return [each.body for each in found if not types or each["type"] in types]
+
+
 def event_types() -> list[str]:
     """Return the types of all events, oldest first."""
-    found = StripeObject.objects.filter(kind__in=["event", "v2.core.event"]).order_by("serial")
-    return list(found.values_list("body__type", flat=True))
+    return [event["type"] for event in events()]
 
 
 def _live(customer_id: str) -> StripeObject:

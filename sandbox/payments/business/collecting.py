@@ -12,26 +12,23 @@ from sandbox.payments.objects import change, find
 from sandbox.payments.wire.errors import Refusal
 
 RETRY_AFTER_S = (3 * clock.DAY, 5 * clock.DAY, 7 * clock.DAY)
-NO_CARD = Decline(
-    "missing",
-    "This customer has no attached payment source or default payment method. Please consider "
-    "adding a default payment method.",
-)
 
 
 def collect(invoice: StripeObject, method: StripeObject | None = None) -> Decline | None:
     """Charge the customer's card, or the one that is given; return why it was declined, if so."""
+    subscription = invoicing.subscription_of(invoice)
     if invoice["amount_remaining"] == 0:
-        _paid(invoice)
+        _paid(invoice, subscription)
         return None
-    method = method or default_method(invoice)
-    intent = invoicing.intent_of(invoice)
-    decline = charging.confirm(intent, method) if method else NO_CARD
+    method = method or cards.method_of(find("customer", invoice.customer_id), subscription)
+    if method is None:
+        raise RuntimeError("Who has subscribed has a card: it cannot be taken away.")
+    decline = charging.charge(method)
     change(invoice, attempted=True, attempt_count=invoice["attempt_count"] + 1)
     if decline is None:
-        _paid(invoice)
+        _paid(invoice, subscription)
     else:
-        _not_paid(invoice, decline)
+        _not_paid(invoice, subscription)
     return decline
 
 
@@ -41,31 +38,15 @@ def pay(invoice: StripeObject, method: StripeObject | None = None) -> None:
         invoicing.finalize(invoice)
     if invoice["status"] == "paid":
         raise Refusal("Invoice is already paid")
-    if invoice["status"] == "void":
-        raise Refusal("This invoice can no longer be paid")
     if decline := collect(invoice, method):
-        if decline is NO_CARD:
-            raise Refusal(decline.message, keeps_changes=True)
         raise decline.refusal()
 
 
-def default_method(invoice: StripeObject) -> StripeObject | None:
-    """Return the card that the invoice is charged to."""
-    subscription = invoicing.subscription_of(invoice)
-    customer = find("customer", invoice.customer_id)
-    method_id = (
-        subscription["default_payment_method"]
-        or customer["invoice_settings"]["default_payment_method"]
-    )
-    return cards.methods_of(customer.id).filter(id=method_id).first() if method_id else None
-
-
-def _paid(invoice: StripeObject) -> None:
+def _paid(invoice: StripeObject, subscription: StripeObject) -> None:
     now = clock.now(invoice.customer_id)
     if invoice["amount_due"]:
-        payment = invoicing.payment_of(invoice)
         change(
-            payment,
+            invoicing.payment_of(invoice),
             "invoice_payment.paid",
             amount_paid=invoice["amount_due"],
             status="paid",
@@ -85,11 +66,10 @@ def _paid(invoice: StripeObject) -> None:
         status="paid",
         status_transitions=invoice["status_transitions"] | {"paid_at": now},
     )
-    standing.invoice_paid(invoicing.subscription_of(invoice), invoice)
+    standing.invoice_paid(subscription, invoice)
 
 
-def _not_paid(invoice: StripeObject, decline: Decline) -> None:
-    subscription = invoicing.subscription_of(invoice)
+def _not_paid(invoice: StripeObject, subscription: StripeObject) -> None:
     retry_at = _next_attempt(invoice, subscription)
     change(
         invoice,
@@ -102,9 +82,9 @@ def _not_paid(invoice: StripeObject, decline: Decline) -> None:
 
 
 def _next_attempt(invoice: StripeObject, subscription: StripeObject) -> int | None:
-    """Return when the card is tried again; the first payment never is, by itself."""
+    """Return when the card is tried again, if it is."""
     tried = invoice["attempt_count"]
-    if subscription["status"] not in ("active", "past_due", "trialing"):
+    if subscription["status"] not in ("active", "past_due"):
         return None
     if not invoice["auto_advance"] or tried > len(RETRY_AFTER_S):
         return None

@@ -1,11 +1,12 @@
-"""Invoices: draft, open, and paid, void or uncollectible."""
+"""Invoices: draft, open, paid."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sandbox.payments.addresses import page_url
-from sandbox.payments.business import charging, clock
+from sandbox.payments.bodies import blank
+from sandbox.payments.business import clock
 from sandbox.payments.business.lines import lines_for
 from sandbox.payments.business.periods import Period
 from sandbox.payments.ids import new_id
@@ -40,7 +41,8 @@ def draft(
         customer_id=subscription.customer_id,
         hidden={"behind": behind},
         due_at=due_at,
-        **body_of(id, subscription, reason, lines, period) | {"automatically_finalizes_at": due_at},
+        automatically_finalizes_at=due_at,
+        **fields_of(id, subscription, reason, lines, period),
     )
     change(subscription, "customer.subscription.updated", latest_invoice=invoice.id)
     return invoice
@@ -54,6 +56,7 @@ def finalize(invoice: StripeObject) -> None:
         )
     _count_usage_again(invoice)
     now = clock.now(invoice.customer_id)
+    page = page_url(f"invoices/{invoice.id}")
     change(
         invoice,
         "invoice.finalized",
@@ -63,30 +66,19 @@ def finalize(invoice: StripeObject) -> None:
         automatically_finalizes_at=None,
         effective_at=now,
         ending_balance=0,
-        hosted_invoice_url=page_url(f"invoices/{invoice.id}"),
-        invoice_pdf=page_url(f"invoices/{invoice.id}.pdf"),
+        hosted_invoice_url=page,
+        invoice_pdf=page,
         status_transitions=invoice["status_transitions"] | {"finalized_at": now},
     )
     if invoice["amount_due"]:
-        _ask_for_payment(invoice)
-
-
-def void(invoice: StripeObject) -> None:
-    if invoice["status"] not in ("open", "uncollectible"):
-        raise Refusal("You can only pass in open invoices. This invoice isn't open.")
-    _give_up(invoice, "invoice.voided", "void", "voided_at")
-    charging.cancel_intent(intent_of(invoice), "void_invoice")
-    change(
-        payment_of(invoice),
-        status="canceled",
-        status_transitions={"canceled_at": clock.now(invoice.customer_id), "paid_at": None},
-    )
-
-
-def mark_uncollectible(invoice: StripeObject) -> None:
-    if invoice["status"] != "open":
-        raise Refusal("You can only pass in open invoices. This invoice isn't open.")
-    _give_up(invoice, "invoice.marked_uncollectible", "uncollectible", "marked_uncollectible_at")
+        create(
+            "invoice_payment",
+            customer_id=invoice.customer_id,
+            amount_requested=invoice["amount_due"],
+            currency=invoice["currency"],
+            invoice=invoice.id,
+            payment={"payment_intent": new_id("payment_intent"), "type": "payment_intent"},
+        )
 
 
 def stop_collecting(invoice: StripeObject) -> None:
@@ -109,124 +101,53 @@ def payment_of(invoice: StripeObject) -> StripeObject:
     return StripeObject.objects.of("invoice_payment").get(body__invoice=invoice.id)
 
 
-def intent_of(invoice: StripeObject) -> StripeObject:
-    return find("payment_intent", payment_of(invoice)["payment"]["payment_intent"])
-
-
 def subscription_of(invoice: StripeObject) -> StripeObject:
     return find("subscription", invoice["parent"]["subscription_details"]["subscription"])
 
 
-def body_of(
+def fields_of(
     id: str,
     subscription: StripeObject,
     reason: str,
     lines: list[dict[str, Any]],
     period: Period,
 ) -> dict[str, Any]:
-    """Return an invoice as it begins."""
+    """Return what an invoice begins with, and others do not have."""
     customer = find("customer", subscription.customer_id)
+    details = {"metadata": subscription["metadata"], "subscription": subscription.id}
     return {
-        "account_country": "US",
-        "account_name": "Switchhook (sandbox)",
-        "account_tax_ids": None,
-        "amount_overpaid": 0,
-        "amount_paid": 0,
-        "amount_shipping": 0,
-        "application": None,
-        "attempt_count": 0,
-        "attempted": False,
-        "auto_advance": True,
-        "automatic_tax": {
-            "disabled_reason": None,
-            "enabled": False,
-            "liability": None,
-            "provider": None,
-            "status": None,
-        },
-        "automatically_finalizes_at": None,
         "billing_reason": reason,
-        "collection_method": "charge_automatically",
         "currency": subscription["currency"],
-        "custom_fields": None,
         "customer": customer.id,
-        "customer_account": None,
-        "customer_address": customer["address"],
         "customer_email": customer["email"],
         "customer_name": customer["name"],
-        "customer_phone": customer["phone"],
-        "customer_shipping": customer["shipping"],
-        "customer_tax_exempt": customer["tax_exempt"],
-        "customer_tax_ids": [],
-        "default_payment_method": None,
-        "default_source": None,
-        "default_tax_rates": [],
-        "description": None,
-        "discounts": [],
-        "due_date": None,
-        "effective_at": None,
-        "ending_balance": None,
-        "footer": None,
-        "from_invoice": None,
-        "hosted_invoice_url": None,
-        "invoice_pdf": None,
-        "issuer": {"type": "self"},
-        "last_finalization_error": None,
-        "latest_revision": None,
-        "metadata": {},
-        "next_payment_attempt": None,
-        "number": None,
-        "on_behalf_of": None,
         "parent": {
             "quote_details": None,
-            "subscription_details": {
-                "metadata": subscription["metadata"],
-                "subscription": subscription.id,
-            },
+            "subscription_details": details,
             "type": "subscription_details",
-        },
-        "payment_settings": {
-            "default_mandate": None,
-            "payment_method_options": None,
-            "payment_method_types": None,
         },
         "period_end": period.end,
         "period_start": period.start,
-        "post_payment_credit_notes_amount": 0,
-        "pre_payment_credit_notes_amount": 0,
-        "receipt_number": None,
-        "rendering": None,
-        "shipping_cost": None,
-        "shipping_details": None,
-        "starting_balance": 0,
-        "statement_descriptor": None,
-        "status": "draft",
-        "status_transitions": {
-            "finalized_at": None,
-            "marked_uncollectible_at": None,
-            "paid_at": None,
-            "voided_at": None,
-        },
-        "test_clock": None,
-        "total_discount_amounts": [],
-        "total_pretax_credit_amounts": [],
-        "total_taxes": [],
-        "webhooks_delivered_at": None,
     } | _with_lines(id, lines)
+
+
+def preview(
+    subscription: StripeObject, lines: list[dict[str, Any]], period: Period
+) -> dict[str, Any]:
+    """Return an invoice that is not made yet."""
+    id = f"upcoming_{new_id('invoice')}"
+    head = {"id": id, "object": "invoice", "created": period.end, "livemode": False}
+    fields = fields_of(id, subscription, "upcoming", lines, period)
+    return {**head, **blank("invoice"), **fields, "next_payment_attempt": period.end + DRAFT_S}
 
 
 def _with_lines(id: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Return lines and sums."""
     total = sum(line["amount"] for line in lines)
     bodies = [line | {"invoice": id} for line in lines]
-    return {
-        "amount_due": total,
-        "amount_remaining": total,
-        "lines": whole_list(bodies, f"/v1/invoices/{id}/lines") | {"total_count": len(lines)},
-        "subtotal": total,
-        "subtotal_excluding_tax": total,
-        "total": total,
-        "total_excluding_tax": total,
+    sums = ("amount_due", "amount_remaining", "subtotal", "subtotal_excluding_tax", "total")
+    return dict.fromkeys((*sums, "total_excluding_tax"), total) | {
+        "lines": whole_list(bodies, f"/v1/invoices/{id}/lines") | {"total_count": len(lines)}
     }
 
 
@@ -258,39 +179,3 @@ def _next_number(customer_id: str) -> str:
     sequence = customer["next_invoice_sequence"]
     change(customer, next_invoice_sequence=sequence + 1)
     return f"{customer['invoice_prefix']}-{sequence:04d}"
-
-
-def _ask_for_payment(invoice: StripeObject) -> None:
-    intent = charging.create_intent(
-        invoice.customer_id,
-        invoice["amount_due"],
-        invoice["currency"],
-        "Subscription creation"
-        if invoice["billing_reason"] == "subscription_create"
-        else "Subscription update",
-    )
-    create(
-        "invoice_payment",
-        customer_id=invoice.customer_id,
-        amount_paid=None,
-        amount_requested=invoice["amount_due"],
-        currency=invoice["currency"],
-        invoice=invoice.id,
-        is_default=True,
-        payment={"payment_intent": intent.id, "type": "payment_intent"},
-        status="open",
-        status_transitions={"canceled_at": None, "paid_at": None},
-    )
-
-
-def _give_up(invoice: StripeObject, event: str, status: str, moment: str) -> None:
-    now = clock.now(invoice.customer_id)
-    change(
-        invoice,
-        event,
-        due_at=None,
-        auto_advance=False,
-        next_payment_attempt=None,
-        status=status,
-        status_transitions=invoice["status_transitions"] | {moment: now},
-    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from sandbox.payments.bodies import blank
 from sandbox.payments.business import metering
 from sandbox.payments.business.periods import Period
 from sandbox.payments.ids import new_id
 from sandbox.payments.models import StripeObject
+from sandbox.payments.objects import find
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -27,14 +29,6 @@ def lines_for(
             )
             lines.append(_line(subscription, item, period, quantity))
     return lines
-
-
-def trial_lines(subscription: StripeObject, period: Period) -> list[dict[str, Any]]:
-    """Return lines that cost nothing: what is used during a trial is not charged for."""
-    return [
-        _line(subscription, item, period, Decimal(item.get("quantity", 0)), is_trial=True)
-        for item in subscription["items"]["data"]
-    ]
 
 
 def cost(price: dict[str, Any], quantity: Decimal) -> int:
@@ -57,31 +51,21 @@ def _is_metered(price: dict[str, Any]) -> bool:
 
 
 def _used(item: dict[str, Any], subscription: StripeObject, period: Period) -> Decimal:
-    meter = StripeObject.objects.get(id=item["price"]["recurring"]["meter"])
-    return metering.usage(meter, subscription.customer_id, *period)
+    meter_id = item["price"]["recurring"]["meter"]
+    return metering.usage(meter_id, subscription.customer_id, *period)
 
 
 def _line(
-    subscription: StripeObject,
-    item: dict[str, Any],
-    period: Period,
-    quantity: Decimal,
-    *,
-    is_trial: bool = False,
+    subscription: StripeObject, item: dict[str, Any], period: Period, quantity: Decimal
 ) -> dict[str, Any]:
     price = item["price"]
-    amount = 0 if is_trial else cost(price, quantity)
-    return {
+    amount = cost(price, quantity)
+    return blank("line_item") | {
         "id": new_id("line_item"),
         "object": "line_item",
         "amount": amount,
         "currency": price["currency"],
-        "description": _description(price, quantity, is_trial=is_trial),
-        "discount_amounts": [],
-        "discountable": True,
-        "discounts": [],
-        "invoice": None,
-        "livemode": False,
+        "description": _description(price, quantity),
         "metadata": subscription["metadata"],
         "parent": {
             "invoice_item_details": None,
@@ -94,8 +78,7 @@ def _line(
             },
             "type": "subscription_item_details",
         },
-        "period": {"start": period.start, "end": period.end},
-        "pretax_credit_amounts": [],
+        "period": period._asdict(),
         "pricing": {
             "price_details": {"price": price["id"], "product": price["product"]},
             "type": "price_details",
@@ -105,14 +88,11 @@ def _line(
         "quantity_decimal": f"{quantity.normalize():f}",
         "subscription": subscription.id,
         "subtotal": amount,
-        "taxes": [],
     }
 
 
-def _description(price: dict[str, Any], quantity: Decimal, *, is_trial: bool) -> str:
-    product = StripeObject.objects.get(id=price["product"])["name"]
-    if is_trial:
-        return f"Trial period for {product}"
+def _description(price: dict[str, Any], quantity: Decimal) -> str:
+    product = find("product", price["product"])["name"]
     each = money(price["unit_amount_decimal"], price["currency"])
     return (
         f"{quantity.normalize():f} {TIMES} {product} (at {each} / {price['recurring']['interval']})"

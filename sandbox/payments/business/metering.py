@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from django.db.models import Count, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
 from sandbox.payments.business import clock
 from sandbox.payments.events import emit_thin, iso
 from sandbox.payments.models import MeterReading, StripeObject
-from sandbox.payments.wire.errors import Refusal
+from sandbox.payments.wire.errors import Refusal, not_simulated
 
 OLDEST_S = 35 * clock.DAY
 FUTURE_S = 300
@@ -38,15 +38,14 @@ def take(
     """
     identifier = identifier or str(uuid.uuid4())
     meter = active_meter(event_name)
-    customer_id = payload.get(_customer_key(meter), "")
+    if meter is None:
+        raise not_simulated("events of no meter", param="event_name")
+    customer_id = payload.get(meter["customer_mapping"]["event_payload_key"], "")
     timestamp = clock.now(customer_id) if timestamp is None else timestamp
     _require_near(timestamp, customer_id)
     value = _value(payload, meter)
-    if meter is None:
-        _report_no_meter(event_name, identifier)
-    else:
-        _require_new(identifier, meter)
-        _record(meter, identifier, customer_id, value, timestamp)
+    _require_new(identifier, meter)
+    _record(meter, identifier, customer_id, value, timestamp)
     return {
         "object": "billing.meter_event",
         "created": clock.real(),
@@ -58,48 +57,25 @@ def take(
     }
 
 
-def usage(meter: StripeObject, customer_id: str, start: int, end: int) -> Decimal:
+def usage(meter_id: str, customer_id: str, start: int, end: int) -> Decimal:
     """Return what a customer's events add up to, from start to before end."""
-    return _aggregate(meter, customer_id, start, end)[1]
-
-
-def summaries(
-    meter: StripeObject, customer_id: str, start: int, end: int, window_s: int | None
-) -> list[dict[str, Any]]:
-    """Return summaries, newest first: one for all the time, or one for each window with events."""
-    found = []
-    for at in range(start, end, window_s or end - start):
-        until = at + window_s if window_s else end
-        events, total = _aggregate(meter, customer_id, at, until)
-        if events or window_s is None:
-            found.append(_summary(meter, at, until, total))
-    return found[::-1]
-
-
-def _aggregate(meter: StripeObject, customer_id: str, start: int, end: int) -> tuple[int, Decimal]:
-    """Return how many events there are, and their value by the meter's formula."""
     readings = MeterReading.objects.filter(
-        meter_id=meter.id, customer_id=customer_id, timestamp__gte=start, timestamp__lt=end
+        meter_id=meter_id, customer_id=customer_id, timestamp__gte=start, timestamp__lt=end
     )
-    found = readings.aggregate(events=Count("id"), total=Sum("value"))
-    is_count = meter["default_aggregation"]["formula"] == "count"
-    return found["events"], Decimal(found["events"] if is_count else found["total"] or 0)
+    return Decimal(readings.aggregate(total=Sum("value"))["total"] or 0)
 
 
-def _summary(meter: StripeObject, start: int, end: int, total: Decimal) -> dict[str, Any]:
+def summary(meter: StripeObject, customer_id: str, start: int, end: int) -> dict[str, Any]:
+    """Return what Stripe tells of a customer's events, from start to before end."""
     return {
         "id": f"mtrusg_test_{start}_{end}",
         "object": "billing.meter_event_summary",
-        "aggregated_value": float(total),
+        "aggregated_value": float(usage(meter.id, customer_id, start, end)),
         "end_time": end,
         "livemode": False,
         "meter": meter.id,
         "start_time": start,
     }
-
-
-def _customer_key(meter: StripeObject | None) -> str:
-    return meter["customer_mapping"]["event_payload_key"] if meter else "stripe_customer_id"
 
 
 def _require_near(timestamp: int, customer_id: str) -> None:
@@ -117,8 +93,8 @@ def _require_near(timestamp: int, customer_id: str) -> None:
         raise Refusal(message, code="timestamp_in_future", param="timestamp")
 
 
-def _value(payload: dict[str, str], meter: StripeObject | None) -> Decimal:
-    key = meter["value_settings"]["event_payload_key"] if meter else "value"
+def _value(payload: dict[str, str], meter: StripeObject) -> Decimal:
+    key = meter["value_settings"]["event_payload_key"]
     try:
         value = Decimal(payload[key])
     except (KeyError, InvalidOperation):
@@ -149,37 +125,23 @@ def _record(
         value=value,
         timestamp=timestamp,
     )
-    if not customer_id:
-        key = _customer_key(meter)
-        message = f"Customer mapping key {key} not found in payload."
-        _report(meter, "meter_event_no_customer_defined", message, identifier)
-    elif not StripeObject.objects.of("customer").filter(id=customer_id).exists():
-        message = f"No customer found for the identifier {customer_id}."
-        _report(meter, "meter_event_customer_not_found", message, identifier)
+    if not StripeObject.objects.of("customer").filter(id=customer_id).exists():
+        _report(meter, identifier, f"No customer found for the identifier {customer_id}.")
 
 
-def _report(meter: StripeObject, code: str, message: str, identifier: str) -> None:
-    emit_thin(
-        "v1.billing.meter.error_report_triggered", meter, _report_data(code, message, identifier)
-    )
-
-
-def _report_no_meter(event_name: str, identifier: str) -> None:
-    message = f"No meter was found matching event_name {event_name}."
-    emit_thin(
-        "v1.billing.meter.no_meter_found", None, _report_data("no_meter", message, identifier)
-    )
-
-
-def _report_data(code: str, message: str, identifier: str) -> dict[str, Any]:
-    now = datetime.now(UTC)
+def _report(meter: StripeObject, identifier: str, message: str) -> None:
+    """Tell of an event that counts for nobody."""
     sample = {"error_message": message, "request": {"identifier": identifier}}
-    return {
+    error = {
+        "code": "meter_event_customer_not_found",
+        "error_count": 1,
+        "sample_errors": [sample],
+    }
+    now = datetime.now(UTC)
+    data = {
         "developer_message_summary": "There is 1 invalid event",
-        "reason": {
-            "error_count": 1,
-            "error_types": [{"code": code, "error_count": 1, "sample_errors": [sample]}],
-        },
+        "reason": {"error_count": 1, "error_types": [error]},
         "validation_end": iso(now),
         "validation_start": iso(now - timedelta(seconds=10)),
     }
+    emit_thin("v1.billing.meter.error_report_triggered", meter, data)

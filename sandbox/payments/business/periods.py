@@ -1,9 +1,9 @@
-"""Billing periods, which follow the day on which a subscription began."""
+"""Billing periods: months, which keep the day on which a subscription began."""
 
 from __future__ import annotations
 
 import calendar
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 
@@ -14,15 +14,15 @@ class Period(NamedTuple):
     end: int
 
 
-def period_from(start: int, *, anchor: int, interval: str, count: int) -> Period:
-    """Return the period that begins at start; it ends at the next date that the anchor gives.
+def month_from(start: int, *, anchor: int) -> Period:
+    """Return the month that begins at start; it ends at the next date that the anchor gives.
 
     One that begins on the 31st ends on the last day of a shorter month, and the one after that ends
     on the 31st again.
     """
-    number = 1
-    while (end := _after(anchor, interval, count * number)) <= start:
-        number += 1
+    months = 1
+    while (end := _after(anchor, months)) <= start:
+        months += 1
     return Period(start, end)
 
 
@@ -32,22 +32,9 @@ def period_of(subscription: dict[str, Any]) -> Period:
     return Period(item["current_period_start"], item["current_period_end"])
 
 
-def _after(anchor: int, interval: str, count: int) -> int:
+def _after(anchor: int, months: int) -> int:
     start = datetime.fromtimestamp(anchor, UTC)
-    match interval:
-        case "day":
-            end = start + timedelta(days=count)
-        case "week":
-            end = start + timedelta(weeks=count)
-        case "year":
-            end = _add_months(start, 12 * count)
-        case _:
-            end = _add_months(start, count)
-    return int(end.timestamp())
-
-
-def _add_months(start: datetime, months: int) -> datetime:
     years, month = divmod(start.month - 1 + months, 12)
     year, month = start.year + years, month + 1
     day = min(start.day, calendar.monthrange(year, month)[1])
-    return start.replace(year=year, month=month, day=day)
+    return int(start.replace(year=year, month=month, day=day).timestamp())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django import forms
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
@@ -12,10 +11,6 @@ from sandbox.payments.models import StripeObject
 from sandbox.payments.objects import find, writing
 from sandbox.payments.pages.common import CardForm, closed, found, product_name, show
 from sandbox.payments.wire.errors import Refusal
-
-
-class EmailForm(forms.Form):
-    email = forms.EmailField(label="Email")
 
 
 @never_cache
@@ -33,7 +28,9 @@ def page(request: HttpRequest, id: str) -> HttpResponse:
     session.refresh_from_db()
     if session["status"] != "open":
         return _over(request, session)
-    return _pay(request, session) if request.method == "POST" else _offer(request, session)
+    if request.method == "POST":
+        return _pay(request, session)
+    return _offer(request, session, CardForm())
 
 
 def _over(request: HttpRequest, session: StripeObject) -> HttpResponse:
@@ -56,47 +53,28 @@ def _over(request: HttpRequest, session: StripeObject) -> HttpResponse:
 
 
 def _offer(
-    request: HttpRequest,
-    session: StripeObject,
-    *,
-    card: CardForm | None = None,
-    email: EmailForm | None = None,
-    problem: str = "",
+    request: HttpRequest, session: StripeObject, card: CardForm, *, problem: str = ""
 ) -> HttpResponse:
-    customer = find("customer", session["customer"]) if session["customer"] else None
-    asks_for_email = customer is None and session["customer_email"] is None
-    return show(
-        request,
-        "checkout",
-        {
-            "session": session.body,
-            "customer": customer and customer.body,
-            "items": [item | {"name": product_name(item)} for item in session.hidden["items"]],
-            "trial_days": session.hidden["subscription_data"].get("trial_period_days"),
-            "card": card or CardForm(),
-            "email": (email or EmailForm()) if asks_for_email else None,
-            "asks_for_card": checkouts.asks_for_card(session),
-            "problem": problem,
-        },
-        status=402 if problem else 400 if card or email else 200,
-    )
+    context = {
+        "session": session.body,
+        "customer": find("customer", session.customer_id).body,
+        "items": [item | {"name": product_name(item)} for item in session.hidden["items"]],
+        "card": card,
+        "problem": problem,
+    }
+    status = 402 if problem else 400 if card.is_bound else 200
+    return show(request, "checkout", context, status=status)
 
 
 def _pay(request: HttpRequest, session: StripeObject) -> HttpResponse:
-    card, email = CardForm(request.POST), EmailForm(request.POST)
-    needs_email = not session["customer"] and not session["customer_email"]
-    needs_card = checkouts.asks_for_card(session)
-    if (needs_card and not card.is_valid()) or (needs_email and not email.is_valid()):
-        return _offer(request, session, card=card, email=email)
+    card = CardForm(request.POST)
+    if not card.is_valid():
+        return _offer(request, session, card)
     try:
         with writing():
-            checkouts.complete(
-                find("checkout.session", session.id),
-                card.card if needs_card else None,
-                email=email.cleaned_data["email"] if needs_email else "",
-            )
+            checkouts.complete(find("checkout.session", session.id), card.card)
     except Refusal as refusal:
-        return _offer(request, session, card=card, email=email, problem=str(refusal))
+        return _offer(request, session, card, problem=str(refusal))
     return HttpResponseRedirect(_success_url(session))
 
 

@@ -1,4 +1,4 @@
-"""An invoice's own page, and the invoice as a PDF."""
+"""An invoice's own page."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods
 
-from sandbox.payments.business import passing
-from sandbox.payments.business.paying import pay_invoice
+from sandbox.payments.business import collecting, customers, passing
 from sandbox.payments.models import StripeObject
 from sandbox.payments.objects import find, writing
 from sandbox.payments.pages.common import CardForm, closed, found, show
 from sandbox.payments.pages.overview import Overview
-from sandbox.payments.pages.pdf import text_pdf
-from sandbox.payments.pages.printed import printed_lines
 from sandbox.payments.wire.errors import Refusal
 
 
@@ -27,22 +24,9 @@ def page(request: HttpRequest, id: str) -> HttpResponse:
         return _unknown(request)
     passing.let_pass(invoice.customer_id)
     invoice.refresh_from_db()
-    if request.method == "POST" and invoice["status"] in ("open", "uncollectible"):
+    if request.method == "POST" and invoice["status"] == "open":
         return _pay(request, invoice)
     return _show(request, invoice, CardForm())
-
-
-@require_safe
-def pdf(request: HttpRequest, id: str) -> HttpResponse:
-    invoice = _numbered(id)
-    if invoice is None:
-        return _unknown(request)
-    name = f"{invoice['number']}.pdf"
-    return HttpResponse(
-        text_pdf(printed_lines(invoice.body)),
-        content_type="application/pdf",
-        headers={"Content-Disposition": f'inline; filename="{name}"'},
-    )
 
 
 def _pay(request: HttpRequest, invoice: StripeObject) -> HttpResponse:
@@ -55,7 +39,9 @@ def _pay(request: HttpRequest, invoice: StripeObject) -> HttpResponse:
         card = form.card
     try:
         with writing():
-            pay_invoice(find("invoice", invoice.id), card)
+            customer = find("customer", invoice.customer_id)
+            method = customers.set_card(customer, card) if card else None
+            collecting.pay(find("invoice", invoice.id), method)
     except Refusal as refusal:
         invoice.refresh_from_db()
         return _show(request, invoice, CardForm(), problem=str(refusal), status=402)

@@ -35,13 +35,14 @@ class Overview:
         every = StripeObject.objects.of("subscription").filter(customer_id=customer.id)
         subscription = subscribing.live_of(customer.id).first() or every.order_by("-serial").first()
         invoices = StripeObject.objects.of("invoice").filter(customer_id=customer.id)
+        method = cards.method_of(customer, subscription)
         return cls(
             customer=customer.body,
             subscription=subscription.body if subscription else None,
             items=_items(subscription),
             period_end=period_of(subscription.body).end if subscription else None,
-            next_invoice=_next_invoice(subscription),
-            card=_card(customer, subscription),
+            next_invoice=_next_invoice(customer),
+            card=method["card"] if method else None,
             invoices=[invoice.body for invoice in invoices.order_by("-serial")[:24]],
         )
 
@@ -52,19 +53,9 @@ def _items(subscription: StripeObject | None) -> list[Body]:
     return [item | {"name": product_name(item)} for item in subscription["items"]["data"]]
 
 
-def _next_invoice(subscription: StripeObject | None) -> Body | None:
-    if subscription is None:
-        return None
+def _next_invoice(customer: StripeObject) -> Body | None:
     try:
-        invoice = subscribing.preview(subscription)
+        invoice = subscribing.preview_for(customer.id)
     except Refusal:
         return None
     return invoice if invoice["lines"]["data"] else None
-
-
-def _card(customer: StripeObject, subscription: StripeObject | None) -> Body | None:
-    method_id = (subscription and subscription["default_payment_method"]) or customer[
-        "invoice_settings"
-    ]["default_payment_method"]
-    method = method_id and cards.methods_of(customer.id).filter(id=method_id).first()
-    return method["card"] if method else None

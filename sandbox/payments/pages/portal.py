@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from sandbox.payments.business import clock, passing, subscribing
-from sandbox.payments.business.paying import set_card
+from sandbox.payments.business.customers import set_card
 from sandbox.payments.models import StripeObject
 from sandbox.payments.objects import find, writing
 from sandbox.payments.pages.common import CardForm, closed, found, show
@@ -139,15 +139,12 @@ def cancel(request: HttpRequest, visit: Visit) -> HttpResponse:
 @require_POST
 @_visited
 def resume(request: HttpRequest, visit: Visit) -> HttpResponse:
-    """Take the cancellation back, or let a paused subscription go on."""
+    """Take the cancellation back."""
     subscription = subscribing.live_of(visit.customer.id).first()
     if subscription is None:
         return _not_offered(request, visit)
     with writing():
-        if subscription["status"] == "paused":
-            subscribing.resume(subscription)
-        else:
-            subscribing.cancel_at_period_end(subscription, wanted=False)
+        subscribing.cancel_at_period_end(subscription, wanted=False)
     messages.success(request, "Your subscription goes on.")
     return _back(visit)
 

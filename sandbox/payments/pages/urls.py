@@ -20,7 +20,6 @@ urlpatterns = [
     path("events/release", event_control.release, name="release"),
     path("events/<int:id>", event_control.delivery, name="delivery"),
     path("checkout/<str:id>", checkout.page, name="checkout"),
-    path("invoices/<str:id>.pdf", invoices.pdf, name="invoice-pdf"),
     path("invoices/<str:id>", invoices.page, name="invoice"),
     path("portal/<str:id>", portal.page, name="portal"),
     path("portal/<str:id>/card", portal.card, name="portal-card"),

@@ -1,7 +1,6 @@
 """What can be asked for at Stripe, a module per kind of thing. Importing them registers it all."""
 
 from sandbox.payments.resources import (  # noqa: F401
-    account,
     catalog,
     checkout,
     customers,
@@ -9,8 +8,6 @@ from sandbox.payments.resources import (  # noqa: F401
     events,
     invoices,
     meters,
-    payment_methods,
-    payments,
     portal,
     subscriptions,
 )

@@ -6,9 +6,7 @@ from typing import Any
 
 _NAMES = {
     "billing.meter": "billing meter",
-    "payment_method": "PaymentMethod",
     "billing_portal.configuration": "configuration",
-    "billing_portal.session": "portal session",
 }
 
 

@@ -31,11 +31,6 @@ class Params(dict[str, Any]):
         """Return those of the parameters that were sent."""
         return {name: self.pop(name) for name in names if name in self}
 
-    def ignore(self, *names: str) -> None:
-        """Pass over what makes no difference here."""
-        for name in names:
-            self.pop(name, None)
-
     def require_empty(self) -> None:
         for name in self:
             raise not_simulated(f"the parameter {name}", param=name)
@@ -47,10 +42,6 @@ class Endpoint:
     path: str
     params: type
     handler: Handler
-
-    @property
-    def is_v2(self) -> bool:
-        return self.path.startswith("/v2/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def test_from_checkout_to_the_end(live_server: Any, settings: Any, chromium: Bro
         "payment_method_update": {"enabled": True},
         "subscription_cancel": {"enabled": True},
     }
-    stripe.billing_portal.Configuration.create(features=features)
+    portal = stripe.billing_portal.Configuration.create(features=features)
     shop = open_shop()
     customer = stripe.Customer.create(email="alice@example.org", name="Alice").id
     page = shop.checkout(customer, success_url=f"{live_server.url}/sandbox/payments/").url
@@ -49,7 +49,9 @@ def test_from_checkout_to_the_end(live_server: Any, settings: Any, chromium: Bro
         assert not browser.is_too_wide
         assert len(testing.invoices_of(customer)) == 2
 
-        browser.open(stripe.billing_portal.Session.create(customer=customer).url)
+        browser.open(
+            stripe.billing_portal.Session.create(customer=customer, configuration=portal.id).url
+        )
         assert not browser.is_too_wide
         browser.press_enter("a.danger")
         browser.press_enter("button.danger")

@@ -20,7 +20,6 @@ def test_it_works(shop: Shop, customer: str) -> None:
         customer,
         client_reference_id="a1",
         subscription_data={"metadata": {"checkout": "1"}},
-        metadata={"from": "test"},
     )
     assert made.id.startswith("cs_test_")
     assert made.url == f"{settings.PUBLIC_URL}/sandbox/payments/checkout/{made.id}"
@@ -29,21 +28,15 @@ def test_it_works(shop: Shop, customer: str) -> None:
 
     testing.pay(str(made.url))
 
-    paid = stripe.checkout.Session.retrieve(made.id, expand=["subscription", "invoice"])
+    paid = stripe.checkout.Session.retrieve(made.id, expand=["subscription.latest_invoice"])
     assert (paid.status, paid.payment_status, paid.url) == ("complete", "paid", None)
     assert paid.client_reference_id == "a1"
     assert paid.customer_details.email == "alice@example.org"
     assert (paid.subscription.status, paid.subscription.customer) == ("active", customer)
     assert paid.subscription.metadata["checkout"] == "1"
-    assert (paid.invoice.status, paid.invoice.amount_paid) == ("paid", 500)
+    invoice = paid.subscription.latest_invoice
+    assert (paid.invoice, invoice.status, invoice.amount_paid) == (invoice.id, "paid", 500)
     assert testing.event_types()[-1] == "checkout.session.completed"
-
-
-def test_line_items(shop: Shop, customer: str) -> None:
-    made = shop.checkout(customer, expand=["line_items"])
-    assert [item.price.id for item in made.line_items.data] == [shop.base, shop.minute]
-    listed = stripe.checkout.Session.list_line_items(made.id, limit=1)
-    assert [item.quantity for item in listed.auto_paging_iter()] == [1, None]
 
 
 def test_a_declined_card_leaves_nothing_behind(shop: Shop, customer: str) -> None:
@@ -94,24 +87,6 @@ def test_it_is_expired_by_hand(shop: Shop, customer: str) -> None:
         stripe.checkout.Session.expire(made.id)
 
 
-def test_a_customer_is_made_for_it(shop: Shop) -> None:
-    made = shop.checkout(customer_email="bob@example.org")
-    subscription = testing.pay(made.id)
-    [bob] = testing.customers()
-    assert bob["email"] == "bob@example.org"
-    assert subscription["customer"] == bob["id"]
-    assert stripe.checkout.Session.retrieve(made.id).customer == bob["id"]
-
-
-def test_a_trial(shop: Shop, customer: str) -> None:
-    made = shop.checkout(customer, subscription_data={"trial_period_days": 7})
-    assert made.amount_total == 0
-    assert testing.pay(made.id)["status"] == "trialing"
-    assert stripe.checkout.Session.retrieve(made.id).payment_status == "no_payment_required"
-    [invoice] = testing.invoices_of(customer)
-    assert (invoice["status"], invoice["total"]) == ("paid", 0)
-
-
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -121,9 +96,9 @@ def test_a_trial(shop: Shop, customer: str) -> None:
         ({"line_items": [{"price": "price_no", "quantity": 1}]}, "No such price"),
         ({"mode": "payment"}, "does not simulate"),
         ({"allow_promotion_codes": True}, "does not simulate"),
-        ({"customer_email": "bob@example.org"}, "only specify one of these parameters"),
+        ({"subscription_data": {"trial_period_days": 7}}, "does not simulate"),
         ({"customer": "cus_nobody"}, "No such customer"),
-        ({"expires_at": 1}, "at least 30 minutes"),
+        ({"expires_at": 1}, "does not simulate"),
     ],
 )
 def test_refused(shop: Shop, customer: str, params: dict[str, Any], message: str) -> None:
@@ -136,9 +111,3 @@ def test_how_many_is_for_what_is_not_metered(shop: Shop, customer: str) -> None:
         with pytest.raises(stripe.InvalidRequestError) as refusal:
             shop.checkout(customer, line_items=[item])
         assert refusal.value.param == "line_items[0][quantity]"
-
-
-def test_a_price_that_is_not_sold_any_more(shop: Shop, customer: str) -> None:
-    stripe.Price.modify(shop.base, active=False)
-    with pytest.raises(stripe.InvalidRequestError, match="inactive"):
-        shop.checkout(customer)

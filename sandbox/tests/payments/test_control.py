@@ -32,11 +32,10 @@ def post(client: Client, address: str, **fields: Any) -> str:
 
 def test_it_works(client: Client, subscribed: str, shop: Shop) -> None:
     shop.checkout(subscribed)
-    shop.checkout(customer_email="bob@example.org")
-    shop.checkout()
+    shop.checkout(stripe.Customer.create(email="bob@example.org").id)
     shown = text_of(client.get(INDEX))
     assert "active period until" in shown
-    for who in ("alice@example.org", "bob@example.org", "somebody new"):
+    for who in ("alice@example.org", "bob@example.org"):
         assert f"$5.00 for {who} until" in shown
     assert "$5.00" in text_of(client.get(page_of(subscribed)))
 
@@ -104,7 +103,6 @@ class TestCharges:
         assert testing.subscription_of(subscribed)["cancel_at_period_end"] is True
         post(client, address, do="go_on")
         assert testing.subscription_of(subscribed)["cancel_at"] is None
-        assert "You can only resume" in post(client, address, do="resume")
         post(client, address, do="cancel")
         assert testing.subscription_of(subscribed)["status"] == "canceled"
 
@@ -148,7 +146,7 @@ class TestEvents:
 def test_stripe_fails_and_recovers(client: Client) -> None:
     assert "cannot be reached" in post(client, f"{INDEX}fault", kind=Fault.Kind.UNREACHABLE)
     with pytest.raises(stripe.APIConnectionError):
-        stripe.Customer.list()
+        stripe.billing.Meter.list()
     post(client, f"{INDEX}fault")
-    assert list(stripe.Customer.list()) == []
+    assert list(stripe.billing.Meter.list()) == []
     steering.reset()

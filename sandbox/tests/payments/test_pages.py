@@ -104,23 +104,6 @@ class TestCheckout:
     def test_unknown(self, client: Client) -> None:
         assert client.get("/sandbox/payments/checkout/cs_test_none").status_code == 404
 
-    def test_somebody_new_says_who_they_are(self, client: Client, shop: Shop) -> None:
-        page = path(str(shop.checkout().url))
-        assert client.post(page, GOOD | {"email": "nobody"}).status_code == 400
-        assert client.post(page, GOOD | {"email": "bob@example.org"}).status_code == 302
-        assert [each["email"] for each in testing.customers()] == ["bob@example.org"]
-
-    def test_a_trial_without_a_card(self, client: Client, shop: Shop, customer: str) -> None:
-        session = shop.checkout(
-            customer,
-            payment_method_collection="if_required",
-            subscription_data={"trial_period_days": 7},
-        )
-        page = path(str(session.url))
-        assert "Card number" not in text_of(client.get(page))
-        assert client.post(page).status_code == 302
-        assert testing.subscription_of(customer)["status"] == "trialing"
-
     def test_a_form_of_another_site_is_refused(self, page: str) -> None:
         assert Client(enforce_csrf_checks=True).post(page, GOOD).status_code == 403
 
@@ -272,20 +255,10 @@ class TestInvoice:
         page = path(paid["hosted_invoice_url"])
         assert "Nothing more is due." in text_of(client.get(page))
         client.post(page, GOOD)
-        assert len(stripe.Charge.list(customer=subscribed).data) == 1
-
-    def test_as_pdf(self, client: Client, invoice: dict[str, Any]) -> None:
-        response = client.get(path(invoice["invoice_pdf"]))
-        assert response["Content-Type"] == "application/pdf"
-        assert response.content.startswith(b"%PDF-1.4")
-        assert response.content.endswith(b"%%EOF\n")
-        assert f"(Invoice {invoice['number']}) Tj".encode() in response.content
-        xref = int(response.content.split(b"startxref\n")[1].split()[0])
-        assert response.content[xref:].startswith(b"xref")
+        assert testing.invoices_of(subscribed)[0]["attempt_count"] == 1
 
     def test_a_draft_is_not_shown(self, client: Client, subscribed: str) -> None:
         end = testing.subscription_of(subscribed)["items"]["data"][0]["current_period_end"]
         testing.turn(subscribed, to=end)
         draft = testing.invoices_of(subscribed)[-1]["id"]
         assert client.get(f"/sandbox/payments/invoices/{draft}").status_code == 404
-        assert client.get(f"/sandbox/payments/invoices/{draft}.pdf").status_code == 404

@@ -77,10 +77,8 @@ def test_empty() -> None:
 
 
 def test_an_empty_one_unsets_where_the_type_says_so(customer: str) -> None:
-    stripe.Customer.modify(customer, business_name="Alice Inc", metadata={"a": "b"})
-    found = stripe.Customer.modify(customer, business_name="", metadata="")
-    assert found.business_name is None
-    assert found.metadata.to_dict() == {}
+    stripe.Customer.modify(customer, metadata={"a": "b"})
+    assert stripe.Customer.modify(customer, metadata="").metadata.to_dict() == {}
 
 
 def test_what_is_not_simulated_says_so(customer: str) -> None:
@@ -113,7 +111,7 @@ def test_unknown_object_in_a_parameter() -> None:
 @pytest.mark.parametrize("key", ["sk_test_somebody_elses", ""])
 def test_a_key_that_is_not_ours(key: str) -> None:
     with pytest.raises(stripe.AuthenticationError) as refusal:
-        stripe.Customer.list(api_key=key or " ")
+        stripe.WebhookEndpoint.list(api_key=key or " ")
     assert refusal.value.http_status == 401
     assert key not in str(refusal.value) or not key
 

@@ -77,14 +77,14 @@ class TestFaults:
         steering.fail(kind)
         for _ in range(2):
             with pytest.raises(error):
-                stripe.Customer.list()
+                stripe.WebhookEndpoint.list()
         steering.reset()
-        assert list(stripe.Customer.list()) == []
+        assert list(stripe.WebhookEndpoint.list()) == []
 
     def test_of_some_requests_alone(self) -> None:
         steering.fail(Fault.Kind.UNREACHABLE, method="POST", path="/v1/products")
         stripe.Customer.create()
-        stripe.Product.list()
+        stripe.WebhookEndpoint.list()
         with pytest.raises(stripe.APIConnectionError):
             stripe.Product.create(name="Thing")
 
