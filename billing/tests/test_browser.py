@@ -79,13 +79,13 @@ def _has_the_renewal_declined(browser: KeyboardPage, running: Development, you: 
     browser.press_enter("form[action$=steer] button")
     _sees(browser, "Saved.")
     browser.press_enter("[value=renewal]")
-    _sees(browser, 'class="status past_due"')
+    _sees(browser, 'class="badge past_due"')
 
 
 def _pays_what_is_due(browser: KeyboardPage, you: Walker) -> None:
     portal = you.open_portal()
     browser.open(portal)
-    _sees(browser, "could not be charged", 'class="status past_due"')
+    _sees(browser, "could not be charged", 'class="badge past_due"')
     browser.press_enter("a[href$=card]")
     _sees(browser, "Use another card")
     browser.type("[name=number]", "5555 5555 5555 4444")
@@ -109,7 +109,7 @@ def _cancels(browser: KeyboardPage, you: Walker) -> None:
 def _turns_to_the_end(browser: KeyboardPage, running: Development, you: Walker) -> None:
     _open_control(browser, running, you)
     browser.press_enter("[value=renewal]")
-    _sees(browser, 'class="status canceled"')
+    _sees(browser, 'class="badge canceled"')
 
 
 def _open_control(browser: KeyboardPage, running: Development, you: Walker) -> None:
