@@ -17,7 +17,7 @@ class MailboxBackend(BaseEmailBackend):
             Mail.objects.create(
                 sender=message.from_email,
                 to=", ".join(message.recipients()),
-                subject=message.subject,
-                body=message.body,
+                subject=str(message.subject),
+                body=str(message.body),
             )
         return len(email_messages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
+from typing import Any, TextIO, cast
 
 import aiohttp
 from asgiref.sync import sync_to_async
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="the server is stopped after that")
 
     def handle(self, *_args: Any, once: bool, **_options: Any) -> None:
-        console = Console(self.stdout._out)
+        console = Console(cast("TextIO", self.stdout._out))
         try:
             asyncio.run(_demo(console, once=once))
         except aiohttp.ClientError as error:
