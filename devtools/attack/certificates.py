@@ -1,4 +1,4 @@
-"""An authority of the run's own, and one certificate for every name in its network."""
+"""A certificate authority for the run, and a certificate for every name in its network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUTHORITY, _SERVER = "authority.pem", "server.pem"
 
 
 def make(folder: Path) -> None:
-    """Write who is trusted, and what the servers show."""
+    """Write the trusted authority and the servers' certificate."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("attack authority", authority_key, None)
     (folder / AUTHORITY).write_bytes(authority.public_bytes(serialization.Encoding.PEM))
@@ -46,7 +46,7 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None,
 ) -> x509.Certificate:
-    """Return a certificate for all names, or an authority's where nobody issues it."""
+    """Return a certificate for all names, or without an issuer the authority's own."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signing_key = issuer[1] if issuer else key
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What every area works with: the product, those around it, and the report."""
+"""The context of every area: the product, the services around it, and the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from devtools.attack.web import Answer, Browser, Client
 
 
 class Canaries(set[str]):
-    """What is secret in this run, and must not be in a log."""
+    """The secrets of this run, which must not be in a log."""
 
     def add(self, *secrets: str) -> None:
         self.update(secret for secret in secrets if len(secret) >= 8)
@@ -51,7 +51,7 @@ class Context:
         return Notes(area, self.report)
 
     async def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask the database for what no door tells."""
+        """Query the database for what the API does not return."""
         url = self.product.environment["DATABASE_URL"]
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             return await (await connection.execute(statement, values)).fetchall()
@@ -67,26 +67,26 @@ class Context:
         return await self.web.ask(method, path, body=body, token=person.key, **options)
 
     async def browser(self, person: Person) -> Browser:
-        """Return the browser of somebody who has logged in."""
+        """Return the browser of a person who has signed in."""
         browser = Browser(self.web)
         await browser.log_in(person.email, person.password, person.codes)
         self.canaries.add(browser.cookies.get("sessionid", ""))
         return browser
 
     async def live_call(self, line: Line, **options: Any) -> LiveCall:
-        """Let somebody ring a line, and be connected."""
+        """Place an inbound call to a line, and connect it."""
         sid = new_call_sid()
         answer = await ring(self.engine, to=line.number, account=line.twilio, call_sid=sid)
         return await self.connected(line, sid, answer, **options)
 
     async def placed_call(self, line: Line, **options: Any) -> tuple[LiveCall, dict[str, str]]:
-        """Let a customer call somebody, who answers; return Twilio's order too."""
+        """Place an outbound call that is answered; return the order at Twilio too."""
         order = await self.order(line)
         answer = await answer_outbound(self.engine, order, line.twilio)
         return await self.connected(line, order["CallSid"], answer, **options), order
 
     async def order(self, line: Line, to: str = CALLER) -> dict[str, str]:
-        """Let a customer have Twilio call somebody; return what Twilio was told."""
+        """Place an outbound call; return the order that Twilio received."""
         answer = await self.ask_for_call(line, to)
         if answer.status != 201:
             raise NotConnected(f"{line.number} could not call: {answer}")
@@ -108,7 +108,7 @@ class Context:
     async def connected(
         self, line: Line, call_sid: str, answer: Answer, **options: Any
     ) -> LiveCall:
-        """Open the media socket of a call, as the answer tells; raise if it does not."""
+        """Open the media socket that the response names; raise if it names none."""
         told = read(answer)
         if not told.connects:
             raise NotConnected(f"{line.number} was not connected: {answer}")
@@ -116,17 +116,17 @@ class Context:
         return await LiveCall.connect(self.session, line.twilio, call_sid, told, **options)
 
     async def call(self, person: Person, reference: str) -> dict[str, Any]:
-        """Return a call as the API tells it; nothing if there is none."""
+        """Return a call from the API, or {} if there is none."""
         answer = await self.api(person, "GET", f"/api/calls/{reference}")
         return dict(answer.json["call"]) if answer.status == 200 else {}
 
     def later(self, case: Coroutine[Any, Any, None]) -> None:
-        """Let a case that waits for long run beside all others."""
+        """Run a case that waits for long beside all others."""
         self.late.append(asyncio.create_task(case))
 
 
 class NotConnected(Exception):
-    """A call that ought to be taken was not."""
+    """A call that should have been accepted was not."""
 
 
 def token_of(link: str) -> str:

@@ -1,7 +1,7 @@
-"""PostgreSQL for the attacks alone, with the tables that production has.
+"""A database for the attacks, with the same tables as production.
 
-dj-stripe's migrations take most of a minute: its tables are made as development's are, and the
-migrations said to be done. That happens once for each set of migrations, and each run gets a copy.
+dj-stripe's migrations take most of a minute. So its tables are created as in development, and its
+migrations are faked. That happens once per set of migrations, and each run gets a copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MIGRATED, _RUN = "attack_migrated_", "attack_run_"
 
 @contextmanager
 def own_database(local: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield the URL of a migrated database, which is dropped at the end."""
+    """Yield the URL of a migrated database, and drop it at the end."""
     local.mkdir(parents=True, exist_ok=True)
     server = embedded_url(local)
     migrated, mine = f"{_MIGRATED}{_digest_of_migrations()}", f"{_RUN}{os.getpid()}"
@@ -45,7 +45,7 @@ def own_database(local: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 @contextmanager
 def _alone(connection: psycopg.Connection) -> Iterator[None]:
-    """Let other runs wait that begin now."""
+    """Hold a lock that other runs wait for."""
     connection.execute("SELECT pg_advisory_lock(1)")
     try:
         yield
@@ -81,13 +81,13 @@ def _digest_of_migrations() -> str:
     digest = hashlib.sha256(version("dj-stripe").encode())
     for path in sorted(ROOT.glob("*/migrations/*.py")):
         digest.update(path.read_bytes())
-    for name in ("requirements.txt", "config/settings.py"):  # which apps there are
+    for name in ("requirements.txt", "config/settings.py"):  # they say which apps there are
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()[:12]
 
 
 def _drop_what_is_left(connection: psycopg.Connection) -> None:
-    """Drop the databases of runs that were killed, and what earlier migrations made."""
+    """Drop the databases of killed runs, and those with outdated migrations."""
     migrated = f"{_MIGRATED}{_digest_of_migrations()}"
     query = "SELECT datname FROM pg_database WHERE datname LIKE 'attack%'"
     for (name,) in connection.execute(query).fetchall():

@@ -1,4 +1,4 @@
-"""Whom the product talks to: customers' backends, a Twilio, a model, a Stripe. All are ours."""
+"""The servers that the product talks to: backends, Twilio, OpenAI, Stripe. All are ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sandbox.model import ModelServer
 from sandbox.model.server import PATH
 
 HANDLER = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# What a backend answers: JSON, a body as it is, or whatever a handler does.
+# The response of a backend: JSON, a raw body, or a handler's.
 Answer = dict[str, Any] | list[Any] | bytes | HANDLER
 
 HOSTS = {
@@ -29,20 +29,20 @@ HOSTS = {
     "openai.example.com": "openai",
     "api.stripe.com": "stripe",
 }
-# A model that says nothing, and writes down when it hears something.
+# A model that says nothing, and records when it hears something.
 EARS = "gpt-realtime-ears"
 
 
 @dataclass
 class Desk:
-    """The backend of one number: what it answers, and what it was asked."""
+    """The backend of one number: its responses, and the requests it received."""
 
     key: str
     answer: Answer = field(default_factory=dict)
     tool: Answer = field(default_factory=lambda: {"result": "done"})
     received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    webhook_ids: list[str] = field(default_factory=list)  # of what was received
-    report: HANDLER | None = None  # what takes onCallEnd and onError, if not everything does
+    webhook_ids: list[str] = field(default_factory=list)  # of the received callbacks
+    report: HANDLER | None = None  # for onCallEnd and onError; None: accept all
 
     def to(self, name: str) -> list[dict[str, Any]]:
         return [body for kind, body in self.received if kind == name]
@@ -60,16 +60,16 @@ class Desk:
 class Internet:
     def __init__(self) -> None:
         self.desks: dict[str, Desk] = {}
-        self.orders: list[dict[str, str]] = []  # of calls, as Twilio got them
+        self.orders: list[dict[str, str]] = []  # of calls, as Twilio received them
         self.updates: list[dict[str, str]] = []
-        self.heard: dict[str, list[float]] = {}  # by API key: when a frame came
+        self.heard: dict[str, list[float]] = {}  # by API key: the arrival times of frames
         self.stripe: list[tuple[str, str]] = []
         self.metered: dict[str, tuple[str, int]] = {}  # by identifier: customer and minutes
         self.on_stripe: Callable[[str, str], None] = lambda method, path: None
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> dict[str, int]:
-        """Listen, and return the port of each part."""
+        """Listen; return the port of each server."""
         apps = {
             "backends": self._backends(),
             "twilio": self._twilio(),
@@ -125,7 +125,7 @@ class Internet:
         said = answer if isinstance(answer, bytes) else orjson.dumps(answer)
         return web.Response(body=said, content_type="application/json")
 
-    # Twilio's REST API, which takes every order and does nothing
+    # Twilio's REST API, which accepts every order and does nothing
 
     def _twilio(self) -> web.Application:
         app = web.Application()
@@ -178,7 +178,7 @@ class Internet:
                 await socket.send_json(updated)
         return socket
 
-    # Stripe, which is down but for subscriptions that end, and their minutes
+    # Stripe, which is down except for ending subscriptions and metering their minutes
 
     def _stripe(self) -> web.Application:
         app = web.Application()
@@ -215,7 +215,7 @@ class Internet:
 
 
 def _resource(account: str, sid: str, status: str) -> dict[str, Any]:
-    """Return a call, as Twilio's libraries read it."""
+    """Return a call in the format of Twilio's libraries."""
     return {
         "sid": sid,
         "account_sid": account,
@@ -299,7 +299,7 @@ def _subscription(customer: str) -> dict[str, Any]:
 
 
 async def until(is_so: Callable[[], object], *, within: float = 10.0, every: float = 0.1) -> bool:
-    """Wait until something is so; return whether it came to that."""
+    """Wait until a condition is true; return False on timeout."""
     deadline = time.monotonic() + within
     while not is_so():
         if time.monotonic() > deadline:

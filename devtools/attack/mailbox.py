@@ -1,4 +1,4 @@
-"""A mail server that keeps what it is sent."""
+"""A mail server that keeps what it receives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Mail:
 
     @property
     def text(self) -> str:
-        """Return the subject and the body, as a reader sees them."""
+        """Return the decoded subject and body."""
         message: Any = message_from_bytes(self.raw, policy=policy.default)
         body = message.get_body(("plain", "html"))
         return f"{message['Subject']}\n\n{body.get_content() if body else ''}"
@@ -27,7 +27,7 @@ class Mailbox:
         self._came = asyncio.Event()
 
     async def start(self) -> int:
-        """Listen on a free port of 127.0.0.1, and return it."""
+        """Listen on a free port of 127.0.0.1; return it."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -35,7 +35,7 @@ class Mailbox:
         return [mail for mail in self.mails if mail.to.lower() == address.lower()]
 
     async def wait_for(self, address: str, count: int = 1, *, within: float = 20.0) -> list[Mail]:
-        """Return the mails to an address once there are so many, or time is up."""
+        """Return the emails to an address once there are ``count``, or after the timeout."""
         try:
             async with asyncio.timeout(within):
                 while len(self.to(address)) < count:

@@ -1,8 +1,8 @@
-"""A network of the run's own: nothing that is sent in it can leave the machine.
+"""A network of the run's own: nothing sent in it can leave the machine.
 
-``unshare`` gives the run a network without a way out, a file system view in which ``/etc/hosts``
-says what we want, and a process tree that ends with its first process, however that ends. In there
-every address is this machine's: what the product connects to is seen, whatever the address.
+``unshare`` gives the run a network without a way out, a view of the file system with our own
+``/etc/hosts``, and a process tree that ends with its first process, however that ends. Inside,
+every address is local, so every connection of the product is seen, whatever its address.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-# Public addresses, in there our own. Connections to any other are a finding.
+# Public addresses, which are ours inside. Connections to any other are a finding.
 PUBLIC = "93.184.215."
 PRODUCT, TWILIO, OPENAI, BACKEND, STRIPE = (f"{PUBLIC}{number}" for number in range(10, 15))
 PUBLIC_6 = "2606:2800:21f::10"
@@ -23,7 +23,7 @@ _AS_ROOT = ("--user", "--map-root-user")
 
 
 def command() -> list[str] | None:
-    """Return what runs a command in a network of its own; None where that is not allowed."""
+    """Return the prefix that runs a command in its own network; None if that is not allowed."""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         return None
     options = [*_UNSHARE, *(() if os.geteuid() == 0 else _AS_ROOT)]
@@ -32,7 +32,7 @@ def command() -> list[str] | None:
 
 
 def set_up(hosts: Iterable[tuple[str, str]], folder: Path) -> None:
-    """Make the network, and the names in it; only for a process in a namespace of its own."""
+    """Set up the network and its names; only for a process in its own namespace."""
     for arguments in (
         "link set lo up",
         f"addr add {PRODUCT}/32 dev lo",
@@ -51,7 +51,7 @@ def set_up(hosts: Iterable[tuple[str, str]], folder: Path) -> None:
 
 
 def replace_file(path: Path, by: Path) -> None:
-    """Show another file in a file's place, to this run alone."""
+    """Replace a file by another one, for this run only."""
     _run("mount", "--bind", str(by), str(path.resolve()))
 
 

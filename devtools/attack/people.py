@@ -1,4 +1,4 @@
-"""Who takes part: accounts with their keys, numbers and backends, and operators."""
+"""The people of a run: customers with their keys, numbers and backends, and operators."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from devtools.attack.context import Context
 
 CUSTOMERS = (
-    "alice",  # whom others are after
-    "bob",  # who is after others
-    "carol",  # whose fields are filled with poison
-    "dora",  # who deletes her account during calls
-    "erin",  # who is suspended while she calls
-    "lena",  # whose lines are blocked
-    "hank",  # whose backend is hostile
-    "mona",  # who wants minutes for nothing
-    "max",  # so does he
-    "tess",  # who checks her backend
+    "alice",  # the victim
+    "bob",  # attacks others
+    "carol",  # has poison in every field
+    "dora",  # deletes her account during calls
+    "erin",  # is suspended during a call
+    "lena",  # has her lines blocked
+    "hank",  # has a hostile backend
+    "mona",  # wants minutes for free
+    "max",  # too
+    "tess",  # tests her backend
 )
-# Root alone may do everything, and Oscar alone has no second factor.
+# Only Root has every permission, and only Oscar has no second factor.
 OPERATORS = ("olga", "oscar", "root")
 
 _serial = count(1)
@@ -46,7 +46,7 @@ class Person:
     key: str = ""
     token: str = ""
     company: str = ""
-    codes: list[str] = field(default_factory=list)  # that stand in for a second factor
+    codes: list[str] = field(default_factory=list)  # recovery codes, in place of a second factor
 
     @property
     def email(self) -> str:
@@ -55,7 +55,7 @@ class Person:
 
 @dataclass
 class Line:
-    """A number, and the backend that answers for it."""
+    """A number and its backend."""
 
     person: Person
     number: str
@@ -68,12 +68,12 @@ class Line:
 
 
 def new_number() -> str:
-    """Return a number that somebody could have, and that nobody had in this run."""
+    """Return a valid number that is new in this run."""
     return f"+1415{2_000_000 + next(_serial):07}"
 
 
 async def register(context: Context, person: Person, **changes: Any) -> Any:
-    """Register over the API; keep the key and the token."""
+    """Register with the API; keep the key and the token."""
     body = {"email": person.email, "password": person.password, "companyName": person.company}
     answer = await context.web.ask("POST", "/api/auth/register", body=body | changes)
     if answer.status != 201:
@@ -86,7 +86,7 @@ async def register(context: Context, person: Person, **changes: Any) -> Any:
 
 
 async def make_line(context: Context, person: Person, number: str = "", **changes: Any) -> Line:
-    """Register a number, with a backend that takes every call."""
+    """Register a number with a backend that accepts every call."""
     desk = context.internet.desk()
     desk.answer = plan(person.twilio, desk)
     context.canaries.add(desk.answer["openaiApiKey"])
@@ -99,7 +99,7 @@ async def make_line(context: Context, person: Person, number: str = "", **change
 
 
 async def assemble(context: Context) -> None:
-    """Register everybody, and have ``manage.py`` do what a customer cannot."""
+    """Register everyone, and have ``manage.py`` do what a customer cannot."""
     for name in CUSTOMERS:
         context.people[name] = person = Person(name, company=f"{name.title()} Ltd")
         await register(context, person)
@@ -122,7 +122,7 @@ async def assemble(context: Context) -> None:
 
 
 async def set_up_accounts(context: Context, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Have a process of the product's own do what no door lets us do: see ``_set_up_accounts``."""
+    """Set up in a process of the product what the API cannot: see ``_set_up_accounts``."""
     made = await context.product.run(
         "-m", "devtools.attack.people", ATTACK_ACCOUNTS=json.dumps(wanted)
     )
@@ -132,7 +132,7 @@ async def set_up_accounts(context: Context, wanted: dict[str, Any]) -> dict[str,
 
 
 def _set_up_accounts(wanted: dict[str, Any]) -> None:
-    """Activate accounts, make operators, and write down who is a customer of Stripe's."""
+    """Activate accounts, create operators, and record Stripe's customers."""
     import django
 
     django.setup()
@@ -173,7 +173,7 @@ def _set_up_accounts(wanted: dict[str, Any]) -> None:
 
 
 def _second_factor(account: Any) -> list[str]:
-    """Give an account an app, where the product knows any; return its recovery codes."""
+    """Give an account an authenticator app; return its recovery codes."""
     with suppress(ModuleNotFoundError):
         factors = importlib.import_module("accounts.second_factors")
         secret = factors.totp_secret_new()

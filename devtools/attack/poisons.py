@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-# In JSON, as they are sent.
+# In JSON, as sent.
 IN_JSON: dict[str, bytes] = {
     "NUL": b'"a\\u0000b"',
     "a lone surrogate": b'"\\ud800"',
@@ -31,7 +31,7 @@ IN_JSON: dict[str, bytes] = {
     "right to left": '"\u202egnp.exe\u2066"'.encode(),
     "null": b"null",
 }
-# As text, in a form, a query string or a header of a webhook.
+# As text in a form, a query string or a webhook's header.
 AS_TEXT: dict[str, str] = {
     "NUL": "a\0b",
     "only NUL": "\0",

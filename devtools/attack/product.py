@@ -1,4 +1,4 @@
-"""The product as in production: its processes, their settings, their memory and their logs."""
+"""The product in its production configuration: processes, settings, memory and logs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def settings() -> dict[str, str]:
-    """Return all variables of a production that is set up well, but for where it runs."""
+    """Return the environment of a correct production setup, apart from where it runs."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return {
         **kept,
@@ -47,14 +47,14 @@ def settings() -> dict[str, str]:
         "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
         "EMAIL_FROM": "Switchhook <no-reply@example.com>",
         "WEB_CONCURRENCY": "1",
-        # Nobody answers at these addresses where the network is not one of our own.
+        # Without a network of our own, nothing listens at these addresses.
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "HTTP_PROXY": "http://127.0.0.1:9",
     }
 
 
 def in_namespace(variables: Mapping[str, str], authority: Path) -> dict[str, str]:
-    """Return the settings for a network where all is reached directly, and has our certificates."""
+    """Return the settings for our own network, where every server has our certificate."""
     proxies = ("HTTPS_PROXY", "HTTP_PROXY")
     known = {name: value for name, value in variables.items() if name not in proxies}
     return {**known, "SSL_CERT_FILE": str(authority), "REQUESTS_CA_BUNDLE": str(authority)}
@@ -66,7 +66,7 @@ class Process:
     popen: subprocess.Popen[bytes]
 
     def worker(self) -> int:
-        """Return the process id of gunicorn's worker; 0 while there is none."""
+        """Return the process id of gunicorn's worker, or 0 if there is none."""
         pid = self.popen.pid
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -83,7 +83,7 @@ class Process:
         return int(pages) * _PAGE
 
     def cpu_seconds(self) -> float:
-        """Return what the worker has used so far."""
+        """Return the worker's CPU time."""
         try:
             fields = Path(f"/proc/{self.worker()}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -95,11 +95,13 @@ class Process:
 class Product:
     environment: dict[str, str]
     logs: Path
-    variables: dict[str, dict[str, str]] = field(default_factory=dict)  # of one process alone
+    variables: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # for one process only, by its name
     processes: dict[str, Process] = field(default_factory=dict)
 
     async def start(self) -> None:
-        """Start everything, and return once it is ready."""
+        """Start everything; return when it is ready."""
         for log in self.logs.glob("*.log"):
             log.unlink()
         for name in (*PORTS, WORKER):
@@ -108,7 +110,7 @@ class Product:
             await self.until_ready(port)
 
     def begin(self, name: str) -> None:
-        """Start a process: for the first time, or in the place of one that has ended."""
+        """Start a process, or restart one that has exited."""
         command = _WORKER if name == WORKER else _GUNICORN
         variables = {}
         if name in PORTS:
@@ -116,14 +118,14 @@ class Product:
         self._start(name, command, **variables, **self.variables.get(name, {}))
 
     def end(self) -> None:
-        """Kill all processes and what they started."""
+        """Kill all processes and their children."""
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.popen.pid, signal.SIGKILL)
             process.popen.wait(10)
 
     def log_lines(self) -> list[tuple[str, str]]:
-        """Return every line that was logged so far, with the name of its process."""
+        """Return every logged line, with the name of its process."""
         return [
             (path.stem, line)
             for path in sorted(self.logs.glob("*.log"))
@@ -131,7 +133,7 @@ class Product:
         ]
 
     async def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command with the product's settings to its end."""
+        """Run a command to its end, with the product's settings."""
         return await asyncio.to_thread(
             subprocess.run,
             [sys.executable, *command],
@@ -157,7 +159,7 @@ class Product:
         self.processes[name] = Process(name, popen)
 
     async def until_ready(self, port: int) -> None:
-        """Wait until a process takes requests; raise :class:`Failed` if one of them has ended."""
+        """Wait until a process accepts requests; raise :class:`Failed` if one has exited."""
         deadline = time.monotonic() + _READY_WITHIN_S
         while not await asyncio.to_thread(_is_ready, port):
             if ended := [p.name for p in self.processes.values() if p.popen.poll() is not None]:
@@ -172,7 +174,7 @@ class Product:
 
 
 def _is_ready(port: int) -> bool:
-    """Ask as a load balancer would, without a library that might look at proxies."""
+    """Ask like a load balancer, without a library that might use proxies."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What was tried, and what did not hold."""
+"""The report: what was tried, and what failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WIDTH = 160
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A case that did not hold, in words: what was sent, and what came."""
+    """A case that failed: what was sent, and what came back."""
 
     area: str
     case: str
@@ -25,10 +25,10 @@ class Report:
     attempts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    most_shown: int = 3  # of a finding that comes again and again
+    most_shown: int = 3  # of the same finding
 
     def table(self) -> str:
-        """Return the counts by area, with what was skipped and why, and the sums."""
+        """Return the counts by area and in total, and the skipped areas with the reason."""
         found = Counter(finding.area for finding in self.findings)
         rows = [f"{'area':12}{'attempts':>9}{'findings':>9}"]
         rows += [
@@ -40,7 +40,7 @@ class Report:
         return "\n".join(rows)
 
     def told(self) -> str:
-        """Return the findings, each case once with its first examples."""
+        """Return the findings: each case once, with its first examples."""
         cases: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             cases.setdefault((finding.area, finding.case), []).append(finding)
@@ -63,7 +63,7 @@ class Notes:
     report: Report
 
     def expect(self, case: str, holds: bool, *, sent: object = "", came: object = "") -> bool:
-        """Count an attempt, and note a finding unless it holds; return whether it does."""
+        """Count an attempt; record a finding unless it holds. Return ``holds``."""
         self.report.attempts[self.area] += 1
         if not holds:
             finding = Finding(self.area, case, short(sent), short(came))
@@ -72,7 +72,7 @@ class Notes:
 
 
 def short(thing: object, width: int = _WIDTH) -> str:
-    """Return a thing on one line, without what a terminal would obey."""
+    """Return a thing on one line, without control characters."""
     text = thing.decode(errors="replace") if isinstance(thing, bytes) else str(thing)
     start = text[: width + 1]
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in start)

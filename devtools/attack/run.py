@@ -1,7 +1,7 @@
 """``bin/attack``: hostile customers, callers and backends, against production's settings.
 
 The product runs with ``DEBUG`` off, in a network of its own (``devtools.attack.namespace``), and is
-attacked area by area (``devtools.attack.areas``). What does not hold is a finding.
+attacked area by area (``devtools.attack.areas``). Every failure is a finding.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _attack(run: dict[str, str]) -> int:
 def exit_with(program: str, work: Callable[[dict[str, str]], int]) -> None:
     """Do the work, and exit with the status that it returns.
 
-    It is given the variables that name its folders: one has certificates, one is for logs.
+    ``work`` receives variables with its folders: one with certificates, one for logs.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -82,16 +82,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run_apart(module: str, environment: dict[str, str]) -> int:
-    """Run a module with our arguments, in a network of its own if that is allowed.
+    """Run a module with our arguments, in its own network if that is allowed.
 
-    ``ATTACK_FOLDER`` of the environment is where the certificates are.
+    ``ATTACK_FOLDER`` in the environment is the folder with the certificates.
     """
     apart = namespace.command()
     command = [*(apart or []), sys.executable, "-m", module, *sys.argv[1:]]
     environment["ATTACK_APART"] = "1" if apart else ""
-    if apart:  # libraries look at this when they are imported
+    if apart:  # libraries read this at import
         environment["SSL_CERT_FILE"] = f"{environment['ATTACK_FOLDER']}/{certificates.AUTHORITY}"
-    # It ends when nobody holds the other end of its input any more, however we end.
+    # It exits when its standard input is closed, however we exit.
     process = subprocess.Popen(
         command,
         cwd=ROOT,

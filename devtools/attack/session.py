@@ -1,4 +1,4 @@
-"""The run itself, in its network: everything is started, every area has its turn, all is told."""
+"""One run inside its network: start everything, attack every area, report."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def logs() -> Path:
 
 
 def _end_with_whoever_started_this() -> None:
-    os.read(sys.stdin.fileno(), 1)  # not buffered: such a lock would be in the way of our own end
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: a buffer's lock would block our own exit
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_in_time() -> None:
-    """Cancel the current task on SIGTERM, which comes too when whoever started us has ended."""
+    """Cancel the current task on SIGTERM, also sent when our parent has exited."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is not None:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
@@ -89,9 +89,9 @@ async def set_up(
     report: Report,
     variables: dict[str, dict[str, str]] | None = None,
 ) -> Context:
-    """Start everything; the stack ends it.
+    """Start everything; the stack stops it.
 
-    :param variables: what the environment of a process has besides, by its name.
+    :param variables: additional environment variables, by process.
     """
     folder, is_apart = Path(os.environ["ATTACK_FOLDER"]), bool(os.environ["ATTACK_APART"])
     environment = {
@@ -126,7 +126,7 @@ async def set_up(
         engine=Client(session, ENGINE, "engine.example.com"),
         second_engine=Client(session, SECOND_ENGINE, "engine.example.com"),
         report=report,
-        random=random.Random(options.seed),  # noqa: S311 (it is to be repeated)
+        random=random.Random(options.seed),  # noqa: S311 (so that it can be repeated)
         is_short=options.short,
         is_apart=is_apart,
     )
@@ -137,7 +137,7 @@ def _make_network(folder: Path) -> None:
 
     names = [(ADDRESSES[part], host) for host, part in HOSTS.items()]
     namespace.set_up([*names, *ssrf.NAMES], folder)
-    # Stripe's library trusts a list of its own.
+    # Stripe's library has its own list of trusted authorities.
     import stripe
 
     namespace.replace_file(Path(stripe.ca_bundle_path), folder / AUTHORITY)
@@ -153,7 +153,7 @@ def _upstreams(ports: dict[str, int]) -> dict[str, int]:
 
 
 async def _a_call_goes_through(context: Context) -> None:
-    """Make an ordinary call, all the way: what refuses everything would have no findings."""
+    """Make an ordinary call: a product that refuses everything would have no findings."""
     from sandbox.phone.exchange import Phone
     from sandbox.phone.line import LineClosed
 
@@ -172,7 +172,7 @@ async def _a_call_goes_through(context: Context) -> None:
 
 
 async def _all_areas(context: Context, chosen: list[str]) -> None:
-    """Those that only wait go together, those that measure alone, and who reads logs at the end."""
+    """Run areas that only wait together, those that measure alone, and the logs' at the end."""
     together = [name for name in NAMES if name in chosen and name in BESIDE_OTHERS]
     alone = [name for name in NAMES if name in chosen and name not in BESIDE_OTHERS + AT_THE_END]
     await asyncio.gather(*(_one_area(context, name) for name in together))
@@ -202,14 +202,14 @@ async def _one_area(context: Context, name: str) -> None:
 
 
 def _broke(context: Context, name: str, error: BaseException) -> None:
-    """An area that could not go on has a finding: what it would have tried was not tried."""
+    """Record a finding for an area that could not finish: its other cases were not tried."""
     where = "".join(traceback.format_exception(error)[-3:])
     sys.stderr.write(where)
     context.notes(name).expect("The area can be attacked to its end.", False, came=where)
 
 
 def module_named(path: str) -> ModuleType:
-    """Return an area, or an experiment; a test of the program has one of its own."""
+    """Return an area or an experiment; tests of this program replace it."""
     if instead := os.environ.get("ATTACK_INSTEAD"):
         spec = importlib.util.spec_from_file_location(path, instead)
         if spec and spec.loader:

@@ -1,6 +1,6 @@
-"""What ends TLS: the proxy before the product, and all servers of the run's internet.
+"""The TLS proxy of the run: in front of the product, and of every server in its network.
 
-It listens on every address at once, and remembers who was connected to.
+It listens on every address at once, and records the addresses that connections went to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PATIENCE_S = 60.0
 
 
 class TlsProxy:
-    """``upstreams`` has the port behind each host, or host and path, such as ``a.b/voice``."""
+    """``upstreams`` maps each host, or host and path such as ``a.b/voice``, to a port."""
 
     def __init__(self, context: ssl.SSLContext, upstreams: Mapping[str, int]) -> None:
         self._context = context
@@ -39,7 +39,7 @@ class TlsProxy:
         await asyncio.gather(*self._serving, return_exceptions=True)
 
     def private_addresses(self) -> list[tuple[str, int]]:
-        """Return those that nothing of ours was to connect to."""
+        """Return the connections to addresses that the product must not connect to."""
         return [each for each in self.touched if not each[0].startswith((PUBLIC, PUBLIC_6))]
 
     async def _note(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,7 +90,7 @@ class TlsProxy:
 
 
 def forwarded(head: bytes, peer: str) -> bytes:
-    """Return a request's head as a proxy passes it on: one request for each connection."""
+    """Return a request's head as a proxy forwards it: one request per connection."""
     line, _, rest = head.partition(b"\r\n")
     ours = f"X-Forwarded-Proto: https\r\nX-Forwarded-For: {peer}\r\n".encode()
     if b"\r\nupgrade:" not in head.lower():
@@ -106,7 +106,7 @@ async def _both_ways(
     inner_reader: asyncio.StreamReader,
     inner_writer: asyncio.StreamWriter,
 ) -> None:
-    """Pass bytes on until the inner side has ended."""
+    """Forward bytes until the upstream closes."""
     inwards = asyncio.create_task(_pump(reader, inner_writer))
     try:
         await _pump(inner_reader, writer)

@@ -1,4 +1,4 @@
-"""What Twilio does, and what others do in its place: webhooks and media sockets, by hand."""
+"""Webhooks and media sockets by hand, as Twilio sends them, or others in its place."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def new_call_sid() -> str:
 
 
 def plan(account: TwilioAccount, desk: Desk | None = None, **changes: Any) -> dict[str, Any]:
-    """Return a backend's usual answer to onCallStart; its model listens and says nothing."""
+    """Return a backend's usual response to onCallStart; the model only listens."""
     tools = [{"type": "function", "name": "look_up", "parameters": {"type": "object"}}]
     return {
         "twilioAccountSid": account.sid,
@@ -67,7 +67,7 @@ async def ring(
     patience: float = 30.0,
     **fields: str,
 ) -> Answer:
-    """Announce a call as Twilio does, with its signature unless another one is given."""
+    """Post a call's first webhook, with Twilio's signature unless another one is given."""
     form = {
         "CallSid": call_sid or new_call_sid(),
         "AccountSid": account.sid,
@@ -90,7 +90,7 @@ async def post(
     signature: str | None = None,
     patience: float = 30.0,
 ) -> Answer:
-    """POST a form, signed for the account; an empty signature is none at all."""
+    """POST a form, signed for the account; an empty signature sends none."""
     if signature is None:
         signature = account.sign(ENGINE_URL + path, form) if account else ""
     headers = {"X-Twilio-Signature": signature} if signature else {}
@@ -99,7 +99,7 @@ async def post(
 
 @dataclass(frozen=True, slots=True)
 class Twiml:
-    """What we were told to do with a call."""
+    """The product's instructions for a call."""
 
     verbs: list[str]
     ticket: str = ""
@@ -112,7 +112,7 @@ class Twiml:
 
 
 def read(answer: Answer) -> Twiml:
-    """Read TwiML; an answer without any has no verbs."""
+    """Parse TwiML; a response without TwiML has no verbs."""
     if not answer.body.lstrip().startswith(b"<"):
         return Twiml([])
     try:
@@ -136,7 +136,7 @@ def read(answer: Answer) -> Twiml:
 async def answer_outbound(
     engine: Client, order: Mapping[str, str], account: TwilioAccount, **fields: str
 ) -> Answer:
-    """Say that the person whom an order is about has answered."""
+    """Report that the callee of an order has answered."""
     form = {
         "CallSid": order["CallSid"],
         "AccountSid": account.sid,
@@ -180,7 +180,7 @@ async def open_media(
     port: int = MEDIA,
     path: str = "/media",
 ) -> aiohttp.ClientWebSocketResponse:
-    """Open a media socket, with Twilio's signature if there is an account."""
+    """Open a media socket, with Twilio's signature if an account is given."""
     headers = {"Host": "media.example.com", "X-Forwarded-Proto": "https"}
     if account:
         headers["X-Twilio-Signature"] = account.sign(MEDIA_URL, {})
@@ -195,7 +195,7 @@ async def open_media(
 
 @dataclass
 class LiveCall:
-    """A call with its media socket, on which somebody is silent."""
+    """A call with a media socket, on which the caller is silent."""
 
     account: TwilioAccount
     call_sid: str
@@ -217,7 +217,7 @@ class LiveCall:
         frame_every: float = FRAME_S,
         **options: Any,
     ) -> LiveCall:
-        """Open the socket of a call that was accepted, and let its caller be silent."""
+        """Open the socket of an accepted call, with a silent caller."""
         socket = await open_media(session, account, **options)
         connected = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
         await socket.send_str(orjson.dumps(connected).decode())
@@ -233,7 +233,7 @@ class LiveCall:
 
     @property
     def seconds(self) -> float:
-        """How long the socket has been open, or was."""
+        """Return how long the socket has been, or was, open."""
         return (self.closed or time.monotonic()) - self.opened
 
     async def hang_up(self) -> None:
@@ -266,6 +266,6 @@ class LiveCall:
     async def _listen(self) -> None:
         with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
             async for message in self.socket:
-                if '"mark"' in str(message.data)[:20]:  # it was played
+                if '"mark"' in str(message.data)[:20]:  # the audio was played
                     await self.socket.send_str(message.data)
         self.closed = self.closed or time.monotonic()

@@ -1,4 +1,4 @@
-"""Requests as the product's proxy passes them on, and as somebody sends them past it."""
+"""Requests as the product's proxy forwards them, and as attackers send them past it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _serial = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came; the status is 0 if nothing did, and then the body says why."""
+    """A response; if there was none, the status is 0 and the body has the reason."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the product failed: an error of its own, or no answer."""
+        """Return True if the product failed, with a 5xx or without a response."""
         return self.status == 0 or self.status >= 500
 
     def __str__(self) -> str:
@@ -54,13 +54,13 @@ class Answer:
 
 
 def an_address() -> str:
-    """Return a client's address that nobody had before: limits per address are met on purpose."""
+    """Return an unused client address, so that limits per address apply only on purpose."""
     number = next(_serial)
     return f"81.{2 + number // 62_500}.{number // 250 % 250 + 1}.{number % 250 + 1}"
 
 
 class Client:
-    """Speaks to one port of the product, in the place of the proxy in front of it."""
+    """A client of one port of the product, in place of the proxy in front of it."""
 
     def __init__(self, session: aiohttp.ClientSession, port: int, host: str) -> None:
         self._session = session
@@ -80,7 +80,7 @@ class Client:
         address: str = "",
         patience: float = 30.0,
     ) -> Answer:
-        """Send JSON, a form or raw bytes; wait so many seconds for the whole answer."""
+        """Send JSON, a form or raw bytes; wait ``patience`` seconds for the response."""
         sent = {
             "Host": self.host,
             "X-Forwarded-Proto": "https",
@@ -119,7 +119,7 @@ class Client:
 
 @dataclass
 class Browser:
-    """Somebody with cookies at the pages."""
+    """A browser with cookies."""
 
     web: Client
     cookies: dict[str, str] = field(default_factory=dict)
@@ -130,14 +130,14 @@ class Browser:
         return await self._ask("GET", path, **options)
 
     async def post(self, path: str, form: Mapping[str, Any], **options: Any) -> Answer:
-        """Send a form with the token that Django wants of a page of its own."""
+        """Send a form with Django's CSRF token."""
         if "csrftoken" not in self.cookies:
             await self.get("/login")
         token = self.cookies.get("csrftoken", "")
         return await self._ask("POST", path, form={"csrfmiddlewaretoken": token, **form}, **options)
 
     async def log_in(self, email: str, password: str, codes: list[str] | None = None) -> Answer:
-        """Log in, with one of the codes if a second factor is asked for."""
+        """Sign in, with one of the codes if a second factor is required."""
         answer = await self.post("/login", {"email": email, "password": password})
         step = answer.headers.get("location", "")
         if codes and step.startswith("/") and not step.startswith("/dashboard"):
@@ -163,7 +163,7 @@ class Browser:
 
 
 def form_actions(page: str) -> list[str]:
-    """Return where the forms of a page lead."""
+    """Return the actions of a page's forms."""
     return re.findall(r'<form[^>]*\baction="([^"]*)"', page)
 
 

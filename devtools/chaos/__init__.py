@@ -1,1 +1,1 @@
-"""What breaks the product on purpose, and says what did not hold. Not imported by the product."""
+"""Breaks the product on purpose, and reports what failed. Not imported by the product."""

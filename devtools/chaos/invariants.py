@@ -1,4 +1,4 @@
-"""What must hold after every experiment, whatever was broken."""
+"""The invariants that must hold after every experiment."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from devtools.chaos.traffic import Placed
 from devtools.chaos.waiting import seconds_until
 from telephony.engine.codes import EndedReason
 
-# A record and the phone may differ by so much: the end of a call takes its way to either.
+# The difference allowed between record and phone: the end of a call reaches each separately.
 _APART_S = 1.0
-# How an engine's last word about its calls may lie behind when it is killed: a beat, and its way.
+# How old a killed engine's last report on its calls may be: one heartbeat, and its way.
 _BEAT_S = 4.0
-# A call that was connected so shortly before that its engine had not said so yet costs nothing.
+# A call that its engine had not yet reported as connected costs nothing.
 _UNSAID_S = 4.0
-# A call whose audio was never let in ends a minute after its ticket, at the latest.
+# A call whose audio was never connected ends at most a minute after its ticket.
 _ENDED_WITHIN_S = 90.0
-# What a worker was delivering when it was killed is delivered again after half a minute.
+# A callback whose worker was killed is sent again after half a minute.
 _DELIVERED_WITHIN_S = 30.0
 
 _CALLS = """
@@ -58,7 +58,7 @@ _METER = (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A call as the database has it; ``lasted`` is its audio's time, None if it had none."""
+    """A call's row in the database; ``lasted`` is the duration of its audio, or None."""
 
     call_sid: str
     reason: str
@@ -76,11 +76,11 @@ async def check(
     may_be_resumed: bool = False,
     delivered: bool = True,
 ) -> dict[str, Record]:
-    """Wait until the calls have ended, and look at all that is said of them.
+    """Wait until the calls have ended, and check everything about them.
 
-    :param may_be_resumed: their engine was cut off: calls may have been taken for lost meanwhile,
-        and told as such, if they were told anew in the end.
-    :param delivered: their backends are there, so that everything must have come.
+    :param may_be_resumed: their engine was cut off: calls may have been considered lost meanwhile,
+        and reported so, if they are reported again at the end.
+    :param delivered: their backends respond, so everything must have been delivered.
     """
     sids = [each.call_sid for each in placed]
     await _until_ended(system, notes, sids)
@@ -112,7 +112,7 @@ async def records_of(system: System, sids: Collection[str]) -> dict[str, Record]
 
 
 async def check_at_the_end(system: System, notes: Notes) -> None:
-    """Look at what only the whole run shows: totals, the meter, what was logged."""
+    """Check what only the whole run shows: totals, the meter, the logs."""
     await _expect_right_totals(system, notes)
     read_logs(system.context, notes)
     _expect_no_crash(system, notes)
@@ -129,7 +129,7 @@ async def _until_ended(system: System, notes: Notes, sids: list[str]) -> None:
 
 
 def expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
-    """Compare a record with the socket's life, as far as its engine lived to see it."""
+    """Compare a record with the life of its socket, until its engine was killed."""
     lasted, life = record.lasted or 0.0, placed.call.seconds
     notes.expect(
         "A call whose audio is connected is let in.",
@@ -219,7 +219,7 @@ def expect_told_once(notes: Notes, placed: Placed, *, may_be_resumed: bool) -> N
 
 
 def ends_of(placed: Placed) -> dict[str, dict[str, Any]]:
-    """Return the ends that the backend was told, by webhook-id."""
+    """Return the onCallEnd bodies that the backend received, by webhook-id."""
     desk = placed.customer.line.desk
     told = zip(desk.received, desk.webhook_ids, strict=True)
     return {
@@ -258,7 +258,7 @@ async def _expect_right_totals(system: System, notes: Notes) -> None:
 
 
 def _expect_no_crash(system: System, notes: Notes) -> None:
-    """No log tells of a Python error that nobody had expected."""
+    """Check that no log has an unexpected Python error."""
     traces = [
         (name, line)
         for name, line in system.context.product.log_lines()
@@ -274,7 +274,7 @@ def _about(placed: Placed) -> str:
 
 @dataclass
 class Pids:
-    """The processes as they were at the beginning of an experiment."""
+    """The process ids at the start of an experiment."""
 
     masters: dict[str, int]
     workers: dict[str, int]
@@ -303,7 +303,7 @@ class Pids:
 
 
 def expect_alive(notes: Notes, placed: Sequence[Placed], since: float, *, gap: float) -> None:
-    """Calls whose engine lives go on, and are heard."""
+    """Check that calls on living engines continue and are heard."""
     now = time.monotonic()
     longest = 0.0
     for each in placed:

@@ -1,4 +1,4 @@
-"""An outage of the database for everybody, and what people and probes see of it."""
+"""An outage of the database for every process, as callers and probes see it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from devtools.chaos.waiting import until
 _CALLS, _CALLS_IN_SHORT = 15, 8
 _RIGHT_AFTER_S = 5.0
 _WAIT_FOR_RIGHT_S = 75.0
-# A turn takes about two seconds; one more may be lost to a busy machine.
+# A turn takes about two seconds; a busy machine may need one more.
 _GAP_S = 6.0
 
-# How many seconds an answer may take, whether the database refuses connections or hangs.
+# How many seconds a response may take while the database refuses connections or hangs.
 _MOST = {"voice": 3.0, "API": 3.0, "readyz": 2.0}
 
 Do = Callable[[], Awaitable[None]]
@@ -33,9 +33,9 @@ async def suffer(
     seconds: float,
     keeps_tickets: bool = True,
 ) -> None:
-    """Break the database for so long: a third hang up meanwhile, the others go on.
+    """Break the database for this long: a third of the callers hang up, the others continue.
 
-    :param keeps_tickets: a call that waits for its audio is not lost.
+    :param keeps_tickets: calls that wait for their audio are not lost.
     """
     notes.measure("an outage", f"{seconds:.0f} s")
     calls = await system.traffic.fill(_CALLS_IN_SHORT if system.is_short else _CALLS)

@@ -1,4 +1,4 @@
-"""A PostgreSQL to be stopped, restarted and held still: a copy of the attacks' migrated one."""
+"""A PostgreSQL that can be stopped, crashed and frozen: a copy of the attacks' server."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from devtools.postgres import Server, server_of
 
 @contextmanager
 def copied(url: str) -> Iterator[Path]:
-    """Copy the whole server of a database; yield the folder that :class:`Postgres` is given."""
+    """Copy the whole server of a database; yield the folder for :class:`Postgres`."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         base = Path(folder)
-        base.chmod(0o755)  # the server's user is another one when root runs this
+        base.chmod(0o755)  # if root runs this, the server has another user
         server = server_of(base)
         server.base.mkdir(parents=True, exist_ok=True)
         for path in (server.log, server.data):
@@ -37,7 +37,7 @@ def copied(url: str) -> Iterator[Path]:
 
 @dataclass
 class Postgres:
-    """``url`` and ``socket`` are known from the first start on, and stay."""
+    """A server; ``url`` and ``socket`` are set at the first start and do not change."""
 
     folder: Path
     database: str
@@ -55,17 +55,17 @@ class Postgres:
         self.socket = Path(sockets) / ".s.PGSQL.5432"
 
     async def stop(self) -> None:
-        """End it, and every connection, as a restart does."""
+        """Stop the server and every connection, as a restart does."""
         await asyncio.to_thread(self._server.stop)
 
     async def crash(self) -> None:
-        """End it in the middle of what it does; the next start recovers it."""
+        """Kill the server; the next start recovers."""
         await asyncio.to_thread(self._server.run, "pg_ctl", "stop", "--wait", "--mode=immediate")
 
     def hang(self) -> None:
-        """Hold everything still: connections stay, and nobody answers."""
+        """Freeze all processes: connections stay open, and nothing responds."""
         postmaster = self._postmaster()
-        os.kill(postmaster, signal.SIGSTOP)  # or it makes another one meanwhile
+        os.kill(postmaster, signal.SIGSTOP)  # first, or it starts another process meanwhile
         for pid in self._children(postmaster):
             os.kill(pid, signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""Somebody who asks again and again: what was answered, when, and after how long."""
+"""Probes that send requests regularly, and record the response, its time and its duration."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from devtools.chaos.traffic import ENGINES, Customer
 from devtools.chaos.waiting import until
 
 _EVERY_S = 0.5
-# Each ring is a call of some seconds, and an account has ten at a time.
+# Each ring is a call of some seconds, and an account may have ten at a time.
 _RING_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An answer; ``is_usual`` is whether it is what is answered when all is well."""
+    """A response; ``is_usual`` is True if it is the one that a healthy product gives."""
 
     name: str
     sent: float
@@ -44,7 +44,7 @@ class Probes:
     _asking: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def keep_asking(self, name: str, ask: Ask) -> None:
-        """Ask at even times, whether or not what was asked before has been answered."""
+        """Send requests at regular intervals, without waiting for earlier responses."""
         while True:
             task = asyncio.create_task(self._once(name, ask))
             self._asking.add(task)
@@ -63,7 +63,7 @@ class Probes:
         return sorted((s for s in self.seen if s.name.startswith(kind)), key=lambda s: s.sent)
 
     def usual_again(self, kind: str, since: float) -> float | None:
-        """Return how long after a moment whatever was asked was answered as usual; None: never."""
+        """Return how long after ``since`` all responses were usual again; None: never."""
         unusual = [each.sent for each in self.of(kind) if not each.is_usual]
         later = [s.sent for s in self.of(kind) if s.is_usual and s.sent > max(unusual, default=0.0)]
         return max(0.0, later[0] - since) if later else None
@@ -71,9 +71,9 @@ class Probes:
 
 @asynccontextmanager
 async def probing(system: System, callers: Sequence[Customer]) -> AsyncIterator[Probes]:
-    """Ring each engine, ask the API, and every process whether it is ready.
+    """Ring each engine, query the API, and request every ``/readyz``.
 
-    :param callers: who rings, one for each engine: they do nothing else meanwhile.
+    :param callers: one per engine; they do nothing else meanwhile.
     """
     probes = Probes()
     tasks = [
@@ -142,10 +142,10 @@ def expect_apologies(
     most: Mapping[str, float],
     settled: float,
 ) -> None:
-    """While the database is away, everything is answered soon, and says so.
+    """Check that responses during an outage are fast and report the outage.
 
-    :param most: how many seconds an answer of each kind may take.
-    :param settled: how many seconds after the outage all must be as usual.
+    :param most: how many seconds a response of each kind may take.
+    :param settled: how many seconds after the outage all responses must be usual.
     """
     away = [s for s in probes.seen if down <= s.sent and s.came <= up]
     for kind, seconds in most.items():
@@ -169,7 +169,7 @@ def expect_apologies(
 
 def _expect_apology(notes: Notes, seen: Seen) -> None:
     if seen.is_usual:
-        return  # it was quicker than the outage
+        return  # it ended before the outage did
     answer = seen.answer
     if seen.name.startswith("voice"):
         verbs = read(answer).verbs

@@ -1,7 +1,7 @@
-"""The network between an engine and the database: a process that passes bytes on, until it is cut.
+"""The network between an engine and the database: a process that forwards bytes, until it is cut.
 
-Run as a program it listens on a port of 127.0.0.1 and passes on to PostgreSQL's Unix socket, a
-process of its own so that it can be held still or killed.
+As a program, it listens on a port of 127.0.0.1 and forwards to PostgreSQL's Unix socket. It is a
+process of its own so that it can be frozen or killed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Relay:
         raise Failed(f"Nothing listens on port {self.port}, where the database's relay should.")
 
     def hang(self) -> None:
-        """Let nothing through: connections stay, as when packets are lost without a word."""
+        """Let nothing through: connections stay open, as if packets were silently dropped."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -1,4 +1,4 @@
-"""What was tried, what did not hold, and what was measured on the way."""
+"""The report: what was tried, what failed, and what was measured."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from devtools.attack.report import Report as AttackReport
 
 @dataclass
 class Report(AttackReport):
-    """``cases`` are what had to hold, by experiment; ``measured`` what came to how much."""
+    """``cases`` has the checks by experiment, ``measured`` the measurements."""
 
     cases: dict[str, dict[str, None]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     measured: list[tuple[str, str, str]] = field(default_factory=list)
 
     def table(self) -> str:
-        """Return a row for each experiment: attempts, things that must hold, findings, seconds."""
+        """Return a row per experiment: attempts, checks, findings, seconds."""
         found = Counter(finding.area for finding in self.findings)
         failed = {(finding.area, finding.case) for finding in self.findings}
         rows = [f"{'experiment':18}{'attempts':>9}{'must hold':>11}{'findings':>10}{'seconds':>9}"]
@@ -38,7 +38,7 @@ class Report(AttackReport):
         return "\n".join(rows)
 
     def numbers(self) -> str:
-        """Return what was measured, a line each."""
+        """Return the measurements, one per line."""
         return "\n".join(f"{name:18}{what}: {value}" for name, what, value in self.measured)
 
     def write(self) -> None:
@@ -62,7 +62,7 @@ class Notes(AttackNotes):
         self.report.measured.append((self.area, what, str(value)))
 
     def within(self, case: str, seconds: float | None, most: float, **told: Any) -> bool:
-        """Expect something by a time; None is never. What it took is told either way."""
+        """Expect something within ``most`` seconds (None: never), and report how long it took."""
         took = "never" if seconds is None else f"{seconds:.2f} s"
         self.measure(case, took)
         return self.expect(case, seconds is not None and seconds <= most, came=took, **told)

@@ -1,7 +1,7 @@
-"""``bin/chaos``: processes, databases and networks that fail while people talk.
+"""``bin/chaos``: processes, databases and networks that fail during calls.
 
-The product runs as in production, in a network of its own and with a PostgreSQL of its own, and is
-broken experiment by experiment (``devtools.chaos.experiments``). What must hold and does not is a
+The product runs as in production, in a network of its own and with a PostgreSQL of its own. Each
+experiment breaks it in one way (``devtools.chaos.experiments``). Every violated invariant is a
 finding.
 """
 
@@ -19,7 +19,7 @@ from devtools.chaos import postgres
 from devtools.chaos.experiments import IN_SHORT, NAMES
 from devtools.development import LOCAL_DIR
 
-# What the experiments need otherwise than an installation has it from the start.
+# Settings that differ from the defaults for the experiments.
 SETTINGS = {"MAX_CONCURRENT_CALLS": "10"}
 _CANNOT = 77
 # What runs inside the network.

@@ -1,4 +1,4 @@
-"""The run itself, in its network: everything is started, every experiment has its turn."""
+"""One run inside its network: start everything, run every experiment, report."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _play(options: argparse.Namespace, report: Report) -> None:
 
 
 async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Report) -> System:
-    """Start PostgreSQL, the engines' ways to it, and the product; the stack ends it all."""
+    """Start PostgreSQL, the relays and the product; the stack stops them."""
     folder = Path(os.environ["ATTACK_POSTGRES"])
     postgres = Postgres(folder, os.environ["ATTACK_DATABASE"])
     await postgres.start()
@@ -82,7 +82,7 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
 
 
 async def _bring_up_loopback() -> None:
-    """The network has no address yet; setting it up once more later changes nothing."""
+    """Bring up the loopback device; doing it again later changes nothing."""
     process = await asyncio.create_subprocess_exec("ip", "link", "set", "lo", "up")
     await process.wait()
 
@@ -107,7 +107,7 @@ async def _one_experiment(system: System, report: Report, name: str) -> None:
 
 
 async def _put_right(system: System) -> None:
-    """Leave nothing broken, and nobody talking, to the next one."""
+    """Repair everything and end all calls before the next experiment."""
     await system.traffic.hang_up(each for each in system.traffic.placed if each.call.is_open)
     for name, process in system.context.product.processes.items():
         if process.popen.poll() is not None:

@@ -1,4 +1,4 @@
-"""What every experiment works with."""
+"""The system that every experiment breaks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from devtools.chaos.traffic import Traffic
 
 @dataclass
 class System:
-    """``relays`` are the ways of the engines to the database, by the engine's name.
+    """``relays`` connect the engines to the database, by the engine's name.
 
-    ``at_the_end`` is what experiments have left to be looked at, once nothing is broken any more.
+    ``at_the_end`` has checks that experiments leave for the end, when nothing is broken any more.
     """
 
     context: Context
@@ -32,7 +32,7 @@ class System:
     at_the_end: list[Callable[[], Awaitable[None]]] = dataclasses.field(default_factory=list)
 
     async def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask the database, past every relay."""
+        """Query the database directly, not through a relay."""
         connecting = psycopg.AsyncConnection.connect(self.postgres.url, autocommit=True)
         async with await connecting as connection:
             return await (await connection.execute(statement, values)).fetchall()

@@ -1,8 +1,8 @@
-"""Customers and their calls: people who talk, and all that is known of them from outside.
+"""Simulated customers and their calls, with everything known about them from outside.
 
-The model drives a conversation by itself: in each of its turns it says which turn it is, and asks
-the backend's tool, whose answer leads to the next turn. So the backend knows which turns there
-were, and can say what a transcript lacks.
+The model drives a conversation by itself: in each turn it says the number of the turn, and calls a
+tool of the backend, whose result leads to the next turn. So the backend knows every turn, and can
+tell what a transcript lacks.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from sandbox import speech
 #: The ports of an engine's process: HTTP and media.
 ENGINES = {"engine": (ENGINE, MEDIA), "engine-2": (SECOND_ENGINE, SECOND_MEDIA)}
 
-# How it fails to open a socket that nobody takes.
+# The ways in which opening a socket fails if nobody accepts it.
 NOT_TAKEN = (OSError, aiohttp.ClientError, TimeoutError)
 
-_CHUNK_S = 0.1  # of audio in a message, so that a hundred people can talk on one machine
+_CHUNK_S = 0.1  # of audio per message, so that a hundred callers can talk on one machine
 _GO = b"".join(speech.frames("go"))
 _TURN_EVERY_MS = 1500
 _MOST_TURNS = 400
-_AT_ONCE = 10  # that ring at the same moment
+_AT_ONCE = 10  # calls that ring at the same moment
 
 
 def _chunks(audio: bytes) -> list[str]:
@@ -69,14 +69,14 @@ def _chunks(audio: bytes) -> list[str]:
 
 
 _SPOKEN = _chunks(_GO)
-# Chunks from one "go" to the next, while nothing is heard: sooner, it might interrupt the answer.
+# Chunks between two "go"s while nothing is heard: a shorter pause might interrupt the response.
 _SAY_IT_EVERY = 100
 _QUIET = _chunks(b"\xff" * 160)[0]
 
 
 @dataclass
 class TalkingCall(LiveCall):
-    """A call in which the person says one word, and listens; ``heard`` is when audio came."""
+    """A call in which the caller says one word and listens; ``heard`` has the times of audio."""
 
     heard: list[float] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ class TalkingCall(LiveCall):
         call_sid: str,
         told: Twiml,
     ) -> TalkingCall:
-        """Take a socket on which the start has been sent just now."""
+        """Take a socket on which ``start`` has just been sent."""
         call = cls(account, call_sid, dict(told.links), socket)
         call._tasks = [asyncio.create_task(call._talk()), asyncio.create_task(call._listen())]
         return call
@@ -115,7 +115,7 @@ class TalkingCall(LiveCall):
         self.closed = self.closed or time.monotonic()
 
     def longest_gap(self, since: float, until: float) -> float:
-        """Return for how long nothing was heard at most, in a stretch of time."""
+        """Return the longest silence within a period."""
         return longest_gap(self.heard, since, until)
 
 
@@ -132,26 +132,26 @@ class Customer:
 
 @dataclass
 class Placed:
-    """A call that was connected, as the phone network knows it."""
+    """A connected call, as the phone network sees it."""
 
     customer: Customer
     call_sid: str
-    engine: str  # the name of the process that has its socket
+    engine: str  # the process that has its socket
     call: TalkingCall
-    killed_at: float | None = None  # when its engine was: the caller noticed that a little later
-    is_told: bool = True  # whether Twilio says that the stream has ended
+    killed_at: float | None = None  # when its engine was killed; the caller notices a little later
+    is_told: bool = True  # whether Twilio reports the end of the stream
     is_let_in: bool = True
 
     @property
     def turns(self) -> list[int]:
-        """Return the turns that the backend was asked in, in order."""
+        """Return the turns in which the backend was asked, in order."""
         asked = self.customer.line.desk.to("tool")
         mine = (each for each in asked if each["callSid"] == self.call_sid)
         return sorted({int(each["arguments"]["turn"]) for each in mine})
 
 
 class Proxy(Client):
-    """The proxy in front of the engines: where one does not take a request, it asks another one."""
+    """The proxy in front of the engines: if one refuses a request, it tries another one."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context.session, ENGINE, context.engine.host)
@@ -178,7 +178,7 @@ class Proxy(Client):
     async def open_media(
         self, account: TwilioAccount, first: str = ""
     ) -> tuple[str, aiohttp.ClientWebSocketResponse]:
-        """Open a media socket at any engine, or at another one if it refuses; tell which it was.
+        """Open a media socket at any engine, or at another one if it refuses; return its name too.
 
         Raises one of ``NOT_TAKEN``.
         """
@@ -200,15 +200,15 @@ class Proxy(Client):
 class Traffic:
     context: Context
     proxy: Proxy
-    customers: list[Customer] = dataclasses.field(default_factory=list)  # who have most calls
-    probers: list[Customer] = dataclasses.field(default_factory=list)  # who ring and do no more
+    customers: list[Customer] = dataclasses.field(default_factory=list)  # with most of the calls
+    probers: list[Customer] = dataclasses.field(default_factory=list)  # only for probes
     all: list[Customer] = dataclasses.field(default_factory=list)
     placed: list[Placed] = dataclasses.field(default_factory=list)
 
     # Customers
 
     async def sign_up(self, count: int) -> list[Person]:
-        """Let people register, as customers of Stripe's who have not paid yet."""
+        """Register people, as Stripe customers who have not paid yet."""
         people = [Person(f"c{secrets.token_hex(6)}") for _ in range(count)]
         for person in people:
             await register(self.context, person)
@@ -218,7 +218,7 @@ class Traffic:
         return people
 
     async def join(self, count: int) -> list[Customer]:
-        """Let customers sign up and pay, and answer calls."""
+        """Let customers sign up, pay and answer calls."""
         people = await self.sign_up(count)
         for person in people:
             await self.pay(person)
@@ -233,7 +233,7 @@ class Traffic:
         return joined
 
     async def pay(self, person: Person) -> None:
-        """Have Stripe tell us that somebody has subscribed."""
+        """Let Stripe report that a person has subscribed."""
         about = {"object": "subscription", "customer": stripe_id_of(person)}
         event = {
             "id": f"evt_{secrets.token_hex(12)}",
@@ -254,7 +254,7 @@ class Traffic:
             raise Failed(f"Stripe's event was not taken: {answer}")
 
     async def until_active(self, person: Person, *, within: float = 30.0) -> float:
-        """Return how long it took until an account may take calls."""
+        """Return how long it takes until an account is active."""
         began = time.monotonic()
 
         async def is_active() -> bool:
@@ -277,9 +277,9 @@ class Traffic:
     # Calls
 
     async def fill(self, count: int, *, engine: str = "") -> list[Placed]:
-        """Place calls, and return once all of them talk; of an engine if that has to be.
+        """Start calls, at one engine if given; return when all of them talk.
 
-        One in five is a call that the customer has placed.
+        One in five is outbound.
         """
         places = asyncio.Semaphore(_AT_ONCE)
 
@@ -294,7 +294,7 @@ class Traffic:
         return made
 
     async def place(self, customer: Customer, *, engine: str = "") -> Placed:
-        """Let somebody ring, and be connected; raise :class:`Failed` if that does not happen."""
+        """Place an inbound call and connect it; raise :class:`Failed` if that fails."""
         sid = new_call_sid()
         answer = await ring(
             self.proxy, to=customer.line.number, account=customer.line.twilio, call_sid=sid
@@ -307,7 +307,7 @@ class Traffic:
     async def connect(
         self, customer: Customer, call_sid: str, answer: Answer, *, engine: str = ""
     ) -> Placed | None:
-        """Open a call's media socket; None if the answer does not say so, or nobody takes it."""
+        """Open a call's media socket; return None if the TwiML has none or no engine accepts."""
         told = read(answer)
         if not told.connects:
             return None
@@ -329,7 +329,7 @@ class Traffic:
         engine: str,
         socket: aiohttp.ClientWebSocketResponse,
     ) -> Placed:
-        """Talk on a socket, and keep in mind what must have become of the call in the end."""
+        """Talk on a socket, and record what must become of the call."""
         call = TalkingCall.on(socket, customer.line.twilio, call_sid, told)
         placed = Placed(customer, call_sid, engine, call)
         customer.calls.append(placed)
@@ -337,7 +337,7 @@ class Traffic:
         return placed
 
     async def place_outbound(self, customer: Customer, *, engine: str = "") -> Placed:
-        """Let a customer call somebody, who answers."""
+        """Place an outbound call that is answered."""
         order = await self.context.order(customer.line, CALLER)
         answer = await answer_outbound(self.proxy, order, customer.line.twilio)
         placed = await self.connect(customer, order["CallSid"], answer, engine=engine)
@@ -355,7 +355,7 @@ class Traffic:
         await asyncio.gather(*(each.call.hang_up() for each in placed))
 
     async def tell(self, placed: Iterable[Placed]) -> None:
-        """Say of streams that have ended what Twilio says of them."""
+        """Report ended streams as Twilio does."""
         await asyncio.gather(*map(self._tell, placed))
 
     async def _tell(self, placed: Placed) -> None:

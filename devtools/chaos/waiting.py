@@ -1,4 +1,4 @@
-"""Waiting until something is so, for a time that is bounded."""
+"""Bounded waits for conditions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LOOK_EVERY_S = 0.1
 
 
 def longest_gap(times: Iterable[float], since: float, until: float) -> float:
-    """Return for how long nothing happened at most, in a stretch of time."""
+    """Return the longest time within a period in which nothing happened."""
     marks = [since, *(at for at in times if since < at < until), until]
     return max(after - before for before, after in pairwise(marks))
 
 
 async def until(is_so: Callable[[], object | Awaitable[object]], *, within: float) -> bool:
-    """Look again and again until it is so; return whether it came to that."""
+    """Poll until a condition is true; return False on timeout."""
     deadline = time.monotonic() + within
     while True:
         answer = is_so()
@@ -34,6 +34,6 @@ async def until(is_so: Callable[[], object | Awaitable[object]], *, within: floa
 async def seconds_until(
     is_so: Callable[[], object | Awaitable[object]], *, within: float, since: float | None = None
 ) -> float | None:
-    """Return how long that took, from a moment of ``time.monotonic()`` or from now; None: never."""
+    """Return how long that took, since ``time.monotonic()`` was ``since``; None: timeout."""
     began = time.monotonic() if since is None else since
     return time.monotonic() - began if await until(is_so, within=within) else None

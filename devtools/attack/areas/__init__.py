@@ -1,7 +1,7 @@
-"""The corpus, area by area. Each case says what is right; what is not is a finding.
+"""The attacks, area by area. Each case states the correct behaviour.
 
-An area is a module with ``attack(field, notes)``, and says in ``NEEDS_NETWORK`` whether it can be
-tried on 127.0.0.1 at all.
+An area is a module with ``attack(context, notes)`` and ``NEEDS_NETWORK``: True if it cannot be
+tried on 127.0.0.1.
 """
 
 NAMES = (
@@ -18,6 +18,6 @@ NAMES = (
     "slow",
     "secrets",
 )
-# They wait more than they work, and measure nothing.
+# They mostly wait, and measure nothing.
 BESIDE_OTHERS = ("money", "numbers", "lines", "accounts", "mail", "ssrf", "config")
 AT_THE_END = ("secrets",)

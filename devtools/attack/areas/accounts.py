@@ -1,4 +1,4 @@
-"""Accounts: what is another's, who says who they are, and what a browser may keep."""
+"""Accounts: access to other accounts, identity, and what a browser may store."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def attack(context: Context, notes: Notes) -> None:
     )
 
 
-# What is another's
+# Other accounts' data
 
 
 async def _reach_what_is_anothers(context: Context, notes: Notes) -> None:
@@ -75,7 +75,7 @@ async def _reach_what_is_anothers(context: Context, notes: Notes) -> None:
 
 
 async def _things_of(context: Context, person: Person, line: Line) -> dict[str, str]:
-    """Return the ids of what somebody has; calls and deliveries only if calls can be made."""
+    """Return the ids of a person's data; calls and deliveries only if calls can be made."""
     keys = await context.api(person, "GET", "/api/api-keys")
     things = {"account": person.id, "number": line.id, "key": keys.json["apiKeys"][0]["id"]}
     if context.is_apart:
@@ -127,7 +127,7 @@ def _pages_about(name: str, id: str) -> list[tuple[str, str]]:
 
 
 def _is_hidden(notes: Notes, answer: Answer, sent: str, id: str, line: Line) -> None:
-    # A request may be turned away to the login; nothing may be told, or done.
+    # A request may be redirected to sign-in; it must reveal and do nothing.
     is_refused = answer.is_refusal or answer.status in (301, 302)
     tells = line.number in answer.text or line.desk.key in answer.text
     notes.expect(
@@ -190,7 +190,7 @@ def _raw(data: bytes) -> str:
 
 
 async def _keep_tokens(context: Context, notes: Notes) -> None:
-    """A token ends with the password it was made with, and when its owner logs out everywhere."""
+    """A token ends when its owner changes the password or signs out everywhere."""
     keeper = Person("keeper")
     await register(context, keeper)
     browser, elsewhere = await context.browser(keeper), await context.browser(keeper)
@@ -225,7 +225,7 @@ async def _is_out(
 
 
 async def _logs_out_everywhere(browser: Browser) -> str:
-    """Return where the form leads by which one logs out everywhere, whatever it is called."""
+    """Return the action of the form that signs out everywhere, whatever its label."""
     for path in ("/dashboard/settings", "/dashboard/security", "/dashboard/keys"):
         page = await browser.get(path)
         for action in form_actions(page.text):
@@ -271,7 +271,7 @@ _WEAK = (
 
 
 async def _guess_passwords(context: Context, notes: Notes) -> None:
-    """Guessing ends soon, from however many addresses it comes."""
+    """Guessing is stopped soon, from however many addresses it comes."""
     body = {"email": context.people["erin"].email, "password": "not her password"}
     answers = [await context.web.ask("POST", "/api/auth/login", body=body) for _ in range(12)]
     last = answers[-1]
@@ -330,7 +330,7 @@ async def _be_an_operator(context: Context, notes: Notes) -> None:
 async def _change_operator(
     context: Context, notes: Notes, browser: Browser, victim: Person, path: str
 ) -> None:
-    """An operator who may change accounts sets no other operator's password, nor email."""
+    """An operator who may change accounts cannot set another operator's password or email."""
     before = await _stored(context, victim)
     form = {
         "password1": "taken over by Olga 1",
@@ -367,7 +367,7 @@ async def _stored(context: Context, person: Person) -> Any:
     return await context.query(query, person.id)
 
 
-# What a browser may keep, and who may ask
+# Caching, and requests from other sites
 
 
 async def _look_at_headers(context: Context, notes: Notes) -> None:

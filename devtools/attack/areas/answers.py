@@ -1,6 +1,6 @@
-"""Answers: a customer's backend says too much, too deep, too slowly, or nothing of sense.
+"""Responses of a customer's backend that are too large, too deep, too slow, or nonsense.
 
-Meanwhile another caller talks, on the same engine: that nobody keeps it busy is what counts.
+Meanwhile another caller talks on the same engine: nothing must keep that engine busy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from devtools.attack.voice import LiveCall, new_call_sid, plan, read, ring
 
 NEEDS_NETWORK = True
 
-# Longer than a busy machine is at times, and far below what an attack takes.
+# Longer than the pauses of a busy machine, and far below the effect of an attack.
 _LONGEST_GAP_S = 0.3
 _LONGEST_ANSWER_S = 14.0
 _LONGEST_TEXT = 4 << 10
@@ -51,7 +51,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 class _Watch:
-    """How long the other call's audio paused, beyond what is our own fault."""
+    """The pauses in the other call's audio, without those that this process caused."""
 
     def __init__(self, context: Context, line: Line) -> None:
         self._context = context
@@ -80,12 +80,12 @@ class _Watch:
 
     @property
     def is_undisturbed(self) -> bool:
-        """Whether the call goes on, in the process that it began in."""
+        """Return True if the call continues in the process that it began in."""
         is_open = self._call is not None and self._call.is_open
         return is_open and self._context.product.processes["engine"].worker() == self._worker
 
     async def _call_again(self) -> None:
-        """Begin the other call, anew if it was ended."""
+        """Start the other call, again if it was ended."""
         answer = plan(self._line.twilio)
         self._line.desk.answer = answer
         self._call = await self._context.live_call(self._line)
@@ -101,7 +101,7 @@ class _Watch:
         return max(0.0, gap - self._late)
 
     async def _tick(self) -> None:
-        """Measure how late this process is itself."""
+        """Measure how late this process itself is."""
         while True:
             due = time.monotonic() + 0.01
             await asyncio.sleep(0.01)
@@ -137,13 +137,13 @@ async def _try(
         came=f"{came.seconds:.1f} s, {came}",
     )
     await _texts_are_short(context, notes, line, sid, sent)
-    if read(came).connects:  # it would hold a place
+    if read(came).connects:  # it would count as a call in progress
         call = await context.connected(line, sid, came)
         await call.hang_up()
 
 
 async def _texts_are_short(context: Context, notes: Notes, line: Line, sid: str, sent: str) -> None:
-    """What is told of an error fits a screen: in the timeline, the API, and onError."""
+    """Error texts are short in the timeline, the API and onError."""
     answer = await context.api(line.person, "GET", f"/api/calls/{sid}")
     longest = _longest_text(answer.json)
     notes.expect(
@@ -164,7 +164,7 @@ async def _texts_are_short(context: Context, notes: Notes, line: Line, sid: str,
 
 
 def _longest_text(thing: Any) -> int:
-    """Return the length of the longest text in JSON, metadata of a size that is allowed aside."""
+    """Return the length of the longest text in JSON, except in valid metadata."""
     match thing:
         case str():
             return len(thing)
@@ -180,7 +180,7 @@ def _is_kept(name: str, thing: Any) -> bool:
     return name == "metadata" and len(orjson.dumps(thing)) <= _MOST_METADATA
 
 
-# What backends say
+# Responses to onCallStart
 
 
 def _hostile(context: Context, account: Any) -> Iterator[tuple[str, Any]]:
@@ -255,7 +255,7 @@ def _deep_tool(depth: int) -> bytes:
 
 
 def _odd(account: Any) -> list[tuple[str, Any]]:
-    """Each field with each wrong type, and bodies that are none."""
+    """Each field with each wrong type, and invalid bodies."""
     wrong: tuple[Any, ...] = (
         0,
         -1,
@@ -351,7 +351,7 @@ async def _cut(request: web.Request) -> web.Response:
 
 
 async def _try_all_at_once(context: Context, notes: Notes, line: Line, watch: _Watch) -> None:
-    """Ten hostile backends answer at the same time."""
+    """Ten hostile backends respond at the same time."""
     answers = itertools.cycle(each for _, each in _large(line.twilio)[2:12])
 
     async def handler(_request: web.Request) -> web.Response:
@@ -375,7 +375,7 @@ async def _try_all_at_once(context: Context, notes: Notes, line: Line, watch: _W
 
 
 async def _try_tools(context: Context, notes: Notes, line: Line, watch: _Watch) -> None:
-    """What a tool answers goes to the model, in the middle of a call."""
+    """The result of a tool goes to the model, during a call."""
     script = '```sandbox\n[{"call": "look_up", "arguments": {}}, {"say": "Well."}]\n```'
     results: list[tuple[str, Any]] = [
         ("a result of 1 MB", b'{"result":"' + b"x" * (_MIB - 100) + b'"}'),
@@ -413,7 +413,7 @@ async def _try_tools(context: Context, notes: Notes, line: Line, watch: _Watch) 
         await call.hang_up()
 
 
-# The check of a backend, on a page
+# The backend test in the dashboard
 
 
 async def _check_them(context: Context, notes: Notes) -> None:

@@ -1,4 +1,4 @@
-"""Configuration: settings that are weak must stop every process, and none listens to the world."""
+"""Configuration: weak settings must stop every process, and no process listens publicly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LISTENING = "0A"
 
 
 def _strong(seed: int) -> str:
-    source = random.Random(seed)  # noqa: S311 (it is to be repeated)
+    source = random.Random(seed)  # noqa: S311 (so that it can be repeated)
     return "".join(source.choice(string.ascii_letters + string.digits) for _ in range(64))
 
 
@@ -38,7 +38,7 @@ WEAK_KEYS = (
     " " * 64,
     "0123456789" * 6,
 )
-# Each must be refused, with everything else as it should be.
+# Each must be refused, with everything else correct.
 WEAK: tuple[dict[str, str], ...] = (
     *({"SECRET_KEY": key} for key in WEAK_KEYS),
     *({"SECRET_KEY_FALLBACKS": key} for key in WEAK_KEYS[1:]),
@@ -82,7 +82,7 @@ async def _start(
     *,
     is_weak: bool,
 ) -> None:
-    """See whether gunicorn would start with these settings."""
+    """Check whether gunicorn would start with these settings."""
     async with gate:
         checked = await context.product.run(
             *("-m", "gunicorn", "--check-config", "--config=config/gunicorn.conf.py"),
@@ -104,7 +104,7 @@ async def _start(
 
 
 def _listens_to_nobody_else(notes: Notes) -> None:
-    """Nothing of the product listens beyond this machine, unless it is told to."""
+    """No process listens beyond this machine, unless configured to."""
     ours = {WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:

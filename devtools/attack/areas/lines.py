@@ -1,4 +1,4 @@
-"""Lines: somebody rings so often, or so oddly, that nobody else gets through."""
+"""Lines: calls so frequent, or so odd, that nobody else gets through."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEEDS_NETWORK = True
 
 FORGED_RINGS = 60
 MOST_CALLS = 50
-# A ticket holds for a minute; the record of a ring that nobody came for may be closed later.
+# A ticket is valid for a minute; the record of an abandoned ring may be closed later.
 TICKET_S = 75.0
 CLOSED_WITHIN_S = 180.0
 
@@ -42,7 +42,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 async def _forge_rings(context: Context, notes: Notes) -> None:
-    """Knowing a number is enough to ring it; it must not be enough to fill its owner's lines."""
+    """Anyone can ring a number; that must not use up its owner's concurrent calls."""
     lena = context.people["lena"]
     target, other = await make_line(context, lena), await make_line(context, lena)
     target.desk.answer = _slowly(plan(lena.twilio), seconds=6)
@@ -72,7 +72,7 @@ async def _forge_rings(context: Context, notes: Notes) -> None:
 
 
 async def _is_reachable(context: Context, notes: Notes, line: Line, when: str) -> None:
-    """Somebody gets through to an account, and it can call somebody."""
+    """An account can answer calls and place calls."""
     sid = new_call_sid()
     answer = await ring(context.second_engine, to=line.number, account=line.twilio, call_sid=sid)
     told = read(answer)
@@ -103,7 +103,7 @@ def _slowly(answer: dict[str, Any], *, seconds: float) -> Any:
 
 
 async def _repeat_a_webhook(context: Context, notes: Notes) -> None:
-    """Twilio's repetition gets the first answer; what looks like it does not."""
+    """Twilio's retry gets the first response; a forged retry does not."""
     line = await make_line(context, context.people["alice"])
     other = await make_line(context, context.people["bob"])
     sid = new_call_sid()
@@ -140,7 +140,7 @@ def _look_alikes(line: Line, other: Line) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def _join_a_slow_answer(context: Context, notes: Notes) -> None:
-    """While the backend thinks, the CallSid alone is worth nothing either."""
+    """While the backend thinks, a CallSid alone gives no access either."""
     line = await make_line(context, context.people["alice"])
     line.desk.answer = _slowly(plan(line.twilio), seconds=3)
     sid = new_call_sid()
@@ -165,7 +165,7 @@ async def _join_a_slow_answer(context: Context, notes: Notes) -> None:
 
 
 async def _abandon_rings(context: Context, notes: Notes) -> None:
-    """A caller who hangs up before the stream opens gives the place back with the ticket."""
+    """A caller who hangs up before the stream opens frees the place when the ticket expires."""
     person = context.people["lena"]
     line = await make_line(context, person)
     began = time.monotonic()

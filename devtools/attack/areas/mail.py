@@ -1,4 +1,4 @@
-"""Mail: a stranger's words in our mails, to somebody who never asked for any."""
+"""Email: a stranger's words in our emails, to someone who never asked for any."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from devtools.attack.web import Answer, Browser
 
 NEEDS_NETWORK = False
 
-# Each has the word that must not arrive.
+# Each contains the word that must not arrive.
 COMPANIES = (
     "{word}",
     "{word} Ltd\r\n\r\nYour account is locked: https://evil.example.net/{word}",
@@ -53,7 +53,7 @@ def _filled(company: str) -> tuple[str, str]:
 
 
 async def _register(context: Context, notes: Notes, company: str, *, by_page: bool) -> None:
-    """Give somebody else's address, and a name that is a message."""
+    """Register with another person's address, and a company name that is a message."""
     name, word = _filled(company)
     email = f"{word[::-1]}@people.example.com"
     answer = await _sign_up(context, email, name, by_page=by_page)
@@ -72,7 +72,7 @@ async def _sign_up(context: Context, email: str, company: str, *, by_page: bool)
 
 
 async def _rename_and_move(context: Context, notes: Notes, company: str) -> None:
-    """Give the account a name later, and then the address of somebody else."""
+    """Change the account's name, and then its address to another person's."""
     name, word = _filled(company)
     password = f"a long walk {secrets.token_hex(4)}"
     first, second = (f"{word[::-1]}{number}@people.example.com" for number in (1, 2))
@@ -89,7 +89,7 @@ async def _rename_and_move(context: Context, notes: Notes, company: str) -> None
 async def _holds_no(
     context: Context, notes: Notes, email: str, word: str, sent: str, count: int = 1
 ) -> None:
-    """Read what was sent to an address that nobody has confirmed."""
+    """Read the emails to an unconfirmed address."""
     mails = await context.mailbox.wait_for(email, count, within=15)
     case = "Nothing that a stranger typed goes to an address that was never confirmed."
     notes.expect("A mail is sent, so that it can be read.", bool(mails), sent=sent, came="no mail")

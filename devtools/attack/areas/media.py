@@ -1,4 +1,4 @@
-"""Media sockets: what nobody has let in yet must cost next to nothing, and must not stay."""
+"""Media sockets: unauthenticated ones must cost next to nothing, and must be closed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEEDS_NETWORK = False
 
 _POLICY = 1008
 _TOO_BIG = 1009
-_RESET = 1006  # seen by who still sends, and is not read any more
+_RESET = 1006  # seen by a client that still sends and is no longer read
 _START_WITHIN_S = 10.0
 _MAY_GROW = 60 << 20
 _PAYLOAD = "A" * 60_000
@@ -47,7 +47,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 async def _flood_before_start(context: Context, notes: Notes) -> None:
-    """Many sockets send megabytes each before they say which call they are about."""
+    """Many sockets send megabytes each before they name their call."""
     engine = context.product.processes["engine"]
     before = engine.memory()
     count = 4 if context.is_short else 12
@@ -70,7 +70,7 @@ async def _flood_before_start(context: Context, notes: Notes) -> None:
 
 
 async def _ping_without_reading(context: Context, notes: Notes) -> None:
-    """Each ping asks for an answer. Those that nobody takes are not to be kept."""
+    """Each ping asks for a pong. Pongs that nobody reads must not pile up."""
     engine = context.product.processes["engine"]
     before = engine.memory()
     await asyncio.gather(*(asyncio.to_thread(_pings, context) for _ in range(20)))
@@ -103,7 +103,7 @@ async def _send_often(socket: aiohttp.ClientWebSocketResponse, message: str, tim
 
 
 async def _code_of(socket: aiohttp.ClientWebSocketResponse, *, within: float) -> int:
-    """Return the code with which the other side closes; 0 if it does not, -1 if it just goes."""
+    """Return the close code of the other side; 0 if it stays, -1 if it disconnects."""
     try:
         async with asyncio.timeout(within):
             async for _ in socket:
@@ -155,7 +155,7 @@ async def _show(context: Context, notes: Notes, start: dict[str, Any]) -> None:
 
 
 async def _say_odd_things(context: Context, notes: Notes) -> None:
-    """What is no message of Twilio's neither lets in nor breaks anything."""
+    """Messages that are not Twilio's neither authenticate nor break anything."""
     messages = (
         *("", "x", "{}", "[]", "null", "0", '"start"', "{", '{"event":"start"}', '{"event":null}'),
         *('{"event":"start","start":null}', '{"event":"start","start":[]}', '{"event":["start"]}'),
@@ -186,7 +186,7 @@ async def _first_message(socket: aiohttp.ClientWebSocketResponse) -> Any:
 
 
 async def _wait_in_silence(context: Context, notes: Notes) -> None:
-    """Sockets on which nobody says anything are not kept."""
+    """Silent sockets are closed."""
     count = 10 if context.is_short else 150
     sockets = await asyncio.gather(*(open_media(context.session) for _ in range(count)))
     codes = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Minutes for nothing: a customer ends the record of a call that goes on, and the bill with it.
+"""Free minutes: a customer ends the record of a call that continues, and with it the bill.
 
 Customers see the signed links of their own calls, and know the token that Twilio signs with.
 """
@@ -31,7 +31,7 @@ from devtools.attack.voice import (
 
 NEEDS_NETWORK = True
 
-# A call that Twilio says is over is ended 8 s later, by a job that is looked for every 5 s.
+# A call that Twilio reports as ended is ended 8 s later, by a job that runs every 5 s.
 WAIT_S = 15.0
 UNANSWERED = ("busy", "failed", "no-answer", "canceled")
 _FRAMES = {"frame_every": 0.5}
@@ -39,11 +39,11 @@ _FRAMES = {"frame_every": 0.5}
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """A request in the middle of a call: to which link, what it says, and who has signed it."""
+    """A forged request during a call: its link, its content and its signature."""
 
     link: str
     fields: dict[str, str]
-    signed: str  # none, wrong or own
+    signed: str  # not at all, wrongly, or with the customer's own token
 
     def __str__(self) -> str:
         told = "&".join(f"{name}={value}" for name, value in self.fields.items())
@@ -68,7 +68,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 def _tactics(context: Context) -> list[tuple[int, Tactic]]:
-    """Return each forgery by itself, and some of them in any order."""
+    """Return each forgery alone, and random sequences of them."""
     signatures = ("none", "wrong", "own")
     stream = [{"StreamEvent": f"stream-{event}"} for event in ("stopped", "error", "started")]
     statuses = (*UNANSWERED, "completed", "ringing")
@@ -93,7 +93,7 @@ def _tactics(context: Context) -> list[tuple[int, Tactic]]:
 
 
 async def _play(context: Context, notes: Notes, line: Line, tactic: Tactic) -> None:
-    """Send the forgeries in the middle of a call, and compare its record with its socket."""
+    """Send the forgeries during a call, and compare its record with its socket."""
     call, links = await _any_call(context, line, tactic)
     await asyncio.sleep(1)
     for forgery in tactic:
@@ -123,7 +123,7 @@ async def _play(context: Context, notes: Notes, line: Line, tactic: Tactic) -> N
 async def _any_call(
     context: Context, line: Line, tactic: Tactic
 ) -> tuple[LiveCall, dict[str, str]]:
-    """Return a call that came in, or one that was placed, which alone has a link for statuses."""
+    """Return an inbound call, or an outbound one if a status link is needed."""
     if all(forgery.link != "status" for forgery in tactic):
         call = await context.live_call(line, **_FRAMES)
         return call, call.links
@@ -138,7 +138,7 @@ async def _send(context: Context, call: LiveCall, links: dict[str, str], forgery
 
 
 async def _compare(context: Context, notes: Notes, line: Line, call: LiveCall, sent: str) -> None:
-    """The minutes are those of the socket, in the call's record and in what is charged."""
+    """The record and the bill have the minutes of the socket."""
     ended = await _until_ended(context, line, call)
     seconds = ended.get("durationSeconds", -1)
     notes.expect(
@@ -164,7 +164,7 @@ async def _send_late(
     links: dict[str, str],
     tactic: Tactic,
 ) -> None:
-    """Whatever comes after a call's end, and however often, changes nothing."""
+    """Requests after the end of a call change nothing."""
     before = await context.call(line.person, call.call_sid)
     statuses = (Forgery("status", {"CallStatus": status}, "own") for status in UNANSWERED)
     for forgery in (*tactic, *(statuses if "status" in links else ())):
@@ -193,7 +193,7 @@ async def _charged(context: Context, call_sid: str) -> int | None:
 
 
 async def _charged_soon(context: Context, call_sid: str) -> int | None:
-    """Wait for an engine to write down what a call came to."""
+    """Wait until an engine has recorded the usage of a call."""
     for _ in range(20):
         if (charged := await _charged(context, call_sid)) is not None:
             return charged
@@ -202,7 +202,7 @@ async def _charged_soon(context: Context, call_sid: str) -> int | None:
 
 
 async def _answer_twice(context: Context, notes: Notes, line: Line) -> None:
-    """A link that was asked for TwiML lets one stream in, whoever is asked again."""
+    """A link to TwiML admits one stream, however often it is requested."""
     call, order = await context.placed_call(line, **_FRAMES)
     for engine in (context.engine, context.second_engine, context.engine):
         told = read(await answer_outbound(engine, order, line.twilio))
@@ -216,7 +216,7 @@ async def _answer_twice(context: Context, notes: Notes, line: Line) -> None:
 
 
 async def _opens(context: Context, line: Line, call_sid: str, ticket: str) -> bool:
-    """Whether a media socket stays open with a ticket."""
+    """Return True if a media socket stays open with this ticket."""
     socket = await open_media(context.session, line.twilio)
     await socket.send_json(start_message(line.twilio, call_sid, ticket))
     try:
@@ -231,7 +231,7 @@ async def _opens(context: Context, line: Line, call_sid: str, ticket: str) -> bo
 
 
 async def _answer_when_suspended(context: Context, notes: Notes) -> None:
-    """Who may not call any more gets no call through that was ringing already."""
+    """A suspended account's ringing call is not connected."""
     erin = context.people["erin"]
     line = await make_line(context, erin)
     for change, undo in (
@@ -260,7 +260,7 @@ async def _update(context: Context, change: str, account_id: str) -> None:
 
 
 async def _delete_during_calls(context: Context, notes: Notes) -> None:
-    """Who deletes an account while calls are on pays for them: they end first, then what pays."""
+    """A deleted account pays for its calls in progress: they end before the subscription."""
     dora = context.people["dora"]
     line = await make_line(context, dora)
     calls = [await context.live_call(line, **_FRAMES) for _ in range(3)]

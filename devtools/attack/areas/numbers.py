@@ -1,4 +1,4 @@
-"""Numbers: one that somebody gave up, one whose calls cost a fortune, one that calls itself."""
+"""Numbers: removed ones, expensive ones, and one that calls itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from devtools.attack.voice import CALLER, TwilioAccount, plan, post, read, ring
 
 NEEDS_NETWORK = True
 
-# Prefixes that cost the caller money, that are for services, or that nobody has: with +1 before.
+# Premium-rate, service and unassigned prefixes, after +1.
 COSTLY = (
     *("900", "976", "500", "521", "522", "533", "544", "566", "577", "588", "700", "710", "456"),
     *("600", "622", "911", "411", "211", "311", "511", "611", "711", "811"),
@@ -33,7 +33,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 async def _take_over(context: Context, notes: Notes) -> None:
-    """A number that had a verified call rests before somebody else may have it."""
+    """A number that had a verified call is held before another account may register it."""
     alice, bob = context.people["alice"], context.people["bob"]
     line = await make_line(context, alice)
     call = await context.live_call(line)
@@ -55,9 +55,9 @@ async def _take_over(context: Context, notes: Notes) -> None:
 
 
 async def _take_at_once(context: Context, notes: Notes) -> None:
-    """A number that never had a verified call is free, and worth nothing: Twilio's account is not.
+    """A number without verified calls can be registered at once, but that gives no access.
 
-    Alice's Twilio still sends its calls here, signed by her token; Bob answers them.
+    Alice's Twilio still sends its calls here, signed with her token; Bob's backend responds.
     """
     alice, bob = context.people["alice"], context.people["bob"]
     given_up = await make_line(context, alice)
@@ -96,7 +96,7 @@ def _answers_of_a_thief(victim: TwilioAccount, thief: TwilioAccount) -> list[dic
 
 
 async def _control(context: Context, notes: Notes) -> None:
-    """What a number's owner may do, with credentials beside it."""
+    """Check that a number's owner can use it with the right credentials."""
     line = await make_line(context, context.people["alice"])
     keys = {"twilioAccountSid": line.twilio.sid, "twilioAuthToken": line.twilio.token}
     for answer, verb in (
@@ -135,7 +135,7 @@ async def _come_from_another_account(context: Context, notes: Notes) -> None:
 
 
 async def _reach_costly_numbers(context: Context, notes: Notes) -> None:
-    """Neither one's own nor called nor dialled: what nobody has, or what costs its caller."""
+    """Unassigned and premium-rate numbers cannot be registered, called or dialed."""
     line = await make_line(context, context.people["bob"])
     keys = {"twilioAccountSid": line.twilio.sid, "twilioAuthToken": line.twilio.token}
     for number in _costly_numbers(context):
@@ -159,7 +159,7 @@ def _costly_numbers(context: Context) -> list[str]:
 
 
 async def _have_the_model_dial(context: Context, notes: Notes) -> None:
-    """A caller who talks the model into ``transfer_call`` gets no further than the plan allows."""
+    """A caller who talks the model into ``transfer_call`` reaches only the allowed numbers."""
     line = await make_line(context, context.people["alice"])
     wanted = ["+19005551234", "+14565551234"]
     for number in wanted[: 1 if context.is_short else 2]:
@@ -172,7 +172,7 @@ async def _have_the_model_dial(context: Context, notes: Notes) -> None:
             greeting="Hello.",
         )
         call = await context.live_call(line)
-        # The script is followed when the model is spoken to next: by keys.
+        # The model follows the script when it is spoken to next: by keys.
         await call.press("1")
         await until(lambda call=call: not call.is_open, within=6)  # type: ignore[misc]
         form = {"CallSid": call.call_sid, "AccountSid": line.twilio.sid}

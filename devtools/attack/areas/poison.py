@@ -1,4 +1,4 @@
-"""Poison: the same two dozen values in every field of every door. Whatever comes, it is no 5xx."""
+"""Poison: two dozen values in every field of every entry point. None causes a 5xx."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def attack(context: Context, notes: Notes) -> None:
     await _into_admin(context, notes)
     if context.is_apart:
         await _into_voice(context, notes, line)
-        other = await make_line(context, context.people["tess"])  # who has no calls yet
+        other = await make_line(context, context.people["tess"])  # has no calls yet
         await _into_spoken_messages(context, notes, other)
         await _into_spreadsheets(context, notes, other)
     await _large_bodies(context, notes)
@@ -106,9 +106,9 @@ def _bodies(line: Line) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def _with(body: dict[str, Any], name: str, poison: bytes) -> bytes:
-    """Return the body as JSON, with poison as it is in a field."""
+    """Return the body as JSON, with raw poison in a field."""
     others = {key: value for key, value in body.items() if key != name}
-    if others.get("email"):  # nobody is registered twice, nor locked out
+    if others.get("email"):  # so that nobody is registered twice, or locked out
         others["email"] = f"{secrets.token_hex(6)}@people.example.com"
     rest = orjson.dumps(others)[1:]
     return b'{"' + name.encode() + b'":' + poison + (b"" if rest == b"}" else b",") + rest
@@ -119,7 +119,7 @@ async def _send_raw(
 ) -> None:
     token = "" if path.startswith("/api/auth") else line.person.key
     answer = await context.web.ask(method, path, raw=raw, token=token)
-    # Stripe does not serve us here: a 502 says so. No other 5xx is right.
+    # There is no Stripe here, so 502 is correct, and no other 5xx.
     if answer.status == 502 and answer.json and answer.json["code"] == "payments_unavailable":
         return
     _holds(notes, answer, f"{method} {path}, {what}", "the API")
@@ -165,7 +165,7 @@ def _into_headers(context: Context, notes: Notes) -> Iterable[Coroutine[Any, Any
 
 
 def _in_header(text: str) -> str:
-    """Leave out what HTTP itself forbids in a header: it does not get here."""
+    """Remove what HTTP forbids in a header: it cannot get here."""
     return "".join(letter for letter in text[:2000] if letter >= " " and letter != "\x7f")
 
 
@@ -177,7 +177,7 @@ async def _send_header(context: Context, notes: Notes, name: str, value: str, wh
         _holds(notes, answer, f"GET {path}, {name}: {what}", "a header")
 
 
-# Stripe's webhook, signed by Stripe, and odd
+# Stripe's webhook, correctly signed, with odd content
 
 
 def _into_stripe(context: Context, notes: Notes) -> Iterable[Coroutine[Any, Any, None]]:
@@ -306,7 +306,7 @@ async def _get_page(notes: Notes, browser: Browser, path: str, sent: str) -> Non
 
 
 async def _into_admin(context: Context, notes: Notes) -> None:
-    """The admin's lists take anything that is typed into an address."""
+    """The admin's lists accept any query string."""
     browser = await context.browser(context.people["root"])
     models = (
         *("accounts/account", "telephony/call", "telephony/phonenumber", "usage/usagerecord"),
@@ -377,7 +377,7 @@ async def _into_voice(context: Context, notes: Notes, line: Line) -> None:
 
 
 async def _answered_by(context: Context, line: Line, poison: str) -> Answer | None:
-    """Answer an order of its own, whose backend has not been asked yet."""
+    """Answer a new order, whose backend has not been asked yet."""
     placed = await context.ask_for_call(line)
     if placed.status != 201:
         return None
@@ -402,7 +402,7 @@ async def _post_voice(
 
 
 async def _into_spoken_messages(context: Context, notes: Notes, line: Line) -> None:
-    """What a backend has us say is XML that Twilio can read."""
+    """A backend's message becomes valid XML for Twilio."""
     keys = {"twilioAccountSid": line.twilio.sid, "twilioAuthToken": line.twilio.token}
     spoken = [*poisons.AS_TEXT.values(), *(f"a{chr(code)}b" for code in range(32)), "\ufffe", "&<>"]
     for message in spoken[:: 5 if context.is_short else 1]:
@@ -418,7 +418,7 @@ async def _into_spoken_messages(context: Context, notes: Notes, line: Line) -> N
 
 
 async def _into_spreadsheets(context: Context, notes: Notes, line: Line) -> None:
-    """No cell of an export is a formula to any spreadsheet."""
+    """No spreadsheet takes a cell of an export for a formula."""
     line.desk.answer = {"reject": True}
     for start in (
         "=",
@@ -453,7 +453,7 @@ async def _into_spreadsheets(context: Context, notes: Notes, line: Line) -> None
 
 
 async def _large_bodies(context: Context, notes: Notes) -> None:
-    """What is larger than anything of ours is not kept in memory, nor read as JSON."""
+    """Oversized bodies are neither kept in memory nor parsed."""
     process = context.product.processes["web"]
     before = process.memory()
     body = b'{"email":"x@example.com","password":"' + b"x" * _LARGE + b'"}'

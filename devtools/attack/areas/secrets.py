@@ -1,4 +1,4 @@
-"""Secrets: whatever was used in this run, by whomever and however oddly, is in no log."""
+"""Secrets: none that was used in this run, however oddly, is in a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from devtools.attack.web import Browser
 
 NEEDS_NETWORK = False
 
-# What mail programs and people put behind an address, or leave out.
+# What mail programs and people append to a link, or cut off.
 _ENDS = ("", "/", ".", ",", ")", ">", "_", "x", "%20", "%0a", "=", "-", "]", "&x=1", "?x=1", "//")
 _LINK = re.compile(r"https://app\.example\.com(/[^\s]+)")
 
@@ -28,7 +28,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 async def _misuse_mailed_links(context: Context) -> None:
-    """Open links that hold still, with something behind them."""
+    """Open valid links with something appended."""
     alice, bob = context.people["alice"], context.people["bob"]
     await Browser(context.web).post("/password/reset", {"email": alice.email})
     await context.mailbox.wait_for(alice.email, 2, within=10)
@@ -59,7 +59,7 @@ async def _misuse_voice_links(context: Context) -> None:
 
 
 async def _show_credentials(context: Context) -> None:
-    """Put credentials where they do not belong: addresses, other headers, other fields."""
+    """Put credentials where they do not belong: URLs, other headers, other fields."""
     people = [context.people["alice"], context.people["bob"]]
     for secret in [*(p.key for p in people), *(p.token for p in people)]:
         for path in (f"/{secret}", f"/api/{secret}", f"/docs/{secret}", f"/api/calls/{secret}"):
@@ -76,14 +76,14 @@ async def _show_credentials(context: Context) -> None:
 
 
 def _secret_parts(path: str) -> list[str]:
-    """Return what makes a link secret: its signature, and the token with it."""
+    """Return the secret parts of a link: its signature, and the token with it."""
     token = path.rstrip("/").rpartition("/")[2]
     parts = re.split(r"[.:]", token)
     return [token, parts[-1], token.rpartition("-")[2]]
 
 
 def read_logs(context: Context, notes: Notes) -> None:
-    """Look for every secret of the run in every line that was logged."""
+    """Search for every secret of the run in every logged line."""
     environment = context.product.environment
     context.canaries.add(
         environment["SECRET_KEY"],
@@ -112,6 +112,6 @@ def _masked(secret: str) -> str:
 
 
 def _around(line: str, secret: str) -> str:
-    """Return the line's part before a secret, which need not be told twice."""
+    """Return the part of the line before a secret, so as not to repeat it."""
     before = line[: line.index(secret)]
     return f"…{before[-100:]}[it]"

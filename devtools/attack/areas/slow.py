@@ -1,4 +1,4 @@
-"""Slowness, past the proxy: who sends a byte at a time, or a million pieces, stops nobody else."""
+"""Slow clients, past the proxy: single bytes, or a million pieces, must not block others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from devtools.attack.web import Client
 
 NEEDS_NETWORK = False
 
-CONNECTIONS = 24  # three for each of web's threads
+CONNECTIONS = 24  # three per thread of the web process
 CROWD = 1000
 _ANSWERED_WITHIN_S = 4.0
 _LONGEST_BLOCK_S = 0.6
@@ -38,7 +38,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 def _ways(host: str) -> list[tuple[str, bytes, bytes]]:
-    """Return how connections are held: what is sent at first, and then every second."""
+    """Return ways to hold a connection: the first bytes, and those sent every second."""
     head = _HEAD.format(host=host)
     post = f"POST /api/auth/login HTTP/1.1\r\n{head}"
     chunked = f"{post}Transfer-Encoding: chunked\r\n\r\n"
@@ -64,7 +64,7 @@ async def _hold(
     start: bytes,
     piece: bytes,
 ) -> None:
-    """Open connections that go slowly, and ask for something ordinary meanwhile."""
+    """Open slow connections, and send an ordinary request meanwhile."""
     opened = await asyncio.gather(
         *(asyncio.open_connection("127.0.0.1", port) for _ in range(CONNECTIONS))
     )
@@ -82,7 +82,7 @@ async def _hold(
                 sent=f"{CONNECTIONS} connections to {name} with {what}, then GET {path}",
                 came=f"{answer.seconds:.1f} s, {answer.status} {answer.text[:60]}",
             )
-        if is_held:  # it would not get better
+        if is_held:  # it would not recover
             break
     for writer in writers:
         writer.close()
@@ -90,7 +90,7 @@ async def _hold(
 
 
 async def _crowd(notes: Notes, name: str, client: Client, port: int) -> None:
-    """Open many connections, which say nothing or half of it, and see how many are kept."""
+    """Open many silent or half-finished connections, and count those that are kept."""
     halves = (b"", b"GET /media HTTP/1.1\r\nHost: x\r\n")
     opened = []
     for number in range(CROWD):
@@ -122,7 +122,7 @@ def _send(writers: list[asyncio.StreamWriter], data: bytes) -> None:
 
 
 async def _send_pieces(context: Context, notes: Notes) -> None:
-    """A body in a million chunks of one byte keeps the engine's loop busy with itself."""
+    """A body in a million one-byte chunks must not keep the engine's loop busy."""
     head = _HEAD.format(host=context.engine.host)
     start = f"POST /voice HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode()
     longest, late = 0.0, 0.0
@@ -142,7 +142,7 @@ async def _send_pieces(context: Context, notes: Notes) -> None:
 
 
 async def _send_much(context: Context, notes: Notes) -> None:
-    """A body of 64 MB is not read to its end, let alone kept."""
+    """A body of 64 MB is neither read to its end nor kept."""
     for name, client, port in (
         ("web", context.web, WEB),
         ("engine", context.engine, ENGINE),
@@ -167,7 +167,7 @@ async def _send_much(context: Context, notes: Notes) -> None:
 
 
 async def _pour(port: int, start: bytes, piece: bytes, *, times: int, watch: object = None) -> int:
-    """Send until the other side has had enough; return the most that ``watch`` returned."""
+    """Send until the other side closes; return the maximum of ``watch``."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     most = 0
     with contextlib.suppress(OSError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Callbacks into the network of the product: by address, by name, by redirect."""
+"""Callbacks into the product's own network: by address, by name, by redirect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from devtools.attack.voice import plan, read, ring
 
 NEEDS_NETWORK = True
 
-ANY = "0.0.0.0"  # noqa: S104 # nosec B104 # it is called, not bound
+ANY = "0.0.0.0"  # noqa: S104 # nosec B104 # it is connected to, not bound
 PRIVATE = (
     *("10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.1", "192.168.0.1", "192.168.255.1"),
     *("127.0.0.1", "127.1.2.3", ANY, "0.1.2.3", "169.254.169.254", "169.254.170.2"),
@@ -29,7 +29,7 @@ PRIVATE_6 = (
     *("2001:10::1", "100::1", "3fff::1", "3fff:fff::1", "5f00::1"),
 )
 _NAMED = (*PRIVATE, *PRIVATE_6)
-# Names that resolve to them; the last ones have a public address too.
+# Names that resolve to these addresses; the last ones have a public address too.
 NAMES = [
     *((address, f"private-{number}.example.com") for number, address in enumerate(_NAMED)),
     *((address, "both-1.example.com") for address in (BACKEND, "10.0.0.1")),
@@ -47,7 +47,7 @@ async def attack(context: Context, notes: Notes) -> None:
 
 
 def _literals() -> list[str]:
-    """Return URLs that are private as they stand, in the spellings that clients understand."""
+    """Return URLs with private addresses, in every spelling that clients understand."""
     plain = [f"https://{address}/" for address in PRIVATE]
     six = [f"https://[{address}]/" for address in PRIVATE_6]
     ports = [f"https://{PRIVATE[0]}:{port}/" for port in (22, 443, 5432, 6379, 8000, 8443)]
@@ -87,7 +87,7 @@ def _literals() -> list[str]:
 
 
 async def _register_them(context: Context, notes: Notes) -> None:
-    """Each is refused where a customer types it in: number, change, and order of a call."""
+    """Each is refused when a customer registers or changes a number, or places a call."""
     alice = context.people["alice"]
     line = await make_line(context, alice)
     literals = _literals()[:: 16 if context.is_short else 1]
@@ -109,7 +109,7 @@ async def _register_them(context: Context, notes: Notes) -> None:
 
 
 async def _resolve_them(context: Context, notes: Notes) -> None:
-    """A public name with a private address is found out when it is called."""
+    """A public name with a private address is refused when it is called."""
     line = await make_line(context, context.people["bob"])
     names = list(dict.fromkeys(name for _, name in NAMES))
     for name in names[:: 16 if context.is_short else 1]:
@@ -131,7 +131,7 @@ def _addresses_of(name: str) -> list[str]:
 
 
 async def _answer_with_them(context: Context, notes: Notes) -> None:
-    """A backend redirects to them, or names them in its answer."""
+    """A backend redirects to them, or names them in its response."""
     line = await make_line(context, context.people["hank"])
     urls = [f"https://{address}/" for address in PRIVATE] + [f"https://[{a}]/" for a in PRIVATE_6]
     for url in urls[:: 20 if context.is_short else 1]:

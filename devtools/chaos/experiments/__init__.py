@@ -1,5 +1,5 @@
-"""The experiments. Each is a module with ``run(system, notes)``, and says in ``KILLS`` which
-processes do not live through it.
+"""The experiments. Each is a module with ``run(system, notes)``, and lists in ``KILLS`` the
+processes that do not survive it.
 """
 
 NAMES = (
@@ -13,5 +13,5 @@ NAMES = (
     "limits",
     "floods",
 )
-# What a minute or two are enough for: the worst that happens to everybody.
+# Those that fit into a minute or two: the worst failures that affect everyone.
 IN_SHORT = ("database-restart", "kills", "deploys", "limits")

@@ -1,4 +1,4 @@
-"""PostgreSQL is there, and answers nobody: its disk hangs, say."""
+"""PostgreSQL accepts connections and does not respond, for example because its disk hangs."""
 
 from __future__ import annotations
 

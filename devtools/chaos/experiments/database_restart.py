@@ -1,4 +1,4 @@
-"""PostgreSQL is restarted, crashes, and is stopped for longer, while people talk."""
+"""PostgreSQL restarts, crashes, and is stopped for longer, during calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def run(system: System, notes: Notes) -> None:
     for seconds in (3.0,) if system.is_short else (1.0, 3.0, 8.0, long):
         await suffer(system, notes, postgres.stop, postgres.start, seconds=seconds)
     if not system.is_short:
-        # Plans are in a table that no crash spares: they are nowhere else, not even in a backup.
+        # Plans are in an unlogged table, which a crash empties. They are nowhere else.
         await suffer(
             system, notes, postgres.crash, postgres.start, seconds=3.0, keeps_tickets=False
         )

@@ -1,4 +1,4 @@
-"""An engine is told to stop while calls are on their way into it."""
+"""An engine is stopped while calls are being connected to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from devtools.chaos.waiting import seconds_until, until
 
 KILLS = ("engine", "engine-2")
 _CALLS = 10
-_LATE = 3  # that come while the engine stops
+_LATE = 3  # that arrive while the engine stops
 _STOPS_WITHIN_S = 40.0
 _LOCK = "SELECT FROM telephony_call WHERE call_sid = ANY(%s) FOR UPDATE"
 _BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -41,7 +41,7 @@ async def run(system: System, notes: Notes) -> None:
 async def _deploy(
     system: System, notes: Notes, edge: Callable[[System, Notes], Awaitable[list[Placed]]]
 ) -> None:
-    """Bring calls to the edge, stop the engine, and see that none is lost."""
+    """Bring calls to each stage, stop the engine, and check that none is lost."""
     talking = await system.traffic.fill(4, engine="engine")
     placed = await edge(system, notes)
     late = [await system.traffic.place(system.traffic.customers[n]) for n in range(_LATE)]
@@ -84,7 +84,7 @@ async def _is_draining(system: System) -> bool:
 
 
 async def _tickets(system: System, notes: Notes) -> list[Waiting]:
-    """Let people ring and open their media sockets at the engine; nobody has introduced himself."""
+    """Ring and open media sockets at the engine, without sending ``start``."""
     waiting = []
     for number in range(_CALLS):
         customer = system.traffic.customers[number % len(system.traffic.customers)]
@@ -131,7 +131,7 @@ async def _introduce(system: System, waiting: Waiting) -> Placed:
 
 
 async def _while_webhooks_are_answered(system: System, notes: Notes) -> list[Placed]:
-    """The backend thinks while the engine is stopped; the audio goes wherever it is taken."""
+    """Stop the engine while the backend thinks; any engine may take the audio."""
     customer = system.traffic.customers[-1]
     usual, asked, may_answer = customer.line.desk.answer, [], asyncio.Event()
 

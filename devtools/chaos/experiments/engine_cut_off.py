@@ -1,4 +1,4 @@
-"""One engine loses the database, which all others have: nothing answers it, or it is refused."""
+"""One engine alone loses its database: the connections hang, or are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from devtools.chaos.system import System
 KILLS = ()
 _CALLS = 12
 _GAP_S = 6.0
-# An engine that is back looks after its calls every second.
+# A reconnected engine checks its calls every second.
 _BACK_S = 5.0
 
 
@@ -25,7 +25,7 @@ async def run(system: System, notes: Notes) -> None:
 
 
 async def _cut_off(system: System, notes: Notes, *, seconds: float, hangs: bool) -> None:
-    """Cut an engine off for so long; a third of its calls end meanwhile."""
+    """Cut an engine off for ``seconds``; a third of its calls end meanwhile."""
     relay = system.relays["engine"]
     calls = await system.traffic.fill(_CALLS, engine="engine")
     others = await system.traffic.fill(_CALLS // 2, engine="engine-2")

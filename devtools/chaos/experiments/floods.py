@@ -1,4 +1,4 @@
-"""Strangers flood an engine's two ports while others talk on it."""
+"""Strangers flood the two ports of an engine during calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def run(system: System, notes: Notes) -> None:
     line.desk.answer = answer = plan(line.twilio, line.desk, model=EARS)
     system.context.canaries.add(answer["openaiApiKey"])
     heard = system.context.internet.heard
-    # Each call has a key of its own, by which the model knows whom it hears.
+    # Each call has its own API key, by which the model identifies it.
     calls, keys = [], []
     for number in range(_CALLS):
         key = f"{answer['openaiApiKey']}{number}"
@@ -77,7 +77,7 @@ def _floods(system: System) -> list[tuple[str, int]]:
 
 @dataclass
 class _Clock:
-    """How late this process itself is: what it does not see in time it cannot blame on others."""
+    """How late this process itself is, so as not to blame the engine for it."""
 
     latest: float = 0.0
 
@@ -90,7 +90,7 @@ class _Clock:
 
 @contextmanager
 def _engine_alone(system: System) -> Iterator[None]:
-    """Leave the last core to the engine, and the rest to callers, model and floods."""
+    """Reserve the last core for the engine, and the others for callers, model and floods."""
     cores = sorted(os.sched_getaffinity(0))
     engine = system.context.product.processes["engine"].worker()
     os.sched_setaffinity(engine, {cores[-1]})
@@ -107,7 +107,7 @@ async def _beside(system: System, notes: Notes, name: str, port: int, keys: Sequ
     seconds = _SECONDS_IN_SHORT if system.is_short else _SECONDS
     before, most, clock = engine.memory(), 0, _Clock()
     async with _flooding(name, port):
-        await asyncio.sleep(1.0)  # until it has begun
+        await asyncio.sleep(1.0)  # until it has started
         began, watching = time.monotonic(), asyncio.create_task(clock.run())
         while time.monotonic() < began + seconds:
             most = max(most, engine.memory())

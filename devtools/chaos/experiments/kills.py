@@ -1,4 +1,4 @@
-"""Processes are killed at random moments, in the middle of calls."""
+"""Processes are killed at random moments, during calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CALLS, _CALLS_IN_SHORT = 80, 16
 _ENDED_WITHIN_S = 15.0
 _DELIVERED_WITHIN_S = 30.0
 _GAP_S = 6.0
-# The engine's worker process, the machine with all of its processes, the queue's worker.
+# The engine's worker process, a whole machine with all processes, the queue's worker.
 _VICTIMS = ("engine's worker", "engine", WORKER)
 
 
@@ -39,7 +39,7 @@ async def _kill(system: System, notes: Notes, victim: str, engine: str) -> None:
     others = [each for each in calls if each not in mine]
     began = time.monotonic()
     await asyncio.sleep(system.random.uniform(2.0, 6.0))
-    # Some end at this very moment.
+    # Some end at the same moment.
     leaving = others[::4]
     with _thinking(system.traffic.customers if victim == WORKER else ()) as asked:
         await system.traffic.hang_up(leaving)
@@ -67,7 +67,7 @@ async def _kill(system: System, notes: Notes, victim: str, engine: str) -> None:
 
 @contextmanager
 def _thinking(customers: Iterable[Customer]) -> Iterator[list[str]]:
-    """Backends are told something, and do not answer; yield whose they are."""
+    """Delay the responses of backends; yield the paths of the callbacks they receive."""
     asked: list[str] = []
     is_over = asyncio.Event()
 
@@ -89,7 +89,7 @@ def _thinking(customers: Iterable[Customer]) -> Iterator[list[str]]:
 async def _expect_delivered(
     notes: Notes, calls: Sequence[Placed], since: float, under_way: int
 ) -> None:
-    """What a worker was sending is sent again soon."""
+    """Check that a killed worker's deliveries are sent again soon."""
     notes.measure("callbacks under way when their worker was killed", under_way)
     took = await seconds_until(
         lambda: all(map(ends_of, calls)), within=2 * _DELIVERED_WITHIN_S, since=since
@@ -107,7 +107,7 @@ def _shoot(system: System, victim: str, engine: str) -> None:
 
 
 async def _expect_ends(system: System, notes: Notes, calls: Sequence[Placed], since: float) -> None:
-    """Orphans end soon, whether Twilio tells of them or not."""
+    """Check that orphaned calls end soon, with or without Twilio's report."""
     for is_told in (True, False):
         sids = [each.call_sid for each in calls if each.is_told is is_told]
         if not sids:

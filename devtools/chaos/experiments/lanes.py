@@ -1,4 +1,4 @@
-"""Customers whose backends hang: nobody else's money, ends and callbacks wait for them."""
+"""Hanging backends must not delay other customers' billing, ends of calls or callbacks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OTHERS, _OTHERS_IN_SHORT = 40, 15
 _ACTIVE_WITHIN_S = 5.0
 _ORPHAN_WITHIN_S = 15.0
 _TOLD_WITHIN_S = 1.0
-# A server that hung is tried again every five minutes at the latest, if the database is there.
+# A server that hung is retried at least every five minutes, if the database is available.
 _ALL_DELIVERED_WITHIN_S = 480.0
 
 
@@ -44,7 +44,7 @@ async def run(system: System, notes: Notes) -> None:
         await _expect_orphan_ended(system, notes)
     finally:
         doors.set()
-    # That takes minutes: other experiments go on meanwhile.
+    # That takes minutes, during which other experiments run.
     waiting = asyncio.create_task(_until_told(stuck))
     system.at_the_end.append(partial(_expect_delivered, system, notes, stuck, waiting))
 
@@ -58,7 +58,7 @@ def _hang_until(doors: asyncio.Event) -> HANDLER:
 
 
 async def _end_calls(system: System, customers: list[Customer]) -> list[Placed]:
-    """Let each have calls that end: as many callbacks hang."""
+    """End calls of each customer, so that their callbacks hang."""
     places = asyncio.Semaphore(10)
 
     async def one(customer: Customer) -> Placed:
@@ -78,7 +78,7 @@ async def _expect_active(system: System, notes: Notes, payer: Person) -> None:
 
 
 async def _expect_told_soon(system: System, notes: Notes) -> None:
-    """Other customers are told of their calls' ends at once."""
+    """Check that other customers receive onCallEnd at once."""
     took: list[float] = []
     count = _OTHERS_IN_SHORT if system.is_short else _OTHERS
     calls = await system.traffic.fill(count)
@@ -122,7 +122,7 @@ async def _until_told(calls: list[Placed]) -> float | None:
 async def _expect_delivered(
     system: System, notes: Notes, stuck: list[Placed], waiting: asyncio.Task[float | None]
 ) -> None:
-    """What hung is delivered once its server answers: all of it, and once to each call."""
+    """Check that all hanging callbacks are delivered once when their server responds."""
     took = await waiting
     missing = sum(not _is_told(each) for each in stuck)
     notes.within(

@@ -1,4 +1,4 @@
-"""More people at once than an account may have calls, and rings that nobody comes for."""
+"""More calls at once than an account may have, and abandoned rings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KILLS = ()
 MOST = int(SETTINGS["MAX_CONCURRENT_CALLS"])
 _RINGS, _RINGS_IN_SHORT = 200, 60
 _FREE_WITHIN_S = 3.0
-# What a ticket is good for, and a moment.
+# The lifetime of a ticket, and a margin.
 _TICKET_S = 75.0
 _PLACES = """
     SELECT count(*) FROM telephony_call AS call JOIN accounts_account AS account
@@ -40,7 +40,7 @@ async def run(system: System, notes: Notes) -> None:
 
 
 async def _rush(system: System, notes: Notes, customer: Customer) -> list[Placed]:
-    """Let all ring at once, on several numbers, and half as many again be called."""
+    """Ring several numbers and place outbound calls, all at once."""
     count = _RINGS_IN_SHORT if system.is_short else _RINGS
     lines = [customer.line]
     for _ in range(4):
@@ -78,7 +78,7 @@ async def _ring(system: System, line: Line, sid: str, number: int) -> Answer:
 async def _connect(
     system: System, customer: Customer, sids: list[str], answers: list[Answer]
 ) -> list[Placed]:
-    """Connect everybody who is let in; those who are called answer at once."""
+    """Connect every accepted call; callees answer at once."""
     placed = [
         await system.traffic.connect(customer, sid, answer)
         for sid, answer in zip(sids, answers, strict=False)
@@ -118,7 +118,7 @@ async def _one_goes_one_comes(
 
 
 async def _abandon(system: System, notes: Notes) -> None:
-    """Who hangs up before the stream opens gives the place back with the ticket."""
+    """A caller who hangs up before the stream opens frees the place when the ticket expires."""
     (customer,) = await system.traffic.join(1)
     answers = await asyncio.gather(
         *(_ring(system, customer.line, new_call_sid(), n) for n in range(MOST + 5))

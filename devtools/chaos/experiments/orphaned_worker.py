@@ -1,4 +1,4 @@
-"""Gunicorn's master is killed, and its worker lives on: with calls, and with the ports."""
+"""Gunicorn's master is killed, and its worker survives, with calls and with the ports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RESTART_AFTER_S = 1.0
 
 
 async def run(system: System, notes: Notes) -> None:
-    """New calls go on being taken, by the other engine or by the one that is started anew."""
+    """Check that the other engine, or the restarted one, accepts new calls."""
     process = system.context.product.processes["engine"]
     worker, group = process.worker(), process.popen.pid
     calls = await system.traffic.fill(_CALLS, engine="engine")
@@ -43,13 +43,13 @@ async def run(system: System, notes: Notes) -> None:
         notes.within("the engine that was started anew is ready, once the orphan is gone", back, 15)
     finally:
         restarting.cancel()
-        with suppress(ProcessLookupError):  # the orphan was the last of its group
+        with suppress(ProcessLookupError):  # the orphan was the last process of its group
             os.killpg(group, signal.SIGKILL)
     await check(system, notes, calls)
 
 
 async def _keep_calling(system: System, notes: Notes, *, seconds: float) -> None:
-    """Place short calls through the proxy for a while, at even times."""
+    """Place short calls through the proxy at regular intervals."""
     known, deadline = len(system.traffic.placed), time.monotonic() + seconds
     calling: list[asyncio.Task[bool]] = []
     while time.monotonic() < deadline:
@@ -82,7 +82,7 @@ async def _restart_as_systemd_does(system: System) -> None:
 
 
 async def _is_up(system: System) -> bool:
-    """Whether the engine that runs now has a worker, which answers."""
+    """Return True if the current engine has a worker that responds."""
     process = system.context.product.processes["engine"]
     if process.popen.poll() is not None or not process.worker():
         return False
@@ -91,7 +91,7 @@ async def _is_up(system: System) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process runs; one that has ended may be there still, as nobody asks for it."""
+    """Return True if a process is running and not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
