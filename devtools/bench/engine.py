@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import django
@@ -29,55 +28,51 @@ def configure(model_url: str) -> None:
     django.setup()
 
 
-async def from_memory(query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Answer the queries of a running call; every ticket is valid."""
-    return _ANSWERS[query.__name__](*args)
-
-
-def _let_in(started: Any, signature: str, engine_id: str) -> Any:
+async def serve() -> None:
+    from telephony.db import answer_without_database
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
+    from telephony.services import call_audio_ended
+    from telephony.voice.caller_side import let_in
+    from telephony.voice.heart import Heart
+    from telephony.voice.live import Look, look_after
+    from telephony.voice.media import MediaListener
+    from telephony.voice.recorder import record
+    from telephony.voice.runner import end_call
+    from telephony.voice.transactions import after_stream_keep
 
-    plan = CallPlan(
-        twilio_account_sid=started.account_sid,
-        twilio_auth_token="",
-        openai_api_key="bench",
-        system_prompt="Say what you hear.",
+    def let_anyone_in(started: Any, signature: str, engine_id: str) -> Any:
+        plan = CallPlan(
+            twilio_account_sid=started.account_sid,
+            twilio_auth_token="",
+            openai_api_key="bench",
+            system_prompt="Say what you hear.",
+        )
+        return Call(call_sid=started.call_sid, account_id="bench"), plan, []
+
+    class Unheard(Heart):
+        """Beats nowhere: it would need a connection of its own."""
+
+        def start(self) -> None:
+            pass
+
+    answer_without_database(
+        {
+            let_in: let_anyone_in,
+            look_after: lambda *_: Look(to_hang_up=[], taken_for_lost=[]),
+            record: _nothing,
+            after_stream_keep: _nothing,
+            call_audio_ended: _nothing,
+            end_call: _nothing,
+        }
     )
-    return Call(call_sid=started.call_sid, account_id="bench"), plan, []
-
-
-def _look_after(call_ids: list[str], to_say: list[str]) -> Any:
-    from telephony.voice.live import _Look
-
-    return _Look(to_hang_up=[], taken_for_lost=[])
+    listener = await MediaListener.start("127.0.0.1", 0, Unheard())
+    print(listener.port, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
 
 
 def _nothing(*_: Any, **__: Any) -> None:
     pass
-
-
-_ANSWERS: dict[str, Callable[..., Any]] = {
-    "_let_in": _let_in,
-    "_look_after": _look_after,
-    "calls_sweep": lambda: 0,
-    "_record": _nothing,
-    "_say_what_comes_next": _nothing,
-    "_end_call": _nothing,
-}
-
-
-async def serve() -> None:
-    from telephony import db
-
-    db.in_database = from_memory  # type: ignore[assignment] # before others import it
-    from telephony.voice import heart
-    from telephony.voice.media import MediaListener
-
-    heart.engine_beat = _nothing  # type: ignore[assignment] # its thread has a connection of its own
-    listener = await MediaListener.start("127.0.0.1", 0)
-    print(listener.port, flush=True)
-    await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

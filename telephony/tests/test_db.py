@@ -6,6 +6,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from core.connections import database_within
+from telephony import db
 from telephony.db import in_database
 
 
@@ -75,3 +76,11 @@ async def test_who_has_no_time_left_does_not_wait_for_a_thread(pool: Any) -> Non
         await asyncio.gather(*busy)
     await in_database(_backend_pid)
     assert not ran.is_set()
+
+
+async def test_what_a_benchmark_answers_asks_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "_in_place_of", None)
+    db.answer_without_database({_backend_pid: lambda: -1})
+    assert await in_database(_backend_pid) == -1
+    with pytest.raises(KeyError):
+        await in_database(_fail)

@@ -141,7 +141,7 @@ class CallerSide(Handler):
         """Let the call in if its ticket is good, and hold it to its end."""
         try:
             call, plan, secrets = await in_database(
-                _let_in, started, self._signature, self._calls.engine_id
+                let_in, started, self._signature, self._calls.engine_id
             )
         except InvalidTicket as error:
             log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
@@ -177,7 +177,7 @@ class CallerSide(Handler):
 
 
 @transaction.atomic
-def _let_in(
+def let_in(
     started: StreamStarted, signature: str, engine_id: str
 ) -> tuple[Call, CallPlan, list[str]]:
     """Use the ticket: return the connected call; raise :class:`InvalidTicket`.

@@ -36,7 +36,7 @@ def auth_token_of(call_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
     """What a look at the calls' records has found: ids."""
 
     to_hang_up: list[str]
@@ -89,7 +89,7 @@ class LiveCalls:
     async def _look(self) -> None:
         now, call_ids = asyncio.get_running_loop().time(), list(self._runners)
         to_say = [each for each in call_ids if self._said_at.get(each, 0.0) <= now - HELD_EVERY_S]
-        found = await in_database(_look_after, call_ids, to_say)
+        found = await in_database(look_after, call_ids, to_say)
         self._said_at.update(dict.fromkeys(self._runners.keys() & set(to_say), now))
         for call_id in found.to_hang_up:
             if runner := self._runners.get(call_id):
@@ -98,7 +98,7 @@ class LiveCalls:
             await in_database(_take_back, lost)
 
 
-def _look_after(call_ids: list[str], to_say: list[str]) -> _Look:
+def look_after(call_ids: list[str], to_say: list[str]) -> Look:
     """Say that the calls are held; return which of them are to end, or have.
 
     A call whose record has ended is hung up: it lasts no longer than what it is charged for. Unless
@@ -108,7 +108,7 @@ def _look_after(call_ids: list[str], to_say: list[str]) -> _Look:
     calls = Call.objects.filter(pk__in=call_ids)
     lost = Q(ended_at__isnull=False, ended_reason=EndedReason.ENGINE_LOST)
     is_over = Q(hangup_requested_at__isnull=False) | Q(ended_at__isnull=False)
-    return _Look(
+    return Look(
         to_hang_up=list(calls.filter(is_over).exclude(lost).values_list("pk", flat=True)),
         taken_for_lost=list(calls.filter(lost).values_list("pk", flat=True)),
     )

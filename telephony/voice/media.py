@@ -35,13 +35,16 @@ class MediaListener:
         self._heart = heart
 
     @classmethod
-    async def start(cls, host: str, port: int) -> Self:
-        """Listen; raise :class:`OSError` if the port is taken."""
+    async def start(cls, host: str, port: int, heart: Heart | None = None) -> Self:
+        """Listen; raise :class:`OSError` if the port is taken.
+
+        :param heart: another than one that beats in the database.
+        """
         # What is loaded stays loaded. A search through it for garbage would stop all calls.
         gc.collect()
         gc.freeze()
         gate.open()
-        heart = Heart()
+        heart = heart or Heart()
         calls = LiveCalls(heart.engine_id)
         accept = partial(_accept, calls, Strangers())
         listener = await websocket.listen(

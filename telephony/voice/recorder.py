@@ -60,15 +60,12 @@ class Recorder:
                 break
             events, self._events, self._has_changed = self._events, [], False
             try:
-                await in_database(self._record, events, self._outcome())
+                await in_database(record, self._call_id, self._account_id, events, self._outcome())
             except Exception as error:
                 log.warning("call_not_recorded", call_id=self._call_id, error=type(error).__name__)
                 self._events = (events + self._events)[-MOST_EVENTS:]
                 self._has_changed = True
         self._writing = None
-
-    def _record(self, events: list[Timed], outcome: Callable[[], Outcome]) -> None:
-        call_record(self._call_id, self._account_id, events, outcome())
 
     async def _moment(self) -> None:
         try:
@@ -76,3 +73,9 @@ class Recorder:
                 await self._is_urgent.wait()
         except TimeoutError:
             pass
+
+
+def record(
+    call_id: str, account_id: str, events: list[Timed], outcome: Callable[[], Outcome]
+) -> None:
+    call_record(call_id, account_id, events, outcome())

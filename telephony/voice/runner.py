@@ -353,7 +353,7 @@ class CallRunner:
         attempt = 0
         while attempt < END_TRIES:
             try:
-                await in_database(_end_call, end)
+                await in_database(end_call, end)
                 return
             except Exception as error:
                 log.error("call_end_not_recorded", error=type(error).__name__, attempt=attempt)
@@ -391,7 +391,7 @@ class _End:
     events: list[Timed]
 
 
-def _end_call(end: _End) -> None:
+def end_call(end: _End) -> None:
     """Record the end, also of a call that was taken for lost meanwhile.
 
     Who looks after all calls may take it back at this moment: then it is to be ended all the same.

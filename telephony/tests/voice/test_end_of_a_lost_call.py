@@ -15,7 +15,7 @@ from telephony.admission import account_lock
 from telephony.models import Call
 from telephony.outcomes import Outcome
 from telephony.services import call_accept, call_connect, call_end_lost, call_resume
-from telephony.voice.runner import _End, _end_call
+from telephony.voice.runner import _End, end_call
 
 TALKED = timedelta(seconds=20)
 
@@ -60,7 +60,7 @@ def a_lost_call(account: Account) -> Call:
 
 def end_it(end: _End) -> None:
     try:
-        _end_call(end)
+        end_call(end)
     finally:
         connection.close()
 
