@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
-from telephony.callbacks.configuration import CONFIGURATION, Field
+from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, Answer, Field
 from telephony.engine.codes import (
     MODEL_CODES_MEANING,
     MODEL_CODES_REMEDY,
@@ -46,9 +47,9 @@ def _line(row: Row) -> str:
     return f"| {' | '.join(row)} |"
 
 
-def _configuration() -> Iterable[Row]:
+def _fields(answer: Answer) -> Iterable[Row]:
     yield "field", "type", "default", "what it is"
-    for field in CONFIGURATION.fields:
+    for field in answer.fields:
         yield f"`{field.name}`", field.kind.type, _default(field), field.in_words()
 
 
@@ -79,7 +80,8 @@ def _event_kinds() -> Iterable[Row]:
 
 # By name, rows of Markdown: the header first.
 TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
-    "call-configuration": _configuration,
+    "call-configuration": partial(_fields, CONFIGURATION),
+    "call-rejection": partial(_fields, REFUSAL),
     "ended-reasons": _ended_reasons,
     "error-codes": _error_codes,
     "event-kinds": _event_kinds,

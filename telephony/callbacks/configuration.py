@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from typing import Any
 
 from core.schema import Json
@@ -66,7 +67,7 @@ class Field:
 
     @property
     def attribute(self) -> str:
-        return self.kept_as or re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", self.name)
+        return self.kept_as or _snake_case(self.name)
 
     @property
     def is_required(self) -> bool:
@@ -82,9 +83,8 @@ class Field:
         return _DEFAULTS.get(self.attribute, MISSING)
 
     def is_given(self, body: Mapping[str, Any]) -> bool:
-        """Return False if the field is left out, null or an empty string."""
-        value = body.get(self.name)
-        return value is not None and value != ""
+        """Return False if the field is left out or empty, as ``null`` is."""
+        return body.get(self.name) not in self.kind.empty
 
     def read(self, body: Mapping[str, Any], problems: Problems) -> Any:
         """Return the value as the engine has it, or the default, and note what is wrong with it."""
@@ -111,6 +111,11 @@ class Field:
         return self.kind.schema() | least | description | default | examples
 
 
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One of the answers: what it becomes, and its fields.
@@ -127,7 +132,7 @@ class Answer:
 
     def missing(self, field: Field) -> str:
         """Return what is told of a required field that lacks."""
-        if not self.costs:
+        if not (self.costs and field.remedy):
             return "This field is required."
         return f"{self.costs} is paid by your Twilio account. {field.remedy}"
 
@@ -285,7 +290,7 @@ CONFIGURATION = Answer(
 REFUSAL = Answer(
     Refusal,
     (
-        Field("reject", Flag(), "Switchhook rejects the call."),
+        Field("reject", Flag(), "`true` rejects the call."),
         Field("reason", Choice(("busy", "rejected")), "What the caller's phone is told."),
         Field(
             "message",

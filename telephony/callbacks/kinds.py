@@ -29,6 +29,8 @@ class Kind:
     """A kind of value. ``type`` is the guide's word for it."""
 
     type: ClassVar[str] = "string"
+    # What counts as left out.
+    empty: ClassVar[tuple[Any, ...]] = (None, "")
 
     def excess(self, value: Any) -> str:
         """Return why a value is too much to look at each part of it; ``""`` if it is not."""
@@ -314,6 +316,7 @@ class Metadata(Kind):
     """Any JSON that can be stored, and sent back."""
 
     type: ClassVar[str] = "any JSON"
+    empty: ClassVar[tuple[Any, ...]] = (None,)
 
     def excess(self, value: Any) -> str:
         return metadata_problem(value) or ""

@@ -49,16 +49,20 @@ def test_unknown_fields_are_ignored_and_null_counts_as_absent():
     assert parse_plan({**REQUIRED, "surprise": 1, "voice": None}) == parse_plan(REQUIRED)
 
 
-def test_a_backend_cannot_make_a_call_a_test():
-    plan = parse_plan({**REQUIRED, "isTest": True, "is_test": True})
-    assert plan == parse_plan(REQUIRED)
-    assert not plan.is_test
-
-
 def test_so_does_an_empty_text():
     assert parse_plan({**REQUIRED, "voice": "", "maxDurationSeconds": ""}) == parse_plan(REQUIRED)
     error = wrong({**REQUIRED, "openaiApiKey": ""})
     assert error.fields == {"openaiApiKey": ["This field is required."]}
+
+
+def test_but_metadata_may_be_one():
+    assert parse_plan({**REQUIRED, "metadata": ""}).metadata == ""
+
+
+def test_a_backend_cannot_make_a_call_a_test():
+    plan = parse_plan({**REQUIRED, "isTest": True, "is_test": True})
+    assert plan == parse_plan(REQUIRED)
+    assert not plan.is_test
 
 
 def test_any_realtime_model_passes_through():
@@ -115,6 +119,12 @@ def test_what_costs_money_names_whose_it_is(answer, what):
         "twilioAuthToken": [f"{why} Add the auth token that its requests are signed with."],
     }
     assert caught.value.more == 0
+
+
+def test_a_transfer_to_nobody():
+    assert wrong({"transfer": "", **CREDENTIALS}).fields == {
+        "transfer": ["This field is required."]
+    }
 
 
 @pytest.mark.parametrize(
