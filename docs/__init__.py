@@ -1,1 +1,1 @@
-"""The documentation site: the guides beside this file, and the API reference."""
+"""The documentation site: the guides in this folder, and the API reference."""

@@ -64,16 +64,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options: ``areas``, ``short``, ``seed``."""
     parser = argparse.ArgumentParser(
         prog="bin/attack",
-        description="Attack the product as it runs in production, and say what did not hold.",
-        epilog="The exit status is 1 if there are findings. It needs unshare and ip, of Linux, for "
-        "a network of its own; without them it does what can be done on 127.0.0.1.",
+        description="Attack the product in its production configuration, and report what failed.",
+        epilog="The exit status is 1 if there are findings. It needs Linux with unshare and ip, "
+        "for a network of its own; without them it does what it can on 127.0.0.1.",
     )
     parser.add_argument(
-        "--area", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+        "--area",
+        action="append",
+        choices=NAMES,
+        metavar="NAME",
+        help=f"attack only this one: {', '.join(NAMES)}",
     )
-    parser.add_argument("--short", action="store_true", help="some of each area, for every change")
-    parser.add_argument("--all", action="store_true", help="show each finding, not three of a kind")
-    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    parser.add_argument("--short", action="store_true", help="run some attacks of each area")
+    parser.add_argument(
+        "--all", action="store_true", help="show every finding, not only three of a kind"
+    )
+    parser.add_argument("--seed", type=int, help="repeat the run with this seed")
     options = parser.parse_args(arguments)
     options.areas = options.area or list(NAMES)
     if options.seed is None:

@@ -189,13 +189,13 @@ async def _all_areas(context: Context, chosen: list[str]) -> None:
 async def _one_area(context: Context, name: str) -> None:
     area: Any = module_named(f"devtools.attack.areas.{name}")
     if area.NEEDS_NETWORK and not context.is_apart:
-        context.report.skipped[name] = "it needs a network of its own (unshare --net and ip)"
+        context.report.skipped[name] = "it needs its own network (unshare --net and ip)"
         return
     began = time.monotonic()
     try:
         await area.attack(context, context.notes(name))
     except NotConnected as failure:
-        context.notes(name).expect("An ordinary call is taken.", False, came=failure)
+        context.notes(name).expect("An ordinary call is connected.", False, came=failure)
     except Exception as error:
         _broke(context, name, error)
     _say(f"{name}: {time.monotonic() - began:.0f} s")
@@ -205,7 +205,7 @@ def _broke(context: Context, name: str, error: BaseException) -> None:
     """Record a finding for an area that could not finish: its other cases were not tried."""
     where = "".join(traceback.format_exception(error)[-3:])
     sys.stderr.write(where)
-    context.notes(name).expect("The area can be attacked to its end.", False, came=where)
+    context.notes(name).expect("The area runs to its end.", False, came=where)
 
 
 def module_named(path: str) -> ModuleType:

@@ -66,13 +66,17 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/bench deliveries", description=__doc__)
-    parser.add_argument("--count", type=int, default=DELIVERIES, help=f"in all ({DELIVERIES})")
-    parser.add_argument("--accounts", type=int, default=ACCOUNTS, help=f"whose ({ACCOUNTS})")
+    parser.add_argument(
+        "--count", type=int, default=DELIVERIES, help=f"callbacks to deliver ({DELIVERIES})"
+    )
+    parser.add_argument(
+        "--accounts", type=int, default=ACCOUNTS, help=f"accounts that they belong to ({ACCOUNTS})"
+    )
     parser.add_argument("--of", default="", help=argparse.SUPPRESS)
     parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.accounts < 1 or options.count < options.accounts:
-        parser.error("accounts must be 1 or more, and count as many at least")
+        parser.error("accounts must be 1 or more, and count at least as many")
     return options
 
 

@@ -73,9 +73,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/bench floods", description=__doc__)
-    parser.add_argument("--calls", type=int, default=20, help="calls at the same time (20)")
-    parser.add_argument("--seconds", type=float, default=5, help="of each flood (5)")
-    parser.add_argument("--only", default="", help="floods whose names hold this")
+    parser.add_argument("--calls", type=int, default=20, help="concurrent calls (20)")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds per flood (5)")
+    parser.add_argument("--only", default="", help="only floods with this text in their name")
     parser.add_argument("--of", default="", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()

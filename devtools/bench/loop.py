@@ -58,7 +58,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/bench loop", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="of ten backends each (10)")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of ten backends each (10)")
     parser.add_argument("--of", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rounds < 1:

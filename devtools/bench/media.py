@@ -46,10 +46,12 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/bench media", description=__doc__)
-    parser.add_argument("--calls", type=int, default=60, help="calls at the same time (60)")
-    parser.add_argument("--turns", type=int, default=5, help="turns of each relay (5)")
-    parser.add_argument("--seconds", type=float, default=4, help="of a turn (4)")
-    parser.add_argument("--max", action="store_true", help="look for the most calls as well")
+    parser.add_argument("--calls", type=int, default=60, help="concurrent calls (60)")
+    parser.add_argument("--turns", type=int, default=5, help="turns per relay (5)")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds per turn (4)")
+    parser.add_argument(
+        "--max", action="store_true", help="also look for the maximum number of calls"
+    )
     parser.add_argument("--json", action="store_true", help="write JSON instead of tables")
     options = parser.parse_args()
     if min(options.calls, options.turns) < 1 or options.seconds <= 0:

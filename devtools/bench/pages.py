@@ -71,8 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bin/bench pages", description=__doc__)
-    parser.add_argument("--calls", type=int, default=MANY, help="of the larger account (1000000)")
-    parser.add_argument("--times", type=int, default=TIMES, help="that a page is asked for (5)")
+    parser.add_argument(
+        "--calls", type=int, default=MANY, help="calls of the larger account (1000000)"
+    )
+    parser.add_argument("--times", type=int, default=TIMES, help="requests per page (5)")
     parser.add_argument("--of", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.calls <= FEW or options.times < 1:

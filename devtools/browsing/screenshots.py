@@ -28,8 +28,12 @@ FOLDER = LOCAL_DIR / "screenshots"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bin/screenshots", description=__doc__)
-    parser.add_argument("--only", default="", metavar="TEXT", help="of pages with it in their name")
-    parser.add_argument("--to", type=Path, default=FOLDER, help="a folder (default %(default)s)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only pages with TEXT in their name"
+    )
+    parser.add_argument(
+        "--to", type=Path, default=FOLDER, help="the folder to write to (%(default)s)"
+    )
     parser.add_argument("--of", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if EXECUTABLE is None:

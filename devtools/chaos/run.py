@@ -29,7 +29,7 @@ INSIDE = "devtools.chaos.session"
 def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
     if namespace.command() is None:
-        sys.stderr.write("Skipped: it needs unshare and ip, of Linux, for a network of its own.\n")
+        sys.stderr.write("Skipped: it needs Linux with unshare and ip, for a network of its own.\n")
         sys.exit(_CANNOT)
     exit_with("chaos", _break)
 
@@ -51,19 +51,30 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options: ``names``, ``short``, ``seed``, ``minutes``, ``all``."""
     parser = argparse.ArgumentParser(
         prog="bin/chaos",
-        description="Break the product on purpose while people talk, and say what did not hold.",
-        epilog="The exit status is 1 if there are findings, and 77 where it cannot run: it needs "
-        "unshare and ip, of Linux, for a network of its own.",
+        description="Break the product on purpose during calls, and report what failed.",
+        epilog="The exit status is 1 if there are findings, and 77 if it cannot run: it needs "
+        "Linux with unshare and ip, for a network of its own.",
     )
     parser.add_argument(
-        "--only", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+        "--only",
+        action="append",
+        choices=NAMES,
+        metavar="NAME",
+        help=f"run only this one: {', '.join(NAMES)}",
     )
-    parser.add_argument("--short", action="store_true", help="some of it, in a minute or two")
     parser.add_argument(
-        "--minutes", type=float, default=20.0, help="begin no experiment after so many (20)"
+        "--short", action="store_true", help="run some experiments, in a minute or two"
     )
-    parser.add_argument("--all", action="store_true", help="show each finding, not three of a kind")
-    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=20.0,
+        help="start no experiment after this many minutes (20)",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="show every finding, not only three of a kind"
+    )
+    parser.add_argument("--seed", type=int, help="repeat the run with this seed")
     options = parser.parse_args(arguments)
     if options.minutes <= 0:
         parser.error("--minutes must be more than 0")

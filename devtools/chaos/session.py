@@ -99,7 +99,7 @@ async def _one_experiment(system: System, report: Report, name: str) -> None:
     except Exception as error:
         where = "".join(traceback.format_exception(error)[-3:])
         sys.stderr.write(where)
-        notes.expect("The experiment can be done to its end.", False, came=where)
+        notes.expect("The experiment runs to its end.", False, came=where)
     finally:
         await _put_right(system)
     report.seconds[name] = time.monotonic() - began

@@ -40,12 +40,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options: ``requests``, ``seed``, and ``others`` for Schemathesis."""
     parser = argparse.ArgumentParser(
         prog="bin/fuzz",
-        description="Send generated requests to the whole API, and check all answers.",
+        description="Send generated requests to the whole API, and check every response.",
         epilog="Other options are passed on: see `schemathesis run --help`.",
     )
-    parser.add_argument("--requests", type=int, metavar="N", help=f"at least ({REQUESTS})")
-    parser.add_argument("--short", action="store_true", help=f"{SHORT_REQUESTS}, for every change")
-    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    parser.add_argument("--requests", type=int, metavar="N", help=f"send at least N ({REQUESTS})")
+    parser.add_argument("--short", action="store_true", help=f"send {SHORT_REQUESTS} requests")
+    parser.add_argument("--seed", type=int, help="repeat the run with this seed")
     options, others = parser.parse_known_args(arguments)
     options.others = others
     if options.requests is not None and options.requests < 1:

@@ -57,13 +57,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options: ``sample``, ``seed``, ``jobs``."""
     parser = argparse.ArgumentParser(
         prog="bin/mutate",
-        description="Put faults into the call engine, and count those that its tests see.",
-        epilog=f"The exit status is 1 if less than {LEAST:.0f} %% are seen or explained.",
+        description="Put faults into the call engine, and count those that its tests find.",
+        epilog=f"The exit status is 1 if fewer than {LEAST:.0f}%% are found or explained.",
     )
-    parser.add_argument("--sample", type=int, metavar="N", help="try so many, not all")
-    parser.add_argument("--seed", type=int, help="of an earlier sample, to repeat it")
+    parser.add_argument("--sample", type=int, metavar="N", help="try only N of them")
+    parser.add_argument("--seed", type=int, help="repeat the sample with this seed")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="at a time (%(default)s)"
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="how many to run at a time (%(default)s)",
     )
     options = parser.parse_args(arguments)
     if options.seed is None:

@@ -1,4 +1,4 @@
-"""``bin/dev``'s program, whole, as processes of their own on the test's database."""
+"""The whole program of ``bin/dev``, in processes of its own on the test's database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDED_WITHIN_S = 30
 
 
 class Development:
-    """It runs; ``lines`` is all that it has said so far."""
+    """The running program; ``lines`` is its output so far."""
 
     def __init__(self, port: int, host: str, process: subprocess.Popen[str]) -> None:
         self.url = f"http://{host}:{port}"
@@ -29,7 +29,7 @@ class Development:
         self.lines: list[str] = []
         self._says_no_more = threading.Event()
         self._is_ready = threading.Event()
-        # Read on and on: who writes to a pipe that is full waits.
+        # Keep reading: a process that writes to a full pipe blocks.
         threading.Thread(target=self._read, daemon=True).start()
 
     def wait_until_ready(self) -> None:
@@ -37,7 +37,7 @@ class Development:
         assert self.process.poll() is None, "".join(self.lines)
 
     def end(self) -> None:
-        """Let it end by itself, with all that it has started; kill it if it does not."""
+        """Let it exit with its children; kill it if it does not."""
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(_ENDED_WITHIN_S)
@@ -57,9 +57,9 @@ class Development:
 
 @contextmanager
 def development(host: str = "127.0.0.1") -> Iterator[Development]:
-    """Run ``bin/dev`` until the end; what it has said is shown if the test fails.
+    """Run ``bin/dev`` until the end of the block; show its output if the test fails.
 
-    :param host: what people call this machine.
+    :param host: the host name in its URLs.
     """
     port = first_of_free_ports()
     public = {"PUBLIC_URL": f"http://{host}:{port}"}

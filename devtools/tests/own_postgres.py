@@ -1,4 +1,4 @@
-"""A PostgreSQL that a test may stop and freeze, with the tables of the test's database."""
+"""A PostgreSQL that a test can stop and freeze, with the tables of the test's database."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class OwnPostgres:
         self._server.stop()
 
     def crash(self) -> None:
-        """Stop so that nobody is told. From now on connections are refused."""
+        """Stop without closing connections. From then on, connections are refused."""
         self._server.run("pg_ctl", "stop", "--wait", "--mode=immediate")
 
     def freeze(self) -> None:
-        """From now on connections are accepted, and nobody answers."""
+        """Freeze all processes. From then on, connections are accepted and nothing responds."""
         first = self._postmaster()
-        first.suspend()  # or it makes another one meanwhile
+        first.suspend()  # first, or it starts another process meanwhile
         for process in first.children(recursive=True):
             process.suspend()
 
@@ -68,9 +68,9 @@ class OwnPostgres:
 
 @contextmanager
 def own_postgres() -> Iterator[OwnPostgres]:
-    """Run one without tables until the end of the block."""
+    """Run a server without tables until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
-        Path(folder).chmod(0o755)  # its user is another one when root runs the tests
+        Path(folder).chmod(0o755)  # if root runs the tests, the server has another user
         server = server_of(Path(folder))
         server.base.mkdir(parents=True, exist_ok=True)
         own = OwnPostgres(server)

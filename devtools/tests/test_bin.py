@@ -1,4 +1,4 @@
-"""What the scripts in ``bin`` say when they cannot go on."""
+"""Error messages of the scripts in ``bin``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ esac
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A fresh checkout's scripts and requirements, in a folder with a space in its name."""
+    """The scripts and requirements of a new checkout, in a folder with a space in its name."""
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / "bin", folder / "bin")
     for name in ("requirements.lock", "requirements-dev.lock"):
@@ -37,7 +37,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def refusal(checkout: Path, python: str) -> str:
-    """Run bin/dev where every Python is this script, and return the last line of its errors."""
+    """Run bin/dev with this script as every Python; return the last line of its errors."""
     for name in PYTHONS:
         path = checkout.parent / "fake" / name
         path.parent.mkdir(exist_ok=True)

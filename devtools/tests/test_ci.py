@@ -1,4 +1,4 @@
-"""``.ci/run``: nothing is skipped there for want of a browser."""
+"""``.ci/run`` fails without a browser instead of skipping tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed is what was locked and may be shipped; what a scanner is told has a reason."""
+"""Installed packages are locked and may be shipped; exceptions for scanners have reasons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGAIN = "run bin/lock"
 
 @pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
 class TestLocks:
-    def test_they_hold_what_is_pinned(self, name: str) -> None:
+    def test_they_contain_what_is_pinned(self, name: str) -> None:
         assert pinned(name)
         assert pinned(name).items() <= locked(name).items(), AGAIN
 
@@ -33,11 +33,11 @@ class TestLocks:
         assert len(entries) == len(locked(name))
         assert all("--hash=sha256:" in entry for entry in entries), AGAIN
 
-    def test_they_say_nothing_of_where_they_were_made(self, name: str) -> None:
+    def test_they_name_no_local_paths(self, name: str) -> None:
         text = (ROOT / f"{name}.lock").read_text()
         assert not re.search(r"://|--(extra-)?index|--find-links|(^|\s)/", text)
 
-    def test_they_are_what_is_installed(self, name: str) -> None:
+    def test_they_match_what_is_installed(self, name: str) -> None:
         for package in pinned(name):
             assert version(package) == locked(name)[package]
 
@@ -52,7 +52,7 @@ def test_the_list_of_licences_is_current() -> None:
 
 @pytest.mark.parametrize("package", sorted(shipped()))
 def test_it_may_be_shipped(package: str) -> None:
-    """If not, look for another package; if its licence is fine, add it to ``KNOWN``."""
+    """If this fails, use another package, or add an acceptable licence to ``KNOWN``."""
     assert is_known(licence_of(package))
 
 

@@ -1,4 +1,4 @@
-"""``bin/dev``'s program, whole: it starts, says so, and leaves nothing behind."""
+"""The whole program of ``bin/dev``: it starts, reports that, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lines_until(process: subprocess.Popen[str], text: str) -> list[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Wait for the end and return the status and the errors."""
+    """Wait for the end; return the status and the errors."""
     _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 

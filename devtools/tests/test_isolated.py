@@ -1,4 +1,4 @@
-"""The product on a stage of its own: apart from what its developer has, and from anything real."""
+"""The isolated product has nothing in common with the developer's own, or anything real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, started for real, in a folder with a space in its name."""
+"""The embedded PostgreSQL, started in a folder with a space in its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from devtools.postgres import server_of
 
 ROOT = Path(__file__).resolve().parents[2]
-# Asks for the server, prints its URL, and ends when its input does.
+# Uses the server, prints its URL, and exits when its input ends.
 USER = """
 import sys; from pathlib import Path; from devtools.postgres import embedded_url
 print(embedded_url(Path(sys.argv[1])), flush=True); sys.stdin.read()
@@ -25,7 +25,7 @@ print(embedded_url(Path(sys.argv[1])), flush=True); sys.stdin.read()
 
 @pytest.fixture
 def local() -> Iterator[Path]:
-    """A ``.local`` that the server's user can reach: pytest's own folder is closed to it."""
+    """A ``.local`` that the server's user can access, unlike pytest's own folder."""
     with tempfile.TemporaryDirectory(prefix="with a space ") as folder:
         Path(folder).chmod(0o755)
         local = Path(folder) / ".local"
@@ -36,7 +36,7 @@ def local() -> Iterator[Path]:
 
 @contextmanager
 def user_of(local: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that uses the server, and the URL that it got; it ends in the end."""
+    """A process that uses the server until the end of the block, and the server's URL."""
     process = subprocess.Popen(
         [sys.executable, "-c", USER, local],
         cwd=ROOT,
@@ -71,7 +71,7 @@ def test_the_last_user_stops_it(local: Path) -> None:
     assert not answers(first)
 
 
-def test_a_user_that_is_killed_does_not_count_on(local: Path) -> None:
+def test_a_killed_user_no_longer_counts(local: Path) -> None:
     with user_of(local) as (process, _):
         process.kill()
     with user_of(local) as (_, url):
@@ -79,7 +79,7 @@ def test_a_user_that_is_killed_does_not_count_on(local: Path) -> None:
     assert not answers(url)
 
 
-def test_the_log_holds_no_values(local: Path) -> None:
+def test_the_log_contains_no_values(local: Path) -> None:
     with user_of(local) as (_, url), psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE thing (name text UNIQUE)")
         with pytest.raises(psycopg.errors.UniqueViolation):

@@ -1,4 +1,4 @@
-"""Processes that are started and ended together, with real ones."""
+"""Processes that start and end together, tested with real ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from devtools.processes import Failed, Processes
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
-# Starts a process of its own, prints its pid, and goes on.
+# Starts a child, prints its pid, and continues.
 HAS_A_CHILD = f"""
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", {SLEEPS!r}], stdout=subprocess.DEVNULL)
@@ -24,7 +24,7 @@ IS_DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP
 
 
 class Output(io.StringIO):
-    """What the processes have written, and how many lines of it."""
+    """The output of the processes, and its number of lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Output(io.StringIO):
         return [text for prefix, _, text in lines if prefix.strip() == name]
 
     async def line_of(self, name: str) -> str:
-        """Return the first line, once it is there."""
+        """Wait for the first line and return it."""
         async with asyncio.timeout(10):
             while not self.lines_of(name):
                 self.changed.clear()
@@ -54,7 +54,7 @@ def is_running(pid: int) -> bool:
 
 
 async def assert_dies(pid: int) -> None:
-    """Nobody is told when a process that is not their child has died of a signal."""
+    """Poll, because the end of a process is reported to its parent only."""
     async with asyncio.timeout(30):
         while is_running(pid):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -88,7 +88,7 @@ async def test_a_status_is_named() -> None:
             await run_python(processes, "raise SystemExit(3)")
 
 
-async def test_the_end_takes_all_that_was_started() -> None:
+async def test_the_end_kills_every_child() -> None:
     output = Output()
     async with Processes(output) as processes:
         await start_python(processes, "parent", HAS_A_CHILD)
@@ -117,7 +117,7 @@ async def test_a_process_dies_although_its_child_lives_on() -> None:
             await processes.unless_one_ends(asyncio.sleep(10))
 
 
-async def test_who_does_not_listen_is_killed() -> None:
+async def test_a_process_that_ignores_the_signal_is_killed() -> None:
     output = Output()
     async with Processes(output, grace=0.1) as processes:
         await start_python(processes, "deaf", f"import os; print(os.getpid()); {IS_DEAF}")
@@ -125,7 +125,7 @@ async def test_who_does_not_listen_is_killed() -> None:
     await assert_dies(pid)
 
 
-async def test_work_ends_and_processes_go_on() -> None:
+async def test_work_ends_and_processes_continue() -> None:
     output = Output()
     async with Processes(output) as processes:
         await start_python(processes, "sleeper", SLEEPS)

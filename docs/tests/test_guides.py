@@ -52,7 +52,7 @@ def blocks(slug: str, language: str) -> list[str]:
 
 
 def rows(slug: str, first: str) -> dict[str, list[str]]:
-    """Return the rows of the tables whose first header is that, by the first cell."""
+    """Return the rows of tables with this first header, by their first cell."""
     text = (FOLDER / f"{slug}.md").read_text(encoding="utf-8")
     tables = re.findall(rf"^\| {first} \|.*\n(?:\|.*\n)+", text, re.MULTILINE)
     lines = [line for table in tables for line in table.splitlines()[2:]]

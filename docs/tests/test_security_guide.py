@@ -25,7 +25,7 @@ from telephony.tests.wire.test_secrets import dump
 
 FORGED = "telephony.tests.wire.test_forgeries"
 HERE = "docs.tests.test_security_guide"
-# The tests of each line of the table, in its words.
+# The tests of each line of the table.
 TESTS = {
     "nothing but a customer's number": [
         f"{FORGED}.TestForgedRings",

@@ -1,4 +1,4 @@
-"""The tables that follow from the code are in the guides as the code has them now."""
+"""The generated tables in the guides are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bin/attack`` around its areas: what it finds is told, and counts."""
+"""``bin/attack`` around its areas: it reports and counts its findings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def a_report() -> Report:
     return report
 
 
-def test_what_holds_is_counted_and_what_does_not_is_told() -> None:
+def test_attempts_are_counted_and_findings_shown() -> None:
     report = a_report()
     lines = report.table().splitlines()
     assert lines[1].split() == ["doors", "2", "1"]
@@ -39,7 +39,7 @@ def test_what_holds_is_counted_and_what_does_not_is_told() -> None:
     ]
 
 
-def test_a_finding_that_comes_again_and_again_is_told_three_times() -> None:
+def test_a_repeated_finding_is_shown_three_times() -> None:
     report = Report()
     for number in range(9):
         Notes("doors", report).expect("A door is closed.", False, sent=number)
@@ -48,7 +48,7 @@ def test_a_finding_that_comes_again_and_again_is_told_three_times() -> None:
     assert told.endswith("and 6 more like it")
 
 
-def test_nothing_that_was_sent_reaches_the_terminal_as_it_is() -> None:
+def test_control_characters_do_not_reach_the_terminal() -> None:
     assert short("a\x1b[2J\nb") == "a\\x1b[2J\\nb"
     assert short("x" * 1000).endswith("… (1,000 characters)")
 
@@ -72,9 +72,9 @@ def test_the_module_that_runs_inside_the_network_exists(module: str) -> None:
 
 @pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
 def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None:
-    """Run it with an area of two cases, one of which does not hold.
+    """Run it with an area of two cases, one of which fails.
 
-    That it is 0 without one, ``bin/test`` needs each time.
+    That the status is 0 without findings shows in every run of ``bin/test``.
     """
     area = tmp_path / "attack_of_a_test.py"
     area.write_text(

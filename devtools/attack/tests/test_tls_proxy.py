@@ -1,4 +1,4 @@
-"""The proxy before the product: what it adds, and that nobody else adds it."""
+"""The proxy adds its headers, and removes those that clients send."""
 
 from __future__ import annotations
 

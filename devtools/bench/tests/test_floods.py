@@ -1,4 +1,4 @@
-"""What is measured is the machine's; that calls are heard beside a flood is ours."""
+"""The figures depend on the machine; calls must be heard during a flood anyway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from devtools.bench import floods
 
 
 @pytest.mark.parametrize("name", ["pings, never read"])
-async def test_calls_are_heard_beside_a_flood(name: str) -> None:
+async def test_calls_are_heard_during_a_flood(name: str) -> None:
     found = await floods._measure([name], 2, 0.5, max(os.sched_getaffinity(0)))
     assert found[name].lost == 0
     assert found[name].gap_ms > 0

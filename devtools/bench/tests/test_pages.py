@@ -1,4 +1,4 @@
-"""What the pages cost is the machine's; that it is found out, and no fault goes unseen, is ours."""
+"""The figures depend on the machine; the benchmark must find every fault anyway."""
 
 from __future__ import annotations
 

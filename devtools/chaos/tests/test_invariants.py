@@ -1,4 +1,4 @@
-"""What is said of a call: the invariants find what is wrong with it."""
+"""The invariants find every fault in the records of a call."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def findings(placed: Placed, *, may_be_resumed: bool = False) -> list[str]:
     return [finding.case for finding in report.findings]
 
 
-def test_an_end_that_comes_again_is_one_end_and_two_ends_are_two() -> None:
+def test_a_retried_end_counts_once_and_two_ends_count_twice() -> None:
     placed = a_call()
     assert findings(placed) == ["A call's end is told once (by webhook-id)."]
     told(placed, "msg_1")
@@ -78,7 +78,7 @@ def test_an_end_that_comes_again_is_one_end_and_two_ends_are_two() -> None:
     assert findings(placed, may_be_resumed=True) != []
 
 
-def test_a_call_that_was_taken_for_lost_is_told_anew() -> None:
+def test_a_call_considered_lost_is_reported_again() -> None:
     placed = a_call()
     told(placed, "msg_1", reason="engine_lost")
     told(placed, "msg_2")

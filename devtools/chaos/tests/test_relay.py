@@ -1,4 +1,4 @@
-"""The way to the database that can be cut, with something else at its end."""
+"""The relay to the database, tested with another server behind it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def answer(reader: asyncio.StreamReader, *, within: float = 10.0) -> bytes
     return await asyncio.wait_for(reader.read(100), within)
 
 
-async def test_what_hangs_is_answered_later_and_what_is_cut_is_closed(tmp_path: Path) -> None:
+async def test_a_hang_delays_and_a_cut_closes(tmp_path: Path) -> None:
     async with relay_to_an_echo(tmp_path) as relay:
         reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
         writer.write(b"one")
@@ -55,7 +55,7 @@ async def test_what_hangs_is_answered_later_and_what_is_cut_is_closed(tmp_path: 
 
 
 async def _is_closed(reader: asyncio.StreamReader) -> bool:
-    """Whether the other side has gone, with a reset or without."""
+    """Return True if the other side has closed, with or without a reset."""
     try:
         return await answer(reader) == b""
     except ConnectionError:

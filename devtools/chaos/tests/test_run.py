@@ -1,4 +1,4 @@
-"""``bin/chaos`` around its experiments: what does not hold is told, and counts."""
+"""``bin/chaos`` around its experiments: it reports and counts its findings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_experiments_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> N
     assert "invalid choice" in capsys.readouterr().err
 
 
-def test_every_experiment_says_whom_it_kills() -> None:
+def test_every_experiment_lists_what_it_kills() -> None:
     from devtools.chaos.session import experiment_of
 
     for name in NAMES:
@@ -57,7 +57,7 @@ def test_every_experiment_says_whom_it_kills() -> None:
 @pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
 @pytest.mark.skipif(namespace.command() is None, reason="unshare is not allowed here")
 def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None:
-    """Run it with an experiment of one thing that holds and one that does not."""
+    """Run it with an experiment of one invariant that holds and one that fails."""
     experiment = tmp_path / "experiment_of_a_test.py"
     experiment.write_text(
         "KILLS = ()\n"

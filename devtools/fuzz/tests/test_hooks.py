@@ -1,4 +1,4 @@
-"""What is done to valid requests. That it is enough shows in every run of ``bin/fuzz``."""
+"""The hooks' changes to valid requests. Every run of ``bin/fuzz`` shows that they suffice."""
 
 from __future__ import annotations
 

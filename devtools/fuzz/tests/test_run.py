@@ -1,4 +1,4 @@
-"""``bin/fuzz`` around Schemathesis: what it is given, and that what it finds counts."""
+"""``bin/fuzz`` around Schemathesis: its options, and its exit status."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_options(arguments: list[str], requests: int, seed: int | None, others: 
     assert (options.requests, options.seed, options.others) == (requests, seed, others)
 
 
-def test_no_requests_are_no_run() -> None:
+def test_at_least_one_request_is_required() -> None:
     with pytest.raises(SystemExit):
         run.parse(["--requests", "0"])
 

@@ -1,4 +1,4 @@
-"""The faults that are put into source."""
+"""The mutants of a piece of source."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from devtools.mutation.run import ENGINE, ROOT
 
 
 def changed(source: str) -> list[str]:
-    """Return what each mutant makes of the source."""
+    """Return the source of each mutant."""
     return [mutant.of(source.encode()).decode() for mutant in mutants(source.encode())]
 
 
 def within(line: str) -> list[str]:
-    """Return what the mutants make of a line of a function."""
+    """Return the mutants of a line within a function."""
     head = "def f(x, y):\n    "
     return [after.removeprefix(head) for after in changed(head + line)]
 

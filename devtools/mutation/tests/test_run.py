@@ -1,4 +1,4 @@
-"""The command and its list of what cannot be seen."""
+"""The command, and its list of equivalent mutants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from devtools.mutation import run
 
 
-def test_each_explanation_is_of_a_mutant_that_there_is() -> None:
+def test_each_explanation_matches_a_mutant() -> None:
     with tempfile.TemporaryDirectory() as name:
         run.copy(Path(name))
         changes = [run.change(run.diff(fault, Path(name))) for fault in run.all_faults(Path(name))]
@@ -19,7 +19,7 @@ def test_each_explanation_is_of_a_mutant_that_there_is() -> None:
     assert run.explanations() - known == set()
 
 
-def test_the_score_is_what_was_seen_or_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_score_is_what_was_found_or_explained(capsys: pytest.CaptureFixture[str]) -> None:
     counts = Counter(
         {("a.py", "named"): 5, ("a.py", "survived"): 1, ("b.py", "explained"): 2}
         | {("b.py", "cut"): 1, ("b.py", "generated"): 1}

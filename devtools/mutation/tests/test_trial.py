@@ -1,4 +1,4 @@
-"""A package with a fault, and its tests: what comes of it."""
+"""The outcome of faults in a small package with tests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from package import code
 def test_generated():
     assert code.double(0) == 0
 """
-# In a process of its own: what is tried there is imported from the folder.
+# In its own process, which imports the code from the folder.
 TRY = """
 import json, sys
 from pathlib import Path
@@ -94,7 +94,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def tried(folder: Path, *faults: tuple[str, str, str]) -> dict[str, int]:
-    """Return how each fault ended: a function, what stands there, and what stands there instead."""
+    """Return the outcome of each fault: function, original and replacement."""
     argument = json.dumps([str(folder), *faults])
     done = subprocess.run(
         [sys.executable, "-c", TRY, argument], cwd=ROOT, check=True, capture_output=True, text=True
@@ -106,9 +106,9 @@ def tried(folder: Path, *faults: tuple[str, str, str]) -> dict[str, int]:
 def test_what_becomes_of_each(folder: Path) -> None:
     ends = tried(
         folder,
-        ("double", "number + number", "number - number"),  # a named test sees it
+        ("double", "number + number", "number - number"),  # a named test finds it
         ("double", "number + number", "number * 2 or 1"),  # a generated one does
-        ("early", "True", "False"),  # it runs while the module is imported
+        ("early", "True", "False"),  # it runs at import
         ("Counter.count", "number += 1", "pass"),  # it never ends
         ("Counter.unseen", "self.nothing(1)", "self.nothing(2)"),
     )
