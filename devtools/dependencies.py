@@ -32,7 +32,7 @@ _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
 _HEAD = """\
 # Licences
 
-What is shipped with Switchhook, and the licence that it comes under. `bin/lock` writes this list.
+The packages that ship with Switchhook, and their licences. `bin/lock` writes this list.
 
 | package | version | licence |
 |---|---|---|

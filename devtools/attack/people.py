@@ -127,7 +127,7 @@ async def set_up_accounts(context: Context, wanted: dict[str, Any]) -> dict[str,
         "-m", "devtools.attack.people", ATTACK_ACCOUNTS=json.dumps(wanted)
     )
     if made.returncode:
-        raise Failed(f"The accounts could not be made: {made.stderr[-500:]}")
+        raise Failed(f"The accounts could not be created: {made.stderr[-500:]}")
     return dict(json.loads(made.stdout.splitlines()[-1]))
 
 

@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
 def _setting(options: argparse.Namespace) -> Setting:
     """Choose a core for the relays, and keep this process, the load, on another."""
     if not hasattr(os, "sched_setaffinity"):
-        sys.exit("bin/bench: this needs Linux, where a process can be kept on one core.")
+        sys.exit("bin/bench: this needs Linux, where a process can be pinned to a core.")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("bin/bench: this needs two cores, one for the relays and one for the load.")
@@ -77,7 +77,7 @@ async def _report(options: argparse.Namespace, setting: Setting) -> Report:
     report = {f"{options.calls} calls": await _measure(both, options.calls, setting)}
     if options.max:
         most = [await _most(name, setting) for name in both]
-        report["The most calls that passed"] = most
+        report["The maximum number of calls"] = most
         calls = round(most[0].calls * COMFORTABLE)
         title = f"{calls} calls, {COMFORTABLE:.0%} of the limit's most"
         report[title] = await _measure(both, calls, setting)

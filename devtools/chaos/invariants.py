@@ -88,7 +88,7 @@ async def check(
     for each in placed:
         record = records.get(each.call_sid)
         if notes.expect(
-            "A call that was placed has a record that has ended.",
+            "Every call has an ended record.",
             record is not None and record.is_ended,
             sent=_about(each),
             came=record,
@@ -132,7 +132,7 @@ def expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
     """Compare a record with the life of its socket, until its engine was killed."""
     lasted, life = record.lasted or 0.0, placed.call.seconds
     notes.expect(
-        "A call whose audio is connected is let in.",
+        "A call whose audio is connected was accepted.",
         placed.is_let_in,
         sent=_about(placed),
         came=f"closed after {life:.1f} s without a sound, and recorded as {record}",
@@ -179,7 +179,7 @@ async def _expect_charged_once(system: System, notes: Notes, records: dict[str, 
             came=f"{parts} usage records",
         )
         notes.expect(
-            "What is charged is what was recorded.",
+            "The charge matches the record.",
             seconds == record.duration and minutes == -(-seconds // 60),
             sent=record,
             came=f"{seconds} s, {minutes} minutes",
@@ -202,7 +202,7 @@ def expect_told_once(notes: Notes, placed: Placed, *, may_be_resumed: bool) -> N
         may_be_resumed and len(ids) == 2 and reasons[0] == EndedReason.ENGINE_LOST != reasons[1]
     )
     notes.expect(
-        "A call's end is told once (by webhook-id).",
+        "The end of a call is reported once (by webhook-id).",
         is_right,
         sent=_about(placed),
         came=f"{len(ids)} ends: {reasons}",
@@ -211,7 +211,7 @@ def expect_told_once(notes: Notes, placed: Placed, *, may_be_resumed: bool) -> N
         spoken = {line["text"] for line in told[ids[-1]]["transcript"] if line["role"] != "user"}
         missing = [n for n in placed.turns[:-1] if f"Turn {n}." not in spoken]
         notes.expect(
-            "A transcript lacks the last turn at most.",
+            "A transcript lacks at most the last turn.",
             not missing,
             sent=_about(placed),
             came=f"turns {missing[:5]} of {placed.turns[-1:]} are missing, {len(spoken)} are there",
@@ -254,7 +254,7 @@ async def _expect_right_totals(system: System, notes: Notes) -> None:
             sent=f"{minutes} minutes in records",
             came=f"{at_stripe[f'cus_{person.name}']} minutes at Stripe",
         )
-    notes.measure("calls that were charged, and their minutes", dict(sums))
+    notes.measure("charged calls, and their minutes", dict(sums))
 
 
 def _expect_no_crash(system: System, notes: Notes) -> None:
@@ -264,7 +264,7 @@ def _expect_no_crash(system: System, notes: Notes) -> None:
         for name, line in system.context.product.log_lines()
         if "Task exception was never retrieved" in line
     ]
-    notes.expect("No task ends in an error that nobody sees.", not traces, came=traces[:1])
+    notes.expect("No task ends with an unhandled error.", not traces, came=traces[:1])
 
 
 def _about(placed: Placed) -> str:
@@ -294,7 +294,7 @@ class Pids:
                 continue
             ended = system.context.product.processes[name].popen.poll()
             notes.expect(
-                "A process that nobody killed lives on, with the same pid.",
+                "A process that was not killed survives, with the same pid.",
                 ended is None
                 and (now.masters[name], now.workers[name]) == (pid, self.workers[name]),
                 sent=f"{name}: {pid}, {self.workers[name]}",
@@ -310,7 +310,7 @@ def expect_alive(notes: Notes, placed: Sequence[Placed], since: float, *, gap: f
         silent = each.call.longest_gap(since, each.call.closed or now)
         longest = max(longest, silent)
         notes.expect(
-            "A call goes on, and is heard.",
+            "A call continues, and is heard.",
             each.call.is_open and silent <= gap,
             sent=_about(each),
             came=f"{'open' if each.call.is_open else 'closed'}, silent for {silent:.1f} s",

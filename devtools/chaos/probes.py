@@ -163,7 +163,7 @@ def expect_apologies(
         _expect_apology(notes, each)
     for kind in most:
         notes.within(
-            f"{kind} is right again after the database", probes.usual_again(kind, up), settled
+            f"{kind} is usual again after the database", probes.usual_again(kind, up), settled
         )
 
 
@@ -174,14 +174,14 @@ def _expect_apology(notes: Notes, seen: Seen) -> None:
     if seen.name.startswith("voice"):
         verbs = read(answer).verbs
         notes.expect(
-            "Twilio is told an apology, as TwiML.",
+            "Twilio receives an apology, as TwiML.",
             answer.status == 200 and "Say" in verbs,
             sent=seen.name,
             came=answer,
         )
     elif seen.name.startswith("API"):
         notes.expect(
-            "The API answers 503, and when to come again.",
+            "The API returns 503 with Retry-After.",
             answer.status == 503 and "retry-after" in answer.headers and answer.json is not None,
             sent=seen.name,
             came=f"{answer} {'retry-after' in answer.headers}",

@@ -251,7 +251,7 @@ class Traffic:
             headers={"Stripe-Signature": f"t={now},v1={signed}"},
         )
         if answer.status != 200:
-            raise Failed(f"Stripe's event was not taken: {answer}")
+            raise Failed(f"Stripe's event was not accepted: {answer}")
 
     async def until_active(self, person: Person, *, within: float = 30.0) -> float:
         """Return how long it takes until an account is active."""
@@ -342,7 +342,7 @@ class Traffic:
         answer = await answer_outbound(self.proxy, order, customer.line.twilio)
         placed = await self.connect(customer, order["CallSid"], answer, engine=engine)
         if placed is None:
-            raise Failed(f"A call that was placed was not connected: {answer}")
+            raise Failed(f"An outbound call was not connected: {answer}")
         return placed
 
     async def until_talking(self, placed: Iterable[Placed], *, within: float = 40.0) -> None:

@@ -67,7 +67,7 @@ async def _reach_what_is_anothers(context: Context, notes: Notes) -> None:
             _is_hidden(notes, page, f"{method} {path}", id, line)
     unchanged = await context.api(alice, "GET", "/api/phone-numbers")
     notes.expect(
-        "What is somebody's stays as it is.",
+        "Another account's data stays unchanged.",
         line.desk.urls()["onCallStartUrl"] in unchanged.text and line.number in unchanged.text,
         sent="changes to a stranger's number",
         came=unchanged,
@@ -131,7 +131,7 @@ def _is_hidden(notes: Notes, answer: Answer, sent: str, id: str, line: Line) -> 
     is_refused = answer.is_refusal or answer.status in (301, 302)
     tells = line.number in answer.text or line.desk.key in answer.text
     notes.expect(
-        "What is another account's is not found.", is_refused and not tells, sent=sent, came=answer
+        "Another account's data is not found.", is_refused and not tells, sent=sent, came=answer
     )
 
 
@@ -206,7 +206,9 @@ async def _keep_tokens(context: Context, notes: Notes) -> None:
     context.canaries.add(token)
     elsewhere = await context.browser(keeper)
     path = await _logs_out_everywhere(browser)
-    if notes.expect("One can log out everywhere.", bool(path), sent="GET /dashboard/settings"):
+    if notes.expect(
+        "A customer can sign out everywhere.", bool(path), sent="GET /dashboard/settings"
+    ):
         await browser.post(path, {"current_password": changed, "password": changed})
         await _is_out(context, notes, token, elsewhere, "logging out everywhere")
 
@@ -248,7 +250,7 @@ async def _choose_weak_passwords(context: Context, notes: Notes) -> None:
         page = await Browser(context.web).post("/signup", {**form, "company_name": company})
         for door, came in (("API", registered), ("page", page)):
             notes.expect(
-                "A password that anybody would guess is refused.",
+                "A password that is easy to guess is refused.",
                 came.is_refusal,
                 sent=f"{password!r} by the {door}",
                 came=f"{came.status}",
@@ -320,7 +322,7 @@ async def _be_an_operator(context: Context, notes: Notes) -> None:
         customer = await context.browser(context.people["bob"])
         answer = await customer.get(path)
         notes.expect(
-            "A customer gets nowhere in the admin.",
+            "A customer cannot open the admin.",
             answer.status in (301, 302, 403, 404),
             sent=f"GET {path}",
             came=answer,
@@ -346,13 +348,13 @@ async def _change_operator(
     came = await browser.post(f"/admin/accounts/account/{victim.id}/{path}", form)
     after = await _stored(context, victim)
     notes.expect(
-        "An operator does not take over another.",
+        "An operator cannot take over another operator's account.",
         before == after,
         sent=f"POST /admin/accounts/account/{victim.name}/{path} by an operator",
         came=f"{came.status}, and the account is changed",
     )
     notes.expect(
-        "An operator is told that another cannot be changed.",
+        "An operator gets an error when changing another operator.",
         came.status in (302, 403, 404),
         sent=f"POST …/{victim.name}/{path}",
         came=came.status,
@@ -392,7 +394,7 @@ async def _look_at_headers(context: Context, notes: Notes) -> None:
 def _is_private(notes: Notes, answer: Answer, sent: str) -> None:
     kept = answer.headers.get("cache-control", "")
     notes.expect(
-        "Nobody keeps a private answer.", "no-store" in kept, sent=sent, came=kept or "none"
+        "Private responses are not cached.", "no-store" in kept, sent=sent, came=kept or "none"
     )
     for name in ("cross-origin-resource-policy", "x-content-type-options"):
         value = answer.headers.get(name, "")
@@ -430,7 +432,7 @@ async def _come_from_elsewhere(context: Context, notes: Notes) -> None:
     hosts = {"X-Forwarded-Host": "evil.example.net", "Forwarded": "host=evil.example.net"}
     answer = await context.web.ask("GET", "/dashboard", headers=hosts)
     notes.expect(
-        "A forwarded host is not believed.",
+        "A forwarded host is ignored.",
         "evil" not in answer.text + answer.headers.get("location", ""),
         sent=hosts,
         came=answer.headers.get("location"),
@@ -441,13 +443,15 @@ async def _come_from_elsewhere(context: Context, notes: Notes) -> None:
         for headers in ({"Referer": "https://evil.example.net/"}, {"Origin": "https://evil.net"}):
             answer = await browser.post(path, {}, headers=headers)
             notes.expect(
-                "Another site sends no forms.",
+                "Another site cannot submit forms.",
                 answer.status == 403,
                 sent=f"{path} {headers}",
                 came=answer.status,
             )
         answer = await browser.post(path, {"csrfmiddlewaretoken": ""})
-        notes.expect("A form needs our token.", answer.status == 403, sent=path, came=answer.status)
+        notes.expect(
+            "A form needs a CSRF token.", answer.status == 403, sent=path, came=answer.status
+        )
     for target in (
         "//evil.net",
         "https://evil.net",
@@ -461,7 +465,7 @@ async def _come_from_elsewhere(context: Context, notes: Notes) -> None:
         answer = await someone.post(f"/login?next={target}", form)
         leads = answer.headers.get("location", "")
         notes.expect(
-            "A login leads to a page of ours.",
+            "Sign-in redirects only to our own pages.",
             "evil" not in leads and "script" not in leads,
             sent=target,
             came=leads,

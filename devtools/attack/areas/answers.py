@@ -44,7 +44,7 @@ async def attack(context: Context, notes: Notes) -> None:
     await _try_all_at_once(context, notes, line, watch)
     grown = engine.memory() - memory
     sent, came = "all hostile answers", f"{grown / _MIB:.0f} MiB more"
-    notes.expect("Answers do not stay in memory.", grown < _MAY_GROW, sent=sent, came=came)
+    notes.expect("Responses do not stay in memory.", grown < _MAY_GROW, sent=sent, came=came)
     await _check_them(context, notes)
     await _try_tools(context, notes, line, watch)
     await watch.end()
@@ -119,19 +119,19 @@ async def _try(
         gap = watch.longest_gap()
     sent = f"onCallStart: {name}"
     notes.expect(
-        "No backend ends another's call.",
+        "No backend can end another customer's call.",
         watch.is_undisturbed,
         sent=sent,
         came="the other call has ended, or the engine's worker was killed",
     )
     notes.expect(
-        "A backend's answer keeps nobody else waiting.",
+        "A backend's response does not delay other calls.",
         gap < _LONGEST_GAP_S,
         sent=sent,
         came=f"the other call heard nothing for {gap:.2f} s",
     )
     notes.expect(
-        "A call is answered in time, whatever its backend says.",
+        "A call is answered in time, whatever its backend returns.",
         not came.is_failure and came.seconds < _LONGEST_ANSWER_S,
         sent=sent,
         came=f"{came.seconds:.1f} s, {came}",
@@ -147,7 +147,7 @@ async def _texts_are_short(context: Context, notes: Notes, line: Line, sid: str,
     answer = await context.api(line.person, "GET", f"/api/calls/{sid}")
     longest = _longest_text(answer.json)
     notes.expect(
-        "What is told of an answer is at most 4 KB.",
+        "Error texts about a response have at most 4 KB.",
         longest <= _LONGEST_TEXT,
         sent=sent,
         came=f"a text of {longest:,} characters, in an answer of {len(answer.body):,} bytes",
@@ -156,7 +156,7 @@ async def _texts_are_short(context: Context, notes: Notes, line: Line, sid: str,
     told = [body for body in line.desk.to("error") if body["callSid"] == sid]
     longest = max((_longest_text(body) for body in told), default=0)
     notes.expect(
-        "onError tells at most 4 KB.",
+        "onError has at most 4 KB.",
         longest <= _LONGEST_TEXT,
         sent=sent,
         came=f"{longest:,} characters",
@@ -306,11 +306,11 @@ def _slow(account: Any) -> list[tuple[str, Any]]:
         ("one byte at a time", _in_pieces(good, count=len(good), pause=0.001)),
         ("100,000 chunks of a byte", _in_pieces(b"x" * 100_000, count=100_000, pause=0)),
         ("a body that never ends", _in_pieces(b" " * 2000, count=2000, pause=0.05)),
-        ("no answer at all", _never),
+        ("no response at all", _never),
         ("a status of 500", _sends(b"x" * _MIB, status=500)),
         ("a status of 204", _sends(b"", status=204)),
         ("300 headers", _sends(good, headers={f"X-{n}": "x" * 100 for n in range(300)})),
-        ("a cut answer", _cut),
+        ("a truncated response", _cut),
     ]
 
 
@@ -364,7 +364,7 @@ async def _try_all_at_once(context: Context, notes: Notes, line: Line, watch: _W
         await asyncio.gather(*rings)
         gap = watch.longest_gap()
     notes.expect(
-        "Ten hostile backends keep nobody else waiting.",
+        "Ten hostile backends do not delay other calls.",
         gap < _LONGEST_GAP_S,
         sent="ten answers of up to 1 MB at once",
         came=f"the other call heard nothing for {gap:.2f} s",
@@ -401,14 +401,14 @@ async def _try_tools(context: Context, notes: Notes, line: Line, watch: _Watch) 
             gap = watch.longest_gap()
         sent = f"onToolCall: {name}"
         was_asked = len(line.desk.to("tool")) > asked
-        notes.expect("A tool is asked.", was_asked, sent=sent)
+        notes.expect("A tool is called.", was_asked, sent=sent)
         notes.expect(
-            "A tool's answer keeps nobody else waiting.",
+            "A tool's result does not delay other calls.",
             gap < _LONGEST_GAP_S,
             sent=sent,
             came=f"{gap:.2f} s",
         )
-        case = "A tool's answer disturbs no other call."
+        case = "A tool's result does not affect other calls."
         notes.expect(case, watch.is_undisturbed, sent=sent, came="it is ended")
         await call.hang_up()
 
@@ -433,9 +433,17 @@ async def _check_them(context: Context, notes: Notes) -> None:
         page = await browser.post("/dashboard/test-call/check", form, patience=60)
         used = process.cpu_seconds() - before
         sent = f"the check of an answer with {name}"
-        notes.expect("A check is shown.", page.status == 200, sent=sent, came=page)
+        notes.expect("A backend test shows its result.", page.status == 200, sent=sent, came=page)
         notes.expect(
-            "A check is cheap.", used < _CHECK_CPU_S, sent=sent, came=f"{used:.1f} s of CPU"
+            "A backend test costs little CPU.",
+            used < _CHECK_CPU_S,
+            sent=sent,
+            came=f"{used:.1f} s of CPU",
         )
         size = len(page.body)
-        notes.expect("A check's page is short.", size < 200_000, sent=sent, came=f"{size:,} bytes")
+        notes.expect(
+            "The page of a backend test is short.",
+            size < 200_000,
+            sent=sent,
+            came=f"{size:,} bytes",
+        )

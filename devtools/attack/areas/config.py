@@ -89,15 +89,17 @@ async def _start(
             **{"PROCESS": "web", **changes},
         )
     if not is_weak:
-        notes.expect("Good settings start.", checked.returncode == 0, came=checked.stderr[-200:])
+        notes.expect(
+            "Good settings allow a start.", checked.returncode == 0, came=checked.stderr[-200:]
+        )
         return
     last = (checked.stderr.strip().splitlines() or [""])[-1]
     notes.expect(
-        "Weak settings stop a process.", checked.returncode != 0, sent=changes, came="it starts"
+        "Weak settings prevent a start.", checked.returncode != 0, sent=changes, came="it starts"
     )
     if checked.returncode:
         names = next(iter(changes)).removesuffix("_FALLBACKS")
-        notes.expect("One sentence says which.", names in last, sent=changes, came=last)
+        notes.expect("One sentence names the setting.", names in last, sent=changes, came=last)
         value = next(iter(changes.values()))
         is_quoted = "SECRET" in next(iter(changes)) and len(value) > 8 and value in checked.stderr
         notes.expect("No secret is quoted.", not is_quoted, sent=changes, came=last)

@@ -76,12 +76,17 @@ async def _is_reachable(context: Context, notes: Notes, line: Line, when: str) -
     sid = new_call_sid()
     answer = await ring(context.second_engine, to=line.number, account=line.twilio, call_sid=sid)
     told = read(answer)
-    if notes.expect("Others get through.", told.connects, sent=f"a call {when}", came=answer):
+    if notes.expect(
+        "Other calls are connected.", told.connects, sent=f"a call {when}", came=answer
+    ):
         call = await LiveCall.connect(context.session, line.twilio, sid, told)
         await call.hang_up()
     placed = await context.ask_for_call(line)
     notes.expect(
-        "The account can still call.", placed.status == 201, sent=f"an order {when}", came=placed
+        "The account can still place calls.",
+        placed.status == 201,
+        sent=f"an order {when}",
+        came=placed,
     )
     if placed.status == 201:
         order = context.internet.order_of(placed.json["callSid"])
@@ -113,16 +118,16 @@ async def _repeat_a_webhook(context: Context, notes: Notes) -> None:
         for sent, options in _look_alikes(line, other):
             answer = await ring(engine, **{"to": line.number, "call_sid": sid, **options})
             notes.expect(
-                "A request that was not signed alike does not get another's answer.",
+                "A request with another signature does not get the first response.",
                 not read(answer).connects and (not told.ticket or told.ticket not in answer.text),
                 sent=f"the CallSid again, {sent}",
                 came=answer,
             )
     again = await ring(context.engine, to=line.number, account=line.twilio, call_sid=sid)
-    notes.expect("Twilio's repetition gets the same.", again.body == first.body, came=again)
+    notes.expect("Twilio's retry gets the same response.", again.body == first.body, came=again)
     call = await context.connected(line, sid, first)
     await asyncio.sleep(1.5)
-    notes.expect("The call that was imitated goes on.", call.is_open, sent="14 imitations")
+    notes.expect("The imitated call continues.", call.is_open, sent="14 imitations")
     await call.hang_up()
 
 
@@ -130,7 +135,7 @@ def _look_alikes(line: Line, other: Line) -> list[tuple[str, dict[str, Any]]]:
     alice, bob = line.twilio, other.twilio
     return [
         ("with another signature", {"account": alice, "signature": "AAAAAAAAAAAAAAAAAAAAAAAAAAA="}),
-        ("signed by somebody else", {"account": alice, "signature": bob.sign("x", {})}),
+        ("signed by another account", {"account": alice, "signature": bob.sign("x", {})}),
         ("without a signature", {"account": alice, "signature": ""}),
         ("for another AccountSid", {"account": TwilioAccount(alice.sid[:-1] + "0", bob.token)}),
         ("of Bob's account", {"account": bob}),
@@ -152,14 +157,14 @@ async def _join_a_slow_answer(context: Context, notes: Notes) -> None:
         context.engine, to=line.number, account=line.twilio, call_sid=sid, signature="AAAA"
     )
     notes.expect(
-        "Nobody joins a call while its backend is asked.",
+        "Nobody joins a call while its backend thinks.",
         not read(forged).connects,
         sent="the CallSid of a call that is being answered, with another signature",
         came=forged,
     )
     answer = await real
     connects = read(answer).connects
-    if notes.expect("The call that was joined gets through.", connects, came=answer):
+    if notes.expect("The call itself is connected.", connects, came=answer):
         call = await context.connected(line, sid, answer)
         await call.hang_up()
 
@@ -186,7 +191,7 @@ async def _abandon_rings(context: Context, notes: Notes) -> None:
         live = await _live(context, person)
         await asyncio.sleep(5)
     notes.expect(
-        "Rings that were abandoned are closed.",
+        "Abandoned rings are closed.",
         live <= 2,
         sent=f"{len(accepted)} rings whose stream never opened",
         came=f"{live} live calls after {time.monotonic() - began:.0f} s",

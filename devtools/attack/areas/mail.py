@@ -91,12 +91,12 @@ async def _holds_no(
 ) -> None:
     """Read the emails to an unconfirmed address."""
     mails = await context.mailbox.wait_for(email, count, within=15)
-    case = "Nothing that a stranger typed goes to an address that was never confirmed."
-    notes.expect("A mail is sent, so that it can be read.", bool(mails), sent=sent, came="no mail")
+    case = "Nothing that a stranger typed is sent to an unconfirmed address."
+    notes.expect("An email is sent.", bool(mails), sent=sent, came="no mail")
     for mail in mails:
         notes.expect(case, word not in mail.text, sent=sent, came=mail.text)
         notes.expect(
-            "A mail has no headers of a stranger's.",
+            "An email has no headers from a stranger.",
             b"\nbcc:" not in mail.raw.lower().partition(b"\r\n\r\n")[0],
             sent=sent,
             came=mail.raw[:300],

@@ -37,12 +37,12 @@ async def attack(context: Context, notes: Notes) -> None:
     await _show_bad_tickets(context, notes)
     await _say_odd_things(context, notes)
     await _ask_for_other_paths(context, notes)
-    notes.expect("The engine's worker lives on.", engine.worker() == worker, came=engine.worker())
+    notes.expect("The engine's worker survives.", engine.worker() == worker, came=engine.worker())
     if context.is_apart:
         line = await make_line(context, context.people["tess"])
         call = await context.live_call(line)
         await asyncio.sleep(1)
-        notes.expect("A caller is still let in.", call.is_open, sent="after all of it")
+        notes.expect("A caller is still connected.", call.is_open, sent="after all of it")
         await call.hang_up()
 
 
@@ -65,7 +65,7 @@ async def _flood_before_start(context: Context, notes: Notes) -> None:
     )
     for each in sockets:
         code = await _code_of(each, within=_START_WITHIN_S + 3)
-        case = "A socket that never says who it is is closed."
+        case = "A socket that never authenticates is closed."
         notes.expect(case, code in (_POLICY, _TOO_BIG, _RESET), sent="16 MB, no start", came=code)
 
 
@@ -76,7 +76,7 @@ async def _ping_without_reading(context: Context, notes: Notes) -> None:
     await asyncio.gather(*(asyncio.to_thread(_pings, context) for _ in range(20)))
     grown = engine.memory() - before
     notes.expect(
-        "Answers that nobody reads are not kept.",
+        "Pongs that nobody reads are not kept.",
         grown < _MAY_GROW // 6,
         sent="20 sockets with 8 MB of pings each that read nothing",
         came=f"{grown / _MIB:.0f} MiB more",
@@ -150,7 +150,7 @@ async def _show(context: Context, notes: Notes, start: dict[str, Any]) -> None:
     flood.cancel()
     sent = str(start["start"])
     notes.expect(
-        "A bad ticket closes its socket, and says so.", code == _POLICY, sent=sent, came=code
+        "A bad ticket closes its socket with an error code.", code == _POLICY, sent=sent, came=code
     )
 
 
@@ -172,7 +172,7 @@ async def _say_odd_things(context: Context, notes: Notes) -> None:
             await socket.send_str('{"event":"stop"}')
         await asyncio.sleep(0.02)
         came = await _first_message(socket)
-        notes.expect("Nothing is said to a stranger.", came is None, sent=message, came=came)
+        notes.expect("A stranger receives nothing.", came is None, sent=message, came=came)
         await socket.close()
 
 
@@ -207,4 +207,6 @@ async def _ask_for_other_paths(context: Context, notes: Notes) -> None:
         else:
             await socket.close()
             status = 101
-        notes.expect("Nothing else is served there.", status in (400, 404), sent=path, came=status)
+        notes.expect(
+            "The media port serves nothing else.", status in (400, 404), sent=path, came=status
+        )

@@ -110,7 +110,7 @@ async def _play(context: Context, notes: Notes, line: Line, tactic: Tactic) -> N
     )
     if not any(forgery.may_end_the_call for forgery in tactic):
         notes.expect(
-            "Nobody but Twilio ends a call, and no status that cannot be.",
+            "Only Twilio can end a call, and only with a possible status.",
             is_live and call.is_open,
             sent=sent,
             came=state,
@@ -149,7 +149,7 @@ async def _compare(context: Context, notes: Notes, line: Line, call: LiveCall, s
     )
     charged = await _charged(context, call.call_sid)
     notes.expect(
-        "What was talked is charged.",
+        "The time talked is charged.",
         charged is not None and charged - call.seconds >= -1,
         sent=sent,
         came=f"{charged} s were charged, and {call.seconds:.1f} s talked",
@@ -173,7 +173,7 @@ async def _send_late(
     after = await context.call(line.person, call.call_sid)
     names = ("status", "endedReason", "endedAt", "durationSeconds", "costBreakdown")
     changed = [name for name in names if before.get(name) != after.get(name)]
-    notes.expect("A call that has ended stays as it is.", not changed, sent=tactic, came=changed)
+    notes.expect("An ended call stays unchanged.", not changed, sent=tactic, came=changed)
 
 
 async def _until_ended(context: Context, line: Line, call: LiveCall) -> dict[str, Any]:
@@ -207,7 +207,7 @@ async def _answer_twice(context: Context, notes: Notes, line: Line) -> None:
     for engine in (context.engine, context.second_engine, context.engine):
         told = read(await answer_outbound(engine, order, line.twilio))
         notes.expect(
-            "A replayed answer opens no second stream.",
+            "A replayed response opens no second stream.",
             not told.connects or not await _opens(context, line, call.call_sid, told.ticket),
             sent="POST /voice/answer/… again",
             came=told.verbs,
@@ -247,7 +247,7 @@ async def _answer_when_suspended(context: Context, notes: Notes) -> None:
         await _update(context, undo, erin.id)
         for came, sent in ((answer, "a ringing outbound call"), (inbound, "an inbound call")):
             notes.expect(
-                "A call of an account that may not call is not connected.",
+                "A call of an account that may not make calls is not connected.",
                 not {"Stream", "Dial"} & set(read(came).verbs),
                 sent=f"{sent} is answered with {change}",
                 came=came,

@@ -51,7 +51,7 @@ async def _take_over(context: Context, notes: Notes) -> None:
         )
     again = await context.api(alice, "POST", "/api/phone-numbers", body)
     if taken.is_refusal:
-        notes.expect("Its owner gets it back.", again.status in (200, 201), came=again)
+        notes.expect("Its owner can register it again.", again.status in (200, 201), came=again)
 
 
 async def _take_at_once(context: Context, notes: Notes) -> None:
@@ -67,7 +67,7 @@ async def _take_at_once(context: Context, notes: Notes) -> None:
         line.desk.answer = answer
         came = await ring(context.engine, to=line.number, account=alice.twilio)
         notes.expect(
-            "Nobody dials or speaks on another's Twilio account.",
+            "Nobody can dial or speak on another customer's Twilio account.",
             not {"Dial", "Say", "Play", "Stream"} & set(read(came).verbs),
             sent=f"answer {answer} to a call of another Twilio account",
             came=came,
@@ -125,13 +125,17 @@ async def _come_from_another_account(context: Context, notes: Notes) -> None:
             came=came,
         )
     notes.expect(
-        "The backend is not asked about calls from another Twilio account.",
+        "The backend receives no onCallStart for calls from another Twilio account.",
         len(line.desk.to("start")) == asked,
         sent=f"{len(strangers)} calls to a number that is bound",
         came=f"{len(line.desk.to('start')) - asked} questions to the backend",
     )
     answer = await ring(context.engine, to=line.number, account=line.twilio)
-    notes.expect("The number's own account gets through.", read(answer).connects, came=answer)
+    notes.expect(
+        "Calls from the number's own Twilio account are connected.",
+        read(answer).connects,
+        came=answer,
+    )
 
 
 async def _reach_costly_numbers(context: Context, notes: Notes) -> None:
@@ -178,7 +182,7 @@ async def _have_the_model_dial(context: Context, notes: Notes) -> None:
         form = {"CallSid": call.call_sid, "AccountSid": line.twilio.sid}
         after = await post(context.engine, call.links["after"], form, line.twilio)
         notes.expect(
-            "The model dials no number that costs its caller.",
+            "The model cannot dial premium-rate numbers.",
             "Dial" not in read(after).verbs,
             sent=f"transfer_call to {number}",
             came=after,

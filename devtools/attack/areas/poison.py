@@ -41,7 +41,7 @@ async def attack(context: Context, notes: Notes) -> None:
     )
     event = b'{"id":"evt_1","type":"invoice.paid","data":{"object":{"customer":"cus_nobody"}}}'
     taken = await _signed_event(context, "/webhooks/stripe", event)
-    notes.expect("An event of Stripe's is taken.", taken.status == 200, sent=event, came=taken)
+    notes.expect("A Stripe event is accepted.", taken.status == 200, sent=event, came=taken)
     await _into_pages(context, notes, line)
     await _into_admin(context, notes)
     if context.is_apart:
@@ -410,7 +410,7 @@ async def _into_spoken_messages(context: Context, notes: Notes, line: Line) -> N
         answer = await ring(context.engine, to=line.number, account=line.twilio)
         told = read(answer)
         notes.expect(
-            "TwiML is well formed, whatever is to be said.",
+            "TwiML is well formed, whatever the message.",
             told.is_well_formed and not answer.is_failure,
             sent=repr(message),
             came=answer,

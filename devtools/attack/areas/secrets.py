@@ -91,7 +91,7 @@ def read_logs(context: Context, notes: Notes) -> None:
         environment["STRIPE_WEBHOOK_SECRET"],
     )
     lines = context.product.log_lines()
-    notes.expect("There are logs to be read.", bool(lines))
+    notes.expect("There are logs to read.", bool(lines))
     text = "\n".join(line for _, line in lines)
     for secret in sorted(context.canaries):
         if notes.expect(

@@ -77,7 +77,7 @@ async def _hold(
         for path in ("/livez", "/login"):
             answer = await client.ask("GET", path, patience=6)
             is_held |= not notes.expect(
-                "Slow connections keep nobody else waiting.",
+                "Slow connections do not delay others.",
                 answer.status == 200 and answer.seconds < _ANSWERED_WITHIN_S,
                 sent=f"{CONNECTIONS} connections to {name} with {what}, then GET {path}",
                 came=f"{answer.seconds:.1f} s, {answer.status} {answer.text[:60]}",
@@ -99,14 +99,14 @@ async def _crowd(notes: Notes, name: str, client: Client, port: int) -> None:
             opened[-1][1].write(halves[number % 2])
     answer = await client.ask("GET", "/livez", patience=6)
     notes.expect(
-        "A crowd of connections keeps nobody else waiting.",
+        "Many connections do not delay others.",
         answer.status == 200 and answer.seconds < _ANSWERED_WITHIN_S,
         sent=f"{CROWD} connections to {name}'s port {port} that say nothing, then GET /livez",
         came=f"{answer.seconds:.1f} s, {answer.status} {answer.text[:60]}",
     )
     kept = sum(not reader.at_eof() and reader.exception() is None for reader, _ in opened)
     notes.expect(
-        "Of a crowd, the first make room.",
+        "Of many connections, the oldest are closed.",
         kept <= request_limits.WAITING + 1,
         sent=f"{CROWD} connections to {name}'s port {port} that say nothing",
         came=f"{kept} are kept",
@@ -134,7 +134,7 @@ async def _send_pieces(context: Context, notes: Notes) -> None:
         answer = await context.engine.ask("GET", "/livez", patience=20)
         longest = max(longest, answer.seconds)
     notes.expect(
-        "A million chunks keep nobody else waiting.",
+        "A million chunks do not delay others.",
         longest - late < _LONGEST_BLOCK_S,
         sent="POST /voice in 1,000,000 chunks of a byte",
         came=f"another request took {longest:.2f} s (we were late by {late:.2f} s)",
@@ -163,7 +163,7 @@ async def _send_much(context: Context, notes: Notes) -> None:
                     sent=f"POST {path} of 64 MB to {name}, {framing}",
                     came=f"{(peak - before) >> 20} MiB more",
                 )
-        notes.expect("The worker lives on.", process.worker() == worker, sent=f"64 MB to {name}")
+        notes.expect("The worker survives.", process.worker() == worker, sent=f"64 MB to {name}")
 
 
 async def _pour(port: int, start: bytes, piece: bytes, *, times: int, watch: object = None) -> int:

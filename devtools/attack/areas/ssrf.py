@@ -43,7 +43,7 @@ async def attack(context: Context, notes: Notes) -> None:
     await _resolve_them(context, notes)
     await _answer_with_them(context, notes)
     touched = context.tls_proxy.private_addresses()
-    notes.expect("Nothing private was connected to.", not touched, came=touched[:20])
+    notes.expect("No private address was connected to.", not touched, came=touched[:20])
 
 
 def _literals() -> list[str]:
@@ -147,7 +147,7 @@ async def _is_turned_away(context: Context, notes: Notes, line: Any, sent: str) 
     before = len(context.tls_proxy.private_addresses())
     came = await ring(context.engine, to=line.number, account=line.twilio)
     touched = context.tls_proxy.private_addresses()[before:]
-    case = "An answer that leads to a private address is refused."
+    case = "A response that leads to a private address is refused."
     verbs = set(read(came).verbs)
     notes.expect(case, not verbs & {"Stream", "Play"} and not touched, sent=sent, came=came)
 

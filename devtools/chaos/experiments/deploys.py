@@ -50,13 +50,13 @@ async def _deploy(
     await system.traffic.until_talking(late)
     for each in [*placed, *talking, *late]:
         notes.expect(
-            "A call at the edge of a stop talks in the end.",
+            "A call that is connecting at the stop is connected.",
             bool(each.call.heard) and each.call.is_open,
             sent=f"{edge.__name__}, at {each.engine}",
             came=f"all heard something: {talks}; open: {each.call.is_open}",
         )
     notes.expect(
-        "No call is lost to a stop.",
+        "No call is lost when an engine stops.",
         len(placed) == _CALLS,
         sent=f"{_CALLS} calls, {edge.__name__}",
         came=f"{len(placed)} were connected",
@@ -64,8 +64,8 @@ async def _deploy(
     await system.traffic.hang_up([*placed, *talking, *late])
     process = system.context.product.processes["engine"].popen
     took = await seconds_until(lambda: process.poll() is not None, within=_STOPS_WITHIN_S)
-    notes.within("an engine has stopped, once nobody talks", took, _STOPS_WITHIN_S)
-    notes.expect("An engine that is stopped ends with 0.", process.poll() == 0, came=process.poll())
+    notes.within("an engine has stopped, after its last call", took, _STOPS_WITHIN_S)
+    notes.expect("A stopped engine exits with 0.", process.poll() == 0, came=process.poll())
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
@@ -92,7 +92,7 @@ async def _tickets(system: System, notes: Notes) -> list[Waiting]:
         line = customer.line
         answer = await ring(system.traffic.proxy, to=line.number, account=line.twilio, call_sid=sid)
         told = read(answer)
-        if notes.expect("An ordinary ring is taken.", told.connects, came=answer):
+        if notes.expect("An ordinary call is accepted.", told.connects, came=answer):
             _, socket = await system.traffic.proxy.open_media(line.twilio, "engine")
             waiting.append((customer, sid, told, socket))
     return waiting
@@ -156,7 +156,7 @@ async def _while_webhooks_are_answered(system: System, notes: Notes) -> list[Pla
         for sid, answer in zip(sids, answers, strict=True)
     ]
     for answer in answers:
-        notes.expect("A webhook in flight is answered.", read(answer).connects, came=answer)
+        notes.expect("A webhook in progress is answered.", read(answer).connects, came=answer)
     return [each for each in connected if each is not None]
 
 

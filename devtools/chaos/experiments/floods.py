@@ -64,7 +64,7 @@ async def run(system: System, notes: Notes) -> None:
         for name, port in _floods(system):
             await _beside(system, notes, name, port, keys)
     for call in calls:
-        notes.expect("A call outlives every flood.", call.is_open)
+        notes.expect("A call survives every flood.", call.is_open)
         await call.hang_up()
 
 

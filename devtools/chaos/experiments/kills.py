@@ -90,11 +90,11 @@ async def _expect_delivered(
     notes: Notes, calls: Sequence[Placed], since: float, under_way: int
 ) -> None:
     """Check that a killed worker's deliveries are sent again soon."""
-    notes.measure("callbacks under way when their worker was killed", under_way)
+    notes.measure("callbacks in progress when their worker was killed", under_way)
     took = await seconds_until(
         lambda: all(map(ends_of, calls)), within=2 * _DELIVERED_WITHIN_S, since=since
     )
-    notes.within("what a killed worker was sending is delivered", took, _DELIVERED_WITHIN_S)
+    notes.within("a killed worker's callbacks are delivered", took, _DELIVERED_WITHIN_S)
 
 
 def _shoot(system: System, victim: str, engine: str) -> None:
@@ -117,7 +117,7 @@ async def _expect_ends(system: System, notes: Notes, calls: Sequence[Placed], si
             return all(record.is_ended for record in (await records_of(system, sids)).values())
 
         took = await seconds_until(are_over, within=3 * _ENDED_WITHIN_S, since=since)
-        how = "that Twilio tells of" if is_told else "that nobody tells of"
+        how = "that Twilio reports" if is_told else "that nobody reports"
         notes.within(f"orphaned calls {how} have ended", took, _ENDED_WITHIN_S)
 
 

@@ -126,7 +126,7 @@ async def _expect_delivered(
     took = await waiting
     missing = sum(not _is_told(each) for each in stuck)
     notes.within(
-        f"{len(stuck)} that hung are delivered, once their servers answer",
+        f"{len(stuck)} that hung are delivered, after their servers respond",
         took,
         _ALL_DELIVERED_WITHIN_S,
         sent=f"{missing} were not",

@@ -60,13 +60,13 @@ async def _rush(system: System, notes: Notes, customer: Customer) -> list[Placed
     most = await asyncio.gather(watching, return_exceptions=True)
     live = sum(each.call.is_open for each in placed)
     notes.measure(f"calls of {count} at a limit of {MOST}", f"{live} live, {len(placed)} taken")
-    notes.measure("places that were taken at most, in the database", most[0])
+    notes.measure("peak number of places in use, in the database", most[0])
     notes.expect(
-        "No more calls than the limit are live.", live <= MOST, sent=f"{count} at once", came=live
+        "No more calls are live than the limit.", live <= MOST, sent=f"{count} at once", came=live
     )
     notes.expect("The limit can be reached.", live == MOST, sent=f"{count} at once", came=live)
     for answer in answers:
-        notes.expect("Whoever is refused is told.", not answer.is_failure, came=answer)
+        notes.expect("A refused caller gets a response.", not answer.is_failure, came=answer)
     return placed
 
 
@@ -114,7 +114,7 @@ async def _one_goes_one_comes(
         return await system.traffic.connect(customer, sid, answer) is not None
 
     took = await seconds_until(is_let_in, within=20)
-    notes.within("a place is free again, after somebody hung up", took, _FREE_WITHIN_S)
+    notes.within("a place is free again, after a caller hung up", took, _FREE_WITHIN_S)
 
 
 async def _abandon(system: System, notes: Notes) -> None:
@@ -125,7 +125,10 @@ async def _abandon(system: System, notes: Notes) -> None:
     )
     taken = sum(read(answer).connects for answer in answers)
     notes.expect(
-        "Rings that wait for their audio count.", taken == MOST, sent=len(answers), came=taken
+        "Rings that wait for their audio count towards the limit.",
+        taken == MOST,
+        sent=len(answers),
+        came=taken,
     )
 
     async def is_let_in() -> bool:

@@ -38,9 +38,9 @@ async def run(system: System, notes: Notes) -> None:
         expect_alive(notes, calls, began, gap=_GAP_S)
         await system.traffic.hang_up(calls)
         gone = await seconds_until(lambda: not _runs(worker), within=30)
-        notes.within("the orphaned worker is gone, once nobody talks", gone, 5)
+        notes.within("the orphaned worker has exited, after its last call", gone, 5)
         back = await seconds_until(lambda: _is_up(system), within=30)
-        notes.within("the engine that was started anew is ready, once the orphan is gone", back, 15)
+        notes.within("the restarted engine is ready, after the orphan has exited", back, 15)
     finally:
         restarting.cancel()
         with suppress(ProcessLookupError):  # the orphan was the last process of its group
@@ -57,7 +57,7 @@ async def _keep_calling(system: System, notes: Notes, *, seconds: float) -> None
         calling.append(asyncio.create_task(_one_call(system, notes, customer)))
         await asyncio.sleep(_EVERY_S)
     taken = sum(await asyncio.gather(*calling))
-    notes.measure("calls that were taken meanwhile", f"{taken} of {len(calling)}")
+    notes.measure("calls connected during that time", f"{taken} of {len(calling)}")
     await check(system, notes, system.traffic.placed[known:])
 
 
@@ -71,7 +71,7 @@ async def _one_call(system: System, notes: Notes, customer: Customer) -> bool:
         await placed.call.hang_up()
     except (Failed, OSError) as error:
         is_taken, why = False, error
-    return notes.expect("A new call is taken, and talks.", is_taken, sent="a call", came=why)
+    return notes.expect("A new call is connected, and talks.", is_taken, sent="a call", came=why)
 
 
 async def _restart_as_systemd_does(system: System) -> None:

@@ -69,12 +69,12 @@ def findings(placed: Placed, *, may_be_resumed: bool = False) -> list[str]:
 
 def test_a_retried_end_counts_once_and_two_ends_count_twice() -> None:
     placed = a_call()
-    assert findings(placed) == ["A call's end is told once (by webhook-id)."]
+    assert findings(placed) == ["The end of a call is reported once (by webhook-id)."]
     told(placed, "msg_1")
     told(placed, "msg_1")
     assert findings(placed) == []
     told(placed, "msg_2")
-    assert findings(placed) == ["A call's end is told once (by webhook-id)."]
+    assert findings(placed) == ["The end of a call is reported once (by webhook-id)."]
     assert findings(placed, may_be_resumed=True) != []
 
 
@@ -96,7 +96,7 @@ def test_a_transcript_may_lack_the_last_turn_and_no_other() -> None:
     for turn in (1, 2, 3):
         asked(placed, turn)
     told(placed, "msg_1", "Turn 2.", "Turn 3.")
-    assert findings(placed) == ["A transcript lacks the last turn at most."]
+    assert findings(placed) == ["A transcript lacks at most the last turn."]
 
 
 def test_things_are_as_usual_after_the_last_that_was_not() -> None:
