@@ -1,7 +1,7 @@
-"""Reads what a backend answers to onCallStart: a plan, a refusal or a transfer.
+"""Reads a backend's answer to onCallStart: a plan, a refusal or a transfer.
 
-An answer may be a megabyte of mistakes. What is too much is refused by its size, before anything
-looks at each part of it.
+An answer may be a megabyte of mistakes. Sizes are checked first, so that nothing walks through a
+value that is too large.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ Decision = CallPlan | Refusal | Transfer
 
 
 def decide(body: object) -> Decision:
-    """Return what a decoded answer decides; raise :class:`PlanError` if it cannot be used here."""
+    """Read a decoded JSON answer; raise :class:`PlanError` if this server cannot act on it."""
     decision = parse_plan(body)
-    _refuse_what_may_not_be(decision)
+    _require_allowed(decision)
     return decision
 
 
 def parse_plan(body: object) -> Decision:
     """Read a decoded JSON answer; raise :class:`PlanError` with every field that is wrong.
 
-    Unknown fields are ignored, and ``null`` counts as absent. What this server allows is no matter.
+    Unknown fields are ignored, and ``null`` counts as absent. Which URLs and numbers this server
+    allows is not checked.
     """
     if not isinstance(body, Mapping):
         raise PlanError({"body": ["Answer with a JSON object."]})
@@ -48,7 +49,7 @@ def parse_plan(body: object) -> Decision:
 
 
 def answer_of(body: Mapping[str, Any]) -> Answer:
-    """Return which of the answers this is."""
+    """Return the definition of an answer, by the fields that it has."""
     if body.get("reject"):
         message = body.get("message")
         return SPOKEN_REFUSAL if message and isinstance(message, str) else REFUSAL
@@ -79,8 +80,8 @@ def _read(answer: Answer, body: Mapping[str, Any], problems: Problems) -> dict[s
     return values
 
 
-def _refuse_what_may_not_be(decision: Decision) -> None:
-    """Raise :class:`PlanError` for what is well formed, but not allowed on this server."""
+def _require_allowed(decision: Decision) -> None:
+    """Raise :class:`PlanError` for URLs and numbers that this server does not allow."""
     problems = Problems()
     for answer in (CONFIGURATION, TRANSFER):
         for field in answer.fields if isinstance(decision, answer.becomes) else ():

@@ -1,8 +1,8 @@
 """The fields of each answer to onCallStart, defined once.
 
 Everything else follows from these definitions: how an answer is read (``answers``), the OpenAPI
-document (``schema``), the table of the guide (``docs.tables``) and the dashboard's check of a
-callback (``check``). The defaults are those of the engine's dataclasses.
+document (``schema``), the tables of the guide (``docs.tables``) and the dashboard's callback check
+(``check``). Defaults come from the engine's dataclasses.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from telephony.engine.plan import (
 
 MOST_TOOLS = 128
 
-# By attribute. What is in neither dataclass, or has no default there, is required.
+# By attribute. A field is required if it has no default here.
 _DEFAULTS = {each.name: each.default for kind in (Refusal, CallPlan) for each in fields(kind)}
 
 
@@ -49,20 +49,20 @@ _DEFAULTS = {each.name: each.default for kind in (Refusal, CallPlan) for each in
 class Field:
     """A field of an answer. ``about`` and ``without`` are sentences for customers, in Markdown.
 
-    ``without`` says what happens if an optional field that has no default is left out.
+    ``without`` says what happens without an optional field that has no default.
     """
 
     name: str
     kind: Kind
     about: str
     without: str = ""
-    # The field, further up, that is of no use without this one.
+    # A field, further up, that needs this one.
     required_with: str = ""
-    # What to do about a required field that lacks, in an answer that costs the customer money.
+    # What to do if it is missing from an answer that costs the customer money.
     remedy: str = ""
     example: Any = None
     is_secret: bool = False
-    # In the engine's dataclass, if it is not the name in snake case.
+    # The attribute in the engine's dataclass, if it is not the name in snake case.
     kept_as: str = ""
 
     @property
@@ -75,7 +75,7 @@ class Field:
 
     @property
     def default(self) -> Any:
-        """Return the value without the field: empty or None if there is none."""
+        """Return the value that an answer without the field has; None if it is required."""
         return None if self.is_required else self._default
 
     @property
@@ -83,18 +83,18 @@ class Field:
         return _DEFAULTS.get(self.attribute, MISSING)
 
     def is_given(self, body: Mapping[str, Any]) -> bool:
-        """Return False if the field is left out or empty, as ``null`` is."""
+        """Return False if the field is left out or counts as left out, as null does."""
         return body.get(self.name) not in self.kind.empty
 
     def read(self, body: Mapping[str, Any], problems: Problems) -> Any:
-        """Return the value as the engine has it, or the default, and note what is wrong with it."""
+        """Return the value as the engine has it, or the default; add a problem if it is invalid."""
         if not self.is_given(body):
             return self.default
         value = self.kind.read(self.name, body[self.name], problems)
         return self.default if value is None else value
 
     def in_words(self) -> str:
-        """Return what it is and does, and every limit."""
+        """Return its description with every limit, in Markdown."""
         return self._sentences(self.kind.limits())
 
     def _sentences(self, limits: str) -> str:
@@ -118,9 +118,9 @@ def _snake_case(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One of the answers: what it becomes, and its fields.
+    """One kind of answer: the dataclass that it becomes, and its fields.
 
-    ``costs`` is the beginning of the sentence that says why it needs credentials.
+    ``costs`` begins the sentence that says why the answer needs credentials.
     """
 
     becomes: type[CallPlan | Refusal | Transfer]
@@ -131,7 +131,7 @@ class Answer:
         return [each.name for each in self.fields if each.is_required]
 
     def missing(self, field: Field) -> str:
-        """Return what is told of a required field that lacks."""
+        """Return the error for a required field that is missing."""
         if not (self.costs and field.remedy):
             return "This field is required."
         return f"{self.costs} is paid by your Twilio account. {field.remedy}"

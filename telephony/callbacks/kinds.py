@@ -1,7 +1,7 @@
-"""Kinds of values in a backend's answer to onCallStart.
+"""The kinds of values in a backend's answer to onCallStart.
 
-A kind reads a value or says what is wrong with it, and describes itself: to programs as JSON
-Schema, to people in words.
+A kind reads a value or says what is wrong with it. It describes itself as JSON Schema for programs
+and in words for people.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ NO_CONTROL = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]*$"
 
 
 class Kind:
-    """A kind of value. ``type`` is the guide's word for it."""
+    """A kind of value. ``type`` is its type in the guide."""
 
     type: ClassVar[str] = "string"
-    # What counts as left out.
+    # Values that count as left out.
     empty: ClassVar[tuple[Any, ...]] = (None, "")
 
     def excess(self, value: Any) -> str:
-        """Return why a value is too much to look at each part of it; ``""`` if it is not."""
+        """Return why a value is too large to be read, from its size alone; ``""`` if it is not."""
         return ""
 
     def read(self, at: str, value: Any, problems: Problems) -> Any:
-        """Return the value as a plan has it; None, and a problem, if it cannot be used."""
+        """Return the value as the engine has it; None, and add a problem, if it is invalid."""
         if problem := self.problem(value):
             problems.add(at, problem)
             return None
         return value
 
     def problem(self, value: Any) -> str:
-        """Return why a value cannot be used; ``""`` if it can."""
+        """Return why a value is invalid, and what to do; ``""`` if it is valid."""
         raise NotImplementedError
 
     def refuse(self, at: str, value: Any, problems: Problems) -> None:
-        """Note what is well formed, but not allowed on this server."""
+        """Add a problem for a valid value that this server does not allow."""
 
     def schema(self) -> Json:
         raise NotImplementedError
 
     def limits(self) -> str:
-        """Return what the schema says, in words."""
+        """Return the limits in the schema, in words."""
         return ""
 
     def more_limits(self) -> str:
-        """Return what no schema can say."""
+        """Return the limits that a schema cannot state, in words."""
         return ""
 
 
@@ -108,7 +108,7 @@ class HeaderText(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Pattern(Kind):
-    """Text that a regular expression describes; ``why`` and ``words`` say the same to people."""
+    """Text that matches a regular expression, which ``why`` and ``words`` put into words."""
 
     pattern: re.Pattern[str]
     why: str
@@ -182,7 +182,7 @@ class Whole(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Flag(Kind):
-    """``true``, by which an answer is recognized."""
+    """``true``, which marks an answer as one of its kind."""
 
     type: ClassVar[str] = "boolean"
 
@@ -212,7 +212,7 @@ class Url(Kind):
 
 @dataclass(frozen=True, slots=True)
 class ListOf(Kind):
-    """A list of ``least`` to ``most`` items of one kind; ``too_few`` is told of an empty one."""
+    """A list of ``least`` to ``most`` items of one kind. ``too_few`` is the error for fewer."""
 
     type: ClassVar[str] = "list"
     items: Kind
@@ -313,7 +313,7 @@ class Tools(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Metadata(Kind):
-    """Any JSON that can be stored, and sent back."""
+    """Any JSON that can be stored and sent back."""
 
     type: ClassVar[str] = "any JSON"
     empty: ClassVar[tuple[Any, ...]] = (None,)
@@ -338,7 +338,7 @@ def _too_many(value: Any, most: int) -> str:
 
 
 def _is_web_url(value: Any) -> bool:
-    """Whether the text is an absolute http(s) URL; which hosts may be called is no matter here."""
+    """Return True for an absolute http(s) URL, whatever its host."""
     if not isinstance(value, str) or len(value) > LONGEST_URL:
         return False
     try:

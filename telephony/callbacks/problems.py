@@ -1,6 +1,6 @@
-"""What is wrong with a backend's answer to onCallStart, field by field.
+"""The mistakes in a backend's answer to onCallStart, field by field.
 
-An answer may be a megabyte of mistakes: what is told of them is bounded while it is collected.
+An answer may be a megabyte of mistakes, so only the first are kept.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Mapping
 
 from telephony.engine.bounds import clipped
 
-# Mistakes that are told one by one; the others are counted.
+# Mistakes that are kept. The others are counted.
 MOST_PROBLEMS = 20
 
 
 class PlanError(ValueError):
     """The answer cannot be used.
 
-    ``fields`` names what is wrong with which field; ``more`` is how many mistakes are not in there.
+    ``fields`` has the mistakes by field; ``more`` is how many others there are.
     """
 
     def __init__(self, fields: Mapping[str, list[str]], more: int = 0) -> None:
@@ -27,7 +27,7 @@ class PlanError(ValueError):
 
 
 class Problems:
-    """What is wrong with the fields of an answer: the first mistakes, and how many there are."""
+    """The first mistakes in an answer, by field, and how many there are."""
 
     def __init__(self) -> None:
         self._count = 0
