@@ -28,7 +28,7 @@ from accounts.services import MAX_ACTIVE_KEYS
 from billing.metering.delivery import OLDEST
 from billing.models import MeterEvent, MeterProblem, StatusCheck, StripeCustomer
 from core.schema import document
-from docs.guides import FOLDER, GUIDES
+from docs.guides import FOLDER, GUIDES, SKILL
 from operations import start_page
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 from sandbox.payments.business.cards import CARDS
@@ -403,7 +403,7 @@ _OF_EVERY_COMMAND = {
 
 class TestProduction:
     def test_every_command_exists(self) -> None:
-        for slug in GUIDES:
-            text = (FOLDER / f"{slug}.md").read_text(encoding="utf-8")
-            for name in re.findall(r"manage\.py (\w+)", text):
-                assert name in get_commands(), name
+        files = [FOLDER / f"{slug}.md" for slug in (*GUIDES, SKILL)]
+        for file in (*files, ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+            for name in re.findall(r"manage\.py ([a-z]\w+)", file.read_text(encoding="utf-8")):
+                assert name in get_commands(), (file.name, name)
