@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpResponse
-from django.urls import path
+from django.urls import path, reverse
 from django.views.decorators.http import require_safe
 
 from accounts.audit import AuditEvent
@@ -13,13 +13,13 @@ from dashboard.access import PageRequest, for_customer
 from dashboard.keyset import Cursor, page_of
 from dashboard.rendering import dashboard_page
 
-HERE = "/dashboard/settings/activity"
 PAGE_SIZE = 50
 
 
 @for_customer
 @require_safe
 def activity(request: PageRequest) -> HttpResponse:
+    here = reverse("activity")
     before, after = request.GET.get("before", ""), request.GET.get("after", "")
     page = page_of(
         AuditEvent.objects.of(request.user),
@@ -30,11 +30,11 @@ def activity(request: PageRequest) -> HttpResponse:
     context = {
         "rows": [{"event": event, "detail": _detail(event.detail)} for event in page.rows],
         "is_first": not (before or after),
-        "newest": HERE,
-        "newer": f"{HERE}?before={page.before}" if page.before else "",
-        "older": f"{HERE}?after={page.after}" if page.after else "",
+        "newest": here,
+        "newer": f"{here}?before={page.before}" if page.before else "",
+        "older": f"{here}?after={page.after}" if page.after else "",
     }
-    return dashboard_page(request, "/dashboard/settings", "dashboard/activity.html", context)
+    return dashboard_page(request, "settings", "dashboard/activity.html", context)
 
 
 # Names and values of the API, in the words of the pages.

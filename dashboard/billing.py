@@ -16,7 +16,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -32,8 +32,6 @@ from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.forms import refuse
 from dashboard.rendering import STATUS_TONES, dashboard_page
 from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending, spending_limit_set, spending_of
-
-HERE = "/dashboard/billing"
 
 _INVOICE_BADGES = {"paid": "good", "open": "note", "uncollectible": "bad"}
 
@@ -61,7 +59,7 @@ def billing(request: PageRequest) -> HttpResponse:
 def spending_limit(request: PageRequest) -> HttpResponse:
     """Set or remove the limit."""
     if request.method != "POST":
-        return redirect(f"{HERE}#limit")
+        return redirect(f"{reverse('dashboard-billing')}#limit")
     form = LimitForm(request.POST)
     spending = None
     if form.is_valid():
@@ -79,7 +77,7 @@ def spending_limit(request: PageRequest) -> HttpResponse:
         messages.success(request, "Spending limit removed.")
     else:
         messages.success(request, f"Spending limit set to {dollars(spending.limit)} a month.")
-    return redirect(HERE)
+    return redirect("dashboard-billing")
 
 
 @for_customer
@@ -139,14 +137,18 @@ def _page(
         "limit": spending.limit and dollars(spending.limit),
         "month": timezone.now(),
     }
-    return dashboard_page(request, HERE, "dashboard/billing.html", context, status=status)
+    return dashboard_page(
+        request, "dashboard-billing", "dashboard/billing.html", context, status=status
+    )
 
 
 def _part(request: PageRequest, title: str, template: str, context: dict[str, Any]) -> HttpResponse:
     if request.htmx:
         return page(request, template, context)
     known = {"title": title, "part": template}
-    return dashboard_page(request, HERE, "dashboard/billing_part.html", known | context)
+    return dashboard_page(
+        request, "dashboard-billing", "dashboard/billing_part.html", known | context
+    )
 
 
 def _to_stripe(request: PageRequest, address_for: Callable[[Account], str]) -> HttpResponse:
@@ -154,7 +156,7 @@ def _to_stripe(request: PageRequest, address_for: Callable[[Account], str]) -> H
         return redirect(address_for(request.user))
     except ApiError as refusal:
         messages.error(request, refusal.message)
-        return redirect(HERE)
+        return redirect("dashboard-billing")
 
 
 def _invoice(body: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
@@ -29,7 +29,6 @@ from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent
 from usage.models import UsageRecord
 
-HERE = "/dashboard/calls"
 PAGE_SIZE = 50
 # A long call has thousands of events. The page shows the latest ones.
 MOST_EVENTS = 500
@@ -55,19 +54,19 @@ def calls(request: PageRequest) -> HttpResponse:
         "is_filtered": is_filtered,
         "is_first": not (request.GET.get("before") or request.GET.get("after")),
         "rows": [_row(call, usage.get(call.call_sid or "")) for call in page.rows],
-        "newer": f"{HERE}{filters.query(before=page.before)}" if page.before else "",
-        "older": f"{HERE}{filters.query(after=page.after)}" if page.after else "",
-        "newest": f"{HERE}{filters.query()}",
-        "export": f"{HERE}.csv{filters.query()}",
+        "newer": reverse("calls") + filters.query(before=page.before) if page.before else "",
+        "older": reverse("calls") + filters.query(after=page.after) if page.after else "",
+        "newest": reverse("calls") + filters.query(),
+        "export": reverse("calls-export") + filters.query(),
     }
     if _wants_part(request):
         response = render(request, "dashboard/calls_table.html", context)
         place = {name: request.GET.get(name, "") for name in ("before", "after")}
-        push_url(response, f"{HERE}{filters.query(**place)}")
+        push_url(response, reverse("calls") + filters.query(**place))
     else:
         status = 200 if filters.is_valid() else 400
         context["numbers"] = own_numbers(request.user)
-        response = dashboard_page(request, HERE, "dashboard/calls.html", context, status=status)
+        response = dashboard_page(request, "calls", "dashboard/calls.html", context, status=status)
     patch_vary_headers(response, ["HX-Request"])
     return response
 
@@ -78,7 +77,7 @@ def export(request: PageRequest) -> HttpResponseBase:
     """Stream all calls that match the filters, as a file."""
     filters = CallFilters(request.GET)
     if not filters.is_valid():
-        return redirect(f"{HERE}{filters.query()}")
+        return redirect(reverse("calls") + filters.query())
     found = filters.apply(Call.objects.of(request.user))
     response = StreamingHttpResponse(
         calls_as_csv(request.user, found), content_type="text/csv; charset=utf-8"
@@ -95,7 +94,7 @@ def call(request: PageRequest, id: str) -> HttpResponse:
     found = Call.objects.with_outcome().access(request.user, id)
     context = _facts(found) | {"call": found, "not_active": reason_not_active(request.user)}
     if not _wants_part(request):
-        return dashboard_page(request, HERE, "dashboard/call.html", context)
+        return dashboard_page(request, "calls", "dashboard/call.html", context)
     response = render(request, "dashboard/call_part.html", context)
     if "live" in request.GET and found.ended_at:
         response["HX-Refresh"] = "true"
@@ -116,7 +115,7 @@ def hang_up(request: PageRequest, id: str) -> HttpResponse:
             request,
             "Hanging up. The call ends within seconds, or when answered if it is still ringing.",
         )
-    return redirect(f"{HERE}/{found.id}")
+    return redirect("call", found.id)
 
 
 @for_customer
@@ -130,7 +129,7 @@ def resend(request: PageRequest, id: str) -> HttpResponse:
         messages.error(request, refusal.message)
     else:
         messages.success(request, f"Sending {delivery.kind} now.")
-    return redirect(f"{HERE}/{delivery.call_id}#callbacks")
+    return redirect(f"{reverse('call', args=[delivery.call_id])}#callbacks")
 
 
 def _wants_part(request: PageRequest) -> bool:
@@ -141,7 +140,7 @@ def _wants_part(request: PageRequest) -> bool:
 def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
     return {
         "call": call,
-        "href": f"{HERE}/{call.id}",
+        "href": reverse("call", args=[call.id]),
         "direction": DIRECTIONS[Call.Direction(call.direction)],
         "label": outcome_label(call),
         "tone": outcome_tone(call),

@@ -17,12 +17,10 @@ from billing.closing import customer_update_soon
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.rendering import dashboard_page
-from dashboard.sessions import HOME, next_of
+from dashboard.sessions import next_of
 
 CONFIRMATIONS = "confirmations"
 """The name under which ``accounts.throttling`` counts these emails."""
-
-_SETTINGS = "/dashboard/settings"
 
 
 @for_customer
@@ -35,11 +33,11 @@ def confirm(request: PageRequest, token: str) -> HttpResponse:
     account = request.user
     if account.is_email_verified and _is_theirs(request, token):
         messages.success(request, f"{account.email} is confirmed.")
-        return redirect(HOME)
+        return redirect("overview")
     require_verification_token(account, token)
     if request.method != "POST":
         return dashboard_page(
-            request, _SETTINGS, "dashboard/confirm_email.html", {"asks_to_confirm": False}
+            request, "settings", "dashboard/confirm_email.html", {"asks_to_confirm": False}
         )
     with transaction.atomic():
         email_verify(account=account, token=token)
@@ -47,7 +45,7 @@ def confirm(request: PageRequest, token: str) -> HttpResponse:
             account=account
         )  # Stripe gets the company's name only once the address is confirmed
     messages.success(request, f"Thanks! {account.email} is confirmed.")
-    return redirect(HOME)
+    return redirect("overview")
 
 
 @for_customer

@@ -13,7 +13,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -31,8 +31,6 @@ from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import LineField, refuse
 from dashboard.rendering import dashboard_page
-
-HERE = "/dashboard/keys"
 
 
 class NewKeyForm(forms.Form):
@@ -57,7 +55,7 @@ def keys(request: PageRequest) -> HttpResponse:
 def new_key(request: PageRequest) -> HttpResponse:
     """Create a key, and return the page that shows it, only this time."""
     if request.method != "POST":
-        return redirect(HERE)
+        return redirect("keys")
     form = NewKeyForm(request.POST)
     if form.is_valid():
         try:
@@ -76,7 +74,7 @@ def revoke_key(request: PageRequest, id: str) -> HttpResponse:
     key = ApiKey.objects.active().access(request.user, id)
     api_key_revoke(account=request.user, id=key.id)
     messages.success(request, f"Revoked the key {key}.")
-    return redirect(HERE)
+    return redirect("keys")
 
 
 @for_customer
@@ -86,7 +84,7 @@ def revoke_key(request: PageRequest, id: str) -> HttpResponse:
 def webhook_secret(request: PageRequest) -> HttpResponse:
     """Return the page that shows the secret."""
     if request.method != "POST":
-        return redirect(f"{HERE}#secret")
+        return redirect(f"{reverse('keys')}#secret")
     secret = webhook_secret_show(account=request.user)
     return _page(request, form=NewKeyForm(), secret=secret)
 
@@ -100,7 +98,7 @@ def rotate_webhook_secret(request: PageRequest) -> HttpResponse:
     messages.success(
         request, "Webhook secret rotated. For 24 hours, callbacks are also signed with the old one."
     )
-    return redirect(f"{HERE}#secret")
+    return redirect(f"{reverse('keys')}#secret")
 
 
 @sensitive_variables()
@@ -111,7 +109,7 @@ def _page(request: PageRequest, *, status: int = 200, **context: Any) -> HttpRes
         "most_keys": MAX_ACTIVE_KEYS,
         "previous_valid_until": record.previous_valid_until(timezone.now()),
     }
-    return dashboard_page(request, HERE, "dashboard/keys.html", known | context, status=status)
+    return dashboard_page(request, "keys", "dashboard/keys.html", known | context, status=status)
 
 
 urlpatterns = [

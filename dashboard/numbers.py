@@ -30,8 +30,6 @@ from telephony.numbers import (
 )
 from telephony.twilio_rest import TwilioCredentials
 
-HERE = "/dashboard/numbers"
-
 _RESTING = "phone_number_resting"
 _ABOUT_THE_NUMBER = ("phone_number_taken", _RESTING)
 
@@ -147,7 +145,7 @@ def new_number(request: PageRequest) -> HttpResponse:
         else:
             text = f"Registered {number}." if is_new else f"Updated the URLs of {number}."
             messages.success(request, text)
-            return redirect(HERE)
+            return redirect("numbers")
     return _form(request, "dashboard/number_new.html", form)
 
 
@@ -168,7 +166,7 @@ def number(request: PageRequest, id: str) -> HttpResponse:
             refuse(form, refusal)
         else:
             messages.success(request, f"Saved {found}.")
-            return redirect(HERE)
+            return redirect("numbers")
     return _number_page(request, found, form)
 
 
@@ -199,7 +197,7 @@ def remove_number(request: PageRequest, id: str) -> HttpResponse:
     found = PhoneNumber.objects.access(request.user, id)
     phone_number_remove(account=request.user, id=found.id)
     messages.success(request, f"Removed {found}. Its past calls are kept.")
-    return redirect(HERE)
+    return redirect("numbers")
 
 
 @for_customer
@@ -245,7 +243,7 @@ def _page(
         "voice_url": engine_voice_url(),
         "not_active": reason_not_active(request.user),
     }
-    return dashboard_page(request, HERE, template, known | context, status=status)
+    return dashboard_page(request, "numbers", template, known | context, status=status)
 
 
 def _refuse(form: forms.Form, refusal: ApiError | ValidationError) -> None:

@@ -30,8 +30,6 @@ from telephony.models import Call
 from usage.models import DailyUsage, TotalUsage
 from usage.spending import spending_of
 
-HERE = "/dashboard"
-
 DAYS = 30
 # The most calls in progress that are listed. An account may have more.
 LIVE_AT_MOST = 50
@@ -69,7 +67,7 @@ def overview(request: PageRequest) -> HttpResponse:
         **_figures(account, timezone.now().date()),
         **_live_calls(account),
     }
-    return dashboard_page(request, HERE, "dashboard/overview.html", context)
+    return dashboard_page(request, "overview", "dashboard/overview.html", context)
 
 
 @for_customer
@@ -77,7 +75,7 @@ def overview(request: PageRequest) -> HttpResponse:
 def live(request: PageRequest) -> HttpResponse:
     """The calls in progress, as the part of the page that refreshes itself."""
     if not request.htmx:
-        return redirect(HERE)
+        return redirect("overview")
     return page(request, "dashboard/live_calls.html", _live_calls(request.user))
 
 

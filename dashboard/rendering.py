@@ -11,15 +11,15 @@ from django.http import HttpResponse
 from core.pages import page
 from dashboard.access import PageRequest
 
-# The navigation: a page's section and its label.
+# The navigation: the name of each section's URL, and its label.
 SECTIONS = (
-    ("/dashboard", "Overview"),
-    ("/dashboard/calls", "Calls"),
-    ("/dashboard/test-call", "Test call"),
-    ("/dashboard/numbers", "Numbers"),
-    ("/dashboard/keys", "API keys"),
-    ("/dashboard/billing", "Billing"),
-    ("/dashboard/settings", "Settings"),
+    ("overview", "Overview"),
+    ("calls", "Calls"),
+    ("test-call", "Test call"),
+    ("numbers", "Numbers"),
+    ("keys", "API keys"),
+    ("dashboard-billing", "Billing"),
+    ("settings", "Settings"),
 )
 
 # The style of a badge that shows an account's status.
@@ -28,18 +28,18 @@ STATUS_TONES = {"ACTIVE": "good", "INACTIVE": "note", "SUSPENDED": "bad"}
 
 def dashboard_page(
     request: PageRequest,
-    href: str,
+    section: str,
     template: str,
     context: Mapping[str, Any] | None = None,
     *,
     status: int = 200,
     connect_to: str = "",
 ) -> HttpResponse:
-    """Return a page of the dashboard; ``href`` is its section in the navigation."""
+    """Return a page of the dashboard; ``section`` is the name of its section's URL."""
     frame = {
         "section": "dashboard",
         "sections": SECTIONS,
-        "current_section": href,
+        "current_section": section,
         "operator": request.operator,
         "asks_to_confirm": settings.SENDS_MAIL and not request.user.is_email_verified,
     }

@@ -48,10 +48,8 @@ from core.sealing import CannotUnseal, seal, unseal
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import refuse
 from dashboard.rendering import dashboard_page
-from dashboard.sessions import HOME, next_of
+from dashboard.sessions import next_of
 
-HERE = "/dashboard/settings/second-factor"
-_SECTION = "/dashboard/settings"
 _SECRET = "totp_secret"  # noqa: S105 (a name in the session)
 
 
@@ -122,7 +120,7 @@ def index(request: PageRequest) -> HttpResponse:
         "must_have": request.user.is_staff and not known,
         "onward": _onward(request),
     }
-    return dashboard_page(request, _SECTION, "dashboard/second_factor.html", context)
+    return dashboard_page(request, "settings", "dashboard/second_factor.html", context)
 
 
 @sensitive_post_parameters()
@@ -153,7 +151,7 @@ def app(request: PageRequest) -> HttpResponse:
     }
     status = 400 if form.is_bound else 200
     return dashboard_page(
-        request, _SECTION, "dashboard/second_factor_app.html", context, status=status
+        request, "settings", "dashboard/second_factor_app.html", context, status=status
     )
 
 
@@ -189,7 +187,7 @@ def passkey(request: PageRequest) -> HttpResponse:
     }
     status = 400 if form.is_bound else 200
     return dashboard_page(
-        request, _SECTION, "dashboard/second_factor_passkey.html", context, status=status
+        request, "settings", "dashboard/second_factor_passkey.html", context, status=status
     )
 
 
@@ -200,12 +198,12 @@ def passkey(request: PageRequest) -> HttpResponse:
 def codes(request: PageRequest) -> HttpResponse:
     """Generate recovery codes, and return the page that shows them, only this time."""
     if request.method != "POST":
-        return redirect(HERE)
+        return redirect("second-factor")
     try:
         renewed = recovery_codes_renew(account=request.user)
     except ApiError as refusal:
         messages.error(request, refusal.message)
-        return redirect(HERE)
+        return redirect("second-factor")
     return _show_codes(request, renewed)
 
 
@@ -221,7 +219,7 @@ def remove(request: PageRequest, id: str) -> HttpResponse:
         messages.error(request, refusal.message)
     else:
         messages.success(request, "Second factor removed.")
-    return redirect(HERE)
+    return redirect("second-factor")
 
 
 def _added(request: PageRequest, codes: list[str], text: str) -> HttpResponse:
@@ -237,17 +235,17 @@ def _show_codes(request: PageRequest, codes: list[str]) -> HttpResponse:
         "codes": "\n".join(f"{code[:4]} {code[4:]}" for code in codes),
         "onward": _onward(request),
     }
-    return dashboard_page(request, _SECTION, "dashboard/second_factor_codes.html", context)
+    return dashboard_page(request, "settings", "dashboard/second_factor_codes.html", context)
 
 
 def _back(request: PageRequest) -> HttpResponse:
-    return redirect(_onward(request) or HERE)
+    return redirect(_onward(request) or "second-factor")
 
 
 def _onward(request: PageRequest) -> str:
     """Return the page that redirected here, to return to it; "" if there is none."""
     wanted = next_of(request)
-    return wanted if wanted != HOME else ""
+    return wanted if wanted != reverse("overview") else ""
 
 
 urlpatterns = [

@@ -26,8 +26,6 @@ from core.errors import ApiError
 from core.pages import page
 from dashboard.forms import LineField, refuse
 
-HOME = "/dashboard"
-
 
 class SignupForm(forms.Form):
     email = forms.EmailField(
@@ -76,7 +74,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
             refuse(form, refusal)
         else:
             session_begin(request, account)
-            return redirect(checkout_url_for(account) or HOME)
+            return redirect(checkout_url_for(account) or "overview")
     return _form(request, "dashboard/sign_up.html", form)
 
 
@@ -108,7 +106,7 @@ def _go_on(request: HttpRequest, account: Account) -> HttpResponse:
 @require_POST
 def log_out(request: HttpRequest) -> HttpResponse:
     logout(request)
-    return redirect("/")
+    return redirect("landing")
 
 
 def _form(request: HttpRequest, template: str, form: forms.Form, **context: Any) -> HttpResponse:
@@ -122,7 +120,7 @@ def next_of(request: HttpRequest) -> str:
     is_ours = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts=None, require_https=request.is_secure()
     )
-    return wanted if is_ours else HOME
+    return wanted if is_ours else reverse("overview")
 
 
 urlpatterns = [

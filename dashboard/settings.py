@@ -37,8 +37,6 @@ from dashboard.rendering import dashboard_page
 from telephony.models import Call
 from telephony.numbers import RESTS_FOR
 
-HOME = "/dashboard/settings"
-
 
 class CurrentPasswordForm(forms.Form):
     current_password = forms.CharField(
@@ -148,7 +146,7 @@ def change_email(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     else:
         text = f"Email changed to {account.email}."
     messages.success(request, text)
-    return redirect(HOME)
+    return redirect("settings")
 
 
 @_form_view("password", guard=needs_second_factor)
@@ -158,7 +156,7 @@ def change_password(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     password_change(account=request.user, password=sent["password"])
     update_session_auth_hash(request, request.user)
     messages.success(request, "Password changed. All other sessions were signed out.")
-    return redirect(HOME)
+    return redirect("settings")
 
 
 @_form_view("company", guard=lambda view: view)
@@ -167,7 +165,7 @@ def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
         company_rename(account=request.user, company_name=sent["company_name"])
         customer_update_soon(account=request.user)
     messages.success(request, "Company name saved.")
-    return redirect(HOME)
+    return redirect("settings")
 
 
 @_form_view("deletion", guard=needs_sudo)
@@ -203,7 +201,7 @@ def _show(
         "rests_for": RESTS_FOR,
         **_concurrency(request),
     }
-    return dashboard_page(request, HOME, "dashboard/settings.html", context, status=status)
+    return dashboard_page(request, "settings", "dashboard/settings.html", context, status=status)
 
 
 def _concurrency(request: PageRequest) -> dict[str, int]:

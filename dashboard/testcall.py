@@ -29,7 +29,6 @@ from telephony.models import Call, PhoneNumber
 from telephony.services import call_end
 from telephony.voice.testcalls import call_test_start
 
-HREF = "/dashboard/test-call"
 # A number reserved for fiction, which nobody has.
 FICTIONAL = "+12025550123"
 MOST_NUMBERS = 500
@@ -112,7 +111,7 @@ def _test_call_page(
     }
     origin = f"{media.scheme}://{media.netloc}"
     response = dashboard_page(
-        request, HREF, "dashboard/test_call.html", context, status=status, connect_to=origin
+        request, "test-call", "dashboard/test_call.html", context, status=status, connect_to=origin
     )
     response["Permissions-Policy"] = PERMISSIONS_POLICY_WITH_MICROPHONE
     return response

@@ -59,13 +59,15 @@ def impersonate(request: HttpRequest, account_id: str) -> HttpResponse:
         audit(account=account, action=Action.VIEWED)
     log.warning("impersonated", account_id=account.id, operator=operator.id)
     request.session[_SESSION_KEY] = account.id
-    return redirect("/dashboard")
+    return redirect("overview")
 
 
 @require_POST
 def stop(request: HttpRequest) -> HttpResponse:
     account_id = request.session.pop(_SESSION_KEY, None)
-    return redirect("admin:accounts_account_change", account_id) if account_id else redirect("/")
+    return (
+        redirect("admin:accounts_account_change", account_id) if account_id else redirect("landing")
+    )
 
 
 def _may_impersonate(request: HttpRequest) -> bool:
