@@ -206,7 +206,8 @@ class _Judge:
         self._suite = suite
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        os._exit(self.judge(session.items))
+        # Tests that cannot be collected are not among the items.
+        os._exit(NAMED if session.testsfailed else self.judge(session.items))
 
     def judge(self, items: Sequence[pytest.Item], name: str = "") -> int:
         """Return a status; with a function's name, run only the tests that call it."""

@@ -124,3 +124,7 @@ def test_what_becomes_of_each(folder: Path) -> None:
 def test_a_fault_that_needs_another_import_survives_if_nobody_looks(folder: Path) -> None:
     (folder / "tests/test_named.py").write_text(TESTS.replace("code.IS_EARLY", "True"))
     assert tried(folder, ("early", "True", "False")) == {"False": 0}
+
+
+def test_a_fault_that_nothing_can_be_imported_with_is_seen(folder: Path) -> None:
+    assert tried(folder, ("", "IS_EARLY = early()", "IS_EARLY = 1 / 0")) == {"IS_EARLY = 1 / 0": 10}
