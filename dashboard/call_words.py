@@ -23,8 +23,8 @@ _REASONS = {reason.value: reason for reason in EndedReason}
 _EVENTS = {kind.value: kind for kind in EventKind}
 _DETAILS = {
     "onCallStartMs": "onCallStart took {}",
-    "latencyMs": "{} after the caller had spoken",
-    "heardMs": "{} of the answer were heard",
+    "latencyMs": "{} after the caller spoke",
+    "heardMs": "the caller heard {} of the response",
 }
 _SPOKEN = "for {}"
 _TOOK = "after {}"

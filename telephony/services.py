@@ -169,7 +169,7 @@ def call_end_lost(*, call_id: str, ended_at: datetime) -> bool:
         status=Call.Status.COMPLETED,
         reason=EndedReason.ENGINE_LOST,
         ended_at=ended_at,
-        errors=[(ErrorCode.ENGINE_LOST, "The process that held the call has stopped.")],
+        errors=[(ErrorCode.ENGINE_LOST, ErrorCode.ENGINE_LOST.meaning)],
     )
 
 

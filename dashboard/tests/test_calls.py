@@ -7,7 +7,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 from unicodedata import normalize
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,10 +23,12 @@ from core.money import dollars
 from dashboard import call_export
 from dashboard import calls as calls_pages
 from dashboard.call_export import safe
+from dashboard.call_filters import OUTCOMES
 from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Result
+from telephony.engine.codes import OutcomeGroup
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint, PhoneNumber
 from telephony.services import call_accept, call_connect, call_end, call_note
 from usage.models import UsageRecord
@@ -559,9 +561,9 @@ class TestOne:
         for words in (
             call.call_sid,
             "onCallStart took 84 ms",
-            "640 ms after the caller had spoken",
+            "640 ms after the caller spoke",
             "for 1.9 s",
-            "1.2 s of the answer were heard",
+            "the caller heard 1.2 s of the response",
             "look_up_order",
             "after 1.5 s",
             "It is down.",
@@ -729,3 +731,7 @@ class TestResend:
         path = f"/dashboard/deliveries/{delivery_of(call_of(alice)).id}/resend"
         assert Client().post(path)["Location"] == f"/login?next={path}"
         assert alice_web.get(path).status_code == 405
+
+
+def test_every_outcome_can_be_looked_for() -> None:
+    assert set(OUTCOMES) == {"in-progress", *get_args(OutcomeGroup)}

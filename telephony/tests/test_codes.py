@@ -64,12 +64,6 @@ def test_every_member_is_used() -> None:
     assert {f"{type(member).__name__}.{member.name}" for member in MEMBERS} <= used
 
 
-@pytest.mark.parametrize("member", MEMBERS, ids=repr)
-def test_name_and_value_are_the_same_word(member: StrEnum) -> None:
-    assert member.name == member.value.upper()
-    assert str(member) == member.value
-
-
 def test_values_fit_their_columns() -> None:
     for model, field, enum in ((Call, "ended_reason", EndedReason), (CallEvent, "kind", EventKind)):
         longest = model._meta.get_field(field).max_length

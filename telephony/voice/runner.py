@@ -315,7 +315,7 @@ class CallRunner:
         log.error("call_abandoned", error=type(error).__name__, where=where)
         if not self._finished.done():
             now = self._loop.time()
-            self._errors.append((ErrorCode.INTERNAL_ERROR, "Something failed on our side."))
+            self._errors.append((ErrorCode.INTERNAL_ERROR, ErrorCode.INTERNAL_ERROR.meaning))
             self._closing = self._closing or self._spawn(self._close_caller(Say(APOLOGY)))
             self._finished.set_result(
                 actions.Finish(
