@@ -341,6 +341,14 @@ class TestErrorsWhileStarting:
         call.receive(ModelConfigured())
         assert call.ever(ReportError) == []
 
+    def test_what_may_pass_is_tried_again_when_it_names_the_configuration(self):
+        call = self.starting()
+        event_id = call.took(ToModel)[0].event["event_id"]
+        call.hear(errors("server_error", event_id=event_id))
+        assert types(call.wait(1)) == ["session.update"]
+        call.receive(ModelConfigured())
+        assert call.ever(ReportError) == []
+
     def test_the_second_time_a_second_later(self):
         call = self.starting()
         call.hear(errors("server_error"))
