@@ -1,4 +1,4 @@
-"""What :class:`~telephony.engine.session.CallSession` wants done, in this order."""
+"""Actions that :class:`~telephony.engine.session.CallSession` returns, to be taken in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PlayAudio:
 
 @dataclass(frozen=True, slots=True)
 class SendMark:
-    """Ask to hear when all audio so far has been played."""
+    """Ask Twilio to report when all audio so far has been played."""
 
     name: str
 
@@ -40,7 +40,7 @@ class ToModel:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """Ask the customer's backend; answer with ToolReturned or ToolFailed."""
+    """Send the tool call to the customer's backend; report ToolReturned or ToolFailed."""
 
     call_id: str
     name: str
@@ -49,14 +49,14 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class CancelTool:
-    """The answer is no longer waited for."""
+    """Stop waiting for the backend's response."""
 
     call_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line for the call's timeline; never what was said, never a credential."""
+    """An event for the call's timeline; never contains what was said, nor a credential."""
 
     kind: EventKind
     detail: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class ReportError:
-    """Fire onError."""
+    """Send onError."""
 
     code: OnErrorCode
     message: str
@@ -72,16 +72,16 @@ class ReportError:
 
 @dataclass(frozen=True, slots=True)
 class CloseCaller:
-    """Close the media stream; then do what ``after`` says."""
+    """Close the media stream, then do what ``after`` says."""
 
     after: AfterStream = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The call is over and nothing more will be learned of it: the last action of a session.
+    """The last action of a session: the record of the call is complete.
 
-    ``ended_at`` is on the clock that the session was given.
+    ``ended_at`` is on the session's clock.
     """
 
     reason: EndedReason

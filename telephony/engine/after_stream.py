@@ -1,7 +1,7 @@
-"""What happens to the caller once the media stream is closed.
+"""The next step for the caller once the media stream is closed.
 
-The session decides it, the call's record keeps it until Twilio asks, and TwiML carries it out. A
-test call's page is told instead.
+The session decides it, the call's record stores it until Twilio asks, and TwiML executes it. In a
+test call, the page gets it instead.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Say:
 class Dial:
     """Transfer the caller to a number in E.164.
 
-    ``caller_id`` is the number that the callee is shown: "" for the caller's own, None as long as
-    nobody has decided that.
+    ``caller_id`` is the number that the callee sees: "" for the caller's own, None if it is not yet
+    decided.
     """
 
     to: str
@@ -36,7 +36,7 @@ AfterStream = Say | Dial | None
 
 
 def as_json(after: AfterStream) -> dict[str, str]:
-    """Return it as ``Call.after_stream`` and the test call's page have it."""
+    """Return the JSON object for ``Call.after_stream`` and for the page of a test call."""
     match after:
         case Say():
             return {"say": after.text}
@@ -48,10 +48,10 @@ def as_json(after: AfterStream) -> dict[str, str]:
 
 
 def from_json(kept: Mapping[str, str] | None) -> AfterStream:
-    """Read what :func:`as_json` has written.
+    """Read the output of :func:`as_json`.
 
-    Where nothing was written, the engine that held the call has died: the caller is told, unless
-    it is they who hung up.
+    If there is none, the process that ran the call died: apologize to the caller, who hears it
+    unless they hung up.
     """
     if kept is None:
         return Say(APOLOGY)

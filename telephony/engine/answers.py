@@ -1,4 +1,4 @@
-"""What the model is asked to say: one response at a time, and each until something comes of it."""
+"""Requests responses from the model, one at a time, and retries until each is heard or fails."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 from telephony.engine import model_writer
 from telephony.engine.bounds import clipped
 from telephony.engine.codes import EventKind, model_error_code
-from telephony.engine.desk import Desk, ModelFailed
+from telephony.engine.context import CallContext, ModelFailed
 from telephony.engine.events import ModelErrored, ResponseDone
 from telephony.engine.plan import LONGEST_SPOKEN
 from telephony.engine.playback import Playback
 from telephony.engine.responses import OWED, PLAIN, Request, ResponseQueue
 from telephony.engine.timers import Timer
 
-ASKED_S = 10.0  # for a response that we asked for to begin
-ANSWER_S = 5.0  # for the answer to the caller's speech to begin, which the model gives by itself
-ACTIVE_S = 30.0  # without audio, after which a response that began is not waited for
-RETRY_S = 1.0  # before what failed is asked for again, times the failures
-MOST_FAILURES = 2  # in a row that are tried again
-MOST_UNSPOKEN = 2  # answers in a row without a sound, after which no other is asked for
+ASKED_S = 10.0  # for a response that we requested to begin
+ANSWER_S = 5.0  # for the model's own response to the caller's speech to begin
+ACTIVE_S = 30.0  # without audio, after which a response that began is lost
+RETRY_S = 1.0  # before a retry, times the failures
+MOST_FAILURES = 2  # in a row that are retried
+MOST_UNSPOKEN = 2  # silent responses in a row, after which no other is requested
 
-# After these OpenAI serves nothing more on this socket, whatever we send.
+# After these, OpenAI serves nothing more on this socket, whatever we send.
 FATAL_CODES = frozenset(
     {
         "insufficient_quota",
@@ -37,7 +37,7 @@ FATAL_CODES = frozenset(
         "session_expired",
     }
 )
-# These pass: the same request may be served a moment later.
+# Temporary: the same request may succeed a moment later.
 PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "slow_down"})
 
 _EXACTLY = "saying exactly this, and nothing else: "
@@ -60,88 +60,88 @@ def _quoted(text: str) -> str:
 
 
 class Answers:
-    """Raises :class:`ModelFailed` when what is asked for fails for good, or again and again."""
+    """Raises :class:`ModelFailed` if a response fails unrecoverably or too often."""
 
-    def __init__(self, desk: Desk, playback: Playback) -> None:
-        self._desk = desk
+    def __init__(self, context: CallContext, playback: Playback) -> None:
+        self._context = context
         self._playback = playback
         self._queue = ResponseQueue()
         self.is_caller_speaking = False
         self._failures = 0
-        self._unspoken = 0  # answers in a row that were written instead
+        self._unspoken = 0  # silent responses in a row
         self._sent_before = 0  # bytes of audio, when the response began
         self._sent_when_watched = 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether a response is under way, asked for or wanted."""
+        """Return True if a response is in progress, requested or queued."""
         return self._queue.is_busy
 
     @property
     def is_active(self) -> bool:
-        """Whether a response is under way."""
+        """Return True if a response is in progress."""
         return bool(self._queue.active)
 
-    # What we ask for
+    # Requests
 
     def ask(self, request: Request = PLAIN) -> None:
-        """Have the model say something, as soon as it may."""
+        """Request a response as soon as possible."""
         self._queue.want(request)
         self.send_due()
 
     def add_item(self, event: dict[str, Any]) -> None:
-        """Send an item that the next response is to know of."""
+        """Send an item that the next response must consider."""
         self._queue.item_sent(event["item"]["id"])
-        self._desk.tell(event)
+        self._context.tell(event)
 
     def item_added(self, item_id: str) -> None:
         self._queue.item_added(item_id)
 
     def caller_speaks(self) -> None:
-        """Nothing is asked for until the caller has finished."""
+        """Request nothing until the caller has finished."""
         self.is_caller_speaking = True
-        self._desk.timers.clear(Timer.ANSWER)
+        self._context.timers.clear(Timer.ANSWER)
 
     def caller_has_spoken(self) -> None:
-        """The model answers by itself; if it does not, we ask."""
+        """Expect the model's own response; request one if it does not begin."""
         self.is_caller_speaking = False
-        self._queue.speech_stopped(self._desk.now)
-        self._desk.alarm(Timer.ANSWER, ANSWER_S)
+        self._queue.speech_stopped(self._context.now)
+        self._context.start_timer(Timer.ANSWER, ANSWER_S)
         self.send_due()
 
     def send_due(self) -> None:
-        """Send the response.create that is wanted, if none is under way."""
-        if not self._desk.is_connected:
+        """Send the next response.create, if no response is in progress."""
+        if not self._context.is_connected:
             return
-        if asked := self._queue.take(self._desk.now, speaking=self.is_caller_speaking):
-            self._desk.tell(model_writer.response_create(asked))
-            self._desk.alarm(Timer.ASKED, ASKED_S)
+        if asked := self._queue.take(self._context.now, speaking=self.is_caller_speaking):
+            self._context.tell(model_writer.response_create(asked))
+            self._context.start_timer(Timer.ASKED, ASKED_S)
         if at := self._queue.held_until:
-            self._desk.timers.set(Timer.RESPONSE, at)
+            self._context.timers.set(Timer.RESPONSE, at)
         else:
-            self._desk.timers.clear(Timer.RESPONSE)
+            self._context.timers.clear(Timer.RESPONSE)
 
-    # What comes of it
+    # Responses
 
     def started(self, response_id: str) -> None:
         if not self._queue.started(response_id):
-            self._desk.note(EventKind.REPEATED, what="response.created")
+            self._context.note(EventKind.REPEATED, what="response.created")
             return
         self._sent_before = self._playback.total
-        self._desk.timers.clear(Timer.ANSWER)
-        self._desk.timers.clear(Timer.ASKED)
+        self._context.timers.clear(Timer.ANSWER)
+        self._context.timers.clear(Timer.ASKED)
         self._watch()
         self.send_due()
 
     def done(self, response: ResponseDone) -> bool:
-        """A response has ended; False if we have been told of its end before."""
+        """Record the end of a response; return False if its end is already known."""
         if not self._queue.done(response.response_id):
-            self._desk.note(EventKind.REPEATED, what="response.done")
+            self._context.note(EventKind.REPEATED, what="response.done")
             return False
-        self._desk.timers.clear(Timer.ANSWER)
-        self._desk.timers.clear(Timer.ASKED)
+        self._context.timers.clear(Timer.ANSWER)
+        self._context.timers.clear(Timer.ASKED)
         if not self.is_active:
-            self._desk.timers.clear(Timer.ACTIVE)
+            self._context.timers.clear(Timer.ACTIVE)
         return True
 
     def failed(self, response: ResponseDone) -> None:
@@ -149,65 +149,65 @@ class Answers:
         self._try_again(response.error_code or "failed", response.error_message)
 
     def spoke(self, response: ResponseDone) -> bool:
-        """Whether the caller has something of it to hear."""
+        """Return True if the response has audio for the caller."""
         return response.spoke or self._playback.total > self._sent_before
 
     def look_at(self, response: ResponseDone, *, took: bool, is_last: bool) -> None:
-        """See to it that the caller hears an answer, if the model has tried to give one.
+        """Make sure that the caller hears a response, if the model has tried to give one.
 
-        :param took: something more comes of what the model called.
+        :param took: its tool calls lead to another response.
         :param is_last: the call ends once it is heard.
         """
         if self.spoke(response):
             self._unspoken = self._failures = 0
         elif response.written and (is_last or not took):
             self._failures = 0
-            self._have_spoken(response.written, is_last=is_last)
+            self._request_aloud(response.written, is_last=is_last)
         elif took:
             self._failures = 0
         elif response.status != "incomplete":
             self._failures = 0
-            self._have_it_again(response)
+            self._request_again(response)
         elif response.reason == "content_filter":
-            self._have_said_why()
+            self._request_apology()
         else:
             self._queue.failed()
-            self._try_again("incomplete", "The model did not complete its answer.")
+            self._try_again("incomplete", "The model did not complete its response.")
 
-    def _have_spoken(self, written: str, *, is_last: bool) -> None:
-        """The model wrote what the caller should hear: ask for it aloud, then word for word."""
+    def _request_aloud(self, written: str, *, is_last: bool) -> None:
+        """Request what the model wrote as speech: first aloud, then word for word."""
         self._unspoken += 1
-        self._desk.note(EventKind.NOT_SPOKEN, why="text")
+        self._context.note(EventKind.NOT_SPOKEN, why="text")
         if self._unspoken > MOST_UNSPOKEN:
             return
         is_exact = is_last or self._unspoken == MOST_UNSPOKEN
         self._queue.want(word_for_word(written) if is_exact else _ALOUD)
 
-    def _have_it_again(self, response: ResponseDone) -> None:
-        """The model said and did nothing: ask once more, if we had asked, or it had called.
+    def _request_again(self, response: ResponseDone) -> None:
+        """Request an empty response again if we had requested it, or if it had tool calls.
 
-        To what the caller says it may have no answer.
+        The model may have nothing to say to the caller's speech.
         """
         self._unspoken += 1
-        self._desk.note(EventKind.NOT_SPOKEN, why="nothing")
+        self._context.note(EventKind.NOT_SPOKEN, why="nothing")
         is_owed = self._queue.ended is not None or response.calls or response.unread
         if is_owed and self._unspoken < MOST_UNSPOKEN:
             self._queue.failed()
 
-    def _have_said_why(self) -> None:
+    def _request_apology(self) -> None:
         self._failures += 1
-        self._desk.note(EventKind.NOT_SPOKEN, why="content_filter")
+        self._context.note(EventKind.NOT_SPOKEN, why="content_filter")
         if self._failures <= MOST_FAILURES:
             self._queue.want(_FILTERED)
 
     def collided(self) -> None:
-        """What we asked for met a response that the model had begun."""
+        """Handle a request that met a response that the model had already begun."""
         self._queue.refused_as_active()
-        self._desk.timers.clear(Timer.ASKED)
+        self._context.timers.clear(Timer.ASKED)
         self._watch()
 
     def is_refused_by(self, error: ModelErrored) -> bool:
-        """Whether the error is about what we asked for; one that names nothing may be, or pass."""
+        """Return True if the error names our request, or is temporary and names nothing."""
         asked = self._queue.asked
         if asked is None:
             return False
@@ -215,52 +215,52 @@ class Answers:
         return is_named or (not error.event_id and error.code in PASSING_CODES)
 
     def refused(self, error: ModelErrored) -> None:
-        self._desk.timers.clear(Timer.ASKED)
+        self._context.timers.clear(Timer.ASKED)
         if error.event_id:
             self._queue.refused()
-        else:  # it may begin all the same
+        else:  # it may still begin
             self._queue.overdue()
         self._try_again(error.code, error.message)
 
     @property
     def is_asked(self) -> bool:
-        """Whether something was asked for that has not begun."""
+        """Return True if we requested a response that has not begun."""
         return self._queue.asked is not None
 
     def _try_again(self, code: str, message: str) -> None:
-        """What came to nothing is wanted again: a moment later, and not for ever."""
+        """Retry the queued request a moment later; raise after too many failures."""
         self._failures += 1
         if code in FATAL_CODES or self._failures > MOST_FAILURES:
             raise ModelFailed(model_error_code(code), message or "The model failed.")
-        self._desk.note(EventKind.RESPONSE_FAILED, code=code)
-        self._queue.hold_until(self._desk.now + RETRY_S * self._failures)
+        self._context.note(EventKind.RESPONSE_FAILED, code=code)
+        self._queue.hold_until(self._context.now + RETRY_S * self._failures)
         self.send_due()
 
-    # What does not come
+    # Missing responses
 
     def not_begun(self) -> None:
-        """Nothing was heard of what we asked for."""
+        """Retry a request that the model did not react to."""
         self._queue.overdue()
-        self._try_again("no_response", "The model did not begin its answer.")
+        self._try_again("no_response", "The model did not begin its response.")
 
     def not_answered(self) -> None:
-        """The model has not begun to answer the caller's speech, and told nobody why."""
+        """Request a response to the caller's speech: the model gave none, and no reason."""
         if not self.is_busy:
-            self._desk.note(EventKind.RESPONSE_LOST)
+            self._context.note(EventKind.RESPONSE_LOST)
             self.ask(OWED)
 
     def is_lost(self) -> bool:
-        """Whether nothing more has come of the response that is under way; it is over then."""
+        """Give up the active response if no audio came since the last check; return True then."""
         if self._playback.total > self._sent_when_watched:
             self._watch()
             return False
-        self._desk.note(EventKind.RESPONSE_LOST)
+        self._context.note(EventKind.RESPONSE_LOST)
         self._queue.lost()
         if self._playback.total == self._sent_before:
             self._queue.failed()
-            self._try_again("no_response", "The model did not go on with its answer.")
+            self._try_again("no_response", "The model did not continue its response.")
         return True
 
     def _watch(self) -> None:
         self._sent_when_watched = self._playback.total
-        self._desk.alarm(Timer.ACTIVE, ACTIVE_S)
+        self._context.start_timer(Timer.ACTIVE, ACTIVE_S)

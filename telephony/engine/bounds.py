@@ -1,29 +1,32 @@
-"""What texts and JSON from outside are held to, whoever sent them."""
+"""Limits of texts and JSON from outside, whoever sent them."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# Of a list or an object within lists and objects. Encoders recurse, and so does whoever reads it.
+# Levels of lists and objects within each other. Encoders and decoders recurse.
 DEEPEST = 32
-# Of an error that is written into the timeline, sent to onError or shown (characters).
+# Characters of an error in the timeline, in onError or on a page.
 LONGEST_ERROR = 4_000
 
 _CONTAINERS = (dict, list)
-# What XML 1.0 has no place for, and so TwiML has not. NUL is among it, which PostgreSQL refuses.
+# Characters that XML 1.0 cannot contain, and so neither can TwiML. PostgreSQL refuses NUL.
 _UNSTORABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def is_storable(text: str) -> bool:
-    """Whether XML and PostgreSQL can hold it: no control characters but tab and line break."""
+    """Return True if XML and PostgreSQL can store the text.
+
+    Of the control characters, they can store only tabs and line breaks.
+    """
     return _UNSTORABLE.search(text) is None
 
 
 def clipped(text: object, limit: int = LONGEST_ERROR) -> str:
-    """Return a text of somebody else's as it may be kept: at most ``limit`` characters of it.
+    """Return a text from outside in a form that can be stored: at most ``limit`` characters.
 
-    What cannot be stored becomes U+FFFD; what is no text becomes an empty one.
+    Characters that cannot be stored become U+FFFD. Anything but a text becomes "".
     """
     if not isinstance(text, str):
         return ""
@@ -32,12 +35,12 @@ def clipped(text: object, limit: int = LONGEST_ERROR) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return somebody's words with one full stop at their end, whether or not they had one."""
+    """Return the text with one full stop at its end, whether or not it had one."""
     return f"{text.rstrip(' .')}."
 
 
 def is_deeper_than(value: Any, levels: int = DEEPEST) -> bool:
-    """Whether decoded JSON has more lists and objects within each other. It does not recurse."""
+    """Return True if decoded JSON is nested more than ``levels`` deep. It does not recurse."""
     level = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(levels):
         level = [

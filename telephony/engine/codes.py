@@ -1,8 +1,8 @@
-"""The words that Switchhook reports about a call, each with what it means: why the call ended, what
-onError says, what stands on the timeline.
+"""The codes that Switchhook reports about a call, each with its meaning: reasons for its end, error
+codes of onError, and kinds of event in the timeline.
 
-Everything else that lists them is derived from here: the OpenAPI document, the tables of the guides
-and the words on pages. The database stores the values, so a value never changes.
+The OpenAPI document, the tables in the guides and the texts on pages are derived from them. The
+database stores the values, so a value never changes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, NewType, Self
 
-# How calls are grouped by their reason. The index ``call_by_outcome`` has the reasons of each group
-# but "failed": a new one in another group needs a migration.
+# The groups of reasons. The index ``call_by_outcome`` lists the reasons of each group except
+# "failed", so a new reason in another group needs a migration.
 OutcomeGroup = Literal["completed", "unanswered", "rejected", "failed"]
 
 
 class EndedReason(StrEnum):
-    """Why a call ended: ``endedReason`` in onCallEnd and in the API.
+    """Reasons for the end of a call: ``endedReason`` in onCallEnd and in the API.
 
     ``label`` is for a badge, ``meaning`` a sentence in Markdown.
     """
@@ -126,7 +126,7 @@ class EndedReason(StrEnum):
 
 
 class ErrorCode(StrEnum):
-    """What onError reports; ``meaning`` and ``remedy`` are sentences in Markdown."""
+    """Error codes of onError; ``meaning`` and ``remedy`` are sentences in Markdown."""
 
     meaning: str
     remedy: str
@@ -202,7 +202,7 @@ class ErrorCode(StrEnum):
     )
 
 
-#: OpenAI's own code of an unrecoverable error, behind ``MODEL_PREFIX``.
+#: OpenAI's code of an unrecoverable error, after ``MODEL_PREFIX``.
 ModelErrorCode = NewType("ModelErrorCode", str)
 OnErrorCode = ErrorCode | ModelErrorCode
 MODEL_PREFIX = "model_"
@@ -215,7 +215,7 @@ MODEL_CODES_REMEDY = "Correct what `message` names."
 
 
 def model_error_code(code: str) -> ModelErrorCode:
-    """Return what onError reports for an error with this code of OpenAI's."""
+    """Return the code of onError for an error code of OpenAI."""
     return ModelErrorCode(f"{MODEL_PREFIX}{code}")
 
 
@@ -223,10 +223,10 @@ _TROUBLE = True
 
 
 class EventKind(StrEnum):
-    """What happened during a call: ``kind`` in its timeline.
+    """Kinds of event in a call's timeline: ``kind`` in the API.
 
-    ``meaning`` is a sentence for pages and guides, ``detail`` says in Markdown what else is known.
-    ``is_trouble`` if somebody who looks for a fault should see it.
+    ``meaning`` is a sentence for pages and guides, ``detail`` describes the event's other fields in
+    Markdown. ``is_trouble`` marks events that help to find a fault.
     """
 
     meaning: str

@@ -1,4 +1,4 @@
-"""Estimates of what a call cost the customer elsewhere, from dated price data (``prices.json``)."""
+"""Estimates of what OpenAI and Twilio charge for a call, from the prices in ``prices.json``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOLL_FREE = ("800", "833", "844", "855", "866", "877", "888")
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens by kind (cached ones are not in ``*_in``), and seconds of transcribed speech."""
+    """Tokens by kind (``*_in`` excludes cached ones), and seconds of transcribed speech."""
 
     text_in: int = 0
     audio_in: int = 0
@@ -36,7 +36,7 @@ class TokenUsage:
 
 
 def openai_cost(model: str, usage: TokenUsage) -> Decimal:
-    """Return USD, six decimals; a model without a listed price counts as the default one."""
+    """Return USD with six decimals; a model without a listed price costs as the default one."""
     prices = PRICES["openai"]
     price = prices["models"].get(_listed(model), prices["models"][prices["unlisted_model"]])
     text, audio = price["text"], price["audio"]
@@ -54,7 +54,7 @@ def openai_cost(model: str, usage: TokenUsage) -> Decimal:
 
 
 def _listed(model: str) -> str:
-    """Return the listed name that the model is a dated snapshot of: the longest that fits."""
+    """Return the longest listed name that the model is, or is a dated snapshot of; or ""."""
     names = [
         name
         for name in PRICES["openai"]["models"]
@@ -64,7 +64,7 @@ def _listed(model: str) -> str:
 
 
 def twilio_cost(direction: str, our_number: str, minutes: int) -> Decimal:
-    """Return USD for a US call of so many started minutes, its media stream included."""
+    """Return USD for a US call of that many started minutes, including its media stream."""
     prices = PRICES["twilio"]
     if direction == "outbound":
         per_minute = Decimal(prices["outbound"])

@@ -1,6 +1,6 @@
-"""Key presses as sound: a media stream has no message for them, so the tones themselves are sent.
+"""DTMF tones. A media stream has no message for key presses, so we send the tones as audio.
 
-Frequencies, and the 70 ms that a receiver may demand, are ITU-T Q.23's and Q.24's.
+ITU-T Q.23 sets the frequencies, and Q.24 the 70 ms that a receiver may require.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_KEYS = 40
 
 
 def is_dialable(digits: object) -> bool:
-    """Whether the text is one to forty keys, of which ``w`` waits for half a second."""
+    """Return True if the text is one to forty keys; ``w`` is a pause of half a second."""
     return isinstance(digits, str) and 0 < len(digits) <= MOST_KEYS and KEYS.issuperset(digits)
 
 
@@ -60,7 +60,7 @@ def _tone(low: int, high: int) -> bytes:
 
 
 def _mulaw(sample: int) -> int:
-    """Return the G.711 mu-law byte of a linear sample of 15 bits and its sign."""
+    """Return the G.711 mu-law byte of a linear sample (15 bits and a sign)."""
     sign = 0x80 if sample < 0 else 0
     magnitude = abs(sample) + 132
     exponent = magnitude.bit_length() - 8

@@ -1,6 +1,6 @@
-"""What happens to a call, as :class:`~telephony.engine.session.CallSession` is told it.
+"""Events that :class:`~telephony.engine.session.CallSession` receives.
 
-Frames of audio are not among them: they pass by the session (see ``relay``).
+Audio frames are not among them: they bypass the session (see ``relay``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from telephony.engine.costs import TokenUsage
 
-# From the caller's side
+# From the caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class DigitPressed:
 
 @dataclass(frozen=True, slots=True)
 class CallerTyped:
-    """The caller wrote what others say; only in a test call."""
+    """The caller typed a message instead of speaking; only in test calls."""
 
     text: str
 
@@ -34,10 +34,10 @@ class MarkPlayed:
 
 @dataclass(frozen=True, slots=True)
 class CallerHungUp:
-    """The media stream has ended, for whatever reason on the caller's side."""
+    """The media stream ended on the caller's side, for any reason."""
 
 
-# From the model's side
+# From the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ModelConfigured:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The caller began to speak; ``item_id`` is the item that the speech will become."""
+    """The caller started to speak; the speech will become the item ``item_id``."""
 
     item_id: str
 
@@ -64,14 +64,14 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class SpeechCommitted:
-    """The caller's turn has become an item, so it is over; this comes after ``SpeechStopped``."""
+    """The caller's turn has become an item, so it has ended; follows ``SpeechStopped``."""
 
     item_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ItemAdded:
-    """An item joined the conversation behind ``previous_item_id`` (None: it is the first)."""
+    """An item was added to the conversation after ``previous_item_id`` (None: it is the first)."""
 
     item_id: str
     previous_item_id: str | None
@@ -81,7 +81,7 @@ class ItemAdded:
 
 @dataclass(frozen=True, slots=True)
 class CallerTranscribed:
-    """What the caller said, and how many seconds of audio the transcription is billed for."""
+    """The caller's words, and the seconds of audio that the transcription is billed for."""
 
     item_id: str
     text: str
@@ -90,7 +90,7 @@ class CallerTranscribed:
 
 @dataclass(frozen=True, slots=True)
 class AgentTranscribed:
-    """What the model said, whether or not the caller heard all of it."""
+    """The agent's words, whether or not the caller heard all of them."""
 
     item_id: str
     text: str
@@ -98,7 +98,7 @@ class AgentTranscribed:
 
 @dataclass(frozen=True, slots=True)
 class AgentAudioStarted:
-    """The first frame of the item is on its way to the caller."""
+    """The first frame of the item was sent to the caller."""
 
     item_id: str
 
@@ -129,11 +129,11 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseDone:
-    """``status`` is completed, cancelled, incomplete or failed; the error goes with failed.
+    """``status`` is completed, cancelled, incomplete or failed; only failed has an error.
 
-    ``reason`` says why it is incomplete, ``spoke`` whether it holds a message that was not just
-    ``written``, ``said`` what was spoken, and ``unread`` how many items in it could not be
-    understood.
+    ``reason`` says why the response is incomplete. ``spoke`` is True if it has a message that is
+    not only text; ``written`` holds the text, ``said`` the transcripts of speech. ``unread`` counts
+    the items that could not be read.
     """
 
     response_id: str
@@ -151,7 +151,7 @@ class ResponseDone:
 
 @dataclass(frozen=True, slots=True)
 class ModelErrored:
-    """``event_id`` names the event of ours that the error is about, ``param`` a field of it."""
+    """``event_id`` is the event we sent that the error is about, ``param`` a field of it."""
 
     code: str
     message: str
@@ -161,14 +161,14 @@ class ModelErrored:
 
 @dataclass(frozen=True, slots=True)
 class NotUnderstood:
-    """The model sent something that cannot be read; ``what`` is its type, or says what it is."""
+    """The model sent an event that cannot be read; ``what`` is its type or a description."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelClosed:
-    """The model's socket is gone."""
+    """The model's socket was closed."""
 
     code: int
     reason: str = ""
@@ -176,13 +176,13 @@ class ModelClosed:
 
 @dataclass(frozen=True, slots=True)
 class ModelUnreachable:
-    """The model's socket could not be opened; ``status`` is HTTP's when there was an answer."""
+    """The model's socket could not be opened; ``status`` is HTTP's if there was a response."""
 
     reason: str
     status: int | None = None
 
 
-# From our own side
+# From Switchhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class ToolFailed:
-    """``message`` is a sentence that the model is told."""
+    """``message`` is a sentence for the model."""
 
     call_id: str
     message: str
@@ -201,12 +201,12 @@ class ToolFailed:
 
 @dataclass(frozen=True, slots=True)
 class HangupRequested:
-    """The customer asked over the API that the call ends."""
+    """A request to hang up from outside the call, such as through the API."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """Sent when ``CallSession.deadline`` is reached; too early does no harm."""
+    """Sent when ``CallSession.deadline`` is reached; harmless if it is early."""
 
 
 Event = (

@@ -1,34 +1,34 @@
-"""Keys that the caller presses: a row of them is one turn of the conversation."""
+"""Keys that the caller presses: a sequence of them is one turn of the conversation."""
 
 from __future__ import annotations
 
 from telephony.engine.codes import EventKind
-from telephony.engine.desk import Desk
+from telephony.engine.context import CallContext
 from telephony.engine.timers import Timer
 
-DIGITS_S = 1.5  # of silence end a row; so does "#"
-MOST_DIGITS = 100  # in a row
+DIGITS_S = 1.5  # without a key end a sequence; so does "#"
+MOST_DIGITS = 100  # in a sequence
 
 
 class Keypad:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: CallContext) -> None:
+        self._context = context
         self._digits = ""
 
     @property
     def is_used(self) -> bool:
-        """Return True if a row has begun."""
+        """Return True if a sequence has begun."""
         return bool(self._digits)
 
     def press(self, digit: str) -> bool:
-        """Add a key to the row; return whether the row is complete with it."""
+        """Add a key to the sequence; return True if it completes the sequence."""
         self._digits += digit[:1]
-        self._desk.note(EventKind.DIGIT_PRESSED)
-        self._desk.alarm(Timer.DIGITS, DIGITS_S)
+        self._context.note(EventKind.DIGIT_PRESSED)
+        self._context.start_timer(Timer.DIGITS, DIGITS_S)
         return digit == "#" or len(self._digits) >= MOST_DIGITS
 
     def take(self) -> str:
-        """Return the row as the model is told of it, and begin the next one."""
-        self._desk.timers.clear(Timer.DIGITS)
+        """Return the sequence as a sentence for the model, and begin the next one."""
+        self._context.timers.clear(Timer.DIGITS)
         digits, self._digits = self._digits, ""
         return f"[The caller pressed on the keypad: {digits}]"

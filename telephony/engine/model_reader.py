@@ -1,7 +1,7 @@
-"""What OpenAI's realtime model says. Audio has a shorter way: see ``relay``.
+"""Reads the events of OpenAI's realtime API. ``relay`` handles most audio without parsing.
 
-A tolerant reader: :func:`decode` raises nothing, whatever an event holds. Of an event that is not
-as it should be, what can be read is read; what it cannot do without makes it ``NotUnderstood``.
+The reader is tolerant: :func:`decode` raises nothing, whatever an event contains. It reads the
+fields that are valid, and returns ``NotUnderstood`` only if a required one is not.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from telephony.engine.events import (
 )
 from telephony.engine.model_writer import OWN_ITEM
 
-# When the transcription is billed in tokens: a token of audio is a tenth of a second.
+# For transcription that is billed in tokens: a token of audio is a tenth of a second.
 _AUDIO_TOKENS_PER_SECOND = 10
-# Of tokens or seconds in one event. More is none of OpenAI's numbers, and no column holds its cost.
+# Tokens or seconds in one event. OpenAI never sends more, and its cost would not fit the column.
 _MOST = 10_000_000
-# A code of OpenAI's, and whatever else is a name (characters).
+# Characters of OpenAI's error codes and of other names.
 LONGEST_NAME = 64
-# An id; OpenAI's have some thirty characters.
+# Characters of an id; OpenAI's have about 30.
 LONGEST_ID = 256
-# The model writes 4,096 tokens at most.
+# Characters; the model writes at most 4,096 tokens.
 LONGEST_ARGUMENTS = 32_768
 
 _DELTA = "response.output_audio.delta"
@@ -49,7 +49,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 class Fields:
-    """A JSON object of the model's. Each field is read as what it should be, or as nothing."""
+    """A JSON object from the model. A field of the wrong type reads as empty."""
 
     def __init__(self, value: object) -> None:
         self._fields: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
@@ -65,7 +65,7 @@ class Fields:
         return value if isinstance(value, str) else ""
 
     def id(self, name: str) -> str:
-        """Return an id; "" for what is none, or too long to be remembered."""
+        """Return an id; "" if it is missing, invalid or too long to store."""
         value = self.text(name)
         return value if len(value) <= LONGEST_ID else ""
 
@@ -77,7 +77,7 @@ class Fields:
         return [Fields(entry) for entry in value] if isinstance(value, list) else []
 
     def amount(self, name: str) -> float:
-        """Return a number that can be charged for; 0 in the place of what is none."""
+        """Return an amount to charge for; 0 if it is missing or invalid."""
         value = self._fields.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
             return 0
@@ -88,7 +88,7 @@ class Fields:
 
 
 def decode(message: object) -> Event | None:
-    """Return what a parsed event says; None for one that changes nothing."""
+    """Return the event of a parsed message; None if it changes nothing."""
     fields = Fields(message)
     kind = fields.text("type")
     if not kind:
@@ -101,7 +101,7 @@ def decode(message: object) -> Event | None:
 
 
 def delta(message: object) -> tuple[str, bytes] | None:
-    """Return ``(item_id, base64)`` of a delta of the model's audio; None if it is none."""
+    """Return ``(item_id, base64)`` of a delta of audio; None for anything else."""
     fields = Fields(message)
     if fields.text("type") != _DELTA:
         return None
@@ -110,7 +110,7 @@ def delta(message: object) -> tuple[str, bytes] | None:
 
 
 def _nameless(fields: Fields) -> str:
-    """Return an item of ours for audio whose own cannot be read: it is heard, if not cut."""
+    """Return an item id for audio without a valid one: it plays, but is never truncated."""
     response_id = fields.id("response_id")
     return f"{OWN_ITEM}{response_id}" if response_id else ""
 
@@ -143,7 +143,7 @@ def _transcribed_seconds(usage: Fields) -> float:
 
 def _response_done(fields: Fields) -> ResponseDone:
     response = fields.object("response")
-    # One that ended for a reason we cannot read has ended: what it holds says for itself.
+    # Without a readable status, the response has still ended: its output shows the rest.
     status = response.text("status") or "completed"
     output = response.objects("output")
     messages = [item for item in output if item.text("type") == "message"]
@@ -169,7 +169,7 @@ def _response_done(fields: Fields) -> ResponseDone:
 
 
 def _is_done(call: Fields, response_status: str) -> bool:
-    """Whether the model completed a function call, also in a response that it did not complete."""
+    """Return True if the model completed the call, even if it did not complete the response."""
     return (call.text("status") or response_status) == "completed"
 
 
@@ -183,7 +183,7 @@ def _function_call(item: Fields) -> FunctionCall:
 
 
 def _is_spoken(message: Fields) -> bool:
-    """Whether a message holds something else than text, or may do so."""
+    """Return True if a message has, or may have, content other than text."""
     parts = message.objects("content")
     is_text = all(part.text("type") in ("text", "output_text") for part in parts)
     return not (message.has("content") and is_text)
@@ -195,7 +195,7 @@ def _written(message: Fields) -> str:
 
 
 def _said(message: Fields) -> AgentTranscribed | None:
-    """Return the text of what was spoken; its own event may be missing, or say only a part."""
+    """Return the transcript of speech; its own event may be missing or have only a part."""
     item_id = message.id("id")
     text = " ".join(part.text("transcript") for part in message.objects("content")).strip()
     return AgentTranscribed(item_id, text) if item_id and text else None
@@ -213,9 +213,10 @@ def _errored(fields: Fields) -> ModelErrored:
 
 
 def _code_and_message(error: Fields) -> tuple[str, str]:
-    """Return code and message. An empty account has several codes, and one type.
+    """Return code and message.
 
-    The message about a wrong key quotes parts of it, so it is replaced.
+    An OpenAI account without credit has several codes and one type, so use the type. Replace the
+    message about an invalid key, since it quotes parts of the key.
     """
     code = clipped(error.text("code") or error.text("type"), LONGEST_NAME) or "unknown"
     if error.text("type") == "insufficient_quota":
@@ -226,7 +227,7 @@ def _code_and_message(error: Fields) -> tuple[str, str]:
 
 
 def _token_usage(usage: Fields) -> TokenUsage:
-    """Return OpenAI's numbers with the cached tokens taken out of the input they are part of."""
+    """Return OpenAI's numbers, with cached tokens subtracted from the input."""
     given = usage.object("input_token_details")
     cached = given.object("cached_tokens_details")
     made = usage.object("output_token_details")
@@ -241,7 +242,7 @@ def _token_usage(usage: Fields) -> TokenUsage:
     )
 
 
-# None from a reader: the event lacks what it cannot do without.
+# A reader returns None if a required field is missing or invalid.
 _READERS: dict[str, Callable[[Fields], Event | None]] = {
     "session.created": lambda _: ModelReady(),
     "session.updated": lambda _: ModelConfigured(),
@@ -263,7 +264,7 @@ _READERS: dict[str, Callable[[Fields], Event | None]] = {
 
 
 def arguments_of(text: str | None) -> dict[str, Any]:
-    """Return the arguments of a tool call; raise ValueError with a sentence for the model."""
+    """Return the arguments of a tool call, or raise ValueError with a sentence for the model."""
     if text is None:
         raise ValueError("The arguments are not JSON text.")
     if len(text) > LONGEST_ARGUMENTS:
@@ -280,7 +281,7 @@ def arguments_of(text: str | None) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """Read a number that JSON can be written with again."""
+    """Return a number that JSON can represent."""
     if not math.isfinite(number := float(text)):
         raise ValueError(text)
     return number

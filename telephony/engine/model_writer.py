@@ -1,4 +1,4 @@
-"""What OpenAI's realtime model is told. Audio has a shorter way: see ``relay``."""
+"""Writes client events for OpenAI's realtime API. ``relay`` writes most of the audio."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from telephony.engine.plan import CallPlan, Tool
 from telephony.engine.responses import Asked
 
 TRANSCRIPTION_MODEL = "gpt-transcribe"
-# An item is named by whoever creates it; ours begin with this.
+# The creator of an item chooses its id; those of ours begin with this.
 OWN_ITEM = "sh_"
-# An error names the event that it is about.
+# The id of the event, which an error about it repeats.
 CONFIGURATION = "sh_configuration"
 
 APPEND = b'{"type":"input_audio_buffer.append","audio":"'
@@ -22,12 +22,12 @@ APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 
 
 def append_audio(payload: bytes) -> bytes:
-    """Return the message that gives the model a frame of the caller's audio."""
+    """Return the message that sends the model a frame of the caller's audio."""
     return APPEND + payload + b'"}'
 
 
 def audio_size(payload: bytes) -> int:
-    """Return how many bytes the base64 text stands for (an escaped slash counts as one more)."""
+    """Return the number of bytes of a base64 text (an escaped slash counts as one more)."""
     return len(payload) // 4 * 3 - payload[-2:].count(b"=")
 
 
@@ -35,7 +35,7 @@ def audio_size(payload: bytes) -> int:
 
 
 def session_update(plan: CallPlan) -> dict[str, Any]:
-    """Return the configuration of the session: mu-law both ways, turns by semantic VAD."""
+    """Return the session's configuration: mu-law in both directions, turns by semantic VAD."""
     tools = (*plan.tools, *(_builtin(name, plan) for name in plan.builtin_tools))
     return {
         "type": "session.update",
@@ -81,7 +81,7 @@ def _builtin(name: str, plan: CallPlan) -> Tool:
 
 
 def response_create(asked: Asked) -> dict[str, Any]:
-    """Ask for a response; instructions of its own replace the session's, and leave tools out."""
+    """Request a response; its own instructions replace the session's, and exclude tools."""
     event: dict[str, Any] = {"type": "response.create", "event_id": asked.event_id}
     if asked.request.instructions:
         event["response"] = {"instructions": asked.request.instructions, "tool_choice": "none"}
@@ -95,12 +95,12 @@ def response_cancel() -> dict[str, Any]:
 
 
 def commit_audio() -> dict[str, Any]:
-    """End the caller's turn now, so that its transcript comes."""
+    """End the caller's turn now, so that its transcript arrives."""
     return {"type": "input_audio_buffer.commit"}
 
 
 def as_text(output: Any) -> str:
-    """Return what a tool came to as the model is told it: a text as it is, the rest as JSON."""
+    """Return a tool's result for the model: a text as it is, anything else as JSON."""
     return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
 
 
@@ -117,7 +117,7 @@ def function_output(item_id: str, call_id: str, output: Any) -> dict[str, Any]:
 
 
 def user_text(item_id: str, text: str, *, role: str = "user") -> dict[str, Any]:
-    """Return a message that nobody spoke: the caller's, or with ``role`` system, ours."""
+    """Return a text message from the caller or, with ``role`` system, from us."""
     return {
         "type": "conversation.item.create",
         "item": {
@@ -138,7 +138,7 @@ def truncate(item_id: str, heard_ms: int) -> dict[str, Any]:
     }
 
 
-# What a plan may allow the model to do with the call, by name.
+# The built-in tools that a plan may allow, by name.
 BUILTIN_TOOLS = {
     "end_call": Tool(
         "end_call",

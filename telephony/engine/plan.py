@@ -1,6 +1,6 @@
-"""What becomes of a call: a plan, a refusal or a transfer.
+"""The outcomes of onCallStart: a plan for the call, a rejection or a transfer.
 
-How a customer's backend names and may fill the fields: ``telephony.callbacks.configuration``.
+``telephony.callbacks.configuration`` defines how a backend names the fields, and their limits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """How to handle one call. Credentials stay out of ``repr``: a plan may end up in a log."""
+    """The configuration of one call. ``repr`` omits credentials, since a plan may be logged."""
 
     twilio_account_sid: str
     twilio_auth_token: str = field(repr=False)
@@ -37,28 +37,28 @@ class CallPlan:
     on_tool_call_url: str = ""
     tools: tuple[Tool, ...] = ()
     builtin_tools: tuple[str, ...] = ()
-    # The only numbers that transfer_call may dial; empty if the model may name any.
+    # The only numbers that transfer_call may dial; empty if it may dial any.
     transfer_numbers: tuple[str, ...] = ()
     voice: str = "marin"
     model: str = "gpt-realtime-1.5"
     vad_eagerness: str = "high"
     noise_reduction: str = "near_field"
     inactivity_timeout_ms: int = 60_000
-    # OpenAI ends a realtime session after 60 minutes without warning: stop five minutes earlier.
+    # OpenAI ends a realtime session after 60 minutes, without warning: end five minutes earlier.
     max_duration_seconds: int = 3_300
     greeting_url: str = ""
     greeting: str = ""
     metadata: Any = None
-    # Never from an answer: the customer talks to the agent from a browser, not over Twilio.
+    # Never set by a backend: in a test call the customer uses a browser instead of Twilio.
     is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The call is not taken: rejected unanswered, or answered to speak ``message``.
+    """Reject the call: without answering it, or after speaking ``message``.
 
-    The credentials are those that Twilio's request must be signed with, and there only with a
-    message: to speak costs the account money, to reject does not.
+    The credentials verify the signature of Twilio's request. They are needed only with a message:
+    to speak costs the account money, to reject does not.
     """
 
     reason: Literal["busy", "rejected"] = "rejected"
@@ -69,9 +69,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The call is put through to another number, in E.164, without a model.
+    """Transfer the call to another number, in E.164, without a model.
 
-    The credentials are those that Twilio's request must be signed with.
+    The credentials verify the signature of Twilio's request.
     """
 
     to: str
@@ -80,7 +80,7 @@ class Transfer:
 
 
 def is_phone_number(text: str) -> bool:
-    """Whether the text is a number in E.164."""
+    """Return True if the text is a number in E.164."""
     return E164.fullmatch(text) is not None
 
 
@@ -90,10 +90,10 @@ def plan_as_dict(plan: CallPlan) -> dict[str, Any]:
 
 
 def plan_from_dict(data: Mapping[str, Any]) -> CallPlan:
-    """Return the plan that :func:`plan_as_dict` took apart, in this version of the code or another.
+    """Return the plan from the output of :func:`plan_as_dict`, of this version or another.
 
-    What it does not know is left out, and what is not there has its default. Raises
-    :class:`TypeError` if there is none.
+    Ignores unknown fields, and gives missing ones their default. Raises :class:`TypeError` if a
+    required field is missing.
     """
     tools = [Tool(**_known(Tool, tool)) for tool in data.get("tools", ())]
     return CallPlan(**_known(CallPlan, {**data, "tools": tools}))
@@ -105,5 +105,5 @@ def _known(kind: type[Tool | CallPlan], data: Mapping[str, Any]) -> dict[str, An
 
 
 def _restored(field: Field[Any], value: Any) -> Any:
-    """Return a value as it was: JSON has no tuples."""
+    """Return the original value: JSON has no tuples."""
     return tuple(value) if isinstance(field.default, tuple) else value

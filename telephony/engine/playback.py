@@ -1,8 +1,8 @@
-"""What was sent to the caller, and how much of it has been heard.
+"""The audio that was sent to the caller, and how much of it they have heard.
 
-Twilio takes audio faster than it plays it, and returns a mark when all audio before it has been
-played. A mark goes out after every second of an item and at its end; between two marks the clock
-tells.
+Twilio accepts audio faster than it plays it, and returns a mark when it has played all audio before
+the mark. We send a mark after every second of an item and at its end; between two marks, the clock
+gives an estimate.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 BYTES_PER_MS = 8  # mu-law, 8 kHz, mono
 MARK_EVERY_BYTES = 1000 * BYTES_PER_MS
-# How much later than it takes to play what was sent a mark may come back: for two networks and a
-# phone that stalls for a moment.
+# How late a mark may come back, beyond the time to play the audio: two networks add delay, and a
+# phone may stall for a moment.
 MARK_LATE_S = 5.0
 
 
@@ -22,12 +22,12 @@ class _Mark:
     number: int
     item_id: str
     position: int  # in the item, in bytes
-    total: int  # in all that was ever sent
+    total: int  # in all audio of the call, in bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """An item of which the caller heard the first ``heard_ms`` only."""
+    """An item of which the caller heard only the first ``heard_ms``."""
 
     item_id: str
     heard_ms: int
@@ -37,43 +37,43 @@ class Playback:
     def __init__(self) -> None:
         self._item_id = ""  # the item that is being sent
         self._sent = 0  # bytes of it
-        self._marked = 0  # bytes of it that lie before a mark
+        self._marked = 0  # bytes of it that a mark follows
         self._marks: deque[_Mark] = deque()
         self._number = 0
         self._dropped: set[str] = set()
         self._is_closed = False
-        #: Bytes that were ever sent. It grows as long as the model speaks.
+        #: Bytes sent during the whole call. It grows as long as the model speaks.
         self.total = 0
         self._heard_total = 0
-        self._told_at = 0.0  # when something was last sent or heard
-        # At _heard_at, the caller had heard this many bytes of that item.
+        self._told_at = 0.0  # when audio was last sent or a mark last came back
+        # At _heard_at, the caller had heard _heard bytes of _heard_item.
         self._heard_item = ""
         self._heard = 0
         self._heard_at = 0.0
 
     @property
     def is_outstanding(self) -> bool:
-        """Whether the caller has yet to hear something."""
+        """Return True if the caller has not yet heard everything."""
         return bool(self._marks) or self._sent > self._marked
 
     @property
     def overdue_at(self) -> float:
-        """When all that is outstanding must have been heard, whether or not marks say so."""
+        """The time by which the caller must have heard everything, even without marks."""
         unheard_s = (self.total - self._heard_total) / (BYTES_PER_MS * 1000)
         return self._told_at + unheard_s + MARK_LATE_S
 
     @property
     def room(self) -> int:
-        """How many bytes of the current item may follow before ``sent`` is to be told.
+        """The bytes of the current item that may follow before ``sent`` must be called.
 
-        Either a mark is due then, or the caller has heard everything and the clock starts anew.
+        At that point a mark is due, or the caller has heard everything and the clock restarts.
         """
         return self._marked + MARK_EVERY_BYTES - self._sent if self.is_outstanding else 0
 
     def sent(self, item_id: str, size: int, now: float) -> str | None:
         """Count ``size`` bytes of the item's audio; return None if they must not be sent.
 
-        Otherwise return the name of the mark to send behind them, or "" for none.
+        Otherwise return the name of the mark to send after them, or "" for none.
         """
         mark = ""
         if item_id != self._item_id:
@@ -87,7 +87,7 @@ class Playback:
         return mark if self.room > 0 else self._mark()
 
     def passed(self, size: int) -> None:
-        """Count bytes of the current item that followed, fewer than ``room``."""
+        """Count more bytes of the current item, fewer than ``room``."""
         self._count(size)
 
     def _count(self, size: int) -> None:
@@ -95,7 +95,7 @@ class Playback:
         self.total += size
 
     def _begin(self, item_id: str, now: float) -> str:
-        """Go on to another item; return the mark for the end of the last one, if it has none."""
+        """Begin another item; return the mark for the end of the last one if it has none."""
         mark = self.end(self._item_id) or ""
         if not self.is_outstanding:
             self._heard_item, self._heard, self._heard_at = item_id, 0, now
@@ -103,11 +103,11 @@ class Playback:
         return mark
 
     def end(self, item_id: str) -> str | None:
-        """All audio of the item was sent: return the mark for what lies behind the last one."""
+        """End an item, all of whose audio was sent; return its final mark, if it needs one."""
         return self.end_all() if item_id == self._item_id else None
 
     def end_all(self) -> str | None:
-        """All audio was sent, whatever the item: return the mark for its end, if it has none."""
+        """End the current item, whichever it is; return its final mark, if it needs one."""
         return self._mark() if self._sent > self._marked else None
 
     def _mark(self) -> str:
@@ -117,7 +117,7 @@ class Playback:
         return str(self._number)
 
     def played(self, name: str, now: float) -> None:
-        """A mark came back. One that was cleared, or that is not ours, changes nothing."""
+        """Process a mark that came back; ignore one that was cleared or is not ours."""
         number = int(name) if name.isascii() and name.isdecimal() else 0
         if number > self._number:
             return
@@ -129,14 +129,14 @@ class Playback:
             self._heard_item, self._heard = self._marks[0].item_id, 0
 
     def give_up(self) -> None:
-        """Marks are overdue: take all that was sent for heard."""
+        """Assume that all audio was heard, since its marks are overdue."""
         self._marks.clear()
         self._marked, self._heard_total = self._sent, self.total
 
     def clear(self, now: float) -> list[Unheard]:
-        """Forget what has not been heard; return how far the caller got, oldest item first.
+        """Drop what was not heard; return how much of each item was, oldest item first.
 
-        The rest of those items, when it still arrives, is not to be sent.
+        Later audio of these items must not be sent.
         """
         unheard: list[Unheard] = []
         if self.is_outstanding:
@@ -149,7 +149,7 @@ class Playback:
         return unheard
 
     def close(self, now: float) -> list[Unheard]:
-        """Clear, for good: nothing more is to be sent."""
+        """Clear, and accept no more audio."""
         self._is_closed = True
         return self.clear(now)
 
@@ -157,6 +157,6 @@ class Playback:
         if item_id != self._heard_item:
             return 0
         elapsed = round((now - self._heard_at) * 1000) * BYTES_PER_MS
-        # The next mark has not come back, so the caller cannot be past it.
+        # The next mark has not come back, so the caller cannot have heard more.
         limit = next((mark.position for mark in self._marks if mark.item_id == item_id), self._sent)
         return max(0, min(self._heard + elapsed, limit)) // BYTES_PER_MS

@@ -1,8 +1,8 @@
-"""The hot path: audio on its way from one socket to the other, 50 messages a second each way.
+"""The hot path: audio between the two sockets, 50 messages a second in each direction.
 
-A relay is offered every message. Of those that look exactly like audio it finds the base64 text
-with a byte scan, and returns what the other side gets: its own kind of message, with that text
-unchanged. Whatever else comes, or comes in another shape, is left to the parser.
+A relay gets every message first. If a message looks exactly like audio, the relay finds the base64
+text with a byte scan and returns the message for the other side, with that text unchanged. It
+leaves every other message, and audio in another shape, to the parser.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from telephony.engine.twilio_codec import Encoder
 
 Send = Callable[[bytes], None]
 
-# As Twilio and OpenAI write them. Within a JSON string every quote is escaped, so that the next
-# plain one ends it; an escaped slash in the audio stays as it is, which is JSON as well.
+# As Twilio and OpenAI write them. Quotes within a JSON string are escaped, so the next plain one
+# ends it. An escaped slash in the audio stays as it is: it is valid JSON on the other side too.
 _MEDIA = b'{"event":"media"'
 _PAYLOAD = b'"payload":"'
 _INBOUND = b'"track":"inbound"'
@@ -25,23 +25,23 @@ _AUDIO = b'"delta":"'
 
 
 def caller_frame(text: bytes) -> bytes | None:
-    """Turn a media message of Twilio's into one that appends to the model's input buffer."""
+    """Convert Twilio's media message to one that appends to the model's input buffer."""
     if not text.startswith(_MEDIA):
         return None
     head, _, rest = text.partition(_PAYLOAD)
     payload, end, _ = rest.partition(b'"')
-    # find, since ``in`` looks for a number first, raises an error and drops it.
+    # find is faster: ``in`` first tries to read its operand as a number, which raises an error.
     if not payload or not end or head.find(_INBOUND) < 0:
         return None
     return APPEND + payload + b'"}'
 
 
 class AgentRelay:
-    """From the model's deltas to Twilio's media messages, with marks between them.
+    """Converts the model's deltas to Twilio's media messages, with marks between them.
 
-    The first frame of an item comes through ``play``, and so does each at which a mark is due. The
-    others are only added up. Before anybody asks the playback something, ``settle`` tells it of
-    them; once it has its answers, ``resume`` lets the next ones pass.
+    The first frame of an item, and each frame at which a mark is due, goes through ``play``. The
+    relay only counts the others. Call ``settle`` before you query the playback, so that it knows of
+    them, and ``resume`` afterwards, so that the next frames take the short way again.
     """
 
     __slots__ = (
@@ -64,13 +64,13 @@ class AgentRelay:
         self._before = encoder.before_media
         self._playback = playback
         self._clock = clock
-        self._item_id = ""  # the current item's
-        self._item = b'"item_id":""'  # as it stands in a delta
-        self._given = 0  # bytes that may pass until a mark is due
+        self._item_id = ""  # of the current item
+        self._item = b'"item_id":""'  # as a delta contains it
+        self._given = 0  # bytes that may pass before a mark is due
         self._room = 0  # what is left of them
 
     def take(self, text: bytes) -> bytes | None:
-        """Turn a delta of the current item into a media message, if no mark is due."""
+        """Convert a delta of the current item to a media message; None if a mark is due."""
         if not text.startswith(_DELTA):
             return None
         payload, end, _ = text.partition(self._item)[2].partition(_AUDIO)[2].partition(b'"')
@@ -82,9 +82,9 @@ class AgentRelay:
         return self._before + payload + b'"}}'
 
     def play(self, item_id: str, payload: bytes) -> bool:
-        """Send the caller a frame, and a mark when one is due; drop it if it was interrupted.
+        """Send the caller a frame, and a mark if one is due; drop it if its item was interrupted.
 
-        Return whether it is the first of its item.
+        Return True if it is the first frame of its item.
         """
         self.settle()
         mark = self._playback.sent(item_id, audio_size(payload), self._clock())
@@ -100,10 +100,10 @@ class AgentRelay:
         return is_first
 
     def resume(self) -> None:
-        """Let frames of the playback's item pass, which is the one that was played last."""
+        """Let frames of the playback's item pass: the item that was played last."""
         self._given = self._room = self._playback.room
 
     def settle(self) -> None:
-        """Tell the playback what has passed; until ``resume``, frames come through ``play``."""
+        """Report passed frames to the playback; until ``resume``, frames go through ``play``."""
         self._playback.passed(self._given - self._room)
         self._given = self._room = 0

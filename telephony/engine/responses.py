@@ -1,26 +1,27 @@
-"""One response at a time: when the model may be asked for the next one.
+"""The queue of responses to request from the model: one at a time.
 
-The model answers the caller's speech by itself. We ask only for what it does not know of: the
-greeting, results of tools, keys that were pressed. What is asked for and refused, or never heard of
-again, is still wanted: it is asked for once more.
+The model responds to speech by itself. We request a response only to what it does not respond to:
+the greeting, results of tools, pressed keys. A request that is refused, or that the model does not
+react to, returns to the queue.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from telephony.engine.seen import Seen
+from telephony.engine.recent_ids import RecentIds
 
-HOLD_S = 2.0  # after the caller's speech, for the model to begin its own answer
-# A response that the model speaks of without having said which.
+HOLD_S = 2.0  # after the caller's speech, for the model to begin its own response
+# A response whose id the model has not told.
 UNKNOWN = "?"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A response to ask for: as it comes, with ``instructions`` of its own, or surely ``aloud``.
+    """A response to request: plain, with its own ``instructions``, or certainly ``aloud``.
 
-    One that the model ``owes`` is its own answer to what the caller said: any other will do.
+    One that is ``owed`` is the model's own response to the caller's speech, which did not come: any
+    other response takes its place.
     """
 
     instructions: str = ""
@@ -34,7 +35,7 @@ OWED = Request(owed=True)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that was sent; an error about it names its ``event_id``."""
+    """A request that was sent; an error about it has its ``event_id``."""
 
     event_id: str
     request: Request
@@ -42,36 +43,36 @@ class Asked:
 
 class ResponseQueue:
     def __init__(self) -> None:
-        self.active = ""  # the id of the response that is under way
-        self.asked: Asked | None = None  # what was sent and has not started
+        self.active = ""  # the id of the response in progress
+        self.asked: Asked | None = None  # sent, and not yet started
         self.held_until: float | None = None
         self._wanted: list[Request] = []
         self._count = 0
-        self._last: Request | None = None  # what was asked for last
-        self._late: Request | None = None  # what was given up, and may begin after all
-        # What the active response was asked for, and the one that ended last; None: nobody asked.
+        self._last: Request | None = None  # the last one that was sent
+        self._late: Request | None = None  # overdue, but may still begin
+        # Requests of the active response and of the one that ended last; None if not requested.
         self._current: Request | None = None
         self.ended: Request | None = None
-        self._begun = Seen()
-        self._done = Seen()
-        self._unseen: set[str] = set()  # items that we sent and the model has not yet added
+        self._begun = RecentIds()
+        self._done = RecentIds()
+        self._unseen: set[str] = set()  # items that we sent, until the model adds them
         self._not_before = 0.0
 
     @property
     def is_busy(self) -> bool:
-        """Whether a response is under way, asked for or wanted."""
+        """Return True if a response is in progress, requested or queued."""
         return bool(self.active or self._wanted or self.asked is not None)
 
     def want(self, request: Request = PLAIN) -> None:
-        """Ask for a response; any number of plain ones are one."""
+        """Queue a response; one plain request covers any number of them."""
         if request != PLAIN or PLAIN not in self._wanted:
             self._wanted.append(request)
 
     def take(self, now: float, *, speaking: bool) -> Asked | None:
-        """Return what is to be asked for now, or None.
+        """Return the request to send now, or None.
 
-        While the caller speaks, and until the model has begun its answer to that, nothing is asked
-        for; ``held_until`` says when to try again.
+        Nothing is requested while the caller speaks, nor until the model has begun its response to
+        that; ``held_until`` is when to try again.
         """
         self.held_until = None
         if not self._wanted or self.active or self.asked is not None or speaking:
@@ -88,7 +89,7 @@ class ResponseQueue:
         self.hold_until(now + HOLD_S)
 
     def hold_until(self, moment: float) -> None:
-        """Ask for nothing before then, unless the model begins a response by itself."""
+        """Request nothing before then, unless the model begins a response by itself."""
         self._not_before = max(self._not_before, moment)
 
     def item_sent(self, item_id: str) -> None:
@@ -98,9 +99,9 @@ class ResponseQueue:
         self._unseen.discard(item_id)
 
     def started(self, response_id: str) -> bool:
-        """A response began; False if it has ended before.
+        """Record the beginning of a response; return False if it has already ended.
 
-        One that the model began by itself knows all items that it has added.
+        A response that the model began by itself considers all items that the model has added.
         """
         if response_id in self._done:
             return False
@@ -112,7 +113,7 @@ class ResponseQueue:
         return True
 
     def _asked_for(self) -> Request | None:
-        """Return what a response that begins was asked for; it is wanted no longer."""
+        """Return the request of the response that begins, and remove it from the queue."""
         if self.asked is not None:
             return self.asked.request
         if self._late is not None and self._late in self._wanted:
@@ -126,26 +127,26 @@ class ResponseQueue:
         return None
 
     def overdue(self) -> None:
-        """Nothing is heard of what was asked for: it is wanted again, unless it begins late."""
+        """Queue the request again, since the model did not react; it may still begin late."""
         if self.asked is not None:
             self._late = self.asked.request
             self.refused()
 
     def refused(self) -> None:
-        """What was asked for last did not become a response: it is wanted again."""
+        """Queue the request again, since it did not become a response."""
         if self.asked is not None:
             self._want_first(self.asked.request)
             self.asked = None
 
     def refused_as_active(self) -> None:
-        """What was asked for last met another response, which may have been taken for it."""
+        """Queue the last request again: it met another response, perhaps mistaken for its own."""
         if self._last not in (None, OWED) and self._late is None:
             self._want_first(self._last)
         self.asked = self._last = self._late = self._current = None
         self.active = self.active or UNKNOWN
 
     def done(self, response_id: str) -> bool:
-        """A response has ended; False if we have been told of its end before."""
+        """Record the end of a response; return False if its end is already known."""
         if response_id and not self._done.add(response_id):
             return False
         self.ended = self._late = None
@@ -153,16 +154,16 @@ class ResponseQueue:
             if response_id in (self.active, "") or self.active == UNKNOWN:
                 self.lost()
         elif self.asked is not None and response_id not in self._begun:
-            # Nothing told us of its beginning.
+            # Its beginning was not reported.
             self.ended, self.asked = self.asked.request, None
         return True
 
     def failed(self) -> None:
-        """The response that ended last came to nothing: what it was to say is wanted again."""
+        """Queue the request of the response that ended last again, since it failed."""
         self._want_first(self.ended or PLAIN)
 
     def lost(self) -> None:
-        """The response that is under way is over; what more is heard of it is another's."""
+        """End the active response; later events belong to another one."""
         self.ended, self._current = self._current, None
         self.active, self._last = "", None
 

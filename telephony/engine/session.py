@@ -1,28 +1,28 @@
-"""One call's conversation: everything that decides what happens next, and nothing that does it.
+"""The state machine of one call: it decides what happens next, and performs no I/O.
 
-``receive(event, now)`` returns the actions to take, in their order; ``deadline`` is when
-``TimePassed`` is due. ``now`` is in seconds on any clock that does not go backwards. Audio passes
-by the session: ``playback`` counts it.
+``receive(event, now)`` returns the actions to take, in order; ``deadline`` is when ``TimePassed``
+is due. ``now`` is in seconds on any monotonic clock. Audio bypasses the session: ``playback``
+counts it.
 
-Nothing is waited for without end: what only an event of a peer would end has a timer beside it
-(``telephony.engine.timers``). A call goes through these phases::
+No wait is unlimited: each wait for an event from a peer has a timer (``telephony.engine.timers``).
+A call goes through these phases::
 
                 the model accepts           end_call, transfer_call
                 its configuration           are called
     STARTING ───────────────────▶ TALKING ──────────────────────────▶ LEAVING
         │                           │  ◀──────────────────────────────  │
         │                           │    the caller speaks before       │
-        │                           │    the goodbye was heard          │
+        │                           │    hearing all of the goodbye     │
         └─────────────┬─────────────┴───────────────┬───────────────────┘
-                      │ the caller hangs up,        │ the goodbye was heard,
+                      │ the caller hangs up,        │ the caller heard the goodbye,
                       │ a limit is reached,         │ or 15 seconds have passed
                       │ the model fails             │
                       └──────────────┬──────────────┘
                                      ▼
-                                 DRAINING: the caller's stream is closed. The last transcripts
-                                     │     and the results of running tools are waited for.
+                                 DRAINING: the caller's stream is closed. The session waits for
+                                     │     the last transcripts and the results of running tools.
                                      ▼
-                                 FINISHED: the session takes no more events.
+                                 FINISHED: the session ignores all events.
 """
 
 from __future__ import annotations
@@ -44,36 +44,36 @@ from telephony.engine.codes import (
     OnErrorCode,
     model_error_code,
 )
+from telephony.engine.context import CallContext, ModelFailed
 from telephony.engine.costs import TokenUsage
-from telephony.engine.desk import Desk, ModelFailed
 from telephony.engine.dtmf import is_dialable, tones
 from telephony.engine.events import Event
 from telephony.engine.keypad import Keypad
 from telephony.engine.plan import CallPlan, is_phone_number
 from telephony.engine.playback import Playback
-from telephony.engine.seen import Seen
+from telephony.engine.recent_ids import RecentIds
 from telephony.engine.startup import Startup
 from telephony.engine.timers import Key, Timer, Timers, ToolTimer
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.toolbox import BuiltIn, Toolbox
 from telephony.engine.transcript import Line, Transcript
 
-GOODBYE_S = 15.0  # for the caller to hear the goodbye, at most
-# For the last transcripts, when the call is over: nobody is charged for that any more.
+GOODBYE_S = 15.0  # at most, for the caller to hear the goodbye
+# For the last transcripts after the end of the call. This time is not billed.
 TRANSCRIPT_S = 5.0
-SPEECH_S = 60.0  # of the caller's, after which we must have missed its end
-MOST_TYPED = 2_000  # characters of a line that is typed
+SPEECH_S = 60.0  # of the caller's speech, after which we assume that its end was not reported
+MOST_TYPED = 2_000  # characters of a typed message
 MOST_TYPED_LINES = 500
-MOST_FRUITLESS = 10  # answers in a row without a sound, whose calls needed no backend
-MOST_EARLY = 50  # keys and lines that wait for the model to be configured
+MOST_FRUITLESS = 10  # silent responses in a row whose tool calls needed no backend
+MOST_EARLY = 50  # turns of keys or text that wait until the model is configured
 
-# The model was told that it ends the call.
+# Corrects what the model was told: that it ends the call.
 STAYED = (
     "The caller spoke before the call was ended or transferred, so it goes on. If that is still "
     "wanted, call the tool again."
 )
 
-# One of our messages crossed one of the model's: nothing is lost.
+# One of our messages crossed one of the model's; nothing is lost.
 _ALREADY_ACTIVE = "conversation_already_has_active_response"
 HARMLESS_CODES = frozenset({"response_cancel_not_active", "input_audio_buffer_commit_empty"})
 
@@ -92,45 +92,45 @@ class CallSession:
     def __init__(
         self, plan: CallPlan, now: float, *, may_call: Callable[[str], bool] = is_phone_number
     ) -> None:
-        """``may_call`` tells whether ``transfer_call`` may put the caller through to a number."""
+        """``may_call`` returns True for a number to which ``transfer_call`` may transfer."""
         self._plan = plan
         self._may_call = may_call
         self.phase = Phase.STARTING
 
-        self._desk = Desk(now)
+        self._context = CallContext(now)
         self.playback = Playback()
-        self._answers = Answers(self._desk, self.playback)
-        self._startup = Startup(self._desk, plan, self._answers)
-        self._keypad = Keypad(self._desk)
-        self._tools = Toolbox(self._desk, plan)
+        self._answers = Answers(self._context, self.playback)
+        self._startup = Startup(self._context, plan, self._answers)
+        self._keypad = Keypad(self._context)
+        self._tools = Toolbox(self._context, plan)
         self._transcript = Transcript()
-        self._transcribed = Seen()
+        self._transcribed = RecentIds()
         self._usage = TokenUsage()
 
         self._speech_item = ""
         self._spoke_since = now
-        self._waiting_since: float | None = None  # for an answer
-        self._is_silent = True  # nobody has spoken yet
+        self._waiting_since: float | None = None  # for a response
+        self._is_silent = True  # no one has spoken yet
         self._started = now
-        # Items that say what the caller has said in other ways than by voice.
+        # Items with turns that the caller typed or pressed before the model was configured.
         self._early: list[dict[str, Any]] = []
         self._typed_lines = 0
-        self._fruitless = 0  # answers in a row that called tools in vain
-        self._heard_before = 0  # bytes that had been played at the last of them
-        # The end that waits for the goodbye.
+        self._fruitless = 0  # silent responses in a row whose tool calls needed no backend
+        self._heard_before = 0  # bytes of audio that had been sent at the last of them
+        # How the call ends after the goodbye.
         self._leave: tuple[EndedReason, Dial | None] = (EndedReason.AGENT_HANGUP, None)
         self._reason = EndedReason.INTERNAL_ERROR  # until the call has ended
         self._ended_at = now
-        self._is_patient = True  # about what the model has yet to tell of the call
+        self._is_patient = True  # waits for what the model has yet to report
 
-        self._desk.alarm(Timer.LENGTH, plan.max_duration_seconds)
+        self._context.start_timer(Timer.LENGTH, plan.max_duration_seconds)
 
-    # What the runner sees
+    # The interface for the runner
 
     @property
     def deadline(self) -> float | None:
         """When :class:`TimePassed` is due; None once the session is finished."""
-        return self._desk.timers.next()
+        return self._context.timers.next()
 
     @property
     def usage(self) -> TokenUsage:
@@ -141,18 +141,18 @@ class CallSession:
         return self._transcript.lines()
 
     def tool_runs(self) -> tuple[ToolRun, ...]:
-        """Return what the customer's backend was asked so far."""
+        """Return the tool calls to the customer's backend so far."""
         return self._tools.kept()
 
     def receive(self, event: Event, now: float) -> list[Action]:
-        """Take note of an event; return what is to be done about it."""
-        self._desk.now = now
-        self._desk.actions = []
+        """Process an event; return the actions to take, in order."""
+        self._context.now = now
+        self._context.actions = []
         if self.phase is Phase.DRAINING:
             self._receive_last(event)
         elif self.phase is not Phase.FINISHED:
             self._unless_model_fails(lambda: _HANDLERS[type(event)](self, event))
-        return self._desk.actions
+        return self._context.actions
 
     def _unless_model_fails(self, step: Callable[[], None]) -> None:
         try:
@@ -160,17 +160,17 @@ class CallSession:
         except ModelFailed as failure:
             self._fail(failure.code, str(failure), EndedReason.MODEL_ERROR)
 
-    # The model gets ready
+    # The model connects
 
     def _model_ready(self, event: events.ModelReady) -> None:
-        if self._desk.is_connected:
+        if self._context.is_connected:
             self._note(EventKind.REPEATED, what="session.created")
             return
-        self._desk.is_connected = True
+        self._context.is_connected = True
         self._startup.begin()
 
     def _model_configured(self, event: events.ModelConfigured) -> None:
-        if self.phase is Phase.STARTING and self._desk.is_connected:
+        if self.phase is Phase.STARTING and self._context.is_connected:
             self.phase = Phase.TALKING
             self._startup.succeeded()
             self._rest()
@@ -189,7 +189,7 @@ class CallSession:
         self._is_silent = False
         self._answers.caller_speaks()
         self._timers.clear(Timer.IDLE)
-        self._desk.alarm(Timer.SPEECH, SPEECH_S)
+        self._context.start_timer(Timer.SPEECH, SPEECH_S)
         if event.item_id:
             self._transcript.begin(event.item_id, "user", self._now)
         if self.playback.is_outstanding:
@@ -197,7 +197,7 @@ class CallSession:
         self._stay()
 
     def _interrupt(self) -> None:
-        """Stop what the caller hears, and tell the model how far it was heard."""
+        """Stop the audio, and tell the model how much of it the caller heard."""
         self._do(actions.ClearAudio())
         cleared = self.playback.clear(self._now)
         for unheard in cleared:
@@ -207,16 +207,16 @@ class CallSession:
         self._note(EventKind.INTERRUPTED, heardMs=cleared[0].heard_ms)
 
     def _stay(self) -> None:
-        """The caller has more to say, whatever of a goodbye was heard: the model decides anew."""
+        """Cancel the goodbye: the caller has more to say, so the model decides again."""
         if self.phase is Phase.LEAVING:
             self.phase = Phase.TALKING
             self._timers.clear(Timer.GOODBYE)
-            item_id = self._desk.own_item()
+            item_id = self._context.own_item()
             self._answers.add_item(model_writer.user_text(item_id, STAYED, role="system"))
 
     def _speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         if self._speaking:
-            self._note(EventKind.CALLER_SPOKE, ms=self._desk.ms_since(self._spoke_since))
+            self._note(EventKind.CALLER_SPOKE, ms=self._context.ms_since(self._spoke_since))
         self._waiting_since = self._now
         self._timers.clear(Timer.SPEECH)
         self._answers.caller_has_spoken()
@@ -226,17 +226,20 @@ class CallSession:
         self._speech_became(event.item_id)
 
     def _speech_became(self, item_id: str) -> None:
-        """An item that the caller's speech has become shows that it is over."""
+        """End the caller's speech: it has become an item, even if its end was not reported."""
         if self._speaking and not self._is_over and item_id in ("", self._speech_item):
             self._speech_stopped()
 
     def _speech_end_lost(self) -> None:
-        """Nobody speaks for so long; but who does is not to be taken for silent at once."""
+        """Assume that the caller has stopped: no one speaks that long without a pause.
+
+        In case they do, wait at least as long again before silence ends the call.
+        """
         self._note(EventKind.SPEECH_END_LOST)
         self._speech_stopped()
         self._timers.clear(Timer.ANSWER)
         if not self._is_busy:
-            self._desk.alarm(Timer.IDLE, max(SPEECH_S, self._inactivity_s))
+            self._context.start_timer(Timer.IDLE, max(SPEECH_S, self._inactivity_s))
 
     def _digit_pressed(self, event: events.DigitPressed) -> None:
         is_complete = self._keypad.press(event.digit)
@@ -248,14 +251,14 @@ class CallSession:
         self._say_as_caller(self._keypad.take())
 
     def _caller_typed(self, event: events.CallerTyped) -> None:
-        """Take a line as the caller's words; an ordinary call has nobody who types."""
+        """Process a typed message as a turn of the caller; only test calls have them."""
         text = event.text[:MOST_TYPED].strip()
         if not text or not self._plan.is_test or self._typed_lines >= MOST_TYPED_LINES:
             return
         self._typed_lines += 1
         self._note(EventKind.TEXT_TYPED)
         if self.phase is not Phase.STARTING:
-            # Interrupt as speech does; the model stops by itself for speech alone.
+            # Interrupt as speech does: the model stops by itself only for speech.
             if self.playback.is_outstanding:
                 self._interrupt()
             self._stay()
@@ -265,7 +268,7 @@ class CallSession:
         self._rest()
 
     def _say_as_caller(self, text: str) -> None:
-        """Add a turn of the caller's that was not spoken, and have the model answer it."""
+        """Add a turn of the caller that was not spoken, and request a response to it."""
         item = model_writer.user_text(self._write_down(text), text)
         if self.phase is not Phase.STARTING:
             self._ask_about(item)
@@ -273,8 +276,8 @@ class CallSession:
             self._early.append(item)
 
     def _write_down(self, text: str) -> str:
-        """Keep what was said, by nobody's voice; return the item that it is."""
-        item_id = self._desk.own_item()
+        """Add a turn that was not spoken to the transcript; return the id of its item."""
+        item_id = self._context.own_item()
         self._transcript.write(item_id, "user", text, self._now)
         return item_id
 
@@ -291,12 +294,12 @@ class CallSession:
     def _mark_played(self, event: events.MarkPlayed) -> None:
         self.playback.played(event.name, self._now)
         if self.phase is Phase.LEAVING:
-            self._desk.alarm(Timer.GOODBYE, GOODBYE_S)
+            self._context.start_timer(Timer.GOODBYE, GOODBYE_S)
         self._rest()
         self._leave_when_heard()
 
     def _marks_overdue(self) -> None:
-        """Go on as if the caller had heard everything, if there was time enough for it."""
+        """Assume that the caller has heard everything, if enough time has passed for it."""
         if self.playback.is_outstanding and self._now >= self.playback.overdue_at:
             self._note(EventKind.MARKS_LOST)
             self.playback.give_up()
@@ -305,9 +308,9 @@ class CallSession:
 
     def _agent_audio_started(self, event: events.AgentAudioStarted) -> None:
         if self._waiting_since is not None:
-            self._note(EventKind.AGENT_SPOKE, latencyMs=self._desk.ms_since(self._waiting_since))
+            self._note(EventKind.AGENT_SPOKE, latencyMs=self._context.ms_since(self._waiting_since))
         elif self._is_silent:
-            self._note(EventKind.GREETED, ms=self._desk.ms_since(self._started))
+            self._note(EventKind.GREETED, ms=self._context.ms_since(self._started))
         self._waiting_since, self._is_silent = None, False
         self._rest()
 
@@ -330,7 +333,7 @@ class CallSession:
             self._speech_became(event.item_id)
 
     def _caller_transcribed(self, event: events.CallerTranscribed) -> None:
-        item_id = event.item_id or self._desk.own_item()
+        item_id = event.item_id or self._context.own_item()
         says_something = event.text or event.seconds
         if says_something and not self._transcribed.add(item_id):
             self._note(EventKind.REPEATED, what="a transcript")
@@ -341,7 +344,7 @@ class CallSession:
             self._speech_became(event.item_id)
 
     def _agent_transcribed(self, event: events.AgentTranscribed) -> None:
-        item_id = event.item_id or self._desk.own_item()
+        item_id = event.item_id or self._context.own_item()
         self._transcript.write(item_id, "assistant", event.text, self._now)
 
     def _response_started(self, event: events.ResponseStarted) -> None:
@@ -368,7 +371,7 @@ class CallSession:
         self._response_over()
 
     def _is_news(self, event: events.ResponseDone) -> bool:
-        """Take down what a response came to, unless we have been told before."""
+        """Record the usage and words of a response; return False if its end is a repetition."""
         if not self._answers.done(event):
             return False
         self._usage += event.usage
@@ -408,9 +411,9 @@ class CallSession:
     # Tools
 
     def _run_calls(self, response: events.ResponseDone) -> bool:
-        """Run what the model called; one response follows when the last call has its answer.
+        """Run the tool calls of a response; request one response after the last result.
 
-        Return whether there was anything to run, or to answer.
+        Return True if there was a call to run or to answer.
         """
         taken = self._tools.take(response.calls)
         is_said = self._answers.spoke(response) or bool(response.written)
@@ -425,7 +428,7 @@ class CallSession:
         return bool(taken.batch or taken.builtin or taken.refused)
 
     def _ask_unless_in_circles(self) -> None:
-        """Go on after calls that needed no backend; a model may make them without end."""
+        """Continue after calls that needed no backend; a model may make them in a loop."""
         is_heard = self.playback.total > self._heard_before
         self._fruitless = 0 if is_heard else self._fruitless + 1
         self._heard_before = self.playback.total
@@ -443,11 +446,11 @@ class CallSession:
         self._tool_ended(is_last, event.call_id, {"error": event.message})
 
     def _tool_timed_out(self, call_id: str) -> None:
-        why = "The tool did not answer in time."
+        why = "The tool did not respond in time."
         self._tool_ended(self._tools.timed_out(call_id, why), call_id, {"error": why})
 
     def _tool_ended(self, is_last: bool | None, call_id: str, answer: Any) -> None:
-        """Tell the model what a tool came to, if it was waited for and the model is still there."""
+        """Send the model the result of a tool, if it was pending and the call continues."""
         if is_last is None or self._is_over:
             return
         self._answer_call(call_id, answer)
@@ -456,10 +459,12 @@ class CallSession:
         self._rest()
 
     def _answer_call(self, call_id: str, output: Any) -> None:
-        self._answers.add_item(model_writer.function_output(self._desk.own_item(), call_id, output))
+        self._answers.add_item(
+            model_writer.function_output(self._context.own_item(), call_id, output)
+        )
 
     def _ask_after_answers(self) -> None:
-        """Have the model speak of the results; one that says goodbye has nothing more to say."""
+        """Request a response to the results, unless the model is saying goodbye."""
         if self.phase is not Phase.LEAVING:
             self._answers.ask()
 
@@ -489,9 +494,11 @@ class CallSession:
         if not is_dialable(digits):
             self._answer_call(call_id, {"error": "Send up to 40 of 0-9, *, #, A-D and w."})
             return
-        item_id, payload = self._desk.own_item(), tones(digits)
+        item_id, payload = self._context.own_item(), tones(digits)
         size = model_writer.audio_size(payload)
-        mark = self.playback.sent(item_id, size, self._now)  # its end comes with the response's
+        mark = self.playback.sent(
+            item_id, size, self._now
+        )  # the last mark follows with the end of the response
         self._do(actions.PlayAudio(payload))
         if mark:
             self._do(actions.SendMark(mark))
@@ -502,16 +509,16 @@ class CallSession:
     def _prepare_to_leave(
         self, call_id: str, reason: EndedReason, after: Dial | None, *, is_said: bool
     ) -> None:
-        """End the call when the caller has heard what the model says with, or after, this.
+        """End the call when the caller has heard what the model says with or after this call.
 
-        Once is enough, but whoever is to be put through is not hung up on.
+        A second call changes nothing, but a transfer replaces a hang-up, never the reverse.
         """
         is_leaving = self.phase is Phase.LEAVING
         if after or not is_leaving:
             self._leave = (reason, after)
         if not is_leaving:
             self.phase = Phase.LEAVING
-            self._desk.alarm(Timer.GOODBYE, GOODBYE_S)
+            self._context.start_timer(Timer.GOODBYE, GOODBYE_S)
         if is_said or is_leaving:
             self._answer_call(call_id, {"ok": True})
         else:
@@ -531,13 +538,13 @@ class CallSession:
         self._end(EndedReason.API_HANGUP)
 
     def _fail(self, code: OnErrorCode, message: str, reason: EndedReason) -> None:
-        """End the call for want of a model; one that was about to end ends as it was to."""
+        """End the call because the model failed; a call that was already ending ends as planned."""
         self._do(actions.ReportError(code, clipped(sentence(message))))
         self._is_patient = False
         self._end(*(self._leave if self.phase is Phase.LEAVING else (reason, Say(APOLOGY))))
 
     def _end(self, reason: EndedReason, after: AfterStream = None) -> None:
-        """The caller's side is over; the model's goes on until the last transcript is here."""
+        """End the caller's side; the model's continues until the last transcript arrives."""
         if self._is_over:
             return
         self.phase = Phase.DRAINING
@@ -546,8 +553,8 @@ class CallSession:
             self._write_down(self._keypad.take())
         for unheard in self.playback.close(self._now):
             self._transcript.interrupt(unheard.item_id)
-        self._timers.clear_all(but=ToolTimer)  # what was asked for is done, whoever hears of it
-        self._desk.alarm(Timer.TRANSCRIPT, TRANSCRIPT_S)
+        self._timers.clear_all(but=ToolTimer)  # running tools finish: their effects are real
+        self._context.start_timer(Timer.TRANSCRIPT, TRANSCRIPT_S)
         if reason is not EndedReason.CALLER_HANGUP:
             self._do(actions.CloseCaller(after))
         if self._is_patient:
@@ -558,7 +565,7 @@ class CallSession:
         self._finish_when_complete()
 
     def _receive_last(self, event: Event) -> None:
-        """The caller is gone: only what the record of the call still lacks matters now."""
+        """Process an event after the end of the call: only its record still matters."""
         match event:
             case events.ItemAdded():
                 self._item_added(event)
@@ -566,7 +573,7 @@ class CallSession:
                 self._caller_transcribed(event)
             case events.AgentTranscribed():
                 self._agent_transcribed(event)
-            case events.ResponseStarted():  # an answer to the last words, which nobody will hear
+            case events.ResponseStarted():  # to the last words; no one will hear it
                 self._answers.started(event.response_id)
                 self._tell(model_writer.response_cancel())
             case events.ResponseDone():
@@ -605,9 +612,9 @@ class CallSession:
     def _time_passed(self, event: events.TimePassed) -> None:
         for key in self._timers.due(self._now):
             if not self._is_over or isinstance(key, ToolTimer) or key is Timer.TRANSCRIPT:
-                self._unless_model_fails(partial(self._timer_rang, key))
+                self._unless_model_fails(partial(self._timer_expired, key))
 
-    def _timer_rang(self, key: Key) -> None:
+    def _timer_expired(self, key: Key) -> None:
         match key:
             case ToolTimer():
                 self._tool_timed_out(key.call_id)
@@ -652,7 +659,7 @@ class CallSession:
         return self._plan.inactivity_timeout_ms / 1000
 
     def _rest(self) -> None:
-        """Something happened: start the wait for the next thing, unless one is under way."""
+        """Restart the wait for marks, and the one for silence unless the call is busy."""
         if self.playback.is_outstanding:
             self._timers.set(Timer.HEARD, self.playback.overdue_at)
         else:
@@ -660,9 +667,9 @@ class CallSession:
         if self._is_busy:
             self._timers.clear(Timer.IDLE)
         else:
-            self._desk.alarm(Timer.IDLE, self._inactivity_s)
+            self._context.start_timer(Timer.IDLE, self._inactivity_s)
 
-    # Small change
+    # Shortcuts
 
     @property
     def _is_over(self) -> bool:
@@ -670,20 +677,20 @@ class CallSession:
 
     @property
     def _now(self) -> float:
-        return self._desk.now
+        return self._context.now
 
     @property
     def _timers(self) -> Timers:
-        return self._desk.timers
+        return self._context.timers
 
     def _tell(self, event: dict[str, Any]) -> None:
-        self._desk.tell(event)
+        self._context.tell(event)
 
     def _note(self, kind: EventKind, **detail: Any) -> None:
-        self._desk.note(kind, **detail)
+        self._context.note(kind, **detail)
 
     def _do(self, action: Action) -> None:
-        self._desk.do(action)
+        self._context.do(action)
 
 
 _HANDLERS: dict[type[Event], Any] = {

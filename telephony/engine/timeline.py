@@ -1,4 +1,4 @@
-"""The call's timeline, within bounds: what went on, never what was said."""
+"""The timeline of a call, within limits. It never contains what was said."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from telephony.engine.actions import Note
 from telephony.engine.bounds import clipped
 from telephony.engine.codes import EventKind
 
-# An hour with a turn every four seconds has some 4,000 lines.
+# An hour with a turn every four seconds has about 4,000 events.
 MOST_NOTES = 5_000
-# Of lines that only trouble makes, by kind: a peer can make trouble without end.
+# For each kind of event that only a fault causes: a peer can cause faults without end.
 MOST_TROUBLE = 100
 TROUBLE = frozenset(
     {
@@ -32,7 +32,7 @@ class Timeline:
         self._count = 0
 
     def note(self, kind: EventKind, detail: dict[str, Any]) -> Note | None:
-        """Return the line, or None if there are enough; the last of a kind says so."""
+        """Return the event, or None if there are too many; the last one of a kind says so."""
         self._count += 1
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
         most = MOST_TROUBLE if kind in TROUBLE else MOST_NOTES

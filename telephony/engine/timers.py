@@ -1,4 +1,4 @@
-"""The timers of a call: which there are, and when each of them rings."""
+"""The timers of a call."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from enum import Enum, auto
 
 
 class Timer(Enum):
-    """A deadline that a call has once, in the session or in what it asks the model for."""
+    """A timer that a call has at most once, with the event that it waits for or triggers."""
 
     STARTUP = auto()  # the model accepts its configuration
     CONFIGURE = auto()  # send a refused configuration again
-    LENGTH = auto()  # the call reaches its longest duration
-    IDLE = auto()  # somebody says or does something
+    LENGTH = auto()  # the call reaches its maximum duration
+    IDLE = auto()  # someone speaks or does something
     GOODBYE = auto()  # the caller has heard the goodbye
-    DIGITS = auto()  # a row of keys is complete
-    HEARD = auto()  # the marks of what was played come back
+    DIGITS = auto()  # a sequence of keys is complete
+    HEARD = auto()  # the marks of the audio that was sent come back
     SPEECH = auto()  # the end of the caller's speech is reported
-    ASKED = auto()  # a response that was asked for begins
+    ASKED = auto()  # a requested response begins
     ANSWER = auto()  # the model begins to answer the caller's speech by itself
-    ACTIVE = auto()  # a response goes on or ends
-    RESPONSE = auto()  # ask for the next response
-    TRANSCRIPT = auto()  # the last transcripts come, after the call
+    ACTIVE = auto()  # a response continues or ends
+    RESPONSE = auto()  # request the next response
+    TRANSCRIPT = auto()  # the last transcripts arrive, after the call
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ class Timers:
         self._at.pop(key, None)
 
     def clear_all(self, *, but: type[ToolTimer] | None = None) -> None:
-        """Forget all timers, except those of the type ``but``."""
+        """Clear all timers except those of the type ``but``."""
         self._at = {key: at for key, at in self._at.items() if but and isinstance(key, but)}
 
     def next(self) -> float | None:
-        """Return the earliest point in time."""
+        """Return the time of the earliest timer; None without timers."""
         return min(self._at.values(), default=None)
 
     def due(self, now: float) -> list[Key]:
-        """Return the timers whose time has come, earliest first, and forget them."""
+        """Return the timers that are due, earliest first, and clear them."""
         keys = sorted((key for key, at in self._at.items() if at <= now), key=self._at.__getitem__)
         for key in keys:
             del self._at[key]

@@ -1,22 +1,22 @@
-"""What came of each question to the customer's backend."""
+"""The tool calls that were sent to the customer's backend, and their results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-MOST_KEPT = 500  # of a call's tool runs, for onCallEnd: the first ones
-LONGEST_RESULT = 1_000  # of what a run came to, as it is kept (characters)
+MOST_KEPT = 500  # tool runs of a call, for onCallEnd: the first ones
+LONGEST_RESULT = 1_000  # of a run, as it is stored (characters)
 
 Status = Literal["succeeded", "failed", "timed_out", "unknown"]
 
 
 @dataclass(slots=True)
 class ToolRun:
-    """One question to the customer's backend, ``at`` on the session's clock.
+    """One tool call to the customer's backend, ``at`` on the session's clock.
 
-    ``result`` is the beginning of what the model was told: the result, or why there is none. A run
-    is ``unknown`` until its end, and stays so when nobody has learned of it.
+    ``result`` is the beginning of what the model was told: the result, or why there is none. The
+    status is ``unknown`` until the run ends, and remains so if its end is never reported.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The customer's tools, and ours: what the model calls, and which of them it waits for."""
+"""Tool calls of the model, to the customer's tools and to built-in ones."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from telephony.engine.actions import CancelTool, RunTool
 from telephony.engine.bounds import clipped
 from telephony.engine.codes import EventKind
-from telephony.engine.desk import Desk
+from telephony.engine.context import CallContext
 from telephony.engine.events import FunctionCall
 from telephony.engine.model_reader import LONGEST_NAME, arguments_of
 from telephony.engine.plan import CallPlan
-from telephony.engine.seen import Seen
+from telephony.engine.recent_ids import RecentIds
 from telephony.engine.timers import ToolTimer
 from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status, ToolRun
 
-TOOL_S = 30.0  # for the customer's backend to answer a tool call
-MOST_RUNNING = 64  # in one response and under way
+TOOL_S = 30.0  # for the customer's backend to respond to a tool call
+MOST_RUNNING = 64  # in one response, and at the same time
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A call of a tool that is ours, with arguments that can be read."""
+    """A call of a built-in tool, with valid arguments."""
 
     call_id: str
     name: str
@@ -32,7 +32,7 @@ class BuiltIn:
 
 @dataclass(slots=True)
 class Taken:
-    """What became of the calls of a response: the backend was asked for those in ``batch``."""
+    """The tool calls of one response; those in ``batch`` were sent to the backend."""
 
     batch: set[str] = field(default_factory=set)
     builtin: list[BuiltIn] = field(default_factory=list)
@@ -40,38 +40,38 @@ class Taken:
 
 
 class Toolbox:
-    """Tools run in batches: those of one response are answered one by one, and spoken of once."""
+    """Runs tools in batches: each call of a response gets its result, all of them one response."""
 
-    def __init__(self, desk: Desk, plan: CallPlan) -> None:
-        self._desk = desk
+    def __init__(self, context: CallContext, plan: CallPlan) -> None:
+        self._context = context
         self._builtin = frozenset(plan.builtin_tools)
         self._names = self._builtin | {tool.name for tool in plan.tools}
-        self._seen = Seen()
+        self._seen = RecentIds()
         self._waiting: dict[str, tuple[ToolRun, set[str]]] = {}  # call id → the run, its batch
         self._kept: list[ToolRun] = []
 
     def __len__(self) -> int:
-        """How many are running."""
+        """Return the number of running tools."""
         return len(self._waiting)
 
     def kept(self) -> tuple[ToolRun, ...]:
         return tuple(self._kept)
 
     def take(self, calls: Sequence[FunctionCall]) -> Taken:
-        """Ask the backend for what it is to run, and tell what can be answered at once."""
+        """Send the backend the calls of its tools; return what the session must answer itself."""
         taken = Taken()
         self.drop(calls[MOST_RUNNING:])
         for call in calls[:MOST_RUNNING]:
             if self._seen.add(call.call_id):
                 self._take(call, taken)
             else:
-                self._desk.note(EventKind.REPEATED, what="a tool call")
+                self._context.note(EventKind.REPEATED, what="a tool call")
         return taken
 
     def drop(self, calls: Sequence[FunctionCall]) -> None:
-        """Note that these do not run."""
+        """Note in the timeline that these calls do not run."""
         if calls:
-            self._desk.note(EventKind.TOOLS_DROPPED, count=len(calls))
+            self._context.note(EventKind.TOOLS_DROPPED, count=len(calls))
 
     def _take(self, call: FunctionCall, taken: Taken) -> None:
         try:
@@ -79,15 +79,15 @@ class Toolbox:
         except ValueError as error:
             taken.refused.append((call.call_id, str(error)))
             return
-        self._desk.note(EventKind.TOOL_CALLED, tool=call.name)
+        self._context.note(EventKind.TOOL_CALLED, tool=call.name)
         if call.name in self._builtin:
             taken.builtin.append(BuiltIn(call.call_id, call.name, arguments))
         else:
             self._begin(call.call_id, call.name, taken.batch)
-            self._desk.do(RunTool(call.call_id, call.name, arguments))
+            self._context.do(RunTool(call.call_id, call.name, arguments))
 
     def _arguments_of(self, call: FunctionCall) -> dict[str, Any]:
-        """Return what a tool is called with; raise ValueError, for the model, if it cannot run."""
+        """Return the arguments; raise ValueError with a sentence for the model if it cannot run."""
         if call.name not in self._names:
             name = clipped(call.name, LONGEST_NAME)
             raise ValueError(f"There is no tool named {name}." if name else "Name a tool.")
@@ -96,14 +96,14 @@ class Toolbox:
         return arguments_of(call.arguments)
 
     def _begin(self, call_id: str, name: str, batch: set[str]) -> None:
-        run = ToolRun(name, self._desk.now)
+        run = ToolRun(name, self._context.now)
         batch.add(call_id)
         self._waiting[call_id] = (run, batch)
-        self._desk.alarm(ToolTimer(call_id), TOOL_S)
+        self._context.start_timer(ToolTimer(call_id), TOOL_S)
         if len(self._kept) < MOST_KEPT:
             self._kept.append(run)
 
-    # Each of these returns whether it was the last of its batch; None if it was not waited for.
+    # Each of these returns True if it was the last of its batch, and None if it was not pending.
 
     def returned(self, call_id: str, result: str) -> bool | None:
         return self._end(call_id, "succeeded", result, EventKind.TOOL_RETURNED)
@@ -112,7 +112,7 @@ class Toolbox:
         return self._end(call_id, "failed", why, EventKind.TOOL_FAILED, message=why)
 
     def timed_out(self, call_id: str, why: str) -> bool | None:
-        self._desk.do(CancelTool(call_id))
+        self._context.do(CancelTool(call_id))
         return self._end(call_id, "timed_out", why, EventKind.TOOL_TIMEOUT)
 
     def _end(
@@ -123,7 +123,7 @@ class Toolbox:
         run, batch = self._waiting.pop(call_id)
         batch.discard(call_id)
         run.status, run.result = status, clipped(result, LONGEST_RESULT)
-        run.ms = self._desk.ms_since(run.at)
-        self._desk.timers.clear(ToolTimer(call_id))
-        self._desk.note(kind, tool=run.name, ms=run.ms, **detail)
+        run.ms = self._context.ms_since(run.at)
+        self._context.timers.clear(ToolTimer(call_id))
+        self._context.note(kind, tool=run.name, ms=run.ms, **detail)
         return not batch

@@ -1,7 +1,7 @@
-"""Who said what, in the order of the conversation.
+"""The transcript of a call, in the order of the conversation.
 
-Transcripts arrive late and out of order; the model's item chain (each item names the one before it)
-says where they belong.
+Transcripts arrive late and out of order. The model's chain of items, in which each item names the
+one before it, gives their order.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from telephony.engine.bounds import clipped
 # An hour of two people who speak without a break has some 60,000 characters.
 MOST_CHARACTERS = 250_000
 MOST_LINES = 4_000
-_MOST_ITEMS = 2 * MOST_LINES  # tool calls and their outputs among them
+_MOST_ITEMS = 2 * MOST_LINES  # including tool calls and their outputs
 
 
 @dataclass(slots=True)
 class Line:
-    """One turn. ``at`` is when it began, on the session's clock."""
+    """One turn, which began ``at`` on the session's clock."""
 
     role: str
     at: float
@@ -35,16 +35,16 @@ class Transcript:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is taken down."""
+        """Return True if no more text is stored."""
         return self._room <= 0 or len(self._lines) >= MOST_LINES
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing that was said still waits for its text."""
+        """Return True if the text of every turn that began has arrived."""
         return not self._awaited
 
     def begin(self, item_id: str, role: str, now: float) -> None:
-        """A turn began; where it belongs is told by :meth:`place`."""
+        """Begin a turn; :meth:`place` sets its position."""
         if item_id not in self._lines and not self.is_full:
             self._lines[item_id] = Line(role, now)
             if item_id not in self._order:
@@ -52,7 +52,7 @@ class Transcript:
             self._awaited.add(item_id)
 
     def place(self, item_id: str, previous_item_id: str | None) -> None:
-        """Put an item behind another one; every item of the chain is placed, spoken or not."""
+        """Put an item after another one; the chain includes items that are not speech."""
         if item_id in self._order:
             self._order.remove(item_id)
         elif len(self._order) >= _MOST_ITEMS:
@@ -65,7 +65,7 @@ class Transcript:
             self._order.append(item_id)
 
     def write(self, item_id: str, role: str, text: str, now: float) -> None:
-        """The text of a turn has arrived; as much of it is taken down as there is room for."""
+        """Store the text of a turn, as much of it as fits."""
         self.begin(item_id, role, now)
         self._awaited.discard(item_id)
         if line := self._lines.get(item_id):
@@ -74,13 +74,13 @@ class Transcript:
             self._room -= len(line.text)
 
     def complete(self, item_id: str, role: str, text: str, now: float) -> None:
-        """What a turn came to is told once more; it counts if its text has not arrived."""
+        """Store the text of a turn from its response, if the text has not yet arrived."""
         line = self._lines.get(item_id)
         if line is None or not line.text:
             self.write(item_id, role, text, now)
 
     def interrupt(self, item_id: str) -> None:
-        """The caller did not hear all of the turn."""
+        """Mark a turn that the caller did not hear to its end."""
         if line := self._lines.get(item_id):
             line.interrupted = True
 

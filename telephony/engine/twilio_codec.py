@@ -1,6 +1,6 @@
-"""Twilio's media stream messages: read and written. Audio has a shorter way: see ``relay``.
+"""Reads and writes Twilio's media stream messages. ``relay`` handles most audio without parsing.
 
-Twilio has no ``text``: a browser sends it in a test call.
+``text`` is not one of Twilio's messages: a browser sends it in a test call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from telephony.engine.events import CallerHungUp, CallerTyped, DigitPressed, MarkPlayed
 
-_NAME = re.compile(r"[!#-\[\]-~]{1,100}")  # ASCII that JSON has as it is
+_NAME = re.compile(r"[!#-\[\]-~]{1,100}")  # ASCII that JSON does not escape
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _KEY = re.compile(r"[0-9A-D*#]")
 _ANY = re.compile(r"(?s).*")
@@ -20,7 +20,7 @@ _ANY = re.compile(r"(?s).*")
 
 @dataclass(frozen=True, slots=True)
 class StreamStarted:
-    """The first message that matters: which call, and what our TwiML gave the stream."""
+    """The start of a stream: its call, and the parameters that our TwiML gave it."""
 
     stream_sid: str
     call_sid: str
@@ -39,9 +39,9 @@ class CallerAudio:
 def decode(
     message: Mapping[str, Any],
 ) -> StreamStarted | CallerAudio | DigitPressed | CallerTyped | MarkPlayed | CallerHungUp | None:
-    """Return what the parsed message says; None for one that changes nothing.
+    """Return the event of a parsed message; None if it changes nothing.
 
-    Raises KeyError, TypeError or ValueError when a message lacks what it must have.
+    Raises KeyError, TypeError or ValueError if a required field is missing or invalid.
     """
     match message.get("event"):
         case "start":
@@ -71,7 +71,7 @@ def decode(
 
 
 def _matching(pattern: re.Pattern[str], value: Any) -> str:
-    """Return a text of that shape, or raise: what it is put into later holds nothing else."""
+    """Return the text, or raise: later messages contain it without escaping or a check."""
     if not pattern.fullmatch(value):
         raise ValueError("a text of another shape")
     return str(value)
@@ -81,7 +81,7 @@ MULAW = "audio/x-mulaw;rate=8000;channels=1"
 
 
 class Encoder:
-    """Writes what one stream is sent."""
+    """Writes the messages for one stream."""
 
     def __init__(self, stream_sid: str) -> None:
         sid = stream_sid.encode("ascii")

@@ -13,7 +13,7 @@ import pytest
 from telephony.callbacks.on_call_start import CallStartFailed
 from telephony.engine import actions
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind, OnErrorCode
-from telephony.engine.desk import Desk, ModelFailed
+from telephony.engine.context import CallContext, ModelFailed
 from telephony.engine.session import CallSession
 from telephony.models import OUTCOME, Call, CallEvent
 from telephony.services import Timed, call_end, call_note, call_report_error
@@ -38,7 +38,7 @@ MEMBERS = [member for enum in ENUMS for member in enum]
         (CallStartFailed.__init__, "code", ErrorCode),
         (actions.Note, "kind", EventKind),
         (CallSession._note, "kind", EventKind),
-        (Desk.note, "kind", EventKind),
+        (CallContext.note, "kind", EventKind),
         (call_note, "kind", EventKind),
     ],
 )

@@ -1,4 +1,4 @@
-"""A call session with a clock that tests turn, and short words for what happens to it."""
+"""A call session with a clock that tests control, and short methods for its events."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Conversation:
         return self.actions
 
     def wait(self, seconds: float) -> list[Action]:
-        """Let time pass, ringing the session whenever it asked to be; return all it did."""
+        """Let time pass, with ``TimePassed`` at each deadline; return all actions."""
         until = self.now + seconds
         done: list[Action] = []
         while (at := self.session.deadline) is not None and at <= until:
@@ -69,7 +69,7 @@ class Conversation:
     # What the model does
 
     def hear(self, message: object) -> list[Action]:
-        """Take one of the model's messages, decoded from JSON, whatever it holds."""
+        """Receive a message from the model, decoded from JSON, whatever it contains."""
         event = decode(message)
         self.actions = [] if event is None else self.receive(event)
         return self.actions
@@ -82,7 +82,7 @@ class Conversation:
         return self.hear({"type": "response.done", "response": whole})
 
     def respond(self, response_id: str = "") -> None:
-        """Begin a response; without an id, with one of its own."""
+        """Begin a response; generate an id if none is given."""
         self._responses += 1
         self._response = response_id or f"r{self._responses}"
         self.receive(ResponseStarted(self._response))
@@ -90,7 +90,7 @@ class Conversation:
     def say(
         self, ms: int, *, item: str = "a1", text: str = "", ended: bool = False
     ) -> list[str | None]:
-        """Send ``ms`` of the item's audio in frames of 20 ms; return what each was answered."""
+        """Send ``ms`` of the item's audio in frames of 20 ms; return the result of each."""
         if item not in self._items:
             self._add(item, "assistant")
         answers = [self.session.playback.sent(item, 160, self.now) for _ in range(ms // 20)]
@@ -101,7 +101,7 @@ class Conversation:
         return answers
 
     def done(self, *calls: FunctionCall, status: str = "completed", **fields: Any) -> list[Action]:
-        """End the response that began last; without one, one that nobody heard begin."""
+        """End the response that began last; without one, a response without an id."""
         response, self._response = self._response, ""
         return self.receive(ResponseDone(response, status, calls, **fields))
 
@@ -113,7 +113,7 @@ class Conversation:
         self.receive(SpeechStarted(item))
 
     def heard(self, text: str, item: str = "u1") -> None:
-        """The caller's speech ends, and its text arrives."""
+        """End the caller's speech, and deliver its transcript."""
         self.receive(SpeechStopped(item))
         self._add(item, "user")
         self.receive(CallerTranscribed(item, text, 1.5))
@@ -126,14 +126,14 @@ class Conversation:
     # What the session did
 
     def took(self, kind: type[A]) -> list[A]:
-        """Return the actions of a kind that the last event led to."""
+        """Return the actions of a kind that the last event caused."""
         return [action for action in self.actions if isinstance(action, kind)]
 
     def ever(self, kind: type[A]) -> list[A]:
         return [action for action in self.all if isinstance(action, kind)]
 
     def told(self) -> list[str]:
-        """Return the types of what the model was told because of the last event."""
+        """Return the types of the events that the model got because of the last event."""
         return types(self.actions)
 
     def asked(self) -> list[dict[str, Any]]:
@@ -142,11 +142,11 @@ class Conversation:
         return [event for event in sent if event["type"] == "response.create"]
 
     def notes(self, *kinds: str) -> list[tuple[str, dict[str, Any]]]:
-        """Return the lines of the timeline of these kinds."""
+        """Return the timeline events of these kinds."""
         return [(note.kind, note.detail) for note in self.ever(Note) if note.kind in kinds]
 
     def outputs(self) -> list[str]:
-        """Return all answers that the model got to its tool calls."""
+        """Return all results of tool calls that the model got."""
         items = [
             action.event["item"]
             for action in self.ever(ToModel)
@@ -156,5 +156,5 @@ class Conversation:
 
 
 def types(actions: list[Action]) -> list[str]:
-    """Return the types of what the model is told."""
+    """Return the types of the events for the model."""
     return [action.event["type"] for action in actions if isinstance(action, ToModel)]

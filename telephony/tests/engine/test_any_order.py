@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from telephony.engine import events
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import FunctionCall, ModelConfigured, ModelReady
-from telephony.tests.engine.judge import Judge
+from telephony.tests.engine.invariants import CheckedConversation
 
 USUAL = 100_000 if os.environ.get("EVERY_POISON") else 2_000
 
@@ -101,7 +101,7 @@ ending = st.sampled_from(
         events.ModelUnreachable("No.", 503),
     ]
 )
-# A method of the judge's, and what it is called with.
+# A method of CheckedConversation, and its argument.
 step = st.one_of(
     *[st.tuples(st.just("receive"), event)] * 6,
     st.tuples(st.just("wait"), st.sampled_from([0.1, 1.6, 6.0, 20.0, 70.0])),
@@ -123,7 +123,7 @@ plans = st.fixed_dictionaries(
 @generated
 @given(plans, st.booleans(), st.lists(step, max_size=20), st.none() | ending)
 def test_any_order(plan, is_ready, steps, end):
-    call = Judge(**plan)
+    call = CheckedConversation(**plan)
     if is_ready:
         call.receive(ModelReady())
         call.receive(ModelConfigured())
@@ -137,7 +137,7 @@ def test_any_order(plan, is_ready, steps, end):
 @generated
 @given(plans, st.lists(step, max_size=20))
 def test_what_is_wanted_is_asked_for(plan, steps):
-    call = Judge(**plan)
+    call = CheckedConversation(**plan)
     call.receive(ModelReady())
     call.receive(ModelConfigured())
     note(f"{plan} {steps}")
@@ -248,7 +248,7 @@ odd_messages = st.builds(
 @generated
 @given(st.lists(st.sampled_from(MESSAGES) | odd_messages, max_size=12))
 def test_anything_in_any_field_of_any_event(messages):
-    call = Judge()
+    call = CheckedConversation()
     call.receive(ModelReady())
     call.receive(ModelConfigured())
     for message in messages:

@@ -405,7 +405,7 @@ class TestErrorsWhileStarting:
         assert call.ever(ReportError) == [
             ReportError(
                 "model_unreachable",
-                "The model did not get ready. Its last error: The moon is full.",
+                "The model was not ready in time. Its last error: The moon is full.",
             )
         ]
 

@@ -113,7 +113,7 @@ class TestStart:
         call = Conversation(ready=False)
         call.receive(ModelReady())
         done = call.wait(10)
-        assert ReportError("model_unreachable", "The model did not get ready.") in done
+        assert ReportError("model_unreachable", "The model was not ready in time.") in done
         assert CloseCaller(Say(APOLOGY)) in done
 
     def test_a_model_that_cannot_be_reached_ends_the_call(self):
@@ -320,7 +320,7 @@ class TestTools:
         done = call.wait(30)
         assert CancelTool("c1") in done
         assert types(done) == ["conversation.item.create", "response.create"]
-        assert call.outputs() == ['{"error": "The tool did not answer in time."}']
+        assert call.outputs() == ['{"error": "The tool did not respond in time."}']
         call.receive(ToolReturned("c1", "late"))
         assert call.actions == []
 

@@ -78,7 +78,7 @@ async def test_tool_timeout(world, model, monkeypatch):
         await world.hang_up(ringing)
     answers.set()
     (created,) = openai.sessions[0].received_of("conversation.item.create")
-    assert created["item"]["output"] == '{"error": "The tool did not answer in time."}'
+    assert created["item"]["output"] == '{"error": "The tool did not respond in time."}'
 
 
 @pytest.mark.parametrize(

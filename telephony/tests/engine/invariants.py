@@ -1,4 +1,4 @@
-"""What holds for every call, whatever its peers send and in whatever order."""
+"""Invariants of every call, whatever its peers send and in any order."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from telephony.engine.timers import Timer, ToolTimer
 from telephony.tests.engine.conversation import Conversation
 
 LIMIT_S = 300
-# What may follow the end: the last transcripts, and tools that run.
+# After the end, the last transcripts and the results of running tools may follow.
 ENDS_WITHIN_S = LIMIT_S + toolbox.TOOL_S + engine.TRANSCRIPT_S
-# The model takes no larger message.
+# The model accepts no larger message.
 LARGEST_MESSAGE = 1 << 20
-MOST_RINGS = 5_000
+MOST_EXPIRED = 5_000
 
 
-class Judge(Conversation):
-    """A conversation that is looked at after every event."""
+class CheckedConversation(Conversation):
+    """A conversation that checks the invariants after every event."""
 
     def __init__(self, **plan: Any) -> None:
         self.is_connected = self.is_finished = False
@@ -48,18 +48,18 @@ class Judge(Conversation):
         actions = super().receive(event)
         if isinstance(event, ToolReturned | ToolFailed) and event.call_id in self.running:
             self.running.remove(event.call_id)
-        assert not (self.is_finished and actions), "something is done after the end"
+        assert not (self.is_finished and actions), "an action after the end"
         assert sum(kind == "response.create" for kind in self.told()) <= 1
         for action in actions:
-            self._look_at(action)
-        assert (self.session.deadline is None) == self.is_finished, "somebody waits for ever"
+            self._check(action)
+        assert (self.session.deadline is None) == self.is_finished, "a wait without a deadline"
         if self.session.phase not in (engine.Phase.DRAINING, engine.Phase.FINISHED):
-            self._look_at_waits()
+            self._check_waits()
         return actions
 
-    def _look_at_waits(self) -> None:
-        """Whatever an event is waited for has its own deadline."""
-        timers, queue = self.session._desk.timers._at, self.session._answers._queue
+    def _check_waits(self) -> None:
+        """Check that each wait for an event has its own deadline."""
+        timers, queue = self.session._context.timers._at, self.session._answers._queue
         assert (Timer.ASKED in timers) == (queue.asked is not None)
         assert (Timer.ACTIVE in timers) == bool(queue.active)
         assert (Timer.SPEECH in timers) == self.session._speaking
@@ -68,12 +68,12 @@ class Judge(Conversation):
         for call_id in self.running:
             assert ToolTimer(call_id) in timers
 
-    def _look_at(self, action: Action) -> None:
+    def _check(self, action: Action) -> None:
         match action:
             case ToModel():
-                assert self.is_connected, "the model is told something before it is there"
+                assert self.is_connected, "an event for the model before it is connected"
                 assert len(json.dumps(action.event)) <= LARGEST_MESSAGE
-                self._look_at_output(action.event)
+                self._check_output(action.event)
             case RunTool():
                 assert action.call_id not in self.asked_tools, "a tool runs twice"
                 self.asked_tools.add(action.call_id)
@@ -88,24 +88,24 @@ class Judge(Conversation):
                 assert self.now <= self.began + ENDS_WITHIN_S
                 self.is_finished = True
 
-    def _look_at_output(self, event: dict[str, Any]) -> None:
+    def _check_output(self, event: dict[str, Any]) -> None:
         item = event.get("item", {})
         if item.get("type") == "function_call_output":
-            assert item["call_id"] not in self.answered, "a call is answered twice"
+            assert item["call_id"] not in self.answered, "two results for one call"
             self.answered.add(item["call_id"])
 
     def end(self) -> None:
-        """Let all the time pass that there is; the call must end in it."""
-        rings = 0
+        """Let time pass until no timer is left; the call must end by then."""
+        expired = 0
         while (at := self.session.deadline) is not None:
             self.now = max(self.now, at)
             self.receive(TimePassed())
-            rings += 1
-            assert rings < MOST_RINGS, "the clock rings without end"
+            expired += 1
+            assert expired < MOST_EXPIRED, "timers expire endlessly"
         assert self.is_finished
 
     def cooperate(self) -> None:
-        """Let model and backend do what is asked of them, until nothing more is wanted."""
+        """Let model and backend respond until no request is left."""
         self.receive(SpeechStopped(""))
         for _ in range(200):
             if self.is_finished or self.session.phase is engine.Phase.DRAINING:
@@ -113,7 +113,7 @@ class Judge(Conversation):
             self._cooperate_once()
             if not self.session._answers.is_busy and not self.running:
                 return
-        raise AssertionError("something is wanted and never asked for")
+        raise AssertionError("a queued request is never sent")
 
     def _cooperate_once(self) -> None:
         responses = self.session._answers._queue

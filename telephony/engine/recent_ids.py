@@ -1,12 +1,12 @@
-"""Ids that were seen, so that what comes twice is done once."""
+"""Recent ids, so that an event that arrives twice is processed once."""
 
 from __future__ import annotations
 
-# A call of four hours has fewer responses, and fewer tool calls. What is forgotten is long past.
+# A call of four hours has fewer responses, and fewer tool calls. Ids that are dropped are old.
 MOST = 10_000
 
 
-class Seen:
+class RecentIds:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._ids: dict[str, None] = {}
@@ -15,7 +15,7 @@ class Seen:
         return id in self._ids
 
     def add(self, id: str) -> bool:
-        """Remember an id; False if it was there."""
+        """Add an id; return False if it is already known."""
         if id in self._ids:
             return False
         if len(self._ids) >= self._most:

@@ -1,4 +1,4 @@
-"""What the parts of a session share: the clock, the timers, and what is to be done."""
+"""The state that all parts of a session share: clock, timers, timeline, pending actions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from telephony.engine.timers import Key, Timers
 
 
 class ModelFailed(Exception):
-    """There is no going on with the model. ``code`` and the message are for onError."""
+    """An unrecoverable error of the model. ``code`` and the message are for onError."""
 
     def __init__(self, code: OnErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-class Desk:
+class CallContext:
     def __init__(self, now: float) -> None:
         self.now = now
         self.actions: list[Action] = []
         self.timers = Timers()
-        self.is_connected = False  # the model listens
+        self.is_connected = False  # the model accepts events
         self._timeline = Timeline()
         self._own_items = 0
 
@@ -32,7 +32,7 @@ class Desk:
         self.actions.append(action)
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Send the model an event, if it is there."""
+        """Send the model an event, if it is connected."""
         if self.is_connected:
             self.do(ToModel(event))
 
@@ -41,11 +41,11 @@ class Desk:
             self.do(note)
 
     def own_item(self) -> str:
-        """Return the id of another item of ours."""
+        """Return the id of a new item that we create."""
         self._own_items += 1
         return f"{OWN_ITEM}{self._own_items}"
 
-    def alarm(self, key: Key, seconds: float) -> None:
+    def start_timer(self, key: Key, seconds: float) -> None:
         self.timers.set(key, self.now + seconds)
 
     def ms_since(self, moment: float) -> int:
