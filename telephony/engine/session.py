@@ -117,8 +117,8 @@ class CallSession:
         self._typed_lines = 0
         self._fruitless = 0  # silent responses in a row whose tool calls needed no backend
         self._heard_before = 0  # bytes of audio that had been sent at the last of them
-        # How the call ends after the goodbye.
-        self._leave: tuple[EndedReason, Dial | None] = (EndedReason.AGENT_HANGUP, None)
+        # How the call ends after the goodbye, once there is one.
+        self._leave: tuple[EndedReason, Dial | None] = (EndedReason.INTERNAL_ERROR, None)
         self._reason = EndedReason.INTERNAL_ERROR  # until the call has ended
         self._ended_at = now
         self._is_patient = True  # waits for what the model has yet to report
