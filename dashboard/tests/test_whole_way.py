@@ -80,7 +80,7 @@ def _talk(running: Development, page: Page) -> None:
     expect(page.locator("#level-in")).not_to_have_js_property("value", 0)
     page.get_by_role("button", name="Mute").click()  # a beep interrupts the agent
     page.get_by_label("Type instead of speaking").fill("Where is my order A-1001?")
-    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Send", exact=True).click()
     expect(page.locator("#level-out")).not_to_have_js_property("value", 0, timeout=_WITHIN_MS)
     expect(page.locator("#talk-transcript")).to_contain_text(
         "arrives in 12 minutes", timeout=_WITHIN_MS
