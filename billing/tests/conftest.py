@@ -4,9 +4,11 @@ import pytest
 import stripe
 from django.db import connection
 
+from billing.plan import METER_EVENT_NAME
 from billing.provisioning import plan_set_up
-from billing.tests.memory import MemoryStripe
-from billing.tests.stripes_meter import StripesMeter
+from billing.tests.metered import METER
+from billing.tests.watched import WatchedStripe
+from sandbox.payments import steering
 
 
 @pytest.fixture
@@ -21,26 +23,29 @@ def forget_jobs() -> None:
 
 
 @pytest.fixture
-def stripes_meter(monkeypatch: pytest.MonkeyPatch) -> StripesMeter:
-    """Stripe's meter is this; the SDK repeats no request by itself."""
-    meter = StripesMeter()
-    monkeypatch.setattr(stripe, "default_http_client", meter)
+def watched(db: None, monkeypatch: pytest.MonkeyPatch) -> WatchedStripe:
+    """Stripe, with nothing in it; it tells us nothing by itself, and the SDK repeats no request."""
+    steering.hold()
+    watched = WatchedStripe()
+    monkeypatch.setattr(stripe, "default_http_client", watched)
     monkeypatch.setattr(stripe, "max_network_retries", 0)
-    return meter
+    return watched
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryStripe:
-    """Stripe is this, with nothing in it; the SDK repeats no request by itself."""
-    memory = MemoryStripe()
-    monkeypatch.setattr(stripe, "default_http_client", memory)
-    monkeypatch.setattr(stripe, "max_network_retries", 0)
-    return memory
+def stripes_meter(watched: WatchedStripe) -> WatchedStripe:
+    """Stripe, with our meter and nothing else in it."""
+    watched.things[METER] = {
+        "object": "billing.meter",
+        "default_aggregation": {"formula": "sum"},
+        "event_name": METER_EVENT_NAME,
+    }
+    return watched
 
 
 @pytest.fixture
-def at_stripe(memory: MemoryStripe, no_jobs: None) -> MemoryStripe:
+def at_stripe(watched: WatchedStripe, no_jobs: None) -> WatchedStripe:
     """Stripe, as ``setup_stripe`` leaves it."""
     plan_set_up(lambda line: None)
-    memory.requests.clear()
-    return memory
+    watched.requests.clear()
+    return watched

@@ -11,13 +11,13 @@ from accounts.models import Account
 from billing.checkout import checkout_open
 from billing.models import StatusCheck, StripeCustomer
 from billing.status_checks import status_check
-from billing.tests.memory import Killed, MemoryStripe
+from billing.tests.watched import Killed, Request, Thing, WatchedStripe
 
 
-def subscribe(account: Account, memory: MemoryStripe, **fields: Any) -> dict[str, Any]:
+def subscribe(account: Account, watched: WatchedStripe, **fields: Any) -> Thing:
     """Let an inactive account check out and pay; return the subscription."""
     checkout_open(account=account)
-    subscription = memory.pay(StripeCustomer.objects.get(account=account).checkout_id, **fields)
+    subscription = watched.pay(StripeCustomer.objects.get(account=account).checkout_id, **fields)
     check(account)
     return subscription
 
@@ -28,16 +28,16 @@ def check(account: Account) -> None:
     account.refresh_from_db()
 
 
-def down(method: str, path: str) -> None:
+def down(request: Request) -> None:
     """Stripe cannot be reached."""
     raise stripe.APIConnectionError("Network is unreachable")
 
 
-def kill_at(number: int) -> Callable[[str, str], None]:
+def kill_at(number: int) -> Callable[[Request], None]:
     """Return what kills the process when it is called for the ``number``-th time, from 0."""
     calls = iter(range(number + 1))
 
-    def kill(method: str, path: str) -> None:
+    def kill(request: Request) -> None:
         if next(calls, None) == number:
             raise Killed
 

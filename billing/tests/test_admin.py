@@ -13,8 +13,8 @@ from django.urls import reverse
 
 from accounts.models import Account
 from billing.models import PlanPart, StatusChange, StatusCheck, StripeCustomer
-from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import subscribe
+from billing.tests.watched import Thing, WatchedStripe
 from billing.webhooks import webhook_secrets
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +30,7 @@ def olga(client: Client, operator: Account) -> Client:
 
 
 @pytest.fixture
-def subscription(carol: Account, at_stripe: MemoryStripe) -> dict[str, Any]:
+def subscription(carol: Account, at_stripe: WatchedStripe) -> Thing:
     return subscribe(carol, at_stripe)
 
 
@@ -49,7 +49,7 @@ def text_of(browser: Client, path: str, **query: str) -> str:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_it_works(olga: Client, subscription: dict[str, Any], model: Any) -> None:
+def test_it_works(olga: Client, subscription: Thing, model: Any) -> None:
     row = model.objects.first()
     assert str(row.pk) in text_of(olga, list_of(model))
     text_of(olga, page_of(row))
@@ -61,14 +61,14 @@ def test_it_works(olga: Client, subscription: dict[str, Any], model: Any) -> Non
 @pytest.mark.parametrize("model", [StripeCustomer, StatusCheck, StatusChange])
 @pytest.mark.parametrize("term", ["{account}", "Carol@example.org"])
 def test_an_operator_finds_an_account(
-    olga: Client, subscription: dict[str, Any], carol: Account, model: Any, term: str
+    olga: Client, subscription: Thing, carol: Account, model: Any, term: str
 ) -> None:
     assert "carol@example.org" in text_of(olga, list_of(model), q=term.format(account=carol.id))
     assert "carol@example.org" not in text_of(olga, list_of(model), q="bob@example.org")
 
 
 def test_a_customer_leads_to_its_account_and_to_stripe(
-    olga: Client, subscription: dict[str, Any], carol: Account, settings: Any
+    olga: Client, subscription: Thing, carol: Account, settings: Any
 ) -> None:
     customer = StripeCustomer.objects.get()
     assert customer.customer_id in text_of(olga, list_of(StripeCustomer), q=customer.customer_id)
@@ -79,7 +79,7 @@ def test_a_customer_leads_to_its_account_and_to_stripe(
     assert reverse("admin:accounts_account_change", args=[carol.id]) in text
 
 
-def test_a_change_tells_its_cause(olga: Client, subscription: dict[str, Any]) -> None:
+def test_a_change_tells_its_cause(olga: Client, subscription: Thing) -> None:
     text = text_of(olga, page_of(StatusChange.objects.get()))
     for shown in ("INACTIVE", "ACTIVE", "test", subscription["id"], "active"):
         assert shown in text
@@ -87,7 +87,7 @@ def test_a_change_tells_its_cause(olga: Client, subscription: dict[str, Any]) ->
 
 @pytest.mark.parametrize(("in_doubt", "shown"), [("yes", False), ("no", True)])
 def test_what_is_in_doubt_is_told_apart(
-    olga: Client, subscription: dict[str, Any], in_doubt: str, shown: bool
+    olga: Client, subscription: Thing, in_doubt: str, shown: bool
 ) -> None:
     text = text_of(olga, list_of(StatusCheck), in_doubt=in_doubt)
     assert ("carol@example.org" in text) is shown
@@ -99,9 +99,7 @@ class TestCheckNow:
         body = {"action": "check_now", "_selected_action": [carol.id], "confirmed": "yes"}
         return browser.post(list_of(model), body, follow=True)
 
-    def test_it_works(
-        self, olga: Client, subscription: dict[str, Any], carol: Account, model: Any
-    ) -> None:
+    def test_it_works(self, olga: Client, subscription: Thing, carol: Account, model: Any) -> None:
         response = self.check_now(olga, model, carol)
         assert "Asked for: 1." in response.content.decode()
         check = StatusCheck.objects.unsettled().get()
@@ -110,7 +108,7 @@ class TestCheckNow:
         assert LogEntry.objects.get().object_id == carol.id
 
     def test_it_asks_first(
-        self, olga: Client, subscription: dict[str, Any], carol: Account, model: Any
+        self, olga: Client, subscription: Thing, carol: Account, model: Any
     ) -> None:
         body = {"action": "check_now", "_selected_action": [carol.id]}
         asked = olga.post(list_of(model), body)
@@ -118,7 +116,7 @@ class TestCheckNow:
         assert not StatusCheck.objects.unsettled().exists()
 
     def test_whoever_may_only_look_may_not(
-        self, client: Client, subscription: dict[str, Any], carol: Account, model: Any
+        self, client: Client, subscription: Thing, carol: Account, model: Any
     ) -> None:
         clerk = Account.objects.create_user("clerk@example.org", "a long walk", is_staff=True)
         look = f"view_{model._meta.model_name}"
@@ -129,7 +127,7 @@ class TestCheckNow:
         assert not StatusCheck.objects.unsettled().exists()
 
 
-def test_no_secret_is_shown(olga: Client, subscription: dict[str, Any]) -> None:
+def test_no_secret_is_shown(olga: Client, subscription: Thing) -> None:
     pages = [list_of(PlanPart), *(page_of(part) for part in PlanPart.objects.all())]
     for text in (text_of(olga, page) for page in pages):
         assert "sealed" not in text

@@ -9,8 +9,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import Account
-from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import check, down, subscribe
+from billing.tests.watched import Thing, WatchedStripe
 from usage.models import DailyUsage, TotalUsage
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +23,7 @@ READS = [
 
 
 class TestSubscription:
-    def test_it_works(self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe) -> None:
+    def test_it_works(self, carol: Account, carol_api: APIClient, at_stripe: WatchedStripe) -> None:
         subscribe(carol, at_stripe)
         TotalUsage.objects.create(account=carol, calls=142, minutes=310)
         at_stripe.requests.clear()
@@ -39,12 +39,12 @@ class TestSubscription:
         }
         assert at_stripe.requests == []
 
-    def test_before_the_checkout(self, carol_api: APIClient, at_stripe: MemoryStripe) -> None:
+    def test_before_the_checkout(self, carol_api: APIClient, at_stripe: WatchedStripe) -> None:
         body = carol_api.get("/api/billing/subscription").json()
         assert (body["status"], body["hasPaymentMethod"]) == ("INACTIVE", False)
 
     def test_an_operators_suspension_shows(
-        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+        self, carol: Account, carol_api: APIClient, at_stripe: WatchedStripe
     ) -> None:
         subscribe(carol, at_stripe)
         Account.objects.update(suspended_by_operator=True)
@@ -58,7 +58,7 @@ class TestSubscription:
         self,
         carol: Account,
         carol_api: APIClient,
-        at_stripe: MemoryStripe,
+        at_stripe: WatchedStripe,
         of_subscription: str | None,
         of_customer: str | None,
         expected: bool,
@@ -67,13 +67,13 @@ class TestSubscription:
         subscription["default_payment_method"] = of_subscription
         method = of_customer and {"id": of_customer, "object": "payment_method", "type": "card"}
         customer = at_stripe.things[subscription["customer"]]
-        customer["invoice_settings"]["default_payment_method"] = method
+        customer["invoice_settings"] = {"default_payment_method": method}
         check(carol)
         body = carol_api.get("/api/billing/subscription").json()
         assert body["hasPaymentMethod"] is expected
 
     def test_that_of_an_ended_subscription_charges_nothing(
-        self, carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+        self, carol: Account, carol_api: APIClient, at_stripe: WatchedStripe
     ) -> None:
         subscribe(carol, at_stripe, status="canceled")
         assert carol_api.get("/api/billing/subscription").json()["hasPaymentMethod"] is False
@@ -83,7 +83,9 @@ class TestPortal:
     PATH = "/api/billing/portal"
 
     @pytest.mark.parametrize("who", ["alice_api", "carol_api", "dave_api"])
-    def test_it_works(self, request: Any, at_stripe: MemoryStripe, settings: Any, who: str) -> None:
+    def test_it_works(
+        self, request: Any, at_stripe: WatchedStripe, settings: Any, who: str
+    ) -> None:
         response = request.getfixturevalue(who).post(self.PATH)
         assert response.status_code == 200
         [session] = at_stripe.all("billing_portal.session")
@@ -95,7 +97,7 @@ class TestPortal:
         assert session["return_url"] == f"{settings.PUBLIC_URL}/billing/portal/left"
 
     def test_a_stripe_that_is_down_is_said(
-        self, carol_api: APIClient, at_stripe: MemoryStripe
+        self, carol_api: APIClient, at_stripe: WatchedStripe
     ) -> None:
         at_stripe.before = down
         response = carol_api.post(self.PATH)
@@ -109,21 +111,23 @@ class TestInvoices:
     PATH = "/api/billing/invoices"
 
     @pytest.fixture
-    def invoice(self, carol: Account, at_stripe: MemoryStripe) -> dict[str, Any]:
+    def invoice(self, carol: Account, at_stripe: WatchedStripe) -> Thing:
         subscription = subscribe(carol, at_stripe)
         invoice = at_stripe.things[subscription["latest_invoice"]]
-        invoice |= {
-            "number": "A1B2-0001",
-            "created": 1_775_000_000,
-            "period_start": 1_772_409_600,
-            "period_end": 1_775_088_000,
-            "total": 735,
-            "currency": "usd",
-            "hosted_invoice_url": "https://invoice.example/1",
-        }
+        invoice.update(
+            {
+                "number": "A1B2-0001",
+                "created": 1_775_000_000,
+                "period_start": 1_772_409_600,
+                "period_end": 1_775_088_000,
+                "total": 735,
+                "currency": "usd",
+                "hosted_invoice_url": "https://invoice.example/1",
+            }
+        )
         return invoice
 
-    def test_it_works(self, carol_api: APIClient, invoice: dict[str, Any]) -> None:
+    def test_it_works(self, carol_api: APIClient, invoice: Thing) -> None:
         response = carol_api.get(self.PATH)
         assert response.status_code == 200
         assert response.json() == {
@@ -143,20 +147,20 @@ class TestInvoices:
         }
 
     def test_the_newest_is_first(
-        self, carol_api: APIClient, at_stripe: MemoryStripe, invoice: dict[str, Any]
+        self, carol_api: APIClient, at_stripe: WatchedStripe, invoice: Thing
     ) -> None:
-        at_stripe.things["in_later"] = invoice | {"id": "in_later"}
+        at_stripe.things["in_later"] = invoice.body
         ids = [found["id"] for found in carol_api.get(self.PATH).json()["invoices"]]
         assert ids == ["in_later", invoice["id"]]
 
     def test_a_draft_is_none_yet(
-        self, carol_api: APIClient, at_stripe: MemoryStripe, invoice: dict[str, Any]
+        self, carol_api: APIClient, at_stripe: WatchedStripe, invoice: Thing
     ) -> None:
         invoice["status"] = "draft"
         assert carol_api.get(self.PATH).json() == {"invoices": []}
 
     def test_those_of_others_are_not_shown(
-        self, bob_api: APIClient, bob: Account, at_stripe: MemoryStripe, invoice: dict[str, Any]
+        self, bob_api: APIClient, bob: Account, at_stripe: WatchedStripe, invoice: Thing
     ) -> None:
         assert bob_api.get(self.PATH).json() == {"invoices": []}
         Account.objects.filter(pk=bob.pk).update(status="INACTIVE")
@@ -164,13 +168,13 @@ class TestInvoices:
         assert bob_api.get(self.PATH).json() == {"invoices": []}
 
     def test_nobody_has_any_before_the_checkout(
-        self, carol_api: APIClient, at_stripe: MemoryStripe
+        self, carol_api: APIClient, at_stripe: WatchedStripe
     ) -> None:
         assert carol_api.get(self.PATH).json() == {"invoices": []}
         assert at_stripe.requests == []
 
     def test_a_stripe_that_is_down_is_said(
-        self, carol_api: APIClient, at_stripe: MemoryStripe, invoice: dict[str, Any]
+        self, carol_api: APIClient, at_stripe: WatchedStripe, invoice: Thing
     ) -> None:
         at_stripe.before = down
         response = carol_api.get(self.PATH)
@@ -224,7 +228,7 @@ class TestSpendingLimit:
 
 @pytest.mark.parametrize("path", READS)
 @pytest.mark.parametrize("who", ["alice_api", "carol_api", "dave_api"])
-def test_whoever_owes_can_read(request: Any, at_stripe: MemoryStripe, who: str, path: str) -> None:
+def test_whoever_owes_can_read(request: Any, at_stripe: WatchedStripe, who: str, path: str) -> None:
     assert request.getfixturevalue(who).get(path).status_code == 200
 
 
@@ -234,7 +238,7 @@ def test_strangers_cannot(anonymous_api: APIClient, path: str) -> None:
 
 
 def test_the_subscription_is_readable_without_stripe(
-    carol: Account, carol_api: APIClient, at_stripe: MemoryStripe
+    carol: Account, carol_api: APIClient, at_stripe: WatchedStripe
 ) -> None:
     subscribe(carol, at_stripe)
     at_stripe.before = down

@@ -31,9 +31,9 @@ from billing.status_checks import (
     status_check,
     status_mark,
 )
-from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import subscribe
 from billing.tests.test_webhooks import send
+from billing.tests.watched import Request, Thing, WatchedStripe, nothing
 from billing.webhooks import webhook_secrets
 
 STATUSES = [
@@ -56,9 +56,9 @@ _numbers = itertools.count(1)
 class World:
     """An account, Stripe, and what is under way between them."""
 
-    memory: MemoryStripe
+    watched: WatchedStripe
     account: Account
-    subscriptions: list[dict[str, Any]] = field(default_factory=list)
+    subscriptions: list[Thing] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     answers: list[tuple[Question, Snapshot]] = field(default_factory=list)
 
@@ -69,9 +69,27 @@ class World:
     # What Hypothesis chooses from. ``choice`` picks one of what there is.
 
     def subscribe(self, choice: int) -> None:
-        status = STATUSES[choice % len(STATUSES)]
-        prices = self.memory.all("price")
-        self.subscriptions.append(self.memory.subscribe(self.customer_id, prices, status=status))
+        """In any state from the start: how it came there does not matter here."""
+        id = f"sub_{next(_numbers)}"
+        items = [
+            {
+                "id": f"si_{id}_{n}",
+                "object": "subscription_item",
+                "subscription": id,
+                "price": price.body,
+            }
+            for n, price in enumerate(self.watched.all("price"))
+        ]
+        self.watched.things[id] = {
+            "object": "subscription",
+            "created": 1_700_000_000,
+            "customer": self.customer_id,
+            "default_payment_method": "pm_1",
+            "items": {"object": "list", "data": items, "has_more": False, "url": "/v1/items"},
+            "livemode": False,
+            "status": STATUSES[choice % len(STATUSES)],
+        }
+        self.subscriptions.append(self.watched.things[id])
         self._event("customer.subscription.created", self.subscriptions[-1])
 
     def change(self, choice: int) -> None:
@@ -98,9 +116,9 @@ class World:
         """The worker that was asking dies."""
         self.answers.pop(choice % len(self.answers))
 
-    def _event(self, kind: str, subscription: dict[str, Any]) -> None:
+    def _event(self, kind: str, subscription: Thing) -> None:
         event = {"id": f"evt_{next(_numbers)}", "object": "event", "type": kind}
-        self.events.append(event | {"data": {"object": dict(subscription)}})
+        self.events.append(event | {"data": {"object": subscription.body}})
 
     # What must be true in the end.
 
@@ -135,7 +153,7 @@ STEPS = ["subscribe", *(["change", "deliver", "ask"] * 2), "lose", "apply", "kil
     steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 63)), min_size=8, max_size=40)
 )
 def test_it_always_ends_in_what_stripe_says(
-    at_stripe: MemoryStripe, steps: list[tuple[str, int]]
+    at_stripe: WatchedStripe, steps: list[tuple[str, int]]
 ) -> None:
     with transaction.atomic():
         account = Account.objects.create_user("hypo@example.org", "a long walk")
@@ -154,14 +172,14 @@ def test_it_always_ends_in_what_stripe_says(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_slower_answer_that_is_older_changes_nothing(
-    carol: Account, at_stripe: MemoryStripe
+    carol: Account, at_stripe: WatchedStripe
 ) -> None:
     """Two workers on one account: the first has asked before the change, and applies after."""
     subscription = subscribe(carol, at_stripe)
     old_is_asked, new_is_applied = Event(), Event()
 
-    def hold_back(method: str, path: str) -> None:
-        if path == "/v1/subscriptions" and not old_is_asked.is_set():
+    def hold_back(request: Request) -> None:
+        if request.path == "/v1/subscriptions" and not old_is_asked.is_set():
             old_is_asked.set()
             assert new_is_applied.wait(10)
 
@@ -182,12 +200,12 @@ def test_the_slower_answer_that_is_older_changes_nothing(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_mark_that_comes_while_stripe_is_asked_is_kept(
-    carol: Account, at_stripe: MemoryStripe
+    carol: Account, at_stripe: WatchedStripe
 ) -> None:
     subscription = subscribe(carol, at_stripe)
 
-    def change_meanwhile(method: str, path: str) -> None:
-        at_stripe.after = lambda method, path: None
+    def change_meanwhile(request: Request) -> None:
+        at_stripe.after = nothing
         subscription["status"] = "unpaid"
         status_mark(account_id=carol.id, cause="an event")
 
@@ -201,7 +219,7 @@ def test_a_mark_that_comes_while_stripe_is_asked_is_kept(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_workers_at_once_agree(carol: Account, at_stripe: MemoryStripe) -> None:
+def test_workers_at_once_agree(carol: Account, at_stripe: WatchedStripe) -> None:
     """While Stripe's state changes again and again, and each change is told of."""
     subscription = subscribe(carol, at_stripe)
     with ThreadPoolExecutor(4) as pool:
@@ -225,11 +243,11 @@ def _in_a_thread(account_id: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_is_held_while_stripe_answers(carol: Account, at_stripe: MemoryStripe) -> None:
+def test_nothing_is_held_while_stripe_answers(carol: Account, at_stripe: WatchedStripe) -> None:
     """An operator can save the account, and events can come, while a worker waits for Stripe."""
     subscribe(carol, at_stripe)
 
-    def somebody_else(method: str, path: str) -> None:
+    def somebody_else(request: Request) -> None:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(_save, carol.id).result(5)
 

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from accounts.models import Account
 from billing.models import StatusCheck, StripeCustomer
 from billing.status_checks import status_check
 from billing.stripe_api import PaymentsUnavailable
-from billing.tests.memory import Killed, MemoryStripe
 from billing.tests.subscribing import check, down, kill_at, subscribe
+from billing.tests.watched import Killed, Request, Thing, WatchedStripe, nothing
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def first(carol: Account, at_stripe: MemoryStripe) -> dict[str, Any]:
+def first(carol: Account, at_stripe: WatchedStripe) -> Thing:
     return subscribe(carol, at_stripe)
 
 
 @pytest.fixture
-def second(carol: Account, at_stripe: MemoryStripe, first: dict[str, Any]) -> dict[str, Any]:
+def second(carol: Account, at_stripe: WatchedStripe, first: Thing) -> Thing:
     """Begun by another of our checkouts, as on a page that stayed open."""
-    return at_stripe.subscribe(
+    second = at_stripe.subscribe(
         first["customer"], at_stripe.all("price"), metadata={"checkout": "2"}
     )
+    second["created"] = first["created"] + 1
+    return second
 
 
-def test_it_works(
-    carol: Account, at_stripe: MemoryStripe, first: dict[str, Any], second: dict[str, Any]
-) -> None:
+def test_it_works(carol: Account, at_stripe: WatchedStripe, first: Thing, second: Thing) -> None:
     check(carol)
     assert (first["status"], second["status"]) == ("active", "canceled")
     [refund] = at_stripe.all("refund")
-    assert refund["payment_intent"] == f"pi_{second['latest_invoice']}"
+    [_, payment] = at_stripe.all("invoice_payment")
+    assert payment["invoice"] == second["latest_invoice"]
+    assert refund["payment_intent"] == payment["payment"]["payment_intent"]
     assert refund["reason"] == "duplicate"
     assert carol.status == "ACTIVE"
     check(carol)
@@ -47,9 +47,9 @@ def test_it_works(
 @pytest.mark.parametrize("request_number", [2, 3, 4])
 def test_killed_at_any_request_it_comes_to_the_same(
     carol: Account,
-    at_stripe: MemoryStripe,
-    first: dict[str, Any],
-    second: dict[str, Any],
+    at_stripe: WatchedStripe,
+    first: Thing,
+    second: Thing,
     moment: str,
     request_number: int,
 ) -> None:
@@ -57,37 +57,37 @@ def test_killed_at_any_request_it_comes_to_the_same(
     setattr(at_stripe, moment, kill_at(request_number))
     with pytest.raises(Killed):
         check(carol)
-    setattr(at_stripe, moment, lambda method, path: None)
+    setattr(at_stripe, moment, nothing)
     check(carol)
     assert (first["status"], second["status"]) == ("active", "canceled")
     assert len(at_stripe.all("refund")) == 1
 
 
 def test_even_days_later(
-    carol: Account, at_stripe: MemoryStripe, first: dict[str, Any], second: dict[str, Any]
+    carol: Account, at_stripe: WatchedStripe, first: Thing, second: Thing
 ) -> None:
     """When Stripe has forgotten the idempotency key, it still knows of the refund."""
     at_stripe.after = kill_at(3)
     with pytest.raises(Killed):
         check(carol)
-    at_stripe.after = lambda method, path: None
-    at_stripe.forget_keys()
+    at_stripe.after = nothing
+    at_stripe.a_day_passes()
     check(carol)
     assert second["status"] == "canceled"
     assert len(at_stripe.all("refund")) == 1
 
 
 def test_a_stripe_that_fails_in_between_is_asked_again(
-    carol: Account, at_stripe: MemoryStripe, first: dict[str, Any], second: dict[str, Any]
+    carol: Account, at_stripe: WatchedStripe, first: Thing, second: Thing
 ) -> None:
-    def fail(method: str, path: str) -> None:
-        if method == "delete":
-            down(method, path)
+    def fail(request: Request) -> None:
+        if request.method == "delete":
+            down(request)
 
     at_stripe.before = fail
     with pytest.raises(PaymentsUnavailable):
         check(carol)
-    at_stripe.before = lambda method, path: None
+    at_stripe.before = nothing
     for _ in range(2):  # the job that is retried, and the one that it leaves
         assert StatusCheck.objects.unsettled().exists()
         status_check(carol.id)
@@ -96,7 +96,7 @@ def test_a_stripe_that_fails_in_between_is_asked_again(
 
 
 def test_what_an_operator_has_set_up_stays(
-    carol: Account, at_stripe: MemoryStripe, first: dict[str, Any]
+    carol: Account, at_stripe: WatchedStripe, first: Thing
 ) -> None:
     by_hand = at_stripe.subscribe(first["customer"], at_stripe.all("price"))
     check(carol)
@@ -105,7 +105,7 @@ def test_what_an_operator_has_set_up_stays(
 
 
 def test_one_account_is_not_judged_by_another(
-    carol: Account, at_stripe: MemoryStripe, first: dict[str, Any], bob: Account
+    carol: Account, at_stripe: WatchedStripe, first: Thing, bob: Account
 ) -> None:
     Account.objects.filter(pk=bob.pk).update(status="INACTIVE")
     bob.refresh_from_db()

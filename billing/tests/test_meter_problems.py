@@ -16,7 +16,7 @@ from billing.metering.problems import error_report, error_report_read, problem_n
 from billing.models import MeterEvent, MeterProblem, PlanPart
 from billing.stripe_api import PaymentsUnavailable
 from billing.tests.metered import event
-from billing.tests.stripes_meter import StripesMeter, failure
+from billing.tests.watched import WatchedStripe, failure
 from core.sealing import seal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
@@ -93,11 +93,11 @@ class TestErrorReport:
 
     @pytest.mark.parametrize("named_by", ["{}", "{}-0", "{}-12"])
     def test_events_that_it_names_were_not_counted(
-        self, alice: Account, stripes_meter: StripesMeter, named_by: str
+        self, alice: Account, stripes_meter: WatchedStripe, named_by: str
     ) -> None:
         """Stripe names them by the idempotency key of their request."""
         named, other = event(alice, state="sent"), event(alice, state="sent")
-        stripes_meter.reports["evt_1"] = report(named_by.format(named.identifier))
+        stripes_meter.things["evt_1"] = report(named_by.format(named.identifier))
         error_report(THIN["id"])
         error_report_read("evt_1")
         for each in (named, other):
@@ -116,15 +116,15 @@ class TestErrorReport:
         ]
 
     def test_what_it_names_may_not_be_ours(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         event(alice, state="sent")
-        stripes_meter.reports["evt_1"] = report("of another product", "CA" + "f" * 32)
+        stripes_meter.things["evt_1"] = report("of another product", "CA" + "f" * 32)
         error_report_read("evt_1")
         assert MeterEvent.objects.get().state == "sent"
         assert MeterProblem.objects.get().detail["errors"][0]["count"] == 2
 
-    def test_it_can_be_read_later(self, stripes_meter: StripesMeter) -> None:
+    def test_it_can_be_read_later(self, stripes_meter: WatchedStripe) -> None:
         error_report(THIN["id"])
         stripes_meter.before = lambda request: failure(503)
         with pytest.raises(PaymentsUnavailable):

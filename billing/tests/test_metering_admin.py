@@ -14,7 +14,7 @@ from billing.metering.events import meter_events_send
 from billing.metering.problems import problem_note
 from billing.models import MeterEvent, MeterProblem
 from billing.tests.metered import become_customer, event, set_up_meter, subscription
-from billing.tests.stripes_meter import StripesMeter, refusal
+from billing.tests.watched import WatchedStripe, nothing, refusal
 from core.admin import CappedPaginator
 
 pytestmark = pytest.mark.django_db
@@ -102,7 +102,7 @@ class TestEvents:
 
 
 class TestSendAgain:
-    def test_it_works(self, olga: Client, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_it_works(self, olga: Client, alice: Account, stripes_meter: WatchedStripe) -> None:
         set_up_meter()
         become_customer(alice, subscription())
         refused = event(alice)
@@ -112,12 +112,12 @@ class TestSendAgain:
         assert "Will be sent again: 1." in act(olga, EVENTS, "send_again", refused)
         assert MeterProblem.objects.get().resolved_at
         assert LogEntry.objects.get().get_change_message() == "Asked to send it again."
-        stripes_meter.before = lambda request: None
+        stripes_meter.before = nothing
         meter_events_send()
         assert set(stripes_meter.events) == {refused.identifier}
 
     def test_what_is_refused_again_is_a_problem_again(
-        self, olga: Client, alice: Account, stripes_meter: StripesMeter
+        self, olga: Client, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         set_up_meter()
         become_customer(alice, subscription())

@@ -25,7 +25,7 @@ from billing.tests.metered import (
     set_up_meter,
     subscription,
 )
-from billing.tests.stripes_meter import Answer, Request, StripesMeter, failure, refusal
+from billing.tests.watched import Answer, Request, WatchedStripe, failure, refusal
 from core.tests.rows import refuse
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_jobs")]
@@ -40,7 +40,7 @@ def meter() -> None:
 
 
 def sent(
-    account: Account, minutes: int, meter: StripesMeter | None, *, ago: timedelta = DAY
+    account: Account, minutes: int, meter: WatchedStripe | None, *, ago: timedelta = DAY
 ) -> MeterEvent:
     """An event that was sent then; ``meter`` has counted it, unless there is none."""
     at = timezone.now() - ago
@@ -50,7 +50,7 @@ def sent(
     return written
 
 
-def summaries(meter: StripesMeter) -> list[dict[str, str]]:
+def summaries(meter: WatchedStripe) -> list[dict[str, str]]:
     return [request.params for request in meter.requests if "summaries" in request.path]
 
 
@@ -68,7 +68,7 @@ class TestDifference:
     def customer(self, alice: Account) -> None:
         become_customer(alice, subscription(begins=timezone.now() - 10 * DAY))
 
-    def test_there_is_none(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_there_is_none(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         for minutes in (3, 4):
             sent(alice, minutes, stripes_meter)
         page_compare()
@@ -76,7 +76,7 @@ class TestDifference:
         assert not MeterProblem.objects.exists()
 
     def test_stripe_has_less(
-        self, alice: Account, stripes_meter: StripesMeter, caplog: pytest.LogCaptureFixture
+        self, alice: Account, stripes_meter: WatchedStripe, caplog: pytest.LogCaptureFixture
     ) -> None:
         sent(alice, 3, stripes_meter)
         sent(alice, 4, None)
@@ -87,21 +87,21 @@ class TestDifference:
         assert problem.detail["stripes"] == 3
         assert [record.levelname for record in caplog.records] == ["ERROR"]
 
-    def test_stripe_has_more(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_stripe_has_more(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         written = sent(alice, 3, stripes_meter)
         stripes_meter.has_counted("CA again", 3, seconds(written.happened_at))
         page_compare()
         assert MeterProblem.objects.get().detail["stripes"] == 6
 
     def test_what_stripe_has_refused_is_not_expected_of_it(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         sent(alice, 3, stripes_meter)
         event(alice, 4, happened_at=timezone.now() - DAY, state="refused")
         page_compare()
         assert not MeterProblem.objects.exists()
 
-    def test_one_period_is_one_problem(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_one_period_is_one_problem(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         sent(alice, 3, None)
         page_compare()
         sent(alice, 4, None)
@@ -110,7 +110,7 @@ class TestDifference:
         assert problem.detail["settled"] == 7
 
     def test_it_is_resolved_when_it_vanishes(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         written = sent(alice, 3, None)
         page_compare()
@@ -120,18 +120,18 @@ class TestDifference:
         assert problem.resolved_at
         assert problem.detail["stripes"] == 3
 
-    def test_it_comes_back(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_it_comes_back(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         written = sent(alice, 3, None)
         page_compare()
         stripes_meter.has_counted(written.identifier, 3, seconds(written.happened_at))
         page_compare()
-        stripes_meter.forget_all()
+        stripes_meter.forget_events()
         page_compare()
         assert MeterProblem.objects.get().resolved_at is None
 
     @pytest.mark.parametrize("has_counted", [False, True])
     def test_what_is_under_way_is_none(
-        self, alice: Account, stripes_meter: StripesMeter, has_counted: bool
+        self, alice: Account, stripes_meter: WatchedStripe, has_counted: bool
     ) -> None:
         """Stripe counts in its own time, and an answer may be missing."""
         meter = stripes_meter if has_counted else None
@@ -145,7 +145,7 @@ class TestDifference:
         assert not MeterProblem.objects.exists()
 
     def test_what_was_never_sent_is_not_there(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         event(alice, 5, happened_at=timezone.now() - DAY)
         stripes_meter.has_counted("CA of somebody else", 5, seconds(timezone.now() - DAY))
@@ -153,7 +153,7 @@ class TestDifference:
         assert MeterProblem.objects.get().detail["in_doubt"] == 0
 
     def test_accounts_are_not_mixed_up(
-        self, alice: Account, bob: Account, stripes_meter: StripesMeter
+        self, alice: Account, bob: Account, stripes_meter: WatchedStripe
     ) -> None:
         become_customer(bob, subscription(id="sub_2"), id="cus_2")
         sent(alice, 3, stripes_meter)
@@ -162,7 +162,7 @@ class TestDifference:
         assert MeterProblem.objects.get().account == bob
 
     def test_stripe_being_down_is_no_difference(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         sent(alice, 3, None)
         stripes_meter.before = lambda request: failure(503)
@@ -174,7 +174,7 @@ class TestDifference:
         self,
         alice: Account,
         bob: Account,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         become_customer(bob, subscription(id="sub_2"), id="cus_2")
@@ -192,7 +192,7 @@ class TestDifference:
 
 class TestPeriods:
     def test_both_sides_of_a_renewal_are_compared(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         now = timezone.now()
         renewed = now - 2 * DAY
@@ -206,7 +206,7 @@ class TestPeriods:
         assert problem.detail["settled"] == 4
 
     def test_it_asks_for_the_minutes_of_the_period(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         begins = timezone.now() - 10 * DAY
         become_customer(alice, subscription(begins=begins))
@@ -217,7 +217,7 @@ class TestPeriods:
         assert 0 <= int(asked["end_time"]) - seconds(timezone.now()) <= 60
 
     def test_an_account_without_a_subscription_is_left_alone(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         become_customer(alice)
         page_compare()
@@ -230,7 +230,7 @@ class TestPages:
         alice: Account,
         bob: Account,
         carol: Account,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(comparison, "PAGE_SIZE", 2)
@@ -252,15 +252,15 @@ class TestAfterTheEnd:
     """We learned of a subscription's end when a later call had been sent already."""
 
     def ended(
-        self, alice: Account, meter: StripesMeter, at: datetime, *, has_invoice: bool = True
+        self, alice: Account, meter: WatchedStripe, at: datetime, *, has_invoice: bool = True
     ) -> None:
         begins = at - 5 * DAY
         latest_invoice = invoice("paid", begins, end=at if has_invoice else begins)
         ended = subscription(begins=begins, period=(begins, at), ended_at=seconds(at))
         become_customer(alice, ended)
-        meter.subscriptions["sub_1"] = ended | {"latest_invoice": latest_invoice}
+        meter.things["sub_1"] = ended | {"latest_invoice": latest_invoice}
 
-    def test_it_is_flagged(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_it_is_flagged(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         self.ended(alice, stripes_meter, timezone.now() - 2 * DAY)
         sent(alice, 3, stripes_meter, ago=3 * DAY)
         late = sent(alice, 4, stripes_meter, ago=DAY)
@@ -270,7 +270,7 @@ class TestAfterTheEnd:
         assert problem.detail == {"call": late.identifier, "minutes": 4}
 
     def test_it_is_flagged_once(
-        self, alice: Account, stripes_meter: StripesMeter, caplog: pytest.LogCaptureFixture
+        self, alice: Account, stripes_meter: WatchedStripe, caplog: pytest.LogCaptureFixture
     ) -> None:
         self.ended(alice, stripes_meter, timezone.now() - 2 * DAY)
         sent(alice, 4, stripes_meter, ago=DAY)
@@ -281,7 +281,7 @@ class TestAfterTheEnd:
         assert MeterProblem.objects.get().resolved_at
         assert caplog.records == []
 
-    def test_another_subscription_pays(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_another_subscription_pays(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         now = timezone.now()
         self.ended(alice, stripes_meter, now - 3 * DAY)
         add_subscription("cus_1", subscription(id="sub_2", begins=now - 2 * DAY))
@@ -293,7 +293,7 @@ class TestAfterTheEnd:
         assert problem.detail["call"] == between.identifier
 
     def test_a_last_period_without_an_invoice_is_flagged(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         """An operator cancelled it at once, and asked for no invoice."""
         self.ended(alice, stripes_meter, timezone.now() - 2 * DAY, has_invoice=False)
@@ -304,13 +304,13 @@ class TestAfterTheEnd:
         assert (problem.kind, problem.account) == ("after-cancellation", alice)
         assert problem.detail == {"subscription": "sub_1", "minutes": 7}
 
-    def test_without_minutes_it_is_none(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_without_minutes_it_is_none(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         self.ended(alice, stripes_meter, timezone.now() - 2 * DAY, has_invoice=False)
         page_compare()
         assert not MeterProblem.objects.exists()
 
     def test_a_double_that_was_undone_leaves_its_minutes_to_the_other(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         now = timezone.now()
         self.ended(alice, stripes_meter, now - 2 * DAY, has_invoice=False)
@@ -320,7 +320,7 @@ class TestAfterTheEnd:
         assert not MeterProblem.objects.exists()
 
     def test_what_was_flagged_when_it_was_sent_is_not_flagged_again(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         become_customer(alice)
         event(alice)
@@ -333,7 +333,7 @@ def test_one_that_cannot_be_compared_stops_no_other(
     alice: Account,
     bob: Account,
     carol: Account,
-    stripes_meter: StripesMeter,
+    stripes_meter: WatchedStripe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither one whose subscription cannot be read, nor one whose problem cannot be written."""

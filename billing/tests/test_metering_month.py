@@ -29,7 +29,7 @@ from billing.metering.tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
 from billing.provisioning import plan_set_up
 from billing.status_checks import status_check, status_mark
-from billing.tests.memory import Killed
+from billing.tests.watched import Killed
 from sandbox.payments import steering, testing
 from sandbox.payments.business import clock, invoicing
 from sandbox.payments.models import Fault, MeterReading, StripeObject

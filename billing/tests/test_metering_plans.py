@@ -21,7 +21,7 @@ from billing.metering.events import (
 from billing.models import MeterEvent, MeterProblem
 from billing.tests.metered import become_customer, set_up_meter, subscription
 from billing.tests.plans import planned
-from billing.tests.stripes_meter import StripesMeter
+from billing.tests.watched import WatchedStripe
 from core.ids import first_id_of
 
 pytestmark = pytest.mark.django_db
@@ -111,7 +111,7 @@ def test_beginning_with_a_long_history() -> None:
     assert plans.rows_looked_at < FEW
 
 
-def test_sending(stripes_meter: StripesMeter, account: Account) -> None:
+def test_sending(stripes_meter: WatchedStripe, account: Account) -> None:
     meter_events_write()
     with planned() as plans:
         meter_events_send()
@@ -121,7 +121,7 @@ def test_sending(stripes_meter: StripesMeter, account: Account) -> None:
     assert plans.rows_looked_at < FEW
 
 
-def test_comparing(stripes_meter: StripesMeter, account: Account, no_jobs: None) -> None:
+def test_comparing(stripes_meter: WatchedStripe, account: Account, no_jobs: None) -> None:
     """What is looked at is the period."""
     with planned() as plans:
         page_compare()
@@ -131,7 +131,7 @@ def test_comparing(stripes_meter: StripesMeter, account: Account, no_jobs: None)
     assert plans.rows_looked_at < FEW
 
 
-def test_asking_about_an_old_attempt(stripes_meter: StripesMeter, account: Account) -> None:
+def test_asking_about_an_old_attempt(stripes_meter: WatchedStripe, account: Account) -> None:
     meter_events_write()
     attempted_at = timezone.now() - timedelta(days=2)
     MeterEvent.objects.unsent().update(first_attempt_at=attempted_at)

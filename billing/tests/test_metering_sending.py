@@ -26,7 +26,7 @@ from billing.tests.metered import (
     set_up_meter,
     subscription,
 )
-from billing.tests.stripes_meter import Answer, Request, StripesMeter, failure, refusal
+from billing.tests.watched import Answer, Request, WatchedStripe, failure, nothing, refusal
 from core.tests.rows import refuse
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +54,7 @@ def send_again(after: timedelta = timedelta(0)) -> None:
     meter_events_send()
 
 
-def minutes_at(meter: StripesMeter, customer_id: str = "cus_1") -> int:
+def minutes_at(meter: WatchedStripe, customer_id: str = "cus_1") -> int:
     """What Stripe will bill."""
     counted = meter.events.values()
     return sum(each.minutes for each in counted if each.customer == customer_id)
@@ -64,7 +64,7 @@ def problems(kind: str) -> list[dict[str, Any]]:
     return list(MeterProblem.objects.filter(kind=kind).values_list("detail", flat=True))
 
 
-def test_it_works(alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter) -> None:
+def test_it_works(alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe) -> None:
     written = event(alice, 3)
     meter_events_send()
     written.refresh_from_db()
@@ -82,7 +82,7 @@ def test_it_works(alice: Account, customer: StripeCustomer, stripes_meter: Strip
 
 
 def test_what_is_sent_is_sent_once(
-    alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+    alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
 ) -> None:
     event(alice)
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_what_is_sent_is_sent_once(
 def test_there_may_be_many(
     alice: Account,
     customer: StripeCustomer,
-    stripes_meter: StripesMeter,
+    stripes_meter: WatchedStripe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(events, "BATCH_SIZE", 3)
@@ -105,7 +105,7 @@ def test_there_may_be_many(
 
 
 def test_each_account_pays_its_own(
-    alice: Account, bob: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+    alice: Account, bob: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
 ) -> None:
     become_customer(bob, subscription(id="sub_2"), id="cus_2")
     event(alice, 3)
@@ -116,7 +116,7 @@ def test_each_account_pays_its_own(
 
 
 def test_nothing_is_sent_before_the_set_up(
-    alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+    alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
 ) -> None:
     PlanPart.objects.all().delete()
     written = event(alice)
@@ -128,7 +128,7 @@ def test_nothing_is_sent_before_the_set_up(
 
 class TestWaiting:
     def test_an_account_without_a_customer_waits(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         written = event(alice)
         meter_events_send()
@@ -141,7 +141,7 @@ class TestWaiting:
         assert minutes_at(stripes_meter) == 1
 
     def test_so_does_one_whose_customer_is_deleted(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         StripeCustomer.objects.update(deleted_at=timezone.now())
         event(alice)
@@ -153,7 +153,7 @@ class TestWaiting:
         self,
         alice: Account,
         bob: Account,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(events, "BATCH_SIZE", 2)
@@ -171,7 +171,7 @@ class TestAnswers:
         self,
         alice: Account,
         customer: StripeCustomer,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         answer: Answer,
     ) -> None:
         written = event(alice)
@@ -181,7 +181,7 @@ class TestAnswers:
         assert (written.state, written.attempts) == ("pending", 1)
         assert written.last_error
         assert written.next_attempt_at > timezone.now()
-        stripes_meter.before = lambda request: None
+        stripes_meter.before = nothing
         send_again()
         written.refresh_from_db()
         assert (written.state, written.attempts, written.last_error) == ("sent", 2, "")
@@ -192,7 +192,7 @@ class TestAnswers:
         self,
         alice: Account,
         customer: StripeCustomer,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         answer: Answer | None,
     ) -> None:
         """Stripe has counted it, and we are not told so."""
@@ -200,14 +200,14 @@ class TestAnswers:
         stripes_meter.after = lambda request: answer or _disconnect()
         meter_events_send()
         assert minutes_at(stripes_meter) == 1
-        stripes_meter.after = lambda request: None
+        stripes_meter.after = nothing
         send_again()
         written.refresh_from_db()
         assert written.state == "sent"
         assert minutes_at(stripes_meter) == 1
 
     def test_stripe_repeats_a_failure_to_the_same_key_alone(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         event(alice)
         stripes_meter.before = lambda request: failure(500)
@@ -227,7 +227,7 @@ class TestAnswers:
         self,
         alice: Account,
         customer: StripeCustomer,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         answer: Answer,
     ) -> None:
         written = event(alice)
@@ -238,7 +238,7 @@ class TestAnswers:
         assert not MeterProblem.objects.exists()
 
     def test_a_request_that_runs_still_is_tried_again(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         written = event(alice)
         body = {"error": {"type": "idempotency_error", "message": "A request is in progress."}}
@@ -248,7 +248,7 @@ class TestAnswers:
         assert (written.state, written.attempts) == ("pending", 1)
 
     def test_what_stripe_refuses_is_looked_at(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         written = event(alice, 4)
         stripes_meter.before = lambda request: refusal("No such customer: 'cus_1'")
@@ -262,7 +262,7 @@ class TestAnswers:
         assert len(stripes_meter.requests) == 1
 
     def test_one_refusal_does_not_stop_the_others(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         refused = event(alice, 4)
         event(alice, 1)
@@ -276,7 +276,7 @@ class TestAnswers:
         assert minutes_at(stripes_meter) == 1
 
     def test_an_outage_stops_all_for_now(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         """Nobody waits for fifty time-outs, and what was not tried is not postponed."""
         for _ in range(10):
@@ -291,7 +291,7 @@ class TestAnswers:
         self,
         alice: Account,
         customer: StripeCustomer,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         settings: Any,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
@@ -312,7 +312,7 @@ def _disconnect() -> Answer:
 
 class TestTooOld:
     def test_it_goes_to_a_list(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         old = event(alice, 7, happened_at=timezone.now() - 35 * DAY - MINUTE)
         meter_events_send()
@@ -321,12 +321,12 @@ class TestTooOld:
         assert stripes_meter.requests == []
         assert [detail["minutes"] for detail in problems("too-old")] == [7]
 
-    def test_without_a_customer_too(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_without_a_customer_too(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         event(alice, happened_at=timezone.now() - 35 * DAY - MINUTE)
         meter_events_send()
         assert len(problems("too-old")) == 1
 
-    def test_what_is_younger_is_sent(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_what_is_younger_is_sent(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         now = timezone.now()
         become_customer(alice, subscription(period=(now - 36 * DAY, now + DAY)))
         event(alice, happened_at=now - 35 * DAY + MINUTE)
@@ -334,7 +334,7 @@ class TestTooOld:
         assert minutes_at(stripes_meter) == 1
 
     def test_stripe_may_find_it_too_old(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         written = event(alice)
         stripes_meter.before = lambda r: refusal("Old.", code="timestamp_too_far_in_past")
@@ -346,12 +346,12 @@ class TestTooOld:
 
 class TestLease:
     def test_what_somebody_sends_is_left_to_them(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         event(alice)
 
         def somebody_else_comes(request: Request) -> None:
-            stripes_meter.before = lambda request: None
+            stripes_meter.before = nothing
             meter_events_send()
 
         stripes_meter.before = somebody_else_comes
@@ -359,7 +359,7 @@ class TestLease:
         assert len(stripes_meter.requests) == 1
 
     def test_what_nobody_has_recorded_is_sent_again_in_time(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         written = event(alice)
         assert len(events._claim("mtr_1")) == 1
@@ -367,7 +367,7 @@ class TestLease:
         assert timezone.now() < written.next_attempt_at <= timezone.now() + LEASE
 
     def test_who_is_too_slow_does_not_send(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         """Its lease is over, and somebody else has the event."""
         event(alice)
@@ -380,13 +380,13 @@ class TestLease:
         assert minutes_at(stripes_meter) == 1
 
     def test_who_is_slow_overwrites_nothing(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         """Its answer, a failure, comes when somebody else has sent the event."""
         written = event(alice)
 
         def fail_late(request: Request) -> Answer:
-            stripes_meter.before = lambda request: None
+            stripes_meter.before = nothing
             send_again()
             return failure(500)
 
@@ -396,7 +396,7 @@ class TestLease:
         assert written.state == "sent"
 
     def test_who_is_slow_postpones_nothing(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         """Its answer, a failure, comes when somebody else has claimed the event."""
         written = event(alice)
@@ -416,7 +416,7 @@ class TestLease:
         self,
         alice: Account,
         customer: StripeCustomer,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         for _ in range(3):
@@ -432,7 +432,7 @@ class TestLease:
         self,
         alice: Account,
         customer: StripeCustomer,
-        stripes_meter: StripesMeter,
+        stripes_meter: WatchedStripe,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(events, "BATCH_SIZE", 5)
@@ -455,7 +455,7 @@ class TestLease:
 
     @pytest.mark.django_db(transaction=True)
     def test_nobody_waits_for_a_row_that_is_claimed(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         """While one claims, in its transaction still, another takes what is left."""
         first = event(alice, next_attempt_at=timezone.now() - MINUTE)
@@ -488,7 +488,7 @@ class TestLease:
 
 @pytest.mark.django_db(transaction=True)
 def test_no_connection_is_held_while_stripe_is_asked(
-    alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+    alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
 ) -> None:
     held: list[object] = []
     event(alice)
@@ -500,14 +500,14 @@ def test_no_connection_is_held_while_stripe_is_asked(
 class TestADayLater:
     """Stripe has forgotten the identifier: an attempt without an answer is asked about."""
 
-    def lose_the_answer(self, meter: StripesMeter) -> None:
+    def lose_the_answer(self, meter: WatchedStripe) -> None:
         meter.after = lambda request: _disconnect()
         meter_events_send()
-        meter.after = lambda request: None
+        meter.after = nothing
         meter.a_day_passes()
 
     def test_what_was_counted_is_not_sent_again(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         written = event(alice, 3)
         self.lose_the_answer(stripes_meter)
@@ -517,19 +517,19 @@ class TestADayLater:
         assert minutes_at(stripes_meter) == 3
 
     def test_what_was_not_counted_is_sent(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         written = event(alice, 3)
         stripes_meter.before = lambda request: _disconnect()
         meter_events_send()
-        stripes_meter.before = lambda request: None
+        stripes_meter.before = nothing
         send_again(after=DAY)
         written.refresh_from_db()
         assert written.state == "sent"
         assert minutes_at(stripes_meter) == 3
 
     def test_other_calls_of_the_same_minute_are_told_apart(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         at = timezone.now() - DAY
         sent = event(alice, 5, happened_at=at, state="sent", sent_at=at)
@@ -541,7 +541,7 @@ class TestADayLater:
         assert not MeterEvent.objects.unsent().exists()
 
     def test_so_are_calls_of_the_same_minute_that_were_all_lost(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         at = timezone.now() - DAY
         counted = event(alice, 3, happened_at=at, first_attempt_at=at)
@@ -556,7 +556,7 @@ class TestADayLater:
         assert not MeterEvent.objects.unsent().exists()
 
     def test_it_waits_while_nobody_can_tell(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         """Another of the minute was sent just now: it may be the one that Stripe has counted."""
         at = timezone.now() - DAY
@@ -575,7 +575,7 @@ class TestADayLater:
         assert minutes_at(stripes_meter) == 6
 
     def test_within_the_day_stripe_protects_itself(
-        self, alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+        self, alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
     ) -> None:
         event(alice)
         stripes_meter.before = lambda request: failure(500)
@@ -588,7 +588,7 @@ class TestADayLater:
 class TestLate:
     """The period in which a call ended is over when it is sent."""
 
-    def renewed(self, alice: Account, meter: StripesMeter, status: str) -> datetime:
+    def renewed(self, alice: Account, meter: WatchedStripe, status: str) -> datetime:
         """Return when the running period began, an hour ago."""
         now = timezone.now().replace(microsecond=0)
         start = now - timedelta(hours=1)
@@ -596,16 +596,16 @@ class TestLate:
         at_stripe = subscription(begins=before, period=(start, start + 30 * DAY))
         become_customer(alice, at_stripe)
         at_stripe["latest_invoice"] = invoice(status, before, finalizes_at=now + 20 * MINUTE)
-        meter.subscriptions["sub_1"] = at_stripe
+        meter.things["sub_1"] = at_stripe
         return start
 
-    def test_the_draft_takes_it(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_the_draft_takes_it(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         start = self.renewed(alice, stripes_meter, "draft")
         written = event(alice, happened_at=start - MINUTE)
         meter_events_send()
         assert stripes_meter.events[written.identifier].at == seconds(start - MINUTE)
 
-    def test_the_next_invoice_takes_it(self, alice: Account, stripes_meter: StripesMeter) -> None:
+    def test_the_next_invoice_takes_it(self, alice: Account, stripes_meter: WatchedStripe) -> None:
         start = self.renewed(alice, stripes_meter, "paid")
         written = event(alice, happened_at=start - MINUTE)
         meter_events_send()
@@ -615,7 +615,7 @@ class TestLate:
         assert not MeterProblem.objects.exists()
 
     def test_what_was_counted_before_is_not_moved(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         """It was sent in time, and the answer was lost."""
         at = self.renewed(alice, stripes_meter, "paid") - MINUTE
@@ -627,7 +627,7 @@ class TestLate:
         assert minutes_at(stripes_meter) == 3
 
     def test_stripe_being_down_postpones_it(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         start = self.renewed(alice, stripes_meter, "paid")
         written = event(alice, happened_at=start - MINUTE)
@@ -645,15 +645,17 @@ class TestAfterTheEnd:
     def end(self) -> datetime:
         return (timezone.now() - timedelta(hours=1)).replace(microsecond=0)
 
-    def ended(self, alice: Account, meter: StripesMeter, end: datetime, status: str | None) -> None:
+    def ended(
+        self, alice: Account, meter: WatchedStripe, end: datetime, status: str | None
+    ) -> None:
         begins = end - 31 * DAY
         at_stripe = subscription(begins=begins, period=(begins, end), ended_at=seconds(end))
         become_customer(alice, at_stripe)
         at_stripe["latest_invoice"] = status and invoice(status, begins)
-        meter.subscriptions["sub_1"] = at_stripe
+        meter.things["sub_1"] = at_stripe
 
     def test_the_last_invoice_takes_it(
-        self, alice: Account, stripes_meter: StripesMeter, end: datetime
+        self, alice: Account, stripes_meter: WatchedStripe, end: datetime
     ) -> None:
         self.ended(alice, stripes_meter, end, "draft")
         written = event(alice, happened_at=end + MINUTE)
@@ -666,7 +668,7 @@ class TestAfterTheEnd:
 
     @pytest.mark.parametrize("status", ["paid", None])
     def test_what_no_invoice_takes_is_flagged(
-        self, alice: Account, stripes_meter: StripesMeter, end: datetime, status: str | None
+        self, alice: Account, stripes_meter: WatchedStripe, end: datetime, status: str | None
     ) -> None:
         self.ended(alice, stripes_meter, end, status)
         written = event(alice, 6, happened_at=end + MINUTE)
@@ -678,7 +680,7 @@ class TestAfterTheEnd:
         assert problem.detail == {"call": written.identifier, "minutes": 6}
 
     def test_it_is_flagged_once(
-        self, alice: Account, stripes_meter: StripesMeter, end: datetime
+        self, alice: Account, stripes_meter: WatchedStripe, end: datetime
     ) -> None:
         self.ended(alice, stripes_meter, end, "paid")
         event(alice, happened_at=end + MINUTE)
@@ -688,7 +690,7 @@ class TestAfterTheEnd:
         assert MeterProblem.objects.count() == 1
 
     def test_without_a_subscription_nobody_pays(
-        self, alice: Account, stripes_meter: StripesMeter
+        self, alice: Account, stripes_meter: WatchedStripe
     ) -> None:
         become_customer(alice)
         event(alice)
@@ -697,10 +699,10 @@ class TestAfterTheEnd:
         assert len(problems("after-cancellation")) == 1
 
     def test_a_subscription_that_stripe_does_not_know_pays_nothing(
-        self, alice: Account, stripes_meter: StripesMeter, end: datetime
+        self, alice: Account, stripes_meter: WatchedStripe, end: datetime
     ) -> None:
         self.ended(alice, stripes_meter, end, "draft")
-        stripes_meter.subscriptions.clear()
+        del stripes_meter.things["sub_1"]
         written = event(alice, happened_at=end + MINUTE)
         meter_events_send()
         written.refresh_from_db()
@@ -724,7 +726,7 @@ def _break_subscription(customer_id: str) -> None:
 
 
 def test_one_whose_subscription_cannot_be_read_holds_up_no_other(
-    alice: Account, bob: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+    alice: Account, bob: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
 ) -> None:
     become_customer(bob, subscription(id="sub_2"), id="cus_2")
     _break_subscription("cus_1")
@@ -739,7 +741,7 @@ def test_one_whose_subscription_cannot_be_read_holds_up_no_other(
 
 
 def test_one_that_fails_here_holds_up_no_other(
-    alice: Account, customer: StripeCustomer, stripes_meter: StripesMeter
+    alice: Account, customer: StripeCustomer, stripes_meter: WatchedStripe
 ) -> None:
     bad, good = event(alice, 3), event(alice, 4)
     refuse(

@@ -10,7 +10,7 @@ from accounts.models import Account
 from billing.metering.tasks import compare_meter, compare_page, meter_usage, search_usage
 from billing.models import MeterEvent
 from billing.tests.metered import become_customer, call, set_up_meter, subscription
-from billing.tests.stripes_meter import StripesMeter
+from billing.tests.watched import WatchedStripe
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +32,7 @@ def test_the_worker_runs_them(name: str, cron: str) -> None:
 
 
 def test_a_minute_after_its_end_a_call_is_reported(
-    alice: Account, stripes_meter: StripesMeter
+    alice: Account, stripes_meter: WatchedStripe
 ) -> None:
     set_up_meter()
     become_customer(alice, subscription())

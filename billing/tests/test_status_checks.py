@@ -18,11 +18,14 @@ from billing.models import StatusChange, StatusCheck, StripeCustomer
 from billing.provisioning import plan_set_up
 from billing.status_checks import page_mark, status_check, status_mark, unsettled_mark
 from billing.stripe_api import PaymentsUnavailable
-from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import check, down, subscribe
+from billing.tests.watched import Request, WatchedStripe
 from core.tests.rows import refuse
+from sandbox.payments import testing
 
 pytestmark = pytest.mark.django_db
+
+A_CUSTOMER = {"object": "customer", "livemode": False, "invoice_prefix": "A1B2C3D4"}
 
 
 def jobs(task: str = status_checks.TASK) -> list[tuple[dict[str, Any], Any]]:
@@ -35,7 +38,7 @@ def jobs(task: str = status_checks.TASK) -> list[tuple[dict[str, Any], Any]]:
 
 
 class TestCheck:
-    def test_it_works(self, carol: Account, at_stripe: MemoryStripe) -> None:
+    def test_it_works(self, carol: Account, at_stripe: WatchedStripe) -> None:
         subscription = subscribe(carol, at_stripe)
         assert carol.status == "ACTIVE"
         change = StatusChange.objects.get()
@@ -46,7 +49,7 @@ class TestCheck:
         assert (settled.marks, settled.settled) == (1, 1)
         assert settled.settled_at
 
-    def test_it_mirrors_what_stripe_has(self, carol: Account, at_stripe: MemoryStripe) -> None:
+    def test_it_mirrors_what_stripe_has(self, carol: Account, at_stripe: WatchedStripe) -> None:
         subscription = subscribe(carol, at_stripe)
         mirrored = mirror.Subscription.objects.get()
         assert (mirrored.id, mirrored.status) == (subscription["id"], "active")
@@ -71,14 +74,14 @@ class TestCheck:
         ],
     )
     def test_each_status(
-        self, carol: Account, at_stripe: MemoryStripe, status: str, expected: str
+        self, carol: Account, at_stripe: WatchedStripe, status: str, expected: str
     ) -> None:
         subscription = subscribe(carol, at_stripe)
         subscription["status"] = status
         check(carol)
         assert carol.status == expected
 
-    def test_paying_brings_the_account_back(self, carol: Account, at_stripe: MemoryStripe) -> None:
+    def test_paying_brings_the_account_back(self, carol: Account, at_stripe: WatchedStripe) -> None:
         subscription = subscribe(carol, at_stripe, status="past_due")
         assert carol.status == "SUSPENDED"
         subscription["status"] = "active"
@@ -88,16 +91,12 @@ class TestCheck:
         assert list(changes) == [("INACTIVE", "SUSPENDED"), ("SUSPENDED", "ACTIVE")]
 
     def test_what_an_operator_suspended_stays_so(
-        self, carol: Account, at_stripe: MemoryStripe
+        self, carol: Account, at_stripe: WatchedStripe
     ) -> None:
         Account.objects.update(suspended_by_operator=True)
         checkout = StripeCustomer.objects.create(account=carol, customer_id="cus_carol")
         StatusCheck.objects.create(account=carol)
-        at_stripe.things["cus_carol"] = {
-            "id": checkout.customer_id,
-            "object": "customer",
-            "livemode": False,
-        }
+        at_stripe.things[checkout.customer_id] = A_CUSTOMER
         at_stripe.subscribe("cus_carol", at_stripe.all("price"))
         check(carol)
         assert carol.status == "ACTIVE"
@@ -105,7 +104,7 @@ class TestCheck:
         assert carol.effective_status == "SUSPENDED"
 
     def test_a_subscription_to_something_else_activates_nobody(
-        self, carol: Account, at_stripe: MemoryStripe
+        self, carol: Account, at_stripe: WatchedStripe
     ) -> None:
         subscribe(carol, at_stripe, status="canceled")
         _base, minute = at_stripe.all("price")
@@ -114,7 +113,7 @@ class TestCheck:
         assert carol.status == "INACTIVE"
 
     def test_a_price_of_before_still_counts(
-        self, carol: Account, at_stripe: MemoryStripe, settings: Any
+        self, carol: Account, at_stripe: WatchedStripe, settings: Any
     ) -> None:
         subscribe(carol, at_stripe)
         settings.MONTHLY_BASE *= 2
@@ -122,20 +121,20 @@ class TestCheck:
         check(carol)
         assert carol.status == "ACTIVE"
 
-    def test_without_a_mark_nobody_is_asked(self, carol: Account, at_stripe: MemoryStripe) -> None:
+    def test_without_a_mark_nobody_is_asked(self, carol: Account, at_stripe: WatchedStripe) -> None:
         subscribe(carol, at_stripe)
         at_stripe.requests.clear()
         status_check(carol.id)
         assert at_stripe.requests == []
 
-    def test_nor_without_a_customer(self, alice: Account, at_stripe: MemoryStripe) -> None:
+    def test_nor_without_a_customer(self, alice: Account, at_stripe: WatchedStripe) -> None:
         status_check(alice.id)
         alice.refresh_from_db()
         assert alice.status == "ACTIVE"
         assert at_stripe.requests == []
 
     def test_a_stripe_that_is_down_changes_nothing(
-        self, carol: Account, at_stripe: MemoryStripe
+        self, carol: Account, at_stripe: WatchedStripe
     ) -> None:
         subscribe(carol, at_stripe)
         at_stripe.before = down
@@ -145,7 +144,7 @@ class TestCheck:
         assert carol.status == "ACTIVE"
         assert StatusCheck.objects.unsettled().get().account == carol
 
-    def test_the_first_cause_is_the_one(self, carol: Account, at_stripe: MemoryStripe) -> None:
+    def test_the_first_cause_is_the_one(self, carol: Account, at_stripe: WatchedStripe) -> None:
         subscription = subscribe(carol, at_stripe)
         subscription["status"] = "past_due"
         for cause in ("invoice.payment_failed evt_1", "reconciliation"):
@@ -155,20 +154,20 @@ class TestCheck:
 
 
 class TestDeletedCustomer:
-    def test_it_ends_the_subscription(self, carol: Account, at_stripe: MemoryStripe) -> None:
+    def test_it_ends_the_subscription(self, carol: Account, at_stripe: WatchedStripe) -> None:
         subscribe(carol, at_stripe)
-        at_stripe.delete_customer(carol.stripe_customer.customer_id)
+        testing.delete_customer(carol.stripe_customer.customer_id)
         check(carol)
         assert carol.status == "INACTIVE"
         assert StripeCustomer.objects.get().deleted_at
         assert not mirror.Customer.objects.exists()
 
     def test_news_of_an_old_customer_touch_no_new_one(
-        self, carol: Account, at_stripe: MemoryStripe
+        self, carol: Account, at_stripe: WatchedStripe
     ) -> None:
         """Deleted, subscribed again under another customer; then the old one's check arrives."""
         subscribe(carol, at_stripe)
-        at_stripe.delete_customer(carol.stripe_customer.customer_id)
+        testing.delete_customer(carol.stripe_customer.customer_id)
         StatusCheck.objects.all().mark("customer.deleted evt_1")
         question = status_checks.question_of(carol.id)
         snapshot = status_checks.fetch(question.customer_id)
@@ -181,7 +180,7 @@ class TestDeletedCustomer:
         assert carol.status == "ACTIVE"
 
     def test_one_whom_stripe_does_not_know_is_not_cut_off(
-        self, carol: Account, at_stripe: MemoryStripe
+        self, carol: Account, at_stripe: WatchedStripe
     ) -> None:
         """As when the key of another Stripe account is set."""
         subscribe(carol, at_stripe)
@@ -195,7 +194,7 @@ class TestUnsettled:
     """Every fifteen minutes."""
 
     @pytest.fixture
-    def customer(self, carol: Account, at_stripe: MemoryStripe) -> Account:
+    def customer(self, carol: Account, at_stripe: WatchedStripe) -> Account:
         subscribe(carol, at_stripe)
         self.make_older(minutes=10)
         return carol
@@ -237,7 +236,7 @@ class TestUnsettled:
         assert len(jobs()) == count
 
     def test_what_it_finds_is_drift(
-        self, customer: Account, at_stripe: MemoryStripe, caplog: pytest.LogCaptureFixture
+        self, customer: Account, at_stripe: WatchedStripe, caplog: pytest.LogCaptureFixture
     ) -> None:
         StripeCustomer.objects.update(checkout_at=timezone.now())
         Account.objects.update(status="INACTIVE")
@@ -292,11 +291,11 @@ class TestNightly:
         assert second - first == status_checks.PACE
 
     def test_what_they_find_is_logged(
-        self, accounts: list[str], at_stripe: MemoryStripe, caplog: pytest.LogCaptureFixture
+        self, accounts: list[str], at_stripe: WatchedStripe, caplog: pytest.LogCaptureFixture
     ) -> None:
         page_mark()
         alice = accounts[0]
-        at_stripe.things[f"cus_{alice}"] = {"id": f"cus_{alice}", "object": "customer"}
+        at_stripe.things[f"cus_{alice}"] = A_CUSTOMER
         status_check(alice)
         assert Account.objects.get(pk=alice).status == "INACTIVE"
         assert "status_drift" in caplog.text
@@ -316,11 +315,11 @@ def test_one_that_cannot_be_marked_stops_no_other(
     assert [arguments for arguments, _ in jobs(status_checks.PAGE_TASK)] == [{"after": second.id}]
 
 
-def test_stripe_in_words_it_does_not_know(carol: Account, at_stripe: MemoryStripe) -> None:
+def test_stripe_in_words_it_does_not_know(carol: Account, at_stripe: WatchedStripe) -> None:
     """A refusal that is about our question is no answer: the job fails, and is seen."""
     subscribe(carol, at_stripe)
 
-    def refuse(method: str, path: str) -> None:
+    def refuse(request: Request) -> None:
         raise stripe.InvalidRequestError("Received unknown parameter: limit", "limit")
 
     at_stripe.before = refuse

@@ -18,9 +18,9 @@ from accounts.models import Account
 from billing.checkout import checkout_open
 from billing.models import StatusCheck, StripeCustomer
 from billing.status_checks import PAGE_TASK, TASK, status_mark
-from billing.tests.memory import MemoryStripe
 from billing.tests.subscribing import down
 from billing.tests.test_webhooks import send
+from billing.tests.watched import WatchedStripe, nothing
 from billing.webhooks import webhook_secrets
 from core.connections import run_and_let_go
 from core.queue import lanes
@@ -39,10 +39,10 @@ def no_workers(transactional_db: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def paid(carol: Account, at_stripe: MemoryStripe) -> dict[str, Any]:
+def paid(carol: Account, at_stripe: WatchedStripe) -> dict[str, Any]:
     """Carol's subscription, of which we have not heard yet."""
     checkout_open(account=carol)
-    return at_stripe.pay(StripeCustomer.objects.get(account=carol).checkout_id)
+    return at_stripe.pay(StripeCustomer.objects.get(account=carol).checkout_id).body
 
 
 @asynccontextmanager
@@ -89,7 +89,7 @@ async def test_an_event_activates_within_two_seconds(carol: Account, paid: dict[
 
 
 async def test_a_stripe_that_is_down_is_asked_again_later(
-    carol: Account, paid: dict[str, Any], at_stripe: MemoryStripe
+    carol: Account, paid: dict[str, Any], at_stripe: WatchedStripe
 ) -> None:
     at_stripe.before = down
     await query(status_mark, account_id=carol.id, cause="an event")
@@ -98,7 +98,7 @@ async def test_a_stripe_that_is_down_is_asked_again_later(
     job = await query(ProcrastinateJob.objects.get, task_name=TASK)
     assert (job.status, job.attempts) == ("todo", 1)
     assert timedelta(0) < job.scheduled_at - timezone.now() < timedelta(seconds=20)
-    at_stripe.before = lambda method, path: None
+    at_stripe.before = nothing
     await work()
     await query(carol.refresh_from_db)
     assert carol.status == "ACTIVE"

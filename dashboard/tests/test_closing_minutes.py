@@ -25,8 +25,8 @@ from billing.provisioning import plan_set_up
 from billing.status_checks import status_mark
 from billing.stripe_api import PaymentsUnavailable
 from billing.tasks import check_status
-from billing.tests.memory import Killed
 from billing.tests.test_metering_month import DyingClient, Subscriber
+from billing.tests.watched import Killed
 from core.tests.poisons import IS_SHORT
 from dashboard.closing import CALLS_END_WITHIN, account_delete, account_end
 from dashboard.tests.live import hang_up, live_call_of

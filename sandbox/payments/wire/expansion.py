@@ -11,7 +11,12 @@ Body = dict[str, Any]
 
 
 def expanded(body: Body, paths: list[str]) -> Body:
-    """Return the object with the fields expanded; raise Refusal when one cannot be."""
+    """Return the object with the fields expanded; raise Refusal when one cannot be.
+
+    Nothing is expanded of what is left of a deleted one.
+    """
+    if body.get("deleted"):
+        return body
     for path in paths:
         body = _expand(body, path.split("."), path)
     return body

@@ -42,7 +42,7 @@ def test_an_update_of_nothing_is_no_event(customer: str) -> None:
 
 def test_a_deleted_one_says_so(subscribed: str) -> None:
     testing.delete_customer(subscribed)
-    found = stripe.Customer.retrieve(subscribed)
+    found = stripe.Customer.retrieve(subscribed, expand=["invoice_settings.default_payment_method"])
     assert found.to_dict() == {"id": subscribed, "object": "customer", "deleted": True}
     assert testing.customers() == []
     with pytest.raises(stripe.InvalidRequestError) as refusal:
