@@ -70,7 +70,7 @@ def _api(newest: Call, middle: Call, *, calls: int, records: int) -> dict[str, s
     return {
         "API: calls": f"/api/calls?limit={_PAGE}",
         "API: calls, the last page": f"/api/calls?limit={_PAGE}&offset={max(calls - _PAGE, 0)}",
-        "API: calls that are on": f"/api/calls?limit={_PAGE}&live=true",
+        "API: calls in progress": f"/api/calls?limit={_PAGE}&live=true",
         "API: calls since the middle": f"/api/calls?limit={_PAGE}&{since}",
         "API: usage": f"/api/usage?limit={_PAGE}",
         "API: usage, the last page": f"/api/usage?limit={_PAGE}&offset={max(records - _PAGE, 0)}",
