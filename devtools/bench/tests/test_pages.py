@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from django.urls import reverse
 
 from accounts.models import Account
 from dashboard.rendering import SECTIONS
@@ -28,9 +29,9 @@ class TestCompare:
         assert {each.status for each in found.values()} <= {200, 404}
         assert not any(each.asks_more for each in found.values())
 
-    def test_every_room_is_looked_at(self, alice: Account) -> None:
+    def test_every_section_is_measured(self, alice: Account) -> None:
         fill(alice, calls=10)
-        assert {href for href, _ in SECTIONS} <= set(places_of(alice).values())
+        assert {reverse(name) for name, _ in SECTIONS} <= set(places_of(alice).values())
 
     def test_pages_are_the_accounts_own(self, alice: Account, bob: Account) -> None:
         fill(alice, calls=10)
