@@ -85,20 +85,18 @@ def change(
     thing: StripeObject,
     *events: str,
     due_at: int | _Unchanged | None = UNCHANGED,
-    hidden: dict[str, Any] | None = None,
     **changes: Any,
 ) -> StripeObject:
     """Change these fields, and tell of it; an event ``*.updated`` says what they were before.
 
     They are changed in what is stored: whoever else has the object in hand overwrites nothing.
     """
-    thing.refresh_from_db(fields=["body", "hidden", "due_at"])
+    thing.refresh_from_db(fields=["body", "due_at"])
     before = copy.deepcopy(thing.body)
     thing.body |= changes
-    thing.hidden |= hidden or {}
     if not isinstance(due_at, _Unchanged):
         thing.due_at = due_at
-    thing.save(update_fields=["body", "hidden", "due_at"])
+    thing.save(update_fields=["body", "due_at"])
     was = previous(before, thing.body)
     for event in events:
         if event.endswith(".updated"):
