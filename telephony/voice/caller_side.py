@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from accounts.models import WebhookSecret
 from core.client_address import network_of
+from core.outages import is_outage
 from telephony.db import in_database
 from telephony.engine.events import CallerHungUp, Event
 from telephony.engine.plan import CallPlan
@@ -29,6 +30,9 @@ from telephony.voice.websocket import POLICY_VIOLATION, Handler, Socket
 log = structlog.get_logger(__name__)
 
 START_WITHIN_S = 10.0
+# After that an apology is better than more silence.
+ADMITTED_WITHIN_S = 10.0
+_LOOK_AGAIN_S = 0.2
 # What arrives while a ticket is looked up: 5 s of frames. Before a ticket nothing is kept.
 _MOST_WAITING_BYTES = 64 << 10
 _EVENT_BYTES = 256  # what a pressed key or a mark counts as
@@ -140,9 +144,7 @@ class CallerSide(Handler):
     async def _admit(self, started: StreamStarted) -> None:
         """Let the call in if its ticket is good, and hold it to its end."""
         try:
-            call, plan, secrets = await in_database(
-                let_in, started, self._signature, self._calls.engine_id
-            )
+            call, plan, secrets = await self._let_in(started)
         except InvalidTicket as error:
             log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
             self._forget()
@@ -163,6 +165,18 @@ class CallerSide(Handler):
             await runner.run()
         finally:
             self._calls.remove(call.id)
+
+    async def _let_in(self, started: StreamStarted) -> tuple[Call, CallPlan, list[str]]:
+        """Use the ticket; wait for a database that is away, while the caller waits for us."""
+        give_up_at = asyncio.get_running_loop().time() + ADMITTED_WITHIN_S
+        while True:
+            try:
+                return await in_database(let_in, started, self._signature, self._calls.engine_id)
+            except Exception as error:
+                is_late = asyncio.get_running_loop().time() > give_up_at
+                if self._is_over or is_late or not is_outage(error):
+                    raise
+                await asyncio.sleep(_LOOK_AGAIN_S)
 
     def _hand_over_to(self, runner: CallRunner) -> None:
         self._runner = runner

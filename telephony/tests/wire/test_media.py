@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 
 import aiohttp
+import psycopg
 
+from core.tests.waiting import until
+from core.tests.web import database_url
+from telephony.db import in_database
 from telephony.engine.events import DigitPressed
-from telephony.tests.wire.test_forgeries import start
-from telephony.tests.wire.test_refusals import form
+from telephony.models import Call
+from telephony.tests.wire.test_forgeries import start, ticket_in
+from telephony.tests.wire.test_refusals import form, post
 from telephony.voice.caller_side import CallerSide
 from telephony.voice.strangers import Strangers
 
+# As the end of a server ends its sessions.
+END_WHO_WAITS = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))
+"""
 FRAME = {"event": "media", "media": {"payload": "A" * 60_000}}
 
 
@@ -62,6 +73,20 @@ async def test_a_socket_without_a_ticket_is_closed(world):
                 pass
         assert socket.close_code == 1008
     assert kept() == 0
+
+
+async def test_a_ticket_is_looked_up_again_if_the_database_was_away(world, model):
+    fields = form()
+    async with model(), aiohttp.ClientSession() as session:
+        _, twiml = await post(world, fields)
+        with psycopg.connect(database_url(), autocommit=True) as other, other.transaction():
+            other.execute("SELECT FROM telephony_call FOR UPDATE")
+            socket = await socket_of(world, session)
+            await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
+            await until(lambda: other.execute(END_WHO_WAITS).rowcount)
+        assert json.loads(await socket.receive_str(timeout=20))["event"] == "media"
+        await socket.close()
+        await until(lambda: in_database(Call.objects.exclude(ended_at=None).exists))
 
 
 async def _answered(world):
