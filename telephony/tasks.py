@@ -58,5 +58,5 @@ def forget_released_numbers(timestamp: int) -> None:
 @app.task(queue=lanes.UPKEEP, queueing_lock="forget_callback_attempts")
 def forget_callback_attempts(timestamp: int) -> None:
     """Delete the attempts that are older than 30 days."""
-    while attempts.forget_old(at_most=BATCH) == BATCH:
+    while attempts.delete_expired(at_most=BATCH) == BATCH:
         pass

@@ -714,7 +714,7 @@ class TestResend:
     @pytest.mark.parametrize("state", ["delivered", "given-up"])
     def test_what_was_erased(self, alice: Account, alice_web: Client, state: str) -> None:
         delivery = delivery_of(call_of(alice), state=state, sealed_body=None)
-        assert "what it said was erased then" in self.post(alice_web, delivery).content.decode()
+        assert "Its content was erased then" in self.post(alice_web, delivery).content.decode()
 
     def test_only_active_accounts_may(self, carol: Account, carol_web: Client) -> None:
         response = self.post(carol_web, delivery_of(call_of(carol)))

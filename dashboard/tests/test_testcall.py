@@ -356,15 +356,15 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("answer", "shown"),
         [
-            ({"reject": True, "reason": "busy"}, "turned away as busy"),
+            ({"reject": True, "reason": "busy"}, "rejected as busy"),
             ({"reject": True, "message": "Closed."} | CREDENTIALS, "would hear “Closed.”"),
-            ({"transfer": "+15559876543"} | CREDENTIALS, "put through to +15559876543"),
+            ({"transfer": "+15559876543"} | CREDENTIALS, "transferred to +15559876543"),
             ({"transfer": "+15559876543"}, "A transfer is paid by your Twilio account."),
             (
                 {"transfer": "+882130000000"} | CREDENTIALS,
                 "Use a number in one of these countries: US, CA.",
             ),
-            ([], "Answer with a JSON object."),
+            ([], "Respond with a JSON object."),
         ],
     )
     def test_other_answers(
@@ -421,18 +421,18 @@ class TestCheck:
         backend.says({}, status=503)
         _, text = check(alice_web, number)
         assert "<dd>503</dd>" in text
-        assert "Answer with a status from 200 to 299" in text
+        assert "Respond with a status from 200 to 299" in text
 
     def test_a_backend_that_is_not_there(self, alice: Account, alice_web: Client) -> None:
         number = number_of(alice, "http://127.0.0.1:1/start")
-        assert "No answer: no connection." in check(alice_web, number)[1]
+        assert "No response: no connection." in check(alice_web, number)[1]
 
     def test_private_addresses_stay_private(
         self, alice_web: Client, number: PhoneNumber, backend: Backend, settings: Any
     ) -> None:
         settings.CALLBACK_ALLOW_PRIVATE = False
         _, text = check(alice_web, number)
-        assert "No answer" in text
+        assert "No response" in text
         assert backend.asked == []
 
     def test_a_number_of_another_account_is_not_found(

@@ -133,7 +133,7 @@ def _find_the_call(page: Page, call_sid: str) -> None:
 def _see_why_it_failed(page: Page) -> None:
     main = page.get_by_role("main")
     expect(main).to_contain_text("Rejected")
-    expect(main).to_contain_text("onCallStart answered with status 503.")
+    expect(main).to_contain_text("onCallStart responded with status 503.")
 
 
 def _send_its_callback(page: Page, backend: Backend, call_sid: str) -> None:

@@ -39,7 +39,7 @@ def parse_plan(body: object) -> Decision:
     allows is not checked.
     """
     if not isinstance(body, Mapping):
-        raise PlanError({"body": ["Answer with a JSON object."]})
+        raise PlanError({"body": ["Respond with a JSON object."]})
     _refuse_too_much(body)
     answer, problems = answer_of(body), Problems()
     values = _read(answer, body, problems)

@@ -1,4 +1,4 @@
-"""What became of each attempt to deliver a callback, for whoever looks for what is wrong."""
+"""The result of each attempt to deliver a callback, so that customers can find faults."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from telephony.models import CallbackAttempt, CallbackDelivery
 
 KEPT_FOR = timedelta(days=30)
 ANSWER_BYTES = 500
-ECHO = "(Not kept: the answer repeats what was said in the call.)"
-# A shorter turn ("Yes, please") stands in an answer by chance.
+ECHO = "(Not stored: the response repeats what was said in the call.)"
+# A response may contain a shorter turn ("Yes, please") by chance.
 _TELLING = 12
-# A turn that begins in what is kept is known by its beginning (characters), wherever it ends.
+# Characters of a turn that identify it, wherever it ends.
 _KNOWN_BY = 200
-# An emoji has twelve bytes in JSON.
+# A turn may begin at the end of what is stored. An emoji has twelve bytes in JSON.
 _LOOKED_AT = ANSWER_BYTES + 12 * _KNOWN_BY
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an attempt ended; ``text`` is a status or the code of a failure, never what was said."""
+    """The end of an attempt; ``text`` is a status or the code of a failure, never what was said."""
 
     text: str
     delivered: bool = False
@@ -39,14 +39,14 @@ class Result:
 
 
 def answer_to_keep(answer: bytes, sent: bytes) -> str:
-    """Return the beginning of a backend's answer as text.
+    """Return the beginning of a backend's response as text.
 
-    Transcript and tool calls are erased when they are delivered, so an answer that repeats them is
-    not kept.
+    The transcript and tool calls are erased on delivery, so a response that repeats them is not
+    stored.
     """
     if _repeats(answer, sent):
         return ECHO
-    # Bytes of a character that the cut went through are left out.
+    # Drop the bytes of a character that was cut.
     text = answer[:ANSWER_BYTES].decode(errors="replace")
     return text.rstrip("�") if len(answer) > ANSWER_BYTES else text
 
@@ -63,7 +63,7 @@ def _repeats(answer: bytes, sent: bytes) -> bool:
 
 
 def _is_in(turn: str, text: str) -> bool:
-    """Whether a turn is in a text, as it is or as it stands in JSON."""
+    """Return True if a text contains a turn, as it is or as JSON."""
     in_json = (json.dumps(turn, ensure_ascii=flag)[1:-1] for flag in (True, False))
     return turn in text or any(form in text for form in in_json)
 
@@ -86,17 +86,17 @@ def keep_all(ended: Iterable[tuple[CallbackDelivery, Result]]) -> None:
 
 
 def answer_of(attempt: CallbackAttempt) -> str:
-    """Return the beginning of what was answered; ``""`` if there was no answer or no text."""
+    """Return the beginning of the response; ``""`` if there was none, or it had no body."""
     if attempt.sealed_answer is None:
         return ""
     try:
         return unseal(attempt.sealed_answer, purpose=CallbackAttempt.PURPOSE).decode()
-    except CannotUnseal:  # the key was rotated away
-        return "(Cannot be read any more.)"
+    except CannotUnseal:  # its key was removed
+        return "(No longer readable.)"
 
 
-def forget_old(*, at_most: int) -> int:
-    """Delete attempts that are kept no longer; return how many."""
+def delete_expired(*, at_most: int) -> int:
+    """Delete expired attempts; return their number."""
     old = CallbackAttempt.objects.filter(at__lt=timezone.now() - KEPT_FOR)
     ids = list(old.order_by("at").values_list("pk", flat=True)[:at_most])
     return CallbackAttempt.objects.filter(pk__in=ids).delete()[0]

@@ -1,6 +1,7 @@
-"""A customer asks what a backend answers to onCallStart, field by field, without a call.
+"""The dashboard's check of onCallStart: the backend's response, field by field, without a call.
 
-The backend gets the same question as for a call, and cannot tell: only the CallSid belongs to none.
+The backend gets the same request as for a call, and cannot tell the difference: only the CallSid
+belongs to no call.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from telephony.models import PhoneNumber
 
 @dataclass(frozen=True, slots=True)
 class FieldCheck:
-    """A field of the answer: what was given (credentials masked), and what is wrong with it."""
+    """A field of the response: its value (credentials masked) and its problems."""
 
     name: str
     given: str
@@ -45,7 +46,7 @@ class FieldCheck:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What came back. ``problem`` is a sentence if there is nothing to look at field by field."""
+    """The result. ``problem`` is a sentence if the response has no fields to check."""
 
     url: str
     call_sid: str
@@ -63,7 +64,7 @@ class Check:
 
 @sensitive_variables()
 def call_start_check(*, number: PhoneNumber, caller: str) -> Check:
-    """Ask the number's backend as for a call from ``caller``; wait 10 seconds at most."""
+    """Send onCallStart as for a call from ``caller``; wait at most 10 seconds."""
     facts = CallFacts(new_test_sid(), caller, number.phone_number, "inbound")
     secrets = WebhookSecret.objects.get(account_id=number.account_id).secrets(timezone.now())
     url = number.on_call_start_url
@@ -73,7 +74,9 @@ def call_start_check(*, number: PhoneNumber, caller: str) -> Check:
         answer = async_to_sync(post)(url, facts, secrets=secrets, message_id=f"msg_{new_id()}")
     except client.CallbackFailed as failure:
         seconds = time.monotonic() - began
-        return Check(url, facts.call_sid, seconds, problem=sentence(f"No answer: {failure.reason}"))
+        return Check(
+            url, facts.call_sid, seconds, problem=sentence(f"No response: {failure.reason}")
+        )
     seconds = time.monotonic() - began
     return _checked(url, facts.call_sid, seconds, answer)
 
@@ -81,12 +84,12 @@ def call_start_check(*, number: PhoneNumber, caller: str) -> Check:
 @sensitive_variables()
 def _checked(url: str, call_sid: str, seconds: float, answer: client.Answer) -> Check:
     if not 200 <= answer.status < 300:
-        problem = "Answer with a status from 200 to 299: the call would be rejected."
+        problem = "Respond with a status from 200 to 299. The call would be rejected."
         return Check(url, call_sid, seconds, answer.status, problem)
     try:
         body = decoded(answer.body)
     except NotUsable as error:
-        problem = f"The answer {error}: the call would be rejected."
+        problem = f"The response {error}. The call would be rejected."
         return Check(url, call_sid, seconds, answer.status, problem)
     problems: Mapping[str, list[str]] = {}
     try:
@@ -112,11 +115,11 @@ def _checked(url: str, call_sid: str, seconds: float, answer: client.Answer) -> 
 
 def _rejected(error: PlanError) -> str:
     more = f" {error.more} more problems are not shown." if error.more else ""
-    return f"The call would be rejected, and onError would be told why.{more}"
+    return f"The call would be rejected, and onError would say why.{more}"
 
 
 def _by_field(error: PlanError) -> dict[str, list[str]]:
-    """Return the problems by the field of the answer; a path within it stands before each."""
+    """Return the problems by field; a path within the field precedes each."""
     problems: dict[str, list[str]] = {}
     for at, reasons in error.fields.items():
         name, _, path = at.partition(".")
@@ -130,11 +133,11 @@ def _outcome(decision: Decision) -> str:
         case Refusal(message=message) if message:
             return f"The caller would hear “{message}”, and the call would end."
         case Refusal(reason=reason):
-            return f"The call would be turned away as {reason}, without an answer."
+            return f"The call would be rejected as {reason}, without being answered."
         case Transfer(to=to):
-            return f"The caller would be put through to {to}, without a model."
+            return f"The caller would be transferred to {to}, without a model."
         case CallPlan(model=model):
-            return f"The call would be taken by {model}."
+            return f"{model} would answer the call."
 
 
 def _field(field: Field, body: Mapping[str, Any], problems: Sequence[str]) -> FieldCheck:
@@ -149,7 +152,7 @@ def _without(field: Field) -> str:
 
 
 def _shown(field: Field, value: Any) -> str:
-    """Return a value as a page may have it: secrets and whole texts stay where they are."""
+    """Return a value for a page: secrets are masked and long texts are cut."""
     match field.kind, value:
         case _, str() if field.is_secret:
             return f"•••••••• ({len(value)} characters)"
@@ -165,7 +168,9 @@ def _shown(field: Field, value: Any) -> str:
             return value if len(value) <= 80 else f"{value[:80]}… ({len(value)} characters)"
         case Tools(), list():
             return f"{len(value)} functions" if len(value) != 1 else "1 function"
-    return "nested too deep" if is_deeper_than(value) else clipped(orjson.dumps(value).decode(), 80)
+    return (
+        "nested too deeply" if is_deeper_than(value) else clipped(orjson.dumps(value).decode(), 80)
+    )
 
 
 def _without_query(url: str) -> str:
@@ -173,6 +178,6 @@ def _without_query(url: str) -> str:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
-        return "no URL"
+        return "not a URL"
     shown = f"{parts.scheme}://{host}{parts.path}"[:200]
     return f"{shown}?…" if parts.query else shown

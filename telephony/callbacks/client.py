@@ -1,7 +1,7 @@
-"""The HTTP client that calls customers' backends, and nothing but public addresses.
+"""The HTTP client for customers' backends. It connects only to public addresses.
 
-The customer chooses the URL and what answers there, so nothing of it is trusted: not the name, not
-its addresses, not the speed, the size or the encoding of the answer.
+The customer chooses the URL and controls the server, so the client trusts nothing: not the name,
+not its addresses, not the speed, the size or the encoding of the response.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 
 from telephony.callback_urls import callback_url_problem, is_public_address
-from telephony.callbacks.unhurried import Connector, Padded
+from telephony.callbacks.sliced_parsing import Connector, Padded
 from telephony.engine.bounds import clipped
 
 LARGEST_ANSWER = 2**20
-# In which an answer may come. Each is work for the event loop, be it of one byte.
+# Pieces of one response. Each costs the event loop time, even if it has one byte.
 MOST_PIECES = 4_096
-# Node closes an idle connection after 5 s: be the first, or a request meets a connection that is
-# being closed and fails (a POST is not sent twice).
+# Node closes an idle connection after 5 s. Close it first: otherwise a request may meet a closing
+# connection and fail (a POST is not sent twice).
 KEEP_IDLE_SECONDS = 4.0
 
-# A name server can keep a look-up waiting for long, and its thread with it. These threads are for
-# look-ups alone; the client starts one at a time for each name.
+# A slow name server can block a thread for a long time. These threads serve only look-ups; the
+# client starts one at a time for each name.
 _lookups = ThreadPoolExecutor(64, thread_name_prefix="callback-lookup")
 
 _Session = AsyncGenerator[aiohttp.ClientSession]
@@ -42,7 +42,7 @@ _sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, _Session
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a backend answered: any status, at most 1 MiB, seconds of ``Retry-After`` if sent."""
+    """A backend's response: any status, at most 1 MiB, ``Retry-After`` in seconds if present."""
 
     status: int
     body: bytes
@@ -50,7 +50,7 @@ class Answer:
 
 
 class CallbackFailed(Exception):
-    """There is no answer. ``reason`` says why in a few words, without the URL."""
+    """There is no response. ``reason`` says why in a few words, without the URL."""
 
     code: ClassVar[str]
 
@@ -88,12 +88,12 @@ async def post(
     body: bytes,
     headers: Mapping[str, str],
     *,
-    timeout: float,  # noqa: ASYNC109 (every caller wants its failure told apart, not a TimeoutError)
+    timeout: float,  # noqa: ASYNC109 (callers need CallbackFailed, not a TimeoutError)
     at_most: int = LARGEST_ANSWER,
 ) -> Answer:
-    """POST JSON; ``timeout`` in seconds is for all of it, from the look-up to the last byte.
+    """POST JSON; ``timeout`` in seconds covers everything from the look-up to the last byte.
 
-    ``at_most`` is how many bytes the answer may have, unpacked. Redirects are not followed. Raises
+    The response may have ``at_most`` bytes, decompressed. Redirects are not followed. Raises
     :class:`CallbackFailed`.
     """
     if problem := callback_url_problem(url):
@@ -102,13 +102,13 @@ async def post(
         async with asyncio.timeout(timeout):
             return await _post(url, body, headers, at_most)
     except TimeoutError:
-        raise TimedOut(f"no answer within {timeout:g} seconds") from None
+        raise TimedOut(f"no response within {timeout:g} seconds") from None
     except (aiohttp.ClientError, OSError) as error:
         raise _failure(error) from None
 
 
 async def close() -> None:
-    """Close this event loop's connections. The end of ``asyncio.run`` does it too."""
+    """Close this event loop's connections. The end of ``asyncio.run`` also does."""
     if kept := _sessions.get(asyncio.get_running_loop()):
         _, opened = kept
         await opened.aclose()
@@ -127,22 +127,22 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str], at_most: int)
 
 
 async def _read(response: aiohttp.ClientResponse, at_most: int) -> bytes:
-    """Read the body in pieces, as it is unpacked: a small one may be compressed and endless."""
+    """Read the body in pieces while it is decompressed: a small one may expand without end."""
     body = bytearray()
     pieces = 0
-    while not response.content.at_eof():  # iter_chunks() never ends if there is no body
+    while not response.content.at_eof():  # iter_chunks() never ends without a body
         piece, _ = await response.content.readchunk()
         body += piece
-        pieces += bool(piece)  # there are empty ones where a chunk ends
+        pieces += bool(piece)  # a chunk ends with an empty one
         if len(body) > at_most:
-            raise TooLarge(f"the answer has more than {at_most // 1024:,} KB")
+            raise TooLarge(f"the response has more than {at_most // 1024:,} KB")
         if pieces > MOST_PIECES:
-            raise TooLarge(f"the answer comes in more than {MOST_PIECES:,} pieces")
+            raise TooLarge(f"the response comes in more than {MOST_PIECES:,} pieces")
     return bytes(body)
 
 
 def retry_after_seconds(value: str, now: datetime) -> float | None:
-    """Read ``Retry-After``: seconds, or an HTTP date; None when it is neither."""
+    """Return the seconds of ``Retry-After``, a number or an HTTP date; None if it is neither."""
     if value.isascii() and value.isdecimal():
         return float(value)
     try:
@@ -153,17 +153,17 @@ def retry_after_seconds(value: str, now: datetime) -> float | None:
 
 
 async def _session() -> aiohttp.ClientSession:
-    """Return this event loop's session; open one the first time."""
+    """Return this event loop's session; open it the first time."""
     loop = asyncio.get_running_loop()
     if loop not in _sessions:
         opened = _open_session(loop)
-        # Nothing in there waits, so no other task comes in between.
+        # Nothing in _open_session waits before it yields, so no other task can run in between.
         _sessions[loop] = await anext(opened), opened
     return _sessions[loop][0]
 
 
 async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
-    """Hold a session open. A generator, because an event loop closes those when it ends."""
+    """Keep a session open, in a generator, because an event loop closes those when it ends."""
     tls = ssl.create_default_context()
     tls.set_alpn_protocols(["http/1.1"])
     connector = Connector(
@@ -171,12 +171,12 @@ async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
         resolver=_Resolver(),
         socket_factory=_guarded_socket,
         keepalive_timeout=KEEP_IDLE_SECONDS,
-        limit=0,  # connections that one slow host fills would be missing for all others
+        limit=0,  # one slow host could otherwise use up the connections of all others
     )
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # post() has the clock
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # post() sets the time limit
         headers={"Content-Type": "application/json", "User-Agent": "Switchhook/1"},
     ) as session:
         try:
@@ -202,7 +202,7 @@ def _look_up(host: str, port: int, family: int) -> list[ResolveResult]:
         found = socket.getaddrinfo(
             host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
         )
-    except UnicodeError as error:  # a label that is empty or too long
+    except UnicodeError as error:  # an empty or too long label
         raise socket.gaierror(socket.EAI_NONAME, str(error)) from None
     return [
         ResolveResult(
@@ -218,17 +218,17 @@ def _look_up(host: str, port: int, family: int) -> list[ResolveResult]:
 
 
 class _NotPublic(OSError):
-    """One text for every address, so that the client does not merge several into another error."""
+    """One message for every address, so that aiohttp does not merge several into another error."""
 
     def __init__(self) -> None:
         super().__init__("not a public address")
 
 
 def _guarded_socket(addr_info: aiohttp.AddrInfoType) -> socket.socket:
-    """Make the socket for an address that was looked up, if it may be called.
+    """Create the socket for a resolved address, if it is public.
 
-    What is checked here is what is connected to: a name that resolves to something else the next
-    time gains nothing.
+    The address that is checked here is the one that is connected to, so a name that resolves to
+    something else the next time gains nothing.
     """
     family, kind, protocol, _, address = addr_info
     if not settings.CALLBACK_ALLOW_PRIVATE and not is_public_address(ip_address(address[0])):
@@ -237,7 +237,7 @@ def _guarded_socket(addr_info: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _failure(error: aiohttp.ClientError | OSError) -> CallbackFailed:
-    """Return our error for the client's, which may quote the URL or the answer."""
+    """Replace an error of aiohttp, which may quote the URL or the response, with ours."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "it is for another host")
@@ -251,10 +251,10 @@ def _failure(error: aiohttp.ClientError | OSError) -> CallbackFailed:
         case aiohttp.ClientConnectorError():
             return Unreachable("no connection")
         case Padded():
-            return TooLarge("there is too much around the answer")
+            return TooLarge("the response has too much data around its body")
         case aiohttp.InvalidURL():
             return BadUrl("the URL is not valid")
         case aiohttp.ClientResponseError():
-            return Unreachable("the answer is not valid HTTP")
+            return Unreachable("the response is not valid HTTP")
         case _:
-            return Unreachable("the connection was closed before the end of the answer")
+            return Unreachable("the connection was closed before the end of the response")

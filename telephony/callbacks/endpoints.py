@@ -1,13 +1,13 @@
-"""Endpoints that do not answer: their deliveries are held back, and one at a time finds out more.
+"""Endpoints that do not respond: their deliveries are held back, and one at a time is a probe.
 
-An endpoint is an account's server: two customers of one host know nothing of each other. Attempts
-without an answer (a time-out, no connection) are counted as long as none comes in between; any
-answer is one, an error too. From the third on nothing is sent there but a probe, after half a
-minute, then a minute, up to every five. A probe is an attempt like any other of the delivery that
-makes it, so that the schedule of each delivery is kept; what is held back uses up nothing of it,
-and is given up when no schedule would be going on. The first answer lets all go.
+An endpoint is a server as one account uses it: two customers with the same host do not affect each
+other. We count consecutive attempts without a response (a timeout, no connection); any response,
+even an error, ends the count. From the third on, we send only a probe: after half a minute, then
+after a minute, up to every five minutes. A probe is a normal attempt of its delivery, so each
+delivery keeps its schedule. A delivery that is held back uses up no attempts, and is given up once
+no schedule would still be running. The first response releases all of them.
 
-All of it is decided under the account's lock.
+All decisions are made under the account's lock.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from telephony.models import CallbackDelivery, CallbackEndpoint
 
 PROBE_TASK = "telephony.tasks.probe_endpoint"
 
-HELD_BACK = "endpoint_failing"  # the result of a delivery that is
+HELD_BACK = "endpoint_failing"  # the result of a delivery that is held back
 FAILS_AFTER = 3
 FIRST_PROBE, LONGEST_PROBE = timedelta(seconds=30), timedelta(minutes=5)
-_LET_GO_AT_ONCE = 1000
+_RELEASED_AT_ONCE = 1000
 _NO_ANSWER = frozenset({TimedOut.code, Unreachable.code})
 
-Key = tuple[str, str]  # an account's id, and the origin
+Key = tuple[str, str]  # the account's id, the origin
 
 
 @dataclass(slots=True)
 class Failing:
-    """An endpoint that does not answer, and what becomes of the deliveries that are due there."""
+    """An endpoint that does not respond, and the decision about its due deliveries."""
 
     id: int
     may_be_probed: bool
@@ -46,12 +46,12 @@ class Failing:
     probe_for: timedelta | None = None
 
     def begin_probe(self, at_most: timedelta) -> None:
-        """Let one delivery try; nobody else does until it has ended, or its worker has died."""
+        """Let one delivery try, and no other until it has ended or its worker has died."""
         self.may_be_probed, self.probe_for = False, at_most
 
 
 def origin_of(url: str) -> str:
-    """Return scheme, host and port of a URL, in one spelling."""
+    """Return scheme, host and port of a URL in normalized form."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{parts.hostname}:{port}"
@@ -62,15 +62,15 @@ def key_of(delivery: CallbackDelivery) -> Key:
 
 
 def failing_of(deliveries: Iterable[CallbackDelivery]) -> dict[Key, Failing]:
-    """Return the endpoints of these deliveries that do not answer."""
+    """Return the endpoints of these deliveries that do not respond."""
     found = _known(map(key_of, deliveries)).filter(failures__gte=FAILS_AFTER)
     is_due = ExpressionWrapper(Q(probe_at__lte=Now()), BooleanField())
     rows = found.annotate(is_due=is_due).values_list("account_id", "origin", "id", "is_due")
     return {(account_id, origin): Failing(id, due) for account_id, origin, id, due in rows}
 
 
-def write_down(endpoints: Iterable[Failing]) -> None:
-    """Write down which deliveries are held back, and which endpoints are being probed."""
+def save_decisions(endpoints: Iterable[Failing]) -> None:
+    """Save which deliveries are held back, and which endpoints are being probed."""
     for endpoint in endpoints:
         if endpoint.held:
             held = CallbackDelivery.objects.filter(pk__in=endpoint.held)
@@ -81,7 +81,7 @@ def write_down(endpoints: Iterable[Failing]) -> None:
 
 
 def note_all(attempts: Iterable[tuple[CallbackDelivery, str]]) -> None:
-    """Take note of how attempts ended. An endpoint's first answer lets go what it held back."""
+    """Save how attempts ended. An endpoint's first response releases its deliveries."""
     results = [(key_of(delivery), result in _NO_ANSWER) for delivery, result in attempts]
     known = {(each.account_id, each.origin): each for each in _known(key for key, _ in results)}
     changed: dict[Key, CallbackEndpoint] = {}
@@ -95,21 +95,21 @@ def note_all(attempts: Iterable[tuple[CallbackDelivery, str]]) -> None:
     for endpoint in changed.values():
         if endpoint.failures:
             _has_failed(endpoint)
-        elif endpoint.pk and _let_go(endpoint) < _LET_GO_AT_ONCE:
+        elif endpoint.pk and _release(endpoint) < _RELEASED_AT_ONCE:
             endpoint.delete()
 
 
-def probe_what_was_forgotten(overdue: timedelta) -> None:
-    """Queue the probes that a crash has lost."""
-    forgotten = CallbackEndpoint.objects.filter(
+def queue_lost_probes(overdue: timedelta) -> None:
+    """Queue probes that were lost in a crash."""
+    lost = CallbackEndpoint.objects.filter(
         failures__gte=FAILS_AFTER, probe_at__lt=Now() - overdue, held__isnull=False
     )
-    ids = forgotten.distinct().values_list("id", flat=True)
+    ids = lost.distinct().values_list("id", flat=True)
     defer_many(PROBE_TASK, [_probe(id) for id in ids])
 
 
 def _known(keys: Iterable[Key]) -> QuerySet[CallbackEndpoint]:
-    """Return what is known of them, and perhaps of others."""
+    """Return the stored endpoints of these keys, and perhaps of others."""
     known = set(keys)
     return CallbackEndpoint.objects.filter(
         account_id__in={account_id for account_id, _ in known},
@@ -127,10 +127,10 @@ def _has_failed(endpoint: CallbackEndpoint) -> None:
         defer_many(PROBE_TASK, [_probe(endpoint.id, endpoint.probe_at)])
 
 
-def _let_go(endpoint: CallbackEndpoint) -> int:
-    """Let go what was held back; return how many. The next answer lets go what is left."""
+def _release(endpoint: CallbackEndpoint) -> int:
+    """Release deliveries; return their number. The next response releases the rest."""
     endpoint.save()
-    some = endpoint.held.order_by("due_at").values("pk")[:_LET_GO_AT_ONCE]
+    some = endpoint.held.order_by("due_at").values("pk")[:_RELEASED_AT_ONCE]
     return CallbackDelivery.objects.filter(pk__in=some).update(held_by=None)
 
 

@@ -1,4 +1,4 @@
-"""onCallStart: the customer's backend decides what becomes of a call."""
+"""onCallStart: the customer's backend decides how to handle a call."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from telephony.engine.bounds import sentence
 from telephony.engine.codes import ErrorCode
 from telephony.engine.plan import Transfer
 
-# Twilio waits 15 seconds for its own answer.
+# Twilio waits 15 seconds for our response to its webhook.
 TIMEOUT_SECONDS = 10.0
 _WHAT_FITS = (
-    f"Answer with a JSON object of at most {MOST_TOOLS} tools and "
+    f"Respond with a JSON object that has at most {MOST_TOOLS} tools and "
     f"{payloads.MOST_METADATA_BYTES // 1024} KB of metadata."
 )
-_LOOP = "transfer: Use another number than the one that was called, which would ring here again."
+_LOOP = "transfer: Use a number other than the one that was called, which would ring here again."
 
 
 class CallStartFailed(Exception):
-    """The call cannot be taken. ``code`` and ``message`` are what onError tells the customer."""
+    """The call cannot be accepted. ``code`` and ``message`` are for onError."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         self.code = code
@@ -35,10 +35,9 @@ class CallStartFailed(Exception):
 
 
 async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str) -> Decision:
-    """Ask once how to handle a call, and wait 10 seconds at most; ``message_id`` is the webhook-id.
+    """Ask once how to handle a call; wait at most 10 seconds. ``message_id`` is the webhook-id.
 
-    Raises :class:`CallStartFailed`; its message names fields that cannot be used, but not their
-    values.
+    Raises :class:`CallStartFailed`; its message names invalid fields, but not their values.
     """
     try:
         answer = await post(url, facts, secrets=secrets, message_id=message_id)
@@ -46,7 +45,7 @@ async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id:
         raise _no_answer(failure) from None
     if not 200 <= answer.status < 300:
         raise CallStartFailed(
-            ErrorCode.CALL_START_BAD_STATUS, f"onCallStart answered with status {answer.status}."
+            ErrorCode.CALL_START_BAD_STATUS, f"onCallStart responded with status {answer.status}."
         )
     decision = await beside_the_loop(len(answer.body), _decision, answer.body)
     if isinstance(decision, Transfer) and decision.to == facts.called_number:
@@ -59,7 +58,7 @@ async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id:
 async def post(
     url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str
 ) -> client.Answer:
-    """Send the question; return the answer, whatever it is, or raise ``client.CallbackFailed``."""
+    """Send onCallStart; return any response, or raise ``client.CallbackFailed``."""
     now = timezone.now()
     body = payloads.encode(payloads.call_start(facts, now))
     headers = signing.headers(body, secrets=secrets, message_id=message_id, now=now)
@@ -81,7 +80,7 @@ def _decision(body: bytes) -> Decision | CallStartFailed:
     try:
         return decide(decoded(body))
     except NotUsable as error:
-        why = f"onCallStart answered with something that {error}. {_WHAT_FITS}"
+        why = f"The response of onCallStart {error}. {_WHAT_FITS}"
     except PlanError as error:
         return _cannot_be_used(str(error))
     return CallStartFailed(ErrorCode.CALL_START_BAD_ANSWER, why)
@@ -89,5 +88,5 @@ def _decision(body: bytes) -> Decision | CallStartFailed:
 
 def _cannot_be_used(why: str) -> CallStartFailed:
     return CallStartFailed(
-        ErrorCode.CALL_START_BAD_ANSWER, f"The answer of onCallStart cannot be used. {why}"
+        ErrorCode.CALL_START_BAD_ANSWER, f"The response of onCallStart cannot be used. {why}"
     )

@@ -1,13 +1,13 @@
-"""onCallEnd and onError: kept until a customer's backend has taken them, or will not.
+"""The outbox of onCallEnd and onError: each is stored until it is delivered or given up.
 
-The table is the truth, and a job is no more than a hint to look at one delivery: it may come twice,
-early or never. A delivery is claimed for the length of an attempt, so that it is sent once at a
-time; a job that finds it claimed comes back when the claim ends, for it may be the job of a worker
-that died. An account has a few attempts under way at most, so that a slow backend leaves the
-workers to the others. A delivery that finds its account at that limit has no job of its own any
-more; each attempt that ends wakes as many up as there are places free. An endpoint that does not
-answer holds its deliveries back (``telephony.callbacks.endpoints``). :func:`resume` finds what has
-no job for another reason.
+The table is the source of truth. A job is only a hint to look at one delivery: it may run twice,
+early or never. A delivery is claimed for the length of an attempt, so that only one attempt at a
+time sends it. A job that finds its delivery claimed runs again when the claim expires, since the
+worker that claimed it may have died. An account has only a few attempts in progress at a time, so
+that a slow backend leaves workers for other accounts. A delivery whose account is at that limit
+loses its job; each attempt that ends queues jobs for as many deliveries as there are free slots.
+Deliveries to an endpoint that does not respond are held back (``telephony.callbacks.endpoints``).
+:func:`resume` finds deliveries that have no job for any other reason.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ R = TypeVar("R")
 TASK = "telephony.tasks.deliver_callback"
 
 TIMEOUT_SECONDS = 15.0
-# Longer than an attempt can take: a claim that is past belongs to a worker that died. It is past
-# when others have found that out (``core.queue.worker``), so that they need not wait.
+# Longer than an attempt can take, so an expired claim belongs to a worker that died. It has expired
+# by the time that others detect the death (``core.queue.worker``), so that they need not wait.
 CLAIM = timedelta(seconds=20)
-UNDER_WAY_PER_ACCOUNT = 4  # of the 200 that a worker has places for
-# Later than a job can be on a worker that keeps up.
+UNDER_WAY_PER_ACCOUNT = 4  # of the 200 jobs that a worker runs at a time
+# A job is never this late on a worker that keeps up.
 OVERDUE = timedelta(minutes=1)
 
 _DECIDED_AT_ONCE, _DECIDED_WITHIN_S = 100, 10.0
@@ -68,9 +68,9 @@ GONE = 410
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a worker needs to send a delivery without the database.
+    """The data that a worker needs to send a delivery without the database.
 
-    ``claimed_at`` is a moment of ``time.monotonic()`` before the claim.
+    ``claimed_at`` is ``time.monotonic()`` before the claim.
     """
 
     delivery_id: str
@@ -83,14 +83,14 @@ class Attempt:
 
     @property
     def is_late(self) -> bool:
-        """Whether it might outlast its claim, because the database took so long to answer."""
+        """Return True if the attempt might outlast its claim, since the database was slow."""
         left = self.claimed_at + CLAIM.total_seconds() - time.monotonic()
         return left < TIMEOUT_SECONDS
 
 
 @transaction.atomic
 def enqueue_call_end(call: Call, body: dict[str, Any]) -> None:
-    """Send onCallEnd, once for each call, if the caller's transaction commits."""
+    """Queue onCallEnd, once for each call, if the surrounding transaction commits."""
     delivery, is_new = CallbackDelivery.objects.get_or_create(
         call=call,
         kind=CallbackDelivery.Kind.CALL_END,
@@ -103,7 +103,7 @@ def enqueue_call_end(call: Call, body: dict[str, Any]) -> None:
 
 @transaction.atomic
 def enqueue_error(call: Call, *, code: str, message: str) -> None:
-    """Send onError, if the call has a URL for it and the caller's transaction commits."""
+    """Queue onError, if the call has a URL for it and the surrounding transaction commits."""
     if not call.on_error_url:
         return
     body = payloads.error(CallFacts.of(call), code=code, message=message, now=timezone.now())
@@ -116,10 +116,10 @@ def enqueue_error(call: Call, *, code: str, message: str) -> None:
 
 
 def withdraw_end(call: Call) -> None:
-    """Take back that a call has ended, as far as its backend was not told yet.
+    """Withdraw the callbacks that say that a call has ended, if they were not yet sent.
 
-    In the transaction that goes on with the call, which holds its account's lock. What was told, or
-    is being told at this moment, stays: the next onCallEnd replaces it.
+    Call this in the transaction that resumes the call, which holds the account's lock. A callback
+    that was sent, or is being sent, stays: the next onCallEnd replaces it.
     """
     call.callbacks.filter(kind=CallbackDelivery.Kind.CALL_END).update(is_superseded=True)
     is_free = Q(claimed_until=None) | Q(claimed_until__lte=Now())
@@ -144,26 +144,26 @@ def _fields(call: Call, url: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def deliver(delivery_id: str) -> None:
-    """Make one attempt, if it is time for one."""
+    """Make one attempt, if the delivery is due."""
     attempt = await _claimed(delivery_id)
     while attempt and attempt.is_late:
         attempt = await _claimed(delivery_id)
     if attempt:
         result = await _send(attempt)
-        await _written_down(attempt, result)
+        await _recorded(attempt, result)
 
 
 async def probe(endpoint_id: int) -> None:
-    """Let one of the deliveries that wait for an endpoint find out whether it answers."""
-    await _in_time(_wake_to_probe, endpoint_id)
+    """Send one of an endpoint's held-back deliveries, as a probe."""
+    await _in_time(_queue_probe, endpoint_id)
 
 
 @transaction.atomic
 def resend(delivery: CallbackDelivery) -> CallbackDelivery:
-    """Send a delivery that waits for its next attempt now; return it as it is then.
+    """Send a delivery now that waits for its next attempt; return its new state.
 
-    One that is due, or on its way at this moment, is left to that. Raises 409 ``delivery_erased``
-    when it has ended: what it said was erased with that, so there is nothing to send.
+    A delivery that is due or in progress stays as it is. Raises 409 ``delivery_erased`` if it has
+    ended: its content was erased then, so there is nothing to send.
     """
     _lock(delivery.account_id)
     delivery = CallbackDelivery.objects.defer("sealed_body").get(pk=delivery.pk)
@@ -179,33 +179,33 @@ def resend(delivery: CallbackDelivery) -> CallbackDelivery:
 
 _WHY_ERASED: dict[str, str] = {
     CallbackDelivery.State.DELIVERED: (
-        "This callback was delivered, and what it said was erased then: it cannot be sent again."
+        "This callback was delivered. Its content was erased then, so it cannot be sent again."
     ),
     CallbackDelivery.State.GIVEN_UP: (
-        "This callback was given up, and what it said was erased then: it cannot be sent again."
+        "This callback was given up. Its content was erased then, so it cannot be sent again."
     ),
 }
 
 
 def resume() -> None:
-    """See to what nobody else sees to: it was lost in a crash, or has been held back for too long.
+    """Sweep up deliveries that lost their job in a crash, or have been held back for too long.
 
-    One overdue delivery of each account is woken up; it will wake up the next ones.
+    Queues one overdue delivery of each account, which will queue the next ones.
     """
     overdue = CallbackDelivery.objects.ready().filter(due_at__lt=Now() - OVERDUE)
     one_each = overdue.order_by("account_id", "due_at").distinct("account_id")
     defer_many(TASK, [_waking(id) for id in one_each.values_list("id", flat=True)])
-    endpoints.probe_what_was_forgotten(OVERDUE)
+    endpoints.queue_lost_probes(OVERDUE)
     for_long = CallbackDelivery.objects.filter(
         held_by__isnull=False, created_at__lt=Now() - schedule.AT_LEAST
     )
     ids = list(for_long.order_by("created_at").values_list("id", flat=True)[:_GIVEN_UP_AT_ONCE])
-    # What fails waits for the next minute: it is in nobody's way but the ten thousandth's.
+    # One that fails waits for the next sweep; it delays others only if 10,000 precede them.
     each_alone(ids, _give_up, what="giving up of a callback", back_off=lambda _: None)
 
 
 def _give_up(delivery_id: str) -> bool:
-    """Give up a delivery whose schedule is over, and whose endpoint does not answer."""
+    """Give up a delivery whose schedule has ended, and whose endpoint does not respond."""
     held = CallbackDelivery.objects.filter(pk=delivery_id, held_by__isnull=False)
     account_id = held.values_list("account_id", flat=True).first()
     if account_id is None:
@@ -220,36 +220,36 @@ def _give_up(delivery_id: str) -> bool:
     return True
 
 
-# Decisions. They are made for many deliveries in one transaction, under their accounts' locks.
+# Decisions. One transaction makes them for many deliveries, under the locks of their accounts.
 
 
 class Claim(NamedTuple):
-    """A delivery that somebody would like to send."""
+    """A request to send a delivery."""
 
     delivery_id: str
 
 
 class Record(NamedTuple):
-    """How an attempt ended."""
+    """The result of an attempt, to be saved."""
 
     attempt: Attempt
     result: Result
 
 
 class Busy:
-    """The account is locked by somebody else at this moment."""
+    """The account is locked at the moment."""
 
 
 async def _claimed(delivery_id: str) -> Attempt | None:
-    """Reserve a delivery for an attempt; None if it is not ready or its account at the limit."""
+    """Claim a delivery for an attempt; None if it is not ready or its account at the limit."""
     return await _decided(Claim(delivery_id))
 
 
-async def _written_down(attempt: Attempt, result: Result) -> None:
-    """Write down how an attempt ended, even if the database is away for a moment.
+async def _recorded(attempt: Attempt, result: Result) -> None:
+    """Save how an attempt ended, even if the database is unavailable for a moment.
 
-    If it is away for longer the delivery is sent again, as after the worker's death. Whoever has
-    taken over meanwhile is not in the way of this: see :func:`_counts`.
+    If it is unavailable for longer, the delivery is sent again, as after the death of a worker.
+    Another worker may have taken over meanwhile: see :func:`_counts`.
     """
     give_up_at = time.monotonic() + _WRITTEN_WITHIN_S
     while True:
@@ -264,9 +264,9 @@ async def _written_down(attempt: Attempt, result: Result) -> None:
 
 
 async def _decided(item: Claim | Record) -> Attempt | None:
-    """Have something decided together with what else there is to decide.
+    """Decide an item, in a batch with the others that are waiting.
 
-    An account that is locked holds up nobody else: its items come again.
+    A locked account does not delay other accounts: its items are tried again.
     """
     for _ in range(_LOCKED_TRIES):
         decision = await _decide_together(item)
@@ -278,7 +278,7 @@ async def _decided(item: Claim | Record) -> Attempt | None:
 
 
 async def _in_time(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Query, and wait only so long for the database, or for a lock that somebody holds."""
+    """Query, with a limit to the wait for the database and for locks."""
     with database_within(_DECIDED_WITHIN_S):
         return await in_database(function, *args, **kwargs)
 
@@ -292,7 +292,7 @@ _decide_together = Together(_decide_in_time, at_most=_DECIDED_AT_ONCE)
 
 @transaction.atomic
 def _decide(items: list[Claim | Record], *, waits: bool = False) -> list[Attempt | Busy | None]:
-    """Write down what ended, and reserve what may begin; return a decision for each item."""
+    """Save the attempts that ended and claim deliveries; return a decision for each item."""
     claims = [item.delivery_id for item in items if isinstance(item, Claim)]
     records = [item for item in items if isinstance(item, Record)]
     known = CallbackDelivery.objects.filter(pk__in=claims).values_list("id", "account_id")
@@ -314,10 +314,10 @@ def _decide(items: list[Claim | Record], *, waits: bool = False) -> list[Attempt
 
 
 def _claim_all(ids: list[str]) -> dict[str, Attempt]:
-    """Reserve deliveries, as many as their accounts may have under way.
+    """Claim deliveries, as many as their accounts may have in progress.
 
-    Those whose endpoint does not answer are held back. Those that are claimed are looked at again
-    when that ends.
+    Hold back those whose endpoint does not respond. Look again at those that are claimed when their
+    claim expires.
     """
     if not ids:
         return {}
@@ -337,9 +337,9 @@ def _claim_all(ids: list[str]) -> dict[str, Attempt]:
             chosen.append(delivery.id)
             if endpoint:
                 endpoint.begin_probe(CLAIM)
-    endpoints.write_down(failing.values())
+    endpoints.save_decisions(failing.values())
     reserved = _reserve(chosen)
-    # What is held back takes no place: others may have it.
+    # A delivery that is held back needs no slot, so others may use it.
     held_by = {account_id for (account_id, _), endpoint in failing.items() if endpoint.held}
     defer_many(TASK, [_waking(id) for id in _next_of(held_by)])
     return reserved
@@ -375,7 +375,7 @@ def _reserve(ids: list[str]) -> dict[str, Attempt]:
 
 
 def _free_places(account_ids: set[str]) -> dict[str, int]:
-    """Return how many deliveries each account may begin."""
+    """Return how many attempts each account may begin."""
     under_way = CallbackDelivery.objects.under_way().filter(account_id__in=account_ids)
     counts = dict(under_way.values_list("account_id").annotate(Count("id")).order_by())
     return {id: UNDER_WAY_PER_ACCOUNT - counts.get(id, 0) for id in account_ids}
@@ -387,7 +387,7 @@ async def _send(attempt: Attempt) -> Result:
         body = unseal(attempt.sealed_body, purpose=CallbackDelivery.PURPOSE)
         secrets = attempt.secret.secrets(now)
     except CannotUnseal:
-        # SECRET_KEY was changed without a fallback; the schedule leaves a day to put it back.
+        # SECRET_KEY was changed without a fallback; the schedule leaves a day to restore it.
         log.error("callback_cannot_be_unsealed", delivery_id=attempt.delivery_id)
         return Result("cannot be unsealed", was_sent=False, at=now)
     headers = signing.headers(
@@ -410,7 +410,7 @@ async def _send(attempt: Attempt) -> Result:
 
 
 def _record_all(records: list[Record]) -> None:
-    """Write down how attempts ended, and see to what comes next."""
+    """Save how attempts ended, and queue what follows."""
     if not records:
         return
     ids = [record.attempt.delivery_id for record in records]
@@ -433,16 +433,16 @@ def _record_all(records: list[Record]) -> None:
 
 
 def _counts(delivery: CallbackDelivery, attempt: Attempt, result: Result) -> bool:
-    """Whether an attempt is the delivery's current one, or has delivered it.
+    """Return True if an attempt is the delivery's current one, or has delivered it.
 
-    A worker can be so slow that another one took over.
+    A worker can be so slow that another one takes over.
     """
     is_current = delivery.claimed_until == attempt.claimed_until
     return delivery.state == CallbackDelivery.State.PENDING and (is_current or result.delivered)
 
 
 def _note(delivery: CallbackDelivery, result: Result) -> bool:
-    """Bring a delivery up to date; return whether it is sent again."""
+    """Update a delivery; return True if it will be sent again."""
     delivery.attempts += 1
     delivery.last_result = result.text
     delivery.claimed_until = None
@@ -482,9 +482,9 @@ def _write(deliveries: Iterable[CallbackDelivery]) -> None:
 
 
 def _next_time(delivery: CallbackDelivery, result: Result) -> datetime | None:
-    """Return when a delivery that failed is due again, or None to give up.
+    """Return when a failed delivery is due again, or None to give up.
 
-    An attempt that the customer asked for leaves the schedule as it was.
+    An attempt that the customer requested does not change the schedule.
     """
     now = timezone.now()
     if delivery.resume_at is None:
@@ -516,10 +516,10 @@ CROSS JOIN LATERAL (
 
 
 def _next_of(account_ids: set[str]) -> list[str]:
-    """Return of each account as many deliveries as it may begin.
+    """Return as many due deliveries of each account as it may begin.
 
-    Some of them may be awake already, and nobody is lost who is: so all places are taken again,
-    however many attempts have ended together.
+    Some of them may already have a job, which does no harm. This way all slots are filled again,
+    however many attempts ended together.
     """
     free = {id: count for id, count in _free_places(account_ids).items() if count > 0}
     if not free:
@@ -546,10 +546,10 @@ def _taking_over(delivery_id: str, claimed_until: datetime | None) -> Queued:
 
 
 @transaction.atomic
-def _wake_to_probe(endpoint_id: int) -> None:
-    """Wake a delivery that finds out whether its endpoint answers, if it is time for that.
+def _queue_probe(endpoint_id: int) -> None:
+    """Queue a delivery as the probe of its endpoint, if a probe is due.
 
-    With a job of its own, as any other: a worker that dies leaves it to the others.
+    The delivery gets a job of its own, like any other, so that others take over if the worker dies.
     """
     endpoint = CallbackEndpoint.objects.filter(pk=endpoint_id, probe_at__lte=Now()).first()
     if endpoint is None:
@@ -562,14 +562,14 @@ def _wake_to_probe(endpoint_id: int) -> None:
 
 
 def _lock_all(account_ids: set[str], *, waits: bool) -> set[str]:
-    """Let nobody else decide about these accounts; return those that nobody has locked already."""
+    """Lock these accounts; unless it ``waits``, skip locked ones. Return those it has locked."""
     free = Account.objects.select_for_update(no_key=True, skip_locked=not waits)
     in_order = free.filter(pk__in=account_ids).order_by("pk")
     return set(in_order.values_list("pk", flat=True))
 
 
 def _lock(account_id: str) -> None:
-    """Let one worker at a time decide what an account has under way, and what comes next."""
+    """Lock an account, so that one worker at a time decides about its deliveries."""
     _lock_all({account_id}, waits=True)
 
 

@@ -1,4 +1,4 @@
-"""The bodies that we send to customers' backends. Names and order are a contract."""
+"""The bodies of callbacks. The names and order of their fields are a contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.api import iso
 from telephony.engine.bounds import DEEPEST, is_deeper_than
 
 _TOO_DEEP = f"Nest lists and objects at most {DEEPEST} deep."
-# Every callback of the call brings it: in UTF-8, without spaces.
+# In UTF-8, without spaces. Every callback of the call includes the metadata.
 MOST_METADATA_BYTES = 16 * 1024
 METADATA_LIMITS = (
     f"At most {MOST_METADATA_BYTES // 1024} KB, nested at most {DEEPEST} deep, without the "
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """What every callback tells about its call."""
+    """The facts about a call that its callbacks include."""
 
     call_sid: str
     caller_phone: str
@@ -48,7 +48,7 @@ class CallFacts:
 
 
 def call_start(facts: CallFacts, now: datetime) -> dict[str, Any]:
-    """Return onCallStart; ``metadata`` and ``answeredBy`` are there only when the call has them."""
+    """Return onCallStart, with ``metadata`` and ``answeredBy`` only if the call has them."""
     body = {
         "callSid": facts.call_sid,
         **_parties(facts),
@@ -86,8 +86,8 @@ def call_end(
 ) -> dict[str, Any]:
     """Return onCallEnd.
 
-    A line of the transcript is ``{role, text, timestamp, interrupted?}``, one of the tool calls,
-    which are there if there were any, ``{toolName, status, result, durationMs, timestamp}``.
+    A line of the transcript is ``{role, text, timestamp, interrupted?}``. A tool call is
+    ``{toolName, status, result, durationMs, timestamp}``; without any, the field is left out.
     """
     body = {
         "callSid": facts.call_sid,
@@ -115,12 +115,12 @@ def error(facts: CallFacts, *, code: str, message: str, now: datetime) -> dict[s
 
 
 def encode(body: dict[str, Any]) -> bytes:
-    """Return the JSON that is sent and signed."""
+    """Return the JSON to sign and send."""
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 
 
 def metadata_problem(metadata: Any) -> str | None:
-    """Return why a customer's metadata cannot be stored and sent back, as a sentence, or None.
+    """Return a sentence that says why metadata cannot be stored and returned, or None.
 
     PostgreSQL refuses NUL in JSON, and deep nesting exhausts the encoders.
     """
@@ -131,7 +131,7 @@ def metadata_problem(metadata: Any) -> str | None:
 
 
 def json_problem(value: Any, *, most: int) -> str | None:
-    """Return why decoded JSON is more than ``most`` bytes, or nested too deep, or None."""
+    """Return a sentence if decoded JSON has more than ``most`` bytes or is nested too deeply."""
     try:
         if len(orjson.dumps(value)) > most:
             return f"Use at most {most // 1024} KB of JSON."
@@ -143,7 +143,7 @@ def json_problem(value: Any, *, most: int) -> str | None:
 
 
 def _parties(facts: CallFacts) -> dict[str, Any]:
-    """The caller twice: backends of the original service read either name."""
+    """Return the caller under two names, since backends of the original service use either."""
     return {
         "callerPhone": facts.caller_phone,
         "callerNumber": facts.caller_phone,

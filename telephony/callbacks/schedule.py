@@ -1,4 +1,4 @@
-"""When a callback that failed is tried again."""
+"""The retry schedule of failed callbacks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ RETRY_DELAYS = (
     timedelta(hours=10),
     timedelta(hours=10),
 )
-# What failed together does not come back together.
+# Callbacks that failed together must not all be retried together.
 JITTER = 0.1
-# No schedule is over sooner, so that whatever was held back has waited for as long as any other.
+# The longest schedule without Retry-After: deliveries that are held back are given up no sooner.
 AT_LEAST = sum(RETRY_DELAYS, timedelta()) * (1 + JITTER)
 LONGEST_RETRY_AFTER = timedelta(hours=24)
 
 
 def retry_delay(attempts: int, retry_after: float | None) -> timedelta | None:
-    """Return how long to wait after so many failed attempts, or None to give up.
+    """Return how long to wait after this number of failed attempts, or None to give up.
 
-    ``retry_after``, in seconds, only lengthens it, to a day at most.
+    ``retry_after``, in seconds, can only extend the wait, to at most a day.
     """
     if attempts > len(RETRY_DELAYS):
         return None
@@ -34,5 +34,5 @@ def retry_delay(attempts: int, retry_after: float | None) -> timedelta | None:
 
 
 def asked_delay(retry_after: float | None) -> timedelta:
-    """Return how long a backend asked to be left alone: a day at most."""
+    """Return how long a backend asked us to wait: at most a day."""
     return timedelta(seconds=min(retry_after or 0.0, LONGEST_RETRY_AFTER.total_seconds()))

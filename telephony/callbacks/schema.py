@@ -1,7 +1,7 @@
-"""The callbacks in the OpenAPI document: what a customer's backend is sent, and may answer.
+"""The callbacks in the OpenAPI document: their requests, and the responses of backends.
 
-The limits and the lists are the code's own; ``tests/callbacks/test_schema.py`` holds the rest
-against what is sent and what is read.
+The limits and lists come from the code. ``tests/callbacks/test_schema.py`` compares the rest with
+real requests and responses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from telephony.models import Call
 
 
 def add_webhooks(result: Json, **kwargs: Any) -> Json:
-    """Add the callbacks and what they consist of (a post-processing hook)."""
+    """Add the callbacks and their schemas (a post-processing hook)."""
     result["webhooks"] = {name: {"post": operation} for name, operation in _webhooks().items()}
     result["components"]["schemas"] |= _SCHEMAS
     result["components"]["parameters"] = _HEADERS
@@ -43,26 +43,27 @@ def _webhooks() -> dict[str, Json]:
     return {
         "onCallStart": _webhook(
             "onCallStart",
-            "How is this call handled?",
-            "Asked when a number of yours is called, and when a call that you placed is answered. "
-            f"There are {on_call_start.TIMEOUT_SECONDS:g} seconds for the whole answer, and it is "
-            "asked once: without a usable answer the call is rejected, and onError says why.",
+            "Decide how to handle a call",
+            "Sent when someone calls one of your numbers, and when a call that you placed is "
+            f"answered. Respond within {on_call_start.TIMEOUT_SECONDS:g} seconds. It is sent once: "
+            "without a usable response, the call is rejected and onError says why.",
             "CallStart",
-            {"200": _answer("What becomes of the call.", _ONE_OF_THREE)},
+            {"200": _answer("How to handle the call.", _ONE_OF_THREE)},
         ),
         "onToolCall": _webhook(
             "onToolCall",
             "Run a tool for the model",
-            f"There are {tools.TIMEOUT_SECONDS:g} seconds for the whole answer, while the "
-            "conversation goes on. A tool that fails is no error of the call: the model is told, "
-            "and goes on without a result.",
+            f"Respond within {tools.TIMEOUT_SECONDS:g} seconds; the conversation continues "
+            "meanwhile. A tool that fails is not an error of the call: the model is told, and "
+            "continues without a result.",
             "ToolCall",
-            {"200": _answer("What the tool has found or done.", _ref("ToolResult"))},
+            {"200": _answer("The result of the tool.", _ref("ToolResult"))},
         ),
         "onCallEnd": _webhook(
             "onCallEnd",
             "A call has ended",
-            f"Told once it was taken by your backend, or placed, however it ended. {_REPEATED}",
+            "Sent if your backend accepted the call or you placed it, however it ended. "
+            f"{_REPEATED}",
             "CallEnd",
             _TAKEN,
         ),
@@ -109,7 +110,7 @@ def _text(description: str = "", **more: Any) -> Json:
 
 
 def _answered(answer: Answer, description: str) -> Json:
-    """Describe an answer to onCallStart."""
+    """Return the schema of an answer to onCallStart."""
     required = {field.name: field.schema() for field in answer.fields if field.is_required}
     optional = {field.name: field.schema() for field in answer.fields if not field.is_required}
     rules = [
@@ -122,7 +123,7 @@ def _answered(answer: Answer, description: str) -> Json:
 
 
 def _if_there(least: str, name: str, required: list[str]) -> Json:
-    """Require fields if another is there, and not empty."""
+    """Require fields if another one is present and not empty."""
     return {
         "if": {"required": [name], "properties": {name: {least: 1}}},
         "then": {"required": required},
@@ -130,17 +131,17 @@ def _if_there(least: str, name: str, required: list[str]) -> Json:
 
 
 _REPEATED = (
-    f"What is not taken within {outbox.TIMEOUT_SECONDS:g} seconds with 2xx is repeated after 5 s, "
-    "5 min, 30 min, 2 h, 5 h, 10 h and 10 h. `webhook-id` stays the same."
+    f"Respond with 2xx within {outbox.TIMEOUT_SECONDS:g} seconds. Otherwise Switchhook retries "
+    "after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, with the same `webhook-id`."
 )
 _TAKEN = {
-    "2XX": {"description": "Taken: it is not sent again."},
-    "410": {"description": "Not taken, and not to be sent again."},
+    "2XX": {"description": "Delivered. It is not sent again."},
+    "410": {"description": "Not delivered. It is not sent again."},
     "default": {
-        "description": "Not taken: it is sent again. Redirects are not followed.",
+        "description": "Not delivered. It is sent again. Redirects are not followed.",
         "headers": {
             "Retry-After": {
-                "description": "The earliest time for that: seconds, or an HTTP date.",
+                "description": "When to retry at the earliest: seconds, or an HTTP date.",
                 "schema": {"type": "string"},
             }
         },
@@ -153,7 +154,7 @@ _ONE_OF_THREE = {
 _HEADERS: dict[str, Json] = {
     name: {"name": name, "in": "header", "required": True, "description": about, "schema": schema}
     for name, about, schema in (
-        ("webhook-id", "The same each time a callback is repeated.", {"type": "string"}),
+        ("webhook-id", "The same for each attempt to deliver a callback.", {"type": "string"}),
         (
             "webhook-timestamp",
             "When it was sent, in seconds since 1970.",
@@ -161,8 +162,8 @@ _HEADERS: dict[str, Json] = {
         ),
         (
             "webhook-signature",
-            "`v1,` and the base64 HMAC-SHA256 of `webhook-id.webhook-timestamp.body`, as Standard "
-            "Webhooks has it. For 24 hours after a rotation there are two, separated by a space.",
+            "`v1,` and the base64 HMAC-SHA256 of `webhook-id.webhook-timestamp.body`, as in "
+            "Standard Webhooks. For 24 hours after a rotation there are two, separated by a space.",
             {"type": "string", "pattern": "^v1,[A-Za-z0-9+/=]+( v1,[A-Za-z0-9+/=]+)*$"},
         ),
         (
@@ -173,23 +174,25 @@ _HEADERS: dict[str, Json] = {
     )
 }
 
-_CALL_SID = {"callSid": _text("Twilio's name for the call.")}
+_CALL_SID = {"callSid": _text("Twilio's ID of the call.")}
 _PARTIES = {
-    "callerPhone": _text("Who calls."),
+    "callerPhone": _text("The number of the caller."),
     "callerNumber": _text("The same as `callerPhone`."),
-    "calledNumber": _text("Who is called."),
+    "calledNumber": _text("The number that is called."),
 }
 _DIRECTION = {"direction": _text(enum=list(Call.Direction.values))}
 _TIMESTAMP = {"timestamp": _text("When it was sent.", format="date-time")}
-_METADATA = {"metadata": {"description": "Of the configuration, or of the call that was placed."}}
+_METADATA = {
+    "metadata": {"description": "From the configuration, or from the request that placed the call."}
+}
 _SCHEMAS: dict[str, Json] = {
     "CallStart": _object(
-        "A call that waits to be handled.",
+        "A call that waits for your decision.",
         _CALL_SID | _PARTIES | _DIRECTION | _TIMESTAMP,
         {
-            "metadata": {"description": "Of the call that was placed, if it has any."},
+            "metadata": {"description": "From the request that placed the call, if it had any."},
             "answeredBy": _text(
-                "What Twilio's machine detection has found: `human`, `machine_start`, …"
+                "The result of Twilio's machine detection: `human`, `machine_start`, …"
             ),
         },
     ),
@@ -212,7 +215,7 @@ _SCHEMAS: dict[str, Json] = {
     ),
     "Tool": {"anyOf": [_ref("FunctionDefinition"), _ref("NestedFunctionDefinition")]},
     "FunctionDefinition": _object(
-        "A function of your backend, as OpenAI has it.",
+        "A function of your backend, as OpenAI defines functions.",
         {"name": Tools.name.schema()},
         {
             "type": {"const": "function"},
@@ -222,20 +225,20 @@ _SCHEMAS: dict[str, Json] = {
         },
     ),
     "NestedFunctionDefinition": _object(
-        "The same, as older APIs of OpenAI have it.",
+        "The same, in the form of OpenAI's older APIs.",
         {"function": _ref("FunctionDefinition")},
         {"type": {"const": "function"}},
     ),
     "ToolCall": _object(
-        "A tool that the model wants to have run.",
+        "A tool call of the model.",
         _CALL_SID | {"toolName": _text(), "arguments": {"type": "object"}} | _METADATA | _TIMESTAMP,
     ),
     "ToolResult": _object(
-        f"What the model is told: at most {tools.LARGEST_ANSWER // 1024} KB.",
+        f"The result for the model: at most {tools.LARGEST_ANSWER // 1024} KB.",
         {"result": {"description": f"Any JSON, nested at most {DEEPEST} deep."}},
     ),
     "CallEnd": _object(
-        "A call that is over.",
+        "A call that has ended.",
         _CALL_SID
         | _PARTIES
         | _DIRECTION
@@ -243,7 +246,7 @@ _SCHEMAS: dict[str, Json] = {
             "durationSeconds": {
                 "type": "integer",
                 "minimum": 0,
-                "description": "Since the caller and the model met; 0 if they did not.",
+                "description": "Since the caller was connected to the model; 0 if they were not.",
             },
             "endedReason": _ref("EndedReason"),
             "transcript": {"type": "array", "items": _ref("TranscriptLine")},
@@ -291,7 +294,7 @@ _SCHEMAS: dict[str, Json] = {
         },
     ),
     "CallError": _object(
-        "What went wrong.",
+        "An error.",
         _CALL_SID
         | {
             "code": {
@@ -305,7 +308,7 @@ _SCHEMAS: dict[str, Json] = {
                     {"pattern": f"^{MODEL_PREFIX}"},
                 ],
             },
-            "message": _text("A sentence for people."),
+            "message": _text("A sentence that explains the error."),
         }
         | _PARTIES
         | _METADATA

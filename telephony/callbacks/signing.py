@@ -1,4 +1,4 @@
-"""The two signatures on everything that we send to customers' backends."""
+"""The two signatures of every callback."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def headers(
     """Return the headers that sign ``body`` with ``whsec_…`` secrets, the current one first.
 
     ``webhook-*`` follow https://www.standardwebhooks.com, with one signature for each secret.
-    ``X-Veevo-Signature`` is for backends of the original service: hexadecimal HMAC-SHA256 of the
-    body, whose key is the text of the current secret as it is shown, ``whsec_`` included.
+    ``X-Veevo-Signature`` is for backends of the original service: the hexadecimal HMAC-SHA256 of
+    the body. Its key is the text of the current secret, including ``whsec_``.
     """
     now = now.astimezone(UTC)
     signatures = (Webhook(secret).sign(message_id, now, body.decode()) for secret in secrets)

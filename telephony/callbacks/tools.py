@@ -15,12 +15,12 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.engine.bounds import DEEPEST, is_deeper_than, sentence
 
 TIMEOUT_SECONDS = 30.0
-# The model reads 32,000 tokens at a time, of which the conversation needs some.
+# The model has a context of 32,000 tokens, and the conversation needs some of them.
 LARGEST_ANSWER = 64 * 1024
 
 
 class ToolFailed(Exception):
-    """There is no result. ``message`` is a sentence for the model, without anybody's URL."""
+    """There is no result. ``message`` is a sentence for the model, without the URL."""
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
@@ -31,7 +31,7 @@ class ToolFailed(Exception):
 async def run_tool(
     url: str, facts: CallFacts, *, name: str, arguments: dict[str, Any], secrets: Sequence[str]
 ) -> str:
-    """Run a tool once, and return its ``result`` as the model is told it: a text, or JSON.
+    """Run a tool once; return its ``result`` for the model: a text as it is, or JSON.
 
     Raises :class:`ToolFailed`: tool_timeout (30 seconds), tool_unreachable, tool_bad_status or
     tool_bad_answer.
@@ -51,14 +51,14 @@ async def run_tool(
         )
     told = await beside_the_loop(len(answer.body), _told, answer.body)
     if isinstance(told, NotUsable):
-        raise ToolFailed("tool_bad_answer", f"The tool {name} answered {told}.")
+        raise ToolFailed("tool_bad_answer", f"The tool {name} responded {told}.")
     return told
 
 
 def _no_answer(name: str, failure: client.CallbackFailed) -> ToolFailed:
     match failure:
         case client.TimedOut():
-            return ToolFailed("tool_timeout", f"The tool {name} did not answer in time.")
+            return ToolFailed("tool_timeout", f"The tool {name} did not respond in time.")
         case client.TooLarge():
             why = sentence(f"The tool {name} failed: {failure.reason}")
             return ToolFailed("tool_bad_answer", why)
@@ -67,7 +67,7 @@ def _no_answer(name: str, failure: client.CallbackFailed) -> ToolFailed:
 
 
 def _told(body: bytes) -> str | NotUsable:
-    """Return what the model is told of an answer, or why there is nothing to tell."""
+    """Return the result for the model, or why the response has none."""
     try:
         answer = decoded(body)
     except NotUsable as error:

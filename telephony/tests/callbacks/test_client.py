@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.client_proto import ResponseHandler
 from pytest_socket import SocketConnectBlockedError
 
-from telephony.callbacks import client, unhurried
+from telephony.callbacks import client, sliced_parsing
 from telephony.callbacks.client import Answer, CallbackFailed, retry_after_seconds
 from telephony.tests.callbacks.conftest import Backend, Certificate, Names, RawHandler, serve
 
@@ -131,7 +131,7 @@ async def test_the_deadline_is_for_all_of_it(raw_backend: StartRaw, behaviour: R
     url = await raw_backend(behaviour)
     failed = await failure(url, seconds=0.3)
     assert failed.code == "timeout"
-    assert failed.reason == "no answer within 0.3 seconds"
+    assert failed.reason == "no response within 0.3 seconds"
 
 
 async def test_a_slow_look_up_is_cut_off_and_holds_up_nobody_else(
@@ -215,7 +215,7 @@ async def test_an_answer_may_be_allowed_less(backend: Backend) -> None:
     backend.answers_bytes(b"x" * 1025)
     with pytest.raises(client.TooLarge) as raised:
         await client.post(backend.url, b"{}", {}, timeout=2, at_most=1024)
-    assert raised.value.reason == "the answer has more than 1 KB"
+    assert raised.value.reason == "the response has more than 1 KB"
 
 
 # Answers that keep the event loop busy
@@ -241,7 +241,7 @@ async def test_an_answer_in_one_byte_chunks(raw_backend: StartRaw) -> None:
     failed = await failure(url)
     assert (failed.code, failed.reason) == (
         "too_large",
-        "the answer comes in more than 4,096 pieces",
+        "the response comes in more than 4,096 pieces",
     )
 
 
@@ -264,7 +264,10 @@ async def test_as_many_pieces_as_may_be(raw_backend: StartRaw) -> None:
 )
 async def test_what_is_padded_is_broken_off(raw_backend: StartRaw, padding: bytes) -> None:
     failed = await failure(await raw_backend(_padded(padding, times=100)))
-    assert (failed.code, failed.reason) == ("too_large", "there is too much around the answer")
+    assert (failed.code, failed.reason) == (
+        "too_large",
+        "the response has too much data around its body",
+    )
 
 
 async def test_a_hint_before_the_answer(raw_backend: StartRaw) -> None:
@@ -287,7 +290,7 @@ async def test_it_is_read_in_slices(raw_backend: StartRaw, monkeypatch: pytest.M
         _padded(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     )
     assert (await post(url)).body == body
-    assert max(sizes) == unhurried.SLICE
+    assert max(sizes) == sliced_parsing.SLICE
     assert sum(sizes) > len(body)
 
 

@@ -86,7 +86,7 @@ async def test_a_transfer_to_the_number_that_was_called(backend: Backend, facts:
     backend.answers(200, {"transfer": facts.called_number} | CREDENTIALS)
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_answer"
-    assert "transfer: Use another number" in failed.message
+    assert "transfer: Use a number other than" in failed.message
 
 
 @pytest.mark.parametrize("number", ["+19002345678", "+15002345678", "+12129762345"])
@@ -112,7 +112,7 @@ async def test_it_is_asked_once_and_not_for_long(
     backend.answer = answer
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_timeout"
-    assert failed.message == "onCallStart failed: no answer within 1 seconds."
+    assert failed.message == "onCallStart failed: no response within 1 seconds."
     assert len(backend.received) == 1
 
 
@@ -134,7 +134,7 @@ async def test_another_status(backend: Backend, facts: CallFacts, status: int) -
     backend.answers(status, PLAN, Location="/elsewhere")
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_status"
-    assert failed.message == f"onCallStart answered with status {status}."
+    assert failed.message == f"onCallStart responded with status {status}."
     assert len(backend.received) == 1
 
 
@@ -182,7 +182,7 @@ async def test_a_url_of_the_plan_that_may_not_be_called(
     backend.answer = answer
     failed = await failure(backend.url, facts)
     assert failed.message == (
-        f"The answer of onCallStart cannot be used. {field}: Use a public https:// URL."
+        f"The response of onCallStart cannot be used. {field}: Use a public https:// URL."
     )
 
 
@@ -224,7 +224,7 @@ async def test_what_may_not_be_on_this_server(
 ) -> None:
     backend.answers(200, PLAN | {"onToolCallUrl": f"{backend.url}/tools"} | change)
     failed = await failure(backend.url, facts)
-    assert failed.message == f"The answer of onCallStart cannot be used. {why}"
+    assert failed.message == f"The response of onCallStart cannot be used. {why}"
 
 
 async def test_many_numbers_that_may_not_be_called(backend: Backend, facts: CallFacts) -> None:

@@ -852,7 +852,7 @@ async def test_the_first_answer_lets_all_go(
 async def test_more_is_let_go_with_each_answer(
     failing: list[CallbackDelivery], backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoints, "_LET_GO_AT_ONCE", 2)
+    monkeypatch.setattr(endpoints, "_RELEASED_AT_ONCE", 2)
     await in_database(_hold_all)
     backend.answers(200)
     await in_database(_probe_now)
@@ -1116,7 +1116,7 @@ def test_attempts_are_kept_for_30_days(call: Call) -> None:
     for days in (29, 31, 32, 33):
         at = timezone.now() - timedelta(days=days)
         attempts.keep_all([(delivery, Result(f"{days}", at=at, duration_ms=1))])
-    assert attempts.forget_old(at_most=2) == 2
+    assert attempts.delete_expired(at_most=2) == 2
     forget_callback_attempts(0)
     assert _attempts(call) == [("29", "")]
 
@@ -1191,7 +1191,7 @@ async def test_what_was_erased_cannot_be_sent_again(
     backend.answers(status)
     await enqueue(call)
     await work()
-    with pytest.raises(ApiError, match=f"was {state}, and what it said was erased") as refusal:
+    with pytest.raises(ApiError, match=f"was {state}. Its content was erased") as refusal:
         await in_database(_resend, call)
     assert (refusal.value.status_code, refusal.value.code) == (409, "delivery_erased")
     assert await jobs() == []

@@ -88,7 +88,7 @@ async def test_no_answer_in_time(
     backend.answer = answer
     failed = await failure(backend.url, facts)
     assert failed.code == "tool_timeout"
-    assert failed.message == "The tool find_order did not answer in time."
+    assert failed.message == "The tool find_order did not respond in time."
     assert len(backend.received) == 1
 
 
@@ -109,22 +109,22 @@ async def test_another_status(backend: Backend, facts: CallFacts, status: int) -
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "The tool find_order answered with something that is not JSON."),
-        (b"<html>", "The tool find_order answered with something that is not JSON."),
-        (b"{}", "The tool find_order answered without a result."),
-        (b"[1]", "The tool find_order answered without a result."),
-        (b'"result"', "The tool find_order answered without a result."),
+        (b"", "The tool find_order responded with something that is not JSON."),
+        (b"<html>", "The tool find_order responded with something that is not JSON."),
+        (b"{}", "The tool find_order responded without a result."),
+        (b"[1]", "The tool find_order responded without a result."),
+        (b'"result"', "The tool find_order responded without a result."),
         (
             b" " * (2**16 + 1),
-            "The tool find_order failed: the answer has more than 64 KB.",
+            "The tool find_order failed: the response has more than 64 KB.",
         ),
         (
             b'{"result": ' + b"[" * 33 + b"]" * 33 + b"}",
-            "The tool find_order answered with a result that is nested more than 32 deep.",
+            "The tool find_order responded with a result that is nested more than 32 deep.",
         ),
         (
             b'{"result": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
-            "The tool find_order answered with something that is nested more than 32 deep.",
+            "The tool find_order responded with something that is nested more than 32 deep.",
         ),
     ],
 )

@@ -85,8 +85,8 @@ async def test_tool_timeout(world, model, monkeypatch):
     ("answer", "told"),
     [
         (web.Response(status=500), "The tool book_table failed with HTTP status 500."),
-        (web.Response(text="{"), "The tool book_table answered with something that is not JSON."),
-        (web.Response(text="{}"), "The tool book_table answered without a result."),
+        (web.Response(text="{"), "The tool book_table responded with something that is not JSON."),
+        (web.Response(text="{}"), "The tool book_table responded without a result."),
     ],
 )
 async def test_tool_error(world, model, answer, told):

@@ -18,7 +18,7 @@ from telephony.tests.wire.test_refusals import REJECTED, form, post
 LONGEST_ERROR = 4_096  # bytes
 # What onError names, of each answer.
 NAMED = {
-    "69000-tools": "Answer with a JSON object of at most 128 tools and 16 KB of metadata.",
+    "69000-tools": "Respond with a JSON object that has at most 128 tools and 16 KB of metadata.",
     "20000-tools": "tools: Use at most 128 entries: there are 20,000.",
     "zeros": "tools: Use at most 128 entries: there are 500,000.",
     "empty-lists": "more than 25,000 lists and objects",
@@ -31,7 +31,7 @@ NAMED = {
     "long-texts": "systemPrompt: Use at most 65,536 characters.",
     "wrong-names": "and 108 more.",
     "one-byte-chunks": "more than 4,096 pieces",
-    "interim-responses": "there is too much around the answer",
+    "interim-responses": "the response has too much data around its body",
 }
 
 

@@ -1,8 +1,8 @@
-"""The client's end of an HTTP connection to a server that would like to keep the event loop busy.
+"""Protects the event loop from HTTP servers that send responses which are slow to parse.
 
-aiohttp parses at once whatever has arrived: hundreds of kilobytes of one-byte chunks, or of interim
-responses without an end. Here it gets a slice in each turn of the event loop, and what is padded is
-broken off.
+aiohttp parses everything that has arrived at once: hundreds of kilobytes of one-byte chunks, or
+endless interim responses. Here it gets one slice in each iteration of the event loop, and a padded
+response is aborted.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 SLICE = 1024
-# Of one answer, with its head and what chunks put around it, packed or not.
+# Of one response, with its headers and the framing of its chunks, before decompression.
 MOST_BYTES = 2 * 2**20
-# Heads that come before the answer's own ("103 Early Hints"), and behind it.
+# Heads before the response's own ("103 Early Hints"), and after it.
 MOST_HEADS = 16
 
 
 class Padded(aiohttp.ClientError):
-    """There is too much around the answer."""
+    """The response has too much data around its body."""
 
 
 class Connector(aiohttp.TCPConnector):
-    """A connector whose connections are unhurried."""
+    """A connector whose connections parse responses in slices."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = cast(Any, partial(_Unhurried, loop=self._loop))
+        self._factory = cast(Any, partial(_SlicedHandler, loop=self._loop))
 
 
-class _Unhurried(ResponseHandler):
+class _SlicedHandler(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._waiting = bytearray()
@@ -41,18 +41,18 @@ class _Unhurried(ResponseHandler):
         self._bytes = self._heads = 0
 
     def set_response_params(self, **params: Any) -> None:
-        """Begin with the answer to another request."""
+        """Begin the response to another request."""
         self._bytes = self._heads = 0
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Take note of a head that was parsed."""
+        """Count a head that was parsed."""
         self._heads += 1
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         self._waiting += data
-        if not data:  # aiohttp goes on where it has paused
+        if not data:  # aiohttp resumes where it paused
             super().data_received(data)
         if self._waiting and self._turn is None:
             self._turn = self._loop.call_soon(self._take_turn)
