@@ -1,6 +1,6 @@
 """Calls, numbers and callbacks for operators.
 
-What a call's plan, its progress and a callback's body hold is shown nowhere here.
+The contents of a call's plan, of its progress and of a callback's body are not shown anywhere here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from telephony.twilio_rest import CALL_SID
 
 @admin.register(PhoneNumber)
 class PhoneNumberAdmin(ListAdmin):
-    """An operator can switch a number off; the rest is its account's to say."""
+    """An operator can deactivate a number. Everything else is up to its account."""
 
     list_display = ["phone_number", "account", "is_active", "created_at"]
     list_filter = ["is_active"]
@@ -143,7 +143,7 @@ class CallAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Call], search_term: str
     ) -> tuple[QuerySet[Call], bool]:
-        """Find exactly what was asked for: a part of it would have to be looked for in all rows."""
+        """Match the whole term only: a partial match would scan all rows."""
         return _found(queryset, search_term.strip()), False
 
     def has_hang_up_permission(self, request: HttpRequest) -> bool:
@@ -158,10 +158,10 @@ class CallAdmin(ReadOnlyAdmin):
             except ApiError as refusal:
                 self.message_user(request, f"{call}: {refusal.message}", messages.WARNING)
             else:
-                self.log_change(request, call, "Asked to hang up.")
+                self.log_change(request, call, "Requested a hangup.")
                 asked += 1
         if asked:
-            self.message_user(request, f"Asked to hang up: {asked}.", messages.SUCCESS)
+            self.message_user(request, f"Requested a hangup: {asked}.", messages.SUCCESS)
 
 
 def _found(calls: QuerySet[Call], term: str) -> QuerySet[Call]:
@@ -213,7 +213,7 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
     @admin.action(description="Send the selected callbacks now", permissions=["send_now"])
     @asks_first(
         "Send these callbacks now?",
-        "Customers' backends get them at once. The schedule stays as it is.",
+        "Customers' backends receive them at once. The schedule does not change.",
     )
     def send_now(self, request: HttpRequest, deliveries: QuerySet[CallbackDelivery]) -> None:
         for delivery in deliveries:
@@ -222,8 +222,8 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
             except ApiError as refusal:
                 self.message_user(request, f"{delivery}: {refusal.message}", messages.WARNING)
             else:
-                self.log_change(request, delivery, "Asked to send it now.")
-                self.message_user(request, f"Is sent now: {delivery}.", messages.SUCCESS)
+                self.log_change(request, delivery, "Requested immediate delivery.")
+                self.message_user(request, f"Sending now: {delivery}.", messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CallbackDelivery]:
         return super().get_queryset(request).defer("sealed_body")

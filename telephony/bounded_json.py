@@ -1,4 +1,4 @@
-"""JSON that others send: decoded within bounds, and beside the event loop if it is much."""
+"""JSON from others: decoded within limits, and in a thread if it is long."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from telephony.engine.bounds import DEEPEST
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Bytes that are read so quickly that a thread would not be worth it.
+# Bytes that decode so fast that a thread is not worth it.
 LARGE = 16 * 1024
-# The decoder holds the interpreter until it is done, in whatever thread. Text costs it next to
-# nothing, lists and objects do: so many, some 5 ms.
+# The decoder holds the GIL until it is done, in whatever thread. Text costs next to nothing, but
+# lists and objects do: this many take about 5 ms.
 MOST_CONTAINERS = 25_000
 MOST_MEMBERS = 50_000
 
-# One thread: several would take turns with the event loop, which would wait for each of them.
+# One thread: several would compete with the event loop for the GIL.
 _thread = ThreadPoolExecutor(1, thread_name_prefix="bounded-json")
 
 
 class NotUsable(ValueError):
-    """This is not JSON, or too much of it; the message goes on after "something that"."""
+    """The text is not JSON, or exceeds a limit. The message completes "something that …"."""
 
 
 def decoded(body: bytes) -> Any:
-    """Return what the JSON says; raise :class:`NotUsable`.
+    """Return the decoded JSON; raise :class:`NotUsable`.
 
-    Some servers put a byte order mark before it (RFC 8259, section 8.1, lets us pass over it).
+    Some servers put a byte order mark before it, which RFC 8259, section 8.1, allows us to ignore.
     """
     if len(body) > LARGE:
         _look_at(body)
@@ -48,10 +48,10 @@ def decoded(body: bytes) -> Any:
 
 
 def decoded_leniently(body: bytes) -> Any:
-    """Return what :func:`decoded` does, or would if JSON could say it; raise :class:`NotUsable`.
+    """Decode as :func:`decoded` does, but replace what JSON cannot represent.
 
-    A number that is none becomes None, and half of a surrogate pair, as of an emoji that was cut
-    in two, becomes "?".
+    NaN and infinities become None. Half of a surrogate pair, as of an emoji that was cut in two,
+    becomes "?". Raises :class:`NotUsable`.
     """
     if len(body) > LARGE:
         _look_at(body)
@@ -70,7 +70,9 @@ def _finite(text: str) -> float | None:
 
 
 def _look_at(body: bytes) -> None:
-    """Raise :class:`NotUsable` for what would take long; brackets and colons in texts count too."""
+    """Raise :class:`NotUsable` for input that is slow to decode. Brackets and colons in texts
+    count.
+    """
     if body.count(b"[") + body.count(b"{") > MOST_CONTAINERS:
         raise NotUsable(f"has more than {MOST_CONTAINERS:,} lists and objects")
     if body.count(b":") > MOST_MEMBERS:
@@ -80,9 +82,9 @@ def _look_at(body: bytes) -> None:
 async def beside_the_loop(
     size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
 ) -> R:
-    """Return what the function makes of ``size`` bytes of somebody's: in a thread, if that is much.
+    """Return the function's result for ``size`` bytes of input, from a thread if that is much.
 
-    What it raises would keep all that it has looked at in memory: let it return its failures.
+    An exception's traceback would keep the input in memory: let the function return its failures.
     """
     if size <= LARGE:
         return function(*args, **kwargs)

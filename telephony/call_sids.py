@@ -1,11 +1,11 @@
-"""Names of calls that are ours: test calls, which Twilio never hears of."""
+"""CallSids that we assign: those of test calls, which Twilio does not know."""
 
 from __future__ import annotations
 
 import secrets
 
-# Of Twilio's shape, so that a backend reads it as any other. That Twilio gives a call a name that
-# begins so is as likely as guessing 64 bits.
+# In Twilio's format, so that a backend reads it like any other. Twilio assigns one with this prefix
+# as rarely as somebody guesses 64 bits.
 TEST_PREFIX = "CA7e57ca117e57ca11"
 
 
@@ -14,5 +14,5 @@ def new_test_sid() -> str:
 
 
 def is_test_sid(call_sid: str) -> bool:
-    """Whether the call is a test, for what is shown and counted; never for what is let in."""
+    """Return True for a test call. For display and counts only, never for access."""
     return call_sid.startswith(TEST_PREFIX)

@@ -1,8 +1,8 @@
-"""Which URLs a customer may have called.
+"""Rules for the URLs of a customer's backend.
 
-Nothing is resolved here: a name can point elsewhere a minute later, so the address that counts is
-the one that the callback client connects to. What is refused here is what can never work, in time
-for the customer to read it.
+This module resolves no names: a name can point elsewhere a minute later. So the callback client
+checks the address that it connects to. This module refuses what can never work, while the customer
+is there to read why.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_]
 _LOCAL_NAME = re.compile(
     r"(?:.*\.)?(?:localhost|local|localdomain|internal|intranet|private|corp|home|lan|home\.arpa)"
 )
-# IANA's registries of special-purpose addresses, all of them: those that can be reached belong to
-# no customer either. Python has them as well (``is_global``), but each version has other ones.
+# All of IANA's registries of special-purpose addresses: not even the reachable ones belong to a
+# customer. Python has them too (``is_global``), but they differ by version.
 # https://www.iana.org/assignments/iana-ipv4-special-registry
 _NOT_PUBLIC_4 = tuple(
     IPv4Network(block)
@@ -44,11 +44,11 @@ _NOT_PUBLIC_4 = tuple(
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved
-        "168.63.129.16/32",  # in no registry: where Azure's machines find their metadata
+        "168.63.129.16/32",  # in no registry: the metadata of Azure's machines
     )
 )
-# https://www.iana.org/assignments/iana-ipv6-special-registry, as far as it lies in what is given
-# out at all. What wraps an IPv4 address (Teredo, 6to4) is in there.
+# https://www.iana.org/assignments/iana-ipv6-special-registry, as far as it is in allocated space.
+# It includes the ranges that wrap an IPv4 address (Teredo, 6to4).
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NOT_PUBLIC_6 = tuple(
     IPv6Network(block)
@@ -63,10 +63,10 @@ _NOT_PUBLIC_6 = tuple(
 
 
 def callback_url_problem(url: str) -> str | None:
-    """Say what is wrong with a callback URL, in one sentence; None when it may be called.
+    """Return the problem with a callback URL in one sentence; None for a URL that may be called.
 
     It must be ``https://``, with a public host and no credentials. ``CALLBACK_ALLOW_PRIVATE``
-    (development) lets ``http://`` and every host pass.
+    (development) allows ``http://`` and every host.
     """
     scheme_rule = (
         "Use an http:// or https:// URL."
@@ -79,26 +79,26 @@ def callback_url_problem(url: str) -> str | None:
     if parts is None or parts.scheme not in _schemes():
         return scheme_rule
     if "@" in parts.netloc:
-        return "Leave user name and password out of the URL: callbacks are signed."
+        return "Leave the username and password out of the URL: callbacks are signed."
     if not settings.CALLBACK_ALLOW_PRIVATE and not is_public_host(parts.hostname or ""):
         return f"Use a public host: {parts.hostname} cannot be reached from the internet."
     return None
 
 
 def is_public_host(host: str) -> bool:
-    """Whether a host name or literal address could be reached from the internet."""
+    """Return True if a host name or literal address could be reachable from the internet."""
     try:
         return is_public_address(ip_address(host))
     except ValueError:
         pass
     name = host.lower().removesuffix(".")
-    # An all-number last label is an address in one of its other spellings (127.1, 0x7f000001).
+    # An all-number last label is an address in another notation (127.1, 0x7f000001).
     is_number = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2])
     return bool(_HOST_NAME.fullmatch(name)) and not is_number and not _LOCAL_NAME.fullmatch(name)
 
 
 def is_public_address(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is a public one, and no wrapping of an IPv4 address that may not be."""
+    """Return True if an address is public, and wraps no IPv4 address that is not."""
     if isinstance(address, IPv6Address):
         return address in _GLOBAL_UNICAST and not any(address in block for block in _NOT_PUBLIC_6)
     return not any(address in block for block in _NOT_PUBLIC_4)

@@ -1,4 +1,4 @@
-"""The database from async code, without holding a connection while somebody is waited for."""
+"""Access to the database from async code, without holding a connection during other waits."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from core.connections import patience, run_and_let_go
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Threads of its own, as many as there are connections: queries wait for their turn here, not for
-# the pool, and never behind a slow name look-up in the event loop's own threads.
+# A dedicated pool with as many threads as connections: queries queue here rather than for a
+# connection, and never behind a slow DNS lookup in the event loop's own threads.
 _threads = ThreadPoolExecutor(
     settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"], thread_name_prefix="database"
 )
 
-# For the thread to say itself why it has no answer.
+# Extra time, so that the thread itself can report why it has no result.
 _LAST_WORD_S = 0.5
 
 
@@ -31,20 +31,20 @@ _in_place_of: Mapping[Callable[..., Any], Callable[..., Any]] | None = None
 
 
 def answer_without_database(in_place_of: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
-    """Have others answer in the place of functions that query, and no database be asked.
+    """Replace functions that query, and fail all others, so that no database is needed.
 
-    For a benchmark of what is around the queries. Others than these functions fail.
+    For benchmarks of the code around the queries.
     """
     global _in_place_of
     _in_place_of = in_place_of
 
 
 async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that queries in a thread, and give the thread's connection back after it.
+    """Run a function that queries in a thread, and then return the thread's connection to the pool.
 
-    The function runs to its end even when the caller is cancelled, but does not begin if it waits
-    for its thread longer than ``core.connections`` allows: :class:`OperationalError`. It cannot
-    see what an open transaction of another thread has not committed.
+    The function runs to its end even when the caller is cancelled. It does not start if it waits
+    for its thread longer than ``core.connections`` allows: :class:`OperationalError`. It cannot see
+    uncommitted changes of another thread's transaction.
     """
     if _in_place_of is not None:
         return _in_place_of[function](*args, **kwargs)

@@ -1,4 +1,4 @@
-"""How long something took, as the timeline and the history of callbacks have it."""
+"""Durations, as the timeline and the history of callbacks show them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from time import monotonic
 
 
 def ms_since(began: float) -> int:
-    """Return how long ago a moment of the monotonic clock was."""
+    """Return the milliseconds since a moment of the monotonic clock."""
     return round((monotonic() - began) * 1000)

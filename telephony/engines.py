@@ -1,10 +1,10 @@
-"""Which engines are up, and the end of the calls that others have left behind.
+"""Tracks which engines are up, and ends the calls that dead engines left behind.
 
-An engine says all the time that it is there (``telephony.voice.heart``). One that was silent for
-``LOST_AFTER``, while the database was seen well, is taken for dead, and its calls for over: by
-whichever process looks next, engines and workers alike. Where the database was away, nobody could
-speak, so nobody is taken for dead until all had the time to. An engine that was merely cut off
-finds its calls ended, and takes them back (``telephony.services.call_resume``).
+An engine writes a heartbeat (``telephony.voice.heartbeat``). An engine without one for
+``LOST_AFTER``, while the database was reachable, is considered dead, and its calls ended. Whichever
+process looks next does that, engines and workers alike. After an outage of the database, no engine
+is considered dead until all have had the time to write again. An engine that was merely cut off
+finds its calls ended, and resumes them (``telephony.services.call_resume``).
 
 All times are the database's.
 """
@@ -26,17 +26,17 @@ from telephony.services import call_end, call_end_lost, call_leave_alone
 log = structlog.get_logger(__name__)
 
 LOST_AFTER = timedelta(seconds=8)
-# An engine says which calls it holds (``telephony.voice.live``): one that it has not named for so
-# long has been forgotten.
+# An engine reports the calls that it holds (``telephony.voice.live``). A call that it has not
+# reported for this long is no longer held.
 UNHELD_AFTER = timedelta(seconds=60)
-# Looks that are further apart have a gap between them, in which nobody may have been heard.
+# Sweeps that are further apart have a gap between them, in which heartbeats may have failed.
 GAP = timedelta(seconds=4)
-# Processes look by turns: who comes sooner than this after another leaves it at that.
+# Processes take turns: a sweep is skipped if another process swept more recently than this.
 LOOK_EVERY = timedelta(seconds=1.5)
-# A process that is up has spoken this recently.
+# A process that is up has written a heartbeat this recently.
 UP_WITHIN = timedelta(seconds=5)
 
-# Of a sweep.
+# The most that one sweep ends.
 SWEPT_AT_ONCE = 1000
 
 _LOOK = """
@@ -54,7 +54,7 @@ _LOOK = """
 
 
 def engine_beat(engine_id: str, *, is_draining: bool = False) -> bool:
-    """Say that an engine is up; False if nobody knew it, as at first, or when it was given up."""
+    """Write an engine's heartbeat; return False if the engine was unknown, or considered dead."""
     told = {"last_seen_at": Now(), "is_draining": is_draining}
     if Engine.objects.filter(pk=engine_id).update(**told):
         return True
@@ -63,20 +63,20 @@ def engine_beat(engine_id: str, *, is_draining: bool = False) -> bool:
 
 
 def engine_leave(engine_id: str) -> None:
-    """An engine stops; what it may still hold is over."""
+    """Delete a stopped engine; calls that it may still hold end as lost."""
     Engine.objects.filter(pk=engine_id).delete()
 
 
 def are_others_ready(engine_id: str) -> bool:
-    """Whether another engine takes new calls."""
+    """Return True if another engine accepts new calls."""
     others = Engine.objects.exclude(pk=engine_id).filter(is_draining=False)
     return others.filter(last_seen_at__gt=Now() - UP_WITHIN).exists()
 
 
 def calls_sweep() -> int:
-    """Look for engines that have died, and end what is over; return how many calls that were.
+    """Find dead engines and end stale calls; return how many calls were ended.
 
-    Every process may do so all the time: they share the work.
+    Every process may run this at any time: they share the work.
     """
     with connection.cursor() as cursor:
         cursor.execute(_LOOK, {"gap": str(GAP), "every": str(LOOK_EVERY)})
@@ -88,10 +88,9 @@ def calls_sweep() -> int:
 
 
 def calls_end_stale(now: datetime, *, watched_for: timedelta = timedelta.max) -> int:
-    """End the calls whose engine is gone or has forgotten them, and those that never got one.
+    """End the calls whose engine is gone or no longer holds them, and those that never had one.
 
-    :param watched_for: how long the database has been seen well without a gap.
-    :return: how many.
+    :param watched_for: how long the database has been reachable without a gap. :return: how many.
     """
     live = Call.objects.live().to_be_swept(now)
     count = 0
@@ -105,7 +104,7 @@ def calls_end_stale(now: datetime, *, watched_for: timedelta = timedelta.max) ->
 
 
 def _strike_off(now: datetime) -> None:
-    """Strike off the engines that are silent; until they last spoke, they held their calls."""
+    """Remove the silent engines. They held their calls until their last heartbeat."""
     silent = Engine.objects.filter(last_seen_at__lt=now - LOST_AFTER)
 
     def strike(engine_id: str) -> bool:
@@ -123,7 +122,7 @@ def _strike_off(now: datetime) -> None:
 
 
 def _end_all(calls: CallQuerySet) -> int:
-    """End the calls, as far as they still are among these when it is their turn."""
+    """End the calls that still match the query when their turn comes."""
 
     def end(call_id: str) -> bool:
         call = calls.filter(pk=call_id).select_for_update(skip_locked=True).first()

@@ -1,4 +1,4 @@
-"""Ending a call from outside."""
+"""Hangs up calls on request."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from telephony.services import call_leave_alone, call_note
 
 @transaction.atomic
 def call_request_hangup(*, call_id: str) -> Call:
-    """Ask whoever holds a call to end it; return the call. Asking again changes nothing.
+    """Request that the holder of a call end it; return the call. Repeating this changes nothing.
 
-    The engine looks for this while the call runs, and when a call that rings is answered. Raises
-    409 ``call_already_ended``.
+    The engine checks for this during the call, and when an outbound call is answered. Raises 409
+    ``call_already_ended``.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
@@ -33,7 +33,7 @@ def call_request_hangup(*, call_id: str) -> Call:
 
 @transaction.atomic
 def calls_request_hangup(*, account: Account) -> int:
-    """Ask for the end of all the account's calls that are on; return how many."""
+    """Request the end of all the account's calls in progress; return how many."""
     live = list(Call.objects.of(account).live().values_list("pk", flat=True))
     for call_id in live:
         _request(call_id)
@@ -41,9 +41,10 @@ def calls_request_hangup(*, account: Account) -> int:
 
 
 def calls_of_nobody_request_hangup(*, at_most: int = 1000) -> int:
-    """Ask for the end of calls whose account has no subscription any more; return how many.
+    """Request the end of calls whose account has lost its subscription; return how many.
 
-    It was cancelled, or the account deleted, while they were on: nobody pays for the rest.
+    The subscription was cancelled, or the account deleted, during the call: nobody pays for the
+    rest.
     """
     nobodys = Q(account__status=Account.Status.INACTIVE) | Q(account__closed_at__isnull=False)
     unasked = Call.objects.live().to_be_swept(timezone.now())
@@ -53,7 +54,7 @@ def calls_of_nobody_request_hangup(*, at_most: int = 1000) -> int:
 
 
 def _request(call_id: str) -> bool:
-    """Ask for the end of a call; False if it has ended meanwhile."""
+    """Request the end of a call; return False if it has ended meanwhile."""
     try:
         call_request_hangup(call_id=call_id)
     except ApiError:

@@ -1,15 +1,15 @@
-"""``Idempotency-Key``: a request that may be sent again, and is carried out once.
+"""``Idempotency-Key``: a request that can be retried safely, since it takes effect once.
 
-A key holds for one account and one body, for 24 hours. Its row is written together with the call
-that the request places, in one transaction and under the account's lock: there is no row without a
+A key is valid for one account and one body, for 24 hours. Its row is written together with the call
+that the request places, in one transaction and under the account's lock. There is no row without a
 call, and never a second call for a row.
 
-What is refused before that (a wrong body, 402, 403, 429) leaves no row: the request can be mended,
-or wait, and come again under its key. What is answered from there on is kept and repeated, Twilio's
-refusal and a 502 as well; Stripe does the same.
+A request that is refused before that (a wrong body, 402, 403, 429) leaves no row: it can be
+corrected, or wait, and be sent again under its key. Every later response is stored and replayed,
+including Twilio's refusal and a 502. Stripe does the same.
 
-A process can die between the row and its answer. For :data:`LEASE` the request is taken to be
-running; from then on it is answered by what has become of its call.
+A process can die between the row and the response. For :data:`LEASE` the request counts as running.
+After that, the response follows from the state of its call.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from telephony.models import Call, IdempotencyKey
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 KEPT = timedelta(hours=24)
-# Three times as long as Twilio is waited for.
+# Three times the timeout for Twilio.
 LEASE = timedelta(seconds=30)
 
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
 
 
 class Answer(NamedTuple):
-    """What a request is answered: the HTTP status, and the body as JSON types."""
+    """The response to a request: the HTTP status, and the body as JSON types."""
 
     status: int
     body: dict[str, Any]
@@ -55,9 +55,9 @@ class RequestKey:
     fingerprints: list[str]
 
     def earlier(self) -> IdempotencyKey | None:
-        """Return the row that an earlier request has left, if any; under the account's lock.
+        """Return the row of an earlier request, if there is one. Call it under the account's lock.
 
-        Without a status, the process that wrote it has died before it answered. Raises 409
+        A row without a status is of a process that died before it responded. Raises 409
         ``idempotency_key_reused`` and ``idempotency_key_in_use``.
         """
         age = ExpressionWrapper(Now() - F("created_at"), DurationField())
@@ -69,20 +69,20 @@ class RequestKey:
             raise ApiError(
                 409,
                 "idempotency_key_reused",
-                f"This {HEADER} came with another body before: use a new one for a new request.",
+                f"This {HEADER} was used with a different body. Use a new one for a new request.",
             )
         if record.status is None and record.age < LEASE:
             raise ApiError(
                 409,
                 "idempotency_key_in_use",
-                f"The first request with this {HEADER} is still running: try again in a second.",
+                f"The first request with this {HEADER} is still running. Try again in a second.",
                 headers={"Retry-After": "1"},
             )
         return record
 
     def use_for(self, call: Call) -> None:
         """Write the row, in the transaction that writes the call."""
-        IdempotencyKey.objects.update_or_create(  # one that is no longer valid can be in the way
+        IdempotencyKey.objects.update_or_create(  # an expired row can be in the way
             account=self.account,
             key=self.key,
             defaults={
@@ -97,7 +97,7 @@ class RequestKey:
 
 @sensitive_variables("body")
 def request_key(request: AccountRequest) -> RequestKey | None:
-    """Return the key that a request came with, if any; raise 400 for one that is malformed."""
+    """Return the request's key, if it has one; raise 400 if it is malformed."""
     key = request.headers.get(HEADER)
     if key is None:
         return None
@@ -110,7 +110,7 @@ def request_key(request: AccountRequest) -> RequestKey | None:
 
 
 def keep_answer(call: Call, answer: Answer) -> Answer:
-    """Keep the answer unless there is one; return the one that is kept: all get the same."""
+    """Store the response unless there is one; return the stored one, so that all are the same."""
     records = IdempotencyKey.objects.filter(call=call)
     records.filter(status=None).update(status=answer.status, body=json.dumps(answer.body))
     return kept_answer(records.get()) or answer
@@ -121,7 +121,7 @@ def kept_answer(record: IdempotencyKey) -> Answer | None:
 
 
 def forget_expired(*, at_most: int) -> int:
-    """Delete keys that hold no longer; return how many."""
+    """Delete expired keys; return how many."""
     expired = IdempotencyKey.objects.filter(created_at__lte=Now() - KEPT)
     some = expired.order_by("created_at").values("pk")[:at_most]
     return expired.filter(pk__in=some).delete()[0]

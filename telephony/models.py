@@ -1,4 +1,4 @@
-"""Numbers, calls, and what a call leaves behind for other processes to act on."""
+"""Numbers, calls, and what a call leaves for other processes to act on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from telephony.engine.codes import EndedReason, OutcomeGroup
 
 class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
     def with_last_calls(self) -> Self:
-        """Add the ids of each number's last call in and out, as far as there are any.
+        """Add the ids of each number's last inbound and outbound call, if there are any.
 
-        ``last_inbound_id`` and ``last_outbound_id``: a look at an index for each.
+        ``last_inbound_id`` and ``last_outbound_id``: one index lookup for each.
         """
         calls = Call.objects.filter(account=OuterRef("account")).order_by("-created_at")
         inbound = calls.filter(
@@ -36,7 +36,7 @@ class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
 
 
 class PhoneNumber(models.Model):
-    """A US number, in E.164, and the URLs that are asked about its calls."""
+    """A US number, in E.164, and the URLs for its callbacks."""
 
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="phone_numbers")
@@ -50,21 +50,20 @@ class PhoneNumber(models.Model):
         max_length=34,
         blank=True,
         db_default="",
-        help_text="Calls from any other account of Twilio's are refused. Set by the first verified "
-        "call.",
+        help_text="Calls from other Twilio accounts are refused. Set by the first verified call.",
     )
     verified_at = models.DateTimeField(
         null=True,
         blank=True,
         editable=False,
-        help_text="When Twilio first signed a call to it with the token that its backend knows.",
+        help_text="When Twilio first signed a call to it with the token from its backend.",
     )
     refused_account_sid = models.CharField(
         "refused Twilio account",
         max_length=34,
         blank=True,
         db_default="",
-        help_text="The last other account of Twilio's that a call came from.",
+        help_text="The last other Twilio account that a call came from.",
     )
     refused_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -79,9 +78,10 @@ class PhoneNumber(models.Model):
 
 
 class ReleasedNumber(models.Model):
-    """A number that its account gave up after verified calls: Twilio may still send its calls here.
+    """A number that its account released after verified calls.
 
-    It rests, so that nobody else answers them: see ``telephony.numbers``.
+    Twilio may still send its calls here. It is held back, so that no other account receives them:
+    see ``telephony.numbers``.
     """
 
     phone_number = models.CharField(primary_key=True, max_length=16)
@@ -94,12 +94,12 @@ class ReleasedNumber(models.Model):
         return self.phone_number
 
 
-# How long a call may wait for its audio at most: a phone rings for two minutes, and Twilio queues
+# The longest that a call may wait for its audio: a phone rings for two minutes, and Twilio queues
 # calls that are placed too quickly.
 UNCONNECTED_LASTS = timedelta(minutes=15)
 
-# The account's own number of a call. An index has this expression, and those below: to change one
-# takes a migration.
+# The account's own number of a call. An index contains this expression, and another those below: to
+# change one takes a migration.
 OUR_NUMBER = Case(When(direction="inbound", then=F("called_number")), default=F("caller_phone"))
 
 
@@ -107,7 +107,7 @@ def _ended_as(group: OutcomeGroup) -> list[str]:
     return [reason.value for reason in EndedReason if reason.outcome == group]
 
 
-# How a call came out, from `ended_reason`, which is empty while the call is in progress.
+# The outcome of a call, from `ended_reason`, which is empty while the call is in progress.
 OUTCOME = Case(
     When(ended_reason="", then=Value("in-progress")),
     When(ended_reason__in=_ended_as("completed"), then=Value("completed")),
@@ -127,14 +127,14 @@ class Engine(models.Model):
     id = models.CharField(primary_key=True, max_length=25, editable=False)
     started_at = models.DateTimeField(db_default=Now())
     last_seen_at = models.DateTimeField(db_default=Now())
-    is_draining = models.BooleanField(default=False, help_text="It is about to stop.")
+    is_draining = models.BooleanField(default=False, help_text="It finishes its calls and exits.")
 
     def __str__(self) -> str:
         return self.id
 
 
 class Watch(models.Model):
-    """Since when the engines have been watched without a gap, by whichever process: one row."""
+    """The time since which the engines have been watched without a gap, by any process: one row."""
 
     since = models.DateTimeField()
     looked_at = models.DateTimeField()
@@ -148,45 +148,45 @@ class CallQuerySet(OwnedQuerySet["Call"]):
         return self.filter(ended_at=None)
 
     def orphans(self) -> Self:
-        """Of live calls, those whose engine is gone."""
+        """Live calls whose engine is gone."""
         theirs = Engine.objects.filter(pk=OuterRef("engine_id"))
         return self.exclude(engine_id="").filter(~Exists(theirs))
 
     def with_a_place(self, now: datetime) -> Self:
-        """Of live calls, those that count against the most that an account may have at a time."""
+        """Live calls that count against the account's limit of concurrent calls."""
         is_ours = Q(direction=Call.Direction.OUTBOUND) | Q(accepted_at__isnull=False)
         is_heard = Q(answered_at__isnull=False, audio_ended_at=None)
         return self.filter(is_heard | Q(answered_at=None) & is_ours & Q(held_until__gt=now))
 
     def unverified_rings(self, now: datetime) -> Self:
-        """Of live calls, those of which only their backend's answer will tell who sent them."""
+        """Live calls whose sender only the backend's response will verify."""
         return self.filter(direction=Call.Direction.INBOUND, accepted_at=None, held_until__gt=now)
 
     def to_be_swept(self, now: datetime) -> Self:
-        """Those that no sweep has failed at just now."""
+        """Calls that no sweep has failed at recently."""
         return self.filter(Q(swept_after=None) | Q(swept_after__lte=now))
 
     def with_outcome(self) -> Self:
-        """With ``outcome``: see :data:`OUTCOME`."""
+        """Add ``outcome``: see :data:`OUTCOME`."""
         return self.annotate(outcome=OUTCOME)
 
     def that_came_out(self, outcome: str) -> Self:
         return self.alias(came_out=OUTCOME).filter(came_out=outcome)
 
     def with_number(self, number: str) -> Self:
-        """Those in which the number is the account's own, not the other person's."""
+        """Calls in which the number is the account's own, not the other party's."""
         return self.alias(our_number=OUR_NUMBER).filter(our_number=number)
 
 
 class Call(models.Model):
-    """A call from the moment we hear of it, or place it, until its end and after."""
+    """A call, from the moment we hear of it or place it, and after its end."""
 
     class Direction(models.TextChoices):
         INBOUND = "inbound"
         OUTBOUND = "outbound"
 
     class Status(models.TextChoices):
-        """Twilio's words for a call's state, and ``rejected`` for one that was never answered."""
+        """Twilio's names for a call's state, and ``rejected`` for one that was never answered."""
 
         QUEUED = "queued"
         RINGING = "ringing"
@@ -215,21 +215,23 @@ class Call(models.Model):
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     accepted_at = models.DateTimeField(
-        null=True, blank=True, help_text="The customer's backend took the call, or placed it."
+        null=True, blank=True, help_text="When the customer's backend accepted or placed the call."
     )
     answered_at = models.DateTimeField(
-        null=True, blank=True, help_text="The caller's audio was connected: billing starts."
+        null=True,
+        blank=True,
+        help_text="When the caller's audio was connected, which starts billing.",
     )
     held_until = models.DateTimeField(
         db_default=Now() + UNCONNECTED_LASTS,
         editable=False,
-        help_text="How long it may wait for its audio: the backend decides, a ticket is valid, a "
-        "phone rings.",
+        help_text="How long it may wait for its audio, while the backend decides, a ticket is "
+        "valid or a phone rings.",
     )
     last_seen_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="When the engine that holds the call last said so; at first, when it was let in.",
+        help_text="When the engine last reported the call; at first, when the call was accepted.",
     )
     engine_id = models.CharField(
         max_length=25,
@@ -242,26 +244,26 @@ class Call(models.Model):
         null=True,
         blank=True,
         editable=False,
-        help_text="The caller's socket was closed, and a tool or a transcript was yet to come.",
+        help_text="When the caller's socket closed before a tool or a transcript finished.",
     )
     lost_at = models.DateTimeField(
         null=True,
         blank=True,
         editable=False,
-        help_text="When it was last ended because its engine was not heard of any more.",
+        help_text="When it was last ended because its engine's heartbeat stopped.",
     )
     swept_after = models.DateTimeField(
         null=True,
         blank=True,
         editable=False,
-        help_text="A sweep failed at it: none tries again before.",
+        help_text="A sweep failed at it: none retries before this time.",
     )
     webhook_digest = models.CharField(
         max_length=64,
         blank=True,
         db_default="",
         editable=False,
-        help_text="SHA-256 of the webhook that rang: a repetition has the same.",
+        help_text="SHA-256 of the call's first webhook: a retry has the same.",
     )
     hangup_requested_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -269,7 +271,7 @@ class Call(models.Model):
     after_stream = models.JSONField(
         null=True,
         blank=True,
-        help_text='What Twilio is told when the media stream has closed: {"say"} or {"transfer"}.',
+        help_text='The response to Twilio after the media stream: {"say"} or {"transfer"}.',
     )
 
     objects = CallQuerySet.as_manager()
@@ -294,7 +296,7 @@ class Call(models.Model):
                 condition=Q(direction="outbound"),
                 name="call_outbound_by_number",
             ),
-            # A filter each, with the newest first.
+            # One index per filter, newest first.
             models.Index(
                 F("account"),
                 OUR_NUMBER,
@@ -319,7 +321,7 @@ class Call(models.Model):
 
 
 class CallEvent(models.Model):
-    """One line of a call's timeline: what happened and when, never what was said."""
+    """An entry of a call's timeline: an event and its time, never what was said."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
     call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="events")
@@ -337,8 +339,8 @@ class CallEvent(models.Model):
 class SealedPlan(models.Model):
     """A call's plan on its way from the webhook to the media socket.
 
-    The key is in the TwiML only. The table is unlogged: neither a backup nor a replica has it, and
-    a plan that is lost with a crash is a call that was lost with it.
+    Only the TwiML has the key. The table is unlogged: neither a backup nor a replica contains it,
+    and a plan that is lost in a crash belongs to a call that was lost with it.
     """
 
     call = models.OneToOneField(Call, primary_key=True, on_delete=models.CASCADE)
@@ -350,7 +352,7 @@ class SealedPlan(models.Model):
 
 
 class CallProgress(models.Model):
-    """What a running call has come to so far, sealed, for whoever ends it if its engine dies."""
+    """The state of a call in progress, sealed, for the process that ends it if its engine dies."""
 
     PURPOSE = "call-progress"
 
@@ -365,12 +367,12 @@ class CallProgress(models.Model):
 
 class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
     def under_way(self) -> Self:
-        """Those that a worker is sending right now."""
+        """Deliveries that a worker is sending now."""
         pending = self.filter(state=CallbackDelivery.State.PENDING)
         return pending.filter(claimed_until__isnull=False, claimed_until__gt=Now())
 
     def ready(self) -> Self:
-        """Those that may be sent now: due, not under way, and not held back."""
+        """Deliveries that may be sent now: due, not being sent, and not held back."""
         return self.filter(
             Q(claimed_until=None) | Q(claimed_until__lte=Now()),
             state=CallbackDelivery.State.PENDING,
@@ -379,26 +381,26 @@ class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
         )
 
     def with_attempts(self) -> Self:
-        """With what became of each attempt, and without what is said."""
+        """Add the result of each attempt, without the responses."""
         with_endpoint = self.defer("sealed_body").select_related("held_by")
         return with_endpoint.prefetch_related(ATTEMPTS_IN_ORDER)
 
 
 class CallbackEndpoint(models.Model):
-    """A server that an account's callbacks go to, while it does not answer.
+    """A server that an account's callbacks go to, while it does not respond.
 
-    It is known by its origin, ``https://host:port``: it is a server that hangs or cannot be
-    reached, whatever the path; and a URL can be another one for each call. The first answer, be it
-    an error, deletes the row.
+    It is identified by its origin, ``https://host:port``: a server hangs or is unreachable whatever
+    the path, and each call can have its own URL. The first response, even an error, deletes the
+    row.
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
     origin = models.CharField(max_length=300)
     failures = models.PositiveIntegerField(
-        default=0, help_text="Attempts in a row that had no answer."
+        default=0, help_text="Consecutive attempts without a response."
     )
     probe_at = models.DateTimeField(
-        db_default=Now(), help_text="When one callback may try again, if it keeps failing."
+        db_default=Now(), help_text="When one callback may be tried again, if it keeps failing."
     )
 
     class Meta:
@@ -407,14 +409,14 @@ class CallbackEndpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.origin} ({self.failures} times without an answer)"
+        return f"{self.origin} ({self.failures} attempts without a response)"
 
 
 class CallbackDelivery(models.Model):
     """A callback on its way to a customer's backend: the outbox.
 
-    The body is sealed, and erased when it was delivered or given up. ``due_at`` and
-    ``claimed_until`` go by the database's clock, which all workers share.
+    The body is sealed, and erased once it is delivered or given up. ``due_at`` and
+    ``claimed_until`` use the database's clock, which all workers share.
     """
 
     PURPOSE = "callback"
@@ -437,24 +439,24 @@ class CallbackDelivery(models.Model):
     state = models.CharField(max_length=9, choices=State, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     last_result = models.CharField(max_length=200, blank=True)
-    due_at = models.DateTimeField(db_default=Now(), help_text="When it is sent next.")
+    due_at = models.DateTimeField(db_default=Now(), help_text="When the next attempt is due.")
     claimed_until = models.DateTimeField(
-        null=True, blank=True, help_text="A worker is sending it, or died before this moment."
+        null=True, blank=True, help_text="A worker is sending it, or died before this time."
     )
     resends = models.PositiveSmallIntegerField(
         default=0,
         db_default=0,
-        help_text="Attempts that the customer asked for: the schedule does not count them.",
+        help_text="Attempts that the customer requested, which the schedule does not count.",
     )
     resume_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="When the schedule goes on, should the attempt fail that the customer asked for.",
+        help_text="When the schedule continues if the attempt that the customer requested fails.",
     )
     is_superseded = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="It tells of an end that turned out to be none: another one tells of the end.",
+        help_text="It reports an end that was undone. Another callback reports the final end.",
     )
     held_by = models.ForeignKey(
         CallbackEndpoint,
@@ -463,7 +465,7 @@ class CallbackDelivery(models.Model):
         on_delete=models.SET_NULL,
         related_name="held",
         db_index=False,
-        help_text="It is due, and waits until this endpoint answers.",
+        help_text="It is due, and waits until this endpoint responds.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -512,16 +514,16 @@ class CallbackDelivery(models.Model):
 
     @property
     def next_attempt_at(self) -> datetime | None:
-        """When it is sent next, if it is."""
+        """The time of the next attempt, if there is one."""
         if self.state != self.State.PENDING:
             return None
         return max(self.due_at, self.held_by.probe_at) if self.held_by else self.due_at
 
 
 class CallbackAttempt(models.Model):
-    """One time that a callback was sent, and what came of it; kept for 30 days.
+    """One attempt to send a callback, and its result; kept for 30 days.
 
-    The answer is sealed: it is the customer's own text, and nobody knows what a backend says.
+    The response is sealed: it is the customer's own text, and may contain anything.
     """
 
     PURPOSE = "callback-answer"
@@ -531,7 +533,7 @@ class CallbackAttempt(models.Model):
     )
     at = models.DateTimeField(db_index=True)
     duration_ms = models.PositiveIntegerField()
-    result = models.CharField(max_length=200, help_text="A status of HTTP, or a failure's name.")
+    result = models.CharField(max_length=200, help_text="An HTTP status, or the name of a failure.")
     sealed_answer = models.BinaryField(null=True)
 
     def __str__(self) -> str:
@@ -542,9 +544,9 @@ ATTEMPTS_IN_ORDER = Prefetch("attempt_list", CallbackAttempt.objects.order_by("i
 
 
 class IdempotencyKey(models.Model):
-    """The key under which a call was asked for, and what was answered once it was written down.
+    """The key of a request for a call, and the response once the call was recorded.
 
-    The body is kept as a keyed hash, for Twilio's token is in it. ``created_at`` goes by the
+    The body is stored as a keyed hash, since it contains Twilio's token. ``created_at`` uses the
     database's clock, which all processes share.
     """
 
@@ -553,9 +555,9 @@ class IdempotencyKey(models.Model):
     fingerprint = models.CharField(max_length=64)
     call = models.OneToOneField(Call, on_delete=models.CASCADE, related_name="+")
     status = models.PositiveSmallIntegerField(
-        null=True, help_text="The HTTP status of the answer; none while the request is running."
+        null=True, help_text="The HTTP status of the response; none while the request is running."
     )
-    body = models.TextField(blank=True, help_text="The answer, as JSON.")
+    body = models.TextField(blank=True, help_text="The response, as JSON.")
     created_at = models.DateTimeField(db_default=Now(), db_index=True)
 
     objects = OwnedQuerySet["IdempotencyKey"].as_manager()

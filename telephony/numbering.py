@@ -1,7 +1,7 @@
-"""Which numbers may be registered, called and put through to: by country, and by kind.
+"""Rules for the numbers that may be registered, called and transferred to, by country and kind.
 
-The library knows both. What it cannot know is what some exchanges (the digits after the area code)
-are for in North America, and that 555 stands for nobody in all that is made up for a sandbox.
+The phonenumbers library knows both. It cannot know what some exchanges (the digits after the area
+code) are for in North America, nor that the sandbox uses 555 numbers, which are assigned to nobody.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MAY_BE_USED = frozenset(
 _KINDS = {
     PhoneNumberType.PREMIUM_RATE: "a premium-rate number",
     PhoneNumberType.SHARED_COST: "a shared-cost number",
-    PhoneNumberType.PERSONAL_NUMBER: "a personal number, whose calls are charged at any rate",
-    PhoneNumberType.VOIP: "a number of no place, whose calls are charged at any rate",
+    PhoneNumberType.PERSONAL_NUMBER: "a personal number, which can cost any rate",
+    PhoneNumberType.VOIP: "a VoIP number without a location, which can cost any rate",
     PhoneNumberType.PAGER: "a pager",
-    PhoneNumberType.UAN: "a company-wide number, whose calls are charged at any rate",
+    PhoneNumberType.UAN: "a company-wide number, which can cost any rate",
     PhoneNumberType.VOICEMAIL: "a voicemail access number",
 }
-_NOBODYS = "in use by nobody"
-# Not given to subscribers in any area: N11 codes, access to carriers, tests of the network.
+_UNASSIGNED = "not in use"
+# Not assigned to subscribers in any area: N11 codes, access to carriers, tests of the network.
 # https://nationalnanpa.com/number_resource_info/co_codes.html
 _SERVICE_EXCHANGE = re.compile(r"[2-9]11|950|958|959")
 _PREMIUM_EXCHANGE = "976"
@@ -42,39 +42,39 @@ _FICTION = "555"
 
 
 class NumberProblem(NamedTuple):
-    """Why a number may not be used: a stable code, and a sentence that says what to do."""
+    """The reason a number may not be used: a stable code, and a sentence that says what to do."""
 
     code: str
     message: str
 
 
 def us_number_problem(text: str) -> str | None:
-    """Say in a sentence why a text is no US number in E.164; None if it is one."""
+    """Return the problem with a text that is not a US number in E.164; None for a US number."""
     return None if US_NUMBER.fullmatch(text) else "Use a US number in E.164, like +15551234567."
 
 
 def registration_problem(phone_number: str) -> NumberProblem | None:
-    """Say why a number in E.164 cannot be registered; None if it can: it is an ordinary US one."""
+    """Return why a number in E.164 cannot be registered; None for an ordinary US number."""
     return _country_problem(phone_number, ["US"], "Use a US number.") or kind_problem(phone_number)
 
 
 def call_problem(phone_number: str) -> NumberProblem | None:
-    """Say why a number in E.164 may not be called; None if it may: see ``ALLOWED_COUNTRIES``."""
+    """Return why a number in E.164 may not be called, or None. See ``ALLOWED_COUNTRIES``."""
     countries = settings.ALLOWED_COUNTRIES
     what_to_do = f"Use a number in one of these countries: {', '.join(countries)}."
     return _country_problem(phone_number, countries, what_to_do) or kind_problem(phone_number)
 
 
 def may_be_called(phone_number: str) -> bool:
-    """Whether a number in E.164 may be called, or put through to."""
+    """Return True if a number in E.164 may be called or transferred to."""
     return call_problem(phone_number) is None
 
 
 def caller_id(caller: str, ours: str) -> str:
-    """Return the caller ID for a call that is put through; "" leaves it the caller's number.
+    """Return the caller ID for a transferred call; "" keeps the caller's number.
 
-    A caller who withholds it, or calls by SIP or from an app, has none that Twilio would show: it
-    is ours then.
+    A caller who withholds the number, or calls by SIP or from an app, has none that Twilio would
+    show. The call then shows ours.
     """
     number = _parsed(caller)
     is_real = number is not None and phonenumbers.is_valid_number(number)
@@ -82,7 +82,7 @@ def caller_id(caller: str, ours: str) -> str:
 
 
 def kind_problem(phone_number: str) -> NumberProblem | None:
-    """Say why a number may not be used in any country: it costs more, or is nobody's."""
+    """Return why a number may not be used in any country: it costs more, or is unassigned."""
     if kind := _unusable_kind(phone_number):
         message = f"Use a landline, mobile or toll-free number. This one is {kind}."
         return NumberProblem("number_not_allowed", message)
@@ -90,9 +90,9 @@ def kind_problem(phone_number: str) -> NumberProblem | None:
 
 
 def country_of(phone_number: str) -> str | None:
-    """Return the ISO country of a number in E.164, or None when there is no such number.
+    """Return the ISO country of a number in E.164, or None if there is no such number.
 
-    ``+1`` and ten digits that belong to nobody (555 numbers) count as ``US``.
+    ``+1`` and ten unassigned digits (555 numbers) count as ``US``.
     """
     number = _parsed(phone_number)
     country = phonenumbers.region_code_for_number(number) if number else None
@@ -110,7 +110,7 @@ def _country_problem(
 
 
 def _unusable_kind(phone_number: str) -> str | None:
-    """Return what a number is that may not be used; None for an ordinary one."""
+    """Return the kind of a number that may not be used; None for an ordinary number."""
     number = _parsed(phone_number)
     kind = phonenumbers.number_type(number) if number else PhoneNumberType.UNKNOWN
     if kind == PhoneNumberType.TOLL_FREE:
@@ -118,20 +118,20 @@ def _unusable_kind(phone_number: str) -> str | None:
     if US_NUMBER.fullmatch(phone_number):
         area, exchange = phone_number[2:5], phone_number[5:8]
         if area == _FICTION:
-            return None if settings.SANDBOX else _NOBODYS
+            return None if settings.SANDBOX else _UNASSIGNED
         if exchange == _FICTION and not settings.SANDBOX:
-            return _NOBODYS
+            return _UNASSIGNED
         if exchange == _PREMIUM_EXCHANGE:
             return _KINDS[PhoneNumberType.PREMIUM_RATE]
         if _SERVICE_EXCHANGE.fullmatch(exchange):
             return "a service number of the network"
-    return None if kind in _MAY_BE_USED else _KINDS.get(kind, _NOBODYS)
+    return None if kind in _MAY_BE_USED else _KINDS.get(kind, _UNASSIGNED)
 
 
 def _parsed(phone_number: str) -> PhoneNumber | None:
-    """Return a number as the library has it; None unless it is whole, and just what is dialed.
+    """Return the library's number; None unless it is complete and exactly what is dialed.
 
-    The library leaves out digits that do not belong there, as the second 1 of ``+112025550143``.
+    The library drops digits that do not belong there, as the second 1 of ``+112025550143``.
     """
     try:
         number = phonenumbers.parse(phone_number)

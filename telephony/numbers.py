@@ -30,7 +30,8 @@ from telephony.twilio_rest import (
     has_number,
 )
 
-# How long a number that had verified calls is kept from others: Twilio may still send its calls.
+# How long a released number with verified calls is kept from other accounts: Twilio may still send
+# its calls.
 RESTS_FOR = timedelta(days=30)
 # How often an owner is told of calls from another Twilio account.
 TOLD_EVERY = timedelta(hours=1)
@@ -48,13 +49,13 @@ def phone_number_register(
 ) -> tuple[PhoneNumber, bool]:
     """Return the account's record of a number, and whether it is new.
 
-    A number that is the account's already gets the new URLs and stays as active as it was. One
-    that another account holds, or gets hold of at the same moment, is 409 ``phone_number_taken``;
-    one that another account gave up a short while ago is 409 ``phone_number_resting`` without a
-    ``proof``: credentials of the Twilio account that has it, which are used and not kept. One that
-    proves nothing is 400 ``phone_number_not_proven`` or 502 ``carrier_unavailable``. Raises 400
-    ``country_not_allowed`` and ``number_not_allowed`` too, and ``ValidationError`` with the fields
-    that are wrong.
+    A number that the account has already gets the new URLs and keeps its status. Raises 409
+    ``phone_number_taken`` if another account has it, or registers it at the same moment. Raises 409
+    ``phone_number_resting`` if another account released it a short while ago and there is no
+    ``proof``: credentials of the Twilio account that has the number, which are used and not stored.
+    Credentials that do not prove it raise 400 ``phone_number_not_proven`` or 502
+    ``carrier_unavailable``. Raises 400 ``country_not_allowed`` and ``number_not_allowed`` too, and
+    ``ValidationError`` with the invalid fields.
     """
     _check(
         phone_number=phone_number,
@@ -77,7 +78,8 @@ def phone_number_register(
             number, is_new = PhoneNumber.objects.update_or_create(
                 account=account, phone_number=phone_number, defaults=urls
             )
-            # Only now: whoever gives the number up at this moment was waited for above.
+            # Only now: the insert above has waited for an account that releases the number at this
+            # moment.
             if known := _released(account, phone_number, proof):
                 for name, value in known.items():
                     setattr(number, name, value)
@@ -93,7 +95,7 @@ def phone_number_register(
 
 @sensitive_variables()
 def _check(**values: Any) -> None:
-    """Raise ``ValidationError`` with what is wrong with a number's fields, by their names."""
+    """Raise ``ValidationError`` with the problems of a number's fields, by field name."""
     given = {name: value for name, value in values.items() if value or name not in _MAY_BE_EMPTY}
     problems = {
         name: [problem]
@@ -124,17 +126,17 @@ def _fields_of(proof: TwilioCredentials | None) -> dict[str, str]:
 
 @sensitive_variables("proof")
 def _require_proof(proof: TwilioCredentials, phone_number: str) -> None:
-    """Raise unless the number is one of the Twilio account's."""
+    """Raise unless the number belongs to the Twilio account."""
     give_connection_back()
     try:
         is_proven = has_number(proof, phone_number)
     except CarrierUnavailable:
-        message = "Twilio cannot be asked whether the number is yours: try again in a minute."
+        message = "Twilio could not be asked whether the number is yours. Try again in a minute."
         raise ApiError(502, "carrier_unavailable", message) from None
     except CarrierRejected as refusal:
         raise _not_proven(f"Twilio refused these credentials: {refusal}.") from None
     if not is_proven:
-        raise _not_proven(f"{phone_number} is not a number of this Twilio account.")
+        raise _not_proven(f"{phone_number} does not belong to this Twilio account.")
 
 
 def _not_proven(message: str) -> ApiError:
@@ -144,7 +146,7 @@ def _not_proven(message: str) -> ApiError:
 def _released(
     account: Account, phone_number: str, proof: TwilioCredentials | None
 ) -> dict[str, Any]:
-    """Return what is known of a number that is registered again; raise 409 while it rests."""
+    """Return the release of a number that is registered again; raise 409 while it is held back."""
     released = ReleasedNumber.objects.select_for_update().filter(pk=phone_number).first()
     until = released.released_at + RESTS_FOR if released else None
     is_own = released is not None and released.account_id == account.id
@@ -169,12 +171,12 @@ def _released(
 
 
 def released_numbers_forget() -> None:
-    """Delete what is known of numbers that rest no longer."""
+    """Delete expired releases."""
     ReleasedNumber.objects.filter(released_at__lte=timezone.now() - RESTS_FOR).delete()
 
 
 def phone_number_verified(*, account_id: str, phone_number: str, account_sid: str) -> None:
-    """Bind a number to the Twilio account that has signed a call to it, unless it is bound."""
+    """Bind a number to the Twilio account that signed a call to it, unless it is bound."""
     number = PhoneNumber.objects.filter(account_id=account_id, phone_number=phone_number)
     number.filter(twilio_account_sid=account_sid, verified_at=None).update(verified_at=Now())
     unbound = number.filter(twilio_account_sid="")
@@ -194,9 +196,9 @@ def phone_number_verified(*, account_id: str, phone_number: str, account_sid: st
 
 
 def phone_number_refuse_account(*, number: PhoneNumber, account_sid: str) -> bool:
-    """Remember that a call came from another Twilio account; return whether to tell the owner.
+    """Record a call from another Twilio account; return True if the owner is to be told.
 
-    That is once an hour, and the last such account is remembered.
+    That is once an hour. Only the last such account is recorded.
     """
     now = timezone.now()
     this = PhoneNumber.objects.filter(pk=number.pk)
@@ -211,10 +213,10 @@ def phone_number_refuse_account(*, number: PhoneNumber, account_sid: str) -> boo
 def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNumber:
     """Change URLs, ``is_active`` or ``twilio_account_sid``; raise 404 unless it is the account's.
 
-    Raises ``ValidationError`` with the fields that are wrong.
+    Raises ``ValidationError`` with the invalid fields.
 
-    To set the Twilio account confirms it: calls from it are taken from now on, and from no other.
-    "" leaves it to the next verified call.
+    Setting the Twilio account confirms it: from now on only its calls are accepted. "" leaves the
+    choice to the next verified call.
     """
     number = PhoneNumber.objects.select_for_update().access(account, id)
     _check(**changes)
@@ -233,16 +235,17 @@ def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNu
 
 @transaction.atomic
 def phone_number_remove(*, account: Account, id: str, rests: bool = True) -> None:
-    """Forget a number, but not its calls; raise 404 unless it is the account's.
+    """Remove a number, but not its calls; raise 404 unless it is the account's.
 
-    :param rests: whether nobody else may register it for a while, if it has had verified calls.
+    :param rests: whether other accounts cannot register it for a while, if it has had verified
+        calls.
     """
     _remove([PhoneNumber.objects.select_for_update().access(account, id)], rests=rests)
 
 
 @transaction.atomic
 def phone_numbers_remove_all(*, account: Account) -> None:
-    """Forget the account's numbers, as :func:`phone_number_remove` does."""
+    """Remove the account's numbers, as :func:`phone_number_remove` does."""
     _remove(list(PhoneNumber.objects.select_for_update().of(account)), rests=True)
 
 
@@ -263,7 +266,7 @@ def _remove(numbers: Iterable[PhoneNumber], *, rests: bool) -> None:
 
 
 def numbers_with_last_calls(account: Account) -> list[tuple[PhoneNumber, Call | None]]:
-    """Return the account's numbers, the oldest first, each with its last call: two queries."""
+    """Return the account's numbers, oldest first, each with its last call. Runs two queries."""
     numbers = list(PhoneNumber.objects.of(account).with_last_calls().order_by("created_at", "id"))
     ids = {id for number in numbers for id in _last_ids(number)}
     calls = Call.objects.of(account).with_outcome().in_bulk(list(ids)) if ids else {}

@@ -31,7 +31,7 @@ DEFAULT_TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Dialing:
-    """How Twilio is to place a call. The credentials are used, and not kept."""
+    """The parameters with which Twilio places a call. The credentials are used and not stored."""
 
     credentials: TwilioCredentials
     timeout: int = DEFAULT_TIMEOUT_SECONDS
@@ -39,7 +39,7 @@ class Dialing:
 
 
 class NotPlaced(ApiError):
-    """Twilio did not take a call that was written down, as far as is known.
+    """Twilio did not place a recorded call, as far as we know.
 
     400 ``carrier_rejected`` or 502 ``carrier_unavailable``.
     """
@@ -57,10 +57,10 @@ def outbound_call_queue(
     metadata: Any = None,
     request_key: RequestKey | None = None,
 ) -> tuple[Call, IdempotencyKey | None]:
-    """Write a call down, if the account may place it now.
+    """Record a call, if the account may place it now.
 
-    If the key was used before, nothing is written: return the call of the earlier request, and what
-    is known of that request. Raises 409 as :meth:`RequestKey.earlier`; 400 ``country_not_allowed``,
+    If the key was used before, nothing is written: return the call of the earlier request, and the
+    row of that request. Raises 409 as :meth:`RequestKey.earlier`; 400 ``country_not_allowed``,
     ``number_not_allowed`` and ``same_number``; 403 ``phone_number_not_owned``; and
     :class:`NotAdmitted`.
     """
@@ -110,9 +110,9 @@ def outbound_call_dial(call: Call, dialing: Dialing) -> Call:
 
 
 def outbound_call_outcome(call: Call) -> Call:
-    """Return the call if Twilio is known to have taken it, or raise :class:`NotPlaced`.
+    """Return the call if Twilio is known to have accepted it, or raise :class:`NotPlaced`.
 
-    For who asks again after the process that placed the call has died.
+    For a retry after the process that placed the call has died.
     """
     if call.call_sid:
         return call
@@ -123,10 +123,10 @@ def outbound_call_outcome(call: Call) -> Call:
 
 @transaction.atomic
 def outbound_call_taken(*, call_id: str, call_sid: str) -> None:
-    """Note that Twilio has taken an outbound call, unless that is noted already.
+    """Record that Twilio has accepted an outbound call, unless that is recorded already.
 
-    Twilio's answer to us and its first callback say so, in either order, and the call may be over
-    by then: whoever hears of it first calls this before anything else.
+    Twilio's response to us and its first callback both say so, in either order, and the call may
+    have ended by then. So every handler of either calls this first.
     """
     calls = Call.objects.filter(pk=call_id, call_sid=None)
     if calls.update(call_sid=call_sid, accepted_at=timezone.now()):
@@ -138,7 +138,7 @@ def _check_numbers(to: str, from_number: str) -> None:
         if problem:
             raise invalid({field: [problem.message]}, problem.code)
     if to == from_number:
-        message = "Use another number than the one in from: a number cannot call itself."
+        message = "Use a number that differs from the one in from. A number cannot call itself."
         raise invalid({"to": [message]}, "same_number")
 
 
@@ -148,13 +148,13 @@ def _require_own(account: Account, from_number: str) -> None:
         raise ApiError(
             403,
             "phone_number_not_owned",
-            f"{from_number} is not an active number of this account: register it first.",
+            f"{from_number} is not an active number of this account. Register it first.",
         )
 
 
 @transaction.atomic
 def _rejected(call: Call, refusal: CarrierRejected) -> NotPlaced:
-    """End a call that Twilio did not take."""
+    """End a call that Twilio refused."""
     call_note(call, EventKind.CARRIER_REJECTED, code=refusal.code, message=refusal.message)
     call_end(call_id=call.id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
     return _refused(refusal)
@@ -162,16 +162,16 @@ def _rejected(call: Call, refusal: CarrierRejected) -> NotPlaced:
 
 @transaction.atomic
 def _unavailable(call: Call, failure: CarrierUnavailable) -> NotPlaced:
-    """End a call that never got to Twilio.
+    """End a call that never reached Twilio.
 
-    One that may have got there stays queued: if Twilio placed it, its callbacks carry it on as if
-    the answer had come; if not, it is ended with the stale calls.
+    A call that may have reached it stays queued. If Twilio placed it, its callbacks continue the
+    call as if the response had arrived. If not, it is ended with the stale calls.
     """
     call_note(call, EventKind.CARRIER_UNAVAILABLE, reason=str(failure))
     if failure.was_sent:
         return _perhaps_placed(call)
     call_end(call_id=call.id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
-    message = "Twilio cannot be reached, so nothing was placed: try again in a minute."
+    message = "Twilio could not be reached, so no call was placed. Try again in a minute."
     return NotPlaced(502, "carrier_unavailable", message)
 
 
@@ -182,7 +182,7 @@ def _refused(refusal: CarrierRejected) -> NotPlaced:
 
 def _perhaps_placed(call: Call) -> NotPlaced:
     message = (
-        "Twilio did not answer as it should, and may have placed the call: look at "
-        f"GET /api/calls/{call.id} before you try again."
+        "Twilio sent no usable response, and may have placed the call. Check "
+        f"GET /api/calls/{call.id} before you retry."
     )
     return NotPlaced(502, "carrier_unavailable", message)

@@ -1,7 +1,7 @@
-"""What a conversation came to: as its engine knows it, and as it is kept while the call runs.
+"""The outcome of a conversation: as its engine knows it, and as it is stored during the call.
 
-What is kept may have been written by other code than reads it, as a call outlasts a deploy. It is
-read as far as it can be: a call ends, and is charged, whatever is left of this.
+A call outlasts a deploy, so another version may have written the stored outcome. It is read as far
+as possible: a call ends, and is charged, whatever is left of this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from telephony.models import CallProgress
 
 log = structlog.get_logger(__name__)
 
-# What a usage record has room for, in USD.
+# The most that a usage record can store, in USD.
 _MOST_COST = Decimal(1_000_000)
 
 _TEXTS = ("role", "text", "timestamp")
@@ -32,7 +32,7 @@ _KINDS: dict[str, type[int | float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a conversation came to. ``transcript`` and ``tool_calls`` are as onCallEnd has them.
+    """A conversation's outcome. ``transcript`` and ``tool_calls`` have the format of onCallEnd.
 
     ``missing`` names what could not be read: ``transcript``, ``cost``.
     """
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def sealed(outcome: Outcome) -> bytes:
-    """Return what is kept of a running call."""
+    """Return the outcome of a call in progress, sealed for storage."""
     kept = {
         "model": outcome.model,
         "transcript": outcome.transcript,
@@ -56,16 +56,16 @@ def sealed(outcome: Outcome) -> bytes:
 
 
 def opened(kept: CallProgress) -> Outcome:
-    """Return what :func:`sealed` was given, as far as it can be read."""
+    """Return the outcome that :func:`sealed` was given, as far as it can be read."""
     try:
         return _read(json.loads(unseal(kept.sealed, purpose=CallProgress.PURPOSE)))
-    except (CannotUnseal, ValueError, RecursionError) as error:  # a key was rotated away, say
+    except (CannotUnseal, ValueError, RecursionError) as error:  # e.g. its key was removed
         log.error("call_progress_lost", call_id=kept.call_id, error=type(error).__name__)
         return Outcome(missing=frozenset({"transcript", "cost"}))
 
 
 def cost_of(outcome: Outcome) -> Decimal | None:
-    """Return what OpenAI takes for it, in USD; None if that cannot be told."""
+    """Return OpenAI's price for it, in USD; None if that is unknown."""
     usage, is_whole = _usage(asdict(outcome.usage))
     try:
         cost = openai_cost(outcome.model, usage)
@@ -94,7 +94,7 @@ def _read(data: Any) -> Outcome:
 
 
 def _tool_calls(data: Any) -> list[dict[str, Any]]:
-    """Return the tool calls that can be read; older code kept none."""
+    """Return the readable tool calls. Older versions stored none."""
     entries = data if isinstance(data, list) else []
     return [dict(entry) for entry in entries if _is_tool_call(entry)]
 
@@ -107,7 +107,7 @@ def _is_tool_call(entry: Any) -> bool:
 
 
 def _transcript(data: Any) -> tuple[list[dict[str, Any]], bool]:
-    """Return the lines that can be read, and whether those are all."""
+    """Return the readable lines, and whether those are all."""
     if not isinstance(data, list):
         return [], False
     lines = [_line(entry) for entry in data]
@@ -116,7 +116,7 @@ def _transcript(data: Any) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _line(data: Any) -> dict[str, Any] | None:
-    """Return a line if it says who said what."""
+    """Return a line if it has a speaker and a text."""
     if not isinstance(data, Mapping):
         return None
     line = {name: data[name] for name in _TEXTS if isinstance(data.get(name), str)}
@@ -126,7 +126,7 @@ def _line(data: Any) -> dict[str, Any] | None:
 
 
 def _usage(data: Any) -> tuple[TokenUsage, bool]:
-    """Return the counts that can be read, and whether those are all that were written."""
+    """Return the readable counts, and whether those are all that were written."""
     if not isinstance(data, Mapping):
         return TokenUsage(), False
     counts: dict[str, Any] = {

@@ -1,5 +1,6 @@
-"""The life of a call in the database: heard of, accepted, connected, ended. Each step is one
-transaction, and each may be tried again.
+"""The life of a call in the database: received, accepted, connected, ended.
+
+Each step is one transaction, and can be retried.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from usage.services import usage_record_complete, usage_record_create, whole_min
 
 log = structlog.get_logger(__name__)
 
-# A call that a sweep has failed at, so that it never holds up the rest.
+# How long sweeps skip a call that one of them failed at, so that it never holds up the rest.
 LEFT_ALONE = timedelta(minutes=1)
 
 Timed = tuple[datetime, EventKind, dict[str, Any]]
@@ -40,9 +41,9 @@ Timed = tuple[datetime, EventKind, dict[str, Any]]
 def call_accept(
     call: Call, *, metadata: Any = None, held_until: datetime | None = None, **detail: Any
 ) -> None:
-    """The customer's backend takes the call: from now on it counts, however it ends.
+    """Accept a call for its backend: from now on it counts, however it ends.
 
-    :param held_until: when it is over unless its audio has come.
+    :param held_until: when it ends unless its audio has started.
     :param detail: for the timeline.
     """
     call.accepted_at = call.accepted_at or timezone.now()
@@ -56,9 +57,10 @@ def call_accept(
 
 @transaction.atomic
 def call_connect(call: Call, *, now: datetime, engine_id: str = "") -> bool:
-    """The caller's audio is connected, so billing starts; False if the call has ended already.
+    """Connect the caller's audio, which starts billing; return False if the call has ended.
 
-    :param engine_id: who holds it. It says so from now on: until it has, the call cost nothing.
+    :param engine_id: the engine that holds the call. It reports the call from now on. Until its
+        first report, the call has cost nothing.
     """
     connected = Call.objects.live().filter(pk=call.pk, answered_at=None)
     held = {"answered_at": now, "last_seen_at": now, "engine_id": engine_id}
@@ -70,7 +72,7 @@ def call_connect(call: Call, *, now: datetime, engine_id: str = "") -> bool:
 
 
 def call_note(call: Call, kind: EventKind, *, at: datetime | None = None, **detail: Any) -> None:
-    """Add a line to the call's timeline."""
+    """Add an entry to the call's timeline."""
     _event(call.id, call.account_id, (at or timezone.now(), kind, detail)).save(force_insert=True)
 
 
@@ -78,9 +80,9 @@ def call_note(call: Call, kind: EventKind, *, at: datetime | None = None, **deta
 def call_record(
     call_id: str, account_id: str, events: Iterable[Timed], outcome: Outcome | None = None
 ) -> None:
-    """Keep what a running call has come to so far: lines of the timeline, the conversation.
+    """Store the state of a call in progress: entries of the timeline, and the conversation.
 
-    The conversation comes from the engine that holds the call, so it is a sign of life as well.
+    The conversation comes from the engine that holds the call, so it is a sign of life too.
     """
     CallEvent.objects.bulk_create(_event(call_id, account_id, event) for event in events)
     now = timezone.now()
@@ -92,7 +94,7 @@ def call_record(
 
 
 def _event(call_id: str, account_id: str, event: Timed) -> CallEvent:
-    """Return a line of the timeline as PostgreSQL takes it, whoever wrote its texts."""
+    """Return an entry of the timeline that PostgreSQL accepts, whoever wrote its texts."""
     at, kind, detail = event
     return CallEvent(
         account_id=account_id, call_id=call_id, at=at, kind=kind, detail=cleaned_json(detail)
@@ -100,7 +102,7 @@ def _event(call_id: str, account_id: str, event: Timed) -> CallEvent:
 
 
 def call_report_error(call: Call, *, code: OnErrorCode, message: str) -> None:
-    """Fire onError, in the caller's transaction or one of its own."""
+    """Send onError, in the caller's transaction or one of its own."""
     word, message = cleaned_text(code), cleaned_text(message)
     with transaction.atomic():
         call_note(call, EventKind.ERROR, code=word, message=message)
@@ -108,7 +110,7 @@ def call_report_error(call: Call, *, code: OnErrorCode, message: str) -> None:
 
 
 def call_audio_ended(*, call_id: str, at: datetime) -> None:
-    """The caller is gone, and only the conversation's record is waited for: nothing is charged."""
+    """Stop charging: the caller is gone, and only the record of the conversation is pending."""
     Call.objects.live().filter(pk=call_id, audio_ended_at=None).update(audio_ended_at=at)
 
 
@@ -123,13 +125,13 @@ def call_end(
     errors: Sequence[tuple[OnErrorCode, str]] = (),
     events: Iterable[Timed] = (),
 ) -> bool:
-    """End a call: its record, its usage, the totals, onCallEnd. False if it has ended already.
+    """End a call: its record, its usage, the totals, onCallEnd. Return False if it has ended.
 
-    Whoever learns of an end calls this, and the first one wins. Without an ``outcome``, what the
-    engine kept on the way counts, as far as that can be read; the timeline says what is missing
-    then, and the estimate of a cost that is unknown is 0. A call that nobody accepted leaves a
-    record, and nothing else. ``errors`` are ``(code, message)`` for onError, ``events`` the last
-    lines of the timeline.
+    Everything that learns of an end calls this, and the first one wins. Without an ``outcome``, the
+    one that the engine last stored counts, as far as it can be read. The timeline then says what is
+    missing, and the estimate of an unknown cost is 0. A call that was never accepted leaves only a
+    record. ``errors`` are ``(code, message)`` for onError, ``events`` the last entries of the
+    timeline.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
@@ -156,7 +158,7 @@ def call_end(
 
 
 def call_leave_alone(call_id: str) -> None:
-    """Keep sweeps from a call that one of them could not deal with, for a while."""
+    """Keep sweeps from a call that one of them failed at, for a while."""
     Call.objects.filter(pk=call_id).update(swept_after=timezone.now() + LEFT_ALONE)
 
 
@@ -175,10 +177,10 @@ def call_end_lost(*, call_id: str, ended_at: datetime) -> bool:
 
 @transaction.atomic
 def call_resume(*, call_id: str) -> bool:
-    """Take back that a call was lost: its engine speaks for it, which was only cut off.
+    """Undo the loss of a call whose engine was only cut off, and has reported again.
 
-    What its backend was not told yet, it is not told. What was charged stays charged, and the
-    call's end adds the rest. False if the call was not taken for lost.
+    Callbacks about the loss that are not delivered yet are cancelled. Charges stay, and the call's
+    end adds the rest. Returns False if the call was not lost.
     """
     account_lock(Call.objects.values_list("account_id", flat=True).get(pk=call_id))
     call = Call.objects.select_for_update().get(pk=call_id)
@@ -206,7 +208,7 @@ def _close(call: Call, *, status: str, reason: EndedReason, ended_at: datetime) 
 
 
 def _record_usage(call: Call, call_sid: str, openai_cost: Decimal) -> UsageRecord:
-    # One that was taken for lost has been charged already for what was known then.
+    # A call that was ended as lost was already charged for what was known then.
     record = usage_record_complete if call.lost_at else usage_record_create
     return record(
         account_id=call.account_id,
@@ -242,13 +244,13 @@ def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[st
 
 
 def transcript_line(role: str, text: str, at: datetime, *, interrupted: bool) -> dict[str, Any]:
-    """Return a turn as onCallEnd has it, without what no text may hold."""
+    """Return a turn in the format of onCallEnd, without characters that PostgreSQL cannot store."""
     line: dict[str, Any] = {"role": role, "text": cleaned_text(text), "timestamp": iso(at)}
     return line | {"interrupted": True} if interrupted else line
 
 
 def tool_call_line(run: ToolRun, at: datetime) -> dict[str, Any]:
-    """Return what a question to the backend came to, as onCallEnd has it."""
+    """Return the outcome of a tool call in the format of onCallEnd."""
     return {
         "toolName": cleaned_text(run.name),
         "status": run.status,

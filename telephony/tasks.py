@@ -1,4 +1,4 @@
-"""The jobs of this app. Their arguments are ids: a job is stored in the clear."""
+"""The jobs of this app. Their arguments are ids, since jobs are stored unencrypted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def hang_up_calls_of_nobody(timestamp: int) -> None:
 @app.periodic(cron="*/10 * * * *")
 @app.task(queue=lanes.UPKEEP, queueing_lock="forget_idempotency_keys")
 def forget_idempotency_keys(timestamp: int) -> None:
-    """Delete the keys that hold no longer."""
+    """Delete expired keys."""
     while forget_expired(at_most=BATCH) == BATCH:
         pass
 
@@ -57,6 +57,6 @@ def forget_released_numbers(timestamp: int) -> None:
 @app.periodic(cron="43 * * * *")
 @app.task(queue=lanes.UPKEEP, queueing_lock="forget_callback_attempts")
 def forget_callback_attempts(timestamp: int) -> None:
-    """Delete the attempts that are older than 30 days."""
+    """Delete attempts that are older than 30 days."""
     while attempts.delete_expired(at_most=BATCH) == BATCH:
         pass

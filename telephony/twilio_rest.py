@@ -1,4 +1,4 @@
-"""Twilio's REST API, with the credentials of a customer."""
+"""Client for Twilio's REST API, with a customer's credentials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 Asked = TypeVar("Asked")
 
 TIMEOUT_SECONDS = 10.0
-LONGEST_MESSAGE = 1_000  # of an error of Twilio's (characters)
+LONGEST_MESSAGE = 1_000  # of a Twilio error (characters)
 
 AUTH_TOKEN = re.compile(r"[!-~]+")
 CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
@@ -48,12 +48,12 @@ class TwilioCredentials:
 
 
 def account_sid_problem(sid: str) -> str | None:
-    """Say in a sentence why a text cannot name a Twilio account; None if it can."""
+    """Return the problem with a text that is not an Account SID; None for an Account SID."""
     return None if ACCOUNT_SID.fullmatch(sid) else "Use the Account SID: AC and 32 hex digits."
 
 
 def auth_token_problem(token: str) -> str | None:
-    """Say in a sentence why a text cannot be an auth token; None if it can."""
+    """Return the problem with a text that is not an auth token; None for an auth token."""
     is_one = AUTH_TOKEN.fullmatch(token) and len(token) <= LONGEST_AUTH_TOKEN
     return None if is_one else "Use the auth token as Twilio shows it."
 
@@ -68,7 +68,7 @@ class CarrierRejected(Exception):
 
 
 class CarrierUnavailable(Exception):
-    """No usable answer came. Twilio may have done it all the same, if the request was sent."""
+    """There was no usable response. Twilio may have acted all the same, if the request was sent."""
 
     def __init__(self, why: str, *, was_sent: bool = True) -> None:
         self.was_sent = was_sent
@@ -89,7 +89,7 @@ def place_call(
     """Have Twilio call a number, and return the CallSid.
 
     ``timeout`` is how long the phone may ring, in seconds. Raises :class:`CarrierRejected` or
-    :class:`CarrierUnavailable`, the latter after ten seconds at most.
+    :class:`CarrierUnavailable`, the latter after at most ten seconds.
     """
     call = _ask(
         credentials,
@@ -104,13 +104,13 @@ def place_call(
         ),
     )
     if not CALL_SID.fullmatch(str(call.sid)):
-        raise _unavailable("answer without a CallSid")
+        raise _unavailable("response without a CallSid")
     return str(call.sid)
 
 
 @sensitive_variables()
 def has_number(credentials: TwilioCredentials, phone_number: str) -> bool:
-    """Whether the Twilio account has the number, in E.164. Raises as :func:`place_call`."""
+    """Return True if the Twilio account has the number, in E.164. Raises as :func:`place_call`."""
     found = _ask(
         credentials,
         lambda client: client.incoming_phone_numbers.list(phone_number=phone_number, limit=20),
@@ -132,7 +132,7 @@ def _ask(credentials: TwilioCredentials, question: Callable[[Client], Asked]) ->
 
 
 def _refused_list(error: TwilioException) -> TwilioRestException | TwilioServiceException:
-    """Return what another request would have raised: the library reads no refusal of a list."""
+    """Return the error that other requests raise: for a list, the library does not parse it."""
     response = error.args[1] if len(error.args) > 1 else Response(500, "")
     return Version.exception("GET", "", response, "Unable to fetch record")
 
@@ -154,10 +154,10 @@ def _unavailable(why: str, *, was_sent: bool = True) -> CarrierUnavailable:
 
 
 class _QuietHttpClient(HttpClient):
-    """Sends what twilio's client composed to ``TWILIO_API_URL``.
+    """Sends the requests of Twilio's client to ``TWILIO_API_URL``.
 
-    It differs from the library's own in that it logs nothing (numbers and signed URLs would be in
-    there), remembers no request (the token would be), and has a limit for the whole exchange.
+    Unlike the library's own, it logs nothing (numbers and signed URLs would be logged), keeps no
+    request (the token would be in memory), and limits the time of the whole exchange.
     """
 
     def __init__(self) -> None:
@@ -189,18 +189,18 @@ class _QuietHttpClient(HttpClient):
 
 
 def _within_time_limit(exchange: Callable[[], requests.Response]) -> requests.Response:
-    """Wait for the whole answer ten seconds at most, and turn every failure into ours.
+    """Wait at most ten seconds for the whole response, and convert every failure to ours.
 
-    In a thread, since the timeout of requests begins again with every byte that comes, and does
-    not count the look-up of the name.
+    This uses a thread, since the timeout of requests restarts with every byte that arrives, and
+    does not cover the DNS lookup.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="twilio")
     try:
         return thread.submit(exchange).result(TIMEOUT_SECONDS)
     except TimeoutError:
-        raise _unavailable("no whole answer in time") from None
+        raise _unavailable("no complete response in time") from None
     except requests.RequestException as error:
-        # The type alone: the text of these errors holds the URL, and with it the Account SID.
+        # Only the type: the text of these errors contains the URL, and with it the Account SID.
         why = type(error).__name__
         raise _unavailable(why, was_sent=not _failed_to_connect(error)) from None
     finally:
@@ -209,7 +209,7 @@ def _within_time_limit(exchange: Callable[[], requests.Response]) -> requests.Re
 
 def _exchange(method: str, url: str, **options: Any) -> requests.Response:
     with requests.Session() as session:
-        # A stand-in on this machine is not to be looked for behind the company's proxy.
+        # Do not look for a local stand-in behind the company's proxy.
         session.trust_env = url.startswith("https://")
         return session.request(
             method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **options

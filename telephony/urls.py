@@ -1,4 +1,4 @@
-"""Endpoints of telephony, below ``/api/``."""
+"""API endpoints of telephony, below ``/api/``."""
 
 from rest_framework.routers import SimpleRouter
 

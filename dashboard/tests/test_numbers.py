@@ -161,7 +161,7 @@ class TestRegister:
             ("phone_number", "", "This field is required."),
             ("on_call_start_url", "http://your-backend.com", "Use a public https:// URL."),
             ("on_call_end_url", "https://10.0.0.1/", "cannot be reached from the internet"),
-            ("on_error_url", "https://a:b@your-backend.com", "Leave user name and password out"),
+            ("on_error_url", "https://a:b@your-backend.com", "Leave the username and password out"),
         ],
     )
     def test_what_is_wrong_is_said_at_the_field(
@@ -346,5 +346,5 @@ class TestANumberThatWasGivenUp:
             response = bob_web.post(NEW, FORM | self.PROOF)
         assert response.status_code == 400
         text = response.content.decode()
-        assert "is not a number of this Twilio account" in text
+        assert "does not belong to this Twilio account" in text
         assert AUTH_TOKEN not in text

@@ -33,15 +33,15 @@ async def serve() -> None:
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
     from telephony.services import call_audio_ended
-    from telephony.voice.caller_side import let_in
-    from telephony.voice.heart import Heart
+    from telephony.voice.caller_side import redeem_ticket
+    from telephony.voice.heartbeat import Heartbeat
     from telephony.voice.live import Look, look_after
     from telephony.voice.media import MediaListener
     from telephony.voice.recorder import record
     from telephony.voice.runner import end_call
     from telephony.voice.transactions import after_stream_keep
 
-    def let_anyone_in(started: Any, signature: str, engine_id: str) -> Any:
+    def redeem_anything(started: Any, signature: str, engine_id: str) -> Any:
         plan = CallPlan(
             twilio_account_sid=started.account_sid,
             twilio_auth_token="",
@@ -50,7 +50,7 @@ async def serve() -> None:
         )
         return Call(call_sid=started.call_sid, account_id="bench"), plan, []
 
-    class Unheard(Heart):
+    class Unheard(Heartbeat):
         """Beats nowhere: it would need a connection of its own."""
 
         def start(self) -> None:
@@ -58,7 +58,7 @@ async def serve() -> None:
 
     answer_without_database(
         {
-            let_in: let_anyone_in,
+            redeem_ticket: redeem_anything,
             look_after: lambda *_: Look(to_hang_up=[], taken_for_lost=[]),
             record: _nothing,
             after_stream_keep: _nothing,

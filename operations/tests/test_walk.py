@@ -146,7 +146,7 @@ def _send_its_callback(page: Page, backend: Backend, call_sid: str) -> None:
     row.get_by_role("checkbox").check()
     _run(page, "Send the selected callbacks now")
     page.get_by_role("button", name="Confirm").click()
-    expect(page.get_by_text("Is sent now")).to_be_visible()
+    expect(page.get_by_text("Sending now")).to_be_visible()
     assert backend.told.get(timeout=_WITHIN_S) == "/error"
 
 

@@ -1,7 +1,7 @@
 """``/api/calls``
 
-A list is one page of the account's calls by time, or those that are on: both are read from an
-index. There is no filter that would have to look through the history for matches.
+A list is one page of the account's calls by time, or its calls in progress. Both use an index.
+There is no filter that would have to scan the history for matches.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from usage.serializers import CostBreakdownSerializer
 class FilterSerializer(ObjectSerializer):
     since = MomentField(required=False, help_text="Calls made at this time, or later.")
     live = serializers.BooleanField(
-        required=False, help_text="Only calls that are on (`true`), or over (`false`)."
+        required=False, help_text="Only calls in progress (`true`) or ended calls (`false`)."
     )
 
 
@@ -54,7 +54,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     callSid = serializers.CharField(
         source="call_sid",
         allow_null=True,
-        help_text="Twilio's name for the call. Null until Twilio has taken it.",
+        help_text="Twilio's identifier of the call. Null until Twilio has accepted the call.",
     )
     callerPhone = serializers.CharField(source="caller_phone")
     calledNumber = serializers.CharField(source="called_number")
@@ -63,7 +63,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     metadata = MetadataField(allow_null=True)
     createdAt = UtcDateTimeField(source="created_at")
     answeredAt = UtcDateTimeField(
-        source="answered_at", allow_null=True, help_text="When the caller and the model met."
+        source="answered_at", allow_null=True, help_text="When the caller was connected."
     )
     endedAt = UtcDateTimeField(source="ended_at", allow_null=True)
     durationSeconds = serializers.IntegerField(source="duration_seconds")
@@ -92,7 +92,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
         "type": "string",
         "description": "\n".join(
             [
-                "What happened. More may be added.\n",
+                "The kind of event. More may be added.\n",
                 *(f"- `{kind}`: {kind.meaning}." for kind in EventKind),
             ]
         ),
@@ -104,11 +104,11 @@ class EventKindField(serializers.CharField):
 
 @extend_schema_field({"type": "object", "additionalProperties": True})
 class EventDetailField(serializers.JSONField):
-    """What else is known of an event: its kind tells what to expect."""
+    """The details of an event, which depend on its kind."""
 
 
 class CallEventSerializer(serializers.ModelSerializer[CallEvent]):
-    """What happened, and when; never what was said."""
+    """An event and its time; never what was said."""
 
     at = UtcDateTimeField()
     kind = EventKindField()
@@ -143,7 +143,7 @@ class CallDetailSerializer(CallSerializer):
 
     @extend_schema_field(CostBreakdownSerializer(allow_null=True))
     def get_costBreakdown(self, call: Call) -> dict[str, int | float] | None:
-        """Nothing while the call is on, nor for one that nobody took."""
+        """Return None while the call is in progress, or if it never connected."""
         sid = call.call_sid or ""
         record = UsageRecord.objects.filter(account_id=call.account_id).by_call([sid]).get(sid)
         return record.cost_breakdown if record and call.ended_at else None
@@ -155,7 +155,7 @@ class CallAnswerSerializer(AnswerSerializer):
 
 class CallsSerializer(AnswerSerializer):
     calls = CallSerializer(many=True)
-    limit = serializers.IntegerField(help_text="As it was served.")
+    limit = serializers.IntegerField(help_text="The limit that was applied.")
     offset = serializers.IntegerField()
     hasMore = serializers.BooleanField()
 
@@ -180,7 +180,7 @@ class CallViewSet(ViewSet):
 
     @endpoint(
         "getCall",
-        "See a call: what happened and when, what it cost, which callbacks were taken",
+        "See a call: what happened and when, what it cost, which callbacks were delivered",
         parameters=[CALL_ID],
         answers={200: CallAnswerSerializer},
     )
@@ -190,14 +190,14 @@ class CallViewSet(ViewSet):
     @endpoint(
         "hangUpCall",
         "Hang up",
-        description="It ends within seconds; a call that rings, as soon as it is answered.",
+        description="It ends within seconds, or as soon as it is answered if it still rings.",
         parameters=[CALL_ID],
         answers={202: CallAnswerSerializer},
         errors={409: {"call_already_ended": "The call has ended already."}},
     )
     @action(detail=True, methods=["post"])
     def hangup(self, request: AccountRequest, pk: str) -> Response:
-        """202: the call ends within seconds; one that rings, as soon as it is answered."""
+        """Respond with 202: a call ends within seconds, a ringing one as soon as it is answered."""
         call = _access(request.user, pk)
         return _one(call_request_hangup(call_id=call.id), status=202)
 
@@ -214,7 +214,7 @@ def _filtered(calls: QuerySet[Call], request: AccountRequest) -> QuerySet[Call]:
 
 
 def _access(account: Account, reference: str) -> Call:
-    """Return the account's call, by its id or its CallSid; 404 when there is none."""
+    """Return the account's call, by its id or its CallSid; raise 404 if there is none."""
     calls = Call.objects.of(account)
     by_sid = CALL_SID.fullmatch(reference) and calls.filter(call_sid=reference).first()
     return by_sid or calls.access(account, reference)

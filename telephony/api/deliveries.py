@@ -34,7 +34,10 @@ from telephony.models import (
 
 class DeliveryFilterSerializer(ObjectSerializer):
     callId = TextField(
-        required=False, max_length=25, source="call_id", help_text="Of this call: its `id`."
+        required=False,
+        max_length=25,
+        source="call_id",
+        help_text="Only callbacks of the call with this `id`.",
     )
     state = serializers.ChoiceField(CallbackDelivery.State.values, required=False)
 
@@ -42,11 +45,12 @@ class DeliveryFilterSerializer(ObjectSerializer):
 class AttemptSerializer(serializers.ModelSerializer[CallbackAttempt]):
     at = UtcDateTimeField()
     durationMs = serializers.IntegerField(
-        source="duration_ms", help_text="Until the whole answer was here, or none was waited for."
+        source="duration_ms",
+        help_text="The time until the complete response arrived, or until the timeout.",
     )
-    result = serializers.CharField(help_text="A status of HTTP, or a failure's name.")
+    result = serializers.CharField(help_text="An HTTP status, or the name of a failure.")
     answer = serializers.SerializerMethodField(
-        help_text="The first 500 bytes of what your backend answered, as text."
+        help_text="The first 500 bytes of your backend's response, as text."
     )
 
     class Meta:
@@ -62,7 +66,7 @@ class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):
     kind = serializers.ChoiceField(CallbackDelivery.Kind.values)
     state = serializers.ChoiceField(CallbackDelivery.State.values)
     url = serializers.CharField()
-    attempts = serializers.IntegerField(help_text="How many there were.")
+    attempts = serializers.IntegerField(help_text="The number of attempts.")
     lastResult = OptionalTextField(
         source="last_result",
         allow_null=True,
@@ -76,7 +80,7 @@ class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):
     history = AttemptSerializer(
         source="attempt_list",
         many=True,
-        help_text="The attempts of the last 30 days, the oldest first.",
+        help_text="The attempts of the last 30 days, oldest first.",
     )
 
     class Meta:
@@ -104,7 +108,7 @@ class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):
 
 class DeliveriesSerializer(AnswerSerializer):
     deliveries = DeliverySerializer(many=True)
-    limit = serializers.IntegerField(help_text="As it was served.")
+    limit = serializers.IntegerField(help_text="The limit that was applied.")
     offset = serializers.IntegerField()
     hasMore = serializers.BooleanField()
 
@@ -118,7 +122,7 @@ class DeliveryViewSet(ViewSet):
 
     @endpoint(
         "listDeliveries",
-        "List the callbacks that are sent until they are taken: onCallEnd, onError",
+        "List the callbacks that are retried until they are delivered: onCallEnd, onError",
         description="The newest first.",
         parameters=[*PAGE, DeliveryFilterSerializer],
         answers={200: DeliveriesSerializer},
@@ -131,13 +135,13 @@ class DeliveryViewSet(ViewSet):
 
     @endpoint(
         "resendDelivery",
-        "Send a callback that waits for its next attempt now",
+        "Send a callback now instead of at its next attempt",
         description=(
-            "The schedule goes on as before if this fails. What a callback said is erased when it "
-            "was delivered or given up: such a one cannot be sent again."
+            "If this attempt fails, the schedule continues as before. The body of a callback is "
+            "erased once it is delivered or given up. After that it cannot be sent again."
         ),
         answers={202: DeliveryAnswerSerializer},
-        errors={409: {"delivery_erased": "It was delivered or given up, and erased with that."}},
+        errors={409: {"delivery_erased": "It was delivered or given up, and its body was erased."}},
     )
     @action(detail=True, methods=["post"])
     def resend(self, request: AccountRequest, pk: str) -> Response:

@@ -1,6 +1,6 @@
-"""What several of the resources take: numbers, callback URLs, metadata.
+"""Fields that several resources share: numbers, callback URLs, metadata.
 
-Their rules are those of the services. They are asked here as well, so that one answer names all
+Their rules are those of the services. They run here as well, so that one response lists everything
 that is wrong with a body.
 """
 
@@ -37,7 +37,7 @@ class UsNumberField(TextField):
 
 @extend_schema_field({"type": "string", "pattern": r"^\+(1[0-9]{10}|[2-9][0-9]{6,14})$"})
 class E164Field(TextField):
-    """Any country's number; ``+1`` takes ten digits after it."""
+    """A number of any country; ``+1`` is followed by ten digits."""
 
     default_error_messages = {"format": "Use a number in E.164, like +15551234567."}
 
@@ -64,7 +64,7 @@ class CallbackUrlField(TextField):
     }
 )
 class MetadataField(serializers.Field[Any, Any, Any, Any]):
-    """Any JSON that can be kept and sent back, up to 16 KB as UTF-8 without spaces."""
+    """Any JSON that can be stored and sent back, up to 16 KB as UTF-8 without spaces."""
 
     def to_internal_value(self, data: Any) -> Any:
         if problem := metadata_problem(data):
@@ -77,7 +77,7 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
 
 @extend_schema_field({"type": "string", "pattern": f"^{ACCOUNT_SID.pattern}$"})
 class AccountSidField(TextField):
-    """The name of an account at Twilio."""
+    """The Account SID of a Twilio account."""
 
     def to_internal_value(self, data: Any) -> str:
         return _without(account_sid_problem, super().to_internal_value(data))
@@ -87,7 +87,7 @@ class AccountSidField(TextField):
     {"type": "string", "pattern": f"^{AUTH_TOKEN.pattern}$", "maxLength": LONGEST_AUTH_TOKEN}
 )
 class AuthTokenField(TextField):
-    """Its auth token, which is used and not kept."""
+    """A Twilio auth token, which is used and not stored."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(max_length=LONGEST_AUTH_TOKEN, **options)

@@ -51,7 +51,7 @@ from telephony.twilio_rest import TwilioCredentials
 @extend_schema_serializer(component_name="OutboundCall")
 class OutboundSerializer(ObjectSerializer):
     to = E164Field()
-    from_number = UsNumberField()  # `from` in the API, which Python does not let stand here
+    from_number = UsNumberField()  # `from` in the API, which is a keyword in Python
     onCallStartUrl = CallbackUrlField(source="on_call_start_url")
     onCallEndUrl = CallbackUrlField(source="on_call_end_url")
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
@@ -90,7 +90,7 @@ class OutboundSerializer(ObjectSerializer):
 
 class QueuedCallSerializer(AnswerSerializer):
     id = serializers.CharField()
-    callSid = serializers.CharField(help_text="Twilio's name for the call.")
+    callSid = serializers.CharField(help_text="Twilio's identifier of the call.")
     status = serializers.ChoiceField(["queued"])
 
 
@@ -99,8 +99,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     {"type": "string", "pattern": "^[!-~]{1,255}$"},
     "header",
     description=(
-        "Makes it safe to send the request again: for 24 hours the same key and body are answered "
-        "what they were answered at first, and one call is placed."
+        "Makes it safe to retry the request: for 24 hours, the same key and body get the first "
+        "response again, and only one call is placed."
     ),
 )
 IDEMPOTENT_REPLAYED = OpenApiParameter(
@@ -108,7 +108,7 @@ IDEMPOTENT_REPLAYED = OpenApiParameter(
     {"const": "true"},
     "header",
     response=[201, 400, 502],
-    description="The answer is that of an earlier request with the same `Idempotency-Key`.",
+    description="The response is that of an earlier request with the same `Idempotency-Key`.",
 )
 
 
@@ -119,15 +119,16 @@ class OutboundViewSet(ViewSet):
         "placeCall",
         "Place a call",
         description=(
-            "From a number of yours, through your own Twilio account. The credentials are used and "
-            "not kept. What becomes of the call is asked of `onCallStartUrl` when it is answered."
+            "The call is placed from one of your numbers, through your own Twilio account. The "
+            "credentials are used and not stored. When the callee answers, Switchhook asks "
+            "`onCallStartUrl` what to do."
         ),
         request=OutboundSerializer,
         parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
         answers={201: QueuedCallSerializer},
         errors={
             400: {
-                "country_not_allowed": "Numbers of that country may not be called.",
+                "country_not_allowed": "Numbers in that country may not be called.",
                 "number_not_allowed": (
                     "`to` or `from` is not a landline, mobile or toll-free number, as premium-rate "
                     "and service numbers are not."
@@ -137,19 +138,19 @@ class OutboundViewSet(ViewSet):
             },
             402: {
                 "spending_limit_reached": (
-                    "The account has spent its limit for this month: raise it, or wait for the "
-                    "next month."
+                    "The account has reached its spending limit for this month. Raise it, or wait "
+                    "for next month."
                 )
             },
             403: {"phone_number_not_owned": "`from` is not an active number of the account."},
             409: {
-                "idempotency_key_reused": "The key came with another body before.",
+                "idempotency_key_reused": "The key was used with a different body.",
                 "idempotency_key_in_use": "The first request with the key is still running.",
             },
-            429: {"too_many_calls": "The account has the most calls it may have at a time."},
+            429: {"too_many_calls": "The account has reached its limit of concurrent calls."},
             502: {
                 "carrier_unavailable": (
-                    "Twilio did not answer. `error` says whether it may have placed the call."
+                    "Twilio did not respond. `error` says whether it may have placed the call."
                 )
             },
         },
@@ -157,17 +158,17 @@ class OutboundViewSet(ViewSet):
     def create(self, request: AccountRequest) -> Response:
         order = validated(OutboundSerializer, request)
         dialing, key = order.pop("dialing"), request_key(request)
-        # Look the key up, and write the call down under it: one transaction.
+        # Look up the key, and record the call under it: one transaction.
         call, earlier = outbound_call_queue(account=request.user, request_key=key, **order)
         if earlier and (kept := kept_answer(earlier)):
             return _response(kept, is_replay=True)
-        # Place the call, or find out what became of one whose request was never answered.
+        # Place the call, or find out the state of one whose request got no response.
         try:
             call = outbound_call_outcome(call) if earlier else outbound_call_dial(call, dialing)
             answer = Answer(201, _queued(call))
         except NotPlaced as refusal:
             answer = Answer(refusal.status_code, refusal_body(refusal, request))
-        # Keep the answer.
+        # Store the response.
         if key:
             answer = keep_answer(call, answer)
         return _response(answer, is_replay=earlier is not None)
@@ -179,5 +180,5 @@ def _response(answer: Answer, *, is_replay: bool) -> Response:
 
 
 def _queued(call: Call) -> dict[str, Any]:
-    """Return what is answered as soon as Twilio has taken a call, whatever became of it later."""
+    """Return the response once Twilio has accepted a call, whatever its status is by now."""
     return {"id": call.id, "callSid": call.call_sid, "status": Call.Status.QUEUED}

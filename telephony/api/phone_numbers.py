@@ -34,8 +34,8 @@ class RegistrationSerializer(ObjectSerializer):
     twilioAccountSid = AccountSidField(
         required=False,
         allow_null=True,
-        help_text="With `twilioAuthToken`: proves that the number is yours, where that is asked. "
-        "Both are used and not kept.",
+        help_text="With `twilioAuthToken`, proves that the number is yours, if that is required. "
+        "Both are used and not stored.",
     )
     twilioAuthToken = AuthTokenField(required=False, allow_null=True)
 
@@ -43,26 +43,26 @@ class RegistrationSerializer(ObjectSerializer):
         sid, token = attrs.pop("twilioAccountSid", None), attrs.pop("twilioAuthToken", None)
         if bool(sid) != bool(token):
             missing = "twilioAuthToken" if sid else "twilioAccountSid"
-            raise serializers.ValidationError({missing: "Send both of them, or neither."})
+            raise serializers.ValidationError({missing: "Send both, or neither."})
         if sid and token:
             attrs["proof"] = TwilioCredentials(sid, token)
         return attrs
 
 
-@extend_schema_field({"not": {}, "description": "A number cannot become another."})
+@extend_schema_field({"not": {}, "description": "A number cannot be changed."})
 class NumberThatStays(serializers.JSONField):
-    """Refuses everything, instead of being ignored: somebody may think it worked."""
+    """Refuses any value. Ignoring it would suggest that the change worked."""
 
     def to_internal_value(self, data: Any) -> Any:
-        raise serializers.ValidationError("A number cannot become another: register that one.")
+        raise serializers.ValidationError("A number cannot be changed. Register the other one.")
 
 
 @extend_schema_serializer(
     component_name="PhoneNumberChanges",
-    description='Each may be left out. `"onErrorUrl": null` takes that URL away.',
+    description='All fields are optional. `"onErrorUrl": null` removes that URL.',
 )
 class ChangesSerializer(ObjectSerializer):
-    """What may be changed; each field may be left out. ``"onErrorUrl": null`` takes it away."""
+    """The fields that can be changed; each is optional. ``"onErrorUrl": null`` removes that URL."""
 
     phoneNumber = NumberThatStays(required=False)
     onCallStartUrl = CallbackUrlField(source="on_call_start_url", required=False)
@@ -73,8 +73,8 @@ class ChangesSerializer(ObjectSerializer):
         source="twilio_account_sid",
         required=False,
         allow_null=True,
-        help_text="Calls from this account of Twilio's are taken, and from no other. `null` leaves "
-        "it to the next verified call.",
+        help_text="The only Twilio account whose calls are accepted. `null` leaves the choice to "
+        "the next verified call.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class PhoneNumberDetailSerializer(PhoneNumberSerializer):
     refusedTwilioAccountSid = OptionalTextField(
         source="refused_account_sid",
         allow_null=True,
-        help_text="The last other Twilio account that a call came from: it was refused.",
+        help_text="The last other Twilio account that a call came from. The call was refused.",
     )
 
     class Meta(PhoneNumberSerializer.Meta):
@@ -148,31 +148,31 @@ class PhoneNumberViewSet(ViewSet):
 
     @endpoint(
         "registerPhoneNumber",
-        "Register a number, and the URLs that are asked about its calls",
-        description="201 for a new number. One that is yours already gets the new URLs: 200.",
+        "Register a number and the URLs for its callbacks",
+        description="201 for a new number; 200 for one of yours, which gets the new URLs.",
         request=RegistrationSerializer,
         answers={200: PhoneNumberAnswerSerializer, 201: PhoneNumberAnswerSerializer},
         errors={
             400: {
-                "country_not_allowed": "It is not a number in the US.",
+                "country_not_allowed": "It is not a US number.",
                 "number_not_allowed": (
                     "It is not a landline, mobile or toll-free number, as premium-rate and service "
                     "numbers are not."
                 ),
-                "phone_number_not_proven": "At Twilio the number is not that account's.",
+                "phone_number_not_proven": "The number does not belong to that Twilio account.",
             },
             409: {
                 "phone_number_taken": "Another account has registered the number.",
                 "phone_number_resting": (
-                    "Another account had the number until recently: send `twilioAccountSid` and "
+                    "Another account had the number until recently. Send `twilioAccountSid` and "
                     "`twilioAuthToken` to prove that it is yours, or wait."
                 ),
             },
-            502: {"carrier_unavailable": "Twilio could not be asked whether it is yours."},
+            502: {"carrier_unavailable": "Twilio could not be asked whether the number is yours."},
         },
     )
     def create(self, request: AccountRequest) -> Response:
-        """201 for a new number, 200 for one that the account had already."""
+        """Respond with 201 for a new number, or 200 for one that the account had already."""
         number, is_new = phone_number_register(
             account=request.user, **validated(RegistrationSerializer, request)
         )

@@ -144,7 +144,7 @@ class TestHangUp:
         response = self.hang_up(olga, call, ended)
         assert [str(message) for message in response.context["messages"]] == [
             f"{ended}: This call has ended already.",
-            "Asked to hang up: 1.",
+            "Requested a hangup: 1.",
         ]
         call.refresh_from_db()
         ended.refresh_from_db()

@@ -99,7 +99,7 @@ def test_555_is_for_the_sandbox(settings: Settings, number: str) -> None:
         ("+449012345678", "GB", "a premium-rate number"),
         ("+448431234567", "GB", "a premium-rate number"),
         ("+447012345678", "GB", "a personal number"),
-        ("+445612345678", "GB", "a number of no place"),
+        ("+445612345678", "GB", "a VoIP number"),
         ("+447640123456", "GB", "a pager"),
         ("+445512345678", "GB", "a company-wide number"),
         ("+33820123456", "FR", "a shared-cost number"),

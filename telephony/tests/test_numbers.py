@@ -24,7 +24,7 @@ WRONG = [
     ("on_call_start_url", "", "https://"),
     ("on_call_start_url", "http://your-backend.com/start", "https://"),
     ("on_call_end_url", "https://10.0.0.1/end", "public host"),
-    ("on_error_url", "https://you:secret@your-backend.com/", "user name and password"),
+    ("on_error_url", "https://you:secret@your-backend.com/", "username and password"),
     ("on_error_url", "https://your-backend.com/" + "x" * 2000, "at most 2000"),
 ]
 

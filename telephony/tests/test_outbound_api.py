@@ -222,7 +222,7 @@ class TestPlace:
         [
             ("+19002345678", "premium-rate"),
             ("+15002345678", "personal"),
-            ("+19112345678", "nobody"),
+            ("+19112345678", "not in use"),
         ],
     )
     def test_premium_and_service_numbers_are_refused(

@@ -1,8 +1,8 @@
-"""A running test call: the customer's browser is told more than Twilio would be.
+"""A test call in progress: the customer's browser receives more than Twilio would.
 
-The messages are of the media stream's shape. ``transcript`` has all turns so far, as onCallEnd has
-them; ``after`` has what Twilio would do now: ``say``, ``transfer``, or nothing, to hang up.
-The socket stays open until the last transcript is there, and is not charged for that.
+The messages have the media stream's shape. ``transcript`` has all turns so far, in the format of
+onCallEnd. ``after`` has what Twilio would do now: ``say``, ``transfer``, or nothing, to hang up.
+The socket stays open until the last transcript is there, which is not charged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The start of a call: ask the customer's backend, and carry out its decision.
 
-Twilio's webhooks and test calls both come through here. Each shows the result in its own way: as
-TwiML, or as a part of a page.
+Twilio's webhooks and test calls both use this module. Each renders the outcome in its own way: as
+TwiML, or as part of a page.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.models import Call
 from telephony.voice import transactions
 from telephony.voice.handover import valid_for
-from telephony.voice.transactions import PendingCall, TurnedAway
+from telephony.voice.transactions import PendingCall, Rejected
 from telephony.voice.twilio_form import TwilioForm
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of onCallStart, and after how many milliseconds."""
+    """The outcome of onCallStart, and how many milliseconds it took."""
 
     decision: CallPlan | Refusal | Transfer | CallStartFailed
     asked_ms: int
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """The media socket may be opened with the ticket, for as long as that is valid."""
+    """The media socket may be opened with the ticket while that is valid."""
 
     call: Call
     ticket: str = field(repr=False)
@@ -47,7 +47,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The backend refused the call: as ``busy`` or ``rejected``, or with a message to be spoken."""
+    """The backend rejected the call: as ``busy`` or ``rejected``, or with a message to speak."""
 
     call: Call
     reason: str
@@ -56,7 +56,7 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """The backend had the call transferred."""
+    """The backend transferred the call."""
 
     call: Call
     to: str
@@ -64,7 +64,7 @@ class Transferred:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The backend gave no answer that can be used; onError tells it too."""
+    """The backend sent no usable response. onError reports this too."""
 
     call: Call
     code: str
@@ -73,25 +73,25 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """The webhook is not Twilio's, or not for the account that the backend named."""
+    """The webhook is not from Twilio, or not for the account that the backend named."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
-    """The call ended while the backend was asked."""
+class AlreadyEnded:
+    """The call ended while the backend was deciding."""
 
     call: Call
     why: str = "hung_up"
 
 
-CallStart = Connect | Declined | Transferred | Failed | Forged | Over | TurnedAway
+CallStart = Connect | Declined | Transferred | Failed | Forged | AlreadyEnded | Rejected
 
 
 @sensitive_variables()
 async def ask_backend(pending: PendingCall) -> Answer:
-    """Wait for the backend's answer, 10 seconds at most. Queries nothing."""
+    """Wait for the backend's response, at most 10 seconds. Runs no queries."""
     call, began = pending.call, monotonic()
     try:
         decision: CallPlan | Refusal | Transfer | CallStartFailed = await ask(
@@ -107,10 +107,10 @@ async def ask_backend(pending: PendingCall) -> Answer:
 
 @sensitive_variables()
 def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
-    """Do what the backend wants with the call.
+    """Carry out the backend's decision on the call.
 
-    :param form: the webhook that the call came with, whose signature is checked before anything
-        that costs money or is heard. None for a test call, whose caller has signed in here.
+    :param form: the webhook of the call. Its signature is checked before anything that costs money
+        or that the caller hears. None for a test call, whose caller is signed in here.
     """
     decision = answer.decision
     known: dict[str, Any] = {"asked_ms": answer.asked_ms}
@@ -128,14 +128,14 @@ def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
 
 
 def _is_silent(decision: CallPlan | Refusal | Transfer) -> bool:
-    """Whether the call is refused without a word: that costs nothing, and names no account."""
+    """Return True if the call is rejected without a message: that is free, and names no account."""
     return isinstance(decision, Refusal) and not decision.message
 
 
 def _doubt(
     form: TwilioForm, decision: CallPlan | Refusal | Transfer
 ) -> tuple[ErrorCode, str] | None:
-    """Return why it is not Twilio that asks, or not for the account that the backend named."""
+    """Return why the webhook is not from Twilio, or not for the account that the backend named."""
     if form.account_sid != decision.twilio_account_sid:
         return (
             ErrorCode.ACCOUNT_SID_MISMATCH,
@@ -157,7 +157,7 @@ def _do(call: Call, decision: CallPlan | Refusal | Transfer, known: dict[str, An
             return Declined(call, decision.reason, decision.message)
         case Transfer():
             is_on = transactions.transfer(call, decision.to, **known)
-            return Transferred(call, decision.to) if is_on else Over(call)
+            return Transferred(call, decision.to) if is_on else AlreadyEnded(call)
         case CallPlan():
             return _connect(call, decision, known)
 
@@ -167,7 +167,7 @@ def _connect(call: Call, plan: CallPlan, known: dict[str, Any]) -> CallStart:
     try:
         ticket = transactions.accept(call, plan, **known)
     except NotAdmitted as refusal:
-        return transactions.turn_away(call, refusal)
+        return transactions.reject_not_admitted(call, refusal)
     if ticket is None:
-        return Over(call)
+        return AlreadyEnded(call)
     return Connect(call, ticket, valid_for(plan), plan.twilio_account_sid, plan.greeting_url)

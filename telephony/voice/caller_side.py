@@ -1,4 +1,4 @@
-"""The caller's side of a call: what the media socket that Twilio opens, or a browser, hears."""
+"""The caller's side of a call: the media socket that Twilio or a browser opens."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from telephony.voice.browser import BrowserCallRunner
 from telephony.voice.handover import InvalidTicket, take_plan
 from telephony.voice.live import LiveCalls
 from telephony.voice.runner import CallRunner, Connection
-from telephony.voice.strangers import Strangers
 from telephony.voice.twiml import TICKET
+from telephony.voice.unadmitted import UnadmittedSockets
 from telephony.voice.websocket import POLICY_VIOLATION, Handler, Socket
 
 log = structlog.get_logger(__name__)
 
 START_WITHIN_S = 10.0
-# After that an apology is better than more silence.
+# After this an apology is better than more silence.
 ADMITTED_WITHIN_S = 10.0
 _LOOK_AGAIN_S = 0.2
-# What arrives while a ticket is looked up: 5 s of frames. Before a ticket nothing is kept.
+# Buffered while a ticket is looked up: 5 s of frames. Nothing is buffered before the ticket.
 _MOST_WAITING_BYTES = 64 << 10
-_EVENT_BYTES = 256  # what a pressed key or a mark counts as
+_EVENT_BYTES = 256  # the size that a keypress or a mark counts as
 
 
 class CallerSide(Handler):
-    """First its ticket, then the call."""
+    """Handles a media socket: first its ticket, then the call."""
 
-    def __init__(self, calls: LiveCalls, strangers: Strangers, signature: str) -> None:
+    def __init__(self, calls: LiveCalls, unadmitted: UnadmittedSockets, signature: str) -> None:
         self._calls = calls
-        self._strangers = strangers
+        self._unadmitted = unadmitted
         self._signature = signature
         self._socket: Socket
         self._network: str
@@ -59,13 +59,13 @@ class CallerSide(Handler):
         self._socket = socket
         forwarded_for = ",".join(socket.headers.getall("X-Forwarded-For", ()))
         self._network = network_of(forwarded_for, socket.peer)
-        self._strangers.add(self._network, socket)
+        self._unadmitted.add(self._network, socket)
         self._timer = asyncio.get_running_loop().call_later(
-            START_WITHIN_S, socket.close, POLICY_VIOLATION, "No start message came."
+            START_WITHIN_S, socket.close, POLICY_VIOLATION, "No start message arrived."
         )
 
     def on_message(self, text: bytes) -> None:
-        """Take a message; once the model listens, frames go past this through a relay."""
+        """Handle a message. Once the model is ready, frames bypass this through a relay."""
         try:
             message = decode(orjson.loads(text))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -84,14 +84,14 @@ class CallerSide(Handler):
                 self._pass_on(message)
 
     def _note_nonsense(self, error: Exception) -> None:
-        """Log the first of a socket's: whoever opens one could fill the log."""
+        """Log only the first per socket: anybody can open one, and would fill the log."""
         if not self._has_sent_nonsense:
             log.warning("media_message_not_understood", error=type(error).__name__)
         self._has_sent_nonsense = True
 
     def on_close(self, code: int, reason: str) -> None:
         self._timer.cancel()
-        self._strangers.remove(self._network, self._socket)
+        self._unadmitted.remove(self._network, self._socket)
         self._is_over = True
         if self._runner is not None:
             self._runner.caller_closed()
@@ -135,16 +135,16 @@ class CallerSide(Handler):
         if self._admission is not None:
             return
         self._timer.cancel()
-        self._socket.introduced()
+        self._socket.identified()
         if started.format != MULAW:
             self._socket.close(POLICY_VIOLATION, f"The stream must be {MULAW}.")
             return
         self._admission = asyncio.get_running_loop().create_task(self._admit(started))
 
     async def _admit(self, started: StreamStarted) -> None:
-        """Let the call in if its ticket is good, and hold it to its end."""
+        """Admit the call if its ticket is valid, and hold the call until it ends."""
         try:
-            call, plan, secrets = await self._let_in(started)
+            call, plan, secrets = await self._redeem_ticket(started)
         except InvalidTicket as error:
             log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
             self._forget()
@@ -155,8 +155,8 @@ class CallerSide(Handler):
             self._forget()
             self._socket.close(websocket.INTERNAL_ERROR)
             return
-        self._socket.let_in()
-        self._strangers.remove(self._network, self._socket)
+        self._socket.admit()
+        self._unadmitted.remove(self._network, self._socket)
         runner_class = BrowserCallRunner if plan.is_test else CallRunner
         runner = runner_class(Connection(call, plan, secrets, self._socket, started.stream_sid))
         self._calls.add(call.id, runner)
@@ -166,12 +166,14 @@ class CallerSide(Handler):
         finally:
             self._calls.remove(call.id)
 
-    async def _let_in(self, started: StreamStarted) -> tuple[Call, CallPlan, list[str]]:
-        """Use the ticket; wait for a database that is away, while the caller waits for us."""
+    async def _redeem_ticket(self, started: StreamStarted) -> tuple[Call, CallPlan, list[str]]:
+        """Use the ticket; retry while the database is down and the caller waits."""
         give_up_at = asyncio.get_running_loop().time() + ADMITTED_WITHIN_S
         while True:
             try:
-                return await in_database(let_in, started, self._signature, self._calls.engine_id)
+                return await in_database(
+                    redeem_ticket, started, self._signature, self._calls.engine_id
+                )
             except Exception as error:
                 is_late = asyncio.get_running_loop().time() > give_up_at
                 if self._is_over or is_late or not is_outage(error):
@@ -191,22 +193,22 @@ class CallerSide(Handler):
 
 
 @transaction.atomic
-def let_in(
+def redeem_ticket(
     started: StreamStarted, signature: str, engine_id: str
 ) -> tuple[Call, CallPlan, list[str]]:
     """Use the ticket: return the connected call; raise :class:`InvalidTicket`.
 
-    All of it or nothing: a call that is connected has an engine that knows of it.
+    This is one transaction: a connected call always has an engine that knows of it.
     """
     now = timezone.now()
     ticket = started.parameters.get(TICKET, "")
     call, plan = take_plan(ticket, started.call_sid, now)
     if started.account_sid != plan.twilio_account_sid:
-        raise InvalidTicket("of another Twilio account")
-    # The ticket is the proof: only Twilio has it, or a test call's browser, which signs nothing. A
-    # signature that is there must fit, though.
+        raise InvalidTicket("another Twilio account")
+    # The ticket is the credential. Only Twilio has it, or the browser of a test call, which sends
+    # no signature. If there is a signature, it must be valid.
     if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
-        raise InvalidTicket("with a wrong signature")
+        raise InvalidTicket("wrong signature")
     if not call_connect(call, now=now, engine_id=engine_id):
-        raise InvalidTicket("of a call that has ended")
+        raise InvalidTicket("the call has ended")
     return call, plan, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)

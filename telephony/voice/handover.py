@@ -1,7 +1,8 @@
-"""A call's plan on its way from the webhook to the media socket, which may be another process.
+"""Hands a call's plan from the webhook to the media socket, which may be another process.
 
-The plan holds the customer's credentials. It is encrypted with a key of its own that is in the
-TwiML alone: neither the database nor a backup of it can open what it holds, and once.
+The plan holds the customer's credentials. It is encrypted with a key of its own, which only the
+TwiML contains. Neither the database nor a backup of it is enough to read the plan, and it can be
+read once.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from telephony.engine.plan import CallPlan, plan_as_dict, plan_from_dict
 from telephony.models import Call, SealedPlan
 
 VALID_FOR = timedelta(seconds=60)
-# A greeting is played before the stream opens. Nobody tells how long it is, or that the caller has
-# hung up meanwhile: until then the call keeps its place.
+# A greeting is played before the stream opens. Nothing tells us how long it is, or that the caller
+# has hung up meanwhile. Until then the call keeps counting as a call in progress.
 VALID_FOR_WITH_GREETING = timedelta(minutes=3)
 
 _KEY_BYTES = 32
-# The key encrypts one message in its life, so the nonce need not be secret, random or stored.
+# Each key encrypts one message, so the nonce need not be secret, random or stored.
 _NONCE = bytes(12)
 
 
 class InvalidTicket(Exception):
-    """The ticket is not ours, was used, is too old, or belongs to another call."""
+    """The ticket is not ours, was used, has expired, or belongs to another call."""
 
 
 def valid_for(plan: CallPlan) -> timedelta:
-    """Return how long the ticket of such a call can be used."""
+    """Return how long the ticket of a call with this plan is valid."""
     is_greeted = plan.greeting_url and not plan.is_test
     return VALID_FOR_WITH_GREETING if is_greeted else VALID_FOR
 
 
 def seal_plan(call: Call, plan: CallPlan, now: datetime) -> str:
-    """Keep the plan until the media socket asks for it; return the ticket that opens it."""
+    """Store the plan until the media socket asks for it; return the ticket that opens it."""
     key = secrets.token_bytes(_KEY_BYTES)
     plaintext = json.dumps(plan_as_dict(plan)).encode()
     SealedPlan.objects.update_or_create(
@@ -57,7 +58,7 @@ def seal_plan(call: Call, plan: CallPlan, now: datetime) -> str:
 def take_plan(ticket: str, call_sid: str, now: datetime) -> tuple[Call, CallPlan]:
     """Return the call and its plan, once; raise :class:`InvalidTicket`.
 
-    A wrong key leaves the plan where it is: knowing a call's id is not enough to spoil the call.
+    A wrong key leaves the plan in place: knowing a call's id is not enough to break the call.
     """
     call_id, _, encoded_key = ticket.partition(".")
     if not is_id(call_id):
@@ -84,12 +85,12 @@ def take_plan(ticket: str, call_sid: str, now: datetime) -> tuple[Call, CallPlan
         sealed.delete()
     try:
         return call, plan_from_dict(json.loads(plaintext))
-    except (AttributeError, TypeError, ValueError):  # by code that is too far from this one
+    except (AttributeError, TypeError, ValueError):  # written by an incompatible version
         raise InvalidTicket("unreadable") from None
 
 
 def forget_expired_plans(now: datetime) -> int:
-    """Delete what nobody came for; return how many."""
+    """Delete the expired plans; return how many there were."""
     deleted, _ = SealedPlan.objects.filter(expires_at__lte=now).delete()
     return deleted
 

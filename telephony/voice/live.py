@@ -1,4 +1,4 @@
-"""The calls that this process holds: said to be alive, and asked whether they are to end."""
+"""The calls that this process holds: it reports them as held, and looks for requests to hang up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
-# A call is said to be held when it is new, so often, and as soon as that can be said again.
+# A call is reported as held when it starts, at this interval, and as soon as possible after a
+# failure.
 HELD_EVERY_S = 15.0
 
 # All calls of this process, whichever port they came in through.
@@ -30,14 +31,14 @@ _held: dict[str, CallRunner] = {}
 
 
 def auth_token_of(call_id: str) -> str:
-    """Return the Twilio auth token of a call that this process holds; "" of all others."""
+    """Return the Twilio auth token of a call that this process holds, or "" for any other call."""
     runner = _held.get(call_id)
     return runner.auth_token if runner else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at the calls' records has found: ids."""
+    """The ids that a look at the calls' records found."""
 
     to_hang_up: list[str]
     taken_for_lost: list[str]
@@ -50,7 +51,7 @@ class LiveCalls:
         self._watching: asyncio.Task[None] | None = None
         self._is_empty = asyncio.Event()
         self._is_empty.set()
-        self._said_at: dict[str, float] = {}  # when a call was last said to be held
+        self._said_at: dict[str, float] = {}  # when each call was last reported as held
 
     def __len__(self) -> int:
         return len(self._runners)
@@ -76,14 +77,14 @@ class LiveCalls:
         await self._is_empty.wait()
 
     async def _watch(self) -> None:
-        """Look after the calls until there is none; a failure is another chance a second later."""
+        """Watch the calls until there are none; retry a second after a failure."""
         while self._runners:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
                 await self._look()
             except Exception as error:
-                self._said_at.clear()  # whatever was said, it may be taken for long ago
-                log.warning("calls_not_looked_after", error=type(error).__name__)
+                self._said_at.clear()  # our last report may be too old: report all calls
+                log.warning("calls_watch_failed", error=type(error).__name__)
         self._watching = None
 
     async def _look(self) -> None:
@@ -99,10 +100,10 @@ class LiveCalls:
 
 
 def look_after(call_ids: list[str], to_say: list[str]) -> Look:
-    """Say that the calls are held; return which of them are to end, or have.
+    """Report the calls as held; return which of them to hang up, and which were ended as lost.
 
-    A call whose record has ended is hung up: it lasts no longer than what it is charged for. Unless
-    it was ended because we were not heard of.
+    A call whose record has ended is hung up, so that it does not outlast what it is charged for.
+    The exception is a call that was ended because this engine seemed to be lost.
     """
     Call.objects.live().filter(pk__in=to_say).update(last_seen_at=Now())
     calls = Call.objects.filter(pk__in=call_ids)
@@ -115,7 +116,7 @@ def look_after(call_ids: list[str], to_say: list[str]) -> Look:
 
 
 def _take_back(call_ids: list[str]) -> None:
-    """Go on with calls that were taken for lost; the next look tries again what fails."""
+    """Resume calls that were ended as lost. The next look retries those that fail."""
     each_alone(
         call_ids,
         lambda call_id: call_resume(call_id=call_id),

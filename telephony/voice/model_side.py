@@ -1,4 +1,4 @@
-"""The model's side of a call: how its socket is opened, and what that hears."""
+"""The model's side of a call: opens its socket and handles its messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from telephony.voice.runner import CallRunner
 
 CONNECT_WITHIN_S = 8.0
-# OpenAI's servers are busy, or change places: a moment later another one may take the call.
+# OpenAI is overloaded or restarting: a moment later another server may accept the call.
 TRY_AGAIN_STATUSES = frozenset({429, 500, 502, 503, 504})
 TRY_AGAIN_AFTER_S = 0.5
 
@@ -25,7 +25,7 @@ TRY_AGAIN_AFTER_S = 0.5
 async def connect(plan: CallPlan, runner: CallRunner) -> None:
     """Open the model's socket for a call; raise :class:`ConnectFailed`.
 
-    Once more if it was refused for what may pass.
+    A refusal that may be temporary is retried once.
     """
     try:
         await _open(plan, runner)

@@ -1,7 +1,7 @@
-"""Keeps in the database what a running call has come to, off the audio path.
+"""Writes the timeline and transcript of a call in progress to the database, off the audio path.
 
-Lines of the timeline and finished turns are collected for a moment and written together: the
-conversation so far goes with each, so that a call whose engine dies loses its last turn at most.
+Timeline entries and finished turns are collected for a moment and written together, each time with
+the conversation so far. A call whose engine dies thus loses its last turn at most.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from telephony.services import Timed, call_record
 log = structlog.get_logger(__name__)
 
 COLLECT_S = 0.5
-# What a full database, or one that is away, may leave waiting; beyond that the oldest go.
+# How many entries may wait while the database is slow or down. Beyond that the oldest are dropped.
 MOST_EVENTS = 1000
 
 
@@ -35,18 +35,18 @@ class Recorder:
         self._is_urgent = asyncio.Event()
 
     def add(self, event: Timed) -> None:
-        """Write a line of the timeline, soon."""
+        """Write an entry to the timeline, soon."""
         self._events.append(event)
         self.changed()
 
     def changed(self) -> None:
-        """The conversation is another than it was: write it down, soon."""
+        """Write the changed conversation, soon."""
         self._has_changed = True
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
 
     async def close(self) -> list[Timed]:
-        """Stop; return the lines that are not written yet, for whoever ends the call."""
+        """Stop; return the entries that are not written yet, for the code that ends the call."""
         self._is_urgent.set()
         if self._writing is not None:
             await self._writing

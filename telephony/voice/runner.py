@@ -1,7 +1,7 @@
-"""A running call: its two sockets, its clock and its tasks around a :class:`CallSession`.
+"""A call in progress: its two sockets, its clock and its tasks around a :class:`CallSession`.
 
-Frames of audio go straight from one socket to the other, through the relays. All else is decoded
-to an event, given to the session, and done as it says.
+Relays pass audio frames straight from one socket to the other. Everything else is decoded to an
+event for the session, which returns the actions to carry out.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
 
-# What the caller says before the model is there is kept: 5 s of frames, or as much of larger ones.
+# Audio of the caller before the model is ready: 5 s of frames, or as many bytes of larger ones.
 MOST_EARLY_BYTES = 64 << 10
-# For writing down what Twilio is to do next; the socket is open meanwhile.
+# The limit for storing what Twilio is to do next. The socket is open meanwhile.
 NEXT_WRITTEN_S = 5.0
-# Ending a call is tried again for as long as the database is away: only we know how it went.
+# The end of a call is retried while the database is down: only this process knows its outcome.
 LONGEST_PAUSE_S = 5.0
-# What else keeps failing is a bug, and left to the search for calls that nobody holds.
+# Any other repeated failure is a bug. The sweep for calls that no engine holds ends the call.
 END_TRIES = 8
 
 
@@ -72,7 +72,7 @@ class Connection:
 
 
 class CallRunner:
-    """Made when the media stream is open and its ticket was good; gone when the call has ended."""
+    """Runs a call, from a valid ticket on an open media stream until the call has ended."""
 
     def __init__(self, connection: Connection) -> None:
         self._call = connection.call
@@ -91,30 +91,32 @@ class CallRunner:
         self._recorder = Recorder(self._call.id, self._call.account_id, self._outcome)
 
         self._model: Socket | None = None
-        self._listening: Socket | None = None  # the model's socket, once it may be sent audio
+        self._listening: Socket | None = None  # the model's socket, once it accepts audio
         self._early: list[bytes] = []
         self._early_bytes = 0
-        # uvloop's handles do not always tell when they ring, so that is kept beside them.
+        # uvloop's handles do not always know when they fire, so the time is kept here as well.
         self._alarm: asyncio.Handle | None = None
         self._alarm_at: float | None = None
         self._errors: list[tuple[OnErrorCode, str]] = []
         self._tools: dict[str, asyncio.Task[None]] = {}
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._closed_at: float | None = None  # the caller's socket
+        self._closed_at: float | None = None  # when the caller's socket closed
         self._finished: asyncio.Future[actions.Finish] = self._loop.create_future()
 
     def _may_put_through(self, number: str) -> bool:
-        """Whether ``transfer_call`` may dial it. What was called would only ring here again."""
+        """Return True if ``transfer_call`` may dial the number. The called number would loop back
+        here.
+        """
         return number != self._call.called_number and may_be_called(number)
 
     @property
     def auth_token(self) -> str:
-        """What Twilio signs this call's requests with."""
+        """The token with which Twilio signs this call's requests."""
         return self._plan.twilio_auth_token
 
     async def run(self) -> None:
-        """Hold the call until it has ended and is recorded."""
+        """Run the call until it has ended and is recorded."""
         with structlog.contextvars.bound_contextvars(call_id=self._call.id):
             self._connecting = self._spawn(self._connect_model())
             self._set_alarm()
@@ -123,7 +125,7 @@ class CallRunner:
             await self._record_end(finish)
 
     def caller_audio(self, payload: bytes) -> None:
-        """Take a frame of the caller's that no relay took: keep it until the model listens."""
+        """Keep a frame of the caller's audio that no relay carried, until the model is ready."""
         if self._listening is not None:
             self._listening.send(model_writer.append_audio(payload))
         elif self._early_bytes + len(payload) <= MOST_EARLY_BYTES:
@@ -131,7 +133,7 @@ class CallRunner:
             self._early_bytes += len(payload)
 
     def receive(self, event: events.Event) -> None:
-        """Tell the session, do what it says, and set the clock."""
+        """Pass the event to the session, carry out its actions, and set the alarm."""
         if self._finished.done():
             return
         try:
@@ -152,17 +154,17 @@ class CallRunner:
         self.receive(events.HangupRequested())
 
     def caller_stopped(self) -> None:
-        """The caller's side says that its stream is over: no audio comes, and none is to go."""
+        """Handle the end of the caller's stream: no audio comes, and none may be sent."""
         self._hang_up()
         self.receive(events.CallerHungUp())
 
     def caller_closed(self) -> None:
-        """The caller's socket is closed, by whichever side."""
+        """Handle the closed socket of the caller, whichever side closed it."""
         self._note_close()
         self.receive(events.CallerHungUp())
 
     def caller_blocked(self) -> None:
-        """The caller's side does not keep up: let the model wait."""
+        """Pause the model while the caller's side does not keep up."""
         if self._model is not None:
             self._model.pause_reading()
 
@@ -177,7 +179,7 @@ class CallRunner:
         self._caller.resume_reading()
 
     def model_message(self, text: bytes) -> None:
-        """Take a message of the model's that no relay took."""
+        """Handle a message from the model that no relay carried."""
         try:
             message = decoded_leniently(text)
         except NotUsable as error:
@@ -192,7 +194,7 @@ class CallRunner:
                 self._let_model_listen()
 
     def _let_model_listen(self) -> None:
-        """The model is configured: it hears what the caller has said meanwhile, then the rest."""
+        """Send the model, now configured, the caller's audio so far, and relay the rest."""
         if self._model is None or self._listening is not None:
             return
         self._listening = self._model
@@ -228,7 +230,7 @@ class CallRunner:
                 self._finished.set_result(action)
 
     def _set_alarm(self) -> None:
-        """Have the session told when its next deadline is reached."""
+        """Schedule the session's next deadline."""
         deadline = self._session.deadline
         if deadline == self._alarm_at:
             return
@@ -244,7 +246,7 @@ class CallRunner:
     # Tasks
 
     async def _connect_model(self) -> None:
-        """Open the model's socket. The session has a deadline of its own for all of it."""
+        """Open the model's socket. The session has its own deadline for the whole connect."""
         try:
             await model_side.connect(self._plan, self)
         except ConnectFailed as failure:
@@ -265,19 +267,19 @@ class CallRunner:
             self.receive(events.ToolReturned(call.call_id, result))
 
     async def _close_caller(self, after: AfterStream) -> None:
-        """Write down what Twilio is to do next, and only then have it ask."""
+        """Store what Twilio is to do next, and only then end the stream so that it asks."""
         try:
             async with asyncio.timeout(NEXT_WRITTEN_S):
                 await in_database(transactions.after_stream_keep, self._call, after)
         except Exception as error:  # Twilio will be told to apologize and hang up
-            log.warning("after_stream_not_written", error=type(error).__name__)
+            log.warning("after_stream_not_recorded", error=type(error).__name__)
         await self._end_stream(after)
 
     async def _end_stream(self, after: AfterStream) -> None:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Close the caller's socket: from now on nothing is relayed, and nothing charged."""
+        """Close the caller's socket: from now on nothing is relayed or charged."""
         self._note_close()
         self._caller.close()
 
@@ -287,7 +289,7 @@ class CallRunner:
             self._loop.call_soon(self._tell_close)
 
     def _tell_close(self) -> None:
-        """Write down that nothing is charged any more, unless the whole call is over with that."""
+        """Record that charging has stopped, unless the whole call ends now as well."""
         if not self._finished.done():
             self._spawn(self._record_close())
 
@@ -295,7 +297,7 @@ class CallRunner:
         try:
             at = self._wall_time(self._closed_at or self._loop.time())
             await in_database(call_audio_ended, call_id=self._call.id, at=at)
-        except Exception as error:  # the end of the call tells it too
+        except Exception as error:  # the end of the call records it too
             log.warning("audio_end_not_recorded", error=type(error).__name__)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -310,7 +312,7 @@ class CallRunner:
     # The end
 
     def _abandon(self, error: BaseException) -> None:
-        """A bug of ours ends the call, as gently as it can; it must not leave it without an end."""
+        """End the call after a bug of ours, as gently as possible. Every call must get an end."""
         where = "".join(traceback.format_tb(error.__traceback__))
         log.error("call_abandoned", error=type(error).__name__, where=where)
         if not self._finished.done():
@@ -328,7 +330,7 @@ class CallRunner:
             )
 
     async def _let_go(self) -> None:
-        """Stop everything that goes on around the session."""
+        """Stop everything that runs around the session."""
         if self._alarm is not None:
             self._alarm.cancel()
         for task in (self._connecting, *self._tools.values()):
@@ -341,7 +343,7 @@ class CallRunner:
         self._hang_up()
 
     async def _record_end(self, finish: actions.Finish) -> None:
-        """End the call's record; try again while the database is away."""
+        """End the call's record; retry while the database is down."""
         end = _End(
             call=self._call,
             reason=finish.reason,
@@ -361,7 +363,7 @@ class CallRunner:
                 await asyncio.sleep(min(2**attempt, LONGEST_PAUSE_S))
 
     def _outcome(self) -> Callable[[], Outcome]:
-        """Return what writes down the conversation so far, which is work for a thread."""
+        """Return a function that saves the conversation so far. It is work for a thread."""
         session = self._session
         return partial(self._outcome_of, session.lines(), session.tool_runs(), session.usage)
 
@@ -392,9 +394,9 @@ class _End:
 
 
 def end_call(end: _End) -> None:
-    """Record the end, also of a call that was taken for lost meanwhile.
+    """Record the end, even of a call that was ended as lost meanwhile.
 
-    Who looks after all calls may take it back at this moment: then it is to be ended all the same.
+    The watch over all calls may resume the call at this very moment. Then it must be ended again.
     """
     if not _is_ended_now(end):
         call_resume(call_id=end.call.id)
@@ -402,7 +404,7 @@ def end_call(end: _End) -> None:
 
 
 def _is_ended_now(end: _End) -> bool:
-    """End the record; False if it has ended already."""
+    """End the record; return False if it has ended already."""
     return call_end(
         call_id=end.call.id,
         status=Call.Status.COMPLETED,
@@ -415,7 +417,9 @@ def _is_ended_now(end: _End) -> bool:
 
 
 def _come_to(end: _End) -> Outcome | None:
-    """Return what the conversation came to; None if a bug hides it: then what was kept counts."""
+    """Return the conversation's outcome, or None after a bug: then the last recorded outcome
+    counts.
+    """
     try:
         return end.outcome()
     except Exception as error:

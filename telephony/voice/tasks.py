@@ -1,4 +1,4 @@
-"""Jobs that end the calls which nobody else ends."""
+"""Jobs that end the calls that nothing else ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from telephony.engine.codes import EndedReason, EventKind
 from telephony.models import Call, Engine
 from telephony.services import call_end, call_note
 from telephony.voice.handover import forget_expired_plans
-from telephony.voice.heart import keep_sweeping
+from telephony.voice.heartbeat import keep_sweeping
 
-# The engine waits for the last transcript, and may have to try its own record again.
+# The engine waits for the last transcript, and may have to retry its own record.
 CLOSE_AFTER = timedelta(seconds=8)
 
 CLOSE_TASK = "telephony.voice.tasks.close_call"
@@ -23,10 +23,10 @@ CLOSE_TASK = "telephony.voice.tasks.close_call"
 
 @app.task(queue=lanes.CALLS)
 def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
-    """End a call that is said to be over before it had audio.
+    """End a call that Twilio reports as ended before it had audio.
 
-    Whoever knows a link of the call's can say so, its owner above all: the record of one that has
-    audio follows the socket. If its engine is gone, the search for such calls ends it.
+    Anybody who knows one of the call's links can report that, first of all its owner. So the record
+    of a call with audio follows the socket. If its engine is dead, the sweep ends it.
     """
     call = Call.objects.get(pk=call_id)
     if call.ended_at is not None:
@@ -38,14 +38,14 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
 
 
 def _has_engine(call: Call, *, since: datetime) -> bool:
-    """Whether the call's engine has spoken well after a moment."""
+    """Return True if the call's engine reported the call well after ``since``."""
     engines = Engine.objects.filter(pk=call.engine_id)
     return engines.filter(last_seen_at__gt=since + CLOSE_AFTER / 2).exists()
 
 
 @app.task(queue=lanes.CALLS)
 def close_unconnected(*, call_id: str) -> None:
-    """End a test call whose browser never came; of other calls Twilio tells."""
+    """End a test call whose browser never connected. For other calls Twilio reports this."""
     if Call.objects.live().filter(pk=call_id, answered_at=None).exists():
         call_end(call_id=call_id, status=Call.Status.CANCELED, reason=EndedReason.CANCELED)
 
@@ -53,6 +53,6 @@ def close_unconnected(*, call_id: str) -> None:
 @app.periodic(cron="* * * * *")
 @app.task(queue=lanes.CALLS, queueing_lock="end_stale_calls")
 async def end_stale_calls(timestamp: int) -> None:
-    """Have this worker end the calls whose engine has died; forget plans that nobody came for."""
+    """Have this worker end the calls of dead engines, and delete expired plans."""
     keep_sweeping()
     await in_database(forget_expired_plans, timezone.now())

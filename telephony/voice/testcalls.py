@@ -1,7 +1,7 @@
-"""A test call: the customer talks to the agent from a browser, past Twilio.
+"""Test calls: the customer talks to the agent from a browser, without Twilio.
 
-It goes an inbound call's way: the same checks of the account, the same question to the backend, the
-same hand-over to the media socket. Only Twilio's part is missing, and what Twilio asks for money.
+A test call takes the path of an inbound call: the same checks of the account, the same request to
+the backend, the same handover to the media socket. Only Twilio and its charges are missing.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from telephony.call_sids import new_test_sid
 from telephony.models import PhoneNumber
 from telephony.voice import transactions
 from telephony.voice.call_start import CallStart, ask_backend, carry_out
-from telephony.voice.transactions import TurnedAway
+from telephony.voice.transactions import Rejected
 
 
 @sensitive_variables()
 def call_test_start(*, number: PhoneNumber, caller: str) -> CallStart:
-    """Ring a number of the account's from a browser; wait for its backend 10 seconds at most."""
+    """Start a call to a number of the account from a browser; wait at most 10 s for its backend."""
     if not number.is_active:
-        return TurnedAway("rejected", "number_inactive")
+        return Rejected("rejected", "number_inactive")
     received = transactions.receive_on(number, call_sid=new_test_sid(), caller=caller)
-    if isinstance(received, TurnedAway):
+    if isinstance(received, Rejected):
         return received
     give_connection_back()
     return carry_out(received.call, async_to_sync(ask_backend)(received), form=None)

@@ -1,7 +1,7 @@
 """The database transactions of Twilio's webhooks and of test calls. Each function is one visit.
 
-``asked_ms`` is how long onCallStart took to answer, or to fail. ``signed_by`` is the AccountSid
-whose token signed the webhook, as far as that was checked.
+``asked_ms`` is how long onCallStart took to respond or to fail. ``signed_by`` is the AccountSid
+whose token signed the webhook, if that was verified.
 """
 
 from __future__ import annotations
@@ -42,25 +42,26 @@ from telephony.voice.twilio_form import TwilioForm
 
 log = structlog.get_logger(__name__)
 
-# How a call that we placed ends without us, in Twilio's words and in ours.
+# How an outbound call ends before it connects: Twilio's status and our reason.
 UNANSWERED = {
     "busy": EndedReason.BUSY,
     "no-answer": EndedReason.NO_ANSWER,
     "failed": EndedReason.FAILED,
     "canceled": EndedReason.CANCELED,
 }
-# Whoever knows a number can send rings that come to nothing. Of an account's, so many are written
-# down in a minute, and told: the rest would fill the tables, and delay what its backend is told.
+# Anybody who knows a number can send calls that lead nowhere. Each account records, and reports to
+# its backend, at most this many rejected calls a minute: more would fill the tables and delay its
+# callbacks.
 MOST_REFUSED = 30
 _SPENT = (
     ErrorCode.SPENDING_LIMIT_REACHED,
-    "The account has spent its limit for this month: raise it, or wait for the next month.",
+    "The account has reached its spending limit for this month. Raise it, or wait for next month.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call that its customer is to be asked about."""
+    """A call about which the customer's backend is to be asked."""
 
     call: Call
     secrets: list[str]
@@ -68,11 +69,11 @@ class PendingCall:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedAway:
-    """A call that is not taken, before or after its backend was asked.
+class Rejected:
+    """A call that is rejected, before or after its backend was asked.
 
-    ``word`` is what the caller hears, in TwiML's words, and ``why`` the word in the call's
-    timeline. A call that is not written down is None.
+    ``word`` is the reason for TwiML, and ``why`` the reason in the call's timeline. ``call`` is
+    None for a call that is not recorded.
     """
 
     word: str
@@ -81,21 +82,21 @@ class TurnedAway:
 
 
 class ForeignAccount(Exception):
-    """A number's calls come from another account of Twilio's than before."""
+    """A number's calls come from another Twilio account than before."""
 
 
 def is_call_of(call_id: str, call_sid: str) -> bool:
-    """Whether the CallSid is the call's, or may be: Twilio can be quicker than our record."""
+    """Return True if the CallSid is or may be the call's: Twilio can be quicker than our record."""
     found = dict(
         Call.objects.filter(Q(pk=call_id) | Q(call_sid=call_sid)).values_list("pk", "call_sid")
     )
     return found in ({call_id: call_sid}, {call_id: None})
 
 
-def receive_inbound(form: TwilioForm) -> PendingCall | TurnedAway:
-    """Write down that a number is called, unless the call is turned away.
+def receive_inbound(form: TwilioForm) -> PendingCall | Rejected:
+    """Record an inbound call, unless it is rejected.
 
-    Raises :class:`ForeignAccount`, before anybody is asked.
+    Raises :class:`ForeignAccount` before the backend is asked.
     """
     number = (
         PhoneNumber.objects.filter(phone_number=form.called, is_active=True)
@@ -104,7 +105,7 @@ def receive_inbound(form: TwilioForm) -> PendingCall | TurnedAway:
     )
     if number is None:
         log.info("number_unknown", called=form.called)
-        return TurnedAway("rejected", "number_unknown")
+        return Rejected("rejected", "number_unknown")
     if number.twilio_account_sid not in ("", form.account_sid):
         _refuse_account(number, form)
         raise ForeignAccount
@@ -114,30 +115,30 @@ def receive_inbound(form: TwilioForm) -> PendingCall | TurnedAway:
 @transaction.atomic
 def receive_on(
     number: PhoneNumber, *, call_sid: str, caller: str, digest: str = ""
-) -> PendingCall | TurnedAway:
-    """Write down a call to a number, unless it is turned away.
+) -> PendingCall | Rejected:
+    """Record a call to a number, unless it is rejected.
 
-    :param digest: what tells a webhook's repetition from another webhook for the same call.
+    :param digest: tells a retry of a webhook from another webhook for the same call.
     """
     account = account_lock(number.account_id)
     if not Call.objects.filter(call_sid=call_sid).exists() and not has_room_for_a_ring(number):
-        # Nothing is written down: whoever sends these would fill the table.
+        # Nothing is recorded: the sender of these would fill the table.
         log.warning("too_many_unverified_rings", number_id=number.id)
-        return TurnedAway("busy", "too_many_calls")
+        return Rejected("busy", "too_many_calls")
     call, is_new = Call.objects.get_or_create(
         call_sid=call_sid, defaults=_ring(number, caller) | {"webhook_digest": digest}
     )
     if is_new:
         call_note(call, EventKind.RECEIVED)
     elif not _may_ask_again(call, account, digest):
-        return TurnedAway("rejected", "repeated")
+        return Rejected("rejected", "repeated")
     try:
         admission_require(account, besides=call)
     except NotAdmitted as refusal:
         if is_new and not _is_written_down(account):
             call.delete()
-            return TurnedAway(refusal.word, refusal.why)
-        return _turn_away(call, refusal)
+            return Rejected(refusal.word, refusal.why)
+        return _reject_not_admitted(call, refusal)
     return PendingCall(call, _secrets(account), is_answered=False)
 
 
@@ -160,9 +161,9 @@ def _ring(number: PhoneNumber, caller: str) -> dict[str, Any]:
 
 
 def _may_ask_again(call: Call, account: Account, digest: str) -> bool:
-    """Whether a call's backend may be asked once more, since it was never heard.
+    """Return True if the backend may be asked again about a call that never connected.
 
-    Twilio's repetition has reached another process, or ours has died.
+    Twilio's retry has reached another process, or the process that had the call has died.
     """
     return (
         call.account_id == account.id
@@ -175,7 +176,7 @@ def _may_ask_again(call: Call, account: Account, digest: str) -> bool:
 
 @transaction.atomic
 def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
-    """Tell the number's owner, once an hour at most: anybody can send such a webhook."""
+    """Tell the number's owner, at most once an hour: anybody can send such a webhook."""
     if phone_number_refuse_account(number=number, account_sid=form.account_sid):
         ring = _ring(number, form.caller)
         call, is_new = Call.objects.get_or_create(call_sid=form.call_sid, defaults=ring)
@@ -191,15 +192,15 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
             _reject(call, errors=[(ErrorCode.ACCOUNT_SID_MISMATCH, message)])
 
 
-def _turn_away(call: Call, refusal: NotAdmitted) -> TurnedAway:
+def _reject_not_admitted(call: Call, refusal: NotAdmitted) -> Rejected:
     """End a call that the account may not have."""
     call_note(call, EventKind.REFUSED, why=refusal.why)
     _reject(call, errors=[_SPENT] if refusal.code == _SPENT[0] else [])
-    return TurnedAway(refusal.word, refusal.why, call)
+    return Rejected(refusal.word, refusal.why, call)
 
 
 def receive_answer(call_id: str, form: TwilioForm) -> PendingCall | None:
-    """Write down that a call which we placed was answered; None if it is to be hung up."""
+    """Record that an outbound call was answered; return None if it is to be hung up."""
     outbound_call_taken(call_id=call_id, call_sid=form.call_sid)
     with transaction.atomic():
         account = account_lock(Call.objects.values_list("account_id", flat=True).get(pk=call_id))
@@ -209,7 +210,7 @@ def receive_answer(call_id: str, form: TwilioForm) -> PendingCall | None:
         try:
             standing_require(account)
         except NotAdmitted as refusal:
-            _turn_away(call, refusal)
+            _reject_not_admitted(call, refusal)
             return None
         call.answered_by = form.line("AnsweredBy", 32)
         call.status = Call.Status.RINGING
@@ -221,9 +222,9 @@ def receive_answer(call_id: str, form: TwilioForm) -> PendingCall | None:
 
 @transaction.atomic
 def accept(call: Call, plan: CallPlan, *, asked_ms: int, signed_by: str = "") -> str | None:
-    """The call may come in: return its ticket, or None if it has ended or is to be hung up.
+    """Accept the call: return its ticket, or None if it has ended or is to be hung up.
 
-    Raises :class:`NotAdmitted` if the account may not have it (any more).
+    Raises :class:`NotAdmitted` if the account may not have the call (any more).
     """
     account = account_lock(call.account_id)
     locked = Call.objects.select_for_update().get(pk=call.pk)
@@ -241,12 +242,12 @@ def accept(call: Call, plan: CallPlan, *, asked_ms: int, signed_by: str = "") ->
 
 
 def _close_unless_connected(call: Call, *, at: datetime) -> None:
-    """End a test call later if its browser never comes: nobody tells us of that."""
+    """End a test call later if its browser never connects: nothing would report that."""
     defer("telephony.voice.tasks.close_unconnected", at=at, call_id=call.id)
 
 
 def _is_wanted(call: Call) -> bool:
-    """Whether the call, which is locked, is to go on; one that is to be hung up ends here."""
+    """Return True if the locked call should continue; end it here if a hangup was requested."""
     if call.ended_at is not None:
         return False
     if call.hangup_requested_at is not None:
@@ -256,14 +257,14 @@ def _is_wanted(call: Call) -> bool:
 
 
 @transaction.atomic
-def turn_away(call: Call, refusal: NotAdmitted) -> TurnedAway:
-    """End a call that its backend would have taken."""
-    return _turn_away(call, refusal)
+def reject_not_admitted(call: Call, refusal: NotAdmitted) -> Rejected:
+    """End a call that its backend would have accepted."""
+    return _reject_not_admitted(call, refusal)
 
 
 @transaction.atomic
 def refuse(call: Call, reason: str, *, asked_ms: int, signed_by: str = "") -> None:
-    """The customer does not want the call."""
+    """End a call that the backend rejected."""
     _note_signature(call, signed_by)
     call_note(call, EventKind.DECLINED, reason=reason, onCallStartMs=asked_ms)
     _reject(call, status=Call.Status.BUSY if reason == "busy" else Call.Status.REJECTED)
@@ -271,7 +272,7 @@ def refuse(call: Call, reason: str, *, asked_ms: int, signed_by: str = "") -> No
 
 @transaction.atomic
 def transfer(call: Call, to: str, *, asked_ms: int, signed_by: str = "") -> bool:
-    """The customer has the call put through, which ends our part; False if it has ended already."""
+    """Transfer the call, which ends our part; return False if it has ended already."""
     account_lock(call.account_id)
     if not _is_wanted(Call.objects.select_for_update().get(pk=call.pk)):
         return False
@@ -284,7 +285,7 @@ def transfer(call: Call, to: str, *, asked_ms: int, signed_by: str = "") -> bool
 
 @transaction.atomic
 def distrust(call: Call, doubt: tuple[ErrorCode, str], *, asked_ms: int) -> None:
-    """It is not Twilio that has asked: the customer hears of it, unless there are many of these."""
+    """End a call whose webhook is not from Twilio. The customer is told, unless there are many."""
     is_ring = call.direction == Call.Direction.INBOUND and call.accepted_at is None
     if is_ring and not _is_written_down(call.account):
         Call.objects.filter(pk=call.pk, accepted_at=None).delete()
@@ -294,7 +295,7 @@ def distrust(call: Call, doubt: tuple[ErrorCode, str], *, asked_ms: int) -> None
 
 @transaction.atomic
 def fail(call: Call, error: tuple[ErrorCode, str], *, asked_ms: int) -> None:
-    """The call cannot be taken: its customer hears why."""
+    """End a call that cannot be accepted, and tell its customer why."""
     call_note(call, EventKind.NOT_ACCEPTED, code=error[0], onCallStartMs=asked_ms)
     _reject(call, status=Call.Status.REJECTED, errors=[error])
 
@@ -305,13 +306,13 @@ def _reject(
     status: str = Call.Status.REJECTED,
     errors: Sequence[tuple[ErrorCode, str]] = (),
 ) -> None:
-    """End a call that is not to come in, unless its webhook's repetition has let it in meanwhile.
+    """End a rejected call, unless a retry of its webhook has connected it meanwhile.
 
-    Twilio may have sent that to another process.
+    Twilio may have sent the retry to another process.
     """
     locked = Call.objects.select_for_update().get(pk=call.pk)
     if locked.answered_at is not None or SealedPlan.objects.filter(call=locked).exists():
-        log.warning("call_let_in_meanwhile", call_id=call.id)
+        log.warning("rejected_call_already_connected", call_id=call.id)
         return
     call_end(call_id=call.id, status=status, reason=EndedReason.REJECTED, errors=errors)
 
@@ -324,7 +325,7 @@ def _note_signature(call: Call, signed_by: str) -> None:
 
 
 def outbound_status(call_id: str, form: TwilioForm) -> None:
-    """Take note of the status of a call that we placed; it may come late or out of order."""
+    """Record the status of an outbound call. It may come late or out of order."""
     outbound_call_taken(call_id=call_id, call_sid=form.call_sid)
     status = form.fields.get("CallStatus", "")
     if status in UNANSWERED:
@@ -339,7 +340,7 @@ def outbound_status(call_id: str, form: TwilioForm) -> None:
 
 @transaction.atomic
 def _end_unanswered(call_id: str, status: str) -> None:
-    """End a call that nobody took. One that has audio was taken, whatever the status says."""
+    """End an unanswered call. A call with audio was answered, whatever the status says."""
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.answered_at is None:
         call_end(call_id=call_id, status=status, reason=UNANSWERED[status])
@@ -348,7 +349,7 @@ def _end_unanswered(call_id: str, status: str) -> None:
 
 
 def stream_status(call_id: str, form: TwilioForm) -> None:
-    """The stream's end ends the call too, when the process that held it does not."""
+    """End the call with its stream, in case the process that held it does not."""
     event = form.fields.get("StreamEvent", "")
     match event:
         case "stream-error":
@@ -365,13 +366,15 @@ def _note_stream_error(call_id: str, message: str) -> None:
 
 
 def _note_once(call: Call, kind: EventKind, **detail: Any) -> None:
-    """Note the first to the timeline of a call, which is locked: a link can be used without end."""
+    """Add only the first of a kind to the locked call's timeline: a link can be used any number of
+    times.
+    """
     if not call.events.filter(kind=kind).exists():
         call_note(call, kind, **detail)
 
 
 def after_stream_keep(call: Call, after: AfterStream) -> None:
-    """Write down what Twilio is to do once the media stream is closed."""
+    """Store what Twilio is to do once the media stream is closed."""
     if isinstance(after, Dial):
         after = Dial(after.to, caller_id(call.caller_phone, call.called_number))
     Call.objects.filter(pk=call.pk).update(after_stream=as_json(after))
@@ -384,7 +387,7 @@ def after_stream(call_id: str) -> AfterStream:
 
 
 def _close_soon(call_id: str, status: str) -> None:
-    """End a call that is said to be over, unless an engine holds it: see ``tasks.close_call``."""
+    """End a call that is reported as ended, unless an engine holds it: see ``tasks.close_call``."""
     if not Call.objects.live().filter(pk=call_id).exists():
         return
     now = timezone.now()

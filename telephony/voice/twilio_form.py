@@ -1,4 +1,4 @@
-"""A webhook of Twilio's, as it came."""
+"""A Twilio webhook as it was received."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from django.http import QueryDict
 from core.texts import cleaned_line
 from telephony.voice.signatures import is_signed_webhook
 
-# What Twilio itself says of most callers who withhold their number; for others it says nothing.
+# Twilio sends this for most callers who withhold their number. For others it sends nothing.
 ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True)
 class TwilioForm:
-    """A request of Twilio's: its form, the path (with query) it was posted to, its signature."""
+    """A request from Twilio: its form, the path (with query) it was posted to, its signature."""
 
     fields: QueryDict
     path: str
@@ -41,14 +41,16 @@ class TwilioForm:
         return self.line("To", 64)
 
     def line(self, name: str, longest: int) -> str:
-        """Return a field that somebody at the other end may have a say in, cleaned: no call is
-        lost over it. What Twilio has signed are the fields as they came.
+        """Return a field that the caller may influence, cleaned, so that no call fails because of
+        it. Twilio's signature covers the original fields.
         """
         return cleaned_line(self.fields.get(name) or "")[:longest]
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that is signed, and of the signature: Twilio's repetition has the same."""
+        """SHA-256 of everything that is signed, and of the signature. A retry by Twilio has the
+        same.
+        """
         whole = json.dumps([self.path, self.signature, sorted(self.fields.lists())])
         return hashlib.sha256(whole.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What we answer Twilio: TwiML."""
+"""TwiML responses to Twilio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TICKET = "ticket"
 
 
 def connect(call_id: str, ticket: str, greeting_url: str = "") -> HttpResponse:
-    """Play the greeting, then stream the call's audio to the media socket, both ways."""
+    """Play the greeting, then stream the call's audio to and from the media socket."""
     response = VoiceResponse()
     if greeting_url:
         response.play(greeting_url)
@@ -27,7 +27,9 @@ def connect(call_id: str, ticket: str, greeting_url: str = "") -> HttpResponse:
 
 
 def reject(reason: str = "rejected") -> HttpResponse:
-    """Do not answer an inbound call: ``busy`` or ``rejected``. Costs the customer nothing."""
+    """Reject an inbound call as ``busy`` or ``rejected``, unanswered and at no cost to the
+    customer.
+    """
     response = VoiceResponse()
     response.reject(reason=reason)
     return _answer(response)
@@ -42,7 +44,7 @@ def hang_up(message: str = "") -> HttpResponse:
 
 
 def dial(number: str, caller_id: str = "") -> HttpResponse:
-    """Put the caller through; without a caller ID Twilio shows the caller's own number."""
+    """Transfer the caller. Without a caller ID, Twilio shows the caller's own number."""
     response = VoiceResponse()
     response.dial(number, caller_id=caller_id or None)
     return _answer(response)

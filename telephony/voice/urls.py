@@ -1,4 +1,4 @@
-"""What Twilio requests, below ``/voice``; ``telephony.links`` makes these URLs."""
+"""The URLs that Twilio requests, below ``/voice``; ``telephony.links`` builds them."""
 
 from django.urls import path
 

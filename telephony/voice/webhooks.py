@@ -1,10 +1,10 @@
-"""What Twilio asks and tells over HTTP, below ``/voice``.
+"""Twilio's webhooks, below ``/voice``.
 
-No Twilio credential is known before the customer's backend has answered. So an inbound call's
-signature is checked after onCallStart and before anything that costs money or is heard. Every other
-URL carries a signature of ours, and while this process holds the call, Twilio's is checked as well.
-The call's owner knows the links and the token: nothing that is sent here ends the record of a call
-whose media socket is open.
+Switchhook knows no Twilio credentials before the customer's backend has responded. So an inbound
+call's signature is checked after onCallStart and before anything that costs money or that the
+caller hears. Every other URL carries a signature of ours, and while this process holds the call,
+Twilio's signature is checked as well. The call's owner knows the links and the token: no request to
+them ends the record of a call whose media socket is open.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
 from telephony.voice import live, transactions, twiml
 from telephony.voice.call_start import (
+    AlreadyEnded,
     Connect,
     Declined,
     Failed,
     Forged,
-    Over,
     Transferred,
     ask_backend,
     carry_out,
 )
-from telephony.voice.gate import gate
-from telephony.voice.transactions import ForeignAccount, PendingCall, TurnedAway
+from telephony.voice.drain_state import drain_state
+from telephony.voice.transactions import ForeignAccount, PendingCall, Rejected
 from telephony.voice.twilio_form import TwilioForm
 
-# Twilio gives a webhook 15 s. onCallStart has 10 of them, and each visit to the database two: a
-# caller who cannot be served hears so soon. The whole ends in time, whatever happens on the way.
+# Twilio's limit for a webhook is 15 s. onCallStart may take 10 of them and each visit to the
+# database two, so that a caller who cannot be served hears so soon. The whole must end in time,
+# whatever happens on the way.
 _VISIT_WITHIN_S = 2.0
 _ANSWERED_WITHIN_S = 14.0
 
-# Twilio sends a webhook again when the connection failed: the second answer must be the first one,
-# whose ticket is still unused. Kept for twice the 15 s that Twilio gives a webhook.
+# Twilio retries a webhook when the connection failed. The second response must equal the first,
+# whose ticket is still unused. Responses are kept for twice Twilio's limit of 15 s.
 _KEEP_ANSWER_S = 30.0
 _MOST_KEPT = 10_000
 _answers: dict[str, asyncio.Task[HttpResponse]] = {}  # by what was signed
@@ -62,7 +63,7 @@ View = Callable[..., Answering]
 
 
 def _twilio_view(view: View) -> View:
-    """Read Twilio's form, and answer 400 to what is none."""
+    """Parse Twilio's form; respond with 400 to anything else."""
 
     @csrf_exempt
     @wraps(view)
@@ -82,9 +83,9 @@ def _twilio_view(view: View) -> View:
 
 
 def _wrong_method(method: str) -> HttpResponse:
-    """Say what to set right: Twilio's console offers GET as well, and somebody may look here."""
+    """Say what to fix: Twilio's console offers GET too, and people open this URL in a browser."""
     text = (
-        f"This URL takes POST, and this request is a {method}. In the Twilio console, set your "
+        f"This URL accepts POST, but this request is a {method}. In the Twilio console, set your "
         "number's voice webhook to HTTP POST.\n"
     )
     response = HttpResponse(text, status=405, content_type="text/plain; charset=utf-8")
@@ -93,7 +94,7 @@ def _wrong_method(method: str) -> HttpResponse:
 
 
 def _apologizing(view: View) -> View:
-    """Tell the caller, in the place of a view that fails for want of a database, or of time.
+    """Apologize to the caller if the view fails because of the database or a timeout.
 
     Twilio would say that an application error has occurred, or nothing at all.
     """
@@ -106,20 +107,20 @@ def _apologizing(view: View) -> View:
         except Exception as error:
             if not isinstance(error, TimeoutError) and not is_outage(error):
                 raise
-            log.error("caller_told_of_outage", error=cause_of(error))
+            log.error("apologized_to_caller", error=cause_of(error))
             return twiml.hang_up(APOLOGY)
 
     return wrapped
 
 
 async def _visit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Query, within ``_VISIT_WITHIN_S``; raise :class:`OperationalError` after that."""
+    """Run queries within ``_VISIT_WITHIN_S``; raise :class:`OperationalError` after that."""
     with database_within(_VISIT_WITHIN_S):
         return await in_database(function, *args, **kwargs)
 
 
 def _linked(purpose: str) -> Callable[[View], View]:
-    """Give the view the call that the URL's token names; answer 403 to any other token."""
+    """Pass the view the call that the URL's token names; respond with 403 to any other token."""
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -131,7 +132,7 @@ def _linked(purpose: str) -> Callable[[View], View]:
             if not await _visit(transactions.is_call_of, call_id, form.call_sid):
                 return HttpResponse("This link belongs to another call.\n", status=403)
             if (token := live.auth_token_of(call_id)) and not form.is_signed_with(token):
-                return HttpResponse("X-Twilio-Signature does not fit.\n", status=403)
+                return HttpResponse("X-Twilio-Signature does not match.\n", status=403)
             return await view(form, call_id)
 
         return wrapped
@@ -142,7 +143,7 @@ def _linked(purpose: str) -> Callable[[View], View]:
 @_twilio_view
 @_apologizing
 async def inbound(form: TwilioForm) -> HttpResponse:
-    """``POST /voice``: somebody rings a registered number."""
+    """``POST /voice``: a call to a registered number."""
     if not ACCOUNT_SID.fullmatch(form.account_sid) or not form.called:
         return HttpResponse("AccountSid or To is missing or malformed.\n", status=400)
     if not form.signature:
@@ -154,14 +155,14 @@ async def inbound(form: TwilioForm) -> HttpResponse:
 @_apologizing
 @_linked("answer")
 async def answered(form: TwilioForm, call_id: str) -> HttpResponse:
-    """``POST /voice/answer/<token>``: a call that we placed has been answered."""
+    """``POST /voice/answer/<token>``: an outbound call was answered."""
     return await _once(form, _answer_outbound(form, call_id), refusal=twiml.hang_up())
 
 
 @_twilio_view
 @_linked("status")
 async def status_changed(form: TwilioForm, call_id: str) -> HttpResponse:
-    """``POST /voice/status/<token>``: a call that we placed rings, or has ended."""
+    """``POST /voice/status/<token>``: an outbound call rings, or has ended."""
     await _visit(transactions.outbound_status, call_id, form)
     return HttpResponse(status=204)
 
@@ -178,7 +179,7 @@ async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 @_apologizing
 @_linked("after")
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
-    """``POST /voice/after/<token>``: the media stream is closed, what now?"""
+    """``POST /voice/after/<token>``: the media stream is closed; Twilio asks what to do next."""
     match await _visit(transactions.after_stream, call_id):
         case Say(text):
             return twiml.hang_up(text)
@@ -189,17 +190,17 @@ async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
 
 
 async def _once(form: TwilioForm, answering: Answering, *, refusal: HttpResponse) -> HttpResponse:
-    """Answer a webhook and its repetition alike, and go on if Twilio hangs up meanwhile.
+    """Give a webhook and its retry the same response, and continue if Twilio disconnects.
 
-    :param refusal: what it is told if this engine is about to stop and there is no other one.
+    :param refusal: the response if this engine is draining and there is no other one.
     """
     task = _answers.get(form.digest)
-    if task is None and (refused := gate.refusal(refusal)):
+    if task is None and (refused := drain_state.refusal(refusal)):
         answering.close()
         return refused
     if task is None:
         task = asyncio.ensure_future(answering)
-        gate.answering(task)
+        drain_state.handling(task)
         if len(_answers) < _MOST_KEPT:
             _answers[form.digest] = task
             task.add_done_callback(partial(_keep_answer, form.digest))
@@ -212,7 +213,7 @@ async def _once(form: TwilioForm, answering: Answering, *, refusal: HttpResponse
 
 
 def _keep_answer(digest: str, task: asyncio.Task[HttpResponse]) -> None:
-    """Keep an answer for Twilio's repetition; a failure is none, and the repetition may succeed."""
+    """Keep a response for Twilio's retry. A failure is not kept: the retry may succeed."""
     if task.cancelled() or task.exception() is not None:
         _answers.pop(digest, None)
     else:
@@ -225,7 +226,7 @@ async def _answer_inbound(form: TwilioForm) -> HttpResponse:
     except ForeignAccount:
         text = "This number is bound to another Twilio account.\n"
         return HttpResponse(text, status=403)
-    if isinstance(received, TurnedAway):
+    if isinstance(received, Rejected):
         return twiml.reject(received.word)
     return await _start(form, received)
 
@@ -239,12 +240,12 @@ async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
 
 @sensitive_variables()
 async def _start(form: TwilioForm, pending: PendingCall) -> HttpResponse:
-    """Ask the customer's backend, do what it wants, and say so in TwiML."""
+    """Ask the customer's backend, carry out its decision, and render it as TwiML."""
     answer = await ask_backend(pending)
     start = await _visit(carry_out, pending.call, answer, form)
     match start:
         case Connect():
-            gate.gave_ticket(start.call.id, start.valid_for)
+            drain_state.issued_ticket(start.call.id, start.valid_for)
             return twiml.connect(start.call.id, start.ticket, start.greeting_url)
         case Transferred():
             shown = caller_id(start.call.caller_phone, start.call.called_number)
@@ -252,17 +253,17 @@ async def _start(form: TwilioForm, pending: PendingCall) -> HttpResponse:
         case Declined() if start.message:
             return twiml.hang_up(start.message)
         case Declined():
-            return _turn_away(pending, start.reason)
-        case TurnedAway():
-            return _turn_away(pending, start.word)
+            return _reject_or_hang_up(pending, start.reason)
+        case Rejected():
+            return _reject_or_hang_up(pending, start.word)
         case Failed():
-            return _turn_away(pending, "rejected")
+            return _reject_or_hang_up(pending, "rejected")
         case Forged():
             return HttpResponse(f"{start.message}\n", status=403)
-        case Over():
+        case AlreadyEnded():
             return twiml.hang_up()
 
 
-def _turn_away(pending: PendingCall, word: str) -> HttpResponse:
-    """Reject a call that rings, hang up one that was answered."""
+def _reject_or_hang_up(pending: PendingCall, word: str) -> HttpResponse:
+    """Reject a ringing call, or hang up an answered one."""
     return twiml.hang_up() if pending.is_answered else twiml.reject(word)

@@ -1,7 +1,7 @@
-"""The websockets of a call, both sides, behind a small interface: the one module that knows picows.
+"""The websockets of a call, both sides, behind a small interface. Only this module knows picows.
 
-Thin on purpose: a message that came in one frame costs one Python call more than picows itself.
-There is no compression, and text is passed on as the bytes it came in, unchecked.
+It is thin on purpose: a message in a single frame costs one Python call more than picows alone.
+There is no compression. Text is passed on as the bytes it arrived in, unchecked.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from picows import (
     ws_create_server,
 )
 
-from telephony.voice.door import Door
+from telephony.voice.listening_socket import ListeningSocket
 
 log = logging.getLogger(__name__)
 
-# Silent: the handler is told what goes wrong, and picows' lowest level logs the upgrade request,
-# Authorization header included.
+# Silent: the handler is told of failures, and at its lowest level picows logs the upgrade request
+# with its Authorization header.
 _picows_log = logging.getLogger(f"{__name__}.picows")
 _picows_log.setLevel(logging.CRITICAL)
-# The transports warn of each write to a connection that has just broken: those are dropped here.
+# The transports warn of each write to a connection that has just broken. Drop those warnings.
 logging.getLogger("aiofastnet").setLevel(logging.ERROR)
 
 # RFC 6455, section 7.4.1.
@@ -54,23 +54,23 @@ POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
-# How much of what a client sends the kernel keeps for us: picows reads all of it in one turn of the
-# event loop, and handles it then. A call needs a quarter of it for a second of audio.
+# How much of a client's data the kernel buffers for us: picows reads all of it, and handles it, in
+# one turn of the event loop. A second of a call's audio needs a quarter of it.
 _RECEIVE_BUFFER = 16 * 1024
 
-# How long a peer that sends too much is not read, at least: a few times a second is soon enough.
+# The minimum pause in reading from a peer that sends too much. A few times a second is enough.
 _HELD_S = 0.25
 
-# So many frames are counted before somebody looks at the clock: up to 256 CPython has the numbers.
+# How many frames to count before checking the clock: CPython caches integers up to 256.
 _COUNTED = 250
 
 # A control frame holds 125 bytes; two of them are the close code.
 _LONGEST_REASON = 123
 
-# aiofastnet's own default takes half a megabyte for each TLS connection. One TLS record is enough.
+# aiofastnet takes half a megabyte per TLS connection by default. One TLS record is enough.
 _TLS_BUFFER = 16 * 1024 + 64
 
-# Looked up for every frame: a global is quicker than an enum's attribute.
+# Used for every frame: a global is faster than an enum's attribute.
 _CONTINUATION = WSMsgType.CONTINUATION
 _TEXT = WSMsgType.TEXT
 _PING = WSMsgType.PING
@@ -80,28 +80,29 @@ _CLOSE = WSMsgType.CLOSE
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a socket holds (bytes) and how long it waits (seconds)."""
+    """How much a socket buffers (bytes) and how long it waits (seconds)."""
 
     message: int = 1 << 20
-    # Blocked is a peer with more than this unsent, some 15 seconds of audio.
+    # A peer is blocked when it has more than this unsent, about 15 seconds of audio.
     unsent: int = 256 << 10
-    # Silence for this long is answered with a ping, and no answer to that is a lost connection.
+    # After this long without a frame, ping the peer. Without a reply, the connection is lost.
     idle: float = 15.0
     ping_answer: float = 10.0
     close_answer: float = 2.0
-    # Frames of any kind that are read in a second, and at once after a silence or a stall. A peer
-    # that sends more has to wait.
+    # Frames of any kind to read per second, and at once after silence or a stall. A peer that sends
+    # more has to wait.
     rate: float = math.inf
     burst: int = sys.maxsize
-    # Frames and bytes that a peer may send before it is introduced, or it is closed with 1008.
-    stranger: tuple[int, int] | None = None
+    # Frames and bytes that a peer may send before it is identified. Beyond that the socket is
+    # closed with 1008.
+    unidentified: tuple[int, int] | None = None
 
 
 _DEFAULT_LIMITS = Limits()
 
 
 class ConnectFailed(Exception):
-    """There is no connection; ``status`` is the HTTP status that refused it, if one did."""
+    """There is no connection; ``status`` is the HTTP status of the refusal, if there was one."""
 
     def __init__(self, status: int | None, reason: str) -> None:
         self.status = status
@@ -109,35 +110,37 @@ class ConnectFailed(Exception):
         super().__init__(reason)
 
 
-#: What the other side gets for a message; None if that is not one to relay.
+#: Converts a message for the other side; None if the message is not to be relayed.
 Relay = Callable[[bytes], bytes | None]
 
 
 class Handler:
-    """What one side does with its socket. All methods are called in the event loop.
+    """The callbacks of one side for its socket. All are called in the event loop.
 
     An exception is logged without its message, which might quote the caller, and closes the socket
     with 1011.
     """
 
     def on_open(self, socket: Socket) -> None:
-        """The upgrade is done."""
+        """Called when the upgrade is complete."""
 
     def on_message(self, text: bytes) -> None:
-        """One whole message, text or binary. None comes once the socket is closed."""
+        """Called with one whole message, text or binary. Never called once the socket is closed."""
 
     def on_close(self, code: int, reason: str) -> None:
-        """The connection is gone: called once for each ``on_open``, however it ended.
+        """Called once for each ``on_open`` when the connection is gone, however it ended.
 
-        The code is that of whoever closed first, the peer (1005: it gave none) or we; 1006 says
-        that the connection broke or a ping was not answered.
+        The code is from the side that closed first, the peer (1005: it sent none) or us; 1006 means
+        that the connection broke or a ping got no reply.
         """
 
     def on_blocked(self) -> None:
-        """The peer does not keep up: what is sent now is queued. May be called within ``send``."""
+        """Called when the peer does not keep up: ``send`` then queues. May be called within
+        ``send``.
+        """
 
     def on_unblocked(self) -> None:
-        """The peer has caught up."""
+        """Called when the peer has caught up."""
 
 
 class Socket:
@@ -167,51 +170,52 @@ class Socket:
         self._is_paused = False
         #: The peer's address, which may be a proxy's.
         self.peer = str(transport.underlying_transport.get_extra_info("peername")[0])
-        #: The path (and query) that the client asked for.
+        #: The path (and query) that the client requested.
         self.path = transport.request.path.decode("latin-1")
-        #: What the peer sent along with the upgrade, names in any case.
+        #: The headers of the upgrade request, case-insensitive.
         upgrade = transport.response if transport.is_client_side else transport.request
         self.headers: MultiMapping[str] = upgrade.headers
 
     @property
     def is_open(self) -> bool:
-        """Whether neither side has closed yet."""
+        """True until either side closes."""
         return not (self._transport.is_close_frame_sent or self._transport.is_disconnected)
 
     def relay_to(self, other: Socket, relay: Relay) -> None:
-        """Send ``other`` what ``relay`` makes of each message that came in one piece.
+        """Send ``other`` the result of ``relay`` for each message that arrives in a single frame.
 
-        The handler gets those of which it makes None. Control frames are offered too: ``relay``
-        must know its messages by what they are.
+        If the result is None, the message goes to the handler. Control frames are offered too, so
+        ``relay`` must recognize its messages by their content.
         """
         if self.is_open:
             self._side.relay, self._side.relays_to = relay, other._transport
 
-    def introduced(self) -> None:
-        """The peer has said who it is: it may send as much as ``rate`` and ``burst`` allow."""
-        self._side.introduced()
+    def identified(self) -> None:
+        """Lift the limit for unidentified peers: ``rate`` and ``burst`` apply from now on."""
+        self._side.identified()
 
-    def let_in(self) -> None:
-        """The peer is who it says: the listener does not close it to make room for others."""
+    def admit(self) -> None:
+        """Admit the peer: the listener no longer closes it to make room for others."""
         if self._side.listener is not None:
             file = self._transport.underlying_transport.get_extra_info("socket").fileno()
-            self._side.listener._door.let_in(file)
+            self._side.listener._listening_socket.admit(file)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Close after what was sent so far. ``on_close`` follows the peer's answer, or its lack.
+        """Close after everything sent so far.
 
-        ``reason`` is cut to 123 bytes. Nothing happens if the socket is closed already.
+        ``on_close`` follows once the peer replies or times out. ``reason`` is cut to
+        123 bytes. Does nothing if the socket is closed already.
         """
         if self.is_open:
             self._end(code, reason)
-            self.resume_reading()  # the peer's answer is to be seen
+            self.resume_reading()  # to see the peer's reply
             clipped = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
             self._transport.send_close(WSCloseCode(code), clipped)
         elif not self._transport.is_disconnected:
             self._break_soon()  # picows, which may have closed it, waits until all is sent
 
     def pause_reading(self) -> None:
-        """Let the peer wait. Messages that have arrived already are still handed over."""
+        """Stop reading, so that the peer waits. Messages that have arrived are still delivered."""
         self._is_paused = True
         self._stop_reading()
 
@@ -222,14 +226,14 @@ class Socket:
 
     def _stop_reading(self) -> None:
         self._transport.underlying_transport.pause_reading()
-        self._transport.notify_user_specific_pong_received()  # it would not be seen
+        self._transport.notify_user_specific_pong_received()  # while paused, a pong would go unseen
 
     def _read_on(self) -> None:
         if not (self._is_paused or self._side.is_held):
             self._transport.underlying_transport.resume_reading()
 
     def _end(self, code: int, reason: str) -> None:
-        """Note how the socket ends, and break the connection if the peer does not end it too."""
+        """Record how the socket ends, and break the connection if the peer does not end it too."""
         self._side.relay = _relays_nothing
         self._ending = (code, reason)
         self._break_soon()
@@ -242,26 +246,26 @@ class Socket:
 
 
 class Listener:
-    """A port that takes connections; ``open_sockets`` counts those that came through it."""
+    """A listening port; ``open_sockets`` counts the open sockets that came through it."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, listening_socket: ListeningSocket) -> None:
         self.open_sockets = 0
-        self._door = door
+        self._listening_socket = listening_socket
         self._server: asyncio.Server
 
     @property
     def port(self) -> int:
-        """The port in use, also if 0 was asked for. Not to be read after :meth:`close`."""
+        """The port in use, also if 0 was requested. Not readable after :meth:`close`."""
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     @property
     def waiting(self) -> int:
-        """How many connections nobody has :meth:`Socket.let_in`."""
-        return len(self._door.waiting)
+        """The number of connections that are not yet admitted with :meth:`Socket.admit`."""
+        return len(self._listening_socket.waiting)
 
     def close(self) -> None:
-        """Take no more connections. Open sockets stay open."""
+        """Accept no more connections. Open sockets stay open."""
         self._server.close()
 
 
@@ -275,8 +279,8 @@ async def connect(
 ) -> Socket:
     """Open a socket to a ``ws://`` or ``wss://`` URL; raise :class:`ConnectFailed`.
 
-    ``timeout`` seconds are for all of it: DNS, TCP, TLS and the upgrade. ``on_open`` is called
-    before this returns. Redirects count as refusals, since ``headers`` may hold credentials.
+    ``timeout`` (seconds) covers everything: DNS, TCP, TLS and the upgrade. ``on_open`` is called
+    before this returns. A redirect is a refusal, since ``headers`` may hold credentials.
     """
     if any(re.search(r"[\0\r\n]", name + value) for name, value in headers.items()):
         raise ValueError("A header holds a line break.")
@@ -289,7 +293,7 @@ async def connect(
                 extra_headers=headers,
                 max_redirects=0,
                 websocket_handshake_timeout=timeout,
-                # A dead first address costs a quarter of a second, not the whole time.
+                # A dead first address costs a quarter of a second, not the whole timeout.
                 happy_eyeballs_delay=0.25,
                 **_options(limits),
                 **(_tls_options() if url.startswith("wss:") else {}),
@@ -313,18 +317,20 @@ async def listen(
     limits: Limits = _DEFAULT_LIMITS,
     most_waiting: int = sys.maxsize,
 ) -> Listener:
-    """Take connections on a port, which several processes may share; raise :class:`OSError`.
+    """Listen on a port that several processes may share; raise :class:`OSError`.
 
-    Of those that are not :meth:`Socket.let_in` yet there are ``most_waiting`` at most: the oldest
-    make room. ``accept`` gets the path and the headers of each request and answers with the handler
-    of the socket, or with None for a 404. It decides before the upgrade is checked: a handler whose
-    ``on_open`` was never called hears nothing more.
+    At most ``most_waiting`` connections may be unadmitted (:meth:`Socket.admit`); beyond that the
+    oldest are closed. ``accept`` gets the path and headers of each request and returns the handler
+    of the socket, or None for a 404. It runs before the upgrade is checked: if ``on_open`` is never
+    called, neither are the handler's other methods.
     """
-    door = Door(host, port, most_waiting=most_waiting, receive_buffer=_RECEIVE_BUFFER)
-    listener = Listener(door)
+    listening_socket = ListeningSocket(
+        host, port, most_waiting=most_waiting, receive_buffer=_RECEIVE_BUFFER
+    )
+    listener = Listener(listening_socket)
     listener._server = await ws_create_server(
         functools.partial(_accepted, accept, limits, listener),
-        sock=door,
+        sock=listening_socket,
         backlog=1024,
         read_buffer_init_size=4096,  # a dozen media messages
         **_options(limits),
@@ -337,9 +343,9 @@ def _relays_nothing(text: bytes) -> None:
 
 
 class _Side(WSListener):
-    """picows' view of a handler."""
+    """The picows listener of a handler."""
 
-    # Looked up for every frame: a slot is quicker than a dictionary that is not in the cache.
+    # Used for every frame: a slot is faster than a dictionary that is not in the CPU's cache.
     __slots__ = (
         "_fragments",
         "_granted_at",
@@ -351,8 +357,8 @@ class _Side(WSListener):
         "_limits",
         "_on_message",
         "_saved",
-        "_stranger",
         "_unanswered",
+        "_unidentified",
         "is_connected",
         "is_held",
         "listener",
@@ -372,20 +378,20 @@ class _Side(WSListener):
         self.listener = listener
         self._fragments: bytearray | None = None
         self._is_abandoned = False
-        self._stranger = limits.stranger
-        # How many frames may come before somebody looks at the clock, how many more may then, and
-        # when it was looked at.
+        self._unidentified = limits.unidentified
+        # How many frames may come before the next check of the clock, how many more may follow
+        # then, and the time of the last check.
         self._left = 0
         self._saved = limits.burst
         self._granted_at = 0.0
-        #: Whether the peer has to wait, since it has sent too much.
+        #: Whether reading is stopped because the peer has sent too much.
         self.is_held = False
         self._hold: asyncio.TimerHandle | None = None
         self._is_blocked = False
         self._unanswered: bytes | None = None
 
     def abandon(self) -> None:
-        """Nobody waits for the socket any more: close it, also if it opens only later."""
+        """Close the socket, even if it opens only later: nothing waits for it any more."""
         self._is_abandoned = True
         if self.is_connected:
             self.socket.close()
@@ -403,8 +409,8 @@ class _Side(WSListener):
             self.listener.open_sockets += 1
         self._tell(self._handler.on_open, self.socket)
 
-    def introduced(self) -> None:
-        self._stranger = None
+    def identified(self) -> None:
+        self._unidentified = None
         self._granted_at = asyncio.get_running_loop().time()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -413,7 +419,7 @@ class _Side(WSListener):
             return
         try:
             if frame.fin:
-                relay = self.relay  # a slot's call is slower than a variable's
+                relay = self.relay  # calling a slot is slower than calling a variable
                 message = relay(frame.get_payload_as_bytes())
                 if message is not None:
                     self.relays_to.send(_TEXT, message)
@@ -450,7 +456,7 @@ class _Side(WSListener):
         if self.listener is not None:
             self.listener.open_sockets -= 1
         self._tell(self._handler.on_close, *(socket._ending or _broken(transport)))
-        # What refers to itself in a circle would be there until all of memory is searched for it.
+        # Break reference cycles: they would stay in memory until a full garbage collection.
         socket._side = _NOBODY
         self._handler = _NOBODY._handler
         self._on_message = self._handler.on_message
@@ -470,33 +476,33 @@ class _Side(WSListener):
         if transport.underlying_transport.is_reading():
             transport.send_ping()
         else:
-            # It is we who do not listen: that is no silence of the peer's.
+            # We stopped reading, so the silence is not the peer's.
             call_soon = asyncio.get_running_loop().call_soon
             call_soon(transport.notify_user_specific_pong_received)
 
     def is_user_specific_pong(self, frame: WSFrame) -> bool:
-        # Asked only while a ping is without answer. Any frame shows that the peer is there.
+        # Called only while a ping has no reply. Any frame shows that the peer is there.
         self.socket._transport.notify_user_specific_pong_received()
         return frame.msg_type is _PONG
 
     def _may_send(self, frame: WSFrame) -> bool:
-        """Whether a frame is heard for which none is left."""
-        if self._stranger is None:
+        """Return True if a frame beyond the granted number may still be handled."""
+        if self._unidentified is None:
             self._grant()
             return True
         self._left = 0
-        frames, size = self._stranger
-        self._stranger = (frames - 1, size - frame.payload_size)
-        if min(self._stranger) >= 0:
+        frames, size = self._unidentified
+        self._unidentified = (frames - 1, size - frame.payload_size)
+        if min(self._unidentified) >= 0:
             return True
         if not self.is_held:
-            self.is_held = True  # for good: its answer to the close may be behind much else
-            self.socket.close(POLICY_VIOLATION, "Too much came before the start message.")
+            self.is_held = True  # for good: the reply to our close may be behind much else
+            self.socket.close(POLICY_VIOLATION, "Too much data arrived before the start message.")
             self.socket._stop_reading()
         return False
 
     def _grant(self) -> None:
-        """Add the frames that may have come since the last time, or have the peer wait for them."""
+        """Grant the frames earned since the last check, or make the peer wait for them."""
         if self.is_held:
             return
         now, limits = asyncio.get_running_loop().time(), self._limits
@@ -517,14 +523,14 @@ class _Side(WSListener):
         self.socket._read_on()
 
     def _answer_ping(self, transport: WSTransport, payload: bytes) -> None:
-        """Answer, or if the peer takes nothing, only the last one and later (RFC 6455, 5.5.3)."""
+        """Reply; if the peer does not read, reply later to the last ping only (RFC 6455, 5.5.3)."""
         if self._is_blocked:
             self._unanswered = payload
         else:
             transport.send_pong(payload)
 
     def _joined(self, frame: WSFrame) -> bytes | None:
-        """Add a fragment; return the message if that was the last one."""
+        """Add a fragment; return the message if this was the last one."""
         if (frame.msg_type is _CONTINUATION) is (self._fragments is None):
             self.socket.close(PROTOCOL_ERROR, "A fragment is out of order.")
             return None
@@ -539,7 +545,7 @@ class _Side(WSListener):
         return bytes(fragments)
 
     def _peer_closes(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Answer the peer's close, unless it is the answer to ours, and hang up."""
+        """Reply to the peer's close, unless it is the reply to ours, and disconnect."""
         if self.socket.is_open:
             code = frame.get_close_code().value
             self.socket._end(code or NO_CODE, frame.get_close_reason() or "")
@@ -566,7 +572,7 @@ def _accepted(
     listener: Listener,
     request: WSUpgradeRequest,
 ) -> _Side | WSUpgradeResponseWithListener | None:
-    """Return what picows answers a request with: a handler's side, a 500, or None for a 404."""
+    """Return the picows response to a request: a handler's side, a 500, or None for a 404."""
     try:
         handler = accept(request.path.decode("latin-1"), request.headers)
     except Exception as error:
@@ -574,7 +580,8 @@ def _accepted(
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(500), None)
     if handler is None:
         return None
-    # A list that holds "upgrade" is as good (RFC 6455, section 4.2.1). picows wants it alone.
+    # A list that contains "upgrade" is valid too (RFC 6455, section 4.2.1), but picows expects only
+    # that.
     connection = ",".join(request.headers.getall("Connection", ()))
     if "upgrade" in (option.strip().lower() for option in connection.split(",")):
         request.headers["Connection"] = "upgrade"
@@ -582,7 +589,7 @@ def _accepted(
 
 
 def _options(limits: Limits) -> dict[str, Any]:
-    """Return what both sides ask of picows."""
+    """Return the picows options of both sides."""
     return {
         "logger_name": _picows_log,
         "max_frame_size": limits.message,
@@ -590,7 +597,7 @@ def _options(limits: Limits) -> dict[str, Any]:
         "enable_auto_ping": True,
         "auto_ping_idle_timeout": limits.idle,
         "auto_ping_reply_timeout": limits.ping_answer,
-        # The plain event loops keep a reference to what picows writes next into the same buffer.
+        # The plain event loops keep a reference to a buffer that picows reuses for its next write.
         "use_aiofastnet": True,
     }
 
@@ -605,17 +612,17 @@ def _tls_options() -> dict[str, Any]:
 
 @functools.cache
 def _client_tls() -> ssl.SSLContext:
-    """Return the one context of all clients: loading the authorities takes memory and time."""
+    """Return the shared context of all clients: loading the certificates takes memory and time."""
     return ssl.create_default_context()
 
 
 def _connect_failed(error: Exception, timeout: float) -> ConnectFailed:
-    """Say why there is no connection, without quoting what the peer sent."""
+    """Describe why there is no connection, without quoting what the peer sent."""
     if isinstance(error, WSHandshakeError):
-        # Not the parsed response: it lacks statuses that Python has no name for, such as 520.
+        # Not the parsed response: it lacks statuses that Python does not know, such as 520.
         status = re.match(rb"HTTP/1\.[01] ([0-9]{3})\b", error.raw_header or b"")
         if status is None or status[1] == b"101":
-            return ConnectFailed(None, "The answer is not a websocket upgrade.")
+            return ConnectFailed(None, "The response is not a websocket upgrade.")
         return ConnectFailed(int(status[1]), f"The upgrade was refused with {int(status[1])}.")
     if isinstance(error, TimeoutError):
         return ConnectFailed(None, f"No connection within {timeout:g} seconds.")
@@ -625,7 +632,7 @@ def _connect_failed(error: Exception, timeout: float) -> ConnectFailed:
 def _broken(transport: WSTransport) -> tuple[int, str]:
     """Return code and reason of a connection that neither side closed through its :class:`Socket`.
 
-    picows sends a close itself when the peer breaks the protocol, and 1001 for a lost ping.
+    picows itself closes when the peer breaks the protocol, and with 1001 after a lost ping.
     """
     sent = transport.close_handshake.sent if transport.close_handshake else None
     if sent is None or sent.code == WSCloseCode.GOING_AWAY:
@@ -634,6 +641,6 @@ def _broken(transport: WSTransport) -> tuple[int, str]:
 
 
 def _log_failure(what: str, error: Exception) -> None:
-    # The traceback without its last line: an exception's message may quote what was said.
+    # The traceback without its last line: an exception's message may quote the conversation.
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s failed: %s\n%s", what, type(error).__name__, where)

@@ -1,4 +1,4 @@
-"""Strangers flood the two ports of an engine during calls."""
+"""UnadmittedSockets flood the two ports of an engine during calls."""
 
 from __future__ import annotations
 

@@ -757,7 +757,7 @@ async def test_a_pause_outlasts_the_wait_for_sending_too_much() -> None:
         await server.end()
 
 
-STRANGER = Limits(stranger=(3, 100), close_answer=0.05)
+UNIDENTIFIED = Limits(unidentified=(3, 100), close_answer=0.05)
 
 
 @pytest.mark.parametrize(
@@ -774,14 +774,17 @@ STRANGER = Limits(stranger=(3, 100), close_answer=0.05)
 )
 async def test_a_stranger_that_sends_too_much(frames: list[tuple[int, bytes, bool]]) -> None:
     server = Recorder()
-    async with listening(server, limits=STRANGER) as listener:
+    async with listening(server, limits=UNIDENTIFIED) as listener:
         raw = await Raw.client(listener.port)
         for opcode, payload, fin in frames:
             raw.send(opcode, payload, fin=fin)
         raw.send(TEXT, b"too late")
         while (received := await raw.receive())[0] == PONG:
             pass
-        assert received == (CLOSE, close_payload(1008, "Too much came before the start message."))
+        assert received == (
+            CLOSE,
+            close_payload(1008, "Too much data arrived before the start message."),
+        )
         assert not is_read(server)
         assert (await server.end())[0] == 1008
         assert b"too late" not in [
@@ -792,12 +795,12 @@ async def test_a_stranger_that_sends_too_much(frames: list[tuple[int, bytes, boo
 
 async def test_who_is_introduced_may_send_more() -> None:
     server = Recorder()
-    async with listening(server, limits=STRANGER) as listener:
+    async with listening(server, limits=UNIDENTIFIED) as listener:
         raw = await Raw.client(listener.port)
         for _ in range(3):
             raw.send(TEXT, b"x")
             await server.message()
-        server.socket.introduced()
+        server.socket.identified()
         for _ in range(10):
             raw.send(TEXT, b"x" * 100)
             await server.message()
@@ -810,7 +813,7 @@ async def test_who_waits_longest_makes_room() -> None:
     listener = await listen("127.0.0.1", 0, lambda path, headers: next(handlers), most_waiting=2)
     admitted = await Raw.client(listener.port)
     await soon(recorders[0].opened.wait())
-    recorders[0].socket.let_in()
+    recorders[0].socket.admit()
     says_nothing = await Raw.client(listener.port, request=b" ")
     waiting = [await Raw.client(listener.port)]
     waiting.append(await Raw.client(listener.port))
@@ -828,17 +831,17 @@ async def test_who_waits_longest_makes_room() -> None:
 
 async def test_many_connections_at_once_leave_the_loop_to_others() -> None:
     async with listening(None) as listener:
-        door, most = listener._door, 0
+        listening_socket, most = listener._listening_socket, 0
         address = ("127.0.0.1", listener.port)
         peers = [sockets.create_connection(address, timeout=5) for _ in range(100)]
-        while len(door.waiting) < 100:
-            before = len(door.waiting)
+        while len(listening_socket.waiting) < 100:
+            before = len(listening_socket.waiting)
             await asyncio.sleep(0)
-            most = max(most, len(door.waiting) - before)
+            most = max(most, len(listening_socket.waiting) - before)
         assert most <= 16
         for peer in peers:
             peer.close()
-        await until(lambda: not door.waiting)
+        await until(lambda: not listening_socket.waiting)
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "refused", "too much"])
@@ -866,7 +869,7 @@ async def test_what_has_ended_is_gone(end: str) -> None:
             await server.end()
         await until(lambda: not listener.waiting)
 
-    listener = await listen("127.0.0.1", 0, accept, limits=STRANGER)
+    listener = await listen("127.0.0.1", 0, accept, limits=UNIDENTIFIED)
     await connect_and_end()
     gc.collect()
     gc.disable()
@@ -874,7 +877,7 @@ async def test_what_has_ended_is_gone(end: str) -> None:
         gc.set_debug(gc.DEBUG_SAVEALL)
         await connect_and_end()
         gc.collect()
-        ours = ("picows", websocket.__name__, "telephony.voice.door")
+        ours = ("picows", websocket.__name__, "telephony.voice.listening_socket")
         assert [one for one in gc.garbage if type(one).__module__.startswith(ours)] == []
     finally:
         gc.set_debug(0)

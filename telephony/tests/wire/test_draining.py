@@ -14,7 +14,7 @@ from telephony.engines import engine_beat
 from telephony.models import Call
 from telephony.tests.wire.test_forgeries import start, ticket_in
 from telephony.tests.wire.test_refusals import BUSY, form, post
-from telephony.voice.gate import gate
+from telephony.voice.drain_state import drain_state
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def media_socket(world, session):
 async def is_closing(world):
     """Begin to drain, and return when that has begun."""
     draining = asyncio.create_task(world.media.drain())
-    await until(lambda: not gate.takes_calls)
+    await until(lambda: not drain_state.is_accepting)
     return draining
 
 
@@ -122,7 +122,7 @@ async def test_where_there_is_no_other_calls_are_taken_while_earlier_ones_go_on(
         draining = asyncio.create_task(world.media.drain())
         later = await world.greeted()
         earlier.person.hang_up()
-        await until(lambda: not gate.takes_calls)
+        await until(lambda: not drain_state.is_accepting)
         assert await post(world, form()) == (200, BUSY)
         assert not draining.done()
         await world.hang_up(later)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 from core.tests.waiting import until
 from telephony.voice.media import MediaListener
-from telephony.voice.strangers import MOST_OF_ONE_ADDRESS
+from telephony.voice.unadmitted import MOST_OF_ONE_ADDRESS
 
 POLICY_VIOLATION = b"\x03\xf0"
 FLOOD_BYTES = 8 << 20

@@ -113,7 +113,7 @@ class TestTheRecordFollowsTheSocket:
             ringing = await world.greeted()
             call = await call_of(ringing)
             status, text = await say_over(call, purpose, content, headers=headers)
-            assert (status, text) == (403, "X-Twilio-Signature does not fit.\n")
+            assert (status, text) == (403, "X-Twilio-Signature does not match.\n")
             await world.hang_up(ringing)
         assert "status_ignored" not in await world.timeline(call)
 

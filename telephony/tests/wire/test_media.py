@@ -17,7 +17,7 @@ from telephony.models import Call
 from telephony.tests.wire.test_forgeries import start, ticket_in
 from telephony.tests.wire.test_refusals import form, post
 from telephony.voice.caller_side import CallerSide
-from telephony.voice.strangers import Strangers
+from telephony.voice.unadmitted import UnadmittedSockets
 
 # As the end of a server ends its sessions.
 END_WHO_WAITS = """
@@ -51,7 +51,7 @@ async def test_nothing_is_kept_before_the_start_message(world):
 
 
 async def test_a_little_is_kept_while_the_ticket_is_looked_up(world):
-    side = CallerSide(world.media.calls, Strangers(), "")
+    side = CallerSide(world.media.calls, UnadmittedSockets(), "")
     side._admission = asyncio.get_running_loop().create_future()  # it is being looked up
     for _ in range(300):
         side._keep(b"A" * 60_000)

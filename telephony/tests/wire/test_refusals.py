@@ -72,8 +72,8 @@ class TestTheMethod:
             assert response.status == 405
             assert response.headers["Allow"] == "POST"
             assert await response.text() == (
-                f"This URL takes POST, and this request is a {method}. In the Twilio console, set "
-                "your number's voice webhook to HTTP POST.\n"
+                f"This URL accepts POST, but this request is a {method}. In the Twilio console, "
+                "set your number's voice webhook to HTTP POST.\n"
             )
 
 

@@ -15,7 +15,7 @@ from telephony.call_sids import is_test_sid
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber
 from telephony.voice import tasks
-from telephony.voice.call_start import Connect, Over
+from telephony.voice.call_start import AlreadyEnded, Connect
 from telephony.voice.testcalls import call_test_start
 from usage.models import UsageRecord
 
@@ -223,7 +223,7 @@ async def test_one_that_is_hung_up_while_the_backend_is_asked_goes_nowhere(world
         call = await in_database(Call.objects.live().get)
         await in_database(alice_api.post, f"/api/calls/{call.id}/hangup")
         world.backend.may_answer.set()
-        assert await starting == Over(call)
+        assert await starting == AlreadyEnded(call)
         await in_database(call.refresh_from_db)
         assert call.ended_reason == "api_hangup"
 

@@ -1,18 +1,18 @@
-"""The media sockets that no ticket has let in yet."""
+"""Media sockets that have not presented a valid ticket yet."""
 
 from __future__ import annotations
 
 from core import request_limits
 from telephony.voice.websocket import POLICY_VIOLATION, Socket
 
-# In one process, and of one address in it. The oldest go first: one that brings a ticket is let in
-# after a moment.
+# Per process, and per network within it. Beyond the limit the oldest is closed: a socket that
+# brings a ticket is admitted within a moment.
 MOST_WAITING = request_limits.WAITING
 MOST_OF_ONE_ADDRESS = MOST_WAITING // 2
 
 
-class Strangers:
-    """The sockets that no ticket has let in yet, by where they come from."""
+class UnadmittedSockets:
+    """Unadmitted sockets, by the network that they come from."""
 
     def __init__(self) -> None:
         self._sockets: dict[str, dict[Socket, None]] = {}
@@ -23,7 +23,7 @@ class Strangers:
         if len(theirs) > MOST_OF_ONE_ADDRESS:
             oldest = next(iter(theirs))
             del theirs[oldest]
-            oldest.close(POLICY_VIOLATION, "Too many sockets wait for a call.")
+            oldest.close(POLICY_VIOLATION, "Too many sockets are waiting for a call.")
 
     def remove(self, network: str, socket: Socket) -> None:
         theirs = self._sockets.get(network, {})

@@ -1,4 +1,4 @@
-"""The heartbeat of an engine, and its look for others whose heart has stopped."""
+"""The heartbeat of an engine, and the sweep that ends calls of engines whose heartbeat stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.connections import database_within
 from core.ids import new_id
 from telephony.db import in_database
 from telephony.engines import are_others_ready, calls_sweep, engine_beat, engine_leave
-from telephony.voice.gate import gate
+from telephony.voice.drain_state import drain_state
 
 log = structlog.get_logger(__name__)
 
@@ -25,27 +25,27 @@ R = TypeVar("R")
 
 BEAT_S = 2.0
 SWEEP_S = 2.0
-# What is no answer within this is none: a beat that hangs would be the last one.
+# A query that takes longer has failed. Without a limit, one hanging heartbeat would be the last.
 _BEAT_WITHIN_S = 3.0
-# As long as the end of all calls of an engine may take.
+# Ending all calls of one engine may take this long.
 _SWEEP_WITHIN_S = 60.0
 
-# A worker sweeps for so long after it was last told to: it is told once a minute.
+# A worker keeps sweeping for this long after the last request. A cron job requests it every minute.
 _KEEP_SWEEPING_S = 150.0
 
 
-class Heart:
-    """Says that an engine is up, from a thread and over a connection that nothing else waits for.
+class Heartbeat:
+    """Write an engine's heartbeat, from a thread and over a connection that nothing else waits for.
 
-    The pool may be used up, and its threads may wait for a row that somebody has locked: that is
-    no reason to give an engine up.
+    The pool can be exhausted, and its threads can wait for a locked row. Neither means that the
+    engine is dead.
     """
 
     def __init__(self) -> None:
         self.engine_id = new_id()
         self.is_draining = False
         self._thread = ThreadPoolExecutor(
-            1, thread_name_prefix="heart", initializer=_connect_beside_the_pool
+            1, thread_name_prefix="heartbeat", initializer=_connect_beside_the_pool
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -53,20 +53,20 @@ class Heart:
         self._tasks = [asyncio.create_task(self._beat_on()), asyncio.create_task(sweep_on())]
 
     async def drain(self) -> None:
-        """Say that the engine is about to stop, now and from now on."""
+        """Report that the engine is draining, now and in every later heartbeat."""
         self.is_draining = True
         if self._tasks:
             await self._beat()
 
     async def stop(self) -> None:
-        """Say that the engine is gone; nothing is said any more."""
+        """Report that the engine has exited, and stop the heartbeat."""
         tasks, self._tasks = self._tasks, []
         if not tasks:
             return
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        with suppress(Exception):  # the database is away: others find out that we are gone
+        with suppress(Exception):  # the database is down: the other engines notice our silence
             await self._do(partial(engine_leave, self.engine_id))
         await self._do(connections.close_all)
         self._thread.shutdown()
@@ -80,9 +80,9 @@ class Heart:
         try:
             await self._do(partial(engine_beat, self.engine_id, is_draining=self.is_draining))
             if self.is_draining:
-                gate.has_others = await self._do(partial(are_others_ready, self.engine_id))
+                drain_state.has_others = await self._do(partial(are_others_ready, self.engine_id))
         except Exception as error:
-            log.warning("engine_not_heard", error=type(error).__name__)
+            log.warning("heartbeat_failed", error=type(error).__name__)
 
     async def _do(self, function: Callable[[], R]) -> R:
         loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ class Heart:
 
 
 def _or_close(function: Callable[[], R]) -> R:
-    """Do it; a connection over which something has failed is not used again."""
+    """Call the function; close the connection after any failure, so that it is not reused."""
     try:
         with database_within(_BEAT_WITHIN_S):
             return function()
@@ -100,7 +100,7 @@ def _or_close(function: Callable[[], R]) -> R:
 
 
 def _connect_beside_the_pool() -> None:
-    """Give this thread a connection of its own."""
+    """Give this thread a connection outside the pool."""
     settings = connections.settings["default"]
     options = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
     kind = type(connections["default"])
@@ -108,14 +108,14 @@ def _connect_beside_the_pool() -> None:
 
 
 async def sweep_on() -> None:
-    """End what is over, again and again."""
+    """End stale calls, repeatedly."""
     while True:
         await _sweep()
         await asyncio.sleep(SWEEP_S)
 
 
 def keep_sweeping() -> None:
-    """Sweep in this process's event loop too, until nobody has asked for it for a while."""
+    """Sweep in this process's event loop too, until nobody has requested it for a while."""
     loop = asyncio.get_running_loop()
     _asked_at[loop] = loop.time()
     if loop not in _sweepers or _sweepers[loop].done():
@@ -138,4 +138,4 @@ async def _sweep() -> None:
             if count := await in_database(calls_sweep):
                 log.warning("stale_calls_ended", count=count)
     except Exception as error:
-        log.warning("calls_not_swept", error=type(error).__name__)
+        log.warning("sweep_failed", error=type(error).__name__)
