@@ -1,4 +1,4 @@
-"""Backends of customers, on real sockets: one that speaks HTTP, one that does what it likes."""
+"""Customers' backends on real sockets: one speaks HTTP, one sends any bytes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ RawHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[No
 
 @pytest.fixture
 async def raw_backend() -> AsyncIterator[Callable[[RawHandler], Awaitable[str]]]:
-    """Start a server that answers in bytes of one's own; return its URL."""
+    """Start a server whose handler sends any bytes; return its URL."""
     async with AsyncExitStack() as stack:
 
         async def start(handler: RawHandler) -> str:
@@ -113,7 +113,7 @@ async def raw_backend() -> AsyncIterator[Callable[[RawHandler], Awaitable[str]]]
 
 @dataclass
 class Names:
-    """Host names below ``.test`` and their addresses; all others are looked up as ever."""
+    """Host names below ``.test`` and their addresses; others are looked up normally."""
 
     addresses: dict[str, list[str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The answer to onCallStart, read."""
+"""Answers to onCallStart, as they are read."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ REQUIRED = {
 }
 
 
-def test_required_fields_alone_give_a_plan_with_every_default():
+def test_required_fields_alone_give_a_plan_with_all_defaults():
     assert parse_plan(REQUIRED) == CallPlan(
         twilio_account_sid="AC" + "0" * 32,
         twilio_auth_token="token",
@@ -33,7 +33,7 @@ def test_required_fields_alone_give_a_plan_with_every_default():
     )
 
 
-def test_tools_come_flat_or_nested_under_function():
+def test_tools_may_be_flat_or_nested_under_function():
     flat = {"type": "function", "name": "look_up", "description": "d", "parameters": {"a": 1}}
     nested = {"type": "function", "function": {"name": "book"}}
     plan = parse_plan(
@@ -49,23 +49,23 @@ def test_unknown_fields_are_ignored_and_null_counts_as_absent():
     assert parse_plan({**REQUIRED, "surprise": 1, "voice": None}) == parse_plan(REQUIRED)
 
 
-def test_so_does_an_empty_text():
+def test_an_empty_text_counts_as_absent():
     assert parse_plan({**REQUIRED, "voice": "", "maxDurationSeconds": ""}) == parse_plan(REQUIRED)
     error = wrong({**REQUIRED, "openaiApiKey": ""})
     assert error.fields == {"openaiApiKey": ["This field is required."]}
 
 
-def test_but_metadata_may_be_one():
+def test_an_empty_text_is_valid_metadata():
     assert parse_plan({**REQUIRED, "metadata": ""}).metadata == ""
 
 
-def test_a_backend_cannot_make_a_call_a_test():
+def test_a_backend_cannot_turn_a_call_into_a_test_call():
     plan = parse_plan({**REQUIRED, "isTest": True, "is_test": True})
     assert plan == parse_plan(REQUIRED)
     assert not plan.is_test
 
 
-def test_any_realtime_model_passes_through():
+def test_any_realtime_model_is_accepted():
     assert parse_plan({**REQUIRED, "model": "gpt-realtime-9-mini"}).model == "gpt-realtime-9-mini"
 
 
@@ -88,17 +88,17 @@ def test_every_example_can_be_used():
     assert plan.transfer_numbers == tuple(examples["transferNumbers"])
 
 
-def test_refusals():
+def test_a_rejection_has_a_reason():
     assert parse_plan({"reject": True}) == Refusal("rejected", "")
     assert parse_plan({"reject": True, "reason": "busy", "message": ""}) == Refusal("busy", "")
 
 
-def test_a_spoken_refusal_brings_what_it_is_signed_with():
+def test_a_spoken_rejection_has_credentials():
     answer = {"reject": True, "reason": "busy", "message": "Later.", **CREDENTIALS}
     assert parse_plan(answer) == Refusal("busy", "Later.", **SIGNED_WITH)
 
 
-def test_a_transfer_brings_what_it_is_signed_with():
+def test_a_transfer_has_credentials():
     answer = {"transfer": "+15559876543", **CREDENTIALS}
     assert parse_plan(answer) == Transfer("+15559876543", **SIGNED_WITH)
 
@@ -110,7 +110,7 @@ def test_a_transfer_brings_what_it_is_signed_with():
         ({"reject": True, "message": "No."}, "A message that is spoken"),
     ],
 )
-def test_what_costs_money_names_whose_it_is(answer, what):
+def test_an_error_says_who_pays_for_the_call(answer, what):
     with pytest.raises(PlanError) as caught:
         parse_plan(answer)
     why = f"{what} is paid by your Twilio account."
@@ -121,7 +121,7 @@ def test_what_costs_money_names_whose_it_is(answer, what):
     assert caught.value.more == 0
 
 
-def test_a_transfer_to_nobody():
+def test_a_transfer_without_a_number_is_refused():
     assert wrong({"transfer": "", **CREDENTIALS}).fields == {
         "transfer": ["This field is required."]
     }
@@ -135,7 +135,7 @@ def test_no_decision_prints_its_token(answer):
 
 
 @pytest.mark.parametrize("field", REQUIRED)
-def test_each_required_field_is_named_when_it_lacks(field):
+def test_a_missing_required_field_is_named(field):
     with pytest.raises(PlanError) as caught:
         parse_plan({**REQUIRED, field: None})
     assert caught.value.fields == {field: ["This field is required."]}
@@ -192,14 +192,14 @@ def test_each_required_field_is_named_when_it_lacks(field):
         ),
     ],
 )
-def test_a_wrong_field_is_named(change, field):
+def test_an_invalid_field_is_named(change, field):
     with pytest.raises(PlanError) as caught:
         parse_plan({**REQUIRED, **change})
     assert list(caught.value.fields) == [field]
 
 
 @pytest.mark.parametrize("body", [None, [], "reject", 3])
-def test_only_an_object_is_an_answer(body):
+def test_an_answer_must_be_an_object(body):
     with pytest.raises(PlanError) as caught:
         parse_plan(body)
     assert list(caught.value.fields) == ["body"]
@@ -215,7 +215,7 @@ def test_only_an_object_is_an_answer(body):
         ({**CREDENTIALS, "transfer": True}, "transfer"),
     ],
 )
-def test_a_refusal_or_transfer_names_what_is_wrong(body, field):
+def test_an_invalid_field_of_a_rejection_or_transfer_is_named(body, field):
     with pytest.raises(PlanError) as caught:
         parse_plan(body)
     assert list(caught.value.fields) == [field]
@@ -228,9 +228,9 @@ def wrong(body):
 
 
 class TestLimits:
-    """What is too much is refused by its size, and told in few words."""
+    """A value over a limit is refused by its size, with a short error."""
 
-    def test_the_most_that_fits(self):
+    def test_the_largest_answer_is_accepted(self):
         tools = [{"name": f"tool_{number}"} for number in range(127)]
         tools.append({"name": "tool_127", "description": "d" * 4_096})
         plan = parse_plan(
@@ -271,7 +271,7 @@ class TestLimits:
             ),
         ],
     )
-    def test_too_much(self, change, field, why):
+    def test_a_field_over_its_limit_is_refused(self, change, field, why):
         error = wrong({**REQUIRED, "onToolCallUrl": "https://example.com/tool", **change})
         assert list(error.fields) == [field]
         assert error.fields[field][0].startswith(why)
@@ -286,19 +286,19 @@ class TestLimits:
             ("greetingUrl", "https://example.com/" + "a" * 1_980),
         ],
     )
-    def test_just_enough(self, field, value):
+    def test_a_field_at_its_limit_is_accepted(self, field, value):
         plan = plan_as_dict(parse_plan({**REQUIRED, field: value}))
         assert value in plan.values()
 
-    def test_as_many_fields_as_there_may_be(self):
+    def test_the_most_fields_are_accepted(self):
         odd = {f"x{number}": 0 for number in range(256 - len(REQUIRED))}
         assert parse_plan({**REQUIRED, **odd}) == parse_plan(REQUIRED)
 
-    def test_a_long_message_is_not_spoken(self):
+    def test_a_message_over_its_limit_is_refused(self):
         error = wrong({"reject": True, "message": "a" * 4_001, **CREDENTIALS})
         assert list(error.fields) == ["message"]
 
-    def test_too_many_fields(self):
+    def test_too_many_fields_are_refused(self):
         error = wrong({**REQUIRED, **{f"x{number}": 0 for number in range(256)}})
         assert error.fields == {"body": ["Use at most 256 fields: there are 260."]}
 
@@ -310,24 +310,24 @@ class TestLimits:
             ("tools", 800, "tools"),
         ],
     )
-    def test_too_deep(self, name, depth, field):
-        nested = _nested(depth)  # here: in a test's name it would be too deep as well
+    def test_deep_nesting_is_refused(self, name, depth, field):
+        nested = _nested(depth)  # not a parameter: pytest cannot print it
         given = [{"name": "a", "parameters": {"a": nested}}] if name == "tools" else nested
         error = wrong({**REQUIRED, name: given})
         assert error.fields == {field: ["Nest lists and objects at most 32 deep."]}
 
-    def test_depth_that_nobody_looks_at(self):
+    def test_deep_nesting_in_an_unknown_field_is_ignored(self):
         assert parse_plan({**REQUIRED, "unknown": _nested(100_000)}) == parse_plan(REQUIRED)
         assert list(wrong({**REQUIRED, "voice": _nested(1_000)}).fields) == ["voice"]
 
-    def test_many_mistakes_are_counted(self):
+    def test_only_the_first_mistakes_are_named(self):
         error = wrong({**REQUIRED, "tools": [{"name": "a b" * 100}] * 128})
         assert len(error.fields) == 20
         assert error.more == 108
         assert str(error).endswith("and 108 more.")
         assert len(str(error)) <= 4_000
 
-    def test_tools_of_one_name(self):
+    def test_tools_with_the_same_name_are_refused(self):
         tools = [{"name": "a" * 64}] * 128
         error = wrong({**REQUIRED, "tools": tools, "onToolCallUrl": "https://example.com/tool"})
         assert len(str(error)) <= 4_000
@@ -342,31 +342,31 @@ def _nested(levels):
 
 
 class TestControlCharacters:
-    """TwiML is XML, and PostgreSQL has no NUL."""
+    """TwiML is XML and PostgreSQL cannot store NUL, so control characters are refused."""
 
     @pytest.mark.parametrize("character", ["\0", "\x0b", "\x1b", "\ufffe", "\uffff"])
     @pytest.mark.parametrize("field", ["systemPrompt", "greeting", "twilioAuthToken"])
-    def test_of_a_plan(self, field, character):
+    def test_in_a_plan(self, field, character):
         error = wrong({**REQUIRED, field: f"a{character}b"})
         assert list(error.fields) == [field]
         assert "control characters" in error.fields[field][0]
 
     @pytest.mark.parametrize("character", ["\0", "\x0b", "\x1b", "\ufffe", "\uffff"])
-    def test_of_a_message(self, character):
+    def test_in_a_message(self, character):
         error = wrong({**CREDENTIALS, "reject": True, "message": f"a{character}b"})
         assert list(error.fields) == ["message"]
 
-    def test_of_a_tools_description(self):
+    def test_in_the_description_of_a_tool(self):
         tools = [{"name": "a", "description": "a\0"}]
         error = wrong({**REQUIRED, "tools": tools})
         assert list(error.fields) == ["tools.0.description"]
 
-    def test_lines_and_tabs_are_text(self):
+    def test_line_breaks_and_tabs_are_accepted(self):
         text = "One.\r\n\tTwo.\nÜ 😀"
         assert parse_plan({**REQUIRED, "systemPrompt": text, "greeting": text}).greeting == text
 
 
-def test_numbers_that_may_be_dialed():
+def test_transfer_numbers_are_read():
     numbers = ["+15551234567", "+15559876543", "+15551234567"]
     plan = parse_plan({**REQUIRED, "transferNumbers": numbers})
     assert plan.transfer_numbers == ("+15551234567", "+15559876543")

@@ -35,7 +35,7 @@ async def failure(url: str, *, seconds: float = 2) -> CallbackFailed:
     return raised.value
 
 
-async def test_it_works(backend: Backend) -> None:
+async def test_post_sends_and_returns_json(backend: Backend) -> None:
     backend.answers(200, {"ok": True})
     assert await post(f"{backend.url}/calls/start?tenant=7") == Answer(200, b'{"ok": true}', None)
     (received,) = backend.received
@@ -47,12 +47,12 @@ async def test_it_works(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 400, 410, 503])
-async def test_every_status_is_an_answer(backend: Backend, status: int) -> None:
+async def test_any_status_is_a_response(backend: Backend, status: int) -> None:
     backend.answers(status)
     assert (await post(backend.url)).status == status
 
 
-async def test_answers_without_a_body(backend: Backend) -> None:
+async def test_a_response_may_have_no_body(backend: Backend) -> None:
     backend.answers(204)
     for _ in range(3):
         assert (await post(backend.url)).body == b""
@@ -65,14 +65,14 @@ async def test_redirects_are_not_followed(backend: Backend, status: int) -> None
     assert [received.path for received in backend.received] == ["/here"]
 
 
-async def test_cookies_are_not_kept(backend: Backend) -> None:
+async def test_cookies_are_not_stored(backend: Backend) -> None:
     backend.answers(200, **{"Set-Cookie": "session=1; Path=/"})
     await post(backend.url)
     await post(backend.url)
     assert "Cookie" not in backend.received[1].headers
 
 
-async def test_proxies_of_the_environment_are_not_used(
+async def test_proxy_settings_in_the_environment_are_ignored(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -80,14 +80,14 @@ async def test_proxies_of_the_environment_are_not_used(
     assert (await post(backend.url)).status == 200
 
 
-async def test_connections_are_used_again(backend: Backend) -> None:
+async def test_connections_are_reused(backend: Backend) -> None:
     for _ in range(3):
         await post(backend.url)
     assert len(backend.connections) == 1
 
 
-async def test_each_event_loop_has_connections_of_its_own(backend: Backend) -> None:
-    """And gives them back at its end: an unclosed one is a warning, and warnings are errors."""
+async def test_each_event_loop_has_its_own_connections(backend: Backend) -> None:
+    """It closes them when it ends: an unclosed one causes a warning, which is an error here."""
     await post(backend.url)
     for _ in range(2):
         answer = await asyncio.to_thread(lambda: asyncio.run(post(backend.url)))
@@ -95,7 +95,7 @@ async def test_each_event_loop_has_connections_of_its_own(backend: Backend) -> N
     assert (await post(backend.url)).status == 200
 
 
-async def test_close(backend: Backend) -> None:
+async def test_close_closes_idle_connections(backend: Backend) -> None:
     await post(backend.url)
     await client.close()
     await client.close()
@@ -127,14 +127,16 @@ async def _drip_the_body(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 
 @pytest.mark.parametrize("behaviour", [_silence, _drip_the_head, _drip_the_body])
-async def test_the_deadline_is_for_all_of_it(raw_backend: StartRaw, behaviour: RawHandler) -> None:
+async def test_the_timeout_covers_the_whole_request(
+    raw_backend: StartRaw, behaviour: RawHandler
+) -> None:
     url = await raw_backend(behaviour)
     failed = await failure(url, seconds=0.3)
     assert failed.code == "timeout"
     assert failed.reason == "no response within 0.3 seconds"
 
 
-async def test_a_slow_look_up_is_cut_off_and_holds_up_nobody_else(
+async def test_a_slow_look_up_times_out_and_delays_no_other_host(
     backend: Backend, names: Names
 ) -> None:
     release = threading.Event()
@@ -149,7 +151,7 @@ async def test_a_slow_look_up_is_cut_off_and_holds_up_nobody_else(
         release.set()
 
 
-async def test_a_slow_host_holds_up_no_other(raw_backend: StartRaw, backend: Backend) -> None:
+async def test_a_slow_host_delays_no_other_host(raw_backend: StartRaw, backend: Backend) -> None:
     slow = await raw_backend(_silence)
     waiting = [asyncio.ensure_future(post(slow, seconds=30)) for _ in range(150)]
     try:
@@ -162,20 +164,20 @@ async def test_a_slow_host_holds_up_no_other(raw_backend: StartRaw, backend: Bac
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-# Answers that are too large
+# Responses that are too large
 
 
-async def test_exactly_one_mebibyte(backend: Backend) -> None:
+async def test_a_response_may_have_one_mebibyte(backend: Backend) -> None:
     backend.answers_bytes(b"x" * 2**20)
     assert len((await post(backend.url)).body) == 2**20
 
 
-async def test_one_byte_more(backend: Backend) -> None:
+async def test_a_response_of_one_byte_more_is_too_large(backend: Backend) -> None:
     backend.answers_bytes(b"x" * (2**20 + 1))
     assert (await failure(backend.url)).code == "too_large"
 
 
-async def test_an_endless_answer(raw_backend: StartRaw) -> None:
+async def test_an_endless_response_is_too_large(raw_backend: StartRaw) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
@@ -186,7 +188,7 @@ async def test_an_endless_answer(raw_backend: StartRaw) -> None:
 
 
 @pytest.mark.parametrize("packing", ["once", "twice"])
-async def test_a_decompression_bomb(backend: Backend, packing: str) -> None:
+async def test_a_decompression_bomb_is_too_large(backend: Backend, packing: str) -> None:
     bomb = gzip.compress(bytes(64 * 2**20), compresslevel=6)
     encoding = "gzip"
     if packing == "twice":
@@ -202,7 +204,7 @@ async def test_a_decompression_bomb(backend: Backend, packing: str) -> None:
         assert len((await post(backend.url)).body) <= 2**20
 
 
-async def test_a_compressed_answer(backend: Backend) -> None:
+async def test_a_compressed_response_is_decompressed(backend: Backend) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         body = gzip.compress(b'{"result":1}')
         return web.Response(body=body, headers={"Content-Encoding": "gzip"})
@@ -211,18 +213,18 @@ async def test_a_compressed_answer(backend: Backend) -> None:
     assert (await post(backend.url)).body == b'{"result":1}'
 
 
-async def test_an_answer_may_be_allowed_less(backend: Backend) -> None:
+async def test_the_largest_response_can_be_set(backend: Backend) -> None:
     backend.answers_bytes(b"x" * 1025)
     with pytest.raises(client.TooLarge) as raised:
         await client.post(backend.url, b"{}", {}, timeout=2, at_most=1024)
     assert raised.value.reason == "the response has more than 1 KB"
 
 
-# Answers that keep the event loop busy
+# Responses that keep the event loop busy
 
 
 def _padded(answer: bytes, times: int = 1) -> RawHandler:
-    """Send an answer again and again, until the client has had enough."""
+    """Send bytes repeatedly, until the client closes the connection."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -236,7 +238,7 @@ def _padded(answer: bytes, times: int = 1) -> RawHandler:
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def test_an_answer_in_one_byte_chunks(raw_backend: StartRaw) -> None:
+async def test_a_response_in_one_byte_chunks_is_too_large(raw_backend: StartRaw) -> None:
     url = await raw_backend(_padded(_CHUNKED + b"1\r\nx\r\n" * 2**20 + b"0\r\n\r\n"))
     failed = await failure(url)
     assert (failed.code, failed.reason) == (
@@ -245,7 +247,7 @@ async def test_an_answer_in_one_byte_chunks(raw_backend: StartRaw) -> None:
     )
 
 
-async def test_as_many_pieces_as_may_be(raw_backend: StartRaw) -> None:
+async def test_a_response_may_have_the_most_pieces(raw_backend: StartRaw) -> None:
     url = await raw_backend(_padded(_CHUNKED + b"1\r\nx\r\n" * 4096 + b"0\r\n\r\n"))
     assert (await post(url)).body == b"x" * 4096
 
@@ -255,14 +257,14 @@ async def test_as_many_pieces_as_may_be(raw_backend: StartRaw) -> None:
     [
         b"HTTP/1.1 100 \r\n\r\n" * 50_000,
         b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 50_000,
-        # Chunks that unpack to nothing: an empty block of "deflate", again and again.
+        # Chunks that decompress to nothing: an empty "deflate" block, repeated.
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
         + b"a\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff\r\n"
         + b"5\r\n\0\0\0\xff\xff\r\n" * 300_000,
     ],
     ids=["continue", "early hints", "nothing"],
 )
-async def test_what_is_padded_is_broken_off(raw_backend: StartRaw, padding: bytes) -> None:
+async def test_a_padded_response_is_aborted(raw_backend: StartRaw, padding: bytes) -> None:
     failed = await failure(await raw_backend(_padded(padding, times=100)))
     assert (failed.code, failed.reason) == (
         "too_large",
@@ -270,13 +272,15 @@ async def test_what_is_padded_is_broken_off(raw_backend: StartRaw, padding: byte
     )
 
 
-async def test_a_hint_before_the_answer(raw_backend: StartRaw) -> None:
+async def test_an_early_hint_may_precede_the_response(raw_backend: StartRaw) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     assert (await post(await raw_backend(_padded(hint * 3 + answer)))).body == b"{}"
 
 
-async def test_it_is_read_in_slices(raw_backend: StartRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_is_parsed_in_slices(
+    raw_backend: StartRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
     parse = ResponseHandler.data_received
 
@@ -294,7 +298,7 @@ async def test_it_is_read_in_slices(raw_backend: StartRaw, monkeypatch: pytest.M
     assert sum(sizes) > len(body)
 
 
-async def test_an_answer_that_ends_with_the_connection(raw_backend: StartRaw) -> None:
+async def test_a_response_may_end_with_the_connection(raw_backend: StartRaw) -> None:
     url = await raw_backend(_padded(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000))
     assert (await post(url)).body == b"x" * 300_000
 
@@ -327,16 +331,18 @@ async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     ],
     ids=["reset", "closed", "not HTTP", "long header", "cut off", "bad chunk", "bad gzip"],
 )
-async def test_a_broken_answer(raw_backend: StartRaw, behaviour: RawHandler) -> None:
+async def test_an_invalid_response_is_a_failure(
+    raw_backend: StartRaw, behaviour: RawHandler
+) -> None:
     assert (await failure(await raw_backend(behaviour))).code == "unreachable"
 
 
-async def test_nobody_listens() -> None:
+async def test_a_closed_port_is_unreachable() -> None:
     assert (await failure("http://127.0.0.1:1/")).code == "unreachable"
 
 
 @pytest.mark.parametrize("host", ["nobody.test", "a..test", "a" * 64 + ".test"])
-async def test_no_such_name(names: Names, host: str) -> None:
+async def test_an_unknown_host_name_is_unreachable(names: Names, host: str) -> None:
     assert (await failure(f"http://{host}/")).code == "unreachable"
 
 
@@ -349,7 +355,7 @@ async def test_the_next_address_is_tried(backend: Backend, names: Names) -> None
 # TLS
 
 
-async def test_https(
+async def test_https_with_a_trusted_certificate(
     names: Names, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
@@ -361,7 +367,7 @@ async def test_https(
 
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["self-signed", "for another name"])
-async def test_a_bad_certificate(
+async def test_an_untrusted_certificate_is_refused(
     names: Names, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, trusted: bool
 ) -> None:
     if trusted:
@@ -378,7 +384,7 @@ async def test_a_bad_certificate(
     assert backend.received == []
 
 
-async def test_https_where_there_is_http(backend: Backend) -> None:
+async def test_https_to_an_http_port_fails(backend: Backend) -> None:
     url = backend.url.replace("http:", "https:")
     assert (await failure(url)).code == "tls"
 
@@ -424,13 +430,13 @@ PRIVATE = [
 
 @pytest.fixture
 def guarded(settings: Any) -> None:
-    """As in production: https and public addresses only."""
+    """Allow only https and public addresses, as in production."""
     settings.CALLBACK_ALLOW_PRIVATE = False
 
 
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize("address", PRIVATE)
-async def test_a_name_with_a_private_address(names: Names, address: str) -> None:
+async def test_a_name_with_a_private_address_is_blocked(names: Names, address: str) -> None:
     names.addresses["inside.test"] = [address]
     failed = await failure("https://inside.test/")
     assert failed.code == "blocked_address"
@@ -438,14 +444,14 @@ async def test_a_name_with_a_private_address(names: Names, address: str) -> None
 
 
 @pytest.mark.usefixtures("guarded")
-async def test_several_private_addresses(names: Names) -> None:
+async def test_a_name_with_several_private_addresses_is_blocked(names: Names) -> None:
     names.addresses["inside.test"] = ["::1", "10.0.0.1", "127.0.0.1", "169.254.169.254"]
     assert (await failure("https://inside.test/")).code == "blocked_address"
 
 
 @dataclass
 class Listener:
-    """Whatever listens on this machine, and how often it was reached."""
+    """A listener on this machine that counts its connections."""
 
     port: int = 0
     connections: int = 0
@@ -470,14 +476,14 @@ async def test_the_listener_can_be_reached(listener: Listener) -> None:
     assert listener.connections == 1
 
 
-# The network of the tests is closed: an address outside fails when it is tried.
+# Tests have no network: a connection to a public address fails.
 tries_the_internet = pytest.mark.filterwarnings("ignore:A test tried to use socket")
 
 
 @tries_the_internet
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize("addresses", [["127.0.0.1", "1.1.1.1"], ["1.1.1.1", "127.0.0.1"]])
-async def test_private_among_public_addresses(
+async def test_a_private_address_among_public_ones_is_not_reached(
     names: Names, listener: Listener, addresses: list[str]
 ) -> None:
     names.addresses["mixed.test"] = addresses
@@ -488,13 +494,11 @@ async def test_private_among_public_addresses(
 
 @tries_the_internet
 @pytest.mark.usefixtures("guarded")
-async def test_a_name_that_is_public_once_and_private_later(
-    names: Names, listener: Listener
-) -> None:
+async def test_a_name_that_becomes_private_is_not_reached(names: Names, listener: Listener) -> None:
     names.addresses["rebinding.test"] = ["1.1.1.1"]
     with pytest.raises(SocketConnectBlockedError):
         await post(f"https://rebinding.test:{listener.port}/")
-    await client.close()  # what was looked up is forgotten
+    await client.close()  # forgets the look-ups
     names.addresses["rebinding.test"] = ["127.0.0.1"]
     failed = await failure(f"https://rebinding.test:{listener.port}/")
     assert failed.code == "blocked_address"
@@ -539,7 +543,7 @@ async def test_a_name_that_is_public_once_and_private_later(
         "https://example.com/" + "a" * 2000,
     ],
 )
-async def test_a_hostile_url(url: str) -> None:
+async def test_a_hostile_url_is_refused(url: str) -> None:
     assert (await failure(url)).code == "bad_url"
 
 
@@ -548,7 +552,7 @@ async def test_a_hostile_url(url: str) -> None:
 NOW = datetime(2026, 4, 1, 9, 30, tzinfo=UTC)
 
 
-async def test_retry_after_is_part_of_the_answer(backend: Backend) -> None:
+async def test_a_response_includes_retry_after(backend: Backend) -> None:
     backend.answers(503, **{"Retry-After": "120"})
     assert (await post(backend.url)).retry_after == 120
 
@@ -574,5 +578,5 @@ async def test_retry_after_is_part_of_the_answer(backend: Backend) -> None:
         ("9" * 400, math.inf),
     ],
 )
-def test_retry_after(value: str, seconds: float | None) -> None:
+def test_retry_after_is_read_as_seconds(value: str, seconds: float | None) -> None:
     assert retry_after_seconds(value, NOW) == seconds

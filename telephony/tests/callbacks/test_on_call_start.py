@@ -38,7 +38,7 @@ async def failure(url: str, facts: CallFacts) -> CallStartFailed:
     return raised.value
 
 
-async def test_it_works(backend: Backend, facts: CallFacts) -> None:
+async def test_a_configuration_becomes_a_plan(backend: Backend, facts: CallFacts) -> None:
     backend.answers(200, PLAN)
     plan = await ask(f"{backend.url}/calls/start", facts, [SECRET, OLD_SECRET])
     assert isinstance(plan, CallPlan)
@@ -52,12 +52,12 @@ async def test_it_works(backend: Backend, facts: CallFacts) -> None:
     assert body["metadata"] == facts.metadata
 
 
-async def test_a_refusal(backend: Backend, facts: CallFacts) -> None:
+async def test_a_rejection(backend: Backend, facts: CallFacts) -> None:
     backend.answers(200, {"reject": True, "reason": "busy"})
     assert await ask(backend.url, facts) == Refusal("busy")
 
 
-async def test_a_refusal_that_is_spoken(backend: Backend, facts: CallFacts) -> None:
+async def test_a_spoken_rejection(backend: Backend, facts: CallFacts) -> None:
     backend.answers(200, {"reject": True, "reason": "busy", "message": "Call again."} | CREDENTIALS)
     assert await ask(backend.url, facts) == Refusal(
         "busy", "Call again.", CREDENTIALS["twilioAccountSid"], "canary-token"
@@ -73,7 +73,7 @@ async def test_a_transfer(backend: Backend, facts: CallFacts, number: str) -> No
 
 
 @pytest.mark.parametrize("number", ["+4915112345678", "+8823460000000", "+9990000000"])
-async def test_a_transfer_to_another_country(
+async def test_a_transfer_to_a_country_that_is_not_allowed_is_refused(
     backend: Backend, facts: CallFacts, number: str
 ) -> None:
     backend.answers(200, {"transfer": number} | CREDENTIALS)
@@ -82,7 +82,9 @@ async def test_a_transfer_to_another_country(
     assert "transfer: Use a number in one of these countries: US, CA." in failed.message
 
 
-async def test_a_transfer_to_the_number_that_was_called(backend: Backend, facts: CallFacts) -> None:
+async def test_a_transfer_to_the_called_number_is_refused(
+    backend: Backend, facts: CallFacts
+) -> None:
     backend.answers(200, {"transfer": facts.called_number} | CREDENTIALS)
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_answer"
@@ -90,7 +92,7 @@ async def test_a_transfer_to_the_number_that_was_called(backend: Backend, facts:
 
 
 @pytest.mark.parametrize("number", ["+19002345678", "+15002345678", "+12129762345"])
-async def test_a_transfer_to_a_premium_number(
+async def test_a_transfer_to_a_premium_number_is_refused(
     backend: Backend, facts: CallFacts, number: str
 ) -> None:
     backend.answers(200, {"transfer": number} | CREDENTIALS)
@@ -100,7 +102,7 @@ async def test_a_transfer_to_a_premium_number(
     assert number not in failed.message
 
 
-async def test_it_is_asked_once_and_not_for_long(
+async def test_a_slow_backend_is_asked_once_and_times_out(
     backend: Backend, facts: CallFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -116,12 +118,12 @@ async def test_it_is_asked_once_and_not_for_long(
     assert len(backend.received) == 1
 
 
-async def test_nobody_there(facts: CallFacts) -> None:
+async def test_an_unreachable_backend_fails(facts: CallFacts) -> None:
     failed = await failure("http://127.0.0.1:1/", facts)
     assert failed.code == "call_start_unreachable"
 
 
-async def test_a_private_address(facts: CallFacts, names: Names, settings: Any) -> None:
+async def test_a_private_address_fails(facts: CallFacts, names: Names, settings: Any) -> None:
     settings.CALLBACK_ALLOW_PRIVATE = False
     names.addresses["inside.test"] = ["127.0.0.1"]
     failed = await failure("https://inside.test/", facts)
@@ -130,7 +132,9 @@ async def test_a_private_address(facts: CallFacts, names: Names, settings: Any) 
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 500, 503])
-async def test_another_status(backend: Backend, facts: CallFacts, status: int) -> None:
+async def test_a_status_other_than_2xx_fails(
+    backend: Backend, facts: CallFacts, status: int
+) -> None:
     backend.answers(status, PLAN, Location="/elsewhere")
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_status"
@@ -143,20 +147,24 @@ async def test_another_status(backend: Backend, facts: CallFacts, status: int) -
     [b"", b"OK", b"\xff\xfe", b'{"a":', b"NaN", b"[" * 100_000, b" " * (2**20 + 1)],
     ids=["empty", "text", "not UTF-8", "cut off", "NaN", "deep", "long"],
 )
-async def test_not_json(backend: Backend, facts: CallFacts, body: bytes) -> None:
+async def test_a_response_that_is_not_json_fails(
+    backend: Backend, facts: CallFacts, body: bytes
+) -> None:
     backend.answers_bytes(body)
     assert (await failure(backend.url, facts)).code == "call_start_bad_answer"
 
 
 @pytest.mark.parametrize("body", [None, [], "reject", 7])
-async def test_not_an_object(backend: Backend, facts: CallFacts, body: Any) -> None:
+async def test_a_response_that_is_not_an_object_fails(
+    backend: Backend, facts: CallFacts, body: Any
+) -> None:
     backend.answers(200, body)
     failed = await failure(backend.url, facts)
     assert failed.code == "call_start_bad_answer"
     assert "body:" in failed.message
 
 
-async def test_wrong_fields_are_named_and_their_values_are_not(
+async def test_an_error_names_invalid_fields_but_not_their_values(
     backend: Backend, facts: CallFacts
 ) -> None:
     backend.answers(200, PLAN | {"twilioAccountSid": "canary-sid", "voice": 7, "systemPrompt": ""})
@@ -171,11 +179,11 @@ async def test_wrong_fields_are_named_and_their_values_are_not(
     "url", ["http://example.com/", "https://canary:canary@example.com/", "https://127.0.0.1/canary"]
 )
 @pytest.mark.parametrize("field", ["onToolCallUrl", "greetingUrl"])
-async def test_a_url_of_the_plan_that_may_not_be_called(
+async def test_a_private_url_in_the_plan_is_refused(
     backend: Backend, facts: CallFacts, settings: Any, field: str, url: str
 ) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
-        settings.CALLBACK_ALLOW_PRIVATE = False  # the backend of the test is private itself
+        settings.CALLBACK_ALLOW_PRIVATE = False  # the test's own backend is private
         return web.json_response(PLAN | {"tools": [TOOL], "onToolCallUrl": good} | {field: url})
 
     good = "https://example.com/tools"
@@ -186,13 +194,13 @@ async def test_a_url_of_the_plan_that_may_not_be_called(
     )
 
 
-async def test_metadata_that_cannot_be_kept(backend: Backend, facts: CallFacts) -> None:
+async def test_invalid_metadata_is_refused(backend: Backend, facts: CallFacts) -> None:
     backend.answers_bytes(json.dumps(PLAN | {"metadata": {"a": "\x00"}}).encode())
     failed = await failure(backend.url, facts)
     assert "metadata: Leave NUL characters out." in failed.message
 
 
-# What is too much
+# Responses over a limit
 
 
 def _nested(levels: int) -> Any:
@@ -219,7 +227,7 @@ def _nested(levels: int) -> Any:
     ],
     ids=lambda value: str(value)[:16],
 )
-async def test_what_may_not_be_on_this_server(
+async def test_values_that_this_server_does_not_allow_are_refused(
     backend: Backend, facts: CallFacts, change: dict[str, Any], why: str
 ) -> None:
     backend.answers(200, PLAN | {"onToolCallUrl": f"{backend.url}/tools"} | change)
@@ -227,7 +235,9 @@ async def test_what_may_not_be_on_this_server(
     assert failed.message == f"The response of onCallStart cannot be used. {why}"
 
 
-async def test_many_numbers_that_may_not_be_called(backend: Backend, facts: CallFacts) -> None:
+async def test_many_numbers_that_are_not_allowed_are_counted(
+    backend: Backend, facts: CallFacts
+) -> None:
     backend.answers(200, PLAN | {"transferNumbers": _german(100)})
     failed = await failure(backend.url, facts)
     assert failed.message.endswith("and 80 more.")
@@ -238,8 +248,10 @@ def _german(count: int) -> list[str]:
     return [f"+49151123456{number:02}" for number in range(count)]
 
 
-async def test_a_failure_keeps_nothing_of_the_answer(backend: Backend, facts: CallFacts) -> None:
-    """It would be kept for as long as the failure is, and be freed on the event loop."""
+async def test_a_failure_holds_no_reference_to_the_response(
+    backend: Backend, facts: CallFacts
+) -> None:
+    """The response would live as long as the failure, and be freed on the event loop."""
     backend.answers(200, PLAN | {"tools": [0] * 50_000})
     failed = await failure(backend.url, facts)
     assert failed.__context__ is None

@@ -46,7 +46,7 @@ _sids = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def no_jobs(transactional_db: None) -> None:
-    """The tables of the queue are not Django's, so they are not emptied between tests."""
+    """Empty the tables of the queue: they are not Django's, so Django does not."""
     with connection.cursor() as cursor:
         cursor.execute("truncate procrastinate_jobs, procrastinate_workers cascade")
 
@@ -129,7 +129,7 @@ def _is_idle() -> bool:
 
 @asynccontextmanager
 async def _worker_app() -> AsyncIterator[None]:
-    """Give procrastinate connections of its own, as in a worker."""
+    """Give procrastinate its own connections, as in a worker."""
     with app.replace_connector(app.connector.get_worker_connector()):
         async with app.open_async():
             yield
@@ -148,7 +148,7 @@ async def work() -> None:
             )
 
 
-async def test_it_works(call: Call, backend: Backend) -> None:
+async def test_on_call_end_is_delivered(call: Call, backend: Backend) -> None:
     await enqueue(call)
     await work()
     (received,) = backend.received
@@ -165,7 +165,7 @@ async def test_it_works(call: Call, backend: Backend) -> None:
     assert await jobs() == []
 
 
-async def test_an_error(call: Call, backend: Backend) -> None:
+async def test_on_error_is_delivered(call: Call, backend: Backend) -> None:
     await in_database(outbox.enqueue_error, call, code="engine_lost", message="It stopped.")
     await in_database(outbox.enqueue_error, call, code="engine_lost", message="It stopped.")
     await work()
@@ -178,7 +178,7 @@ async def test_an_error(call: Call, backend: Backend) -> None:
     )
 
 
-async def test_an_error_without_a_url_for_it(call: Call) -> None:
+async def test_on_error_is_not_queued_without_a_url(call: Call) -> None:
     call.on_error_url = ""
     await in_database(outbox.enqueue_error, call, code="engine_lost", message="It stopped.")
     assert not await in_database(CallbackDelivery.objects.exists)
@@ -195,28 +195,28 @@ def _enqueue_and_fail(call: Call) -> None:
         raise LookupError
 
 
-async def test_nothing_is_left_of_a_transaction_that_fails(call: Call) -> None:
+async def test_a_transaction_that_fails_leaves_no_job(call: Call) -> None:
     with pytest.raises(LookupError):
         await in_database(_enqueue_and_fail, call)
     assert not await in_database(CallbackDelivery.objects.exists)
     assert await jobs() == []
 
 
-async def test_nor_in_a_worker(call: Call) -> None:
-    """There, procrastinate has connections of its own."""
+async def test_a_transaction_that_fails_in_a_worker_leaves_no_job(call: Call) -> None:
+    """In a worker, procrastinate has its own connections."""
     async with _worker_app():
         with pytest.raises(LookupError):
             await in_database(_enqueue_and_fail, call)
     assert await jobs() == []
 
 
-def test_a_call_ends_once(call: Call) -> None:
+def test_a_call_has_one_on_call_end(call: Call) -> None:
     outbox.enqueue_call_end(call, BODY)
     outbox.enqueue_call_end(call, BODY | {"durationSeconds": 7})
     assert len(_jobs()) == CallbackDelivery.objects.count() == 1
 
 
-def test_a_call_ends_once_when_two_end_it_at_the_same_time(call: Call) -> None:
+def test_a_call_that_two_threads_end_has_one_on_call_end(call: Call) -> None:
     barrier = Barrier(2, timeout=30)
 
     def end() -> None:
@@ -236,7 +236,7 @@ def test_a_call_ends_once_when_two_end_it_at_the_same_time(call: Call) -> None:
 # Signatures
 
 
-async def test_both_signatures(call: Call, backend: Backend, alice: Account) -> None:
+async def test_both_signatures_are_valid(call: Call, backend: Backend, alice: Account) -> None:
     await in_database(_set_secrets, alice, SECRET)
     await enqueue(call)
     await work()
@@ -246,7 +246,7 @@ async def test_both_signatures(call: Call, backend: Backend, alice: Account) -> 
     assert received.headers["X-Veevo-Signature"] == by_hand
 
 
-async def test_a_rotated_secret_signs_for_a_day_more(
+async def test_a_rotated_secret_signs_for_another_day(
     call: Call, backend: Backend, alice: Account
 ) -> None:
     await enqueue(call)
@@ -265,7 +265,7 @@ async def test_a_rotated_secret_signs_for_a_day_more(
         Webhook(OLD_SECRET).verify(second.body, dict(second.headers))
 
 
-async def test_each_account_signs_with_its_own_secret_and_leaves_the_other_alone(
+async def test_each_account_signs_with_its_own_secret(
     call: Call, backend: Backend, alice: Account, bob: Account
 ) -> None:
     await in_database(_set_secrets, alice, SECRET)
@@ -283,7 +283,9 @@ async def test_each_account_signs_with_its_own_secret_and_leaves_the_other_alone
 # Retries
 
 
-async def test_the_schedule(call: Call, backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+async def test_retries_follow_the_schedule(
+    call: Call, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
     seconds = [5, 300, 1800, 7200, 18000, 36000, 36000]
     backend.answers(503)
     await enqueue(call)
@@ -323,7 +325,7 @@ async def test_the_schedule(call: Call, backend: Backend, caplog: pytest.LogCapt
 
 
 def _events(caplog: pytest.LogCaptureFixture) -> Iterator[dict[str, Any]]:
-    """Structured log lines, without what every line has."""
+    """Yield structured log events, without the fields that they all have."""
     common = ("level", "logger", "timestamp")
     for record in caplog.records:
         if isinstance(record.msg, dict):
@@ -331,7 +333,9 @@ def _events(caplog: pytest.LogCaptureFixture) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 404, 429, 500])
-async def test_what_is_tried_again(call: Call, backend: Backend, status: int) -> None:
+async def test_error_statuses_and_redirects_are_retried(
+    call: Call, backend: Backend, status: int
+) -> None:
     backend.answers(status, Location="/elsewhere")
     await enqueue(call)
     await work()
@@ -345,7 +349,7 @@ async def test_what_is_tried_again(call: Call, backend: Backend, status: int) ->
     assert [received.path for received in backend.received] == ["/end", "/end"]
 
 
-async def test_410_stops(call: Call, backend: Backend) -> None:
+async def test_status_410_ends_the_retries(call: Call, backend: Backend) -> None:
     backend.answers(410)
     await enqueue(call)
     await work()
@@ -355,7 +359,7 @@ async def test_410_stops(call: Call, backend: Backend) -> None:
     assert await jobs() == []
 
 
-async def test_a_backend_that_does_not_answer(
+async def test_a_backend_that_does_not_respond_is_retried(
     call: Call, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.1)
@@ -371,7 +375,7 @@ async def _never(request: web.Request) -> web.StreamResponse:
     raise AssertionError
 
 
-async def test_a_backend_that_is_not_there(call: Call) -> None:
+async def test_an_unreachable_backend_is_retried(call: Call) -> None:
     call.on_call_end_url = "http://127.0.0.1:1/"
     await enqueue(call)
     await work()
@@ -379,7 +383,7 @@ async def test_a_backend_that_is_not_there(call: Call) -> None:
     assert (delivery.state, delivery.last_result) == ("pending", "unreachable")
 
 
-async def test_retry_after(call: Call, backend: Backend) -> None:
+async def test_retry_after_extends_the_wait(call: Call, backend: Backend) -> None:
     backend.answers(503, **{"Retry-After": "3600"})
     await enqueue(call)
     before = timezone.now()
@@ -403,10 +407,10 @@ async def test_a_body_that_cannot_be_unsealed_waits_for_the_key(
     assert (await delivery_of(call)).state == "delivered"
 
 
-# Twice, early, late, never
+# Jobs that run twice, early, late or never
 
 
-async def test_two_jobs_at_the_same_time_send_once(call: Call, backend: Backend) -> None:
+async def test_two_simultaneous_jobs_send_once(call: Call, backend: Backend) -> None:
     release = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -426,7 +430,7 @@ async def test_two_jobs_at_the_same_time_send_once(call: Call, backend: Backend)
     assert (await delivery_of(call)).attempts == 1
 
 
-async def test_a_job_that_comes_early_sends_nothing(call: Call, backend: Backend) -> None:
+async def test_an_early_job_sends_nothing(call: Call, backend: Backend) -> None:
     backend.answers(503)
     await enqueue(call)
     await work()
@@ -434,19 +438,19 @@ async def test_a_job_that_comes_early_sends_nothing(call: Call, backend: Backend
     assert len(backend.received) == 1
 
 
-async def test_a_job_for_a_delivery_that_is_gone(backend: Backend) -> None:
+async def test_a_job_for_a_deleted_delivery_does_nothing(backend: Backend) -> None:
     await outbox.deliver("c" + "0" * 24)
     assert backend.received == []
 
 
 def _age(**fields: timedelta) -> None:
-    """Set the times of all deliveries to so long ago."""
+    """Set times of all deliveries to the given time before now."""
     now = timezone.now()
     CallbackDelivery.objects.update(**{name: now - age for name, age in fields.items()})
 
 
 @pytest.mark.parametrize("dies_after", ["claim", "send"])
-async def test_a_worker_that_dies_during_an_attempt(
+async def test_a_delivery_is_sent_again_after_its_worker_dies(
     call: Call, backend: Backend, dies_after: str
 ) -> None:
     await enqueue(call)
@@ -469,10 +473,10 @@ async def test_a_worker_that_dies_during_an_attempt(
     }
 
 
-async def test_the_job_of_a_worker_that_died_comes_back_when_its_claim_ends(
+async def test_the_job_of_a_dead_worker_runs_again_when_its_claim_expires(
     call: Call, backend: Backend
 ) -> None:
-    """Others do the job again, sooner or later than that."""
+    """Other workers run the job again, before or after its claim expires."""
     await enqueue(call)
     delivery = await delivery_of(call)
     dead = await in_database(_claim, delivery.id)
@@ -490,10 +494,10 @@ async def test_the_job_of_a_worker_that_died_comes_back_when_its_claim_ends(
     assert (await delivery_of(call)).state == "delivered"
 
 
-async def test_an_attempt_that_might_outlast_its_claim_is_not_begun(
+async def test_an_attempt_that_might_outlast_its_claim_does_not_begin(
     call: Call, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database has answered late, and another worker may take over before its end."""
+    """The database was slow, so another worker may take over before the attempt ends."""
     monkeypatch.setattr(outbox, "CLAIM", timedelta(seconds=outbox.TIMEOUT_SECONDS))
     await enqueue(call)
     await in_database(_jobs_are_lost)
@@ -504,7 +508,7 @@ async def test_an_attempt_that_might_outlast_its_claim_is_not_begun(
 
 
 def test_a_claim_begins_when_it_is_made(call: Call) -> None:
-    """A transaction may have waited for the account's lock before."""
+    """The transaction may have waited for the account's lock before."""
     outbox.enqueue_call_end(call, BODY)
     with transaction.atomic(), connection.cursor() as cursor:
         attempt = _claim(_delivery(call).id)
@@ -535,8 +539,8 @@ async def test_the_record_and_the_next_job_commit_together(
     assert len(await jobs()) == 1
 
 
-async def test_a_worker_that_was_overtaken(call: Call, backend: Backend) -> None:
-    """Its failure is not counted: the other attempt is. Its success is."""
+async def test_of_an_overtaken_attempt_only_success_counts(call: Call, backend: Backend) -> None:
+    """Its failure does not count, since the other attempt does. Its success counts."""
     await enqueue(call)
     delivery = await delivery_of(call)
     slow = await in_database(_claim, delivery.id)
@@ -553,7 +557,7 @@ async def test_a_worker_that_was_overtaken(call: Call, backend: Backend) -> None
     assert (delivery.state, delivery.attempts, delivery.last_result) == ("delivered", 1, "200")
 
 
-async def test_resume_wakes_one_overdue_delivery_of_each_account(
+async def test_resume_queues_one_overdue_delivery_of_each_account(
     call: Call, backend: Backend, alice: Account, bob: Account
 ) -> None:
     await enqueue(call)
@@ -592,12 +596,12 @@ async def worker(concurrency: int) -> AsyncIterator[None]:
 
 @pytest.fixture
 def pool(alice: Account, bob: Account) -> Any:
-    """The pool, with all its connections in it."""
+    """Return the pool once all its connections are idle."""
     connection.close()
     return connection.pool
 
 
-async def test_a_slow_backend_leaves_workers_and_connections_to_the_others(
+async def test_a_slow_backend_leaves_workers_and_connections_for_other_accounts(
     alice: Account, bob: Account, backend: Backend, pool: Any
 ) -> None:
     release = asyncio.Event()
@@ -652,10 +656,10 @@ def test_the_limit_holds_when_all_claim_at_once(alice: Account) -> None:
     assert sum(claims) == outbox.UNDER_WAY_PER_ACCOUNT
 
 
-async def test_as_many_are_awake_as_have_places_however_many_end_together(
+async def test_all_slots_are_filled_again_when_many_attempts_end_together(
     alice: Account, backend: Backend
 ) -> None:
-    """Those that end together would all wake the same one up, were each to wake one."""
+    """If each attempt queued only the next delivery, all would queue the same one."""
     inside: list[asyncio.Event] = []
     rounds = 4
 
@@ -681,7 +685,7 @@ def _none_is_pending() -> bool:
     return not CallbackDelivery.objects.filter(state="pending").exists()
 
 
-async def test_an_account_that_is_locked_holds_up_no_other(
+async def test_a_locked_account_does_not_delay_others(
     call: Call, bob: Account, backend: Backend, alice: Account
 ) -> None:
     await enqueue(call)
@@ -699,7 +703,7 @@ async def test_an_account_that_is_locked_holds_up_no_other(
     assert len(backend.received) == 2
 
 
-async def test_an_account_that_stays_locked_is_not_waited_for_without_end(
+async def test_the_wait_for_a_locked_account_has_a_limit(
     call: Call, backend: Backend, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_DECIDED_WITHIN_S", 0.5)
@@ -725,7 +729,7 @@ def _hold_lock(account: Account, locked: Event, release: Event) -> None:
         assert release.wait(30)
 
 
-async def test_a_database_that_hangs_is_not_waited_for_without_end(
+async def test_the_wait_for_a_hanging_database_has_a_limit(
     call: Call, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_DECIDED_WITHIN_S", 0.5)
@@ -749,14 +753,14 @@ async def test_a_database_that_hangs_is_not_waited_for_without_end(
     assert len(backend.received) == 1
 
 
-# Endpoints that do not answer
+# Endpoints that do not respond
 
 
 @pytest.fixture
 async def failing(
     alice: Account, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> list[CallbackDelivery]:
-    """Deliveries of Alice's to a backend that hangs: two that are held back, and four before."""
+    """Alice's deliveries to a backend that hangs: two that are held back, after four others."""
     monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.5)
     backend.answer = _never
     for _ in range(outbox.UNDER_WAY_PER_ACCOUNT):
@@ -773,7 +777,7 @@ async def failing(
     return await in_database(lambda: list(CallbackDelivery.objects.order_by("attempts", "id")))
 
 
-async def test_a_failing_endpoint_is_left_alone(
+async def test_deliveries_to_a_failing_endpoint_are_held_back(
     failing: list[CallbackDelivery], backend: Backend
 ) -> None:
     held, sent = failing[:2], failing[2:]
@@ -810,7 +814,7 @@ def _probe_now() -> None:
         )
 
 
-async def test_one_delivery_probes(failing: list[CallbackDelivery], backend: Backend) -> None:
+async def test_one_delivery_is_the_probe(failing: list[CallbackDelivery], backend: Backend) -> None:
     for failures, seconds in ((5, 120), (6, 240), (7, 300), (8, 300)):
         if failures == 7:
             await in_database(_hold_all)
@@ -830,12 +834,12 @@ async def test_one_delivery_probes(failing: list[CallbackDelivery], backend: Bac
 
 
 def _hold_all() -> None:
-    """The others have become due."""
+    """Hold back the other deliveries, which have become due."""
     CallbackDelivery.objects.update(due_at=timezone.now(), held_by=CallbackEndpoint.objects.get())
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_the_first_answer_lets_all_go(
+async def test_the_first_response_releases_all_deliveries(
     failing: list[CallbackDelivery], backend: Backend, status: int
 ) -> None:
     backend.answers(status)
@@ -849,7 +853,7 @@ async def test_the_first_answer_lets_all_go(
     assert results == [str(status)] * 2 + ["timeout"] * 4
 
 
-async def test_more_is_let_go_with_each_answer(
+async def test_each_response_releases_more_deliveries(
     failing: list[CallbackDelivery], backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoints, "_RELEASED_AT_ONCE", 2)
@@ -861,7 +865,7 @@ async def test_more_is_let_go_with_each_answer(
     assert not await in_database(CallbackEndpoint.objects.exists)
 
 
-async def test_it_is_this_accounts_endpoint_alone(
+async def test_an_endpoint_belongs_to_one_account_and_one_origin(
     failing: list[CallbackDelivery], backend: Backend, alice: Account, bob: Account
 ) -> None:
     """Another account's callbacks to the same server are sent, and this one's to another."""
@@ -874,8 +878,8 @@ async def test_it_is_this_accounts_endpoint_alone(
     assert sorted(each.path for each in backend.received) == ["/alice/end", "/bob/end"]
 
 
-async def test_what_is_held_back_is_in_nobodys_way(alice: Account, backend: Backend) -> None:
-    """Of many that are asleep one is woken up, and the ones for another endpoint are the last."""
+async def test_held_back_deliveries_do_not_delay_others(alice: Account, backend: Backend) -> None:
+    """Many deliveries wait; those to another endpoint are last in the queue, but are sent."""
     elsewhere = backend.url.replace("127.0.0.1", "localhost")
     for url in [backend.url] * 6 + [elsewhere] * 2:
         await enqueue(await in_database(_call, alice, url))
@@ -895,7 +899,7 @@ async def test_what_is_held_back_is_in_nobodys_way(alice: Account, backend: Back
     assert await in_database(held.count) == 6
 
 
-async def test_send_now_does_not_ask_whether_it_fails(
+async def test_send_now_ignores_that_the_endpoint_fails(
     failing: list[CallbackDelivery], backend: Backend
 ) -> None:
     held = failing[0]
@@ -912,7 +916,7 @@ async def test_send_now_does_not_ask_whether_it_fails(
     assert len(backend.received) == 3, "the other one that was held back too"
 
 
-async def test_what_is_held_back_is_given_up_when_every_schedule_is_over(
+async def test_held_back_deliveries_are_given_up_when_every_schedule_has_ended(
     failing: list[CallbackDelivery],
 ) -> None:
     assert sum(schedule.RETRY_DELAYS, timedelta()) <= schedule.AT_LEAST
@@ -941,7 +945,9 @@ async def _probing(failing: list[CallbackDelivery]) -> str:
 _FREED = {"attempts": 0, "held_by": None}
 
 
-async def test_a_probe_whose_worker_dies(failing: list[CallbackDelivery], backend: Backend) -> None:
+async def test_a_probe_runs_again_after_its_worker_dies(
+    failing: list[CallbackDelivery], backend: Backend
+) -> None:
     probing = await _probing(failing)
     await work()
     claimed_until = (await in_database(CallbackDelivery.objects.get, pk=probing)).claimed_until
@@ -955,7 +961,7 @@ async def test_a_probe_whose_worker_dies(failing: list[CallbackDelivery], backen
     assert len(backend.received) == 2, "it has let the other one go"
 
 
-async def test_a_probe_whose_worker_dies_and_whose_job_is_lost(
+async def test_a_probe_without_worker_and_job_is_queued_again(
     failing: list[CallbackDelivery], backend: Backend
 ) -> None:
     await _probing(failing)
@@ -968,7 +974,7 @@ async def test_a_probe_whose_worker_dies_and_whose_job_is_lost(
     assert len(backend.received) == 1, "the other one"
 
 
-def test_an_origin_has_one_spelling() -> None:
+def test_an_origin_is_normalized() -> None:
     for url in ("https://Backend.Example.com/a?b=1", "https://backend.example.com:443"):
         assert endpoints.origin_of(url) == "https://backend.example.com:443"
     assert endpoints.origin_of("http://[::1]/x") == "http://::1:80"
@@ -977,7 +983,7 @@ def test_an_origin_has_one_spelling() -> None:
 # Secrets
 
 
-async def test_neither_bodies_nor_secrets_lie_around(
+async def test_bodies_and_secrets_are_not_stored_in_plain_text(
     call: Call,
     backend: Backend,
     alice: Account,
@@ -1009,7 +1015,7 @@ async def test_neither_bodies_nor_secrets_lie_around(
 
 
 def _dump() -> str:
-    """All that is stored about jobs, deliveries and secrets."""
+    """Return everything that is stored about jobs, deliveries and secrets."""
     with connection.cursor() as cursor:
         text = ""
         for table in (
@@ -1041,7 +1047,7 @@ async def attempts_of(call: Call) -> list[tuple[str, str]]:
     return await in_database(_attempts, call)
 
 
-async def test_each_attempt_is_kept(call: Call, backend: Backend) -> None:
+async def test_each_attempt_is_stored(call: Call, backend: Backend) -> None:
     backend.answers(503, {"error": "Down for maintenance."})
     await enqueue(call)
     before = timezone.now()
@@ -1059,14 +1065,14 @@ async def test_each_attempt_is_kept(call: Call, backend: Backend) -> None:
     assert b"maintenance" not in bytes(first.sealed_answer), "it is kept sealed"
 
 
-async def test_an_attempt_without_an_answer(call: Call) -> None:
+async def test_an_attempt_without_a_response_is_stored(call: Call) -> None:
     call.on_call_end_url = "http://127.0.0.1:1/"
     await enqueue(call)
     await work()
     assert await attempts_of(call) == [("unreachable", "")]
 
 
-async def test_the_first_500_bytes_of_an_answer(call: Call, backend: Backend) -> None:
+async def test_the_first_500_bytes_of_a_response_are_stored(call: Call, backend: Backend) -> None:
     backend.answers_bytes(b"a\0" + "é".encode() * 300)
     await enqueue(call)
     await work()
@@ -1082,10 +1088,10 @@ async def test_the_first_500_bytes_of_an_answer(call: Call, backend: Backend) ->
         b"x" * 500 + SENT,
     ],
 )
-async def test_an_answer_that_repeats_what_was_said(
+async def test_a_response_that_repeats_the_transcript_is_not_stored(
     call: Call, backend: Backend, echo: bytes
 ) -> None:
-    """The transcript is erased when it is delivered: it does not stay in this way."""
+    """The transcript is erased on delivery, so it must not be stored as a response."""
     backend.answers_bytes(echo)
     await enqueue(call)
     await work()
@@ -1096,21 +1102,21 @@ def sent(*turns: str) -> bytes:
     return json.dumps({"transcript": [{"text": turn} for turn in turns]}).encode()
 
 
-def test_a_short_turn_stands_in_an_answer_by_chance() -> None:
+def test_a_response_may_contain_a_short_turn_by_chance() -> None:
     assert attempts.answer_to_keep(b"ok", sent("ok", "See you on Saturday.")) == "ok"
     assert attempts.answer_to_keep(b"ok, bye", sent("ok", "bye", "")) == attempts.ECHO
     assert attempts.answer_to_keep(b"ok", sent()) == "ok"
     assert attempts.answer_to_keep(b"ok", b"{}") == "ok", "onError"
 
 
-def test_a_long_turn_is_known_by_its_beginning() -> None:
+def test_a_long_turn_is_recognized_by_its_beginning() -> None:
     turn = "I would like to know where my order is. " * 2_000
     for answer in (turn.encode(), b"x" * 499 + turn.encode(), json.dumps(turn).encode()):
         assert attempts.answer_to_keep(answer, sent(turn)) == attempts.ECHO
     assert attempts.answer_to_keep(b"x" * 5_000 + turn.encode(), sent(turn)) == "x" * 500
 
 
-def test_attempts_are_kept_for_30_days(call: Call) -> None:
+def test_attempts_are_stored_for_30_days(call: Call) -> None:
     outbox.enqueue_call_end(call, BODY)
     delivery = _delivery(call)
     for days in (29, 31, 32, 33):
@@ -1128,7 +1134,7 @@ def _resend(call: Call) -> CallbackDelivery:
     return outbox.resend(_delivery(call))
 
 
-async def test_a_resend_is_made_at_once(call: Call, backend: Backend) -> None:
+async def test_a_resend_is_sent_immediately(call: Call, backend: Backend) -> None:
     backend.answers(503)
     await enqueue(call)
     await work()
@@ -1141,14 +1147,12 @@ async def test_a_resend_is_made_at_once(call: Call, backend: Backend) -> None:
     assert delivery.resume_at is None
 
 
-async def test_a_resend_that_fails_leaves_the_schedule_as_it_was(
-    call: Call, backend: Backend
-) -> None:
+async def test_a_failed_resend_does_not_change_the_schedule(call: Call, backend: Backend) -> None:
     backend.answers(503)
     await enqueue(call)
     await work()
     due_at = (await delivery_of(call)).due_at
-    for _ in range(9):  # more often than the schedule has attempts
+    for _ in range(9):  # more attempts than the schedule has
         await in_database(_resend, call)
         await in_database(_resend, call)
         await work()
@@ -1164,7 +1168,9 @@ async def test_a_resend_that_fails_leaves_the_schedule_as_it_was(
     assert before + timedelta(minutes=5) <= delivery.due_at, "the second delay of the schedule"
 
 
-async def test_retry_after_a_resend(call: Call, backend: Backend) -> None:
+async def test_retry_after_in_response_to_a_resend_extends_the_wait(
+    call: Call, backend: Backend
+) -> None:
     backend.answers(503)
     await enqueue(call)
     await work()
@@ -1175,7 +1181,7 @@ async def test_retry_after_a_resend(call: Call, backend: Backend) -> None:
     assert (await delivery_of(call)).due_at >= before + timedelta(hours=1)
 
 
-async def test_a_resend_while_it_is_on_its_way(call: Call, backend: Backend) -> None:
+async def test_a_resend_during_an_attempt_changes_nothing(call: Call, backend: Backend) -> None:
     await enqueue(call)
     attempt = await in_database(_claim, (await delivery_of(call)).id)
     assert attempt is not None
@@ -1185,7 +1191,7 @@ async def test_a_resend_while_it_is_on_its_way(call: Call, backend: Backend) -> 
 
 
 @pytest.mark.parametrize(("status", "state"), [(200, "delivered"), (410, "given up")])
-async def test_what_was_erased_cannot_be_sent_again(
+async def test_an_erased_delivery_cannot_be_sent_again(
     call: Call, backend: Backend, status: int, state: str
 ) -> None:
     backend.answers(status)

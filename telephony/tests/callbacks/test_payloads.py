@@ -1,4 +1,4 @@
-"""Names and their order, as in the contract."""
+"""The names of fields and their order, as in the contract."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_call_start(facts: CallFacts) -> None:
     ]
 
 
-def test_call_start_leaves_out_what_there_is_not(facts: CallFacts) -> None:
+def test_call_start_omits_absent_fields(facts: CallFacts) -> None:
     body = payloads.call_start(replace(facts, metadata=None), NOW)
     assert "metadata" not in body
     assert "answeredBy" not in body
 
 
 @pytest.mark.parametrize("metadata", [{}, [], 0, False, ""])
-def test_metadata_that_is_empty_is_metadata(facts: CallFacts, metadata: Any) -> None:
+def test_empty_metadata_is_included(facts: CallFacts, metadata: Any) -> None:
     assert payloads.call_start(replace(facts, metadata=metadata), NOW)["metadata"] == metadata
 
 
@@ -113,7 +113,7 @@ def test_facts_of_a_call() -> None:
 
 
 @pytest.mark.parametrize("value", [{"näme": "☎ \ud800 \x00"}, 2**70, "</script>"])
-def test_whatever_a_database_holds_can_be_encoded(value: Any) -> None:
+def test_any_stored_value_can_be_encoded(value: Any) -> None:
     assert json.loads(payloads.encode({"metadata": value})) == {"metadata": value}
 
 
@@ -132,7 +132,7 @@ def _nested(depth: int) -> Any:
     ],
     ids=lambda value: str(value)[:8],
 )
-def test_metadata_that_can_be_kept(metadata: Any) -> None:
+def test_valid_metadata_is_accepted(metadata: Any) -> None:
     assert metadata_problem(metadata) is None
 
 
@@ -144,5 +144,5 @@ def test_metadata_that_can_be_kept(metadata: Any) -> None:
     ],
     ids=lambda value: repr(value)[:8],
 )
-def test_metadata_that_cannot_be_kept(metadata: Any) -> None:
+def test_invalid_metadata_is_refused(metadata: Any) -> None:
     assert metadata_problem(metadata)

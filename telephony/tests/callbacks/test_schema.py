@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of callbacks, against what is sent and what is read."""
+"""The callbacks in the OpenAPI document, compared with real requests and responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestSent:
     def test_call_start(self, facts: CallFacts) -> None:
         assert_is(payloads.call_start(replace(facts, answered_by="human"), NOW), "CallStart")
 
-    def test_call_start_without_what_there_is_not(self, facts: CallFacts) -> None:
+    def test_call_start_without_optional_fields(self, facts: CallFacts) -> None:
         assert_is(payloads.call_start(replace(facts, metadata=None), NOW), "CallStart")
 
     def test_tool_call(self, facts: CallFacts) -> None:
@@ -155,20 +155,20 @@ def _brief(value: object) -> str:
 
 
 class TestAnswered:
-    """The document and the parser agree on what an answer to onCallStart may be."""
+    """The document and the parser agree on valid answers to onCallStart."""
 
     @pytest.mark.parametrize(("answer", "kind"), ACCEPTED, ids=_brief)
-    def test_what_is_accepted(self, answer: dict[str, Any], kind: type) -> None:
+    def test_accepted_answers_match_the_schema(self, answer: dict[str, Any], kind: type) -> None:
         assert isinstance(parse_plan(answer), kind)
         assert _of_call_start().is_valid(answer)
 
     @pytest.mark.parametrize("answer", REFUSED, ids=_brief)
-    def test_what_is_refused(self, answer: dict[str, Any]) -> None:
+    def test_refused_answers_do_not_match_the_schema(self, answer: dict[str, Any]) -> None:
         with pytest.raises(PlanError):
             parse_plan(answer)
         assert not _of_call_start().is_valid(answer)
 
-    def test_defaults(self) -> None:
+    def test_defaults_are_the_engines(self) -> None:
         plan = parse_plan(PLAN)
         fields = document()["components"]["schemas"]["CallConfiguration"]["properties"]
         defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
@@ -185,7 +185,7 @@ def _snake_case(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
-def test_the_examples_can_be_used() -> None:
+def test_the_examples_are_valid() -> None:
     examples = document()["webhooks"]["onCallStart"]["post"]["responses"]["200"]["content"]
     for example in examples["application/json"]["examples"].values():
         parse_plan(json.loads(json.dumps(example["value"])))

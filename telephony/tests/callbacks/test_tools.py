@@ -28,7 +28,7 @@ async def failure(url: str, facts: CallFacts) -> ToolFailed:
     return raised.value
 
 
-async def test_it_works(backend: Backend, facts: CallFacts) -> None:
+async def test_run_tool_returns_the_result(backend: Backend, facts: CallFacts) -> None:
     backend.answers(200, {"result": {"status": "shipped"}})
     assert await run(f"{backend.url}/tools", facts) == '{"status":"shipped"}'
     (received,) = backend.received
@@ -37,7 +37,7 @@ async def test_it_works(backend: Backend, facts: CallFacts) -> None:
     assert (body["toolName"], body["arguments"]) == ("find_order", {"number": 7})
 
 
-async def test_each_call_is_a_message_of_its_own(backend: Backend, facts: CallFacts) -> None:
+async def test_each_call_has_its_own_webhook_id(backend: Backend, facts: CallFacts) -> None:
     backend.answers(200, {"result": 1})
     await asyncio.gather(*(run(backend.url, facts) for _ in range(3)))
     ids = {received.headers["webhook-id"] for received in backend.received}
@@ -46,21 +46,21 @@ async def test_each_call_is_a_message_of_its_own(backend: Backend, facts: CallFa
 
 
 @pytest.mark.parametrize("result", [None, False, 0, [], {}, {"city": "Zürich"}])
-async def test_any_value_is_a_result(backend: Backend, facts: CallFacts, result: Any) -> None:
+async def test_a_result_may_be_any_json(backend: Backend, facts: CallFacts, result: Any) -> None:
     backend.answers(200, {"result": result})
     assert json.loads(await run(backend.url, facts)) == result
 
 
 @pytest.mark.parametrize("text", ["", "text", "Zürich"])
-async def test_a_text_is_told_as_it_is(backend: Backend, facts: CallFacts, text: str) -> None:
+async def test_a_text_is_returned_unchanged(backend: Backend, facts: CallFacts, text: str) -> None:
     backend.answers(200, {"result": text})
     assert await run(backend.url, facts) == text
 
 
-async def test_the_largest_result(
+async def test_the_largest_result_is_accepted(
     backend: Backend, facts: CallFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read, and written for the model, beside the event loop."""
+    """It is parsed, and encoded for the model, outside the event loop."""
     threads: list[threading.Thread] = []
     dumps = orjson.dumps
 
@@ -76,7 +76,7 @@ async def test_the_largest_result(
     assert thread is not threading.current_thread()
 
 
-async def test_no_answer_in_time(
+async def test_a_slow_tool_times_out(
     backend: Backend, facts: CallFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -92,14 +92,16 @@ async def test_no_answer_in_time(
     assert len(backend.received) == 1
 
 
-async def test_nobody_there(facts: CallFacts) -> None:
+async def test_an_unreachable_backend_fails_the_tool(facts: CallFacts) -> None:
     failed = await failure("http://127.0.0.1:1/", facts)
     assert failed.code == "tool_unreachable"
     assert failed.message == "The tool find_order could not be reached."
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-async def test_another_status(backend: Backend, facts: CallFacts, status: int) -> None:
+async def test_a_status_other_than_2xx_fails_the_tool(
+    backend: Backend, facts: CallFacts, status: int
+) -> None:
     backend.answers(status, {"result": 1})
     failed = await failure(backend.url, facts)
     assert failed.code == "tool_bad_status"
@@ -128,7 +130,9 @@ async def test_another_status(backend: Backend, facts: CallFacts, status: int) -
         ),
     ],
 )
-async def test_a_bad_answer(backend: Backend, facts: CallFacts, body: bytes, message: str) -> None:
+async def test_an_unusable_response_fails_the_tool(
+    backend: Backend, facts: CallFacts, body: bytes, message: str
+) -> None:
     backend.answers_bytes(body)
     failed = await failure(backend.url, facts)
     assert (failed.code, failed.message) == ("tool_bad_answer", message)
