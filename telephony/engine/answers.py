@@ -134,12 +134,18 @@ class Answers:
         self.send_due()
 
     def done(self, response: ResponseDone) -> bool:
-        """Record the end of a response; return False if its end is already known."""
+        """Record the end of a response; return False if its end is already known.
+
+        The end of one that began earlier ends no wait for a later one.
+        """
+        had_begun = self._queue.has_begun(response.response_id)
         if not self._queue.done(response.response_id):
             self._context.note(EventKind.REPEATED, what="response.done")
             return False
-        self._context.timers.clear(Timer.ANSWER)
-        self._context.timers.clear(Timer.ASKED)
+        if not had_begun:
+            self._context.timers.clear(Timer.ANSWER)
+        if not self.is_asked:
+            self._context.timers.clear(Timer.ASKED)
         if not self.is_active:
             self._context.timers.clear(Timer.ACTIVE)
         return True

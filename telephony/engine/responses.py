@@ -145,6 +145,10 @@ class ResponseQueue:
         self.asked = self._last = self._late = self._current = None
         self.active = self.active or UNKNOWN
 
+    def has_begun(self, response_id: str) -> bool:
+        """Return True if the model has reported the beginning of a response."""
+        return response_id in self._begun if response_id else bool(self.active)
+
     def done(self, response_id: str) -> bool:
         """Record the end of a response; return False if its end is already known."""
         if response_id and not self._done.add(response_id):

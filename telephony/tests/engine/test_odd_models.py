@@ -833,6 +833,24 @@ class TestWaits:
         assert types(call.wait(1)) == ["response.create"]
         assert call.notes("response_lost") == [("response_lost", {})]
 
+    def test_the_late_end_of_a_lost_answer_ends_no_wait_for_the_next_one(self):
+        call = Conversation(greeting="Hello!", inactivity_timeout_ms=600_000)
+        call.respond("r1")
+        call.wait(31)
+        assert len(call.asked()) == 2
+        call.receive(ResponseDone("r1", "completed"))
+        assert types(call.wait(12)) == ["response.create"]
+
+    def test_nor_does_the_end_of_an_interrupted_answer(self):
+        call = Conversation()
+        call.respond("r1")
+        call.say(400)
+        call.listen()
+        call.heard("Wait.")
+        call.receive(ResponseDone("r1", "cancelled", reason="turn_detected"))
+        assert types(call.wait(5)) == ["response.create"]
+        assert call.notes("response_lost")
+
     def test_a_response_that_has_ended_is_not_lost(self):
         call = Conversation(inactivity_timeout_ms=600_000)
         call.answer(speech("Hello."))
