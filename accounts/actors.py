@@ -1,7 +1,7 @@
-"""Who acts: set where a request, a command or a job begins, and read where something is done.
+"""The current actor: set where a request or a command begins, and read by the audit log.
 
-Without a word to the contrary it is the system: jobs need not say anything. No model is imported
-here, because ``manage.py`` needs this before Django is set up.
+The default is the system, so jobs need not set it. This module imports no models, because
+``manage.py`` needs it before Django is set up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.http import HttpRequest
 
 from core.client_address import client_network
 
-# Where somebody who is an operator acts as one. Elsewhere they are customers like others.
+# Where operators act as operators. Elsewhere they are customers like others.
 _OPERATORS_PAGES = ("/admin/", "/operators/")
 
 
@@ -26,12 +26,12 @@ class ActorKind(TextChoices):
     OPERATOR = "operator", "An operator"
     SYSTEM = "system", "Switchhook"
     SHELL = "shell", "The command line"
-    VISITOR = "visitor", "Somebody who was not logged in"
+    VISITOR = "visitor", "Someone who was not signed in"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from: the client's network, and the request's id."""
+    """The origin of a request: the client's network and the request ID."""
 
     network: str = ""
     request_id: str = ""
@@ -43,7 +43,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """``id`` is an account's or an API key's; ``label`` is what a person knows it by."""
+    """``id`` is an account's or an API key's; ``label`` is its name for people."""
 
     kind: ActorKind
     id: str = ""
@@ -58,13 +58,13 @@ _acting: ContextVar[Actor | HttpRequest] = ContextVar("acting", default=SYSTEM)
 
 @contextmanager
 def acting(who: Actor | HttpRequest) -> Iterator[None]:
-    """Do something in somebody's name, in this thread or task and those that it starts."""
+    """Set the actor inside, in this thread or task and those that it starts."""
     before = _acting.get()
     _acting.set(who)
     try:
         yield
     finally:
-        _acting.set(before)  # no token: a request may end in another context than it began in
+        _acting.set(before)  # no token: a request may end in a different context
 
 
 def current_actor() -> Actor:
@@ -73,12 +73,12 @@ def current_actor() -> Actor:
 
 
 def shell(command: str) -> Actor:
-    """Whoever has typed in a command of ``manage.py``."""
+    """Return the actor for a command of ``manage.py``."""
     return Actor(ActorKind.SHELL, label=f"manage.py {command}".strip()[:100])
 
 
 def _of_request(request: HttpRequest) -> Actor:
-    """Return who sends a request, as it is known by now; an anonymous one may log in yet."""
+    """Return the sender of a request as known so far; an anonymous one may still sign in."""
     return replace(_credentials_of(request), origin=Origin.of(request))
 
 
@@ -86,10 +86,10 @@ def _credentials_of(request: HttpRequest) -> Actor:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return Actor(ActorKind.VISITOR)
-    auth = getattr(request, "auth", None)  # the API's, as Django REST framework leaves it here
+    auth = getattr(request, "auth", None)  # set by Django REST framework
     if prefix := getattr(auth, "prefix", ""):
         return Actor(ActorKind.API_KEY, auth.id, prefix)  # type: ignore[union-attr]
-    operator = getattr(request, "operator", None)  # who looks at a customer's dashboard
+    operator = getattr(request, "operator", None)  # an operator who views a customer's dashboard
     if operator is None and user.is_staff and request.path.startswith(_OPERATORS_PAGES):
         operator = user
     if operator is not None:

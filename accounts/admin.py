@@ -16,7 +16,7 @@ from accounts.audit import AuditEvent
 from accounts.models import Account
 from core.admin import ReadOnlyAdmin
 
-# Second factors are added by their owners alone, and allauth's addresses are nobody's.
+# Only owners add second factors, and allauth's email addresses are not used.
 admin.site.unregister([Authenticator, EmailAddress])
 
 
@@ -31,7 +31,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         "network",
     ]
     search_fields = ["account_id"]
-    search_help_text = "An account's id or email address."
+    search_help_text = "Search by account ID or email address."
     fields = [
         ("created_at", "account_link"),
         ("action", "sentence"),
@@ -41,7 +41,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     ]
 
     def get_ordering(self, request: HttpRequest) -> list[Any]:
-        """Order by time, in either case on an index: the primary key's, or the account's."""
+        """Order by time on an index: the primary key's, or the account's for a search."""
         return ["-created_at", "-id"] if request.GET.get("q", "").strip() else ["-id"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
@@ -51,7 +51,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
     ) -> tuple[QuerySet[AuditEvent], bool]:
-        """Find an account's events, which stay when the account is gone."""
+        """Find an account's events, which outlive the account."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -65,6 +65,6 @@ class AuditEventAdmin(ReadOnlyAdmin):
         url = reverse("admin:accounts_account_change", args=[event.account_id])
         return format_html('<a href="{}">{}</a>', url, event.email)
 
-    @admin.display(description="what")
+    @admin.display(description="event")
     def sentence(self, event: AuditEvent) -> str:
         return event.sentence

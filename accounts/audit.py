@@ -1,10 +1,10 @@
-"""The audit log: who did what to an account, when, and from where.
+"""The audit log: each change to an account, who made it, when, and from where.
 
-An event is written in the transaction of what it tells of, and stays as it was written: the
-database refuses to change or to delete one (migration 0006). Customers see those of their account,
-details included. So a detail is never a secret, and never what operators keep to themselves.
+An event is written in the transaction of the change, and is immutable: the database rejects updates
+and deletes (migration 0006). Customers see the events of their account with all details, so a
+detail must not be a secret or an operator's private note.
 
-What SQL or a Python shell changes directly is not in it.
+Changes made directly with SQL or in a Python shell are not logged.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Detail = str | int | bool | None
 
 
 class Action(models.TextChoices):
-    """What can be done to an account: a name for programs, and a sentence for people."""
+    """The events of an account: a name for the API, and a sentence for people."""
 
     REGISTERED = "account.registered", "The account was created"
-    COMPANY_RENAMED = "account.renamed", "The company's name was changed"
+    COMPANY_RENAMED = "account.renamed", "The company name was changed"
     STATUS_CHANGED = "account.status_changed", "The billing status changed"
     ACTIVATED = "account.activated", "The account was activated"
     SUSPENDED = "account.suspended", "The account was suspended"
@@ -42,12 +42,12 @@ class Action(models.TextChoices):
     DISABLED = "account.disabled", "The account was disabled"
     ENABLED = "account.enabled", "The account was enabled"
     RIGHTS_CHANGED = "account.rights_changed", "The account's rights in the admin were changed"
-    VIEWED = "account.viewed_by_support", "Support opened the dashboard, to look at it only"
+    VIEWED = "account.viewed_by_support", "Support viewed the dashboard"
     CLOSED = "account.deleted", "The account was deleted"
     REMOVED = "account.removed", "The account was removed from the database"
 
-    LOGGED_IN = "login.succeeded", "Somebody logged in"
-    LOGIN_FAILED = "login.failed", "Somebody tried to log in with a wrong password"
+    LOGGED_IN = "login.succeeded", "Signed in"
+    LOGIN_FAILED = "login.failed", "A sign-in failed: wrong password"
     SIGNED_OUT_EVERYWHERE = "login.ended_everywhere", "All sessions and tokens were ended"
 
     EMAIL_CHANGED = "email.changed", "The email address was changed"
@@ -55,14 +55,14 @@ class Action(models.TextChoices):
 
     PASSWORD_CHANGED = "password.changed", "The password was changed"
     PASSWORD_REMOVED = "password.removed", "The password was removed"
-    PASSWORD_RESET_ASKED = "password.reset_asked", "Somebody asked for a new password"
-    PASSWORD_RESET = "password.reset", "The link for a new password was used"
+    PASSWORD_RESET_ASKED = "password.reset_asked", "A password reset was requested"
+    PASSWORD_RESET = "password.reset", "The password was reset with a link"
 
     SECOND_FACTOR_ADDED = "second_factor.added", "A second factor was added"
     SECOND_FACTOR_REMOVED = "second_factor.removed", "A second factor was removed"
     RECOVERY_CODES_MADE = "recovery_codes.created", "New recovery codes were created"
     RECOVERY_CODE_USED = "recovery_codes.used", "A recovery code was used"
-    SUDO_ENTERED = "sudo.entered", "Somebody confirmed that it was them, to do something sensitive"
+    SUDO_ENTERED = "sudo.entered", "Identity was confirmed for a sensitive action"
 
     API_KEY_CREATED = "api_key.created", "An API key was created"
     API_KEY_REVOKED = "api_key.revoked", "An API key was revoked"
@@ -79,7 +79,7 @@ class Action(models.TextChoices):
 
 
 SUPPORT = "support"
-"""What customers are told of an operator and of the command line."""
+"""The name that customers see for operators and the command line."""
 
 _NAMES = {
     SUPPORT: "Switchhook support",
@@ -87,7 +87,7 @@ _NAMES = {
     ActorKind.VISITOR: str(ActorKind.VISITOR.label),
 }
 
-# Whoever does one of these has just shown that the account is theirs.
+# These prove that the visitor owns the account.
 _BY_THE_OWNER = frozenset(
     {
         Action.REGISTERED,
@@ -101,7 +101,7 @@ _BY_THE_OWNER = frozenset(
 
 class AuditEvent(models.Model):
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
-    # An account that is removed leaves its events: nothing refers to a row that must be there.
+    # Without a constraint, because events outlive a removed account.
     account = models.ForeignKey(
         "accounts.Account",
         on_delete=models.DO_NOTHING,
@@ -109,7 +109,7 @@ class AuditEvent(models.Model):
         db_index=False,
         related_name="audit_events",
     )
-    action = models.CharField(max_length=40)  # an Action; there may be more of them tomorrow
+    action = models.CharField(max_length=40)  # an Action, or one of a later release
     actor_kind = models.CharField("who", max_length=8, choices=ActorKind)
     actor_id = models.CharField(max_length=25, blank=True)
     actor_label = models.CharField("as", max_length=254, blank=True)
@@ -121,7 +121,7 @@ class AuditEvent(models.Model):
     objects = OwnedQuerySet["AuditEvent"].as_manager()
 
     class Meta:
-        # None by time alone: PostgreSQL would look for an account's events among everybody's.
+        # No index by time alone: PostgreSQL would use it and scan the events of all accounts.
         indexes = [
             models.Index(fields=["account", "created_at", "id"], name="audit_event_by_account"),
         ]
@@ -135,7 +135,7 @@ class AuditEvent(models.Model):
 
     @property
     def shown_kind(self) -> str:
-        """Who it was, as customers learn it: of those who run this, not which one, nor how."""
+        """The kind of actor that customers see. Operators and the shell are all "support"."""
         is_by_support = self.actor_kind in (ActorKind.OPERATOR, ActorKind.SHELL)
         return SUPPORT if is_by_support else self.actor_kind
 
@@ -166,11 +166,11 @@ class AuditEvent(models.Model):
 
 
 def audit(*, account: Account, action: Action, **detail: Detail | Iterable[str]) -> None:
-    """Write down what is done to an account, in the caller's transaction.
+    """Log a change to an account, in the caller's transaction.
 
-    Who does it is known from where the request, command or job began (``accounts.actors``).
+    The actor is known from the request, command or job (``accounts.actors``).
 
-    :param detail: what the account's owner may read: ten texts or numbers at most, never a secret.
+    :param detail: at most ten texts or numbers that the account's owner may read; never a secret.
     """
     audit_by(current_actor(), account=account, action=action, **detail)
 
@@ -178,7 +178,7 @@ def audit(*, account: Account, action: Action, **detail: Detail | Iterable[str])
 def audit_by(
     actor: Actor, *, account: Account, action: Action, **detail: Detail | Iterable[str]
 ) -> None:
-    """As :func:`audit`, for what somebody did before this job began."""
+    """Log a change as :func:`audit` does, for an actor who is not the current one."""
     if actor.kind == ActorKind.VISITOR and action in _BY_THE_OWNER:
         actor = replace(actor, kind=ActorKind.CUSTOMER, id=account.pk, label=account.email)
     AuditEvent.objects.create(
@@ -194,7 +194,7 @@ def audit_by(
 
 
 def _bounded(detail: dict[str, Detail | Iterable[str]]) -> dict[str, Detail]:
-    """Return it flat and short; what looks like a credential all the same is masked."""
+    """Return the detail flat and short, with anything that looks like a credential masked."""
     some = list(detail.items())[:MOST_DETAILS]
     return redact(None, "", {name: _short(value) for name, value in some})
 

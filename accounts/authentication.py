@@ -1,4 +1,4 @@
-"""Who sends an API request: the one place that reads the ``Authorization`` header."""
+"""API authentication: the only place that reads the ``Authorization`` header."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from accounts.models import KEY_PREFIX, Account, ApiKey, is_well_formed
 from accounts.second_factors import has_second_factor
 from core.errors import ApiError, Refusals, unauthorized
 
-# The claim that ties a token to the password it was made with, as Django ties its sessions.
+# The claim that ties a token to the current password, as Django ties its sessions.
 _PASSWORD_CLAIM = "password"  # noqa: S105 (a claim's name)
-# The one by which it is known that its owner has signed out everywhere.
+# The claim that a sign-out everywhere invalidates.
 _EPOCH_CLAIM = "epoch"
-# Whether a second factor was shown for it.
+# True if a second factor was verified.
 _SECOND_FACTOR_CLAIM = "second_factor"
 
 
 class AccountRequest(Request):
-    """A request as views get it: ``user`` is the account that sent it."""
+    """A request to an API view; ``user`` is the account that sent it."""
 
     user: Account
     auth: ApiKey | AccessToken
 
 
 class BearerAuthentication(BaseAuthentication):
-    """``Authorization: Bearer``, with an API key or with the token that login gave.
+    """``Authorization: Bearer``, with an API key or a token from login.
 
-    A request without the header is anonymous; one whose credentials do not hold gets 401, with a
-    code that says why.
+    A request without the header is anonymous. Invalid credentials get 401, with a code for the
+    reason.
     """
 
     def authenticate(self, request: Request) -> tuple[Account, ApiKey | AccessToken] | None:
@@ -49,28 +49,28 @@ class BearerAuthentication(BaseAuthentication):
         return "Bearer"
 
     def refusals(self, http_method: str) -> Refusals:
-        """What the API's description says of this class."""
+        """Return the errors for the API's description."""
         return {
             401: {
                 "missing_credentials": "There is no `Authorization` header.",
-                "malformed_credentials": "The header is not `Bearer` and one credential.",
-                "malformed_api_key": "The API key is mistyped or cut.",
+                "malformed_credentials": "The header is not `Bearer`, a space and one credential.",
+                "malformed_api_key": "The API key is mistyped or incomplete.",
                 "invalid_api_key": "The API key does not exist, or was revoked.",
-                "invalid_token": "This is neither an API key nor a token.",
-                "expired_token": "The token has expired: log in again.",
-                "password_changed": "The password was changed since the token was made.",
-                "signed_out": "Its owner has signed out everywhere since the token was made.",
-                "second_factor_required": "A second factor was added after the token was made.",
-                "unknown_account": "The account does not exist any more.",
-                "account_disabled": "The account is disabled: contact support.",
+                "invalid_token": "The credential is neither an API key nor a token.",
+                "expired_token": "The token has expired. Sign in again.",
+                "password_changed": "The password was changed after the token was created.",
+                "signed_out": "The owner signed out everywhere after the token was created.",
+                "second_factor_required": "A second factor was added after the token was created.",
+                "unknown_account": "The account no longer exists.",
+                "account_disabled": "The account is disabled. Contact support.",
             }
         }
 
 
 def token_for(account: Account, *, second_factor: bool = False) -> str:
-    """Return a JWT that holds until it expires, as long as a session of the account's would.
+    """Return a JWT that is valid until it expires or the account's sessions end.
 
-    :param second_factor: whether one was shown. Without, it ends when the account gets one.
+    :param second_factor: True if one was verified; else the token ends when the account adds one.
     """
     token = AccessToken.for_user(account)
     token[_PASSWORD_CLAIM] = account.get_session_auth_hash()
@@ -90,10 +90,12 @@ def _credentials(header: str) -> str:
 
 def _by_api_key(credentials: str) -> tuple[Account, ApiKey]:
     if not is_well_formed(credentials):
-        raise unauthorized("malformed_api_key", "This API key is mistyped or cut: copy it again.")
+        raise unauthorized(
+            "malformed_api_key", "This API key is mistyped or incomplete. Copy it again."
+        )
     key = ApiKey.objects.for_key(credentials)
     if key is None:
-        raise unauthorized("invalid_api_key", "This API key does not exist, or it was revoked.")
+        raise unauthorized("invalid_api_key", "This API key does not exist or was revoked.")
     if not key.account.is_active:
         raise _disabled()
     key.note_use(timezone.now())
@@ -104,21 +106,22 @@ def _by_token(credentials: str) -> tuple[Account, AccessToken]:
     token = _token(credentials)
     account = Account.objects.filter(pk=token.get(jwt_settings.USER_ID_CLAIM)).first()
     if account is None:
-        raise unauthorized("unknown_account", "The account of this token does not exist any more.")
+        raise unauthorized("unknown_account", "The account of this token no longer exists.")
     if not account.is_active:
         raise _disabled()
     if token.get(_EPOCH_CLAIM, 0) != account.sessions_epoch:
         raise unauthorized(
-            "signed_out", "You have signed out everywhere since this token was made: log in again."
+            "signed_out", "You signed out everywhere after this token was created. Sign in again."
         )
     if not constant_time_compare(token.get(_PASSWORD_CLAIM), account.get_session_auth_hash()):
         raise unauthorized(
-            "password_changed", "The password was changed since this token was made: log in again."
+            "password_changed",
+            "Your password was changed after this token was created. Sign in again.",
         )
     if not token.get(_SECOND_FACTOR_CLAIM) and has_second_factor(account):
         raise unauthorized(
             "second_factor_required",
-            "This token was made without the account's second factor: log in again.",
+            "This token was created without your second factor. Sign in again.",
         )
     return account, token
 
@@ -127,12 +130,12 @@ def _token(credentials: str) -> AccessToken:
     try:
         return AccessToken(credentials)  # type: ignore[arg-type]  # its annotation is wrong
     except ExpiredTokenError:
-        raise unauthorized("expired_token", "This token has expired: log in again.") from None
+        raise unauthorized("expired_token", "This token has expired. Sign in again.") from None
     except (TokenError, RecursionError):  # a header of thousands of nested arrays is no token
         raise unauthorized(
-            "invalid_token", "This is neither an API key (rtk_…) nor a token from login."
+            "invalid_token", "Send an API key (rtk_…) or a token from login."
         ) from None
 
 
 def _disabled() -> ApiError:
-    return unauthorized("account_disabled", "This account is disabled: contact support.")
+    return unauthorized("account_disabled", "This account is disabled. Contact support.")

@@ -1,8 +1,8 @@
-"""Whether a password is known from a breach, by a service that never sees it.
+"""Checks passwords against known data breaches, without sending them anywhere.
 
-It is asked for all breached passwords whose SHA-1 begins with the same five hex digits: the range
-API of Have I Been Pwned (https://haveibeenpwned.com/API/v3#PwnedPasswords). Nobody is asked unless
-``PASSWORD_BREACH_CHECK_URL`` is set, and a service that is down refuses nobody.
+The range API of Have I Been Pwned (https://haveibeenpwned.com/API/v3#PwnedPasswords) returns all
+breached passwords whose SHA-1 begins with the same five hex digits. The check is off unless
+``PASSWORD_BREACH_CHECK_URL`` is set. If the service is down, every password passes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _PREFIX_LENGTH = 5
 
 
 class NotBreached:
-    """A validator of Django's."""
+    """A Django validator that rejects breached passwords."""
 
     @sensitive_variables()
     def validate(self, password: str, user: object = None) -> None:
         if settings.PASSWORD_BREACH_CHECK_URL and _is_breached(password):
             raise ValidationError(
-                "Choose another password: this one has appeared in a data breach at another site.",
+                "This password appeared in a data breach at another site. Choose another one.",
                 code="password_breached",
             )
 
@@ -45,12 +45,12 @@ def _is_breached(password: str) -> bool:
     for line in _range(prefix).splitlines():
         found, _, count = line.partition(":")
         if found.strip().upper() == suffix:
-            return count.strip() != "0"  # which pads the answer, whose length would tell something
+            return count.strip() != "0"  # padding, which hides the number of results
     return False
 
 
 def _range(prefix: str) -> str:
-    """Return what the service answers; "" if it does not."""
+    """Return the service's response; "" if it fails."""
     give_connection_back()
     try:
         answer = requests.get(

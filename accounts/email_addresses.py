@@ -1,7 +1,7 @@
 """Email addresses as they are stored and compared: ASCII, in lower case.
 
-Python and PostgreSQL, and two versions of either, disagree about the case of other characters. So
-an internationalised domain is kept as mail servers know it, ``xn--…``, however it was typed.
+Python and PostgreSQL, and even two versions of either, disagree about the case of other characters.
+An internationalized domain is stored in its ``xn--…`` form, however it was typed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _VISIBLE_ASCII = re.compile(r"[!-~]*")
 
 
 def normalize_email(email: str) -> str:
-    """Return the form in which addresses are stored and compared: case does not count.
+    """Return the form in which addresses are stored and compared, in lower case.
 
-    What has no such form comes back as it was; :func:`validate_ascii_email` refuses it.
+    An address without such a form is returned as it is; :func:`validate_ascii_email` rejects it.
     """
     local, at, domain = email.strip().rpartition("@")
     return local.translate(_ASCII_CAPITALS) + at + _ascii_domain(domain)
@@ -29,7 +29,7 @@ def validate_ascii_email(email: str) -> None:
     """Raise ``ValidationError`` for a normalized address that is not in visible ASCII."""
     if not _VISIBLE_ASCII.fullmatch(email):
         raise ValidationError(
-            "Use ASCII letters, digits and signs before the @, and a domain that exists after it.",
+            "Use only ASCII characters before the @, and a valid domain after it.",
             code="not_ascii",
         )
 
@@ -39,5 +39,5 @@ def _ascii_domain(domain: str) -> str:
         return domain.translate(_ASCII_CAPITALS)
     try:
         return idna.encode(domain, uts46=True).decode()
-    except UnicodeError:  # idna's own errors are of this kind
+    except UnicodeError:  # the base class of idna's errors
         return domain

@@ -1,4 +1,4 @@
-"""Links that mails hold: signed, expiring, and made when the mail is sent."""
+"""Links in emails: signed, expiring, and made when the email is sent."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ VERIFICATION_VALID = timedelta(days=3)
 
 
 def verification_link(account: Account) -> str:
-    """Return the address at which the account, logged in, confirms its present email address."""
+    """Return the link that confirms the account's current email address, when signed in."""
     token = _signer(account).sign(account.pk)
     return settings.PUBLIC_URL + reverse("confirm-email", args=[token])
 
 
 def require_verification_token(account: Account, token: str) -> None:
-    """Raise 404 ``link_invalid`` or ``link_expired`` unless the link is this account's.
+    """Raise 404 ``link_invalid`` or ``link_expired`` unless the link belongs to this account.
 
-    It holds for the address that the account had when the mail was sent.
+    It is only valid for the address that it was sent to.
     """
     try:
         owner = _signer(account).unsign(token, max_age=VERIFICATION_VALID)
     except SignatureExpired:
-        raise ApiError(404, "link_expired", "This link has expired: have another sent.") from None
+        raise ApiError(404, "link_expired", "This link has expired. Request a new one.") from None
     except BadSignature:
         owner = ""
     if owner != account.pk:
         raise ApiError(
             404,
             "link_invalid",
-            f"This link does not confirm {account.email}, the address of the account that you are "
-            "logged in as.",
+            f"This link is not for {account.email}, the account you are signed in to. Sign in to "
+            "the account that it was sent to.",
         )
 
 
 def password_reset_link(account: Account) -> str:
-    """Return the address at which a new password is set: once, and within an hour."""
+    """Return the link that resets the password, valid for an hour and one use."""
     token = default_token_generator.make_token(account)
     return settings.PUBLIC_URL + reverse("set-password", args=[account.pk, token])
 
 
 def account_to_reset(id: str, token: str, *, lock: bool = False) -> Account | None:
-    """Return the account whose password the link resets; None if it does not hold (any more).
+    """Return the account whose password the link resets; None if the link is not valid.
 
-    A new password, a login or another email address ends it, as time does.
+    It ends with a new password, a sign-in, a change of the email address, or after an hour.
     """
     accounts = Account.objects.select_for_update(no_key=True) if lock else Account.objects.all()
     account = accounts.filter(pk=id, is_active=True).first() if is_id(id) else None

@@ -1,4 +1,4 @@
-"""What is written down of logins: each that succeeds; of those that fail, one an hour."""
+"""Logging of sign-ins: each that succeeds, and one failed attempt an hour."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PURPOSE = "failed-login"
 
 @receiver(user_logged_in)
 def session_note(sender: Any, user: Account, **kwargs: Any) -> None:
-    """Write down that a session begins, whatever page somebody has logged in on."""
+    """Log that a session begins, whichever page it begins on."""
     audit(account=user, action=Action.LOGGED_IN, where="dashboard")
 
 
 def login_failure_note_soon(*, email: str) -> None:
-    """Have a failed login written down, if there is such an account.
+    """Queue a job that logs a failed sign-in if the account exists.
 
-    The same is done whether or not there is one, so that the time tells nothing.
+    The job is queued either way, so that the response time reveals nothing.
     """
     sealed = seal(email.encode(), purpose=_PURPOSE).decode()
     defer(FAILURE_TASK, sealed_email=sealed, tried_from=asdict(current_actor().origin))

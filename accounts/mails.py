@@ -1,12 +1,11 @@
-"""Mails to customers: queued with what they are about, and sent by a worker.
+"""Emails to customers, queued in a transaction and sent by a worker.
 
-A mail is ``templates/mail/<name>.txt``, without HTML escapes: the subject, an empty line, the text.
-A link that lets somebody in is made when the mail is sent, so that no job's arguments hold it.
+An email is ``templates/mail/<name>.txt``, without HTML escapes: the subject, an empty line, the
+body. A link that grants access is made when the email is sent, so that no job's arguments hold it.
 
-An address that nobody has confirmed may be a stranger's: only what is about the address itself is
-sent there (``TO_ANY_ADDRESS``), and nothing that somebody has typed in: whoever signs up with an
-address of somebody else's must not have us say anything to them. All other mails wait for nothing:
-they are not sent.
+An unconfirmed address may belong to somebody else. It only gets emails about the address itself
+(``TO_ANY_ADDRESS``), and none of them quotes what a user typed in: else anybody could use a sign-up
+to send a stranger a message in our name. All other emails are dropped.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ log = structlog.get_logger(__name__)
 TASK = "accounts.tasks.send_mail"
 
 VERIFY_EMAIL = "verify_email"
-PASSWORD_RESET = "password_reset"  # noqa: S105 (a mail's name)
-PASSWORD_RESET_UNCONFIRMED = "password_reset_unconfirmed"  # noqa: S105 (a mail's name)
-PASSWORD_CHANGED = "password_changed"  # noqa: S105 (a mail's name)
-# These two are queued for an address that was confirmed, and is the account's no longer.
+PASSWORD_RESET = "password_reset"  # noqa: S105 (an email's name)
+PASSWORD_RESET_UNCONFIRMED = "password_reset_unconfirmed"  # noqa: S105 (an email's name)
+PASSWORD_CHANGED = "password_changed"  # noqa: S105 (an email's name)
+# These two are queued for an address that was confirmed and no longer belongs to the account.
 EMAIL_CHANGED = "email_changed"
 SECOND_FACTOR_CHANGED = "second_factor_changed"
 ACCOUNT_DELETED = "account_deleted"
@@ -46,13 +45,13 @@ _LINKS: Mapping[str, Callable[[Account], str]] = {
 
 
 def mail_queue(*, account: Account, name: str, to: str = "", **context: JSONValue) -> None:
-    """Have a mail sent once the caller's transaction has committed.
+    """Queue an email; it is sent after the caller's transaction commits.
 
-    :param to: another address than the account's own.
-    :param context: what its template shows beside ``account``, ``public_url`` and ``link``; it
-        stands in the queue, so that nothing secret may be in it.
+    :param to: an address other than the account's own.
+    :param context: values for the template besides ``account``, ``public_url`` and ``link``. They
+        are stored in the queue, so they must not be secret.
 
-    Nothing happens but a warning in the log where there is no mail server (``EMAIL_URL``).
+    Without a mail server (``EMAIL_URL``) this only logs a warning.
     """
     if not settings.SENDS_MAIL:
         log.warning("mail_not_sent", account_id=account.id, mail=name, missing="EMAIL_URL")
@@ -62,7 +61,7 @@ def mail_queue(*, account: Account, name: str, to: str = "", **context: JSONValu
 
 
 def may_be_sent(account: Account, name: str) -> bool:
-    """Whether the account, as it is now, and its address may get this mail."""
+    """Return True if this email may go to the account and its address as they are now."""
     if not account.is_active:
         return name == ACCOUNT_DELETED
     if name == VERIFY_EMAIL:
@@ -71,7 +70,7 @@ def may_be_sent(account: Account, name: str) -> bool:
 
 
 def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str = "") -> None:
-    """Send a mail now; raise ``OSError`` or ``SMTPException`` when the mail server does not."""
+    """Send an email now; raise ``OSError`` or ``SMTPException`` if the mail server fails."""
     if not may_be_sent(account, name):
         log.info(
             "mail_not_sent",
@@ -88,7 +87,7 @@ def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str =
     give_connection_back()
     try:
         EmailMessage(subject.strip(), body, to=[to or account.email]).send()
-    except ValueError as error:  # a header cannot hold the address: trying again changes nothing
+    except ValueError as error:  # a header cannot hold the address, so a retry cannot help
         log.error("mail_not_sent", account_id=account.id, mail=name, why=type(error).__name__)
     else:
         log.info("mail_sent", account_id=account.id, mail=name)

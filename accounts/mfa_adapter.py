@@ -1,6 +1,6 @@
-"""What django-allauth asks the product about second factors: how they are sealed, and whose we are.
+"""The adapter of django-allauth: how secrets are sealed, and which site passkeys belong to.
 
-Apart from ``accounts.second_factors``, since allauth loads it before there are models.
+Separate from ``accounts.second_factors``, because allauth loads it before models.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class SealingAdapter(DefaultMFAAdapter):
 
 
 def relying_party() -> str:
-    """Return the host that passkeys are bound to: what a request says of itself plays no part."""
+    """Return the host that passkeys are bound to, whatever host a request names."""
     return str(urlsplit(settings.PUBLIC_URL).hostname)
 
 
 def passkeys_work() -> bool:
-    """Whether there can be passkeys: browsers bind them to names, and not to IP addresses."""
+    """Return True if passkeys can be used: browsers bind them to names, not to IP addresses."""
     try:
         ip_address(relying_party())
     except ValueError:

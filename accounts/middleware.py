@@ -1,4 +1,4 @@
-"""What a request does is done in the name of whoever sends it."""
+"""Sets the current actor for the duration of a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 
 
 class ActorMiddleware:
-    """Who it is, is looked at when something is written down: most requests change nothing."""
+    """Looks up the actor only when something is logged, because most requests change nothing."""
 
     sync_capable = True
     async_capable = True

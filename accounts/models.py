@@ -1,4 +1,4 @@
-"""Who uses the product: accounts, their API keys, and the secret that signs their callbacks."""
+"""Accounts, API keys, webhook secrets, and counts of attempts."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class AccountManager(BaseUserManager["Account"]):
         return account
 
     def prepare(self, email: str, password: str | None, **fields: Any) -> Account:
-        """Return an account that is not saved yet; hashing its password takes its time."""
+        """Return an unsaved account. Hashing its password is slow on purpose."""
         account = self.model(email=normalize_email(email), **fields)
         account.set_password(password)
         return account
 
     def add(self, account: Account) -> None:
-        """Save a new account with what every account has: a secret that signs its callbacks."""
-        # A first password is no change of one, which Django would tell its validators of.
+        """Save a new account, with its webhook secret."""
+        # Django would report the first password to its validators as a change.
         account._password = None  # type: ignore[attr-defined]
         with transaction.atomic(using=self._db):
             account.save(using=self._db, force_insert=True)
@@ -53,9 +53,9 @@ class AccountManager(BaseUserManager["Account"]):
 
     @transaction.atomic
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Account:
-        """Make an operator who may do everything; raise ``ValidationError`` for a bad password.
+        """Create an operator with all rights; raise ``ValidationError`` for a bad password.
 
-        ``createsuperuser`` itself checks none with ``--no-input``, and may be told not to.
+        ``createsuperuser`` itself skips that check with ``--no-input``.
         """
         rights = {"is_staff": True, "is_superuser": True}
         if password is not None:
@@ -69,10 +69,10 @@ class AccountManager(BaseUserManager["Account"]):
 
 
 class Account(AbstractBaseUser, PermissionsMixin):
-    """A company, which is also the user that logs in."""
+    """A customer's account, which is also the user that signs in."""
 
     class Status(models.TextChoices):
-        INACTIVE = "INACTIVE", "Inactive (has not paid yet)"
+        INACTIVE = "INACTIVE", "Inactive (not paid yet)"
         ACTIVE = "ACTIVE", "Active"
         SUSPENDED = "SUSPENDED", "Suspended"
 
@@ -83,18 +83,18 @@ class Account(AbstractBaseUser, PermissionsMixin):
         "billing status", max_length=9, choices=Status, default=Status.INACTIVE
     )
     suspended_by_operator = models.BooleanField(
-        default=False, help_text="Wins over whatever billing says."
+        default=False, help_text="Overrides the billing status."
     )
     suspension_reason = models.CharField(
         max_length=500,
         blank=True,
         validators=[validate_line],
-        help_text="Why an operator did; the customer does not see it.",
+        help_text="For operators. The customer does not see it.",
     )
     is_active = models.BooleanField(
         "enabled",
         default=True,
-        help_text="A disabled account can neither log in nor use its API keys. Its records stay.",
+        help_text="A disabled account can't sign in or use its API keys. Its records are kept.",
     )
     is_staff = models.BooleanField("operator", default=False)
     email_verified_at = models.DateTimeField(
@@ -102,16 +102,16 @@ class Account(AbstractBaseUser, PermissionsMixin):
         null=True,
         blank=True,
         editable=False,
-        help_text="When its owner, logged in, opened our link. A change undoes it.",
+        help_text="When the owner confirmed the email address. Reset when the address changes.",
     )
     closed_at = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="When its owner has deleted the account."
+        null=True, blank=True, editable=False, help_text="When the owner deleted the account."
     )
     sessions_epoch = models.PositiveIntegerField(
         default=0,
         db_default=0,
         editable=False,
-        help_text="How often its owner has signed out everywhere.",
+        help_text="The number of times the owner signed out everywhere.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -136,9 +136,9 @@ class Account(AbstractBaseUser, PermissionsMixin):
         super().clean_fields(exclude)
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
-        """Return what sessions and tokens are tied to: they end when it changes.
+        """Return the hash that sessions and tokens are tied to; they end when it changes.
 
-        It is Django's own, of the password, until its owner signs out everywhere.
+        It is Django's own, of the password, until the owner signs out everywhere.
         """
         if not self.sessions_epoch:
             return str(super()._get_session_auth_hash(secret))  # type: ignore[misc]
@@ -152,12 +152,12 @@ class Account(AbstractBaseUser, PermissionsMixin):
 
     @property
     def effective_status(self) -> str:
-        """What the account may do: billing's word, unless an operator suspended it."""
+        """The billing status, unless an operator suspended the account."""
         return self.Status.SUSPENDED if self.suspended_by_operator else self.status
 
     @property
     def resource_counts(self) -> dict[str, int]:
-        """How much the account has of what it can list; the numbers are telephony's."""
+        """The number of phone numbers and active API keys."""
         return {
             "phoneNumbers": self.phone_numbers.count(),
             "apiKeys": self.api_keys.active().count(),
@@ -178,7 +178,7 @@ def new_api_key() -> str:
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether shape and checksum fit, so that a mistyped key costs no query."""
+    """Return True if shape and checksum are right, so that a mistyped key costs no query."""
     if not _KEY_SHAPE.fullmatch(key):
         return False
     random = key.removeprefix(KEY_PREFIX)[:_RANDOM_LENGTH]
@@ -186,7 +186,7 @@ def is_well_formed(key: str) -> bool:
 
 
 def digest_of(key: str) -> str:
-    """Return SHA-256 in hex: 190 random bits need no slow hash."""
+    """Return SHA-256 in hex. 190 random bits need no slow hash."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -237,9 +237,9 @@ class ApiKey(models.Model):
         return f"{self.prefix}… ({self.label})"
 
     def note_use(self, now: datetime) -> bool:
-        """Write down that the key was used, unless that was done less than a minute before.
+        """Record that the key was used, at most once a minute.
 
-        Returns whether it was written: of requests at the same time, one writes.
+        Returns True if it was recorded: of concurrent requests, one records it.
         """
         before = now - self.USE_IS_NOTED_EVERY
         if self.last_used_at and self.last_used_at > before:
@@ -249,7 +249,7 @@ class ApiKey(models.Model):
 
 
 def new_webhook_secret() -> str:
-    """Return ``whsec_`` and 24 random bytes in base64, as Standard Webhooks has it."""
+    """Return ``whsec_`` and 24 random bytes in base64, as Standard Webhooks specifies."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
 
 
@@ -260,7 +260,7 @@ class WebhookSecretManager(models.Manager["WebhookSecret"]):
 
 
 class WebhookSecret(models.Model):
-    """The secret that signs an account's callbacks, sealed; the previous one is valid for 24 h."""
+    """The sealed secret that signs an account's callbacks. The previous one is valid for 24 h."""
 
     PURPOSE = "webhook-secret"
     OVERLAP = timedelta(hours=24)
@@ -279,11 +279,11 @@ class WebhookSecret(models.Model):
 
     @property
     def secret(self) -> str:
-        """``whsec_…`` in the clear."""
+        """``whsec_…`` in plain text."""
         return unseal(self.current, purpose=self.PURPOSE).decode()
 
     def previous_valid_until(self, now: datetime) -> datetime | None:
-        """Return until when the previous secret is signed with too; None if it is not."""
+        """Return the time until which the previous secret also signs callbacks, or None."""
         if self.previous and self.rotated_at and now < self.rotated_at + self.OVERLAP:
             return self.rotated_at + self.OVERLAP
         return None
@@ -312,9 +312,9 @@ WHERE known.count < %(most)s OR known.ends_at <= STATEMENT_TIMESTAMP()
 
 class AttemptCountQuerySet(models.QuerySet["AttemptCount"]):
     def take(self, subject: str, *, most: int, window: timedelta) -> timedelta | None:
-        """Count an attempt, or return how long there is to wait for the next window.
+        """Count an attempt, or return the time to wait for the next window.
 
-        One statement decides, so that of many at once no more than ``most`` are counted.
+        One statement decides, so that of concurrent attempts at most ``most`` pass.
         """
         with connections[self.db].cursor() as cursor:
             values: dict[str, Any] = {"subject": subject, "most": most, "window": window}
@@ -322,24 +322,24 @@ class AttemptCountQuerySet(models.QuerySet["AttemptCount"]):
             if cursor.rowcount:
                 return None
         left = self.filter(pk=subject).values_list(F("ends_at") - Now(), flat=True).first()
-        return left or timedelta(0)  # it has just ended, or a success has cleared it
+        return left or timedelta(0)  # the window just ended, or a success cleared it
 
     def give_back(self, subject: str) -> None:
         self.filter(pk=subject, count__gt=0).update(count=F("count") - 1)
 
     def forget_ended(self, *, at_most: int) -> int:
-        """Delete windows that are over; return how many."""
-        ended = self.filter(ends_at__lt=Now())  # twice, for one may open again meanwhile
+        """Delete windows that have ended; return how many."""
+        ended = self.filter(ends_at__lt=Now())  # filtered twice: a window may reopen in between
         some = ended.order_by("ends_at").values("pk")[:at_most]
         return ended.filter(pk__in=some).delete()[0]
 
 
 class AttemptCount(models.Model):
-    """How much of something sensitive was tried in a window, which opens with the first attempt.
+    """The number of attempts in a window, which begins with the first attempt.
 
-    The subject is a keyed hash: whom it is about cannot be told from it. The table is unlogged: a
-    crash of the database opens all windows. It goes by the database's clock, which all processes
-    share.
+    The subject is a keyed hash, so that the table does not reveal whom it is about. The table is
+    unlogged: a crash of the database resets all windows. Times are the database's, which all
+    processes share.
     """
 
     subject = models.CharField(primary_key=True, max_length=64)

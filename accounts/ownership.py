@@ -1,4 +1,4 @@
-"""The one way to another object than one's own account: through the account that owns it."""
+"""Access to objects only through the account that owns them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Owned = TypeVar("Owned", bound=models.Model)
 
 
 class OwnedQuerySet(models.QuerySet[Owned]):
-    """The queryset of a model with an ``account``."""
+    """The queryset of a model that has an ``account``."""
 
     def of(self, account: Account) -> Self:
         return self.filter(account=account)
@@ -24,10 +24,10 @@ class OwnedQuerySet(models.QuerySet[Owned]):
     def access(self, account: Account, id: str) -> Owned:
         """Return the account's object with that id.
 
-        Raises 404 when there is none, and when it is another account's: nobody learns which.
+        Raises 404 if there is none, or if it belongs to another account: the two look the same.
         """
         found = self.of(account).filter(pk=id).first() if is_id(id) else None
         if found is None:
             name = self.model._meta.verbose_name
-            raise ApiError(404, "not_found", f"You have no {name} with this id.")
+            raise ApiError(404, "not_found", f"You have no {name} with this ID.")
         return found

@@ -1,4 +1,4 @@
-"""Which passwords are refused beside short and common ones, as validators of Django's."""
+"""Django validators that reject passwords, besides short and common ones."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from django.core.exceptions import ValidationError
 from accounts.models import Account
 
 MIN_PASSWORD_LENGTH = 8
-# Long enough for every password manager, short enough that hashing it costs what a short one costs.
+# Enough for every password manager, and short enough that hashing costs no more than usual.
 MAX_PASSWORD_LENGTH = 1000
 PASSWORD_HELP = (
-    f"At least {MIN_PASSWORD_LENGTH} characters: no common password, and none like your email or "
-    "company."
+    f"At least {MIN_PASSWORD_LENGTH} characters. Don't use a common password, or one like your "
+    "email address or company name."
 )
 
 TOO_LIKE = 0.7
-# Of longer texts the beginnings are compared: it takes time that grows faster than they do.
+# Only the beginnings of long texts are compared: the time grows faster than the length.
 _COMPARED = 100
 
 
 class NotTheAccountsOwn:
-    """Refuses what whoever knows the account tries first: its email address, its company's name.
+    """Rejects the first guesses of somebody who knows the account: its email and company.
 
-    Case, spaces and punctuation make no difference.
+    Case, spaces and punctuation are ignored.
     """
 
     def validate(self, password: str, user: Account | None = None) -> None:
@@ -32,31 +32,31 @@ class NotTheAccountsOwn:
             return
         name, _, domain = user.email.rpartition("@")
         if any(_is_like(password, text) for text in (user.email, name, domain)):
-            raise _too_similar("the email address")
+            raise _too_similar("your email address")
         if _is_like(password, user.company_name):
-            raise _too_similar("the company's name")
+            raise _too_similar("your company name")
 
     def get_help_text(self) -> str:
-        return "Your password can't be too similar to the email address or the company's name."
+        return "Your password can't be too similar to your email address or company name."
 
 
 class MoreThanOneCharacter:
-    """Refuses eight spaces, and eight times the same."""
+    """Rejects passwords of white space, or of one repeated character."""
 
     def validate(self, password: str, user: Account | None = None) -> None:
         if not password.strip() or len(set(password.casefold())) == 1:
             raise ValidationError(
-                "Choose another password: this one is white space only, or one character repeated.",
+                "Don't use only white space or a single repeated character. Choose another one.",
                 code="password_of_one_character",
             )
 
     def get_help_text(self) -> str:
-        return "Your password can't be only white space, or one character repeated."
+        return "Your password can't be only white space or a single repeated character."
 
 
 def _too_similar(what: str) -> ValidationError:
     return ValidationError(
-        f"Choose another password: this one is too similar to {what}.",
+        f"This password is too similar to {what}. Choose another one.",
         code="password_too_similar",
     )
 

@@ -1,4 +1,4 @@
-"""A new password: for who knows the old one, and for who can read the account's mail."""
+"""Changing a password with the old one, and resetting it by email."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ def password_check(password: str, account: Account) -> None:
 
 @sensitive_variables()
 def password_require(account: Account, password: str) -> None:
-    """Raise 400 ``wrong_password`` unless it is the account's."""
+    """Raise 400 ``wrong_password`` unless it is the account's password."""
     if not account.check_password(password):
-        raise invalid({"current_password": ["This is not your password."]}, "wrong_password")
+        raise invalid(
+            {"current_password": ["This password is wrong. Try again."]}, "wrong_password"
+        )
 
 
 @sensitive_variables()
 def password_change(*, account: Account, password: str) -> None:
-    """Set another password: all sessions and tokens end; API keys stay. Raises as the check."""
+    """Set a new password and end all sessions and tokens; API keys stay. Raises as the check."""
     password_check(password, account)
     _password_set(account, password)
 
@@ -67,10 +69,10 @@ def _password_set(account: Account, password: str) -> None:
 
 
 class ChangesAreAudited:
-    """Among Django's validators, for it tells them of each password that is saved in any way."""
+    """A validator that logs changes: Django calls it for each password that is saved in any way."""
 
     def validate(self, password: str, user: Account | None = None) -> None:
-        """Take any."""
+        """Accept any password."""
 
     def get_help_text(self) -> str:
         return "The change will appear in the account's activity."
@@ -80,16 +82,16 @@ class ChangesAreAudited:
 
 
 def password_reset_ask(*, email: str) -> None:
-    """Have a mail sent, if there is an account; the same is done whether or not there is one."""
+    """Queue a reset email. The job is queued whether or not there is an account."""
     sealed = seal(email.encode(), purpose=_PURPOSE).decode()
     defer(RESET_TASK, sealed_email=sealed, asked_from=asdict(current_actor().origin))
 
 
 def password_reset_send(sealed_email: str, asked_from: Origin) -> None:
-    """Send a link to an address that was confirmed, and to another one why it gets none.
+    """Send a link to a confirmed address; send an unconfirmed one the reason why it gets none.
 
-    Somebody who was registered with a stranger's address, by mistake, keeps the account: the
-    stranger, who reads the mail, must not be able to take it.
+    If somebody signed up with a stranger's address by mistake, the stranger must not be able to
+    take over the account.
     """
     try:
         email = unseal(sealed_email.encode(), purpose=_PURPOSE).decode()
@@ -105,7 +107,7 @@ def password_reset_send(sealed_email: str, asked_from: Origin) -> None:
 
 @sensitive_variables()
 def password_reset(*, account_id: str, token: str, password: str) -> Account:
-    """Set the password by a link of ours, which holds once; raise 404 and ``ValidationError``."""
+    """Set the password with a link that is valid once; raise 404 or ``ValidationError``."""
     password_check(password, _require_account(account_id, token))
     with transaction.atomic():
         account = _require_account(account_id, token, lock=True)
@@ -117,5 +119,5 @@ def password_reset(*, account_id: str, token: str, password: str) -> Account:
 def _require_account(account_id: str, token: str, *, lock: bool = False) -> Account:
     account = account_to_reset(account_id, token, lock=lock)
     if account is None:
-        raise ApiError(404, "link_invalid", "This link was used, or has expired: ask for another.")
+        raise ApiError(404, "link_invalid", "This link was used or has expired. Request a new one.")
     return account

@@ -1,4 +1,4 @@
-"""What an account must be to be served."""
+"""Permissions: what an account must be to be served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.errors import ApiError, Refusals
 
 
 class IsActive(IsAuthenticated):
-    """Lets active accounts pass; others learn what to do about it (402 or 403)."""
+    """Allows active accounts; tells others what to do (402 or 403)."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not super().has_permission(request, view):
@@ -22,15 +22,15 @@ class IsActive(IsAuthenticated):
         return True
 
     def refusals(self, http_method: str) -> Refusals:
-        """What the API's description says of this class."""
+        """Return the errors for the API's description."""
         return {
-            402: {"payment_required": "The account is not active yet: complete the checkout."},
+            402: {"payment_required": "The account is not active yet. Complete the checkout."},
             403: {"account_suspended": "The account is suspended."},
         }
 
 
 class IsActiveOrReadOnly(IsActive):
-    """Lets every account read, and active ones write."""
+    """Allows every account to read, and active accounts to write."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if request.method in SAFE_METHODS:
@@ -42,10 +42,10 @@ class IsActiveOrReadOnly(IsActive):
 
 
 def may_operate_on(operator: Account, account: Account) -> bool:
-    """Whether an operator may do anything to an account, with whatever permissions they have.
+    """Return True if an operator may change an account at all, given other permissions.
 
-    Only superusers may where it is an operator's: its password or its address would open all that
-    its owner may do. That goes for an operator's own account as well.
+    Only superusers may change an operator's account, even their own: with its password or email
+    address comes everything that its owner may do.
     """
     return operator.is_superuser or not (account.is_staff or account.is_superuser)
 
@@ -57,12 +57,12 @@ def require_active(account: Account) -> None:
             raise ApiError(
                 402,
                 "payment_required",
-                "This account is not active yet: complete the checkout, then try again.",
+                "This account is not active yet. Complete the checkout, then try again.",
             )
         case Account.Status.SUSPENDED:
             remedy = (
-                "contact support."
+                "Contact support."
                 if account.suspended_by_operator
-                else "update your payment method in the billing portal, then try again."
+                else "Update your payment method in the billing portal, then try again."
             )
-            raise ApiError(403, "account_suspended", f"This account is suspended: {remedy}")
+            raise ApiError(403, "account_suspended", f"This account is suspended. {remedy}")

@@ -1,4 +1,4 @@
-"""The form in which somebody proves who they are: by a password, a code, or a passkey."""
+"""The form that verifies a person's identity with a password, a code or a passkey."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_CREDENTIAL_LENGTH = 16_000
 
 
 class CredentialField(forms.CharField):
-    """What a browser says of a passkey, as JSON; ``static/passkeys.js`` fills it in."""
+    """A browser's response for a passkey, as JSON; ``static/passkeys.js`` fills it in."""
 
     widget = forms.HiddenInput
 
@@ -40,13 +40,13 @@ class CredentialField(forms.CharField):
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value) or ""
         if len(text) > MAX_CREDENTIAL_LENGTH:
-            return text  # which the validator of its length refuses
+            return text  # too long: its validator rejects it
         try:
             said = json.loads(text) if text else None
         except (ValueError, RecursionError):
             said = text
         if text and not isinstance(said, dict):
-            raise ValidationError("The passkey's answer could not be read: try again.")
+            raise ValidationError("The passkey's response could not be read. Try again.")
         return said
 
     def run_validators(self, value: Any) -> None:
@@ -55,15 +55,15 @@ class CredentialField(forms.CharField):
 
 
 class ProofForm(forms.Form):
-    """Takes one proof of what the account has, and checks it: guesses are limited as at the login.
+    """Takes one proof and verifies it. Attempts are limited as for sign-in.
 
-    What it asks for depends on what the account has. It is valid if the proof holds.
+    Its fields depend on what the account has. The form is valid if the proof is.
     """
 
     prefix = "proof"
 
     password = forms.CharField(
-        label="Your password",
+        label="Password",
         max_length=MAX_PASSWORD_LENGTH,
         required=False,
         strip=False,
@@ -97,12 +97,12 @@ class ProofForm(forms.Form):
             self.fields["code"].label = "Code from your authenticator app, or a recovery code"
         else:
             self.fields["code"].label = "Recovery code"
-        if not self.has_passkeys:  # whose button comes first
+        if not self.has_passkeys:  # a passkey's button comes first
             next(iter(self.fields.values())).widget.attrs["autofocus"] = True
 
     @property
     def passkey_options(self) -> str:
-        """What the browser asks for a passkey with; each page has a challenge of its own."""
+        """The options for the browser's passkey prompt; each page has its own challenge."""
         return json.dumps(passkey_request_options(self.account))
 
     def clean(self) -> dict[str, Any]:

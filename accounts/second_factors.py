@@ -1,8 +1,8 @@
-"""The second factor of an account: an authenticator app (TOTP), passkeys, and recovery codes.
+"""Second factors: an authenticator app (TOTP), passkeys and recovery codes.
 
-django-allauth keeps and checks them; here is what may be done with them. An account *has* a second
-factor when it has an app or a passkey. Its recovery codes come with the first and go with the last.
-What is secret in them is sealed (``accounts.mfa_adapter``).
+django-allauth stores and verifies them; this module has the rules. An account *has* a second factor
+if it has an app or a passkey. Recovery codes are created with the first and removed with the last.
+Secrets are sealed (``accounts.mfa_adapter``).
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ log = structlog.get_logger(__name__)
 
 TOTP, PASSKEY = Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN
 RECOVERY_CODES = Authenticator.Type.RECOVERY_CODES
-# Six or eight digits, and what people put between them.
+# Six or eight digits, and separators that people type.
 MAX_CODE_LENGTH = 32
 MAX_PASSKEYS = 10
-_LONGEST_ID = 18  # digits of what PostgreSQL counts with
+_LONGEST_ID = 18  # digits of a PostgreSQL bigint
 MAX_PASSKEY_NAME_LENGTH = 50
 
-# What the owner is told of by mail. A factor that was used is no news, but for a recovery code.
+# What the owner is told by email. Of factors that are used, only recovery codes are reported.
 _NEWS = {
     "totp_added": "An authenticator app was added.",
     "totp_removed": "The authenticator app was removed.",
     "passkey_added": "A passkey was added.",
     "passkey_removed": "A passkey was removed.",
-    "recovery_codes_renewed": "There are new recovery codes. The old ones no longer work.",
-    "recovery_code_used": "A recovery code was used. It cannot be used again.",
-    "all_removed": "All second factors were removed by whoever runs this Switchhook.",
+    "recovery_codes_renewed": "New recovery codes were generated. The old ones no longer work.",
+    "recovery_code_used": "A recovery code was used. You can't use it again.",
+    "all_removed": "Support removed all second factors.",
 }
-# Whatever fido2 stumbles over in a credential that somebody has made up.
+# The errors that fido2 raises for made-up credentials.
 _MADE_UP = (
     ValidationError,
     ValueError,
@@ -81,9 +81,9 @@ _ACTIONS = {
 
 
 def second_factor_changed(account: Account, what: str) -> None:
-    """Write down what happened to an account's second factor, and tell its owner.
+    """Log a change of an account's second factor, and notify its owner.
 
-    :param what: one of ``_NEWS``, or ``totp_used`` or ``passkey_used``.
+    :param what: a key of ``_NEWS``, or ``totp_used`` or ``passkey_used``.
     """
     if action := _ACTIONS.get(what):
         audit(account=account, action=action, what=what)
@@ -113,13 +113,13 @@ def recovery_codes_left(account: Account) -> int:
 
 
 def totp_secret_new() -> str:
-    """Return a secret for an app, in base32; it is nobody's yet."""
+    """Return a new secret for an app, in base32."""
     return generate_totp_secret()
 
 
 @sensitive_variables()
 def totp_qr_code(account: Account, secret: str) -> str:
-    """Return what an app's camera reads, as SVG: qrcode's own paths, and nothing else."""
+    """Return the QR code for an app, as SVG that qrcode made."""
     adapter = get_adapter()
     svg: str = adapter.build_totp_svg(adapter.build_totp_url(account, secret))
     return svg[svg.index("<svg") :]
@@ -130,18 +130,19 @@ def totp_qr_code(account: Account, secret: str) -> str:
 def totp_add(*, account: Account, secret: str, code: str) -> list[str]:
     """Add an app that shows this code now; return the recovery codes if they are new.
 
-    Raises 409 ``second_factor_exists`` if there is an app, and 400 ``second_factor_invalid``.
+    Raises 409 ``second_factor_exists`` if there is an app already, and 400
+    ``second_factor_invalid``.
     """
     _lock(account)
     if second_factors(account).filter(type=TOTP).exists():
         raise ApiError(
             409,
             "second_factor_exists",
-            "This account has an authenticator app already: remove it first.",
+            "This account already has an authenticator app. Remove it first.",
         )
     counter = _counter_of(secret, code)
     if counter is None:
-        message = "This is not the code that the app shows now: enter the next one."
+        message = "This code is wrong or expired. Enter the one that the app shows now."
         raise invalid({"code": [message]}, "second_factor_invalid")
     data = {"secret": get_adapter().encrypt(secret), "counter": counter}
     Authenticator.objects.create(user=account, type=TOTP, data=data)
@@ -150,7 +151,7 @@ def totp_add(*, account: Account, secret: str, code: str) -> list[str]:
 
 
 def _counter_of(secret: str, code: str) -> int | None:
-    """Return the number of the half minute that the code is of, if that is about now."""
+    """Return the counter of the code's 30-second period if that is about now, else None."""
     for counter in yield_hotp_counters_from_time():
         if compare_user_code(actual=code, expected=format_hotp_value(hotp_value(secret, counter))):
             return counter
@@ -158,7 +159,7 @@ def _counter_of(secret: str, code: str) -> int | None:
 
 
 def _totp_takes(account: Account, code: str) -> bool:
-    """Whether it is a code of the app's that is newer than each that was taken before."""
+    """Return True if the code is the app's, and newer than every code used before."""
     record = second_factors(account).select_for_update().filter(type=TOTP).first()
     if record is None:
         return False
@@ -171,22 +172,22 @@ def _totp_takes(account: Account, code: str) -> bool:
     return True
 
 
-# Passkeys. The session keeps the challenge from the options until a browser has answered it.
+# Passkeys. The session keeps the challenge until the browser responds to it.
 
 
 def passkey_creation_options(account: Account) -> dict[str, Any]:
-    """Return what a browser makes a passkey from (``PublicKeyCredentialCreationOptions``)."""
+    """Return the browser's options to create a passkey (``PublicKeyCredentialCreationOptions``)."""
     return webauthn.begin_registration(account, passwordless=False)
 
 
 def passkey_request_options(account: Account) -> dict[str, Any]:
-    """Return what a browser asks for a passkey with (``PublicKeyCredentialRequestOptions``)."""
+    """Return the browser's options to use a passkey (``PublicKeyCredentialRequestOptions``)."""
     return webauthn.begin_authentication(account)
 
 
 @transaction.atomic
 def passkey_add(*, account: Account, name: str, credential: Any) -> list[str]:
-    """Add the passkey that a browser has made; return the recovery codes if they are new.
+    """Add the passkey that a browser created; return the recovery codes if they are new.
 
     Raises 400 ``second_factor_invalid``, and 409 ``too_many_passkeys`` at ten.
     """
@@ -195,13 +196,13 @@ def passkey_add(*, account: Account, name: str, credential: Any) -> list[str]:
         raise ApiError(
             409,
             "too_many_passkeys",
-            f"This account has {MAX_PASSKEYS} passkeys, the most it may have: remove one first.",
+            f"This account has reached its limit of {MAX_PASSKEYS} passkeys. Remove one first.",
         )
     try:
         webauthn.parse_registration_response(credential)
         webauthn.complete_registration(credential)
     except _MADE_UP:
-        message = "This passkey could not be checked: try again."
+        message = "This passkey could not be verified. Try again."
         raise ApiError(400, "second_factor_invalid", message) from None
     webauthn.WebAuthn.add(account, name, credential)
     second_factor_changed(account, "passkey_added")
@@ -213,11 +214,11 @@ def passkey_add(*, account: Account, name: str, credential: Any) -> list[str]:
 
 @transaction.atomic
 def recovery_codes_renew(*, account: Account) -> list[str]:
-    """Return new codes in the place of the old ones; raise 409 ``no_second_factor``."""
+    """Replace the recovery codes and return the new ones; raise 409 ``no_second_factor``."""
     _lock(account)
     if not has_second_factor(account):
         raise ApiError(
-            409, "no_second_factor", "Recovery codes stand in for a second factor: add one first."
+            409, "no_second_factor", "Add a second factor before you generate recovery codes."
         )
     Authenticator.objects.filter(user=account, type=RECOVERY_CODES).delete()
     second_factor_changed(account, "recovery_codes_renewed")
@@ -242,13 +243,13 @@ def _recovery_code_takes(account: Account, code: str) -> bool:
     return True
 
 
-# Showing a second factor.
+# Verifying a second factor.
 
 
 @sensitive_variables()
 @transaction.atomic
 def code_require(account: Account, code: str) -> None:
-    """Take a code of the app's or a recovery code, each once; raise 401 otherwise."""
+    """Accept a code of the app or a recovery code, each once; raise 401 otherwise."""
     _lock(account)
     ways: tuple[tuple[str, Callable[[Account, str], bool]], ...] = (
         ("totp_used", _totp_takes),
@@ -260,25 +261,25 @@ def code_require(account: Account, code: str) -> None:
             return
     raise unauthorized(
         "second_factor_invalid",
-        "This code is wrong, too old, or was used before: use a new one.",
+        "This code is wrong, expired or already used. Use a new one.",
     )
 
 
 def _holds(takes: Callable[[Account, str], bool], account: Account, code: str) -> bool:
     try:
         return takes(account, code)
-    except CannotUnseal:  # an older SECRET_KEY is missing: another factor may hold
+    except CannotUnseal:  # an older SECRET_KEY is missing; another factor may work
         log.error("second_factor_cannot_be_unsealed", account_id=account.id)
         return False
 
 
 def passkey_require(account: Account, credential: Any) -> None:
-    """Take a browser's answer to the options above, once; raise 401 otherwise."""
+    """Accept a browser's response to the options above, once; raise 401 otherwise."""
     try:
         webauthn.parse_authentication_response(credential)
         record = webauthn.complete_authentication(account, credential)
     except _MADE_UP:
-        message = "This passkey was not accepted: try again."
+        message = "This passkey was not accepted. Try again."
         raise unauthorized("second_factor_invalid", message) from None
     record.record_usage()
     second_factor_changed(account, "passkey_used")
@@ -289,9 +290,9 @@ def passkey_require(account: Account, credential: Any) -> None:
 
 @transaction.atomic
 def second_factor_remove(*, account: Account, id: str) -> None:
-    """Remove an app or a passkey; the recovery codes go with the last of them.
+    """Remove an app or a passkey; with the last one, remove the recovery codes too.
 
-    Raises 404, and 409 ``last_second_factor`` for an operator, who has to have one.
+    Raises 404, and 409 ``last_second_factor`` for an operator, who must have one.
     """
     _lock(account)
     is_id = id.isascii() and id.isdecimal() and len(id) <= _LONGEST_ID
@@ -303,7 +304,7 @@ def second_factor_remove(*, account: Account, id: str) -> None:
         raise ApiError(
             409,
             "last_second_factor",
-            "Operators need a second factor: add another one before you remove this one.",
+            "Operators need a second factor. Add another one before you remove this one.",
         )
     found.delete()
     if is_last:
@@ -314,7 +315,7 @@ def second_factor_remove(*, account: Account, id: str) -> None:
 
 @transaction.atomic
 def second_factors_remove_all(*, account: Account) -> bool:
-    """Remove all that the account has, for somebody who has lost it; False if it has none."""
+    """Remove all second factors, for an owner who lost them; return False if there are none."""
     _lock(account)
     count, _ = Authenticator.objects.filter(user=account).delete()
     if count:
@@ -323,5 +324,5 @@ def second_factors_remove_all(*, account: Account) -> bool:
 
 
 def _lock(account: Account) -> None:
-    """Let one at a time count, add and remove."""
+    """Serialize changes of an account's second factors."""
     Account.objects.select_for_update(no_key=True).get(pk=account.pk)

@@ -1,4 +1,4 @@
-"""Accounts and keys as the API reads and writes them."""
+"""Serializers of accounts, API keys, secrets and audit events."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class CredentialsSerializer(ObjectSerializer):
         required=False,
         allow_blank=True,
         allow_null=True,
-        help_text="For an account with a second factor: the code that its authenticator app shows, "
-        "or a recovery code. Each counts once.",
+        help_text="Required if the account has a second factor: a code from its authenticator app, "
+        "or a recovery code. Each works once.",
     )
 
 
@@ -34,7 +34,7 @@ class RegistrationSerializer(CredentialsSerializer):
         trim_whitespace=False,
         lines=True,
         error_messages={"min_length": "Use at least 8 characters."},
-        help_text="Neither a common password nor one like the email address or the company.",
+        help_text="Not a common password, nor similar to the email address or company name.",
     )
     companyName = TextField(
         source="company_name", max_length=200, required=False, allow_blank=True, allow_null=True
@@ -85,18 +85,20 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
 
 class RegisteredSerializer(AnswerSerializer):
     account = RegisteredAccountSerializer()
-    apiKey = serializers.CharField(help_text="Shown this once.")
-    token = serializers.CharField(help_text="A JWT, as from a login.")
+    apiKey = serializers.CharField(help_text="Shown only once.")
+    token = serializers.CharField(help_text="A JWT, as `POST /api/auth/login` returns it.")
     checkoutUrl = serializers.URLField(
-        allow_null=True, help_text="Where to pay. Null if Stripe could not be reached."
+        allow_null=True, help_text="The page to pay on. Null if Stripe could not be reached."
     )
-    engineVoiceUrl = serializers.URLField(help_text="The voice webhook for your Twilio numbers.")
+    engineVoiceUrl = serializers.URLField(
+        help_text="The voice webhook to set on your Twilio numbers."
+    )
 
 
 class TokenSerializer(AnswerSerializer):
     token = serializers.CharField(
         help_text=(
-            "A JWT that holds for 12 hours, or until you change the password or sign out "
+            "A JWT that is valid for 12 hours, or until you change your password or sign out "
             "everywhere."
         )
     )
@@ -107,7 +109,7 @@ class AccountAnswerSerializer(AnswerSerializer):
 
 
 class NewlyMadeApiKeySerializer(ApiKeySerializer):
-    key = serializers.CharField(help_text="Shown this once.")
+    key = serializers.CharField(help_text="Shown only once.")
     lastUsedAt = None  # type: ignore[assignment]  # a new key was never used
 
     class Meta(ApiKeySerializer.Meta):
@@ -128,7 +130,7 @@ class WebhookSecretSerializer(AnswerSerializer):
 
 class RotatedWebhookSecretSerializer(WebhookSecretSerializer):
     previousSecretValidUntil = UtcDateTimeField(
-        help_text="Until then callbacks carry a signature of the previous secret too."
+        help_text="Until then, callbacks are also signed with the previous secret."
     )
 
 
@@ -142,28 +144,28 @@ _ACTORS = [ActorKind.CUSTOMER, ActorKind.API_KEY, SUPPORT, ActorKind.SYSTEM, Act
     }
 )
 class DetailField(serializers.JSONField):
-    """A flat object; which names are in it depends on the action."""
+    """A flat object. Its names depend on the action."""
 
 
 class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
     createdAt = UtcDateTimeField(source="created_at")
     action = serializers.CharField(
-        help_text=f"As `{Action.API_KEY_CREATED}`. There may be new ones at any time."
+        help_text=f"For example `{Action.API_KEY_CREATED}`. New actions may be added at any time."
     )
-    description = serializers.CharField(source="sentence", help_text="The action, in a sentence.")
+    description = serializers.CharField(source="sentence", help_text="The action as a sentence.")
     actor = serializers.ChoiceField(
         _ACTORS,
         source="shown_kind",
-        help_text="Who it was. `support` is whoever runs this, `visitor` was not logged in.",
+        help_text="Who did it. `support` runs this service; a `visitor` was not signed in.",
     )
     actorName = serializers.CharField(source="shown_name")
     apiKeyId = serializers.CharField(
-        source="shown_api_key_id", allow_null=True, help_text="With which of your API keys."
+        source="shown_api_key_id", allow_null=True, help_text="The API key that was used."
     )
     network = serializers.CharField(
         source="shown_network",
         allow_null=True,
-        help_text="From where: an IPv4 address, or the /64 of an IPv6 address.",
+        help_text="The client's IPv4 address, or the /64 of its IPv6 address.",
     )
     requestId = serializers.CharField(source="shown_request_id", allow_null=True)
     detail = DetailField()
@@ -187,6 +189,6 @@ class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
 
 class AuditEventsSerializer(AnswerSerializer):
     auditEvents = AuditEventSerializer(many=True)
-    limit = serializers.IntegerField(help_text="As it was served.")
+    limit = serializers.IntegerField(help_text="The limit that was applied.")
     offset = serializers.IntegerField()
     hasMore = serializers.BooleanField()

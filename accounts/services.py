@@ -1,4 +1,4 @@
-"""What can be done to accounts, keys and secrets; what belongs together is one transaction."""
+"""Services for accounts, API keys and webhook secrets. Each is one transaction."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from accounts.throttling import is_first_in_an_hour
 from core.errors import ApiError, unauthorized
 
 MAX_ACTIVE_KEYS = 100
-# The domain of addresses that are nobody's (RFC 2606).
+# A domain that cannot exist (RFC 2606), for the addresses of deleted accounts.
 CLOSED = "closed.invalid"
 
 
 class NewKey(NamedTuple):
-    """A key at the only moment at which it exists in the clear."""
+    """A new key, and its plain text, which is never stored."""
 
     api_key: ApiKey
     plain: str
 
 
 class Rotation(NamedTuple):
-    """The new secret, and until when the one before it is still signed with."""
+    """The new secret, and the time until which the previous one stays valid."""
 
     secret: str
     previous_valid_until: datetime
@@ -54,7 +54,7 @@ class Rotation(NamedTuple):
 
 @sensitive_variables()
 def account_register(*, email: str, password: str, company_name: str = "") -> NewKey:
-    """Make an inactive account with its first API key; the key's ``account`` is the new one.
+    """Create an inactive account with its first API key; the key has the ``account``.
 
     Raises ``ValidationError`` with the fields that are wrong, and 409 ``email_taken``.
     """
@@ -68,9 +68,9 @@ def account_register(*, email: str, password: str, company_name: str = "") -> Ne
 
 @sensitive_variables()
 def account_sign_up(*, email: str, password: str, company_name: str = "") -> Account:
-    """Make an inactive account without a key: who signs up on a page makes one there, and sees it.
+    """Create an inactive account without a key, which customers create in the dashboard.
 
-    Raises as :func:`account_register`.
+    Raises the same errors as :func:`account_register`.
     """
     account = _prepared(email, password, company_name)
     with _email_free(email), transaction.atomic():
@@ -84,30 +84,29 @@ def account_sign_up(*, email: str, password: str, company_name: str = "") -> Acc
 def account_authenticate(*, email: str, password: str) -> Account:
     """Return the account with that email and password; raise 401 ``invalid_credentials``.
 
-    A password is hashed whether or not there is such an account, so that the time tells nothing.
+    A password is hashed whether or not the account exists, so that the response time reveals
+    nothing.
     """
     account = authenticate(email=email, password=password)
     if not isinstance(account, Account):
         login_failure_note_soon(email=email)
-        raise unauthorized(
-            "invalid_credentials", "No account can log in with this email address and password."
-        )
+        raise unauthorized("invalid_credentials", "The email address or password is wrong.")
     return account
 
 
 @transaction.atomic
 def account_note_login(*, account: Account) -> None:
-    """Note a login to the API, as is done by itself where a session begins."""
+    """Log a sign-in to the API. Where a session begins, that happens by itself."""
     update_last_login(Account, account)
     audit(account=account, action=Action.LOGGED_IN, where="API")
 
 
 @transaction.atomic
 def email_verify(*, account: Account, token: str) -> None:
-    """Confirm the account's address by the link that was sent there; raise 404.
+    """Confirm the account's address with the link that was sent there; raise 404.
 
-    The link proves whose address it is, and the caller whose account: with one of both alone,
-    a stranger whose address somebody typed in could make the account theirs.
+    The link proves who owns the address, and the session who owns the account. Both are needed:
+    else a stranger whose address somebody typed in could take over the account.
     """
     require_verification_token(account, token)
     unverified = Account.objects.filter(pk=account.pk, email=account.email, email_verified_at=None)
@@ -117,7 +116,7 @@ def email_verify(*, account: Account, token: str) -> None:
 
 @transaction.atomic
 def email_change(*, account: Account, email: str) -> bool:
-    """Give the account another address, to be confirmed again; the old one is told if it was.
+    """Change the account's address, which has to be confirmed; notify the old one if it was.
 
     Returns False, and does nothing, if it is the same. Raises ``ValidationError`` and 409
     ``email_taken``.
@@ -147,10 +146,10 @@ def company_rename(*, account: Account, company_name: str) -> None:
 
 @transaction.atomic
 def account_close(*, account: Account) -> None:
-    """Disable an account for good, as its owner wishes: keys, sessions and tokens end.
+    """Disable an account permanently: its keys, sessions and tokens end.
 
-    Its address, which is told if it was confirmed, is free for another account. What it has used
-    stays, and so does who it was.
+    A confirmed address is notified, and the address becomes available for another account. Usage
+    and the audit log stay.
     """
     now = timezone.now()
     if account.is_email_verified:
@@ -166,7 +165,7 @@ def account_close(*, account: Account) -> None:
 
 @transaction.atomic
 def account_activate(*, account: Account) -> None:
-    """Let an account place and take calls, as a payment would."""
+    """Activate an account without a payment, so that it can make and receive calls."""
     account.status = Account.Status.ACTIVE
     account.save(update_fields=["status"])
     audit(account=account, action=Action.ACTIVATED)
@@ -174,7 +173,7 @@ def account_activate(*, account: Account) -> None:
 
 @transaction.atomic
 def account_suspend(*, account: Account, reason: str) -> None:
-    """Stop an account's calls, whatever billing says, until it is unsuspended."""
+    """Block an account's calls, whatever its billing status, until it is unsuspended."""
     account.suspended_by_operator = True
     account.suspension_reason = reason
     account.save(update_fields=["suspended_by_operator", "suspension_reason"])
@@ -183,7 +182,7 @@ def account_suspend(*, account: Account, reason: str) -> None:
 
 @transaction.atomic
 def account_unsuspend(*, account: Account) -> None:
-    """Lift an operator's suspension: billing's word holds again."""
+    """Lift an operator's suspension, so that the billing status applies again."""
     account.suspended_by_operator = False
     account.suspension_reason = ""
     account.save(update_fields=["suspended_by_operator", "suspension_reason"])
@@ -192,7 +191,7 @@ def account_unsuspend(*, account: Account) -> None:
 
 @transaction.atomic
 def account_sign_out_everywhere(*, account: Account) -> None:
-    """End all sessions and tokens of an account; API keys go on working."""
+    """End all sessions and tokens of an account; API keys keep working."""
     Account.objects.filter(pk=account.pk).update(sessions_epoch=F("sessions_epoch") + 1)
     account.refresh_from_db(fields=["sessions_epoch"])
     audit(account=account, action=Action.SIGNED_OUT_EVERYWHERE)
@@ -200,22 +199,24 @@ def account_sign_out_everywhere(*, account: Account) -> None:
 
 @transaction.atomic
 def api_key_create(*, account: Account, label: str = "") -> NewKey:
-    """Make a key; raise 409 ``too_many_api_keys`` at 100 active ones."""
-    Account.objects.select_for_update(no_key=True).get(pk=account.pk)  # one at a time counts
+    """Create a key; raise 409 ``too_many_api_keys`` at 100 active ones."""
+    Account.objects.select_for_update(no_key=True).get(
+        pk=account.pk
+    )  # one request at a time counts
     if account.api_keys.active().count() >= MAX_ACTIVE_KEYS:
         raise ApiError(
             409,
             "too_many_api_keys",
-            f"This account has {MAX_ACTIVE_KEYS} API keys, the most it may have: revoke one first.",
+            f"This account has reached its limit of {MAX_ACTIVE_KEYS} API keys. Revoke one first.",
         )
     return _new_key(account, label or ApiKey.DEFAULT_LABEL)
 
 
 @transaction.atomic
 def api_key_revoke(*, account: Account, id: str) -> None:
-    """End a key at once; raise 404 unless it is an active one of the account.
+    """Revoke a key at once; raise 404 unless it is an active key of the account.
 
-    The last key may go too: whoever has lost it revokes it, and logs in to make another.
+    The last key can be revoked too: an owner who lost it signs in to create another.
     """
     key = ApiKey.objects.active().select_for_update().access(account, id)
     key.revoked_at = timezone.now()
@@ -225,9 +226,9 @@ def api_key_revoke(*, account: Account, id: str) -> None:
 
 @transaction.atomic
 def webhook_secret_show(*, account: Account) -> str:
-    """Return the secret that signs callbacks; that it was seen is written down once an hour.
+    """Return the secret that signs callbacks, and log this at most once an hour.
 
-    Programs may ask for it each time that they start.
+    Backends may request it whenever they start.
     """
     if is_first_in_an_hour(account, what="webhook secret shown", to=current_actor().id):
         audit(account=account, action=Action.WEBHOOK_SECRET_SHOWN)
@@ -236,7 +237,7 @@ def webhook_secret_show(*, account: Account) -> str:
 
 @transaction.atomic
 def webhook_secret_rotate(*, account: Account) -> Rotation:
-    """Replace the secret that signs callbacks."""
+    """Rotate the secret that signs callbacks."""
     record = WebhookSecret.objects.select_for_update().get(account=account)
     secret, now = new_webhook_secret(), timezone.now()
     record.rotate(secret, now)
@@ -267,7 +268,7 @@ def _new_key(account: Account, label: str) -> NewKey:
 
 @sensitive_variables()
 def _prepared(email: str, password: str, company_name: str) -> Account:
-    """Return a new account that is not saved yet; raise ``ValidationError``."""
+    """Return a new, unsaved account; raise ``ValidationError``."""
     password_check(password, Account(email=normalize_email(email), company_name=company_name))
     account = Account.objects.prepare(email, password, company_name=company_name)
     account.full_clean(validate_unique=False, validate_constraints=False)
@@ -276,12 +277,14 @@ def _prepared(email: str, password: str, company_name: str) -> Account:
 
 @contextmanager
 def _email_free(email: str) -> Iterator[None]:
-    """Save an account inside; raise 409 ``email_taken`` if another has its address."""
+    """Save an account inside; raise 409 ``email_taken`` if another account has its address."""
     try:
         yield
     except IntegrityError:
         if Account.objects.with_email(email).exists():
             raise ApiError(
-                409, "email_taken", "There is an account with this email address: log in."
+                409,
+                "email_taken",
+                "An account with this email address already exists. Sign in instead.",
             ) from None
         raise

@@ -1,4 +1,4 @@
-"""Sessions in the database, under a hash of their key: who reads the database cannot use them."""
+"""Sessions in the database under a hash of their key, so that a leaked table is useless."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from django.utils import timezone
 
 
 def digest_of(session_key: str) -> str:
-    """Return SHA-256 in hex, as long as the column takes: a key has 165 random bits."""
+    """Return SHA-256 in hex, cut to the column's length. A key has 165 random bits."""
     return hashlib.sha256(session_key.encode()).hexdigest()[:40]
 
 
 class SessionStore(db.SessionStore):
-    """The cookie holds the key, the table its digest: Django's own store has the key in both."""
+    """The cookie holds the key and the table its digest. Django's own store has the key in both."""
 
     def _get_session_from_db(self) -> AbstractBaseSession | None:
         stored = self.model.objects.filter(expire_date__gt=timezone.now())
@@ -38,7 +38,7 @@ class SessionStore(db.SessionStore):
         if key := session_key or self.session_key:
             super().delete(digest_of(key))
 
-    # What Django's store does for async views is its own code again.
+    # Django's store has separate code for async views.
 
     async def _aget_session_from_db(self) -> AbstractBaseSession | None:
         return await sync_to_async(self._get_session_from_db)()

@@ -1,8 +1,8 @@
-"""Sudo mode: who does something that hurts proves again that it is still them.
+"""Sudo mode: sensitive actions ask people to confirm their identity again.
 
-A proof holds for some minutes (``accounts.proofs``). The page that asks for one comes in the place
-of the answer, under the same address. It carries what was posted, and posts it again with the
-proof, so that nothing is lost and nothing is kept elsewhere.
+A confirmation is valid for some minutes (``accounts.proofs``). The page that asks for it replaces
+the response, at the same URL. It carries the posted fields and posts them again with the proof, so
+that nothing is lost and nothing is stored.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from core.pages import error_page, page
 
 View = Callable[..., HttpResponseBase]
 
-# Which request the page stands in for.
+# The method of the request that the page replaces.
 _INSTEAD_OF = f"{ProofForm.prefix}-instead-of"
 
 
 def needs_sudo(view: View) -> View:
-    """Serve whoever has proven in the last minutes that it is them; have others do so first."""
+    """Serve those who confirmed their identity in the last minutes; ask others to do so first."""
 
     @wraps(view)
     def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if _looks_as_somebody_else(request):
             return error_page(
-                request, 403, "You are looking as an operator, and can change nothing here."
+                request, 403, "You are viewing this dashboard as a customer, so you can't do this."
             )
         account = cast(Account, request.user)
         is_owed = owes_second_factor(request, account)
@@ -59,7 +59,7 @@ def needs_sudo(view: View) -> View:
 
 
 def needs_second_factor(view: View) -> View:
-    """Send those away to show the second factor who owe it; for what asks for a password itself."""
+    """Redirect to the second factor if it is missing; for views that ask for a password."""
 
     @wraps(view)
     def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -71,7 +71,7 @@ def needs_second_factor(view: View) -> View:
 
 
 def to_second_step(request: HttpRequest) -> HttpResponseRedirect:
-    """Return the way to where the second factor is asked for, and back to the page it is for."""
+    """Redirect to the second-factor step, which leads back to this page."""
     return redirect(f"{reverse('second-step')}?{urlencode({'next': request.get_full_path()})}")
 
 
@@ -97,7 +97,7 @@ def _ask(request: HttpRequest, form: ProofForm, instead_of: str) -> HttpResponse
 
 
 def _take_proof_out(request: HttpRequest) -> None:
-    """Leave what was posted at first: the view knows nothing of the page in between."""
+    """Restore the original POST, so that the view does not see the proof."""
     sent = request.POST.copy()
     for name in list(sent):
         if _is_of_proof(name):

@@ -19,7 +19,7 @@ from core.queue import lanes
 
 BATCH = 10_000
 
-# After 4, 16, 64, … seconds: four days in all, about as long as mail servers try.
+# After 4, 16, 64, … seconds: four days in all, about as long as mail servers retry.
 _WHILE_MAIL_IS_DOWN = RetryStrategy(
     max_attempts=9, exponential_wait=4, retry_exceptions=[OSError, SMTPException]
 )
@@ -44,13 +44,13 @@ def note_failed_login(sealed_email: str, tried_from: dict[str, str]) -> None:
 @app.periodic(cron="37 3 * * *")
 @app.task(queue=lanes.UPKEEP, queueing_lock="forget_sessions")
 def forget_sessions(timestamp: int) -> None:
-    """Delete the sessions that have expired."""
+    """Delete expired sessions."""
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
 
 
 @app.periodic(cron="*/10 * * * *")
 @app.task(queue=lanes.UPKEEP, queueing_lock="forget_attempts")
 def forget_attempts(timestamp: int) -> None:
-    """Delete what was counted in windows that are over."""
+    """Delete the counts of windows that have ended."""
     while AttemptCount.objects.forget_ended(at_most=BATCH) == BATCH:
         pass

@@ -1,24 +1,24 @@
-"""How often somebody may log in, register, and have us send mails: per address, and per email.
+"""Rate limits for sign-ins, sign-ups and emails, per client network and per email address.
 
-A window opens with an attempt and has a fixed length; it holds so many attempts, and who comes too
-late is told when it ends. A limit does not count what it refuses: trying on makes nothing longer.
+A window begins with an attempt and has a fixed length and a limit. An attempt over the limit is
+told when the window ends. Rejected attempts do not count, so retrying does not extend a window.
 
-===========================  ==================================  ===========
-what is counted              setting                             window
-===========================  ==================================  ===========
-logins per address           ``LOGINS_PER_ADDRESS``              1 minute
-failed logins per email     ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
-wrong codes per account      ``LOGIN_FAILURES_PER_EMAIL``        15 minutes
-registrations per address    ``REGISTRATIONS_PER_ADDRESS``       1 hour
-registrations per email     ``REGISTRATIONS_PER_EMAIL``         1 hour
-mails asked for per address  ``MAILS_PER_ADDRESS``               1 hour
-mails asked for per email   ``MAILS_PER_EMAIL``                 1 hour
-test calls per account       10                                  1 minute
-callback checks per account  10                                  1 minute
-===========================  ==================================  ===========
+============================  =============================  ==========
+attempts                      setting                        window
+============================  =============================  ==========
+sign-ins per network          ``LOGINS_PER_ADDRESS``         1 minute
+failed sign-ins per email     ``LOGIN_FAILURES_PER_EMAIL``   15 minutes
+wrong codes per account       ``LOGIN_FAILURES_PER_EMAIL``   15 minutes
+sign-ups per network          ``REGISTRATIONS_PER_ADDRESS``  1 hour
+sign-ups per email            ``REGISTRATIONS_PER_EMAIL``    1 hour
+emails requested per network  ``MAILS_PER_ADDRESS``          1 hour
+emails requested per email    ``MAILS_PER_EMAIL``            1 hour
+test calls per account        10                             1 minute
+callback checks per account   10                             1 minute
+============================  =============================  ==========
 
-Whether there is an account for an email address plays no part in it. Somebody who fails often
-enough on purpose keeps its owner from logging in for as long; API keys and tokens work on.
+Limits apply whether or not an email address has an account. Somebody who fails often enough on
+purpose blocks the owner from signing in for that window; API keys and tokens keep working.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ ACCOUNT_ATTEMPTS = 10
 
 @contextmanager
 def login_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
-    """Try to log in inside; raise 429 ``too_many_requests`` instead, before a password is hashed.
+    """Sign in inside; raise 429 ``too_many_requests`` before a password is hashed.
 
-    Each attempt counts as a failure until it has succeeded, or all that come at once would pass.
-    One that succeeds clears what was counted against the email address.
+    Each attempt counts as a failure until it succeeds, else concurrent ones would all pass. A
+    success clears the count of the email address.
     """
     failures = _limit(
         "failed logins", normalize_email(email), settings.LOGIN_FAILURES_PER_EMAIL, minutes=15
@@ -64,10 +64,10 @@ def login_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
 
 @contextmanager
 def second_factor_attempt(request: HttpRequest, account: Account) -> Iterator[None]:
-    """Check a code or a passkey inside; raise 429 ``too_many_requests`` instead.
+    """Verify a code or a passkey inside; raise 429 ``too_many_requests`` over the limit.
 
-    Counted as logins are, and apart from them: whoever has the password, which clears those, does
-    not get more guesses at the code by it.
+    Counted separately from sign-ins: the right password clears those, and must not give more
+    guesses at the code.
     """
     failures = _limit("wrong codes", account.id, settings.LOGIN_FAILURES_PER_EMAIL, minutes=15)
     _limit("logins", client_network(request), settings.LOGINS_PER_ADDRESS, minutes=1).take()
@@ -78,9 +78,9 @@ def second_factor_attempt(request: HttpRequest, account: Account) -> Iterator[No
 
 @contextmanager
 def registration_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
-    """Try to register inside; raise 429 ``too_many_requests`` instead.
+    """Sign up inside; raise 429 ``too_many_requests`` over the limit.
 
-    An attempt whose input was wrong does not count.
+    An attempt with invalid input does not count.
     """
     limits = [
         _limit(
@@ -102,10 +102,10 @@ def registration_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
 
 
 def mail_request(request: HttpRequest, *, what: str, to: str) -> None:
-    """Count a mail that somebody has us send; raise 429 ``too_many_requests`` instead.
+    """Count an email that somebody requests; raise 429 ``too_many_requests`` over the limit.
 
-    :param what: the mails that are counted together: "password resets", "confirmations".
-    :param to: an email address, or the id of an account that may have several in a row.
+    :param what: the emails that are counted together: "password resets", "confirmations".
+    :param to: an email address, or the id of an account that may change its address.
     """
     network, per_address = client_network(request), settings.MAILS_PER_ADDRESS
     _limit(f"{what} asked for", network, per_address, minutes=60).take()
@@ -113,18 +113,18 @@ def mail_request(request: HttpRequest, *, what: str, to: str) -> None:
 
 
 def account_attempt(account: Account, *, what: str) -> None:
-    """Count what an account has our server do for it at once; raise 429 ``too_many_requests``."""
+    """Count a costly request of an account; raise 429 ``too_many_requests`` over the limit."""
     _limit(what, account.id, ACCOUNT_ATTEMPTS, minutes=1).take()
 
 
 def is_first_in_an_hour(account: Account, *, what: str, to: str = "") -> bool:
-    """Whether something has not happened to an account for an hour, before this."""
+    """Return True if this is the first such event of an account in an hour."""
     limit = _limit(f"{what} {to}", account.id, 1, minutes=60)
     return AttemptCount.objects.take(limit.subject, most=1, window=limit.window) is None
 
 
 def is_one_of_few(account: Account, *, what: str, most: int) -> bool:
-    """Whether something has happened to an account ``most`` times in this minute at most."""
+    """Return True for at most ``most`` such events of an account in a minute."""
     limit = _limit(what, account.id, most, minutes=1)
     return AttemptCount.objects.take(limit.subject, most=most, window=limit.window) is None
 
@@ -137,7 +137,7 @@ class _Limit:
     window: timedelta
 
     def take(self) -> None:
-        """Count an attempt, or refuse it."""
+        """Count an attempt; raise 429 over the limit."""
         wait = AttemptCount.objects.take(self.subject, most=self.most, window=self.window)
         if wait is None:
             return
@@ -146,7 +146,7 @@ class _Limit:
         raise ApiError(
             429,
             "too_many_requests",
-            f"Too many attempts: try again in {seconds} s.",
+            f"Too many attempts. Try again in {seconds} seconds.",
             headers={"Retry-After": str(seconds)},
         )
 

@@ -1,4 +1,4 @@
-"""Endpoints of accounts, below ``/api/``."""
+"""The API's endpoints for accounts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endpoints of accounts, below ``/api/``."""
+"""The API's endpoints for accounts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from core.engine_urls import engine_voice_url
 from core.errors import unauthorized
 from core.schema import PAGE, endpoint
 
-TOO_MANY_ATTEMPTS = {"too_many_requests": "Too many attempts: wait for `Retry-After` seconds."}
+TOO_MANY_ATTEMPTS = {"too_many_requests": "Too many attempts. Wait for `Retry-After` seconds."}
 
 
 class AuthViewSet(ViewSet):
@@ -60,11 +60,13 @@ class AuthViewSet(ViewSet):
     @endpoint(
         "register",
         "Create an account",
-        description="It is `INACTIVE` until it has paid: open `checkoutUrl`.",
+        description="The account is `INACTIVE` until you pay. To pay, open `checkoutUrl`.",
         request=RegistrationSerializer,
         answers={201: RegisteredSerializer},
         errors={
-            409: {"email_taken": "There is an account with this email address: log in."},
+            409: {
+                "email_taken": "An account with this email address already exists. Sign in instead."
+            },
             429: TOO_MANY_ATTEMPTS,
         },
     )
@@ -87,14 +89,14 @@ class AuthViewSet(ViewSet):
     @endpoint(
         "logIn",
         "Get a token",
-        description="An account with a second factor sends a `code` too.",
+        description="If the account has a second factor, send a `code` as well.",
         request=CredentialsSerializer,
         answers={200: TokenSerializer},
         errors={
             401: {
-                "invalid_credentials": "No account can log in with these credentials.",
-                "second_factor_required": "The account has a second factor: send a `code` too.",
-                "second_factor_invalid": "The `code` is wrong, too old, or was used before.",
+                "invalid_credentials": "The email address or password is wrong.",
+                "second_factor_required": "The account has a second factor. Send a `code` as well.",
+                "second_factor_invalid": "The `code` is wrong, expired or already used.",
             },
             429: TOO_MANY_ATTEMPTS,
         },
@@ -110,14 +112,14 @@ class AuthViewSet(ViewSet):
 
 
 def _require_second_factor(request: Request, account: Account, code: str) -> bool:
-    """Raise unless a second factor is shown where there is one; return whether there is."""
+    """Verify the second factor if the account has one; return True if it has."""
     if not has_second_factor(account):
         return False
     if not code:
         raise unauthorized(
             "second_factor_required",
-            "This account has a second factor: send the code that its authenticator app shows, or "
-            "a recovery code, as code.",
+            "This account has a second factor. Send a code from its authenticator app, or a "
+            "recovery code, as code.",
         )
     with second_factor_attempt(request, account):
         code_require(account, code)
@@ -125,7 +127,7 @@ def _require_second_factor(request: Request, account: Account, code: str) -> boo
 
 
 class AccountViewSet(ViewSet):
-    @endpoint("getAccount", "See the account", answers={200: AccountAnswerSerializer})
+    @endpoint("getAccount", "Get the account", answers={200: AccountAnswerSerializer})
     def retrieve(self, request: AccountRequest) -> Response:
         return Response({"account": AccountSerializer(request.user).data})
 
@@ -138,10 +140,10 @@ class ApiKeyViewSet(ViewSet):
 
     @endpoint(
         "createApiKey",
-        "Make another API key",
+        "Create an API key",
         request=NewApiKeySerializer,
         answers={201: NewlyMadeApiKeySerializer},
-        errors={409: {"too_many_api_keys": "The account has the most keys it may have."}},
+        errors={409: {"too_many_api_keys": "The account has reached its limit of API keys."}},
     )
     def create(self, request: AccountRequest) -> Response:
         new = api_key_create(account=request.user, **validated(NewApiKeySerializer, request))
@@ -152,7 +154,7 @@ class ApiKeyViewSet(ViewSet):
     @endpoint(
         "revokeApiKey",
         "Revoke an API key",
-        description="It stops working at once.",
+        description="The key stops working at once.",
         answers={200: RevokedSerializer},
     )
     def destroy(self, request: AccountRequest, pk: str) -> Response:
@@ -163,7 +165,7 @@ class ApiKeyViewSet(ViewSet):
 class WebhookSecretViewSet(ViewSet):
     @endpoint(
         "getWebhookSecret",
-        "See the secret that signs callbacks",
+        "Get the webhook secret",
         answers={200: WebhookSecretSerializer},
     )
     def retrieve(self, request: AccountRequest) -> Response:
@@ -171,7 +173,7 @@ class WebhookSecretViewSet(ViewSet):
 
     @endpoint(
         "rotateWebhookSecret",
-        "Replace the secret that signs callbacks",
+        "Rotate the webhook secret",
         answers={200: RotatedWebhookSecretSerializer},
     )
     def rotate(self, request: AccountRequest) -> Response:
@@ -182,8 +184,8 @@ class WebhookSecretViewSet(ViewSet):
 class AuditEventViewSet(ViewSet):
     @endpoint(
         "listAuditEvents",
-        "List who did what to the account",
-        description="The newest first. What was written once stays as it is.",
+        "List changes to the account",
+        description="Newest first. Events never change.",
         parameters=PAGE,
         answers={200: AuditEventsSerializer},
     )

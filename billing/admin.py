@@ -1,7 +1,7 @@
-"""Billing for operators: which customer an account is, how its status came about, and what is owed.
+"""The admin's pages of billing: an account's Stripe customer, and the history of its status.
 
-Nothing can be changed here: Stripe is where subscriptions and payments are seen to. dj-stripe's own
-pages are left out, whose actions reach far (they delete endpoints, and synchronize everything).
+They are read-only: subscriptions and payments are managed in Stripe. dj-stripe's own pages are
+removed, because their actions are dangerous (they delete endpoints and synchronize everything).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ for _model in [model for model in admin.site._registry if model._meta.app_label 
 
 
 class AccountLinkAdmin(ReadOnlyAdmin):
-    """The page of what belongs to an account."""
+    """The page of a model that belongs to an account."""
 
     list_select_related = ["account"]
-    search_help_text = "An account's id or email address."
+    search_help_text = "Search by account ID or email address."
 
     @admin.display(description="account", ordering="account_id")
     def account_link(self, row: Any) -> str:
@@ -39,7 +39,7 @@ class AccountLinkAdmin(ReadOnlyAdmin):
 
 
 class CheckNowAdmin(AccountLinkAdmin):
-    """With an action, for whoever may change customers."""
+    """A page with an action for operators who may change customers."""
 
     actions = ["check_now"]
 
@@ -49,16 +49,16 @@ class CheckNowAdmin(AccountLinkAdmin):
     @admin.action(description="Check with Stripe now", permissions=["check_now"])
     @asks_first(
         "Check these accounts with Stripe?",
-        "Their status becomes what Stripe says of their subscriptions: calls may be refused from "
-        "then on, or let in.",
+        "We fetch their subscriptions from Stripe and update their status, which may block or "
+        "allow their calls.",
     )
     def check_now(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
         for row in rows:
             status_mark(account_id=row.account_id, cause=f"operator {request.user.pk}")
-            self.log_change(request, row, "Asked for a check with Stripe.")
+            self.log_change(request, row, "Requested a check with Stripe.")
         self.message_user(
             request,
-            f"Asked for: {len(rows)}. What changes stands among the status changes in a moment.",
+            f"Checks requested: {len(rows)}. Changes appear under status changes in a moment.",
             messages.SUCCESS,
         )
 
@@ -67,7 +67,7 @@ class CheckNowAdmin(AccountLinkAdmin):
 class StripeCustomerAdmin(CheckNowAdmin):
     list_display = ["customer_id", "account_link", "account_status", "checkout_at", "created_at"]
     search_fields = ["=customer_id", *_BY_ACCOUNT]
-    search_help_text = "A customer's id (cus_…), an account's id or email address."
+    search_help_text = "Search by customer ID (cus_…), account ID or email address."
     ordering = ["-account_id"]  # by time of creation, on the primary key's index
     fields = [
         ("account_link", "account_status"),
@@ -80,7 +80,7 @@ class StripeCustomerAdmin(CheckNowAdmin):
     def account_status(self, customer: StripeCustomer) -> str:
         return customer.account.effective_status
 
-    @admin.display(description="at Stripe")
+    @admin.display(description="in Stripe")
     def at_stripe(self, customer: StripeCustomer) -> str:
         if settings.STRIPE_SANDBOX:
             return "in the sandbox"
@@ -90,11 +90,11 @@ class StripeCustomerAdmin(CheckNowAdmin):
 
 
 class InDoubtFilter(admin.SimpleListFilter):
-    title = "in doubt"
+    title = "status"
     parameter_name = "in_doubt"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "In doubt"), ("no", "Settled")]
+        return [("yes", "Unconfirmed"), ("no", "Confirmed")]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[StatusCheck]

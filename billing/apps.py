@@ -11,7 +11,7 @@ class BillingConfig(AppConfig):
         from billing.stripe_api import configure
 
         configure()
-        # They query the database, about webhooks of dj-stripe's own, which are not in use.
+        # These query the database for dj-stripe's own webhooks, which are not used.
         registry.registered_checks -= {
             checks.check_webhook_validation,
             checks.check_webhook_endpoint_has_secret,

@@ -1,6 +1,6 @@
-"""Subscribing: the customer pays on a page of Stripe's.
+"""Subscribing: the customer pays in Stripe Checkout.
 
-The page that they come back to activates nothing: what Stripe says afterwards does
+The page that Stripe redirects back to activates nothing. Stripe's events do
 (``billing.status_checks``).
 """
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 def checkout_url_for(account: Account) -> str | None:
-    """Return where a new account pays; None when Stripe is down, and it can be asked for later."""
+    """Return the page on which a new account pays; None if Stripe is down, to be opened later."""
     try:
         return checkout_open(account=account)
     except (ApiError, stripe.StripeError) as error:
@@ -34,9 +34,9 @@ def checkout_url_for(account: Account) -> str | None:
 
 
 def checkout_open(*, account: Account) -> str:
-    """Return the address of the page on which the account subscribes.
+    """Return the URL of the page on which the account subscribes.
 
-    There is one such page at a time: it is the same until it is paid for or expires, a day later.
+    There is one such page at a time: it stays the same until it is paid or expires after a day.
     Raises 409 ``already_subscribed``, 403 ``account_suspended`` (by an operator), and 502
     ``payments_unavailable``.
     """
@@ -51,9 +51,9 @@ def checkout_open(*, account: Account) -> str:
 
 
 def _require_unsubscribed(account: Account, customer: StripeCustomer) -> StripeCustomer:
-    """Return the account's customer, another one if Stripe has deleted it; raise 409.
+    """Return the account's customer, a new one if Stripe has deleted it; raise 409.
 
-    What Stripe says now counts: its event may still be on the way.
+    This asks Stripe, because its event may still be on the way.
     """
     with asking_about(customer):
         snapshot = fetch(customer.customer_id)
@@ -68,7 +68,7 @@ def _require_unsubscribed(account: Account, customer: StripeCustomer) -> StripeC
 
 
 def _open_page(customer: StripeCustomer) -> str | None:
-    """Return the address of the page that was made last, if it can still be paid on."""
+    """Return the URL of the last page if it is still open."""
     if not customer.checkout_id:
         return None
     with asking_about(customer):
@@ -77,7 +77,7 @@ def _open_page(customer: StripeCustomer) -> str | None:
 
 
 def _new_page(customer: StripeCustomer) -> str:
-    """Make a page; of requests at the same time, and after a crash, all get the same one."""
+    """Create a page. Concurrent requests, and retries after a crash, get the same one."""
     base, minute = price_ids()
     number = customer.checkout_number + 1
     with asking_about(customer):
@@ -101,5 +101,5 @@ def _already_subscribed() -> ApiError:
     return ApiError(
         409,
         "already_subscribed",
-        "This account has a subscription: see to it in the billing portal.",
+        "This account already has a subscription. Manage it in the billing portal.",
     )

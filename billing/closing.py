@@ -1,4 +1,4 @@
-"""What becomes of a customer of Stripe's whose account is deleted, or has another name."""
+"""Updates a Stripe customer when its account is deleted or renamed."""
 
 from __future__ import annotations
 
@@ -32,30 +32,29 @@ from usage.models import UsageRecord
 
 log = structlog.get_logger(__name__)
 
-# It waits for calls, of which nothing is known here.
+# Named, not imported: it waits for calls, which billing does not know.
 END_TASK = "dashboard.tasks.end_account"
 UPDATE_TASK = "billing.tasks.update_customer"
 
-# So long after an account's last call its minutes may wait for Stripe to take them.
+# How long after an account's last call its minutes may wait for Stripe.
 PATIENCE = timedelta(hours=24)
-# A draft becomes final within three days of its own accord; one that is older was held back.
+# A draft is finalized within three days by itself. An older one was held back on purpose.
 _DRAFT_FOR = timedelta(days=4)
 _ENDED = frozenset({"canceled", "incomplete_expired"})
 
 
 def subscriptions_end_soon(*, account: Account, at: datetime | None = None) -> None:
-    """Have a closed account's subscription cancelled once the caller's transaction has committed.
+    """Queue the cancellation of a closed account's subscription, in the caller's transaction.
 
-    The job is tried again while Stripe is down, and looks again while there is something to wait
-    for.
+    The job is retried while Stripe is down, and repeats itself while calls or minutes are pending.
     """
     defer(END_TASK, at=at, only_one=f"{END_TASK} {account.id}", account_id=account.id)
 
 
 def late_subscriptions_end_soon(*, account_id: str) -> None:
-    """Have the subscription cancelled of an account that was closed before it began.
+    """Cancel a subscription that began after its account was closed.
 
-    A checkout page stays open when its account is deleted, and can still be paid on.
+    A checkout page stays open when its account is deleted, and can still be paid.
     """
     closed = Account.objects.filter(pk=account_id).exclude(closed_at=None)
     if account := closed.exclude(status=Account.Status.INACTIVE).first():
@@ -63,19 +62,19 @@ def late_subscriptions_end_soon(*, account_id: str) -> None:
 
 
 def customer_update_soon(*, account: Account) -> None:
-    """Have Stripe told the account's email address and name, as they are then."""
+    """Queue an update of the email address and name in Stripe."""
     defer(UPDATE_TASK, only_one=f"{UPDATE_TASK} {account.id}", account_id=account.id)
 
 
 def subscriptions_end(account_id: str, *, given_up: int = 0) -> bool:
-    """Cancel every subscription of a closed account; nothing is left to be paid on.
+    """Cancel every subscription of a closed account, and close its open checkout page.
 
-    Not before Stripe has counted all that the account has used, which is on the last invoice then:
-    False while it has not, and nobody knows whether it ever will. What was paid ahead is kept, but
-    for a month that began after the account was closed. Killed in between or done twice it comes
-    to the same. Raises 502 ``payments_unavailable``.
+    Returns False, and cancels nothing, until Stripe has counted all of the account's usage, so that
+    the last invoice includes it. Payments in advance are kept, except for a month that began after
+    the account was closed. Safe to repeat after a crash at any point. Raises 502
+    ``payments_unavailable``.
 
-    :param given_up: how many calls are on that nobody waits for any more.
+    :param given_up: the number of calls in progress that are no longer waited for.
     """
     customer = _customer_of_closed(account_id)
     if customer is None:
@@ -85,7 +84,7 @@ def subscriptions_end(account_id: str, *, given_up: int = 0) -> bool:
         if customer.checkout_id:
             _expire(customer.checkout_id)
         subscriptions = _subscriptions_of(customer)
-    # Stripe answers: what was postponed while it did not need not wait any longer.
+    # Stripe is up again, so events that were postponed can be sent now.
     meter_events_hurry(account_id=account_id)
     meter_events_send()
     if not _is_counted(customer, subscriptions):
@@ -104,10 +103,10 @@ def subscriptions_end(account_id: str, *, given_up: int = 0) -> bool:
 
 
 def customer_update(account_id: str) -> None:
-    """Tell Stripe the account's email address and name; raise 502 ``payments_unavailable``.
+    """Update the email address and name in Stripe; raise 502 ``payments_unavailable``.
 
-    An account that is no customer yet becomes one under its present name; a deleted one keeps the
-    name that is on its invoices.
+    Does nothing for an account that is not a customer yet, and for a deleted one, which keeps the
+    name on its invoices.
     """
     customer = (
         StripeCustomer.objects.filter(account_id=account_id, deleted_at=None)
@@ -142,7 +141,7 @@ def _subscriptions_of(customer: StripeCustomer) -> list[stripe.Subscription]:
 
 
 def _is_counted(customer: StripeCustomer, subscriptions: Sequence[stripe.Subscription]) -> bool:
-    """Whether Stripe has all minutes of the account, or will not take the rest of them."""
+    """Return True if Stripe has counted all minutes of the account, or never will."""
     if _unsent(customer.account_id).exists():
         return timezone.now() > _last_used_at(customer.account) + PATIENCE
     meter_id = part_id(PlanPart.Name.METER)
@@ -164,7 +163,7 @@ def _closed_at(account: Account) -> datetime:
 
 
 def _report_what_is_lost(account_id: str, live_calls: int) -> None:
-    """Tell an operator about minutes that the last invoice will not have."""
+    """Report minutes to an operator that the last invoice will not include."""
     minutes = _unsent(account_id).aggregate(sum=Sum("minutes", default=0))["sum"]
     if not minutes and not live_calls:
         return
@@ -181,7 +180,7 @@ def _cancel(subscription_id: str) -> None:
     try:
         stripe.Subscription.cancel(subscription_id, invoice_now=True)
     except stripe.InvalidRequestError as error:
-        if not is_missing(error):  # it has ended meanwhile
+        if not is_missing(error):  # it ended in the meantime
             raise
 
 
@@ -189,5 +188,5 @@ def _expire(checkout_id: str) -> None:
     try:
         if stripe.checkout.Session.retrieve(checkout_id).status == "open":
             stripe.checkout.Session.expire(checkout_id)
-    except stripe.InvalidRequestError:  # it was paid for, or has expired, meanwhile
+    except stripe.InvalidRequestError:  # it was paid or expired in the meantime
         log.info("checkout_closed_already", checkout_id=checkout_id)

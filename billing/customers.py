@@ -1,4 +1,4 @@
-"""An account as a customer of Stripe's."""
+"""An account's Stripe customer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from billing.stripe_api import asking
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A customer, and all its subscriptions (ended ones too), as Stripe had them at one moment."""
+    """A customer and all its subscriptions, ended ones too, as Stripe returned them."""
 
     customer: stripe.Customer
     subscriptions: list[stripe.Subscription]
@@ -34,10 +34,10 @@ class Snapshot:
 
 
 def customer_of(account: Account) -> StripeCustomer:
-    """Return the account's customer, made at Stripe if there is none (any more).
+    """Return the account's customer; create one in Stripe if there is none, or it was deleted.
 
-    Killed in the middle or run twice at once, it comes to the same one: the idempotency key is the
-    account's, with the name and address that Stripe is told: it refuses a key for other ones.
+    Crashes and concurrent runs get the same customer: the idempotency key has the account, and a
+    hash of the name and email address, because Stripe rejects a key with other values.
     Raises 502 ``payments_unavailable``.
     """
     known = StripeCustomer.objects.filter(account=account).first()
@@ -57,10 +57,9 @@ def customer_of(account: Account) -> StripeCustomer:
 
 
 def name_of(account: Account) -> str:
-    """Return the name that Stripe writes on receipts, which it mails to the account's address.
+    """Return the name for Stripe's receipts, which go to the account's email address.
 
-    Until the address is confirmed it may be a stranger's, to whom nothing goes that somebody has
-    typed in.
+    An unconfirmed address may belong to a stranger, who must not be sent what somebody typed in.
     """
     return (account.company_name if account.is_email_verified else "") or account.email
 
@@ -69,7 +68,7 @@ def name_of(account: Account) -> str:
 def _bind(
     account: Account, customer_id: str, *, instead_of: StripeCustomer | None
 ) -> StripeCustomer:
-    """Write down which customer the account is, unless somebody was quicker."""
+    """Save the account's customer, unless a concurrent request did."""
     StatusCheck.objects.get_or_create(account=account)
     StripeCustomer.objects.get_or_create(account=account, defaults={"customer_id": customer_id})
     if instead_of:
@@ -80,11 +79,11 @@ def _bind(
 
 
 def fetch(customer_id: str) -> Snapshot:
-    """Ask Stripe; raise 502 ``payments_unavailable``.
+    """Fetch a customer from Stripe; raise 502 ``payments_unavailable``.
 
-    A customer that Stripe has deleted comes as deleted, without subscriptions. One that it does not
-    know raises ``stripe.InvalidRequestError``: then we ask about the wrong Stripe account, which
-    says nothing about who pays.
+    A deleted customer is returned as deleted, without subscriptions. An unknown one raises
+    ``stripe.InvalidRequestError``: the key belongs to another Stripe account, which says nothing
+    about who pays.
     """
     with asking():
         customer = stripe.Customer.retrieve(
@@ -97,7 +96,7 @@ def fetch(customer_id: str) -> Snapshot:
 
 
 def mirror_snapshot(snapshot: Snapshot) -> None:
-    """Bring dj-stripe's rows up to date, in the caller's transaction."""
+    """Update dj-stripe's rows, in the caller's transaction."""
     if snapshot.is_deleted:
         mirror.Customer.objects.filter(id=snapshot.customer.id).delete()
         return
@@ -107,7 +106,7 @@ def mirror_snapshot(snapshot: Snapshot) -> None:
 
 
 def has_payment_method(account: Account) -> bool:
-    """Whether Stripe has something to charge the account's next invoice to, by our mirror."""
+    """Return True if the mirrored data has a payment method for the next invoice."""
     customer = mirror.Customer.objects.filter(
         id__in=StripeCustomer.objects.filter(account=account).values("customer_id")
     ).first()

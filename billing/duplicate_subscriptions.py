@@ -1,8 +1,8 @@
-"""One subscription per account: what to do about a second one.
+"""Cancels duplicate subscriptions: an account has one.
 
-A second checkout is prevented (``billing.checkout``), but for a page that stayed open while the
-account was subscribed in another way. Two subscriptions would charge every minute twice, so the
-newer one ends, and what it took is given back.
+``billing.checkout`` prevents a second checkout, unless a page stayed open while the account was
+subscribed in another way. Two subscriptions would charge every minute twice, so the newer one is
+canceled and refunded.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ log = structlog.get_logger(__name__)
 
 
 def double_checkout_undo(subscription: Mapping[str, Any]) -> None:
-    """Refund a subscription's payment and cancel it; killed in between, it can be done again.
+    """Refund a subscription's payment and cancel it. Safe to repeat after a crash.
 
     Raises 502 ``payments_unavailable``.
     """
     with asking():
-        # In this order: one that is cancelled already is not looked for any more.
+        # In this order: a canceled subscription is not found again.
         if subscription["latest_invoice"]:
             invoice_refund(subscription["latest_invoice"], reason="duplicate")
         try:

@@ -1,6 +1,6 @@
-"""What is done about the invoices of a customer whose subscription has ended.
+"""Settles the invoices of a customer whose subscription has ended.
 
-To be used inside of ``asking()``, and again if it was killed.
+Use it inside ``asking()``. Safe to repeat after a crash.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REFUNDED = "month_refunded"
 
 
 def drafts_collect(customer_id: str, *, since: datetime) -> None:
-    """Have the drafts since then paid: what is one when its subscription ends would stay one."""
+    """Finalize and collect drafts since then: a subscription that ends leaves them as drafts."""
     drafts = stripe.Invoice.list(customer=customer_id, status="draft", limit=100)
     for draft in drafts.auto_paging_iter():
         if draft.created >= since.timestamp():
@@ -31,14 +31,14 @@ def _collect(invoice_id: str) -> None:
         invoice = stripe.Invoice.finalize_invoice(invoice_id, auto_advance=True)
         if invoice.status == "open":
             stripe.Invoice.pay(invoice_id)
-    except stripe.CardError:  # it stays open: what is owed can be seen at Stripe
+    except stripe.CardError:  # it stays open, and Stripe shows what is owed
         log.warning("last_invoice_not_paid", invoice_id=invoice_id)
-    except stripe.InvalidRequestError as error:  # it is final, or paid, already
+    except stripe.InvalidRequestError as error:  # it is already final or paid
         log.info("last_invoice_changed", invoice_id=invoice_id, stripe_says=error.user_message)
 
 
 def later_months_refund(customer_id: str, *, after: datetime) -> None:
-    """Give back the base of months that began after a time; usage stays paid for."""
+    """Refund the base fee of months that began after a time, but not usage."""
     paid = stripe.Invoice.list(customer=customer_id, status="paid", limit=10)
     for invoice in paid.data:
         if invoice.created <= after.timestamp() or _REFUNDED in (invoice.metadata or {}):

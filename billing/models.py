@@ -1,7 +1,7 @@
-"""What we know of Stripe besides what dj-stripe mirrors, and what we still owe it.
+"""Stripe customers, checks of account status, and meter events, besides dj-stripe's mirror.
 
-Stripe is the truth about subscriptions. Our own ledger is the truth about minutes: a meter event is
-written here before it is sent, and is kept.
+Stripe is the source of truth for subscriptions. Our own ledger is the source of truth for minutes:
+a meter event is stored here before it is sent, and kept.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from usage.models import UsageRecord
 
 
 class StripeCustomer(models.Model):
-    """Which customer of Stripe's an account is, and how far it has come in paying.
+    """An account's Stripe customer, and its last checkout.
 
-    An account keeps its customer; it gets another one only after Stripe has deleted that one.
+    An account keeps its customer, and gets a new one only after Stripe deleted it.
     """
 
     account = models.OneToOneField(
@@ -30,10 +30,10 @@ class StripeCustomer(models.Model):
     customer_id = models.CharField(max_length=255, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     deleted_at = models.DateTimeField(
-        null=True, blank=True, help_text="When we learned that Stripe has deleted it."
+        null=True, blank=True, help_text="When we learned that it was deleted in Stripe."
     )
     checkout_number = models.PositiveIntegerField(
-        default=0, help_text="How many checkouts were begun: the next one's idempotency key."
+        default=0, help_text="The number of checkouts so far, for the next idempotency key."
     )
     checkout_id = models.CharField(max_length=255, blank=True)
     checkout_at = models.DateTimeField(null=True, blank=True)
@@ -47,7 +47,7 @@ class StatusCheckQuerySet(OwnedQuerySet["StatusCheck"]):
         return self.filter(marks__gt=F("settled"))
 
     def mark(self, cause: str) -> int:
-        """Put the status in doubt; the cause of the first mark is kept until it is settled."""
+        """Mark the status as unconfirmed; keep the cause of the first mark until it is settled."""
         is_first = When(marks=F("settled"), then=Value(cause[:100]))
         return self.update(
             marks=F("marks") + 1, marked_at=timezone.now(), cause=Case(is_first, default=F("cause"))
@@ -55,11 +55,11 @@ class StatusCheckQuerySet(OwnedQuerySet["StatusCheck"]):
 
 
 class StatusCheck(models.Model):
-    """How often an account's status was put in doubt, and up to where that is settled.
+    """The number of marks that an account's status is unconfirmed, and of those settled.
 
-    A webhook or the schedule adds a mark. Whoever asks Stripe settles the marks that it had seen
-    before it asked: a mark that comes meanwhile stays, and an answer that was asked for earlier
-    than one that has been applied changes nothing. There is a row for each Stripe customer.
+    A webhook or the schedule adds a mark. A check settles the marks that it saw before it asked
+    Stripe: a mark added meanwhile stays, and a response older than one already applied changes
+    nothing. There is one row for each Stripe customer.
     """
 
     account = models.OneToOneField(Account, primary_key=True, on_delete=models.CASCADE)
@@ -83,7 +83,7 @@ class StatusCheck(models.Model):
 
 
 class StatusChange(models.Model):
-    """A transition of an account's billing status, and what caused it."""
+    """A change of an account's billing status, and its cause."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="status_changes")
     at = models.DateTimeField(default=timezone.now)
@@ -101,7 +101,7 @@ class StatusChange(models.Model):
 
 
 class PlanPart(models.Model):
-    """A part of the plan as ``setup_stripe`` has made it at Stripe, so that nobody has to look."""
+    """A part of the plan that ``setup_stripe`` created in Stripe, kept to avoid lookups."""
 
     PURPOSE = "stripe-webhook"  # of what is sealed here
 
@@ -116,9 +116,9 @@ class PlanPart(models.Model):
     name = models.CharField(primary_key=True, max_length=13, choices=Name)
     stripe_id = models.CharField(max_length=255)
     cents = models.DecimalField(
-        null=True, max_digits=16, decimal_places=4, help_text="What a price says."
+        null=True, max_digits=16, decimal_places=4, help_text="The amount of a price."
     )
-    sealed_secret = models.BinaryField(null=True, help_text="What signs an endpoint's events.")
+    sealed_secret = models.BinaryField(null=True, help_text="The signing secret of an endpoint.")
 
     def __str__(self) -> str:
         return self.get_name_display()
@@ -129,7 +129,7 @@ class MeterEventQuerySet(OwnedQuerySet["MeterEvent"]):
         return self.filter(state=MeterEvent.State.PENDING)
 
     def due(self, now: datetime) -> Self:
-        """What may be sent: neither postponed nor claimed, those first that wait the longest."""
+        """Events to send: neither postponed nor claimed, longest waiting first."""
         return self.unsent().filter(next_attempt_at__lte=now).order_by("next_attempt_at")
 
     def within(self, start: datetime, end: datetime) -> Self:
@@ -137,18 +137,17 @@ class MeterEventQuerySet(OwnedQuerySet["MeterEvent"]):
 
 
 class MeterEvent(models.Model):
-    """The minutes of one usage record, on their way to Stripe's meter.
+    """The minutes of one usage record, to be reported to Stripe's meter.
 
-    Its identifier is the record's, as a rule the call's SID: however often it is sent, Stripe
-    counts it once a day, and we count it once for good. Whoever sends it claims it by postponing
-    the next attempt.
+    Its identifier is the record's, usually the CallSid. However often it is sent, Stripe counts it
+    once a day, and we count it once in all. A sender claims it by postponing the next attempt.
     """
 
     class State(models.TextChoices):
         PENDING = "pending"
         SENT = "sent"
-        TOO_OLD = "too-old", "too old for Stripe: to be billed by hand"
-        REFUSED = "refused", "refused by Stripe: to be looked at"
+        TOO_OLD = "too-old", "too old for Stripe, bill by hand"
+        REFUSED = "refused", "rejected by Stripe"
 
     identifier = models.CharField(primary_key=True, max_length=40)
     usage_record = models.OneToOneField(
@@ -157,12 +156,12 @@ class MeterEvent(models.Model):
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="meter_events")
     minutes = models.PositiveIntegerField()
     happened_at = models.DateTimeField(
-        help_text="When Stripe counts it: the call's end, or a time that is still billed."
+        help_text="When Stripe counts it: the call's end, or a time that can still be billed."
     )
     state = models.CharField(max_length=7, choices=State, default=State.PENDING)
-    attempts = models.PositiveIntegerField(default=0, help_text="Those that were answered.")
+    attempts = models.PositiveIntegerField(default=0, help_text="Attempts that got a response.")
     first_attempt_at = models.DateTimeField(
-        null=True, blank=True, help_text="Since when Stripe may have it."
+        null=True, blank=True, help_text="The first time it may have reached Stripe."
     )
     next_attempt_at = models.DateTimeField(default=timezone.now)
     last_error = models.CharField(max_length=500, blank=True)
@@ -188,20 +187,22 @@ class MeterEvent(models.Model):
 
 
 class MeterProblem(models.Model):
-    """Something about the meter that an operator has to look at."""
+    """A problem with metering that needs an operator."""
 
     class Kind(models.TextChoices):
         ERROR_REPORT = "error-report", "Stripe reported invalid events"
         DIFFERENCE = "difference", "our sum differs from Stripe's"
-        AFTER_CANCELLATION = "after-cancellation", "usage after the subscription's end"
-        REFUSED = "refused", "Stripe refused an event"
+        AFTER_CANCELLATION = "after-cancellation", "usage after the subscription ended"
+        REFUSED = "refused", "Stripe rejected an event"
         TOO_OLD = "too-old", "an event is too old for Stripe"
 
     account = models.ForeignKey(
         Account, null=True, blank=True, on_delete=models.CASCADE, related_name="meter_problems"
     )
     kind = models.CharField(max_length=18, choices=Kind)
-    key = models.CharField(max_length=255, unique=True, help_text="Tells one problem once.")
+    key = models.CharField(
+        max_length=255, unique=True, help_text="Identifies the problem, to report it once."
+    )
     detail = models.JSONField(default=dict, blank=True)
     found_at = models.DateTimeField(default=timezone.now)
     resolved_at = models.DateTimeField(null=True, blank=True)

@@ -1,4 +1,4 @@
-"""What is sold: a month of the base, and minutes. The prices are settings."""
+"""The plan: a monthly base fee, and minutes. The prices are settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 CURRENCY = "usd"
 PRODUCT_ID = "switchhook"
 PRODUCT_NAME = "Switchhook"
-# A product of its own: a line of an invoice is named after the product, not after the price.
+# A separate product, because an invoice line shows the product's name, not the price's.
 MINUTES_PRODUCT_ID = "switchhook_minutes"
 MINUTES_PRODUCT_NAME = "Switchhook minutes"
 BASE_LOOKUP_KEY = "switchhook_base"
@@ -26,7 +26,7 @@ METER_EVENT_NAME = "switchhook_minutes"
 
 
 def to_cents(dollars: Decimal) -> Decimal:
-    """Return dollars as Stripe counts them: ``500``, ``0.5``, exactly, without trailing zeros."""
+    """Return dollars as exact cents without trailing zeros, as in ``500`` or ``0.5``."""
     cents = (dollars * 100).normalize()
     return cents.quantize(Decimal(1)) if cents == cents.to_integral_value() else cents
 
@@ -36,17 +36,17 @@ def to_dollars(cents: int | Decimal) -> Decimal:
 
 
 def base_cents() -> Decimal:
-    """What a month costs, in cents."""
+    """Return the base fee in cents."""
     return to_cents(settings.MONTHLY_BASE)
 
 
 def minute_cents() -> Decimal:
-    """What a minute costs, in cents."""
+    """Return the price of a minute in cents."""
     return to_cents(settings.PER_MINUTE_RATE)
 
 
 def is_base_price(price: Mapping[str, Any]) -> bool:
-    """Whether a price of Stripe's (its JSON) is a month of the base, at today's price or another.
+    """Return True if a Stripe price (its JSON) is for the base fee, at today's amount or another.
 
     Subscriptions keep the price that they began with, and an operator may have agreed on one.
     """
@@ -57,9 +57,9 @@ def is_base_price(price: Mapping[str, Any]) -> bool:
 
 
 def price_ids() -> tuple[str, str]:
-    """Return the ids of the base price and the minute price, as the settings have them.
+    """Return the ids of the base price and the minute price at the amounts of the settings.
 
-    Raises 502 when Stripe does not know these prices yet: nobody is sold what they were not told.
+    Raises 502 if Stripe does not have these prices yet, so that nobody pays a different one.
     """
     base = PlanPart.objects.filter(pk=PlanPart.Name.BASE_PRICE, cents=base_cents()).first()
     minute = PlanPart.objects.filter(pk=PlanPart.Name.MINUTE_PRICE, cents=minute_cents()).first()
@@ -69,7 +69,7 @@ def price_ids() -> tuple[str, str]:
 
 
 def part_id(name: PlanPart.Name) -> str:
-    """Return the id of what ``setup_stripe`` has made under that name; raise 502 before that."""
+    """Return the id of a part that ``setup_stripe`` created; raise 502 if it did not yet."""
     part = PlanPart.objects.filter(pk=name).first()
     if part is None:
         raise _not_set_up()

@@ -1,4 +1,4 @@
-"""What customers see of their billing: Stripe's portal, their invoices, and the one to come."""
+"""Stripe's billing portal, an account's invoices, and its next invoice."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from billing.plan import part_id
 from billing.status_checks import asking_about
 from core.errors import ApiError
 
-# More than eight years of them: what Stripe answers at a time.
+# More than eight years of invoices: the most that Stripe returns at once.
 _INVOICES_AT_MOST = 100
 
-NO_UPCOMING_INVOICE = "There is no subscription that another invoice would be made for."
+NO_UPCOMING_INVOICE = "This account has no subscription, so it has no upcoming invoice."
 
-# https://docs.stripe.com/error-codes: a customer without a subscription, or with one that ends.
+# https://docs.stripe.com/error-codes: the customer has no subscription, or one that ends.
 _NO_UPCOMING_INVOICE = "invoice_upcoming_none"
 
 
 def portal_url_for(account: Account) -> str:
-    """Return the address of the account's billing portal, for a few minutes; raise 502."""
+    """Return the URL of the account's billing portal, valid for a few minutes; raise 502."""
     customer = customer_of(account)
     configuration = part_id(PlanPart.Name.PORTAL)
     with asking_about(customer):
@@ -38,9 +38,9 @@ def portal_url_for(account: Account) -> str:
 
 
 def invoices_of(account: Account) -> list[dict[str, Any]]:
-    """Return the account's invoices as Stripe's JSON, the newest first, without drafts; raise 502.
+    """Return the account's invoices as Stripe's JSON, newest first, without drafts; raise 502.
 
-    From Stripe itself: the addresses under which they can be seen expire.
+    Fetched from Stripe each time, because the URLs of invoices expire.
     """
     customer = StripeCustomer.objects.filter(account=account, deleted_at=None).first()
     if customer is None:
@@ -51,7 +51,7 @@ def invoices_of(account: Account) -> list[dict[str, Any]]:
 
 
 def upcoming_invoice_of(account: Account) -> dict[str, Any]:
-    """Return what the account's next invoice comes to so far, as Stripe's JSON; raise 404, 502."""
+    """Return the account's next invoice so far, as Stripe's JSON; raise 404 or 502."""
     customer = StripeCustomer.objects.filter(account=account, deleted_at=None).first()
     if customer is None:
         raise _no_upcoming_invoice()

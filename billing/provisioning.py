@@ -1,8 +1,8 @@
-"""What has to be at Stripe before anything can be sold: made, found again, brought up to date.
+"""Creates or updates products, prices, the meter, the portal and webhooks in Stripe.
 
-Each step finds what an earlier run has made, by its id, lookup key, event name or address, and
-changes only what differs: all of it can be run again at any time. What cannot be changed at Stripe,
-as a price, is made anew; subscriptions keep the price that they began with.
+Each step finds the object of an earlier run by its id, lookup key, event name or URL, and changes
+only what differs, so it can run again at any time. An object that cannot be changed, such as a
+price, is replaced; subscriptions keep the price that they began with.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from core.sealing import seal
 Say = Callable[[str], None]
 
 _PORTAL = {"switchhook": "portal"}
-"""The metadata by which our portal configuration is known."""
+"""The metadata that identifies our portal configuration."""
 
 
 def plan_set_up(say: Say) -> None:
-    """Do all of it, and say what was done, a line each; raise 502 and Stripe's refusals."""
+    """Run all steps and report each in a line; raise 502 and Stripe's errors."""
     with asking():
         _product(say, plan.PRODUCT_ID, plan.PRODUCT_NAME)
         _price(
@@ -56,7 +56,7 @@ def plan_set_up(say: Say) -> None:
             _meter_webhook(say, settings.PUBLIC_URL + reverse("stripe-meter-errors"))
         else:
             say(
-                f"No webhooks: Stripe cannot reach {settings.PUBLIC_URL}. Forward events with "
+                f"No webhooks: Stripe can't reach {settings.PUBLIC_URL}. Forward events with "
                 "stripe listen, and set STRIPE_WEBHOOK_SECRET to the secret that it prints."
             )
 
@@ -68,7 +68,7 @@ def _product(say: Say, product_id: str, name: str) -> None:
         if not is_missing(error):
             raise
         product = stripe.Product.create(id=product_id, name=name)
-        say(f"Made the product {product.id}.")
+        say(f"Created the product {product.id}.")
     else:
         if not product.active:
             product = stripe.Product.modify(product.id, active=True)
@@ -98,7 +98,7 @@ def _price(
             lookup_key=lookup_key,
             transfer_lookup_key=True,
         )
-        say(f"Made {what}: {price.id}." + (f" It replaces {found[0].id}." if found else ""))
+        say(f"Created {what}: {price.id}." + (f" It replaces {found[0].id}." if found else ""))
     mirror.Price.sync_from_stripe_data(price)
     _keep(name, price.id, cents=cents)
 
@@ -129,7 +129,7 @@ def _meter(say: Say) -> str:
             customer_mapping={"type": "by_id", "event_payload_key": "stripe_customer_id"},
             value_settings={"event_payload_key": "value"},
         )
-        say(f"Made the meter {meter.id}.")
+        say(f"Created the meter {meter.id}.")
     _keep(PlanPart.Name.METER, meter.id)
     return meter.id
 
@@ -141,7 +141,7 @@ def _portal(say: Say) -> None:
             "customer_update": {"enabled": True, "allowed_updates": ["address", "tax_id"]},
             "invoice_history": {"enabled": True},
             "payment_method_update": {"enabled": True},
-            # At the end of what is paid for; the minutes up to then are on the last invoice.
+            # At the end of the paid period; the last invoice has the minutes until then.
             "subscription_cancel": {"enabled": True, "mode": "at_period_end"},
         },
         "metadata": _PORTAL,
@@ -149,10 +149,10 @@ def _portal(say: Say) -> None:
     every = stripe.billing_portal.Configuration.list(active=True, limit=100).auto_paging_iter()
     if found := next((each for each in every if _is_ours(each)), None):
         stripe.billing_portal.Configuration.modify(found.id, **wanted)
-        say(f"Brought the portal configuration {found.id} up to date.")
+        say(f"Updated the portal configuration {found.id}.")
     else:
         found = stripe.billing_portal.Configuration.create(**wanted)
-        say(f"Made the portal configuration {found.id}.")
+        say(f"Created the portal configuration {found.id}.")
     _keep(PlanPart.Name.PORTAL, found.id)
 
 
@@ -168,7 +168,7 @@ def _webhook(say: Say, url: str) -> None:
     found = _found(PlanPart.Name.WEBHOOK, {each.id: each.url for each in every}, url)
     if found and _can_verify(PlanPart.Name.WEBHOOK, found):
         stripe.WebhookEndpoint.modify(found, url=url, enabled_events=enabled_events, disabled=False)
-        say(f"Brought the webhook endpoint {found} up to date: {url}.")
+        say(f"Updated the webhook endpoint {found}: {url}.")
         _keep(PlanPart.Name.WEBHOOK, found)
         return
     if found:
@@ -181,7 +181,7 @@ def _webhook(say: Say, url: str) -> None:
 
 
 def _meter_webhook(say: Say, url: str) -> None:
-    """The meter's error reports are thin events, which have endpoints of another kind."""
+    """Set up the endpoint for the meter's error reports, which are thin events."""
     destinations = client().v2.core.event_destinations
     every = destinations.list({"include": ["webhook_endpoint.url"]}).auto_paging_iter()
     known = {each.id: each for each in every}
@@ -195,7 +195,7 @@ def _meter_webhook(say: Say, url: str) -> None:
             destinations.update(found, {"webhook_endpoint": {"url": url}})
         if known[found].status == "disabled":
             destinations.enable(found)
-        say(f"Brought the event destination {found} up to date: {url}.")
+        say(f"Updated the event destination {found}: {url}.")
         return
     if found:
         destinations.delete(found)
@@ -215,9 +215,9 @@ def _meter_webhook(say: Say, url: str) -> None:
 
 
 def _found(name: PlanPart.Name, urls: Mapping[str, str | None], url: str) -> str | None:
-    """Return the id of the endpoint with the URL, or of ours from before the URL has changed.
+    """Return the id of the endpoint with the URL, or of ours if the URL has changed.
 
-    ``urls`` has those of all endpoints that Stripe knows, by their ids.
+    ``urls`` has the URLs of all endpoints in Stripe by their ids.
     """
     here = next((stripe_id for stripe_id, at in urls.items() if at == url), None)
     ours = PlanPart.objects.filter(pk=name, stripe_id__in=urls)
@@ -225,14 +225,14 @@ def _found(name: PlanPart.Name, urls: Mapping[str, str | None], url: str) -> str
 
 
 def _can_verify(name: PlanPart.Name, stripe_id: str) -> bool:
-    """Whether we know the secret of an endpoint, which Stripe tells only when it is made."""
+    """Return True if we have the secret of an endpoint, which Stripe only shows on creation."""
     kept = PlanPart.objects.filter(pk=name, stripe_id=stripe_id).exclude(sealed_secret=None)
     return bool(settings.STRIPE_WEBHOOK_SECRETS) or kept.exists()
 
 
 def _say_made(say: Say, what: str, made_id: str, url: str, *, instead_of: str | None) -> None:
-    why = f" It replaces {instead_of}, whose secret was not known." if instead_of else ""
-    say(f"Made the {what} {made_id}: {url}. Its secret is kept, sealed.{why}")
+    why = f" It replaces {instead_of}, whose secret is unknown." if instead_of else ""
+    say(f"Created the {what} {made_id}: {url}. Its secret is stored encrypted.{why}")
 
 
 def _keep(

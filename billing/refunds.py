@@ -1,4 +1,4 @@
-"""Giving back what was paid."""
+"""Refunds of invoices."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import stripe
 def invoice_refund(
     invoice_id: str, *, key: str = "refund", cents: int | None = None, **details: Any
 ) -> None:
-    """Refund an invoice's payment, or a part of it; done twice within a day it is done once.
+    """Refund an invoice's payment, or a part of it. Repeated within a day, it refunds once.
 
-    To be used inside of ``asking()``.
+    Use it inside ``asking()``.
     """
     if cents is not None:
         details["amount"] = cents

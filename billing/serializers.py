@@ -1,4 +1,4 @@
-"""Billing as the API shows it."""
+"""Serializers of billing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.api import NumberField, ObjectSerializer, UtcDateTimeField, as_number,
 
 
 class PageAddressSerializer(ObjectSerializer):
-    url = serializers.URLField(help_text="A page of Stripe's: open it in a browser.")
+    url = serializers.URLField(help_text="A Stripe page. Open it in a browser.")
 
 
 class SubscriptionSerializer(ObjectSerializer):
@@ -24,20 +24,20 @@ class SubscriptionSerializer(ObjectSerializer):
     totalCalls = serializers.IntegerField()
     totalMinutes = serializers.IntegerField()
     hasPaymentMethod = serializers.BooleanField(
-        help_text="Whether Stripe has something to charge the next invoice to."
+        help_text="True if Stripe has a payment method for the next invoice."
     )
 
 
 class InvoiceSerializer(ObjectSerializer):
     id = serializers.CharField()
     number = serializers.CharField(allow_null=True)
-    periodStart = UtcDateTimeField(help_text="From here on, calls are on this invoice.")
+    periodStart = UtcDateTimeField(help_text="The start of the calls on this invoice.")
     periodEnd = UtcDateTimeField()
-    amount = NumberField(help_text="What it comes to, in whole units of the currency.")
+    amount = NumberField(help_text="The total, in whole units of the currency.")
     currency = serializers.CharField(help_text="`usd`.")
     status = serializers.ChoiceField(["open", "paid", "uncollectible", "void"])
     hostedUrl = serializers.URLField(
-        allow_null=True, help_text="Where it can be seen and paid, for some weeks."
+        allow_null=True, help_text="Stripe's page of the invoice, available for some weeks."
     )
     createdAt = UtcDateTimeField()
 
@@ -47,21 +47,21 @@ class InvoicesSerializer(ObjectSerializer):
 
 
 class UpcomingInvoiceLineSerializer(ObjectSerializer):
-    description = serializers.CharField(help_text="In Stripe's words.")
+    description = serializers.CharField(help_text="Stripe's description of the line.")
     quantity = serializers.IntegerField(help_text="Months, or minutes.")
     amount = NumberField()
 
 
 class UpcomingInvoiceSerializer(ObjectSerializer):
-    periodStart = UtcDateTimeField(help_text="From here on, calls are on this invoice.")
-    periodEnd = UtcDateTimeField(help_text="When it is made.")
-    amount = NumberField(help_text="What it comes to so far, in whole units of the currency.")
+    periodStart = UtcDateTimeField(help_text="The start of the calls on this invoice.")
+    periodEnd = UtcDateTimeField(help_text="When the invoice is created.")
+    amount = NumberField(help_text="The total so far, in whole units of the currency.")
     currency = serializers.CharField(help_text="`usd`.")
     lines = UpcomingInvoiceLineSerializer(many=True)
 
 
 def invoice_body(invoice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an invoice of Stripe's (its JSON) in the shape of :class:`InvoiceSerializer`."""
+    """Return a Stripe invoice (its JSON) in the shape of :class:`InvoiceSerializer`."""
     return {
         "id": invoice["id"],
         "number": invoice.get("number"),
@@ -76,7 +76,7 @@ def invoice_body(invoice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upcoming_invoice_body(preview: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a preview of Stripe's (its JSON) as :class:`UpcomingInvoiceSerializer` has it."""
+    """Return a Stripe preview (its JSON) in the shape of :class:`UpcomingInvoiceSerializer`."""
     return {
         "periodStart": _time(preview["period_start"]),
         "periodEnd": _time(preview["period_end"]),

@@ -1,4 +1,4 @@
-"""What Stripe's subscriptions make of an account. Pure: Stripe's JSON in, a standing out."""
+"""Derives an account's status from its Stripe subscriptions. Pure: JSON in, a standing out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from billing.plan import is_base_price
 Subscription = Mapping[str, Any]
 
 CHECKOUT = "checkout"
-"""The metadata by which a subscription says that one of our checkouts has begun it."""
+"""The metadata that marks subscriptions from our checkout."""
 
 _PAID = frozenset({"active", "trialing"})
 _OWED = frozenset({"past_due", "unpaid", "paused"})
@@ -21,7 +21,7 @@ LIVE = _PAID | _OWED
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An account's billing status, and the subscription that it comes from, if any."""
+    """An account's billing status, and the subscription behind it, if any."""
 
     status: str = Account.Status.INACTIVE
     subscription_id: str = ""
@@ -29,10 +29,10 @@ class Standing:
 
 
 def standing_of(subscriptions: Iterable[Subscription]) -> Standing:
-    """Return what the best subscription gives; only those that contain our base price count.
+    """Return the standing from the best subscription that contains our base price.
 
-    Active and trialing ones make the account active; past due, unpaid and paused ones suspend it;
-    all others (incomplete, canceled, …) leave it inactive. Of equal ones the oldest counts.
+    Active and trialing subscriptions make the account active; past due, unpaid and paused ones
+    suspend it; all others (incomplete, canceled, …) leave it inactive. Of equals, the oldest wins.
     """
     ours = [subscription for subscription in subscriptions if has_base_price(subscription)]
     if not ours:
@@ -42,9 +42,9 @@ def standing_of(subscriptions: Iterable[Subscription]) -> Standing:
 
 
 def doubles_of(subscriptions: Iterable[Subscription]) -> Sequence[Subscription]:
-    """Return the subscriptions that are paid for although an older one is, oldest first.
+    """Return the paid subscriptions besides the oldest paid one, oldest first.
 
-    Only what a checkout has begun is one: whatever an operator has set up at Stripe is meant so.
+    Only subscriptions from our checkout count: an operator sets up others in Stripe on purpose.
     """
     paid = [s for s in subscriptions if s["status"] in _PAID and has_base_price(s)]
     oldest_first = sorted(paid, key=lambda s: (s["created"], _is_from_checkout(s), s["id"]))
@@ -63,6 +63,6 @@ _STATUS = (Account.Status.ACTIVE, Account.Status.SUSPENDED, Account.Status.INACT
 
 
 def _rank(subscription: Subscription) -> int:
-    """Return the index in ``_STATUS`` of what the subscription gives."""
+    """Return the index in ``_STATUS`` for the subscription."""
     status = subscription["status"]
     return 0 if status in _PAID else 1 if status in _OWED else 2

@@ -1,8 +1,8 @@
-"""Keeping ``Account.status`` what Stripe's subscriptions make of it.
+"""Keeps ``Account.status`` in step with the subscriptions in Stripe.
 
-A mark puts an account's status in doubt; a job asks Stripe for the truth, without holding anything
-in the database meanwhile, and applies it in one transaction. What an event says is never believed,
-so that events may come in any order, twice or never.
+A mark makes an account's status unconfirmed. A job then fetches the subscriptions from Stripe,
+without a lock or connection meanwhile, and applies them in one transaction. The contents of an
+event are not used, so events may arrive in any order, twice or never.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ log = structlog.get_logger(__name__)
 TASK = "billing.tasks.check_status"
 PAGE_TASK = "billing.tasks.check_page"
 
-# Causes of ours: what they find is what a webhook should have told.
+# Causes of the schedule: what these find, a webhook should have reported.
 RECONCILIATION = "reconciliation"
 NIGHTLY = "nightly"
 
-# Accounts in between are looked at every quarter of an hour, so many at most, spread over it.
+# The most unsettled accounts that are checked every 15 minutes, spread over that time.
 UNSETTLED_AT_MOST = 500
-# A mark that is younger has its job still.
+# The job of a younger mark is still pending.
 UNDER_WAY = timedelta(minutes=5)
-# A check is two requests to Stripe, which allows a hundred a second.
+# A check makes two requests to Stripe, which allows a hundred a second.
 PACE = timedelta(milliseconds=200)
 PAGE_SIZE = 200
-# Stripe's checkout pages live for a day.
+# Stripe's checkout pages are open for a day.
 CHECKOUT_MAY_BE_PAID_FOR = timedelta(hours=25)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a check goes by: the customer, and the marks that its answer settles."""
+    """The input of a check: the customer, and the marks that it settles."""
 
     account_id: str
     customer_id: str
@@ -59,17 +59,17 @@ class Question:
 
 @transaction.atomic
 def status_mark(*, account_id: str, cause: str, at: datetime | None = None) -> None:
-    """Have an account's status checked, at once or at a time; it must have a Stripe customer."""
+    """Mark an account's status and queue a check, now or at a time. It needs a Stripe customer."""
     StatusCheck.objects.filter(account_id=account_id).mark(cause)
     defer(TASK, at=at, account_id=account_id)
 
 
 @contextmanager
 def asking_about(customer: StripeCustomer) -> Iterator[None]:
-    """Ask Stripe for something of a customer's inside of this; raise 502 ``payments_unavailable``.
+    """Make requests about a customer inside; raise 502 ``payments_unavailable``.
 
-    A customer that is missing at Stripe was deleted, or is one of another Stripe account: a check
-    tells, and until then it is as if Stripe were down.
+    A customer that is missing in Stripe was deleted, or belongs to another Stripe account. A check
+    finds out which; until then this acts as if Stripe were down.
     """
     try:
         with asking():
@@ -83,9 +83,9 @@ def asking_about(customer: StripeCustomer) -> Iterator[None]:
 
 
 def status_check(account_id: str) -> None:
-    """Ask Stripe and apply what it says, if the account's status is in doubt.
+    """Check an account with Stripe if its status is unconfirmed.
 
-    Raises 502 ``payments_unavailable``: the marks stay, and it can be done again.
+    Raises 502 ``payments_unavailable``; the marks stay, so it can be repeated.
     """
     question = question_of(account_id)
     if question is None:
@@ -95,7 +95,7 @@ def status_check(account_id: str) -> None:
     except stripe.InvalidRequestError as error:
         if not is_missing(error):
             raise
-        # Not deleted, but unknown: the key is another Stripe account's. Nobody is cut off for that.
+        # Unknown, not deleted: the key belongs to another Stripe account. That must suspend nobody.
         log.error("stripe_customer_unknown", account_id=account_id)
         return
     if status_apply(question, snapshot) and (doubles := doubles_of(snapshot.subscription_data)):
@@ -105,7 +105,7 @@ def status_check(account_id: str) -> None:
 
 
 def question_of(account_id: str) -> Question | None:
-    """Return what a check has to ask, before it asks; None if nothing is in doubt."""
+    """Return the input of a check; None if the status is settled."""
     check = (
         StatusCheck.objects.unsettled()
         .filter(account_id=account_id)
@@ -117,10 +117,10 @@ def question_of(account_id: str) -> Question | None:
 
 @transaction.atomic
 def status_apply(question: Question, snapshot: Snapshot) -> bool:
-    """Make the account what Stripe says; False if an answer that was asked for later is applied.
+    """Apply a snapshot to the account; return False if a newer one was applied already.
 
-    The suspension by an operator is another flag, and is not touched. With doubles there is more to
-    do, so that the marks stay.
+    An operator's suspension is a separate flag and does not change. With duplicate subscriptions,
+    more is to be done, so the marks stay.
     """
     check = StatusCheck.objects.select_for_update().get(account_id=question.account_id)
     customer = StripeCustomer.objects.get(account_id=question.account_id)
@@ -164,10 +164,9 @@ def _change(account_id: str, standing: Standing, cause: str) -> None:
 
 
 def unsettled_mark() -> None:
-    """Check the accounts in between, those first that were marked the longest ago.
+    """Check accounts that may change, those marked longest ago first.
 
-    They are the ones whose check failed or was lost, those that owe money, and those that may be
-    paying right now.
+    These are accounts whose check failed or was lost, that owe money, or that may be paying now.
     """
     now = timezone.now()
     left_over = Q(marks__gt=F("settled"))
@@ -183,7 +182,7 @@ def unsettled_mark() -> None:
 
 
 def page_mark(after: str = "") -> None:
-    """Check a page of all customers, from that account id on, then the next page, and so on."""
+    """Check a page of customers after that account id, and queue the next page."""
     page = StatusCheck.objects.filter(account_id__gt=after).order_by("account_id")[:PAGE_SIZE]
     account_ids = _mark_spread(page, NIGHTLY)
     if len(account_ids) == PAGE_SIZE:
@@ -192,7 +191,7 @@ def page_mark(after: str = "") -> None:
 
 
 def _mark_spread(checks: QuerySet[StatusCheck], cause: str) -> list[str]:
-    """Mark each, and have it checked at its time; return the accounts' ids."""
+    """Mark each and queue its check at its own time; return the account ids."""
     account_ids = list(checks.values_list("account_id", flat=True))
     now = timezone.now()
     times = {account_id: now + PACE * number for number, account_id in enumerate(account_ids)}

@@ -1,4 +1,4 @@
-"""The one place that sets up Stripe's SDK, and that says what a failure of Stripe's means here."""
+"""Sets up Stripe's SDK, and maps its failures to our errors."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from core.errors import ApiError
 
 log = structlog.get_logger(__name__)
 
-# Seconds to connect, and between two bytes of an answer. Somebody may be waiting for a page.
+# Seconds to connect, and between two bytes of a response. A page may be waiting.
 _TIMEOUT = (3.05, 12.0)
 _RETRIES = 1
 
 
 class PaymentsUnavailable(ApiError):
-    """Stripe could not be asked, or did not serve us: it may be tried again."""
+    """Stripe could not be reached, or failed. The request may be retried."""
 
     def __init__(self) -> None:
         super().__init__(
-            502, "payments_unavailable", "Payments cannot be reached: try again in a minute."
+            502, "payments_unavailable", "Stripe can't be reached. Try again in a minute."
         )
 
 
 def configure() -> None:
-    """Set up the SDK, for our requests and for those of dj-stripe.
+    """Set up the SDK, for our requests and dj-stripe's.
 
-    What the SDK logs of a request is its address and its outcome, never a key, and at a level that
-    ``core.logs`` leaves out.
+    The SDK logs the URL and the outcome of requests, never a key, at a level that ``core.logs``
+    drops.
     """
     stripe.api_key = settings.STRIPE_SECRET_KEY
     stripe.api_version = settings.STRIPE_API_VERSION
     stripe.max_network_retries = _RETRIES
     stripe.enable_telemetry = False
     stripe.default_http_client = stripe.RequestsClient(timeout=_TIMEOUT)
-    # dj-stripe would write the secret key into the database, in the clear, to remember whose
-    # objects it mirrors. There is one Stripe account here.
+    # dj-stripe would store the secret key in plain text, to remember whose objects it mirrors.
+    # There is only one Stripe account here.
     StripeModel._find_owner_account = classmethod(
         lambda cls, data, api_key=None, livemode=None: None
     )
 
 
 def client() -> stripe.StripeClient:
-    """Return what Stripe's second API is asked with, in the same way."""
+    """Return a client for Stripe's v2 API, configured in the same way."""
     return stripe.StripeClient(
         settings.STRIPE_SECRET_KEY,
         stripe_version=settings.STRIPE_API_VERSION,
@@ -59,11 +59,10 @@ def client() -> stripe.StripeClient:
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Ask Stripe inside of this: no database connection is held meanwhile.
+    """Make requests to Stripe inside, without holding a database connection.
 
-    (Inside a transaction it is kept.) Raises 502 ``payments_unavailable`` when Stripe is down, slow
-    or refuses our key. An ``InvalidRequestError``, which says that we asked for the wrong thing,
-    passes.
+    (In a transaction, the connection is kept.) Raises 502 ``payments_unavailable`` if Stripe is
+    down, slow or rejects our key. An ``InvalidRequestError``, for a request that is wrong, passes.
     """
     give_connection_back()
     try:
@@ -82,5 +81,5 @@ def asking() -> Iterator[None]:
 
 
 def is_missing(error: stripe.InvalidRequestError) -> bool:
-    """Whether Stripe has no such object (any more)."""
+    """Return True if Stripe does not have the object, or no longer."""
     return error.code == "resource_missing"

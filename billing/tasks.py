@@ -1,4 +1,4 @@
-"""The jobs of this app. Their arguments are ids."""
+"""The jobs of this app. Their arguments are ids only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from billing.stripe_api import PaymentsUnavailable
 from core.queue import lanes
 from core.queue.jobs import defer
 
-# After 4, 16, 64 and 256 seconds. What fails longer is found by the schedule.
+# After 4, 16, 64 and 256 seconds. The schedule picks up what fails longer.
 _WHEN_STRIPE_IS_DOWN = RetryStrategy(
     max_attempts=4, exponential_wait=4, retry_exceptions=[PaymentsUnavailable]
 )
 
-# Every minute, for a week: it must be done, and nobody else does it sooner.
+# Every minute, for a week: it must succeed, and nothing else would retry it.
 UNTIL_STRIPE_IS_BACK = RetryStrategy(
     max_attempts=10_000, wait=60, retry_exceptions=[PaymentsUnavailable]
 )

@@ -1,4 +1,4 @@
-"""Endpoints of billing, below ``/api/``."""
+"""The API's endpoints for billing."""
 
 from rest_framework.routers import SimpleRouter
 

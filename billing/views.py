@@ -1,4 +1,4 @@
-"""Endpoints of billing, below ``/api/``. All are served whatever the account's status."""
+"""The API's endpoints for billing. They work whatever the account's status."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from usage.serializers import SpendingLimitSerializer, SpendingSerializer, spend
 from usage.spending import spending_limit_set, spending_of
 
 STRIPE_IS_ASKED: Refusals = {
-    502: {"payments_unavailable": "Payments cannot be reached: try again in a minute."}
+    502: {"payments_unavailable": "Stripe can't be reached. Try again in a minute."}
 }
 
 
 class BillingViewSet(ViewSet):
     @endpoint(
         "getSubscription",
-        "See the subscription: its status, its prices, what was used",
+        "Get the subscription, its prices and total usage",
         answers={200: SubscriptionSerializer},
     )
     @action(detail=False)
@@ -59,12 +59,15 @@ class BillingViewSet(ViewSet):
 
     @endpoint(
         "openCheckout",
-        "Get the page on which an inactive account subscribes",
-        description="The same one until it is paid for or expires, then another one.",
+        "Open a checkout page",
+        description=(
+            "An inactive account subscribes on this page. Returns the same page until it is paid "
+            "or expires."
+        ),
         answers={200: PageAddressSerializer},
         errors={
-            403: {"account_suspended": "An operator has suspended the account."},
-            409: {"already_subscribed": "The account has a subscription: use the portal."},
+            403: {"account_suspended": "Support suspended the account."},
+            409: {"already_subscribed": "The account already has a subscription. Use the portal."},
             **STRIPE_IS_ASKED,
         },
     )
@@ -74,7 +77,7 @@ class BillingViewSet(ViewSet):
 
     @endpoint(
         "openBillingPortal",
-        "Get the page of subscription, payment method and invoices",
+        "Open the billing portal",
         answers={200: PageAddressSerializer},
         errors=STRIPE_IS_ASKED,
     )
@@ -85,7 +88,7 @@ class BillingViewSet(ViewSet):
     @endpoint(
         "listInvoices",
         "List the invoices",
-        description="The newest first, a hundred at most.",
+        description="Newest first, at most 100.",
         answers={200: InvoicesSerializer},
         errors=STRIPE_IS_ASKED,
     )
@@ -95,8 +98,8 @@ class BillingViewSet(ViewSet):
 
     @endpoint(
         "getUpcomingInvoice",
-        "See what the next invoice comes to so far",
-        description="Calls are on it about a minute after they have ended.",
+        "Get the upcoming invoice",
+        description="Calls appear on it about a minute after they end.",
         answers={200: UpcomingInvoiceSerializer},
         errors={404: {"no_upcoming_invoice": NO_UPCOMING_INVOICE}, **STRIPE_IS_ASKED},
     )
@@ -106,7 +109,7 @@ class BillingViewSet(ViewSet):
 
     @endpoint(
         "getSpendingLimit",
-        "See your monthly spending limit, and what is spent of it",
+        "Get the monthly spending limit and the spending so far",
         answers={200: SpendingSerializer},
     )
     @action(detail=False, url_path="spending-limit")
@@ -115,11 +118,11 @@ class BillingViewSet(ViewSet):
 
     @endpoint(
         "setSpendingLimit",
-        "Set your monthly spending limit",
+        "Set the monthly spending limit",
         description=(
-            "For what your calls cost here in a month (UTC), without the monthly base. You get a "
-            "mail at 50, 80 and 100 %. From there on new calls are refused, in and out, until the "
-            "limit is raised or the month is over; calls that are under way go on."
+            "Limits what your calls may cost in a month (UTC), without the base fee. You get an "
+            "email at 50%, 80% and 100%. At 100%, new inbound and outbound calls are rejected "
+            "until you raise the limit or the next month begins. Calls in progress continue."
         ),
         request=SpendingLimitSerializer,
         answers={200: SpendingSerializer},

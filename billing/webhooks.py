@@ -1,4 +1,4 @@
-"""What Stripe tells us. An event puts an account's status in doubt; nothing in it is believed."""
+"""Stripe's webhooks. An event triggers a check of an account; its contents are not used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from core.sealing import CannotUnseal, unseal
 
 log = structlog.get_logger(__name__)
 
-# Those after which an account's status may be another. The endpoint at Stripe asks for these alone.
+# Events that may change an account's status. The endpoint in Stripe subscribes to these only.
 EVENTS = (
     "checkout.session.async_payment_failed",
     "checkout.session.async_payment_succeeded",
@@ -46,7 +46,7 @@ _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 @csrf_exempt
 @require_POST
 def events(request: HttpRequest) -> HttpResponse:
-    """``POST /webhooks/stripe``: 200 to every event that Stripe has signed, 400 to all else."""
+    """``POST /webhooks/stripe``: 200 for every event that Stripe signed, else 400."""
     event = _signed_by_stripe(request)
     if event is None:
         return HttpResponse(status=400)
@@ -62,7 +62,7 @@ def events(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_POST
 def meter_errors(request: HttpRequest) -> HttpResponse:
-    """``POST /webhooks/stripe/meter``: what was wrong with our meter events, in a thin event."""
+    """``POST /webhooks/stripe/meter``: error reports of the meter, as thin events."""
     event = _signed_by_stripe(request)
     if event is None:
         return HttpResponse(status=400)
@@ -72,7 +72,7 @@ def meter_errors(request: HttpRequest) -> HttpResponse:
 
 
 class Event(NamedTuple):
-    """What is read of an event. ``about`` is the object that it is about, as far as it has one."""
+    """The parts of an event that are used. ``about`` is its object, or empty."""
 
     id: str
     type: str
@@ -80,7 +80,7 @@ class Event(NamedTuple):
 
 
 def _signed_by_stripe(request: HttpRequest) -> Event | None:
-    """Return the event, if one of our endpoints' secrets has signed it within five minutes."""
+    """Return the event if it was signed with a secret of ours within five minutes, else None."""
     if not _is_signed(request):
         log.warning("stripe_signature_wrong", path=request.path)
         return None
@@ -92,7 +92,7 @@ def _signed_by_stripe(request: HttpRequest) -> Event | None:
 
 def _is_signed(request: HttpRequest) -> bool:
     header = request.headers.get("Stripe-Signature", "")
-    if not header.isascii():  # which Stripe's comparison fails on
+    if not header.isascii():  # Stripe's comparison fails on it
         return False
     for secret in webhook_secrets():
         with suppress(ValueError, stripe.SignatureVerificationError):
@@ -103,7 +103,7 @@ def _is_signed(request: HttpRequest) -> bool:
 
 
 def _read(body: bytes) -> Event | None:
-    """Return what we read of an event; None if it is none."""
+    """Parse an event; return None if it is not one."""
     try:
         event = _object(orjson.loads(body))
     except orjson.JSONDecodeError:
@@ -115,7 +115,7 @@ def _read(body: bytes) -> Event | None:
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    """Return a JSON object; an empty one in the place of anything else."""
+    """Return the value if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -124,7 +124,7 @@ def _is_id(value: Any) -> bool:
 
 
 def webhook_secrets() -> list[str]:
-    """Return the secrets of our endpoints: those that are set, those that ``setup_stripe`` made."""
+    """Return the secrets of our endpoints, from the settings and from ``setup_stripe``."""
     secrets = list(settings.STRIPE_WEBHOOK_SECRETS)
     for part in PlanPart.objects.exclude(sealed_secret=None):
         try:
@@ -137,7 +137,7 @@ def webhook_secrets() -> list[str]:
 
 
 def _account_of(thing: Mapping[str, Any]) -> str | None:
-    """Return the id of the account whose customer an event is about, by our own table alone."""
+    """Return the account of an event's customer, looked up in our own table only."""
     customer = thing if thing.get("object") == "customer" else thing.get("customer")
     customer_id = customer.get("id") if isinstance(customer, dict) else customer
     if not _is_id(customer_id):

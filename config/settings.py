@@ -32,7 +32,7 @@ env = environ.Env()
 
 
 def _flag(name: str, *, default: bool) -> bool:
-    """Return whether the variable is on; what is misspelt is neither on nor off."""
+    """Return True if the variable is on; raise for a value that is neither on nor off."""
     text = str(env.str(name, default="")).strip().lower()
     if text not in ("", *_ON, *_OFF):
         raise ImproperlyConfigured(f"{name} must be 1 or 0 (it is {text!r}).")
@@ -60,7 +60,7 @@ Number = TypeVar("Number", int, Decimal)
 
 
 def _refuse_in_production(name: str, fault: str) -> None:
-    """Stop if something is wrong with the variable's value, unless this is development."""
+    """Raise if the variable's value is unsafe, unless this is development."""
     if fault and not DEBUG:
         raise ImproperlyConfigured(f"{name} {fault}")
 
@@ -114,7 +114,7 @@ def _secret_key() -> str:
 SECRET_KEY = _secret_key()
 _refuse_in_production("SECRET_KEY", weak_key(SECRET_KEY))
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
-# What an old key has signed or sealed is as good as what the new one has.
+# Values that an old key signed or sealed stay valid.
 for _key in SECRET_KEY_FALLBACKS:
     _refuse_in_production("SECRET_KEY_FALLBACKS", weak_key(_key))
 
@@ -123,14 +123,14 @@ for _key in SECRET_KEY_FALLBACKS:
 PORT = _number("PORT", 8000, least=1, most=65_533)
 MEDIA_PORT = _number("MEDIA_PORT", PORT + 1, least=1, most=65_535)
 SANDBOX_PORT = _number("SANDBOX_PORT", PORT + 2, least=1, most=65_535)
-# Whoever reaches a port directly passes the proxy by, and says himself where he is from.
+# A client that reaches a port directly bypasses the proxy, and can forge its address.
 HOST = env.str("HOST", default="127.0.0.1")
 if fault := bad_host(HOST, only_loopback=DEBUG):
     raise ImproperlyConfigured(f"HOST {fault}")
 
 
 def _address(name: str, encrypted: str, default: str, *, takes_path: bool = True) -> str:
-    """Return an address without a trailing slash; plain (unencrypted) ones only with DEBUG."""
+    """Return a URL without a trailing slash; unencrypted ones are only allowed with DEBUG."""
     address = str(env.str(name, default=default)).rstrip("/")
     schemes = (encrypted.removesuffix("s"), encrypted) if DEBUG else (encrypted,)
     if fault := bad_address(address, schemes, takes_path=takes_path):
@@ -139,7 +139,7 @@ def _address(name: str, encrypted: str, default: str, *, takes_path: bool = True
 
 
 def _own_address(name: str, encrypted: str, default: str, *, takes_path: bool = False) -> str:
-    """Return one of the addresses at which we are reached: production has to be told."""
+    """Return one of our public URLs, which production must set."""
     return _address(name, encrypted, default if DEBUG else "", takes_path=takes_path)
 
 
@@ -160,7 +160,7 @@ for _host in ALLOWED_HOSTS:
     _refuse_in_production("ALLOWED_HOSTS", wide_host(_host))
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
-# What the product talks to. An address that is set wins over the sandbox's.
+# External services. A URL that is set overrides the sandbox's.
 
 _SANDBOX_URL = f"127.0.0.1:{SANDBOX_PORT}"
 TWILIO_API_URL = _address(
@@ -181,7 +181,7 @@ if CALLBACK_ALLOW_PRIVATE and not DEBUG:
         "off. Unset it."
     )
 
-# Stripe. Without a key the payments sandbox stands in for it, during development alone.
+# Stripe. Without a key, the payments sandbox replaces it, in development only.
 
 STRIPE_SANDBOX = SANDBOX and not STRIPE_SECRET_KEY
 if STRIPE_SANDBOX:
@@ -191,7 +191,7 @@ if not re.fullmatch(r"sk_(test|live)_[a-zA-Z0-9]{24,}", STRIPE_SECRET_KEY):
         "STRIPE_SECRET_KEY must be a secret key of Stripe's, sk_live_… or sk_test_… "
         f"({'another value is' if STRIPE_SECRET_KEY else 'it is not'} set)."
     )
-# One that setup_stripe has made needs no variable; several are separated by commas.
+# Secrets that setup_stripe created need no variable. Separate several by commas.
 STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRET", default=[])
 for _secret in STRIPE_WEBHOOK_SECRETS:
     _refuse_in_production("STRIPE_WEBHOOK_SECRET", weak_webhook_secret(_secret))
@@ -201,13 +201,13 @@ STRIPE_API_VERSION = "2026-05-27.dahlia"
 # Its admin, which is not shown, has a form that Django finds old-fashioned.
 warnings.filterwarnings("ignore", message="The default scheme will be changed")
 DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
-# Which account a customer is stands in billing's own table, whatever somebody writes at Stripe.
+# Billing's own table maps customers to accounts, whatever is edited in Stripe.
 DJSTRIPE_SUBSCRIBER_CUSTOMER_KEY = ""
-# Its migrations take most of a minute, its tables as such a second (see billing's ``migrate``).
+# Its migrations take most of a minute, creating its tables a second (see ``migrate``).
 MIGRATION_MODULES = {"djstripe": None} if DEBUG else {}
 
-# Mail. Without a server, the sandbox keeps mails in its mailbox, development without it writes them
-# to its log, and production sends none.
+# Email. Without a server, the sandbox keeps emails in its mailbox, development without it logs
+# them, and production sends none.
 
 _EMAIL_URL = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
 SENDS_MAIL = bool(_EMAIL_URL)
@@ -222,16 +222,16 @@ EMAIL_TIMEOUT = 20
 
 ALLOWED_COUNTRIES = env.list("ALLOWED_COUNTRIES", default=["US", "CA"])
 MAX_CONCURRENT_CALLS = _number("MAX_CONCURRENT_CALLS", 50)
-# Of one number, at a time: forged ones are among them, and the real ones last under a second each.
+# Of one number at a time. Forged ones count too, and real ones last under a second each.
 MAX_UNVERIFIED_RINGS = _number("MAX_UNVERIFIED_RINGS", 20, least=1)
-# In US dollars. Stripe charges whole cents; a minute's price may have fractions of one.
+# In US dollars. Stripe charges whole cents, but the price of a minute may have fractions.
 MONTHLY_BASE = _number("MONTHLY_BASE", Decimal(5), decimals=2)
 PER_MINUTE_RATE = _number("PER_MINUTE_RATE", Decimal("0.05"), decimals=6)
 
-# How many reverse proxies append to X-Forwarded-For before a request gets here. In production there
-# is one at least, since TLS ends there.
+# The number of reverse proxies that append to X-Forwarded-For. Production has at least one, which
+# terminates TLS.
 TRUSTED_PROXIES = _number("TRUSTED_PROXIES", 0 if DEBUG else 1, least=0 if DEBUG else 1)
-# During development everybody is at one address: whoever tries things out, the demo, the tests.
+# In development, everybody has the same address: people, the demo, the tests.
 _PATIENCE = 100 if DEBUG else 1
 LOGINS_PER_ADDRESS = _number("LOGINS_PER_ADDRESS", 30 * _PATIENCE, least=1)
 LOGIN_FAILURES_PER_EMAIL = _number("LOGIN_FAILURES_PER_EMAIL", 10 * _PATIENCE, least=1)
@@ -239,7 +239,7 @@ REGISTRATIONS_PER_ADDRESS = _number("REGISTRATIONS_PER_ADDRESS", 10 * _PATIENCE,
 REGISTRATIONS_PER_EMAIL = _number("REGISTRATIONS_PER_EMAIL", 5 * _PATIENCE, least=1)
 MAILS_PER_ADDRESS = _number("MAILS_PER_ADDRESS", 20 * _PATIENCE, least=1)
 MAILS_PER_EMAIL = _number("MAILS_PER_EMAIL", 5 * _PATIENCE, least=1)
-# Seconds for which a link holds that sets a new password.
+# Seconds for which a password reset link is valid.
 PASSWORD_RESET_TIMEOUT = 3600
 
 # Django
@@ -270,7 +270,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "djstripe",
-    "allauth.account",  # which its second factors are built on; nothing else of it is used
+    "allauth.account",  # the base of its second factors, otherwise unused
     "allauth.mfa",
     "accounts",
     "usage",
@@ -339,11 +339,11 @@ DATABASES = {
         "CONN_MAX_AGE": 0,
     }
 }
-# What DATABASE_URL says comes first. All of these are for this side: a PgBouncer sees none of them.
-# How long an answer is waited for depends on who waits (``core.connections``).
+# DATABASE_URL overrides these. All of them are client-side: a PgBouncer sees none of them.
+# The timeout of a query depends on the caller (``core.connections``).
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 2,  # seconds, libpq's least
-    # A machine or a network that is gone, instead of the kernel's two hours.
+    # For a machine or a network that is gone; the kernel's default is two hours.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -374,7 +374,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "accounts.breaches.NotBreached"},
     {"NAME": "accounts.passwords.ChangesAreAudited"},
 ]
-# Nobody is asked by default. It is the address above all ranges: https://…/range
+# Off by default. The URL above all ranges: https://…/range
 PASSWORD_BREACH_CHECK_URL = (
     _address("PASSWORD_BREACH_CHECK_URL", "https", "")
     if env.str("PASSWORD_BREACH_CHECK_URL", default="")
@@ -386,7 +386,7 @@ PASSWORD_BREACH_CHECK_URL = (
 MFA_ADAPTER = "accounts.mfa_adapter.SealingAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "Switchhook"
-MFA_TOTP_TOLERANCE = 1  # half a minute: clocks of phones are not always right
+MFA_TOTP_TOLERANCE = 1  # 30 seconds, for phones whose clocks are off
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
@@ -396,16 +396,16 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = request_limits.BODY
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 300
 DATA_UPLOAD_MAX_NUMBER_FILES = 0
 
-# Served from where they lie: there is no step that collects them.
+# Served in place: there is no collectstatic step.
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 WHITENOISE_ALLOW_ALL_ORIGINS = False
-# They are small, so that it costs nothing that the ASGI server reads them in one go.
+# They are small, so the ASGI server may read them at once.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous")
 
-# The reverse proxy ends TLS, and says so in a header that it takes from nobody else.
+# The reverse proxy terminates TLS, and sets a header that clients cannot forge.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else 365 * 24 * 3600

@@ -1,4 +1,4 @@
-"""The one settings module, with what a test run needs in place of an environment."""
+"""The settings for tests: the settings module, with values that replace the environment."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""What is unsafe about a setting's value.
+"""Checks for unsafe values of settings.
 
-Each function returns a sentence's rest, to be read after the variable's name, or "" if the value
-will do. None of them repeats a value that is a secret, or that may hold one.
+Each function returns the rest of a sentence that begins with the variable's name, or "" if the
+value is safe. No message repeats a value that is or may contain a secret.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MAIL_SCHEMES = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
 
 
 def weak_key(key: str) -> str:
-    """A ``SECRET_KEY``: sessions, tokens and everything that is sealed hang on it."""
+    """Check a ``SECRET_KEY``: sessions, tokens and all sealed values depend on it."""
     if len(key) < _LEAST_LENGTH:
         fault = f"has {len(key)} characters"
     elif len(set(key)) < _LEAST_DIFFERENT:
@@ -67,7 +67,7 @@ def weak_key(key: str) -> str:
 
 
 def weak_webhook_secret(secret: str) -> str:
-    """A secret that Stripe signs its events with: who guesses it marks accounts as paid."""
+    """Check a secret that signs Stripe's events: whoever guesses it can forge them."""
     found = _WEBHOOK_SECRET.fullmatch(secret)
     if found and len(set(found[1])) >= _LEAST_DIFFERENT and not _is_repeated(found[1]):
         return ""
@@ -75,7 +75,7 @@ def weak_webhook_secret(secret: str) -> str:
 
 
 def wide_host(host: str) -> str:
-    """An entry of ``ALLOWED_HOSTS``: links in mails are made from the host that was asked for."""
+    """Check an entry of ``ALLOWED_HOSTS``: links in emails may use the requested host."""
     name = host.removeprefix(".")
     if "*" in host:
         fault = "names every host"
@@ -89,7 +89,7 @@ def wide_host(host: str) -> str:
 
 
 def bad_address(address: str, schemes: Sequence[str], *, takes_path: bool = True) -> str:
-    """An address that is asked, or given to others: encrypted unless a plain scheme is allowed."""
+    """Check a URL that is used or published: encrypted unless a plain scheme is allowed."""
     if not address:
         return f"is not set. Set it to an address like {schemes[-1]}://switchhook.example."
     parts = _split(address)
@@ -108,7 +108,7 @@ def bad_address(address: str, schemes: Sequence[str], *, takes_path: bool = True
 
 
 def bad_host(host: str, *, only_loopback: bool) -> str:
-    """An address of this machine to listen at."""
+    """Check an address of this machine to listen at."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -119,7 +119,7 @@ def bad_host(host: str, *, only_loopback: bool) -> str:
 
 
 def leaky_mail_server(address: str) -> str:
-    """An ``EMAIL_URL``: mails hold links that set passwords. "" as an address sends none."""
+    """Check an ``EMAIL_URL``: emails have links that reset passwords. "" sends no emails."""
     parts = _split(address)
     if not address:
         return ""
@@ -131,12 +131,12 @@ def leaky_mail_server(address: str) -> str:
 
 
 def _is_repeated(text: str) -> bool:
-    """Whether the text begins again before or at its middle, and goes on so to its end."""
+    """Return True if the text repeats a part that is at most half as long."""
     return any(text[period:] == text[:-period] for period in range(1, len(text) // 2 + 1))
 
 
 def _is_row(text: str) -> bool:
-    """Whether most characters are the ones that come next in Unicode, or before."""
+    """Return True if most characters follow or precede the one before in Unicode."""
     steps = [abs(ord(following) - ord(one)) for one, following in pairwise(text)]
     return sum(step == 1 for step in steps) > len(steps) / 2
 
@@ -152,7 +152,7 @@ def _is_shared(name: str) -> bool:
 
 
 def _split(address: str) -> SplitResult | None:
-    """Return the address's parts, or None if it has none: a bad port, a space, a line break."""
+    """Return the URL's parts, or None if it is invalid: a bad port, a space, a line break."""
     if re.search(r"[\s\x00-\x1f\\]", address):
         return None
     try:

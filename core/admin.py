@@ -1,4 +1,4 @@
-"""What the operators' pages of every app share."""
+"""Base classes for pages of the admin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from django.utils.functional import cached_property
 
 
 class CappedPaginator(Paginator):
-    """Counts 10,000 rows at most: to count a table that grows with traffic takes too long."""
+    """Counts at most 10,000 rows: counting a table that grows with traffic takes too long."""
 
     MOST = 10_000
     object_list: QuerySet[Any]
@@ -31,14 +31,13 @@ class CappedPaginator(Paginator):
 
 
 class ListAdmin(admin.ModelAdmin):
-    """A page whose list says that a filter makes no sense, instead of failing.
+    """A list that reports an invalid filter instead of failing.
 
-    Of filters in an address Django finds some out when it makes the query, and others not before
-    PostgreSQL does.
+    Django finds some invalid filters in a URL when it builds the query; PostgreSQL finds others.
     """
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        """Refuse ranges too: no page here has one, and Django takes a text for its two ends."""
+        """Reject ranges too: no page uses one, and Django splits a text into its two ends."""
         return not lookup.endswith("__range") and super().lookup_allowed(lookup, value, request)
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
@@ -61,7 +60,7 @@ class _ReadOnly:
 
 
 class ReadOnlyAdmin(_ReadOnly, ListAdmin):
-    """The page of a table that is looked at, however long it is, and not touched."""
+    """A read-only page, for tables of any size."""
 
     paginator = CappedPaginator
     show_full_result_count = False
@@ -72,7 +71,7 @@ class ReadOnlyInline(_ReadOnly, admin.TabularInline):
 
 
 class Confirmation(forms.Form):
-    """What an action asks before it does something; more fields if it has to know more."""
+    """The confirmation of an action. Subclasses may add fields."""
 
     confirmed = forms.CharField(widget=forms.HiddenInput, initial="yes")
 
@@ -80,11 +79,11 @@ class Confirmation(forms.Form):
 def asks_first(
     title: str, consequence: str, form_class: type[Confirmation] = Confirmation
 ) -> Callable[[Callable[..., None]], Callable[..., HttpResponse | None]]:
-    """Have an action confirmed on a page of its own, below ``@admin.action``.
+    """Ask for confirmation of an action on a separate page. Use it below ``@admin.action``.
 
-    The action gets what the form's other fields were filled in with, by their names.
+    The action gets the values of the form's other fields as keyword arguments.
 
-    :param consequence: what is going to happen, in a sentence.
+    :param consequence: the effect of the action, in a sentence.
     """
 
     def decorate(action: Callable[..., None]) -> Callable[..., HttpResponse | None]:

@@ -1,4 +1,4 @@
-"""What every endpoint of the REST API shares: bodies, texts, times, numbers, paging."""
+"""Helpers for the REST API's endpoints: bodies, texts, times, numbers, paging."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ Row = TypeVar("Row", bound=Model)
 
 MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 50
-# Of lists and objects in a body. What reads them later goes deeper with each.
+# The deepest nesting of lists and objects in a body. Code that reads them recurses.
 DEEPEST = 64
 
 _ISO = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
 
 
 class JsonParser(JSONParser):
-    """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that ends somebody's stack.
+    """Strict JSON in UTF-8: no ``NaN``, no lone surrogates, no nesting that overflows a stack.
 
-    It is a ``JSONParser`` because Django REST framework holds bodies to a size for those parsers
-    alone.
+    It is a ``JSONParser`` because Django REST framework limits the size of bodies for those only.
     """
 
     def parse(
@@ -48,18 +47,20 @@ class JsonParser(JSONParser):
         except orjson.JSONDecodeError as error:
             raise ParseError(str(error)) from None
         if is_deeper_than(body, DEEPEST):
-            raise invalid({name: [f"Nest it at most {DEEPEST} deep."] for name in _deep_in(body)})
+            raise invalid(
+                {name: [f"Use at most {DEEPEST} levels of nesting."] for name in _deep_in(body)}
+            )
         return body
 
 
 def _deep_in(body: Any) -> list[str]:
-    """Return the fields of a body that make it deeper than it may be."""
+    """Return the fields of a body that are nested too deep."""
     fields = body.items() if isinstance(body, dict) else ()
     return [name for name, value in fields if is_deeper_than(value, DEEPEST - 1)] or ["body"]
 
 
 def is_deeper_than(body: Any, depth: int) -> bool:
-    """Whether JSON has more than so many lists and objects inside each other: no recursion."""
+    """Return True if JSON has more than ``depth`` levels of lists and objects. Not recursive."""
     level = _containers([body])
     for _ in range(depth):
         level = _containers(
@@ -73,7 +74,7 @@ def _containers(values: Iterable[Any]) -> list[Any]:
 
 
 class AllowedMethods(BaseMetadata):
-    """``OPTIONS`` is answered by the ``Allow`` header, and by nothing of how views are written."""
+    """Responds to ``OPTIONS`` with the ``Allow`` header only, and no details of views."""
 
     def determine_metadata(self, request: Request, view: Any) -> dict[str, Any]:
         return {}
@@ -104,9 +105,9 @@ def validated(serializer_class: type[serializers.Serializer[Any]], request: Requ
 
 
 class TextField(serializers.CharField):
-    """A string. A number is refused, which Django REST framework would take for its digits.
+    """A string. Rejects numbers, which Django REST framework would convert.
 
-    So are control characters (``core.texts``), line breaks too unless it may have ``lines``.
+    Also rejects control characters (``core.texts``), and line breaks unless ``lines`` is set.
     """
 
     def __init__(self, *, lines: bool = False, **kwargs: Any) -> None:
@@ -116,14 +117,14 @@ class TextField(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        # Before spaces are trimmed; one line break at the end is where a line ends.
+        # Before spaces are trimmed. One line break at the end is allowed.
         if problem := text_problem(data) if self.lines else line_problem(data.removesuffix("\n")):
             raise serializers.ValidationError(problem)
         return super().to_internal_value(data)
 
 
 class FlagField(serializers.BooleanField):
-    """``true`` or ``false``. Django REST framework takes ``0`` and ``"y"`` for them as well."""
+    """``true`` or ``false``. Django REST framework would also accept ``0`` and ``"y"``."""
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -132,7 +133,7 @@ class FlagField(serializers.BooleanField):
 
 
 class WholeNumberField(serializers.IntegerField):
-    """A number; not its digits in a string."""
+    """An integer, not a string of digits."""
 
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, str):
@@ -158,9 +159,9 @@ class UtcDateTimeField(serializers.DateTimeField):
 
 @extend_schema_field({"type": "string", "format": "date-time"})
 class MomentField(serializers.DateTimeField):
-    """A time that somebody asks about, by UTC unless it says otherwise.
+    """A time to filter by, in UTC unless it has an offset.
 
-    Before the first call there is none, and none after the last: such a time is as good as any.
+    A time outside the supported range is replaced by the nearest one within it.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -188,9 +189,9 @@ def page_of(request: Request) -> tuple[int, int]:
 
 
 def page_with_more(request: Request, rows: QuerySet[Row]) -> tuple[list[Row], dict[str, Any]]:
-    """Return a page of rows, and what its answer says of it: limit, offset, ``hasMore``.
+    """Return a page of rows, and its ``limit``, ``offset`` and ``hasMore``.
 
-    Nothing is counted: one row more than asked for is read.
+    Nothing is counted: one extra row is read.
     """
     limit, offset = page_of(request)
     found = list(part_of(rows, offset, limit + 1))
@@ -200,7 +201,7 @@ def page_with_more(request: Request, rows: QuerySet[Row]) -> tuple[list[Row], di
 def part_of(rows: QuerySet[Row], offset: int, count: int) -> QuerySet[Row]:
     """Return rows from an offset on, in their order.
 
-    What the offset passes over is read in the index alone: first only the keys are asked for.
+    Only the keys are read first, so that the rows before the offset are skipped in the index.
     """
     if not offset:
         return rows[:count]
@@ -211,7 +212,7 @@ def _whole_number(request: Request, name: str, *, default: int, least: int) -> i
     text = request.query_params.get(name)
     if text is None:
         return default
-    # The length first: Python refuses to read numbers of thousands of digits.
+    # Check the length first: Python does not parse numbers with thousands of digits.
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) < 2**31):
         raise invalid({name: [f"Send a whole number of at least {least}."]})
     return int(text)

@@ -1,7 +1,7 @@
-"""What every request is checked for before a view sees it: text that nothing here could take.
+"""Rejects requests with invalid text before a view sees them.
 
-Of bodies only forms are looked at here. The API's are checked by its parser and fields
-(``core.api``), and webhooks read their own.
+Of bodies, only forms are checked here. The API's parser and fields check theirs (``core.api``), and
+webhooks read their own.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from core.texts import line_problem, text_problem
 
 GetResponse = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 
-# Of a Content-Type. In any other a text could hold what no text has in UTF-8.
+# Of a Content-Type. In other charsets, a text could have characters that UTF-8 lacks.
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _UNREADABLE = "unreadable"
 _LONGEST_NAME = 100  # of a field, as an error repeats it
 
 
 class BoundaryMiddleware:
-    """Answer 400 in the place of the view, with the name of what is wrong; 404 to such a path."""
+    """Return 400 with the name of the invalid part, or 404 for an invalid path."""
 
     sync_capable = True
     async_capable = True
@@ -55,7 +55,7 @@ class BoundaryMiddleware:
     def process_view(
         self, request: HttpRequest, view: Any, args: Iterable[Any], kwargs: Mapping[str, Any]
     ) -> HttpResponse | None:
-        """Look at what the path says, and at the form, where CSRF's token is looked for in it."""
+        """Check the path's arguments, and a form wherever Django reads its CSRF token."""
         return _refused(request, partial(_check_view, request, view, kwargs))
 
 
@@ -81,15 +81,15 @@ def _check_request(request: HttpRequest) -> None:
 
 def _check_view(request: HttpRequest, view: Any, kwargs: Mapping[str, Any]) -> None:
     for value in kwargs.values():
-        # The admin has a spelling of its own for what an id may not have in a path.
+        # The admin escapes ids in paths in its own way.
         _check_path(unquote(str(value)))
     if request.method == "POST" and not getattr(view, "csrf_exempt", False):
-        with suppress(UnreadablePostError):  # the client is gone: the view finds no form
+        with suppress(UnreadablePostError):  # the client is gone
             _check_fields("body", request.POST)
 
 
 def _check_path(text: str) -> None:
-    """Nothing of ours has such a name, so there is nothing to be mended."""
+    """Raise 404 for an invalid path: nothing can have that name."""
     if line_problem(text):
         raise not_found()
 
@@ -107,7 +107,7 @@ def _require_none(name: str, problem: str | None) -> None:
 
 
 def _decoded(header: str) -> str:
-    """Return a header's bytes, which servers pass on as Latin-1, as the UTF-8 that they are."""
+    """Decode a header as UTF-8, which servers pass on as Latin-1."""
     if header.isascii():
         return header
     return header.encode("latin-1", "replace").decode("utf-8", "replace")
@@ -116,8 +116,8 @@ def _decoded(header: str) -> str:
 class _AlwaysUtf8(HttpRequest):
     """A request that is read as UTF-8, whatever its Content-Type says.
 
-    Django would take the charset from there, before there is a middleware or an error page, and
-    fails with some: the middleware refuses all others.
+    Django would use the charset of the Content-Type before any middleware or error page, and fails
+    with some. The middleware rejects all others.
     """
 
     def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:
@@ -129,8 +129,8 @@ class _AlwaysUtf8(HttpRequest):
 
 
 class BoundedWSGIRequest(_AlwaysUtf8, WSGIRequest):
-    """What ``config.wsgi`` makes of a request."""
+    """The request class of ``config.wsgi``."""
 
 
 class BoundedASGIRequest(_AlwaysUtf8, ASGIRequest):
-    """What ``config.asgi`` makes of a request."""
+    """The request class of ``config.asgi``."""

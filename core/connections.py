@@ -69,16 +69,16 @@ def database_within(seconds: float) -> Iterator[None]:
 
 
 def give_connection_back() -> None:
-    """Leave this thread's connection to others; the next query takes one from the pool again.
+    """Return this thread's connection to the pool; the next query takes one again.
 
-    For the moment before something slow that queries nothing. An open transaction keeps its own.
+    Call it before something slow that makes no queries. An open transaction keeps its connection.
     """
     if not connection.in_atomic_block:
         connection.close()
 
 
 def run_and_let_go(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that queries in a thread of its own, and give the thread's connection back."""
+    """Run a function that makes queries in its own thread, then close the thread's connection."""
     try:
         return function(*args, **kwargs)
     finally:

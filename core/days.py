@@ -1,4 +1,4 @@
-"""Which days may be asked about: enough for every call, and far from where dates overflow."""
+"""The range of days to filter by: wide enough for every call, and far from overflows."""
 
 from datetime import UTC, date, datetime, time
 
@@ -11,10 +11,10 @@ _BEGINNING, _END = datetime.combine(FIRST, time.min, UTC), datetime.combine(LAST
 
 
 def is_in_range(moment: datetime) -> bool:
-    """Whether an aware time may be asked about."""
+    """Return True if an aware time is within the range."""
     return _BEGINNING <= moment <= _END
 
 
 def nearest_in_range(moment: datetime) -> datetime:
-    """Return the time itself, or the first or last one that may be asked about."""
+    """Return the time itself, or the nearest one within the range."""
     return min(max(moment, _BEGINNING), _END)

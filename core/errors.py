@@ -1,4 +1,4 @@
-"""The one shape in which the API says what went wrong.
+"""The API's errors, which all have one shape.
 
 ``{"error": "One sentence.", "code": "stable_code", "fields": {…}, "requestId": "…"}``, with
 ``fields`` on 400 only.
@@ -33,12 +33,12 @@ from core.pages import error_page, prefers_html
 
 log = structlog.get_logger(__name__)
 
-# For the API's description: status → stable code → when it is given, in a sentence.
+# For the API's description: status → stable code → its cause, in a sentence.
 Refusals = Mapping[int, Mapping[str, str]]
 
 
 class ApiError(exceptions.APIException):
-    """A refusal: HTTP status, stable code, and one sentence a person can act on."""
+    """An error response: HTTP status, stable code, and a sentence a person can act on."""
 
     def __init__(
         self,
@@ -58,34 +58,34 @@ class ApiError(exceptions.APIException):
 
 
 def unauthorized(code: str, message: str) -> ApiError:
-    """Return a 401, with the challenge that HTTP asks for."""
+    """Return a 401, with the challenge that HTTP requires."""
     return ApiError(401, code, message, headers={"WWW-Authenticate": "Bearer"})
 
 
 def invalid(fields: Mapping[str, list[str]], code: str = "invalid_request") -> ApiError:
-    """Return a 400 whose sentence is the first field's first message."""
+    """Return a 400 whose message is the first field's first message."""
     name, messages = next(iter(fields.items()))
     return ApiError(400, code, f"{name}: {messages[0]}", fields=fields)
 
 
 def not_found() -> ApiError:
-    """Return the 404 that says no more."""
+    """Return the generic 404."""
     return _of_status(404)
 
 
 def temporarily_unavailable(error: BaseException) -> ApiError:
-    """Return what is answered in an outage, and log what kind of one it is."""
+    """Return the response for an outage, and log its cause."""
     log.error("database_unavailable", error=cause_of(error))
     return ApiError(
         503,
         UNAVAILABLE,
-        f"Switchhook is temporarily unavailable: try again in {RETRY_AFTER_S} seconds.",
+        f"Switchhook is temporarily unavailable. Try again in {RETRY_AFTER_S} seconds.",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
-    """Answer any exception from a view in the one shape (DRF's ``EXCEPTION_HANDLER``)."""
+    """Turn any exception from a view into an error response (DRF's ``EXCEPTION_HANDLER``)."""
     refusal = _as_api_error(error)
     if refusal.status_code == 500 and not isinstance(error, ApiError):
         log.error("request_failed", exc_info=error)
@@ -94,7 +94,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
 
 
 def refusal_body(refusal: ApiError, request: Request | None) -> dict[str, Any]:
-    """Return the JSON body of a refusal."""
+    """Return the JSON body of an error."""
     request_id = getattr(getattr(request, "_request", request), "request_id", "")
     return error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
 
@@ -117,7 +117,9 @@ def _as_api_error(error: Exception) -> ApiError:
         case ValidationError():
             return invalid(_of_model(error))
         case exceptions.ParseError():
-            return invalid({"body": [f"This is not valid JSON: {error.detail}."]}, "invalid_json")
+            return invalid(
+                {"body": [f"The body is not valid JSON: {error.detail}."]}, "invalid_json"
+            )
         case RequestDataTooBig():
             return invalid({"body": [_TOO_LARGE.format(request_limits.BODY // 1024)]}, TOO_LARGE)
         case exceptions.UnsupportedMediaType():
@@ -137,7 +139,7 @@ def _as_api_error(error: Exception) -> ApiError:
             return ApiError(
                 429,
                 "too_many_requests",
-                f"Too many requests: try again in {wait} s.",
+                f"Too many requests. Try again in {wait} seconds.",
                 headers={"Retry-After": str(wait)},
             )
         case Http404() | exceptions.NotFound():
@@ -169,7 +171,7 @@ def _flatten(detail: Any, prefix: str = "") -> dict[str, list[str]]:
 
 
 def _of_model(error: ValidationError) -> dict[str, list[str]]:
-    """Return the fields of an error that a model or a service found, by their names in the API."""
+    """Return the fields of a model's or service's error, by their names in the API."""
     if not hasattr(error, "error_dict"):
         return {"body": error.messages}
     return {
@@ -194,16 +196,19 @@ UNAVAILABLE = "temporarily_unavailable"
 RETRY_AFTER_S = 5
 
 TOO_LARGE = "body_too_large"
-_TOO_LARGE = "This is larger than a request may be: send {} KB at most."
+_TOO_LARGE = "The request is too large. Send at most {} KB."
 _BY_STATUS = {
-    400: ("bad_request", "The request could not be read."),
-    403: ("forbidden", "You may not do that."),
-    404: ("not_found", "There is no such resource."),
-    500: ("internal_error", "Something failed on our side. Quote the request id to support."),
+    400: ("bad_request", "The request is malformed."),
+    403: ("forbidden", "You don't have permission to do this."),
+    404: ("not_found", "This resource does not exist."),
+    500: (
+        "internal_error",
+        "Something went wrong on our side. Send support the request ID.",
+    ),
 }
 
 
-# Below: what Django itself answers, outside any DRF view.
+# Below: errors outside any DRF view, which Django itself raises.
 
 
 def _django_error(status: int, request: HttpRequest) -> HttpResponse:
@@ -211,7 +216,7 @@ def _django_error(status: int, request: HttpRequest) -> HttpResponse:
 
 
 def refusal_response(request: HttpRequest, refusal: ApiError) -> HttpResponse:
-    """Answer with a refusal outside any view, as whoever asks reads it: JSON, a page or text."""
+    """Return an error outside any view, in the format that the client wants: JSON, HTML or text."""
     response = _refusal(request, refusal)
     for name, value in refusal.headers.items():
         response[name] = value
@@ -230,7 +235,7 @@ def _refusal(request: HttpRequest, refusal: ApiError) -> HttpResponse:
 
 
 def outage_response(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
-    """Answer 503 if it was an outage that made a view or a middleware fail."""
+    """Return a 503 if an outage made a view or a middleware fail, else None."""
     if error is None or not is_outage(error):
         return None
     return refusal_response(request, temporarily_unavailable(error))
@@ -241,7 +246,7 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def in_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Return the response, or the API's error in its place if it is another error below ``/api/``.
+    """Return the response; below ``/api/``, replace an error in another shape by the API's.
 
     Such are the pages that Django shows developers when ``DEBUG`` is on.
     """
@@ -251,12 +256,12 @@ def in_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 @csrf_exempt
 def unknown_path(request: HttpRequest) -> HttpResponse:
-    """Answer every path that no view serves, with DEBUG on as without."""
+    """Return 404 for every path without a view, whether or not ``DEBUG`` is on."""
     return _django_error(404, request)
 
 
 def too_large(request: HttpRequest) -> HttpResponse:
-    """Answer a request whose body is larger than its path takes: 413, but 400 from the API."""
+    """Return 413 for a body that is too large, but 400 from the API."""
     message = _TOO_LARGE.format(request_limits.most_body(request.path) // 1024)
     if is_api(request):
         return refusal_response(request, invalid({"body": [message]}, TOO_LARGE))
@@ -278,14 +283,14 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer for what failed outside any view: Django calls this while it handles the error."""
+    """Return the error for a failure outside any view, while Django handles the exception."""
     return outage_response(request, sys.exc_info()[1]) or _django_error(500, request)
 
 
 class WithoutValues(SafeExceptionReporterFilter):
-    """Django's page for an exception during development, without what was in the variables.
+    """Django's debug page for an exception, without the values of variables.
 
-    That is where a customer's credentials would be, and a screenshot of the page is soon shared.
+    They may hold a customer's credentials, and screenshots of the page are easily shared.
     """
 
     def get_traceback_frame_variables(

@@ -18,7 +18,7 @@ from core.connections import database_within, give_connection_back
 
 _drain = Event()
 
-# Probes give up after a few seconds. It is half a second longer if the database hangs.
+# Probes time out after a few seconds. It takes half a second longer if the database hangs.
 _ANSWERED_WITHIN_S = 1.0
 
 
@@ -32,9 +32,9 @@ class MigrationsMissing(Exception):
 def health_checks(
     get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
 ) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
-    """Answer ``/livez`` and ``/readyz`` before all that a probe knows nothing of.
+    """Serve ``/livez`` and ``/readyz`` before all other middleware.
 
-    It comes to a machine's address, over plain HTTP: the checks of host and TLS would refuse it.
+    Probes use a machine's address over plain HTTP, which the checks of host and TLS would reject.
     """
     checks = {"/livez": livez, "/readyz": readyz}
 
@@ -50,17 +50,17 @@ def health_checks(
 
 
 def livez(request: HttpRequest) -> HttpResponse:
-    """The process answers."""
+    """Return 200 if the process responds."""
     return JsonResponse({"status": "ok"})
 
 
 def stop_being_ready() -> None:
-    """From now on this process takes no new calls, and wants no new requests either."""
+    """Mark this process as draining, so that it gets no new calls or requests."""
     _drain.set()
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """The database answers, no migration is missing, and the process is not about to stop."""
+    """Return 200 if the database responds, migrations are applied and no drain is in progress."""
     if _drain.is_set():
         return JsonResponse({"status": "draining"}, status=503)
     status, body = _readiness.of_now()
@@ -68,9 +68,9 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 class _Readiness:
-    """A status and a body. Of probes that come at once, one asks the database.
+    """A status and a body. Of concurrent probes, one queries the database.
 
-    So none waits for more than one answer of a database that hangs, however many there are.
+    So none waits for more than one timeout if the database hangs, however many probes there are.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ def _look() -> tuple[int, dict[str, Any]]:
     return 200, {"status": "ok"}
 
 
-@cache  # of success alone: this process knows no other migrations later
+@cache  # caches success only: this process's migrations do not change
 def require_migrations() -> None:
     """Raise :class:`MigrationsMissing` unless every migration of this code was applied."""
     executor = MigrationExecutor(connection)

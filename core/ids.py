@@ -16,8 +16,8 @@ _counter = itertools.count()
 def new_id() -> str:
     """Return 25 characters: ``c``, milliseconds, a counter, 12 random ones; all in base 36.
 
-    Ids sort by the time of their creation (the counter keeps the order within a millisecond of one
-    process), and cannot be guessed: 62 bits are random.
+    Ids sort by creation time (the counter keeps the order within a millisecond in one process), and
+    cannot be guessed: 62 bits are random.
     """
     milliseconds = time.time_ns() // 1_000_000
     return (
@@ -29,17 +29,17 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether the text could be an id of ours; what could not need not be looked for."""
+    """Return True if the text has the shape of an id, so that others cost no query."""
     return _SHAPE.fullmatch(text) is not None
 
 
 def made_at(id: str) -> datetime:
-    """Return when an id of ours was made, to the millisecond, by the clock of who made it."""
+    """Return when an id was created, to the millisecond, by its creator's clock."""
     return _EPOCH + int(id[1:9], 36) * _MILLISECOND
 
 
 def first_id_of(moment: datetime) -> str:
-    """Return what sorts before all ids that are made at that moment or later, and after others."""
+    """Return a lower bound of the ids created at that moment or later."""
     return "c" + _base36((moment - _EPOCH) // _MILLISECOND, 8)
 
 

@@ -1,7 +1,7 @@
-"""Log lines: JSON on a server, readable ones during development; one set-up for every process.
+"""Logging for every process: JSON in production, readable lines in development.
 
-Nothing here is meant to hold a credential. What has the shape or the name of one is masked all the
-same, and tracebacks come without local variables: locals are where credentials would be.
+No log line should hold a credential. Anything with the shape or the name of one is masked anyway,
+and tracebacks have no local variables, which may hold credentials.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import structlog
 from core.paths import hidden_parts, shown_path
 
 MASK = "[redacted]"
-# What is shorter may be a word of a traceback.
+# Shorter parts may be words of a traceback.
 _SHORTEST_TOKEN = 8
 
-# Each pattern's first group, if it has one, is what may stay.
+# The first group of a pattern, if any, is kept.
 _CREDENTIALS = re.compile(
     r"""
     (\b(?:Bearer|Basic)\s+)[^\s"',]+        # an Authorization header
@@ -29,10 +29,10 @@ _CREDENTIALS = re.compile(
     | (\bwhsec_)[\w+/=-]{16,}               # secrets that sign webhooks
     | \beyJ[\w-]+\.[\w-]+\.[\w-]+           # JSON web tokens
     | \b[0-9a-f]{32}\b                      # Twilio's auth tokens
-    | \bgAAAA[\w-]{20,}={0,2}               # what is sealed
-    | \b(?:argon2|pbkdf2_\w+|md5)\$[^\s)"']+ # a password's hash, in PostgreSQL's words on a row
+    | \bgAAAA[\w-]{20,}={0,2}               # sealed values
+    | \b(?:argon2|pbkdf2_\w+|md5)\$[^\s)"']+ # password hashes, in PostgreSQL's errors
 
-    # Links of ours, by their paths, as they come in and whatever is behind them; and their tokens.
+    # Our links, by their paths, with anything after them; and their tokens.
     | (
         (?:/|%2F)(?:
             password(?:/|%2F)reset
@@ -42,10 +42,10 @@ _CREDENTIALS = re.compile(
       )[^\s"'?#&]+
     | ((?::|\.|%3A)[0-9A-Za-z]{6}(?::|\.|%3A))[\w-]{40,}  # signed with a time
     | \b[0-9a-z]{5,9}-[0-9a-f]{32}           # sets a new password
-    | (\bc[0-9a-z]{24}\.)[\w-]{40,}={0,2}   # lets a call in at the media socket
+    | (\bc[0-9a-z]{24}\.)[\w-]{40,}={0,2}   # admits a call at the media socket
     | (\b(?:sessionid|csrf(?:middleware)?token)["']?[=:]\s?)[^\s;,&]+
 
-    # Stripe's pages, which are open to whoever has their address.
+    # Stripe's pages, which anybody with the URL can open.
     | (https://(?:checkout|billing|invoice|pay)\.stripe\.com/)[^\s"']+
     | (\b(?:cs_live|cs_test|bps)_)\w{10,}
     """,
@@ -59,7 +59,7 @@ _SECRET_NAMES = re.compile(
 
 
 def configure_logging(*, json: bool) -> None:
-    """Send structlog and the standard library's loggers down one road, to standard error."""
+    """Send the logs of structlog and the standard library to standard error, in one format."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -93,10 +93,10 @@ def configure_logging(*, json: bool) -> None:
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "default"}},
             "root": {"handlers": ["stderr"], "level": "INFO"},
             "loggers": {
-                # Their lines for each request quote addresses, which may hold a token.
+                # Their lines for each request have URLs, which may hold a token.
                 "aiohttp.access": {"level": "WARNING"},
                 "django.server": {"level": "WARNING"},
-                # Whoever scans the internet is answered 400, and is no error of ours.
+                # Internet scanners get 400, and are not errors of ours.
                 "django.security.DisallowedHost": {"level": "CRITICAL"},
                 "stripe": {"level": "WARNING"},
                 "twilio": {"level": "WARNING"},
@@ -109,9 +109,9 @@ def configure_logging(*, json: bool) -> None:
 
 
 def hide_path(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
-    """Leave out of what Django says about a request what its path holds besides our own words.
+    """Remove tokens in a request's path from Django's log lines.
 
-    A link's token is valid still when the link leads to an error.
+    A link's token is still valid if the link leads to an error.
     """
     request = getattr(event.get("_record"), "request", None)
     path = getattr(request, "path", "")
@@ -132,7 +132,7 @@ def _without_parts_of(path: str, text: str) -> str:
 
 
 def redact(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Mask what has the name or the shape of a credential: the second line of defence."""
+    """Mask values with the name or the shape of a credential: the second line of defense."""
     return {name: _masked(name, value) for name, value in event.items()}
 
 

@@ -1,5 +1,5 @@
-"""What holds for every request: it has an id and a largest size, an error of the API one shape, an
-outage a 503, an answer the headers that tell browsers and caches what they may do with it."""
+"""Middleware for every request: its ID, its size limit, the shape of API errors, 503 in an outage,
+and the headers that tell browsers and caches how to use the response."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ GetResponse = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 
 
 class RequestIdMiddleware:
-    """Put an id on the request, its response and its log lines.
+    """Adds an ID to the request, its response and its log lines.
 
-    It is the caller's ``X-Request-Id`` when that is a plain token, a new one otherwise.
+    It is the client's ``X-Request-Id`` if that is a plain token, else a new one.
     """
 
     sync_capable = True
@@ -55,15 +55,15 @@ class RequestIdMiddleware:
         return _finished(request, response, request_id)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Answer for a view that had no database, with ``DEBUG`` on as without."""
+        """Return a 503 for a view that had no database, whether or not ``DEBUG`` is on."""
         return outage_response(request, error)
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
-    """Refuse a body by its length, before anybody reads it.
+    """Reject a body by its Content-Length, before it is read.
 
-    Django looks at the length as well, but not for a form with files, nor before a view asks for
-    the body. It is a number: servers see to that.
+    Django checks the length too, but not for a form with files, and not before a view reads the
+    body. Servers ensure that the length is a number.
     """
     length = str(request.META.get("CONTENT_LENGTH") or "0")
     is_fine = len(length) < 10 and int(length) <= request_limits.most_body(request.path)
@@ -81,7 +81,7 @@ def _finished(request: HttpRequest, response: HttpResponse, request_id: str) -> 
 
 
 def _keep_to_reader(response: HttpResponse) -> None:
-    """Let nobody keep what is not said to be public, and no other site's page use any of it."""
+    """Keep caches from storing what is not public, and other sites from embedding anything."""
     if not {"public", "no-store"} & set(re.split(r"[\s,]+", response.get("Cache-Control", ""))):
         response["Cache-Control"] = "no-store"
     response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)

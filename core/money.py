@@ -1,4 +1,4 @@
-"""Sums of money, as the pages write them."""
+"""Formats money for pages."""
 
 from __future__ import annotations
 

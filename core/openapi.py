@@ -1,7 +1,7 @@
-"""How drf-spectacular makes ``docs/openapi.yaml``: what all endpoints have in common.
+"""Generates ``docs/openapi.yaml`` with drf-spectacular.
 
-The errors that follow from how a view is built (it authenticates, takes a body, asks a permission)
-are added here, so that :func:`core.schema.endpoint` names only a view's own.
+The errors that follow from a view's authentication, body and permissions are added here, so that
+:func:`core.schema.endpoint` lists only a view's own.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from core.schema import ERRORS, Json, operations
 
 EXAMPLES = settings.BASE_DIR / "docs" / "openapi" / "examples.yaml"
 
-# By the first part of the path below /api/: the tag of its operations, and what it is about.
+# By the first part of the path below /api/: the tag of its operations, and its description.
 TAGS = {
-    "auth": ("Account", "Register, log in, and see where the account stands."),
+    "auth": ("Account", "Sign up, sign in, and get the status of your account."),
     "account": ("Account", ""),
-    "api-keys": ("API keys", "Keys for programs. Each is shown once, when it is made."),
-    "phone-numbers": ("Phone numbers", "Your numbers, and the URLs that are asked about calls."),
-    "outbound": ("Calls", "Place calls, look at them, hang up."),
+    "api-keys": ("API keys", "Keys for your code. A key is only shown when you create it."),
+    "phone-numbers": ("Phone numbers", "Your numbers and their callback URLs."),
+    "outbound": ("Calls", "Place calls, list them, and hang up."),
     "calls": ("Calls", ""),
-    "deliveries": ("Deliveries", "How callbacks fare at your backend."),
-    "usage": ("Usage", "What was used, and what it cost."),
-    "billing": ("Billing", "Pay, on Stripe's own pages."),
-    "webhooks": ("Webhook secret", "What callbacks are signed with."),
-    "audit-events": ("Audit log", "Who did what to the account, when, and from where."),
-    "schema": ("This document", "The document itself."),
+    "deliveries": ("Deliveries", "Callbacks to your backend and their attempts."),
+    "usage": ("Usage", "Usage and its costs."),
+    "billing": ("Billing", "Subscription, invoices and spending limit. You pay on Stripe's pages."),
+    "webhooks": ("Webhook secret", "The secret that signs callbacks."),
+    "audit-events": ("Audit log", "Changes to the account, and who made them."),
+    "schema": ("This document", "This document."),
 }
 
 NEEDS_BODY: Refusals = {
     400: {
-        "invalid_request": "Fields are missing or wrong: `fields` says which, and why.",
+        "invalid_request": "Fields are missing or invalid. `fields` has the reasons.",
         "invalid_json": "The body is not JSON.",
         "body_too_large": f"The body is larger than {request_limits.BODY // 1024} KB.",
     },
     411: {"length_required": "The body was sent without a Content-Length."},
     415: {"unsupported_media_type": "The body is not `application/json`."},
 }
-NEEDS_QUERY: Refusals = {400: {"invalid_request": "A parameter is wrong: `fields` says which."}}
-NEEDS_ID: Refusals = {404: {"not_found": "You have nothing with this id."}}
+NEEDS_QUERY: Refusals = {400: {"invalid_request": "A parameter is invalid. `fields` says which."}}
+NEEDS_ID: Refusals = {404: {"not_found": "You have no such object with this ID."}}
 OF_ALL: Refusals = {
-    406: {"not_acceptable": "The answer is JSON, and `Accept` does not allow that."},
-    500: {"internal_error": "Something failed on our side: quote the request id to support."},
+    406: {"not_acceptable": "The response is JSON, which `Accept` does not allow."},
+    500: {"internal_error": "Something went wrong on our side. Send support the request ID."},
     503: {
-        UNAVAILABLE: "Switchhook is temporarily unavailable: try again after `Retry-After` seconds."
+        UNAVAILABLE: "Switchhook is temporarily unavailable. Try again after `Retry-After` seconds."
     },
 }
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": {
-        "description": "The id of the request: its own `X-Request-Id`, if it was fit to be kept.",
+        "description": "The request ID: a valid `X-Request-Id` that you sent, or a new one.",
         "schema": {"type": "string"},
         "required": True,
     },
@@ -71,11 +71,11 @@ HEADERS: dict[str, Json] = {
         "required": True,
     },
     "Retry-After": {
-        "description": "In how many seconds to try again.",
+        "description": "The number of seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 1},
     },
 }
-# What else a response has that gives one of these codes.
+# Headers of responses with these statuses and codes.
 _HEADER_OF_STATUS = {401: "WWW-Authenticate"}
 _HEADER_OF_CODE = {
     "too_many_requests": "Retry-After",
@@ -87,26 +87,26 @@ _ID = OpenApiParameter("id", str, OpenApiParameter.PATH)
 
 ERROR: Json = {
     "type": "object",
-    "description": "Why a request was refused, or failed.",
+    "description": "The reason why a request failed.",
     "required": ["error", "code", "requestId"],
     "properties": {
         "error": {"type": "string", "description": "One sentence a person can act on."},
-        "code": {"type": "string", "description": "What a program goes by. It never changes."},
+        "code": {"type": "string", "description": "A stable code for programs."},
         "fields": {
             "type": "object",
-            "description": "With status 400 only: what is wrong, by the name of the field.",
+            "description": "With status 400 only: the problems by field.",
             "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
         },
-        "requestId": {"type": "string", "description": "As in the header `X-Request-Id`."},
+        "requestId": {"type": "string", "description": "The same as the header `X-Request-Id`."},
     },
 }
 
 
 class AutoSchema(openapi.AutoSchema):
-    """drf-spectacular's, with what our endpoints have in common.
+    """drf-spectacular's schema, with the parts that all endpoints share.
 
-    An authenticator or a permission that can refuse a request says so itself: its method
-    ``refusals(http_method)`` returns :data:`core.errors.Refusals`.
+    An authenticator or a permission that can reject a request has a method
+    ``refusals(http_method)``, which returns :data:`core.errors.Refusals`.
     """
 
     def get_tags(self) -> list[str]:
@@ -137,13 +137,13 @@ class AutoSchema(openapi.AutoSchema):
         return dict(operation)
 
     def _insert_field_validators(self, field: Any, schema: Json) -> None:
-        """Say what text may not hold, which no validator says in a way drf-spectacular reads."""
+        """Add the pattern of allowed text, which drf-spectacular can't read from a validator."""
         super()._insert_field_validators(field, schema)
         if isinstance(field, TextField) and not {"format", "pattern"} & set(schema):
             schema["pattern"] = texts.TEXT if field.lines else texts.LINE
 
     def _errors_of_parameters(self, operation: Json) -> Refusals:
-        """A query can be wrong; what is not known as a ``format`` is not found."""
+        """Return the errors of query parameters. An unknown ``format`` is a 404."""
         parameters = {(each["in"], each["name"]) for each in operation.get("parameters", [])}
         in_query = {name for place, name in parameters if place == "query"}
         return NEEDS_QUERY if in_query - {"format"} else {}
@@ -158,7 +158,7 @@ class AutoSchema(openapi.AutoSchema):
         )
 
     def _error(self, status: int, codes: Mapping[str, str]) -> Json:
-        """Return an error response: the one shape, with its codes and an example."""
+        """Return an error response with its codes and an example."""
         response = {
             "description": "\n".join(f"- `{code}`: {when}" for code, when in codes.items()),
             "content": {
@@ -180,7 +180,7 @@ class AutoSchema(openapi.AutoSchema):
         return response
 
     def _shared(self, status: int, response: Json) -> Json:
-        """Return a reference to an error response, if it is like the others with its status."""
+        """Return a reference to the shared response of a status if this one is the same."""
         name = HTTPStatus(status).phrase.title().replace(" ", "")
         reference = self._component(ResolvedComponent.RESPONSE, name, response)
         is_the_same = self.registry[name, ResolvedComponent.RESPONSE].schema == response
@@ -204,7 +204,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
         return {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key (`rtk_…`), or the token of a login.",
+            "description": "An API key (`rtk_…`), or a token from login.",
         }
 
 

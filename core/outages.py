@@ -1,4 +1,4 @@
-"""Whether an error says that the database is away, and not that something is wrong with a query."""
+"""Tells outages of the database from errors of a query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AWAY = (
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Look at an error, and at what it was raised from."""
+    """Return True if an error, or one that caused it, means that the database is unavailable."""
     while error is not None:
         if isinstance(error, _AWAY):
             return True
@@ -24,7 +24,7 @@ def is_outage(error: BaseException | None) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the name of what an error began with, such as psycopg's, which says the most."""
+    """Return the name of an error's root cause, such as psycopg's, which says the most."""
     while error.__cause__ is not None:
         error = error.__cause__
     return type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-# Everything comes from this server, and nothing is written into the page: neither script nor style.
+# Everything comes from this server, and there are no inline scripts or styles.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -18,14 +18,14 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "img-src 'self' data:",
         "font-src 'self'",
         "connect-src 'self'",
-        # A form here may lead to one of Stripe's pages.
+        # A form may redirect to one of Stripe's pages.
         "form-action 'self' https://checkout.stripe.com https://billing.stripe.com",
         "base-uri 'none'",
         "frame-ancestors 'none'",
     )
 )
 
-# What a browser would let pages do if they asked, and ours do not.
+# Browser features that our pages do not use.
 PERMISSIONS_POLICY = ", ".join(
     f"{feature}=()"
     for feature in (
@@ -50,14 +50,14 @@ PERMISSIONS_POLICY_WITH_MICROPHONE = PERMISSIONS_POLICY.replace(
     "microphone=()", "microphone=(self)"
 )
 
-# A new version's text is seen soon enough.
+# Short enough that a new version appears soon.
 PUBLIC = "public, max-age=300"
 
 View = Callable[..., HttpResponse]
 
 
 def public(view: View) -> View:
-    """Let caches keep what visitors see. Who is logged in sees more, and that is not kept."""
+    """Let caches keep the page for visitors, but not for those who are signed in."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -77,7 +77,7 @@ def page(
     status: int = 200,
     connect_to: str = "",
 ) -> HttpResponse:
-    """Return a page; ``connect_to`` is one more origin that its scripts may talk to."""
+    """Return a page; ``connect_to`` is an additional origin that its scripts may connect to."""
     text = render_to_string(template, dict(context or {}), request)
     response = HttpResponse(text, status=status)
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY.replace(
@@ -87,7 +87,7 @@ def page(
 
 
 def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
-    """Say what went wrong, without a look at the database or at who asks."""
+    """Return an error page, without using the database or the session."""
     context = {
         "status": status,
         "message": message,
@@ -99,5 +99,5 @@ def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
 
 
 def prefers_html(request: HttpRequest) -> bool:
-    """Whether a browser asks: a program that takes anything is better off with plain text."""
+    """Return True for a browser. A client that accepts anything gets plain text."""
     return request.get_preferred_type(["text/plain", "text/html"]) == "text/html"

@@ -1,4 +1,4 @@
-"""What of a request's path a log line may have: never what lets its reader in."""
+"""The parts of a request's path that a log line may show: never a token that grants access."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SID = re.compile(r"(?:CA|MZ)[0-9a-f]{32}")
 
 
 def shown_path(path: str) -> str:
-    """Return the path with ``…`` for each part that is neither a word of ours nor an id.
+    """Return the path with ``…`` for each part that is neither a word of our URLs nor an id.
 
-    It goes by the words of all addresses, not by the view that was found: a link that was cut or
-    has something behind it leads to no view, and its token still holds.
+    It uses the words of all URLs, not the view that matched: a truncated link, or one with a
+    suffix, matches no view, but its token is still valid.
     """
     return "/".join(part if _may_be_shown(part) else HIDDEN for part in path.split("/"))
 
 
 def hidden_parts(path: str) -> list[str]:
-    """Return the parts of the path that are not shown."""
+    """Return the parts of the path that are hidden."""
     return [part for part in path.split("/") if not _may_be_shown(part)]
 
 
@@ -36,7 +36,7 @@ def _may_be_shown(part: str) -> bool:
 
 @cache
 def _words() -> frozenset[str]:
-    """Return what is written out in the product's addresses."""
+    """Return the literal words of our URL patterns."""
     routes = _routes(get_resolver())
     pieces = (piece.strip("^$?\\") for route in routes for piece in route.split("/"))
     return frozenset(piece for piece in pieces if _WORD.fullmatch(piece))

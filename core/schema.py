@@ -1,4 +1,4 @@
-"""How views describe their endpoints, and the document that comes of it (``core.openapi``)."""
+"""Describes endpoints for the OpenAPI document (``core.openapi``)."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PAGE = (
     OpenApiParameter(
         "limit",
         {"type": "integer", "minimum": 1, "maximum": 2**31 - 1, "default": DEFAULT_PAGE_SIZE},
-        description=f"How many at most. More than {MAX_PAGE_SIZE} is served as {MAX_PAGE_SIZE}.",
+        description=f"The most items to return. Above {MAX_PAGE_SIZE} counts as {MAX_PAGE_SIZE}.",
     ),
     OpenApiParameter(
         "offset",
         {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "default": 0},
-        description="How many to leave out.",
+        description="The number of items to skip.",
     ),
 )
 
-# Where an operation keeps its own errors on the way to ``core.openapi``.
+# The key under which an operation passes its own errors to ``core.openapi``.
 ERRORS = "x-errors"
 
 
@@ -46,7 +46,7 @@ def endpoint(
     parameters: Sequence[OpenApiParameter | type[Serializer[Any]]] = (),
     description: str = "",
 ) -> Callable[[View], View]:
-    """Describe a view's method: what it takes, what it answers by status, how it can fail.
+    """Describe a view's method: its request, its responses by status, its errors.
 
     ``errors`` are only those that do not follow from the view's authentication, permissions, body
     and parameters.
@@ -64,7 +64,7 @@ def endpoint(
 
 @cache
 def document() -> Json:
-    """Return the document as it is checked in."""
+    """Return the checked-in document."""
     return dict(yaml.load(DOCUMENT.read_bytes(), yaml.CSafeLoader))
 
 

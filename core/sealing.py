@@ -1,7 +1,7 @@
-"""Encryption at rest, and hashes that nobody else can make, with keys derived from ``SECRET_KEY``.
+"""Encryption at rest and keyed hashes, with keys derived from ``SECRET_KEY``.
 
-What is sealed for one purpose cannot be opened for another. ``SECRET_KEY_FALLBACKS`` still open
-what an older key sealed, so that the key can be rotated.
+A value sealed for one purpose cannot be opened for another. ``SECRET_KEY_FALLBACKS`` still open
+values that an older key sealed, so that the key can be rotated.
 """
 
 import base64
@@ -15,7 +15,7 @@ from django.conf import settings
 
 
 class CannotUnseal(Exception):
-    """The ciphertext was changed, or sealed with a key or for a purpose other than this one."""
+    """The ciphertext was changed, or sealed with another key or for another purpose."""
 
 
 def seal(plaintext: bytes, *, purpose: str) -> bytes:
@@ -33,10 +33,10 @@ def unseal(ciphertext: bytes | memoryview, *, purpose: str) -> bytes:
 
 
 def keyed_hashes(message: bytes, *, purpose: str) -> list[str]:
-    """Return HMAC-SHA256 in hex, by the current key and then by each of the fallbacks.
+    """Return HMAC-SHA256 in hex, with the current key and then with each of the fallbacks.
 
-    The first is the one to store; one that was stored before a rotation is among the others. Who
-    has the hash and not the key cannot find the message by trying, however few there can be.
+    Store the first; one that was stored before a rotation is among the others. Without the key, the
+    message cannot be found from the hash by trial, however few messages there are.
     """
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     return [hmac.digest(_key(key, f"hash: {purpose}"), message, "sha256").hex() for key in keys]

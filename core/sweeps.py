@@ -1,4 +1,4 @@
-"""Going through many items so that one that fails keeps no other from its turn."""
+"""Processes many items so that one failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def each_alone(
     in_transaction: bool = True,
     passes: tuple[type[Exception], ...] = (),
 ) -> int:
-    """Do it to each in a transaction of its own; return to how many it was done.
+    """Process each item in its own transaction; return how many were done.
 
-    ``do`` returns whether there was something to do. What fails is logged with its id and handed to
-    ``back_off``, which sees to it that the next sweep begins with others. A database that is gone
-    is no item's fault: then the error goes on to the caller.
+    ``do`` returns True if there was something to do. A failure is logged with the item's id and
+    passed to ``back_off``, which lets the next sweep begin with other items. If the database is
+    gone, that is no item's fault, and the error is raised.
 
-    :param what: the item and what is done, for the log.
-    :param in_transaction: False for what waits for somebody else, and so must not hold one.
-    :param passes: errors that say something of all items: they go on to the caller.
+    :param what: the item and the action, for the log.
+    :param in_transaction: False if ``do`` waits for another service, and so must not hold one.
+    :param passes: errors that concern all items, and are raised.
     """
     count = 0
     for each in ids:
@@ -61,9 +61,9 @@ def _back_off(item: T, back_off: Callable[[T], object], what: str) -> None:
 
 
 def _is_gone(error: Exception) -> bool:
-    """Whether an error means that there is no database any more."""
+    """Return True if an error means that the database is gone."""
     if connection.in_atomic_block:
         return False
-    if connection.connection is None:  # it was given back, or never made
+    if connection.connection is None:  # it was returned, or never opened
         return is_outage(error)
     return not connection.is_usable()

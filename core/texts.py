@@ -1,9 +1,9 @@
-"""What text from outside may hold: one rule, wherever it comes in.
+"""The characters allowed in text from outside: one rule for every input.
 
-PostgreSQL stores no NUL, UTF-8 has no lone surrogates, and of the control characters only the tab
-and the line breaks belong to what people write. Everything else passes unchanged: emoji, scripts
-that run from right to left, combining marks. What can be refused is refused, with the character
-that is wrong; what must not be lost, as a call, is cleaned.
+PostgreSQL stores no NUL, UTF-8 has no lone surrogates, and the only control characters that people
+write are tabs and line breaks. Everything else passes unchanged: emoji, right-to-left scripts,
+combining marks. Invalid input is rejected, and the error names the character. Input that must not
+be lost, such as a call, is cleaned instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.core.exceptions import ValidationError
 _CONTROLS = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f"
 _BREAKS = r"\t\n\r\u2028\u2029"
 _SURROGATES = r"\ud800-\udfff"
-# What a text and a line are, for the API's description. There surrogates are halves of emoji.
+# Patterns for the API's description. In ECMAScript, surrogates are halves of emoji.
 TEXT = f"^[^{_CONTROLS}]*$"
 LINE = f"^[^{_CONTROLS}{_BREAKS}]*$"
 
@@ -26,12 +26,12 @@ _IN_NO_LINE = re.compile(f"[{_CONTROLS}{_SURROGATES}{_BREAKS}]")
 
 
 def text_problem(text: str) -> str | None:
-    """Say in a sentence what a text may not hold; None if there is nothing. It may have lines."""
+    """Return a sentence on what is wrong with a text, which may have several lines, or None."""
     return _problem(_IN_NO_TEXT, text)
 
 
 def line_problem(text: str) -> str | None:
-    """As :func:`text_problem`, of a text that is a single line."""
+    """Return a sentence on what is wrong with a single line of text, or None."""
     return _problem(_IN_NO_LINE, text)
 
 
@@ -42,17 +42,17 @@ def validate_line(text: str) -> None:
 
 
 def cleaned_text(text: str) -> str:
-    """Return the text without what no text may hold."""
+    """Return the text without forbidden characters."""
     return _IN_NO_TEXT.sub("", text)
 
 
 def cleaned_line(text: str) -> str:
-    """Return the text without what a single line may not hold."""
+    """Return the text without the characters that a single line must not have."""
     return _IN_NO_LINE.sub("", text)
 
 
 def cleaned_json(value: Any) -> Any:
-    """Return JSON with each of its strings cleaned. It is ours, and not nested deeply."""
+    """Return JSON with each of its strings cleaned. It must not be nested deeply."""
     if isinstance(value, str):
         return cleaned_text(value)
     if isinstance(value, dict):
@@ -67,5 +67,5 @@ def _problem(forbidden: re.Pattern[str], text: str) -> str | None:
     if found is None:
         return None
     if _IN_NO_TEXT.match(found[0]):
-        return f"Leave out control characters, such as the U+{ord(found[0]):04X} in it."
+        return f"Remove control characters, such as U+{ord(found[0]):04X}."
     return "Use one line, without tabs and line breaks."

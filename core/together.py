@@ -1,4 +1,4 @@
-"""Doing at once what many ask for at about the same time."""
+"""Batches requests that arrive at about the same time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ R = TypeVar("R")
 
 
 class Together(Generic[T, R]):
-    """Call it with one item; what comes while a batch is being done makes the next batch.
+    """Call it with one item. Items that arrive while a batch is running form the next batch.
 
-    So nobody waits for company, and the busier it is the larger the batches are. ``do`` returns one
-    result for each item. If it fails for several, each is done by itself: one bad item fails alone.
+    So no item waits for others, and batches grow with the load. ``do`` returns one result for each
+    item. If a batch fails, each item is done alone, so that one bad item fails alone.
     """
 
     def __init__(self, do: Callable[[list[T]], Awaitable[Sequence[R]]], *, at_most: int) -> None:
@@ -46,7 +46,7 @@ class Together(Generic[T, R]):
             line.work = None
 
     async def _done(self, batch: list[tuple[T, asyncio.Future[R]]]) -> bool:
-        """Do a batch; False if it failed, and was not of one item alone."""
+        """Run a batch; return False if it failed and has more than one item."""
         try:
             results = await self._do([item for item, _ in batch])
         except Exception as error:
@@ -63,7 +63,7 @@ class Together(Generic[T, R]):
 
 
 class _Line(Generic[T, R]):
-    """What waits in one event loop, and the task that sees to it."""
+    """The items that wait in one event loop, and the task that processes them."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[T, asyncio.Future[R]]] = []

@@ -1,4 +1,4 @@
-"""Accounts for operators. Nothing here shows a password's hash, a key's digest or a secret."""
+"""The admin's pages of accounts. They never show a password hash, a key digest or a secret."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from core.texts import validate_line
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
-# What the audit log says of a field that was changed; of a switch, when it is off and on now.
+# The events for changed fields; for flags, when they are off and on now.
 _ACTIONS = {
     "email": Action.EMAIL_CHANGED,
     "company_name": Action.COMPANY_RENAMED,
@@ -46,7 +46,7 @@ class AccountCreationForm(AdminUserCreationForm):
 
 
 class NewPasswordForm(AdminPasswordChangeForm):
-    """A new password, or none any more."""
+    """Sets a new password, or disables password sign-in."""
 
     @transaction.atomic
     def save(self, commit: bool = True) -> Account:
@@ -60,18 +60,18 @@ class SuspensionForm(Confirmation):
     reason = forms.CharField(
         max_length=500,
         validators=[validate_line],
-        help_text="For other operators; the customer does not see it.",
+        help_text="For other operators. The customer does not see it.",
     )
 
 
-# What other apps have of an account: the list, and how it is narrowed down to one account.
+# An account's rows in other apps: the list, and the filter for one account.
 _ELSEWHERE = (
     ("calls", "telephony_call", "q"),
     ("numbers", "telephony_phonenumber", "account__id__exact"),
     ("usage", "usage_usagerecord", "account__id__exact"),
     ("callbacks", "telephony_callbackdelivery", "account__id__exact"),
-    ("minutes at Stripe", "billing_meterevent", "q"),
-    ("customer at Stripe", "billing_stripecustomer", "q"),
+    ("meter events", "billing_meterevent", "q"),
+    ("Stripe customer", "billing_stripecustomer", "q"),
     ("status changes", "billing_statuschange", "q"),
     ("audit log", "accounts_auditevent", "q"),
 )
@@ -82,7 +82,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class RightsAdmin(GroupAdmin):
-    """Only a superuser sees to groups: whoever is in one has the rights that it gives."""
+    """Groups for superusers only, because a group gives its members rights."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return _is_superuser(request)
@@ -102,7 +102,7 @@ class RightsAdmin(GroupAdmin):
 
 class ApiKeyInline(admin.TabularInline):
     model = ApiKey
-    fields = ["created_at", "last_used_at", "revoked_at"]  # the key itself stands above them
+    fields = ["created_at", "last_used_at", "revoked_at"]  # the key itself is shown above
     readonly_fields = ["created_at", "last_used_at"]
     ordering = ["-created_at", "-id"]
     extra = 0
@@ -134,9 +134,9 @@ class AccountAdmin(ListAdmin, UserAdmin):
     ]
     fieldsets = [
         (None, {"fields": ["id", "email", "company_name", "password_link"]}),
-        ("Elsewhere", {"fields": ["elsewhere", "as_the_customer"]}),
+        ("Related", {"fields": ["elsewhere", "as_the_customer"]}),
         (
-            "Standing",
+            "Status",
             {
                 "fields": [
                     "status",
@@ -168,9 +168,9 @@ class AccountAdmin(ListAdmin, UserAdmin):
     @admin.display(description="password")
     def password_link(self, account: Account) -> str:
         url = reverse("admin:auth_user_password_change", args=[account.pk])
-        return format_html('<a href="{}">Set a new password</a>', url)
+        return format_html('<a href="{}">Set new password</a>', url)
 
-    @admin.display(description="what it has")
+    @admin.display(description="see also")
     def elsewhere(self, account: Account) -> str:
         links = (
             (f"{reverse(f'admin:{model}_changelist')}?{key}={account.pk}", label)
@@ -178,23 +178,23 @@ class AccountAdmin(ListAdmin, UserAdmin):
         )
         return format_html_join(" · ", '<a href="{}">{}</a>', links)
 
-    @admin.display(description="as the customer sees it")
+    @admin.display(description="customer's view")
     def as_the_customer(self, account: Account) -> str:
         url = reverse("impersonate", args=[account.pk])
-        return format_html('<a href="{}">Look at the dashboard (it is logged)</a>', url)
+        return format_html('<a href="{}">View dashboard (logged)</a>', url)
 
     @admin.display(description="second factor", boolean=True)
     def second_factor(self, account: Account) -> bool:
         return has_second_factor(account)
 
-    @admin.action(description="Activate: let the selected accounts call", permissions=["change"])
+    @admin.action(description="Activate the selected accounts", permissions=["change"])
     def activate(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
         self._apply(request, accounts, account_activate, "Activated.")
 
     @admin.action(description="Suspend the selected accounts", permissions=["change"])
     @asks_first(
         "Suspend these accounts?",
-        "They can neither place nor take calls. A call that is on goes on.",
+        "They can't make or receive calls. Calls in progress continue.",
         SuspensionForm,
     )
     def suspend(self, request: HttpRequest, accounts: QuerySet[Account], reason: str) -> None:
@@ -211,13 +211,13 @@ class AccountAdmin(ListAdmin, UserAdmin):
     )
     @asks_first(
         "Remove the second factor of these accounts?",
-        "Whoever has the password gets in then, so make sure first that it is the customer who "
-        "asks. The customer is told by mail.",
+        "Afterwards, the password alone is enough to sign in. Verify the customer's identity "
+        "first. We notify the customer by email.",
     )
     def remove_second_factor(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
         for account in accounts:
             if not self.has_change_permission(request, account):
-                refusal = f"You may not change {account}."
+                refusal = f"You can't change {account}."
             elif account.is_staff:
                 refusal = f"{account} is an operator: use manage.py remove_second_factor."
             elif not second_factors_remove_all(account=account):
@@ -241,7 +241,7 @@ class AccountAdmin(ListAdmin, UserAdmin):
                 self.log_change(request, account, done)
                 self.message_user(request, f"{account}: {done}", messages.SUCCESS)
             else:
-                self.message_user(request, f"You may not change {account}.", messages.ERROR)
+                self.message_user(request, f"You can't change {account}.", messages.ERROR)
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
         if change:
@@ -268,7 +268,7 @@ class AccountAdmin(ListAdmin, UserAdmin):
         return self.inlines if obj else []
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
-        """Only a superuser gives rights away; else any operator could become one."""
+        """Let only superusers grant rights; else any operator could become one."""
         rights = () if _is_superuser(request) else RIGHTS
         return [*self.readonly_fields, *rights]
 
@@ -280,7 +280,7 @@ class AccountAdmin(ListAdmin, UserAdmin):
 
 
 def _audit_changes(account: Account, form: forms.ModelForm[Account]) -> None:
-    """Write down what an operator has changed in an account's form, as its services do."""
+    """Log the changes that an operator made in an account's form, as services do."""
     for name in form.changed_data:
         before, after = form.initial.get(name), getattr(account, name)
         if name in _ACTIONS:

@@ -1,4 +1,4 @@
-"""Who gets into the admin: operators with a second factor, for twelve hours after the login."""
+"""Access to the admin: operators with a second factor, for twelve hours after they sign in."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from accounts.sudo import needs_sudo, to_second_step
 View = Callable[..., HttpResponseBase]
 AnyView = TypeVar("AnyView", bound=View)
 
-# What gives and takes rights: all that is posted to the pages of these models.
+# Every POST to the pages of these models can change rights.
 _RIGHTS = ("accounts_account_", "auth_group_", "auth_user_")
 
 
 def for_operators(view: View) -> View:
-    """Serve operators who have shown a second factor; lead others to what they lack."""
+    """Serve operators who have shown a second factor; redirect others to what is missing."""
     return staff_member_required(_with_second_factor(view))
 
 
@@ -43,15 +43,15 @@ def _with_second_factor(view: View) -> View:
 
 
 def _way_in(request: HttpRequest) -> HttpResponseRedirect | None:
-    """Return where an operator has to go first, if that is so."""
+    """Return a redirect to what an operator has to do first, or None."""
     account = cast(Account, request.user)
     if not (account.is_active and account.is_staff):
-        return None  # for the admin to send away
+        return None  # the admin rejects them
     if began_too_long_ago(request.session):
         logout(request)
         return redirect_to_login(request.get_full_path())
     if not has_second_factor(account):
-        messages.warning(request, "Operators need a second factor: add one to get into the admin.")
+        messages.warning(request, "Operators need a second factor to use the admin. Add one.")
         here = urlencode({"next": request.get_full_path()})
         return redirect(f"{reverse('second-factor')}?{here}")
     if not has_shown_second_factor(request.session):
@@ -60,7 +60,7 @@ def _way_in(request: HttpRequest) -> HttpResponseRedirect | None:
 
 
 class OperatorSite(AdminSite):
-    """The admin, with sudo mode before anybody's rights change."""
+    """The admin, with sudo mode before any change of rights."""
 
     site_header = "Switchhook"
     site_title = "Switchhook"

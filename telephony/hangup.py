@@ -23,7 +23,7 @@ def call_request_hangup(*, call_id: str) -> Call:
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
-        raise ApiError(409, "call_already_ended", "This call has ended already.")
+        raise ApiError(409, "call_already_ended", "This call has already ended.")
     if call.hangup_requested_at is None:
         call.hangup_requested_at = timezone.now()
         call.save(update_fields=["hangup_requested_at"])

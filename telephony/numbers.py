@@ -89,7 +89,7 @@ def phone_number_register(
             return number, is_new
     except IntegrityError:
         raise ApiError(
-            409, "phone_number_taken", f"{phone_number} is registered by another account."
+            409, "phone_number_taken", f"Another account has registered {phone_number}."
         ) from None
 
 

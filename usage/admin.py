@@ -1,4 +1,4 @@
-"""Usage for operators, who may look at it: it is what customers are charged for."""
+"""The admin's read-only pages of usage, which customers are charged for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     list_filter = ["direction"]
     list_select_related = ["account"]
     search_fields = ["call_sid__exact"]
-    search_help_text = "A CallSid."
+    search_help_text = "Search by CallSid."
     ordering = ["-id"]  # by time of creation, on the primary key's index
 
 

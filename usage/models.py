@@ -1,4 +1,4 @@
-"""What was used: one record a call, and the totals that are kept beside it."""
+"""Usage: a record for each call, and stored totals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from accounts.ownership import OwnedQuerySet
 from core.api import as_number
 from core.ids import new_id
 
-# What the parts of a call add up to.
+# The fields that are summed over the parts of a call.
 SUMMED = ("duration_seconds", "minutes", "platform_cost", "twilio_cost", "openai_cost")
 
 
@@ -26,11 +26,11 @@ class UsageRecordQuerySet(OwnedQuerySet["UsageRecord"]):
         return self.order_by("-created_at", "-id")
 
     def further_parts(self) -> Self:
-        """Return the records beyond the first of their calls; there are few."""
+        """Return the second and later records of calls; there are few."""
         return self.filter(part__gt=1)
 
     def by_call(self, call_sids: Iterable[str]) -> dict[str, UsageRecord]:
-        """Return what each of the calls came to in all, by CallSid; not to be saved."""
+        """Return the sum of each call's records by CallSid, as unsaved records."""
         whole: dict[str, UsageRecord] = {}
         for record in self.filter(call_sid__in=call_sids).order_by("part"):
             known = whole.get(record.call_sid)
@@ -76,11 +76,11 @@ class UsageRecord(models.Model):
 
     @property
     def identifier(self) -> str:
-        """What no other record is called; the CallSid, of a call's only record."""
+        """A unique identifier: the CallSid, with a suffix for later parts."""
         return self.call_sid if self.part == 1 else f"{self.call_sid}.{self.part}"
 
     def plus(self, more: UsageRecord) -> UsageRecord:
-        """Return this record with what another part of the call adds, not to be saved."""
+        """Return the unsaved sum of this record and another part of the call."""
         sums = {name: getattr(self, name) + getattr(more, name) for name in SUMMED}
         facts = {each.attname: getattr(more, each.attname) for each in self._meta.concrete_fields}
         return UsageRecord(**facts | sums)
@@ -91,7 +91,7 @@ class UsageRecord(models.Model):
 
     @property
     def cost_breakdown(self) -> dict[str, int | float]:
-        """The costs in USD, as the API and callbacks give them; Twilio's and OpenAI's estimated."""
+        """The costs in USD, for the API and callbacks. Twilio's and OpenAI's are estimates."""
         return {
             "platformCost": as_number(self.platform_cost),
             "twilioCost": as_number(self.twilio_cost),
@@ -105,7 +105,7 @@ class DailyUsageQuerySet(OwnedQuerySet["DailyUsage"]):
         return self.filter(day__gte=day).order_by("day")
 
     def month_of(self, day: date) -> Self:
-        """The days of the month that the day is in: 31 rows of an account at most."""
+        """Return the days of that day's month: at most 31 rows of an account."""
         _, last = monthrange(day.year, day.month)
         return self.filter(day__range=(day.replace(day=1), day.replace(day=last)))
 
@@ -132,12 +132,12 @@ class DailyUsage(models.Model):
 
 class TotalUsageQuerySet(models.QuerySet["TotalUsage"]):
     def total_of(self, account: Account) -> TotalUsage:
-        """Return the account's row, or one that says zero while there was no call."""
+        """Return the account's row, or an unsaved one with zeros."""
         return self.filter(account=account).first() or TotalUsage(account=account)
 
 
 class TotalUsage(models.Model):
-    """An account's calls and minutes since it exists."""
+    """An account's calls and minutes of all time."""
 
     account = models.OneToOneField(
         Account, primary_key=True, on_delete=models.PROTECT, related_name="total_usage"
@@ -164,11 +164,16 @@ class SpendingLimit(models.Model):
         Account, primary_key=True, on_delete=models.CASCADE, related_name="spending_limit"
     )
     amount = models.DecimalField(
-        max_digits=9, decimal_places=2, null=True, blank=True, help_text="In USD; none: no limit."
+        max_digits=9,
+        decimal_places=2,
+        null=True,
+        blank=True,
+        help_text="In USD. Empty for no limit.",
     )
-    month = models.DateField(help_text="The first day of the month that it was told something in.")
+    month = models.DateField(help_text="The first day of the month of the last email.")
     told_percent = models.PositiveSmallIntegerField(
-        default=0, help_text="The highest of 50, 80 and 100 that it was told of in that month."
+        default=0,
+        help_text="The highest of 50, 80 and 100 that an email was sent for in that month.",
     )
 
     def __str__(self) -> str:

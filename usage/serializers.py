@@ -1,4 +1,4 @@
-"""Usage as the API shows it."""
+"""Serializers of usage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending
 
 
 class CostBreakdownSerializer(ObjectSerializer):
-    """In USD. Twilio's and OpenAI's part are estimates, from dated price data."""
+    """In USD. Twilio's and OpenAI's costs are estimates from published prices."""
 
     platformCost = NumberField(help_text="Minutes times `perMinuteRate`.")
     twilioCost = NumberField()
@@ -29,7 +29,7 @@ class CostBreakdownSerializer(ObjectSerializer):
 
 @extend_schema_field(CostBreakdownSerializer)
 class CostBreakdownField(serializers.DictField):
-    """``UsageRecord.cost_breakdown``, which is in JSON's types already."""
+    """``UsageRecord.cost_breakdown``, which has JSON types already."""
 
 
 class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
@@ -55,14 +55,14 @@ class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
 
 class UsagePageSerializer(AnswerSerializer):
     records = UsageRecordSerializer(many=True)
-    total = serializers.IntegerField(help_text="Of all records.")
-    limit = serializers.IntegerField(help_text="As it was served.")
+    total = serializers.IntegerField(help_text="The number of all records.")
+    limit = serializers.IntegerField(help_text="The limit that was applied.")
     offset = serializers.IntegerField()
 
 
 class CallTotalsSerializer(ObjectSerializer):
     calls = serializers.IntegerField()
-    minutes = serializers.IntegerField(help_text="Each call rounded up to whole ones.")
+    minutes = serializers.IntegerField(help_text="Each call is rounded up to whole minutes.")
 
 
 class CurrentMonthSerializer(CallTotalsSerializer):
@@ -70,19 +70,19 @@ class CurrentMonthSerializer(CallTotalsSerializer):
 
 
 class CurrentUsageSerializer(AnswerSerializer):
-    currentMonth = CurrentMonthSerializer(help_text="By UTC.")
+    currentMonth = CurrentMonthSerializer(help_text="The current month (UTC).")
     allTime = CallTotalsSerializer()
     perMinuteRate = NumberField()
     monthlyBase = NumberField()
 
 
-# More than a limit has, but of a number with hundreds DRF makes no decimal and no error.
+# More than a limit has: DRF fails on numbers with hundreds of digits.
 MOST_DIGITS = 20
 
 
 @extend_schema_field({"type": "number", "minimum": float(LEAST_LIMIT), "maximum": int(MOST_LIMIT)})
 class LimitField(serializers.DecimalField):
-    """USD, as a JSON number of whole cents; not its digits in a string."""
+    """USD, as a JSON number of whole cents, not as a string."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -99,7 +99,7 @@ class LimitField(serializers.DecimalField):
         )
 
     def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
-        """Refuse texts here: Django REST framework takes an empty one for null."""
+        """Reject strings: Django REST framework would read an empty one as null."""
         if isinstance(data, str):
             self.fail("invalid")
         return super().validate_empty_values(data)
@@ -107,16 +107,18 @@ class LimitField(serializers.DecimalField):
 
 class SpendingLimitSerializer(ObjectSerializer):
     monthlyLimit = LimitField(
-        source="amount", allow_null=True, help_text="In USD, in whole cents; null for no limit."
+        source="amount",
+        allow_null=True,
+        help_text="In USD, with at most two decimals. Null for no limit.",
     )
 
 
 class SpendingSerializer(AnswerSerializer):
-    monthlyLimit = NumberField(allow_null=True, help_text="In USD; null if there is none.")
+    monthlyLimit = NumberField(allow_null=True, help_text="In USD. Null if there is no limit.")
     currentMonthSpent = NumberField(
-        help_text="Minutes times `perMinuteRate`, of the calls that have ended this month (UTC)."
+        help_text="Minutes times `perMinuteRate`, of calls that ended this month (UTC)."
     )
-    isReached = serializers.BooleanField(help_text="Whether new calls are refused.")
+    isReached = serializers.BooleanField(help_text="True if new calls are rejected.")
 
 
 def spending_body(spending: Spending) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What ending a call writes here."""
+"""Services that record the usage of a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.db.transaction import TransactionManagementError
 from usage.models import SUMMED, UsageRecord
 from usage.spending import spending_tell
 
-# Additions inside the database: calls that end at once wait for each other, and none is lost.
+# The database adds, so that calls that end at the same time wait for each other.
 _BUMP_DAY = """
     INSERT INTO usage_dailyusage AS row (account_id, day, calls, minutes)
     VALUES (%(account_id)s, %(day)s, %(calls)s, %(minutes)s)
@@ -29,7 +29,7 @@ _BUMP_TOTAL = """
 
 
 class Used(TypedDict):
-    """What a call came to; costs in USD. Its minutes count for the UTC day in which it ended."""
+    """The usage of a call; costs in USD. It counts for the UTC day on which the call ended."""
 
     account_id: str
     call_sid: str
@@ -79,7 +79,7 @@ def usage_record_complete(**used: Unpack[Used]) -> UsageRecord:
 
 
 def _record(used: Used) -> UsageRecord:
-    """Return a record of it that is not written yet."""
+    """Return an unsaved record of the usage."""
     ended_at = used["ended_at"]
     facts = {name: value for name, value in used.items() if name != "ended_at"}
     minutes = whole_minutes(used["duration_seconds"])
@@ -99,7 +99,7 @@ def _count(record: UsageRecord, *, calls: int) -> None:
 
 
 def whole_minutes(seconds: int) -> int:
-    """Return the minutes that are charged: every begun one counts as a whole."""
+    """Return the billed minutes: every started minute counts."""
     return -(-seconds // 60)
 
 

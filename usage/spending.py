@@ -1,4 +1,4 @@
-"""What an account has spent on minutes this month, and the limit that it has set itself."""
+"""An account's spending on minutes this month, and its spending limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from usage.models import DailyUsage, SpendingLimit, TotalUsage
 LEAST_LIMIT = Decimal("0.01")
 MOST_LIMIT = Decimal(1_000_000)
 
-# Percent of the limit at which its account is told.
+# Percentages of the limit at which the account gets an email.
 MARKS = (50, 80, 100)
 MAIL = "spending_limit"
 
@@ -30,36 +30,36 @@ _CENT = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """An account's minutes of a UTC month beside its limit (USD; None: there is none)."""
+    """An account's minutes of a UTC month, and its limit (USD; None for no limit)."""
 
     limit: Decimal | None
     minutes: int
 
     @property
     def spent(self) -> Decimal:
-        """Minutes times rate, in USD, without the base."""
+        """Minutes times rate, in USD, without the base fee."""
         return self.minutes * settings.PER_MINUTE_RATE
 
     @property
     def is_reached(self) -> bool:
-        """Whether new calls are refused. Calls that are under way are not counted yet."""
+        """True if new calls are rejected. Calls in progress do not count yet."""
         return self.limit is not None and self.spent >= self.limit
 
     @property
     def percent(self) -> int:
-        """How much of the limit is spent, in whole percent; 0 without a limit."""
+        """The share of the limit that is spent, in whole percent; 0 without a limit."""
         if self.limit is None:
             return 0
         return int((self.spent / self.limit * 100).to_integral_value(ROUND_DOWN))
 
     @property
     def mark(self) -> int:
-        """The highest of :data:`MARKS` that is reached; 0 if none is."""
+        """The highest of :data:`MARKS` that is reached; 0 for none."""
         return max((mark for mark in MARKS if self.percent >= mark), default=0)
 
 
 def spending_of(account: Account) -> Spending:
-    """Return where the account stands in the current UTC month: one query, on indexes."""
+    """Return the account's spending in the current UTC month, with one query on indexes."""
     month = (
         DailyUsage.objects.month_of(timezone.now().astimezone(UTC).date())
         .filter(account=OuterRef("pk"))
@@ -94,14 +94,14 @@ def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
         raise ValidationError({"amount": [problem]})
     month = timezone.now().astimezone(UTC).date().replace(day=1)
     defaults = {"amount": amount, "month": month}
-    # Calls that are just ending come first, as their totals are locked: none falls in between.
+    # Wait for calls that are just ending, whose totals are locked, so that none is missed.
     TotalUsage.objects.select_for_update().filter(account=account).first()
     limit, is_new = SpendingLimit.objects.select_for_update().get_or_create(
         account=account, defaults=defaults
     )
     spending = Spending(amount, _minutes(account.pk, month))
     if not is_new and (limit.month, limit.amount) == (month, amount):
-        return spending  # told as before
+        return spending  # the emails sent so far stay as they are
     _audit_change(account, None if is_new else limit.amount, amount)
     limit.amount, limit.month, limit.told_percent = amount, month, spending.mark
     limit.save()
@@ -121,7 +121,7 @@ def spending_tell(*, account_id: str, day: date) -> None:
         .first()
     )
     month = day.replace(day=1)
-    if limit is None or month < limit.month:  # a call of last month that is recorded late
+    if limit is None or month < limit.month:  # a call of last month, recorded late
         return
     spending = Spending(limit.amount, _minutes(account_id, month))
     told = limit.told_percent if limit.month == month else 0

@@ -1,4 +1,4 @@
-"""Endpoints of usage, below ``/api/``."""
+"""The API's endpoints for usage."""
 
 from rest_framework.routers import SimpleRouter
 

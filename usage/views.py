@@ -1,4 +1,4 @@
-"""What was used, as the REST API answers it."""
+"""The API's endpoints for usage."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from usage.serializers import (
 
 
 class UsageViewSet(ViewSet):
-    """Reads the kept totals and one page of the index: the cost does not grow with the history."""
+    """Reads stored totals and one page of an index, so the cost does not grow with the history."""
 
     @endpoint(
         "listUsage",
-        "List the ended calls, with what they cost",
+        "List ended calls and their costs",
         description="The newest first. A call that was charged as `engine_lost` and had continued "
         "has another record for the rest.",
         parameters=PAGE,
@@ -47,7 +47,9 @@ class UsageViewSet(ViewSet):
         )
 
     @endpoint(
-        "getCurrentUsage", "See this month and all time", answers={200: CurrentUsageSerializer}
+        "getCurrentUsage",
+        "Get the usage of this month and of all time",
+        answers={200: CurrentUsageSerializer},
     )
     @action(detail=False)
     def current(self, request: AccountRequest) -> Response:

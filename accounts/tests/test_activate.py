@@ -23,7 +23,7 @@ def test_it_can_be_done_again(alice):
 
 
 def test_an_unknown_address_is_refused(db):
-    with pytest.raises(CommandError, match="There is no account"):
+    with pytest.raises(CommandError, match="No account has"):
         call_command("activate", "nobody@example.org")
 
 

@@ -42,7 +42,7 @@ def test_it_works(typed, stored):
     ],
 )
 def test_what_has_no_such_form_is_refused(typed):
-    with pytest.raises(ValidationError, match="Use ASCII"):
+    with pytest.raises(ValidationError, match="Use only ASCII"):
         validate_ascii_email(normalize_email(typed))
 
 

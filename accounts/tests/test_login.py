@@ -44,9 +44,7 @@ def test_wrong_credentials_answer_alike(anonymous_api, alice, email):
     assert response.status_code == 401
     assert response["WWW-Authenticate"] == "Bearer"
     assert response.json()["code"] == "invalid_credentials"
-    assert response.json()["error"] == (
-        "No account can log in with this email address and password."
-    )
+    assert response.json()["error"] == ("The email address or password is wrong.")
 
 
 def test_an_unknown_address_costs_as_much_work_as_a_known_one(anonymous_api, alice, settings):

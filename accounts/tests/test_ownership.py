@@ -27,7 +27,7 @@ def test_anothers_and_nobodys_are_refused_alike(alice, bob):
         with pytest.raises(ApiError) as caught:
             ApiKey.objects.access(bob, id)
         refusals.append((caught.value.status_code, caught.value.code, caught.value.message))
-    assert refusals == [(404, "not_found", "You have no API key with this id.")] * 2
+    assert refusals == [(404, "not_found", "You have no API key with this ID.")] * 2
 
 
 @pytest.mark.parametrize("id", ["", "1", "\0", "c' or 1=1"])

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.django_db
 EMAIL, COMPANY = "alice.smith@plumbing.example", "Alice & Daughters"
 GOOD = "a long walk in the rain"
 
-EMAIL_LIKE, COMPANY_LIKE = "too similar to the email", "too similar to the company"
-ONE_CHARACTER = "white space only, or one character repeated"
+EMAIL_LIKE, COMPANY_LIKE = "too similar to your email", "too similar to your company"
+ONE_CHARACTER = "only white space or a single repeated character"
 REFUSED = [
     (EMAIL, EMAIL_LIKE),
     (EMAIL.upper(), EMAIL_LIKE),

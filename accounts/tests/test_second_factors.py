@@ -207,7 +207,8 @@ class TestCommand:
         assert "olga@example.org no longer has a second factor." in capsys.readouterr().out
 
     @pytest.mark.parametrize(
-        ("email", "message"), [("bob@example.org", "no second factor"), ("no@b.org", "no account")]
+        ("email", "message"),
+        [("bob@example.org", "no second factor"), ("no@b.org", "No account has")],
     )
     def test_there_is_nothing_to_remove(self, bob: Account, email: str, message: str) -> None:
         with pytest.raises(CommandError, match=message):

@@ -58,7 +58,7 @@ class TestLogin:
         body = refusal.json()
         assert set(body) == {"error", "code", "requestId"}
         assert body["code"] == "too_many_requests"
-        assert body["error"] == f"Too many attempts: try again in {wait} s."
+        assert body["error"] == f"Too many attempts. Try again in {wait} seconds."
 
     def test_the_right_password_has_to_wait_as_well(
         self, anonymous_api: APIClient, alice: Account, password: str

@@ -1,1 +1,1 @@
-"""From usage records to Stripe's meter, and whether the two agree."""
+"""Reports usage records to Stripe's meter, and compares the two."""

@@ -1,4 +1,4 @@
-"""The meter for operators: what is on its way to Stripe, what got stuck, and what to look at."""
+"""The admin's pages of metering: meter events and their problems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MeterEventAdmin(ReadOnlyAdmin):
     list_filter = ["state"]
     list_select_related = ["account"]
     search_fields = ["identifier"]
-    search_help_text = "A CallSid, an account's id or email address."
+    search_help_text = "Search by CallSid, account ID or email address."
     ordering = ["-usage_record_id"]  # by time of recording, on that column's index
     actions = ["send_again"]
     fields = [
@@ -45,7 +45,7 @@ class MeterEventAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[MeterEvent], search_term: str
     ) -> tuple[QuerySet[MeterEvent], bool]:
-        """Find exactly what was asked for: a part of it would have to be looked for in all rows."""
+        """Match whole values only, because a part of one would need a scan of all rows."""
         return _found(queryset, search_term.strip()), False
 
     def changelist_view(
@@ -59,14 +59,14 @@ class MeterEventAdmin(ReadOnlyAdmin):
     def has_send_again_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("billing.change_meterevent"))
 
-    @admin.action(description="Send again what was refused", permissions=["send_again"])
+    @admin.action(description="Send rejected events again", permissions=["send_again"])
     def send_again(self, request: HttpRequest, events: QuerySet[MeterEvent]) -> None:
         count = 0
         for event in events:
             if meter_event_send_again(identifier=event.identifier):
-                self.log_change(request, event, "Asked to send it again.")
+                self.log_change(request, event, "Requested to send it again.")
                 count += 1
-        self.message_user(request, f"Will be sent again: {count}.", messages.SUCCESS)
+        self.message_user(request, f"Events to be sent again: {count}.", messages.SUCCESS)
 
 
 def _found(events: QuerySet[MeterEvent], term: str) -> QuerySet[MeterEvent]:
@@ -78,7 +78,7 @@ def _found(events: QuerySet[MeterEvent], term: str) -> QuerySet[MeterEvent]:
 
 
 def _total(events: QuerySet[MeterEvent]) -> str:
-    """Say how many minutes the events are that were found, of so many as are counted at all."""
+    """Return the total minutes of the events found, up to the number that is counted."""
     counted = events.order_by()[: CappedPaginator.MOST]
     minutes = counted.aggregate(minutes=Sum("minutes", default=0))["minutes"]
     at_least = "at least " if events.order_by()[CappedPaginator.MOST :].exists() else ""
@@ -86,11 +86,11 @@ def _total(events: QuerySet[MeterEvent]) -> str:
 
 
 class OpenFilter(admin.SimpleListFilter):
-    title = "to be looked at"
+    title = "state"
     parameter_name = "open"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "To be looked at"), ("no", "Resolved")]
+        return [("yes", "Open"), ("no", "Resolved")]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[MeterProblem]

@@ -1,6 +1,6 @@
-"""Our minutes beside those that Stripe has counted.
+"""Compares our minutes with those that Stripe has counted.
 
-Stripe counts in its own time: what was sent within the last hour may be missing in what it says.
+Stripe counts with a delay: its sum may lack what was sent within the last hour.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PAGE_TASK = "billing.metering.tasks.compare_page"
 PAGE_SIZE = 50
 
 _COUNTED_AFTER = timedelta(hours=1)
-# Longer than the daily comparison may have failed to run.
+# Longer than the nightly comparison may be down.
 _LOOKED_AT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class Minutes:
-    """What we have for a window: sent long ago, sent just now, and attempted without an answer."""
+    """Our minutes in a window: sent long ago, sent just now, and attempted without a response."""
 
     settled: int
     just_sent: int
@@ -49,10 +49,10 @@ class Minutes:
 
 
 def has_counted(event: MeterEvent, customer_id: str) -> bool | None:
-    """Whether Stripe has counted an event that was sent without an answer; None if one cannot tell.
+    """Return True if Stripe counted an event that got no response; None if that is unknown.
 
-    Stripe is asked about the minute of the event. What it has beyond what we know of belongs to
-    events without an answer, of which there is hardly ever another one in the same minute.
+    Stripe is asked for the minute of the event. What it has beyond our settled minutes belongs to
+    events without a response, and there is hardly ever more than one in a minute.
     Raises 502 ``payments_unavailable``.
     """
     window = Window.around(event.happened_at, event.happened_at + timedelta(microseconds=1))
@@ -68,7 +68,7 @@ def has_counted(event: MeterEvent, customer_id: str) -> bool | None:
 
 
 def has_counted_all(customer: StripeCustomer, term: Term, meter_id: str) -> bool:
-    """Whether Stripe has counted what was sent of a term's periods, or has had the time for it.
+    """Return True if Stripe counted what was sent for a term, or had enough time to.
 
     Raises 502 ``payments_unavailable``.
     """
@@ -81,9 +81,9 @@ def has_counted_all(customer: StripeCustomer, term: Term, meter_id: str) -> bool
 
 
 def page_compare(after: str = "") -> None:
-    """Compare a page of all accounts, from that id on, then the next page, and so on.
+    """Compare a page of accounts after that id, and queue the next page.
 
-    Raises 502 ``payments_unavailable``: the page can be compared again.
+    Raises 502 ``payments_unavailable``; the page can be compared again.
     """
     customers = StripeCustomer.objects.filter(account_id__gt=after, deleted_at=None)
     page = list(customers.order_by("account_id")[:PAGE_SIZE])
@@ -99,7 +99,7 @@ def page_compare(after: str = "") -> None:
             return
         try:
             _account_compare(customer, terms[customer.customer_id], meter_id)
-        except stripe.InvalidRequestError as error:  # as of a customer that is not there any more
+        except stripe.InvalidRequestError as error:  # such as for a deleted customer
             said = error.user_message
             log.error("meter_not_comparable", account_id=account_id, stripe_says=said)
 
@@ -127,7 +127,7 @@ def _account_compare(customer: StripeCustomer, terms: tuple[Term, ...], meter_id
 
 
 def flag_unbilled(event: MeterEvent) -> None:
-    """Tell an operator about minutes that no subscription pays for."""
+    """Report minutes to an operator that no subscription pays for."""
     problem_note(
         kind=MeterProblem.Kind.AFTER_CANCELLATION,
         key=_unbilled_key(event),
@@ -138,7 +138,7 @@ def flag_unbilled(event: MeterEvent) -> None:
 
 def _compare(customer: StripeCustomer, meter_id: str, window: Window) -> None:
     now = timezone.now()
-    # In this order: what Stripe has counted by then was attempted before.
+    # In this order: what Stripe has counted by now was attempted before.
     stripes = _stripe_minutes(meter_id, customer.customer_id, window)
     ours = _our_minutes(customer.account_id, window, now=now)
     key = f"difference-{customer.account_id}-{window.start:%Y-%m-%dT%H:%M}"
@@ -186,9 +186,9 @@ def _minutes_of(events: Q) -> Sum:
 def _flag_a_last_period(
     account_id: str, term: Term, terms: tuple[Term, ...], window: Window
 ) -> None:
-    """Flag the minutes of a subscription that was cancelled without an invoice for them.
+    """Flag the minutes of a subscription that was canceled without an invoice for them.
 
-    Unless another one counts them too, as when a double checkout was undone.
+    Not if another one counts them too, as after a duplicate subscription was canceled.
     """
     minutes = _our_minutes(account_id, window, now=timezone.now()).sent
     others = (other for other in terms if other != term)
@@ -208,9 +208,9 @@ def _flag_a_last_period(
 
 
 def _flag_what_nobody_bills(account_id: str, terms: tuple[Term, ...], *, since: datetime) -> None:
-    """Flag what was sent before we knew that the subscription had ended.
+    """Flag minutes that were sent before we knew that the subscription had ended.
 
-    What was found to be unbilled when it was sent is flagged already.
+    Minutes that were known to be unbilled when they were sent are flagged already.
     """
     if any(term.covers(since) and term.ends is None for term in terms):
         return

@@ -1,4 +1,4 @@
-"""Sending one meter event, and what Stripe's answers mean."""
+"""Sends a meter event, and interprets Stripe's response."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from billing.stripe_api import PaymentsUnavailable, asking, is_missing
 
 # https://docs.stripe.com/api/billing/meter-event/create
 OLDEST = timedelta(days=35)
-# Stripe takes an identifier once within 24 hours at least; an attempt may take a while.
+# Stripe deduplicates identifiers for at least 24 hours; an attempt may take a while.
 _ONCE_WITHIN = timedelta(hours=23)
 
-# Stripe's first API says it in words alone, its second with a code.
+# Stripe's v1 API says it in words only, its v2 API with a code.
 _DUPLICATE = "An event already exists with identifier"
 _DUPLICATE_CODE = "duplicate_meter_event"
 _TOO_OLD_CODE = "timestamp_too_far_in_past"
@@ -30,9 +30,9 @@ _TOO_OLD_CODE = "timestamp_too_far_in_past"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An event that is ours to send until a time, and what is known about who pays for it.
+    """An event that is claimed until a time, and the terms under which it is paid.
 
-    Without ``terms`` it is unknown when they pay: their subscription cannot be read.
+    ``terms`` is None if the customer's subscription cannot be read.
     """
 
     event: MeterEvent
@@ -43,7 +43,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of an event; one that is pending still is sent again."""
+    """The outcome of an attempt. An event that is still pending is sent again."""
 
     state: str
     error: str = ""
@@ -51,14 +51,14 @@ class Result:
 
 
 def attempt(claim: Claim) -> Result | None:
-    """Send an event; None if it is not ours any more.
+    """Send an event; return None if the claim is lost.
 
-    No database connection is held while Stripe is waited for.
+    No database connection is held while Stripe responds.
     """
     if claim.event.happened_at < timezone.now() - OLDEST:
-        return Result(MeterEvent.State.TOO_OLD, "Stripe takes events of the past 35 days.")
+        return Result(MeterEvent.State.TOO_OLD, "Stripe only accepts events of the past 35 days.")
     if claim.customer_id is None:
-        return Result(MeterEvent.State.PENDING, "The account has no customer at Stripe.")
+        return Result(MeterEvent.State.PENDING, "The account has no customer in Stripe.")
     if claim.terms is None:
         return Result(MeterEvent.State.PENDING, "The account's subscription cannot be read.")
     try:
@@ -67,7 +67,7 @@ def attempt(claim: Claim) -> Result | None:
         reason = type(unavailable.__cause__ or unavailable).__name__
         return Result(MeterEvent.State.PENDING, reason, is_outage=True)
     except stripe.IdempotencyError as error:
-        # The first request is running still, or named another time. The next has another key.
+        # The first request is still running, or had another time. The next one has another key.
         return Result(MeterEvent.State.PENDING, str(error))
     except stripe.InvalidRequestError as error:
         return _refusal(error)
@@ -79,7 +79,7 @@ def _send(claim: Claim, customer_id: str, terms: tuple[Term, ...]) -> Result | N
     if _may_be_counted_twice(event, place):
         counted = has_counted(event, customer_id)
         if counted is None:
-            return Result(MeterEvent.State.PENDING, "It is unknown whether Stripe has counted it.")
+            return Result(MeterEvent.State.PENDING, "Stripe may have counted it already.")
         if counted:
             return Result(MeterEvent.State.SENT)
     if not _begin(claim, place):
@@ -90,16 +90,16 @@ def _send(claim: Claim, customer_id: str, terms: tuple[Term, ...]) -> Result | N
             identifier=event.identifier,
             payload={"stripe_customer_id": customer_id, "value": str(event.minutes)},
             timestamp=int(place.at.timestamp()),
-            # Stripe repeats its answer to a key, failures too: another attempt has another one.
+            # Stripe replays its response to a key, even a failure, so each attempt has its own.
             idempotency_key=f"{event.identifier}-{event.attempts}",
         )
     return Result(MeterEvent.State.SENT)
 
 
 def _place(at: datetime, terms: tuple[Term, ...]) -> Place:
-    """Return when an event is to be counted so that somebody pays for it; Stripe is asked if late.
+    """Return the time to report an event at so that an invoice includes it.
 
-    An invoice that is final already makes it one of the next period.
+    Stripe is asked if it is late. If that invoice is final, the event goes to the next period.
     """
     if any(term.will_bill(at) for term in terms):
         return Place(at, is_billed=True)
@@ -120,7 +120,7 @@ def _place(at: datetime, terms: tuple[Term, ...]) -> Place:
 
 
 def _may_be_counted_twice(event: MeterEvent, place: Place) -> bool:
-    """Whether an attempt that was never answered is out of the reach of Stripe's own protection."""
+    """Return True if Stripe may not deduplicate an earlier attempt that got no response."""
     return event.first_attempt_at is not None and (
         event.first_attempt_at < timezone.now() - _ONCE_WITHIN or place.at != event.happened_at
     )
@@ -128,7 +128,7 @@ def _may_be_counted_twice(event: MeterEvent, place: Place) -> bool:
 
 @transaction.atomic
 def _begin(claim: Claim, place: Place) -> bool:
-    """Write down what is about to be sent; False if somebody else has it by now."""
+    """Record the attempt; return False if the claim is lost."""
     ours = MeterEvent.objects.unsent().filter(pk=claim.event.pk, next_attempt_at=claim.until)
     first = Coalesce("first_attempt_at", Value(timezone.now()))
     if not ours.update(happened_at=place.at, first_attempt_at=first):

@@ -1,9 +1,9 @@
-"""From usage records to Stripe's meter: each call's minutes once, whatever dies on the way.
+"""Reports each call's minutes to Stripe's meter exactly once, whatever fails on the way.
 
-Usage is not told about this: what has no meter event yet is looked for. An event is written before
-it is sent, under the record's own identifier. Who sends it claims it for a while; what nobody has
-recorded as sent by then is sent again. Stripe takes an identifier once within a day; what was
-attempted earlier than that is asked for before it is sent again (``billing.metering.delivery``).
+The usage app does not know metering: records without a meter event are searched for. An event is
+stored before it is sent, under the record's identifier. A sender claims it for a while; if it is
+not recorded as sent by then, it is sent again. Stripe deduplicates an identifier for a day; for an
+older attempt, Stripe is asked before the event is sent again (``billing.metering.delivery``).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from usage.models import UsageRecord
 log = structlog.get_logger(__name__)
 
 PAGE_SIZE = 1000
-# A record's id is made before its transaction ends, by the clock of another machine.
+# A record's id is created before its transaction commits, by another machine's clock.
 OVERLAP = timedelta(minutes=15)
-# Longer than the nightly search may have failed to run.
+# Longer than the nightly search may be down.
 SEARCHED = timedelta(days=7)
 _HOUR = timedelta(hours=1)
 
 BATCH_SIZE = 50
 LEASE = timedelta(minutes=10)
-# Before the lease ends: longer than the requests for one event can take.
+# The last part of a lease, longer than the requests for one event can take.
 _MARGIN = timedelta(minutes=2)
 _RUN_AT_MOST = timedelta(minutes=10)
 _OUTAGE_AFTER = 3  # failures in a row
@@ -48,15 +48,15 @@ _JITTER = 0.25
 
 
 def meter_events_write() -> int:
-    """Write a meter event for each new usage record that costs something; return how many.
+    """Store a meter event for each new billable usage record; return how many.
 
-    It goes on where the newest event was, and looks at a few minutes before that again.
+    Continues at the newest event, and repeats the few minutes before it.
     """
     return _write_all(_where_to_continue())
 
 
 def meter_events_search() -> int:
-    """Write the meter events of the past days that were missed, which should be none."""
+    """Store meter events of the past days that were missed; there should be none."""
     meter_events_write()
     end = timezone.now() - OVERLAP
     start, count = end - SEARCHED, 0
@@ -72,7 +72,7 @@ def _where_to_continue() -> str:
     newest = MeterEvent.objects.aggregate(newest=Max("usage_record_id"))["newest"]
     if newest is None:
         return ""
-    # A clock that is ahead does not hide what the others do.
+    # A machine whose clock is ahead must not hide the records of others.
     return first_id_of(min(made_at(newest), timezone.now()) - OVERLAP)
 
 
@@ -84,10 +84,9 @@ def _write_all(after: str, until: str | None = None) -> int:
 
 
 def _write_page(after: str, until: str | None = None) -> list[UsageRecord]:
-    """Write the next events, in the order of the records' ids; return the records.
+    """Store the next events, in the order of the records' ids; return the records.
 
-    If they cannot be written together, each is by itself. The nightly search tries again what
-    could not be written then.
+    If they cannot be stored together, each is stored alone. The nightly search retries the rest.
     """
     records = list(_unwritten(after, until).order_by("id")[:PAGE_SIZE])
     try:
@@ -116,14 +115,14 @@ def _write(records: list[UsageRecord]) -> None:
             )
             for record in records
         ),
-        ignore_conflicts=True,  # somebody else was quicker
+        ignore_conflicts=True,  # another worker stored it
     )
 
 
 def _unwritten(after: str, until: str | None) -> QuerySet[UsageRecord]:
-    """The records between these ids that cost something and have no event.
+    """Return the billable records between these ids that have no event.
 
-    The range is said of both tables: PostgreSQL would read one of them from its beginning.
+    Both tables are limited to the range; else PostgreSQL reads one of them from its beginning.
     """
     records, events = UsageRecord.objects.filter(id__gt=after), MeterEvent.objects.all()
     events = events.filter(usage_record=OuterRef("pk"), usage_record_id__gt=after)
@@ -133,22 +132,22 @@ def _unwritten(after: str, until: str | None) -> QuerySet[UsageRecord]:
 
 
 def meter_events_hurry(*, account_id: str) -> None:
-    """Make due what the account has not sent, whoever may be sending it: Stripe takes it once."""
+    """Make the account's unsent events due, even claimed ones: Stripe counts them once."""
     unsent = MeterEvent.objects.unsent().filter(account_id=account_id)
     unsent.update(next_attempt_at=timezone.now())
 
 
 def meter_events_send() -> None:
-    """Send what is due, until nothing is, or Stripe is down, or it is time to let others work.
+    """Send due events until none is left, Stripe is down, or the time for one run is over.
 
-    Several may do so at once: each sends what it has claimed.
+    Several workers can do so at once: each sends what it has claimed.
     """
     started = timezone.now()
     if not MeterEvent.objects.due(started).exists():
         return
     try:
         meter_id = part_id(PlanPart.Name.METER)
-    except PaymentsUnavailable:  # says so in the log: there is no meter yet
+    except PaymentsUnavailable:  # there is no meter yet, which is logged
         return
     while timezone.now() < started + _RUN_AT_MOST and (claims := _claim(meter_id)):
         if not _send_all(claims):
@@ -156,7 +155,7 @@ def meter_events_send() -> None:
 
 
 class _GiveBack(Exception):
-    """Stripe is down, or the lease is about to end: from this claim on, others try later."""
+    """Stripe is down, or the lease is about to end: claims from this one on are released."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -164,7 +163,7 @@ class _GiveBack(Exception):
 
 
 def _send_all(claims: list[Claim]) -> bool:
-    """Send each; False if some were given back, as Stripe is down or the lease about to end."""
+    """Send each; return False if some were released because Stripe is down or the lease ends."""
     failures = 0
 
     def send(number: int) -> None:
@@ -177,7 +176,9 @@ def _send_all(claims: list[Claim]) -> bool:
             failures = failures + 1 if result.is_outage else 0
 
     def back_off(number: int) -> None:
-        _record(claims[number], Result(MeterEvent.State.PENDING, "It failed here: see the log."))
+        _record(
+            claims[number], Result(MeterEvent.State.PENDING, "An error in Switchhook. See the log.")
+        )
 
     try:
         each_alone(
@@ -195,7 +196,7 @@ def _send_all(claims: list[Claim]) -> bool:
 
 
 def _claim(meter_id: str) -> list[Claim]:
-    """Take what waits the longest; nobody else sends it until the lease ends."""
+    """Claim the events that have waited longest, until the lease ends."""
     now = timezone.now()
     until = now + LEASE
     with transaction.atomic():
@@ -223,7 +224,7 @@ def _give_back(claims: list[Claim]) -> None:
 def _record(claim: Claim, result: Result) -> None:
     event = MeterEvent.objects.filter(pk=claim.event.pk)
     if result.state == MeterEvent.State.SENT:
-        # True whoever finds it out, and however late.
+        # True whoever finds out, and however late.
         event.exclude(state=result.state).update(
             state=result.state, attempts=F("attempts") + 1, sent_at=timezone.now(), last_error=""
         )
@@ -251,7 +252,7 @@ def _record(claim: Claim, result: Result) -> None:
 
 @transaction.atomic
 def meter_event_send_again(*, identifier: str) -> bool:
-    """Have an event sent that was refused, once its cause is removed; False if it was not."""
+    """Send a rejected event again after its cause is fixed; return False if it was not one."""
     refused = MeterEvent.objects.filter(pk=identifier, state=MeterEvent.State.REFUSED)
     if not refused.update(state=MeterEvent.State.PENDING, next_attempt_at=timezone.now()):
         return False
@@ -260,6 +261,6 @@ def meter_event_send_again(*, identifier: str) -> bool:
 
 
 def retry_delay(attempts: int) -> timedelta:
-    """Return how long to wait after so many attempts: from seconds to an hour, and a bit."""
+    """Return the delay after a number of attempts: from seconds to an hour, with jitter."""
     delay = min(_FIRST_RETRY * 2 ** min(attempts - 1, 16), _LONGEST_RETRY)
     return delay * (1 + random.uniform(0, _JITTER))  # noqa: S311 (no secret)

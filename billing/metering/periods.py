@@ -1,8 +1,8 @@
-"""Which invoice pays for a minute. Pure: Stripe's JSON and times in, times out.
+"""Decides which invoice pays for a minute. Pure: Stripe's JSON and times in, times out.
 
-Stripe's meter takes events of the past weeks, but a subscription's invoice counts those that lie in
-its period, and of these the ones that are there when it is finalized: an hour after the period's
-end, unless Stripe is told otherwise. What comes later is on no invoice, and nobody is told.
+Stripe's meter accepts events of the past weeks. But an invoice only counts events within its
+period that have arrived when it is finalized: by default, an hour after the period ends. An event
+that arrives later is on no invoice, without any error.
 https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 
 JSON = Mapping[str, Any]
 
-# An invoice that is finalized sooner may be final before what is sent now has been counted.
+# An invoice that is finalized sooner may not include what is sent now.
 _ENOUGH_TIME = timedelta(minutes=5)
-# So long after its end a period's minutes are compared: invoices are final after three days.
+# How long after its end a period is still compared. Invoices are final after three days.
 _COMPARED_AFTER_END = timedelta(days=7)
 _MINUTE = timedelta(minutes=1)
 _SECOND = timedelta(seconds=1)
@@ -26,40 +26,40 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time from a full minute to a full minute, as Stripe counts them."""
+    """A span of whole minutes, as Stripe counts them."""
 
     start: datetime
     end: datetime
 
     @classmethod
     def around(cls, start: datetime, end: datetime) -> Window:
-        """Return the shortest that contains both; ``end`` itself is not in it if it is full."""
+        """Return the shortest window from start to end; a full minute ``end`` is excluded."""
         return cls(_full_minute(start), _full_minute(end + _MINUTE - timedelta(microseconds=1)))
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The time in which a subscription pays for minutes, and its running (or last) period."""
+    """The time in which a subscription pays for minutes, and its current (or last) period."""
 
     subscription_id: str
     begins: datetime
     period_begins: datetime
     period_ends: datetime
     anchor_day: int  # of the month: when a period begins
-    ends: datetime | None  # or is going to end
+    ends: datetime | None  # in the past or the future
     is_over: bool
 
     def covers(self, at: datetime) -> bool:
         return self.begins <= at and (self.ends is None or at < self.ends)
 
     def will_bill(self, at: datetime) -> bool:
-        """Whether the invoice for that time is still to be made."""
+        """Return True if the invoice for that time is still to come."""
         return not self.is_over and self.period_begins <= at and self.covers(at)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The time at which an event is to be counted, and whether an invoice will have it."""
+    """The time to report an event at, and whether an invoice will include it."""
 
     at: datetime
     is_billed: bool
@@ -88,17 +88,17 @@ def term_of(subscription: JSON, meter_id: str) -> Term | None:
 
 
 def term_at(at: datetime, terms: Iterable[Term]) -> Term | None:
-    """Return the term that had begun last at that time."""
+    """Return the latest term that had begun at that time."""
     begun = [term for term in terms if term.begins <= at]
     return max(begun, key=lambda term: term.begins, default=None)
 
 
 def place_late(at: datetime, term: Term, latest_invoice: JSON | None, *, now: datetime) -> Place:
-    """Return where something is counted that no running period of the term has.
+    """Return the place of an event that is not in the term's current period.
 
-    A draft takes what belongs into its period. Else the period that runs now pays; when none does
-    any more, nobody. A call that began before the subscription's end, and ended after it, belongs
-    into the last period.
+    A draft invoice takes the events of its period. Else the current period pays; if there is none
+    any more, nobody does. A call that began before the subscription ended, and ended after it,
+    belongs to the last period.
     """
     if term.will_bill(at):
         return Place(at, is_billed=True)
@@ -114,12 +114,12 @@ def place_late(at: datetime, term: Term, latest_invoice: JSON | None, *, now: da
 
 
 def has_last_invoice(term: Term, latest_invoice: JSON | None) -> bool:
-    """Whether an ended subscription has an invoice for its last period: it need not have one."""
+    """Return True if an ended subscription has an invoice for its last period; not all have."""
     return latest_invoice is not None and _time(latest_invoice["period_end"]) > term.period_begins
 
 
 def windows_of(term: Term, *, now: datetime) -> list[Window]:
-    """Return the periods whose minutes are to be compared: the running one and a recent one."""
+    """Return the periods to compare: the current one and a recent one."""
     if term.is_over:
         end = term.ends or term.period_ends
         is_recent = now - end < _COMPARED_AFTER_END
@@ -144,7 +144,7 @@ def _is_on(meter_id: str, item: JSON) -> bool:
 
 
 def _is_open(invoice: JSON, now: datetime) -> bool:
-    """Whether an invoice will have what is sent now."""
+    """Return True if an invoice will include what is sent now."""
     finalized_at = invoice.get("automatically_finalizes_at")
     return invoice["status"] == "draft" and (
         finalized_at is None or _time(finalized_at) > now + _ENOUGH_TIME

@@ -1,4 +1,4 @@
-"""What an operator has to look at, and what Stripe reports about our meter."""
+"""Metering problems for operators, and Stripe's error reports of the meter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 READ_TASK = "billing.metering.tasks.read_error_report"
 
-# Stripe names a request by its idempotency key: ours begins with the event's identifier.
+# Stripe identifies a request by its idempotency key, which begins with our identifier.
 _IDENTIFIER = re.compile(r"CA[0-9a-f]{32}(?:\.[0-9]+)?")
 
 
@@ -26,9 +26,9 @@ _IDENTIFIER = re.compile(r"CA[0-9a-f]{32}(?:\.[0-9]+)?")
 def problem_note(
     *, kind: str, key: str, account_id: str | None = None, detail: dict[str, Any]
 ) -> None:
-    """Tell an operator about a problem; one that is known is brought up to date.
+    """Report a problem to an operator, or update a known one.
 
-    One that was resolved stays so while nothing about it has changed.
+    A resolved problem stays resolved while nothing about it changes.
     """
     problem, _ = MeterProblem.objects.select_for_update().get_or_create(
         key=key, defaults={"kind": kind, "account_id": account_id, "detail": detail}
@@ -41,7 +41,7 @@ def problem_note(
 
 
 def problem_resolve(*, key: str, detail: dict[str, Any] | None = None) -> bool:
-    """Say that a problem is none any more, and why; False if there was none."""
+    """Mark a problem as resolved, with its new detail; return False if there was none."""
     found = MeterProblem.objects.filter(key=key, resolved_at=None)
     why = {} if detail is None else {"detail": detail}
     return bool(found.update(resolved_at=timezone.now(), **why))
@@ -49,10 +49,10 @@ def problem_resolve(*, key: str, detail: dict[str, Any] | None = None) -> bool:
 
 @transaction.atomic
 def error_report(event_id: str) -> None:
-    """Note that Stripe could not count some of our events; a job finds out which.
+    """Record that Stripe could not count some of our events; a job finds out which.
 
-    The id is that of a thin event, ``v1.billing.meter.error_report_triggered``, verified: it says
-    no more than that.
+    The id is that of a verified thin event, ``v1.billing.meter.error_report_triggered``, which
+    contains nothing else.
     """
     _, is_new = MeterProblem.objects.get_or_create(
         key=event_id, defaults={"kind": MeterProblem.Kind.ERROR_REPORT}
@@ -63,9 +63,9 @@ def error_report(event_id: str) -> None:
 
 
 def error_report_read(event_id: str) -> None:
-    """Ask Stripe what a report says; events that it names were not counted, so they are refused.
+    """Fetch a report from Stripe, and mark the events that it names as rejected.
 
-    It names some of them only. Raises 502 ``payments_unavailable``.
+    It names only some of them. Raises 502 ``payments_unavailable``.
     """
     with asking():
         data = client().v2.core.events.retrieve(event_id).to_dict()["data"]

@@ -1,6 +1,6 @@
-"""The jobs of metering. Their arguments are ids.
+"""The jobs of metering. Their arguments are ids only.
 
-The aliases are the names under which a release of before may have queued them.
+The aliases are the names under which an earlier release may have queued them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from billing.stripe_api import PaymentsUnavailable
 from core.queue import lanes
 from core.queue.jobs import defer
 
-# Every ten minutes, for most of a day: nobody waits for it.
+# Every ten minutes, for most of a day: it is not urgent.
 _WHEN_STRIPE_IS_DOWN = RetryStrategy(
     max_attempts=100, wait=600, retry_exceptions=[PaymentsUnavailable]
 )
@@ -24,9 +24,9 @@ _WHEN_STRIPE_IS_DOWN = RetryStrategy(
     queue=lanes.MONEY, queueing_lock="meter_usage", aliases=["billing.metering_tasks.meter_usage"]
 )
 def meter_usage(timestamp: int) -> None:
-    """Write what has been used since the last time, and send what is due.
+    """Store new meter events, and send those that are due.
 
-    A job that has much to send goes on while the next one begins.
+    A job with many events continues while the next one starts.
     """
     events.meter_events_write()
     events.meter_events_send()

@@ -1,4 +1,4 @@
-"""Who pays for minutes and when, from what was mirrored when an account's status was settled."""
+"""Terms of payment for minutes, from subscriptions that the last status check mirrored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 def terms_by_customer(customer_ids: Collection[str], meter_id: str) -> dict[str, tuple[Term, ...]]:
     """Return the terms of each customer, with one query.
 
-    Who has a subscription that cannot be read is left out, and logged: nobody knows what they pay.
+    A customer with an unreadable subscription is left out and logged.
     """
     subscriptions: dict[str, list[dict[str, Any]]] = {id: [] for id in customer_ids}
     rows = mirror.Subscription.objects.filter(customer_id__in=customer_ids)

@@ -101,7 +101,7 @@ class TestCheckNow:
 
     def test_it_works(self, olga: Client, subscription: Thing, carol: Account, model: Any) -> None:
         response = self.check_now(olga, model, carol)
-        assert "Asked for: 1." in response.content.decode()
+        assert "Checks requested: 1." in response.content.decode()
         check = StatusCheck.objects.unsettled().get()
         operator = Account.objects.get(email="olga@example.org")
         assert check.cause == f"operator {operator.id}"

@@ -109,9 +109,9 @@ class TestSendAgain:
         stripes_meter.before = lambda request: refusal("No.")
         meter_events_send()
         assert MeterProblem.objects.get().resolved_at is None
-        assert "Will be sent again: 1." in act(olga, EVENTS, "send_again", refused)
+        assert "Events to be sent again: 1." in act(olga, EVENTS, "send_again", refused)
         assert MeterProblem.objects.get().resolved_at
-        assert LogEntry.objects.get().get_change_message() == "Asked to send it again."
+        assert LogEntry.objects.get().get_change_message() == "Requested to send it again."
         stripes_meter.before = nothing
         meter_events_send()
         assert set(stripes_meter.events) == {refused.identifier}
@@ -133,12 +133,12 @@ class TestSendAgain:
     @pytest.mark.parametrize("state", ["pending", "sent", "too-old"])
     def test_nothing_else_is_sent_again(self, olga: Client, alice: Account, state: str) -> None:
         other = event(alice, state=state)
-        assert "Will be sent again: 0." in act(olga, EVENTS, "send_again", other)
+        assert "Events to be sent again: 0." in act(olga, EVENTS, "send_again", other)
         assert MeterEvent.objects.get().state == state
 
     def test_an_onlooker_cannot(self, onlooker: Client, alice: Account) -> None:
         refused = event(alice, state="refused")
-        assert "Send again" not in text_of(onlooker, EVENTS)
+        assert "Send rejected events again" not in text_of(onlooker, EVENTS)
         act(onlooker, EVENTS, "send_again", refused)
         assert MeterEvent.objects.get().state == "refused"
 

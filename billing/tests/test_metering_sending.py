@@ -754,6 +754,6 @@ def test_one_that_fails_here_holds_up_no_other(
     assert (bad.state, bad.attempts, bad.last_error) == (
         "pending",
         1,
-        "It failed here: see the log.",
+        "An error in Switchhook. See the log.",
     )
     assert good.state == "sent"

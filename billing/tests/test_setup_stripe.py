@@ -70,7 +70,7 @@ def test_it_can_be_run_again(watched: WatchedStripe) -> None:
     said = set_up()
     assert counts(watched) == [2, 2, 1, 1, 1, 1]
     assert set(PlanPart.objects.values_list("name", "stripe_id")) == parts
-    assert "Made" not in said
+    assert "Created" not in said
 
 
 def test_the_portal_cancels_at_the_end_of_what_is_paid(watched: WatchedStripe) -> None:
@@ -95,7 +95,7 @@ def test_an_endpoint_whose_secret_is_not_known_is_replaced(watched: WatchedStrip
     set_up()
     before = watched.all("webhook_endpoint")
     PlanPart.objects.filter(pk__in=["webhook", "meter-webhook"]).delete()
-    assert "whose secret was not known" in set_up()
+    assert "whose secret is unknown" in set_up()
     assert counts(watched) == [2, 2, 1, 1, 1, 1]
     assert watched.all("webhook_endpoint") != before
     assert len(webhook_secrets()) == 2
@@ -198,7 +198,7 @@ def test_a_stripe_that_is_down_is_named(watched: WatchedStripe) -> None:
         raise stripe.APIConnectionError("Network is unreachable")
 
     watched.before = down
-    with pytest.raises(CommandError, match=r"Stripe did not answer.*Network is unreachable"):
+    with pytest.raises(CommandError, match=r"Stripe could not be reached.*Network is unreachable"):
         set_up()
 
 
@@ -208,5 +208,5 @@ def test_a_refusal_is_told_in_stripes_words(watched: WatchedStripe) -> None:
             raise stripe.InvalidRequestError("Invalid URL: not public", "url")
 
     watched.before = refuse
-    with pytest.raises(CommandError, match="Stripe refused: Invalid URL"):
+    with pytest.raises(CommandError, match="Stripe rejected a request: Invalid URL"):
         set_up()

@@ -1,6 +1,6 @@
-"""A worker's connection to its queue: made anew when it is lost, and never waited for without end.
+"""A worker's connection to its queue: reopened when it is lost, and always with a timeout.
 
-It is one connection, beside those of the jobs, so that no job keeps the queue waiting.
+It is separate from the jobs' connections, so that no job blocks the queue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 CONNECT_WITHIN_S = 5
 ANSWER_WITHIN_S = 10.0
-# A silent connection is asked whether it is there still.
+# A silent connection is checked.
 _SILENCE_S = 10.0
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ Rows = list[dict[str, Any]]
 class QueueConnector(BaseAsyncConnector):
     """Procrastinate's connector, on one connection: statements take turns.
 
-    What fails raises procrastinate's ``ConnectorException``, and whether it was done is not known.
+    A failure raises procrastinate's ``ConnectorException``; the statement may have been executed.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class QueueConnector(BaseAsyncConnector):
         return DjangoConnector()
 
     async def open_async(self, pool: None = None) -> None:
-        """Nothing is opened ahead: the first statement does."""
+        """Do nothing: the first statement connects."""
 
     async def close_async(self) -> None:
         self._close()

@@ -1,4 +1,4 @@
-"""The queue's own upkeep: what procrastinate leaves to the application."""
+"""Queueing jobs, and deleting old ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from core.queue import lanes
 KEEP_FINISHED_HOURS = 72
 
 _REMOVED_AT_ONCE = 10_000
-# A job's last event is its end. Jobs are looked at in the order of their ids, the oldest first.
+# A job's last event is its end. Jobs are read in the order of their ids, oldest first.
 _REMOVE = """
 DELETE FROM procrastinate_jobs WHERE id IN (
     SELECT id FROM procrastinate_jobs AS job
@@ -50,13 +50,13 @@ def defer(
     lock: str | None = None,
     **arguments: JSONValue,
 ) -> None:
-    """Queue a job that commits with the caller's transaction, or not at all.
+    """Queue a job in the caller's transaction.
 
-    Of jobs with the same ``only_one``, a second is not queued while the first waits. Of those with
-    the same ``lock``, one is done at a time.
+    While a job with the same ``only_one`` is waiting, a second one is not queued. Of jobs with the
+    same ``lock``, one runs at a time.
 
-    In a web process ``task.defer()`` does the same. In a worker it does not: there the queue has a
-    connection of its own, and the job would start before what it is about can be seen.
+    In a web process, ``task.defer()`` does the same. In a worker, the queue has its own connection,
+    and ``task.defer()`` would start the job before the transaction commits.
     """
     deferrer = app.configure_task(
         task_name, allow_unknown=False, schedule_at=at, queueing_lock=only_one, lock=lock
@@ -67,7 +67,7 @@ def defer(
 
 
 class Queued(NamedTuple):
-    """A job to be: its arguments, when it is due (None: at once), and ``only_one``."""
+    """A job to queue: its arguments, when it is due (None for now), and ``only_one``."""
 
     arguments: dict[str, JSONValue]
     at: datetime | None = None
@@ -75,7 +75,7 @@ class Queued(NamedTuple):
 
 
 def defer_many(task_name: str, jobs: Sequence[Queued]) -> None:
-    """Do what :func:`defer` does, for many jobs of a task in one statement."""
+    """Queue many jobs of a task in one statement, as :func:`defer` does."""
     if not jobs:
         return
     task = app.configure_task(task_name, allow_unknown=False).job
@@ -96,10 +96,10 @@ def defer_many(task_name: str, jobs: Sequence[Queued]) -> None:
 @app.task(
     queue=lanes.UPKEEP,
     queueing_lock="remove_old_jobs",
-    aliases=["config.jobs.remove_old_jobs"],  # the name under which a release of before queued it
+    aliases=["config.jobs.remove_old_jobs"],  # the name in an earlier release
 )
 def remove_old_jobs(timestamp: int) -> None:
-    """Delete the records of jobs that ended three days ago or earlier."""
+    """Delete jobs that ended three days ago or earlier."""
     while _remove_some() == _REMOVED_AT_ONCE:
         pass
 

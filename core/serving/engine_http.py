@@ -124,7 +124,7 @@ class BoundedProtocol(ASGIProtocol):
         except TooMuch as error:
             self._refuse(error.status, error.reason)
         except ValueError:  # a Content-Length of thousands of digits
-            self._refuse(400, "The request could not be read.")
+            self._refuse(400, "The request is malformed.")
         return False
 
     def _refuse(self, status: int, reason: str) -> None:

@@ -35,14 +35,14 @@ def test_a_form(path: str) -> None:
     body = form_of(request_limits.BODY + 1)
     response = Client().post(path, body, content_type=FORM)
     assert response.status_code == 413
-    assert response.content == b"This is larger than a request may be: send 256 KB at most.\n"
+    assert response.content == b"The request is too large. Send at most 256 KB.\n"
 
 
 def test_a_browsers_form() -> None:
     body = form_of(request_limits.BODY + 1)
     response = Client().post("/login", body, content_type=FORM, headers={"accept": "text/html"})
     assert response.status_code == 413
-    assert b"send 256 KB at most" in response.content
+    assert b"Send at most 256 KB" in response.content
     assert response["Content-Type"].startswith("text/html")
 
 
@@ -52,9 +52,7 @@ def test_the_api(method: str, alice_api: APIClient) -> None:
     response = alice_api.generic(method.upper(), "/api/phone-numbers", body, "application/json")
     answer = response.json()
     assert (response.status_code, answer["code"]) == (400, "body_too_large")
-    assert answer["fields"] == {
-        "body": ["This is larger than a request may be: send 256 KB at most."]
-    }
+    assert answer["fields"] == {"body": ["The request is too large. Send at most 256 KB."]}
 
 
 @pytest.mark.parametrize("path", ["/voice", "/voice/status/x"])
@@ -63,7 +61,7 @@ async def test_twilio(path: str) -> None:
     for size, status in sizes.items():
         response = await AsyncClient().post(path, form_of(size), content_type=FORM)
         assert response.status_code == status
-    assert b"send 64 KB at most" in response.content
+    assert b"Send at most 64 KB" in response.content
 
 
 def test_it_is_not_read() -> None:

@@ -280,7 +280,7 @@ def test_in_a_browser_it_is_a_page(api):
     response = api.get("/plain", headers={"accept": "text/html", "x-request-id": "find-me"})
     assert response.status_code == 500
     text = response.content.decode()
-    assert "<h1>Something failed on our side." in text
+    assert "<h1>Something went wrong on our side." in text
     assert "find-me" in text
     assert CANARY not in text
 
@@ -291,7 +291,7 @@ def test_an_unknown_page(api, settings, debug):
     settings.DEBUG = debug
     response = api.get("/nothing", headers={"accept": "text/html"})
     assert response.status_code == 404
-    assert "<h1>There is no such" in response.content.decode()
+    assert "<h1>This resource does not exist" in response.content.decode()
 
 
 def test_the_page_for_developers_shows_no_values(api, settings):

@@ -52,7 +52,7 @@ class TestPage:
         text = text_of(at_home)
         assert_well_made(text)
         for shown in (
-            "The company&#x27;s name was changed",
+            "The company name was changed",
             "Alice&#x27;s Plumbing → Alice &amp; Daughters",
             "alice@example.org",
             "127.0.0.1",

@@ -676,7 +676,7 @@ class TestHangUp:
 
     def test_an_ended_call(self, alice: Account, alice_web: Client) -> None:
         path = f"{PATH}/{call_of(alice).id}/hangup"
-        assert "has ended already" in alice_web.post(path, follow=True).content.decode()
+        assert "has already ended" in alice_web.post(path, follow=True).content.decode()
 
     def test_only_active_accounts_may(self, dave: Account, dave_web: Client) -> None:
         call = call_of(dave, **LIVE)
@@ -718,7 +718,7 @@ class TestResend:
 
     def test_only_active_accounts_may(self, carol: Account, carol_web: Client) -> None:
         response = self.post(carol_web, delivery_of(call_of(carol)))
-        assert "complete the checkout" in response.content.decode()
+        assert "Complete the checkout" in response.content.decode()
         assert not CallbackDelivery.objects.ready().exists()
 
     def test_another_account_gets_404(self, alice: Account, bob_web: Client) -> None:

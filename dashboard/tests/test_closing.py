@@ -148,7 +148,7 @@ def test_its_confirmed_address_is_told(alice_web: Client, alice: Account) -> Non
     [message] = sent()
     assert message.to == [address]
     assert message.subject == "Your account was deleted"
-    assert "the Switchhook account of this address was deleted" in str(message.body)
+    assert "Your Switchhook account was deleted" in str(message.body)
 
 
 def test_an_address_that_nobody_has_confirmed_is_not(alice_web: Client, alice: Account) -> None:

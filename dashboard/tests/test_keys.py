@@ -91,7 +91,7 @@ class TestMake:
         ApiKey.objects.bulk_create(keys)
         response = alice_web.post(NEW, {"label": "One more"})
         assert response.status_code == 400
-        assert "revoke one first" in response.content.decode()
+        assert "Revoke one first" in response.content.decode()
 
     def test_it_is_there_before_the_payment(self, carol_web: Client) -> None:
         assert KEY.search(carol_web.post(NEW, {"label": ""}).content.decode())

@@ -123,7 +123,7 @@ class TestList:
         assert "'Seq Scan', 'Parent Relationship': 'SubPlan'" not in plan
 
     @pytest.mark.parametrize(
-        ("who", "sentence"), [("carol", "complete the checkout"), ("dave", "suspended")]
+        ("who", "sentence"), [("carol", "Complete the checkout"), ("dave", "suspended")]
     )
     def test_it_is_readable_without_paying(self, request: Any, who: str, sentence: str) -> None:
         number = number_of(request.getfixturevalue(who))
@@ -176,7 +176,7 @@ class TestRegister:
         number_of(bob)
         response = alice_web.post(NEW, FORM)
         assert response.status_code == 400
-        assert "registered by another account" in response.content.decode()
+        assert "Another account has registered" in response.content.decode()
 
     @pytest.mark.parametrize(("who", "status"), [("carol_web", 402), ("dave_web", 403)])
     def test_only_active_accounts_may(self, request: Any, who: str, status: int) -> None:

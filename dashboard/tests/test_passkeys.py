@@ -83,7 +83,7 @@ class TestAdding:
     def test_not_on_another_site(self, alice: Account, alice_web: Client, origin: str) -> None:
         response = add(alice_web, Passkey(), origin=origin)
         assert response.status_code == 400
-        assert "could not be checked" in response.content.decode()
+        assert "could not be verified" in response.content.decode()
         assert not second_factors(alice).exists()
 
     def test_not_of_another_site(self, alice: Account, alice_web: Client) -> None:
@@ -99,7 +99,7 @@ class TestAdding:
     def test_there_is_a_limit(self, alice: Account, alice_web: Client, passkey: Passkey) -> None:
         for _ in range(MAX_PASSKEYS):
             response = add(alice_web, Passkey())
-        assert "remove one first" in response.content.decode()
+        assert "Remove one first" in response.content.decode()
         assert second_factors(alice).count() == MAX_PASSKEYS
 
 

@@ -39,7 +39,7 @@ def test_it_works(alice: Account) -> None:
     response = ask(" Alice@Example.org ")
     assert (response.status_code, "Check your email" in response.content.decode()) == (200, True)
     [mail] = sent()
-    assert (mail.subject, mail.to) == ("Set a new password", ["alice@example.org"])
+    assert (mail.subject, mail.to) == ("Reset your password", ["alice@example.org"])
     web = Client()
     assert web.get(path_in(mail)).status_code == 200
     response = web.post(path_in(mail), NEW)
@@ -79,7 +79,7 @@ class TestAsking:
         Account.objects.update(email_verified_at=None)
         ask(alice.email)
         [mail] = sent()
-        assert mail.subject == "About your new password"
+        assert mail.subject == "Your password reset request"
         assert "/password/reset/" not in mail.body
 
     def test_no_job_holds_the_address_or_the_link(self, alice: Account) -> None:

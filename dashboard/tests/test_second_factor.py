@@ -171,7 +171,7 @@ class TestApp:
         secret = secret_of(alice_web)
         response = alice_web.post(APP, {"code": "000000"})
         assert response.status_code == 400
-        assert "This is not the code" in response.content.decode()
+        assert "This code is wrong or expired" in response.content.decode()
         assert secret_of(alice_web) == secret
         assert not has_second_factor(alice)
 
@@ -244,7 +244,7 @@ class TestRecoveryCodes:
 
     def test_not_without_a_second_factor(self, bob_web: Client) -> None:
         assert bob_web.post(CODES)["Location"] == PAGE
-        assert "add one first" in bob_web.get(PAGE).content.decode()
+        assert "Add a second factor before" in bob_web.get(PAGE).content.decode()
 
 
 class TestRemove:
@@ -266,7 +266,7 @@ class TestRemove:
         web = Client()
         web.force_login(operator)
         web.post(self.path(operator))
-        assert "add another one before" in web.get(PAGE).content.decode()
+        assert "Add another one before" in web.get(PAGE).content.decode()
         assert has_second_factor(operator)
 
     def test_a_link_does_not(self, alice: Account, alice_with_app: Client) -> None:
@@ -323,7 +323,7 @@ def test_the_owner_is_told(alice: Account, alice_web: Client, operator: Account)
     alice_web.post(f"{PAGE}/{second_factors(alice)[0].pk}/remove")
     app_of(alice)
     second_factors_remove_all(account=alice)
-    said = [mail.body for mail in sent() if mail.subject == "Your second factor has changed"]
+    said = [mail.body for mail in sent() if mail.subject == "Your second factor was changed"]
     assert len(said) == 5
     for words in ("app was added", "code was used", "new recovery", "app was removed", "whoever"):
         assert sum(words in str(body) for body in said) == 1

@@ -63,7 +63,7 @@ class TestSignUp:
 
     def test_an_address_that_is_taken(self, alice: Account) -> None:
         response = Client().post(self.PATH, NEW | {"email": "ALICE@example.org"})
-        assert "There is an account with this email address" in response.content.decode()
+        assert "An account with this email address already exists" in response.content.decode()
 
     def test_attempts_are_limited(self, settings: Any) -> None:
         settings.REGISTRATIONS_PER_EMAIL = 1

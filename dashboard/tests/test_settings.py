@@ -120,7 +120,7 @@ class TestEmail:
         response = self.change(alice_web, bob.email)
         assert response.status_code == 400
         text = response.content.decode()
-        assert "There is an account with this email address" in text
+        assert "An account with this email address already exists" in text
         assert "You sign in with <b>alice@example.org</b>" in text
         assert sent() == []
 

@@ -119,7 +119,7 @@ def test_where_it_is_asked_for(
 def test_a_wrong_password_loses_nothing(long_ago: Client) -> None:
     response = long_ago.post(NEW_KEY, proof("a guess", label="Production"))
     assert response.status_code == 400
-    assert "This is not your password." in response.content.decode()
+    assert "This password is wrong." in response.content.decode()
     assert 'name="label" value="Production"' in response.content.decode()
     assert "a guess" not in response.content.decode()
     assert_well_made(response.content.decode())

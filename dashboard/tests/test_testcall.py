@@ -446,7 +446,7 @@ class TestCheck:
     ) -> None:
         status, text = check(carol_web, number_of(carol, backend.url))
         assert status == 402
-        assert "complete the checkout" in text
+        assert "Complete the checkout" in text
         assert backend.asked == []
 
     def test_it_is_limited(

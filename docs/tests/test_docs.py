@@ -264,14 +264,14 @@ class TestErrors:
             assert "default-src 'none'" in response["Content-Security-Policy"]
             text = response.content.decode()
             assert "find-me" in text
-            assert "There is no such resource." in text
+            assert "This resource does not exist." in text
 
     @pytest.mark.parametrize("accepted", ["*/*", "text/plain", "application/json"])
     def test_a_program_gets_a_line(self, settings: Settings, accepted: str) -> None:
         settings.DEBUG = False
         response = Client().get("/nothing", headers={"accept": accepted})
         assert response.status_code == 404
-        assert response.content == b"There is no such resource.\n"
+        assert response.content == b"This resource does not exist.\n"
 
     def test_the_api_stays_json(self) -> None:
         response = Client().get("/api/nothing", headers={"accept": "text/html"})

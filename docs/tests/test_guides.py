@@ -179,7 +179,7 @@ class TestOperations:
     def test_the_actions_that_it_names_are_there(self) -> None:
         text = (FOLDER / "operations.md").read_text(encoding="utf-8").replace("\n", " ")
         for model, action in (
-            (MeterEvent, "Send again what was refused"),
+            (MeterEvent, "Send rejected events again"),
             (MeterProblem, "Mark as resolved"),
             (StatusCheck, "Check with Stripe now"),
             (StripeCustomer, "Check with Stripe now"),

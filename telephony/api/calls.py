@@ -193,7 +193,7 @@ class CallViewSet(ViewSet):
         description="It ends within seconds, or as soon as it is answered if it still rings.",
         parameters=[CALL_ID],
         answers={202: CallAnswerSerializer},
-        errors={409: {"call_already_ended": "The call has ended already."}},
+        errors={409: {"call_already_ended": "The call has already ended."}},
     )
     @action(detail=True, methods=["post"])
     def hangup(self, request: AccountRequest, pk: str) -> Response:

@@ -193,7 +193,7 @@ class TestKey:
             headers={"Idempotency-Key": KEY},
         )
         assert answer.status_code == 400
-        assert answer.json()["error"] == "notAField: Nest it at most 64 deep."
+        assert answer.json()["error"] == "notAField: Use at most 64 levels of nesting."
         assert not twilio.received
 
 

@@ -138,9 +138,9 @@ class TestTold:
             send_mail(**arguments)
         half, full = mail.outbox
         assert half.to == ["alice@example.org"]
-        assert half.subject == "50 % of your monthly spending limit is spent"
-        assert "In April 2030 your calls have come to $0.25" in half.body
-        assert full.subject == "Your monthly spending limit is reached: new calls are refused"
+        assert half.subject == "You have used 50% of your monthly spending limit"
+        assert "In April 2030, your calls cost $0.25 so far" in half.body
+        assert full.subject == "You reached your monthly spending limit"
         assert f"{settings.PUBLIC_URL}/dashboard/billing#limit" in full.body
         assert "$0.50" in full.body
 

@@ -1,4 +1,4 @@
-"""``manage.py activate EMAIL``: let an account place and take calls."""
+"""``manage.py activate EMAIL``: allow an account to make and receive calls."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from accounts.services import account_activate
 
 
 class Command(AccountCommand):
-    help = "Let an account place and take calls, as a payment would."
+    help = "Activate an account without a payment, so that it can make and receive calls."
 
     def handle_account(self, account: Account) -> None:
         if account.suspended_by_operator:
             raise CommandError(
-                f"{account.email} was suspended by an operator: unsuspend it in the admin first."
+                f"{account.email} was suspended by an operator. Unsuspend it in the admin first."
             )
         account_activate(account=account)
         self.stdout.write(f"{account.email} is active.")

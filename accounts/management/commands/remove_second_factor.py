@@ -1,4 +1,4 @@
-"""``manage.py remove_second_factor EMAIL``: for an operator or a customer who has lost it."""
+"""``manage.py remove_second_factor EMAIL``: for an operator or customer who lost it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from accounts.second_factors import second_factors_remove_all
 
 
 class Command(AccountCommand):
-    help = "Remove an account's second factors and recovery codes, when they are lost."
+    help = "Remove an account's second factors and recovery codes if the owner lost them."
 
     def handle_account(self, account: Account) -> None:
         if not second_factors_remove_all(account=account):
             raise CommandError(f"{account.email} has no second factor.")
-        onward = " It has to add another one to get into the admin." if account.is_staff else ""
+        onward = (
+            " Operators must add a new one before they can use the admin."
+            if account.is_staff
+            else ""
+        )
         self.stdout.write(f"{account.email} no longer has a second factor.{onward}")

@@ -1,4 +1,4 @@
-"""``manage.py migrate``: Django's, for a development database too."""
+"""``manage.py migrate``: Django's, plus tables of apps without migrations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from django.db import connections
 
 
 class Command(migrate.Command):
-    """Migrates, then makes the tables of apps whose migrations the settings leave out.
+    """Migrates, then creates the tables of apps whose migrations are disabled in the settings.
 
-    Django would make those first (``--run-syncdb``), but dj-stripe's refer to accounts.
+    Django would create those first (``--run-syncdb``), but dj-stripe's refer to accounts.
     """
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py setup_stripe``: make at Stripe what is sold, and tell Stripe where to report."""
+"""``manage.py setup_stripe``: create the plan and the webhooks in Stripe."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from billing.stripe_api import PaymentsUnavailable
 
 class Command(BaseCommand):
     help = (
-        "Make or find products, prices, meter, portal configuration and webhooks at Stripe. "
-        "Run it after the first deployment, and whenever prices or PUBLIC_URL have changed."
+        "Create or update products, prices, the meter, the portal and webhooks in Stripe. "
+        "Run it after the first deployment, and whenever prices or PUBLIC_URL change."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -22,7 +22,7 @@ class Command(BaseCommand):
             plan_set_up(self.stdout.write)
         except PaymentsUnavailable as error:
             raise CommandError(
-                f"Stripe did not answer, or refused the key: {error.__cause__}"
+                f"Stripe could not be reached, or rejected the key: {error.__cause__}"
             ) from None
         except stripe.StripeError as error:
-            raise CommandError(f"Stripe refused: {error.user_message}") from None
+            raise CommandError(f"Stripe rejected a request: {error.user_message}") from None

@@ -25,14 +25,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--lanes", default=",".join(PLACES), help="which, separated by commas (all of them)"
+            "--lanes",
+            default=",".join(PLACES),
+            help="the queues to work on, separated by commas (default: all)",
         )
         parser.add_argument(
             "--grace",
             type=float,
             default=_GRACE_S,
-            help=f"for how many seconds jobs may go on after SIGTERM ({_GRACE_S:g}); "
-            "a second signal ends it",
+            help=f"seconds that jobs may take to finish after SIGTERM ({_GRACE_S:g}); "
+            "a second signal ends them at once",
         )
 
     def handle(self, *args: Any, lanes: str, grace: float, **options: Any) -> None:
