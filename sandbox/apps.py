@@ -3,7 +3,7 @@ from django.conf import settings
 
 
 class SandboxConfig(AppConfig):
-    """The stand-ins: their management commands, and Stripe's in the place of Stripe."""
+    """The stand-ins: their management commands, and the one that replaces Stripe."""
 
     name = "sandbox"
 

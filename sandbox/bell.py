@@ -1,4 +1,4 @@
-"""Waiting for something to happen, without asking again and again."""
+"""Waiting for a change without polling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Bell:
-    """Rings whenever something has changed; any number of tasks may listen."""
+    """Wakes any number of waiting tasks whenever something has changed."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
@@ -20,7 +20,7 @@ class Bell:
         self._rung = asyncio.Event()
 
     async def until(self, happened: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109
-        """Return the first true value of ``happened``, which is asked at each ring.
+        """Return the first true value of ``happened``, which is called at each change.
 
         Raises TimeoutError after ``timeout`` seconds.
         """

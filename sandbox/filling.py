@@ -1,7 +1,7 @@
-"""A history of calls for an account, as if it had used the product for a year.
+"""A year of calls for an account, as if it had used the product.
 
-Everything is written with COPY, as the rows that ``telephony.services`` and ``usage.services``
-would have left behind. The minutes count as reported to Stripe already, so that no worker does.
+Rows are written with COPY, exactly as ``telephony.services`` and ``usage.services`` would have
+written them. Their minutes count as reported to Stripe, so that no worker reports them.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from usage.models import DailyUsage, TotalUsage, UsageRecord
 from usage.services import whole_minutes
 
 YEAR = timedelta(days=365)
-# The longest call, and some time to spare: all of them are over.
+# The longest call, and a margin: all of the calls have ended.
 _LATEST = timedelta(hours=1, minutes=30)
 _AT_A_TIME = 20_000
-# A call in so many has a timeline and callbacks, and so have the newest.
+# One call in this many has a timeline and callbacks, and so have the newest.
 _EACH_IN_FULL = 20
 _NEWEST_IN_FULL = 500
 _NUMBERS = 5
 _BACKEND = "https://backend.example"
-_OPENAI_PER_SECOND = Decimal("0.0012")  # about what a minute of talking comes to
+_OPENAI_PER_SECOND = Decimal("0.0012")  # roughly the cost of a minute of conversation
 
-# (ended_reason, status, whether it was connected, its share by direction, inbound and outbound)
+# (ended_reason, status, whether it connected, its share of inbound and of outbound calls)
 _ENDS = (
     (EndedReason.CALLER_HANGUP, "completed", True, 48, 40),
     (EndedReason.AGENT_HANGUP, "completed", True, 30, 25),
@@ -108,7 +108,7 @@ _COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
 
 @dataclass(slots=True)
 class MadeUp:
-    """A call that never was."""
+    """A made-up call."""
 
     id: str
     sid: str
@@ -125,20 +125,20 @@ class MadeUp:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """Who calls and who is called."""
+        """Return the caller and the callee."""
         pair = (self.other, self.our_number)
         return pair if self.direction == "inbound" else pair[::-1]
 
 
 class AlreadyCalled(Exception):
-    """The account has calls."""
+    """The account already has calls."""
 
 
 @transaction.atomic
 def fill(account: Account, *, calls: int, seed: int = 1, now: datetime | None = None) -> None:
-    """Give an account so many ended calls, over a year until now; raise :class:`AlreadyCalled`.
+    """Give an account ended calls over the year until ``now``; raise :class:`AlreadyCalled`.
 
-    The same seed, account, number and moment make the same calls.
+    The same seed, account, number of calls and time make the same calls.
     """
     if Call.objects.of(account).exists():
         raise AlreadyCalled
@@ -161,7 +161,7 @@ def _chance(seed: str) -> random.Random:
 
 
 def _ahead(some: Iterator[Rows]) -> Iterator[Rows]:
-    """Yield them, while the next ones are made up already: PostgreSQL takes as long as we do."""
+    """Yield them while a thread generates the next ones: PostgreSQL takes as long as we do."""
     with ThreadPoolExecutor(1) as executor:
         following = executor.submit(next, some, None)
         while rows := following.result():
@@ -170,7 +170,7 @@ def _ahead(some: Iterator[Rows]) -> Iterator[Rows]:
 
 
 def _trust_references() -> None:
-    """Let the transaction's rows refer to each other unchecked, where the database allows that."""
+    """Skip the check of foreign keys in this transaction, if the database allows that."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('is_superuser')")
         if cursor.fetchone() == ("on",):
@@ -178,7 +178,7 @@ def _trust_references() -> None:
 
 
 def _numbers_of(account: Account, chance: random.Random) -> list[str]:
-    """Return the account's numbers; it gets some if it has none."""
+    """Return the account's numbers; create some if it has none."""
     known = account.phone_numbers.order_by("phone_number")
     numbers = list(known.values_list("phone_number", flat=True))
     if not numbers:
@@ -199,7 +199,7 @@ def _numbers_of(account: Account, chance: random.Random) -> list[str]:
 def _made_up(
     chance: random.Random, numbers: Sequence[str], count: int, latest: datetime
 ) -> Iterator[MadeUp]:
-    """Yield calls, the oldest first."""
+    """Yield calls, oldest first."""
     inbound_shares = list(accumulate(end[3] for end in _ENDS))
     outbound_shares = list(accumulate(end[4] for end in _ENDS))
     step = YEAR / max(count, 1)
@@ -236,7 +236,7 @@ def _rows(
     days: Counter[date],
     minutes: Counter[date],
 ) -> Iterator[Rows]:
-    """Yield the rows of some calls at a time, and count what they come to by day."""
+    """Yield the rows in batches, and sum them up by day."""
     rows = Rows()
     for number, call in enumerate(calls):
         rows.calls.append(_call(account_id, call, chance))
@@ -313,7 +313,7 @@ def _add_details(rows: Rows, account_id: str, call: MadeUp, chance: random.Rando
 
 
 def _id_at(moment: datetime, chance: random.Random) -> str:
-    """Return an id of the product's shape that was made at that moment."""
+    """Return an id in the product's format that was made at this time."""
     return f"{first_id_of(moment)}{chance.getrandbits(64):016x}"
 
 

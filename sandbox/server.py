@@ -1,6 +1,6 @@
-"""The sandbox: the stand-ins for what is outside the product, in one aiohttp application.
+"""The sandbox: stand-ins for everything outside the product, in one aiohttp application.
 
-``/twilio`` is the carrier's REST API, ``/phone`` where calls are made by hand, ``/openai`` the
+``/twilio`` is the carrier's REST API, ``/phone`` the API that places calls by hand, ``/openai`` the
 realtime model, ``/backend`` a customer's backend.
 """
 
@@ -21,7 +21,7 @@ from sandbox.phone.exchange import Phone
 def create_app(*, voice_url: str) -> web.Application:
     """Return the application; each part cleans up after itself when it stops.
 
-    :param voice_url: where a call that comes in is announced.
+    :param voice_url: the webhook for inbound calls.
     """
     app = web.Application()
     app.router.add_get("/livez", _livez)
@@ -32,7 +32,7 @@ def create_app(*, voice_url: str) -> web.Application:
 
 
 def add_phone(app: web.Application, *, voice_url: str) -> Phone:
-    """Let the application be a telephone network for as long as it runs."""
+    """Run a telephone network for as long as the application runs."""
     phone = Phone(
         voice_url=voice_url, account_sid=SANDBOX_ACCOUNT_SID, auth_token=SANDBOX_AUTH_TOKEN
     )

@@ -23,7 +23,7 @@ SAMPLE_RATE = 8_000
 FRAME_MS = 20
 FRAME_BYTES = SAMPLE_RATE * FRAME_MS // 1000
 SILENCE = b"\xff" * FRAME_BYTES
-# Text that stands for a sound nobody understands.
+# Text that stands for an unintelligible sound.
 UNKNOWN = "…"
 
 # Every frame begins with negative zero, which is as silent as 0xFF but never part of a silence.
@@ -43,7 +43,7 @@ _SILENT_BYTES = re.compile(rb"\xff*")
 def frames(text: str) -> list[bytes]:
     """Return the 20 ms frames (160 bytes each) that say the text.
 
-    White space is said as one short silence. Each text begins with one, so that two texts in a row
+    White space becomes one short silence. Each text begins with one, so that two consecutive texts
     are heard as two words.
     """
     spoken = "".join(f" {word}" for word in text.split())
@@ -52,32 +52,32 @@ def frames(text: str) -> list[bytes]:
 
 
 def duration_ms(text: str) -> int:
-    """Return how long it takes to say the text."""
+    """Return the duration of the spoken text."""
     return len(frames(text)) * FRAME_MS
 
 
 def hear(audio: Iterable[bytes]) -> str:
-    """Return the text that the audio says; its pieces may have any length.
+    """Return the text in the audio; its pieces may have any length.
 
-    A sound that is not speech is heard as "…". Speech that begins or stops in the middle of a
-    letter is understood as far as it goes.
+    A sound that is not speech becomes "…". Speech that begins or stops within a letter is
+    understood as far as possible.
     """
     ear = Ear()
     return normal("".join(map(ear.listen, audio)) + ear.finish())
 
 
 def normal(text: str) -> str:
-    """Return the text as it is understood when it has been said: white space is one space."""
+    """Return the text as it is understood when spoken: all white space becomes one space."""
     return " ".join(text.split())
 
 
 def is_silence(audio: bytes) -> bool:
-    """Whether nobody speaks. The short silence between two words is part of speaking."""
+    """Return True if nobody speaks. The short silence between two words is part of speech."""
     return not audio.strip(b"\xff")
 
 
 class Ear:
-    """Understands audio as it comes in, in pieces of any length."""
+    """Understands audio as it arrives, in pieces of any length."""
 
     def __init__(self) -> None:
         self._audio = b""
@@ -87,11 +87,11 @@ class Ear:
 
     @property
     def is_puzzled(self) -> bool:
-        """Whether what was heard last is no speech."""
+        """True if the latest sound was not speech."""
         return self._noise > 0
 
     def listen(self, audio: bytes) -> str:
-        """Return the text that became clear with this piece; it may be empty."""
+        """Return the text that this piece completes; it may be empty."""
         self._audio += audio
         said: list[str] = []
         meanings = _meanings()
@@ -112,7 +112,7 @@ class Ear:
         return "".join(said)
 
     def finish(self) -> str:
-        """Return what is left to be said about audio that ended in the middle of something."""
+        """Return the rest of the text, for audio that ended within a letter or a sound."""
         return self._wonder(len(self._audio)) + self._decoder.decode(b"", final=True)
 
     def _understand(self, byte: int, is_release: bool) -> str:
@@ -122,13 +122,13 @@ class Ear:
         return "" if heard_already else self._decoder.decode(bytes((byte,)))
 
     def _wonder(self, length: int) -> str:
-        """Say "…" once for the unknown sound between two letters, unless it is but a click."""
+        """Return "…" once for the unknown sound between two letters, unless it is only a click."""
         before, self._noise = self._noise, self._noise + length
         return UNKNOWN if before < FRAME_BYTES <= self._noise else ""
 
 
 def hold_tone(seconds: float) -> bytes:
-    """Return a soft tone that stands for sound which is no speech, such as music."""
+    """Return a soft tone in place of sound that is not speech, such as music."""
     frame = bytes(to_mulaw(round(_HIGH_VOLUME * x)) for x in _tone(450))
     return frame * round(seconds * 1000 / FRAME_MS)
 
@@ -209,7 +209,7 @@ def _tone(hertz: int) -> list[float]:
 
 @cache
 def _meanings() -> dict[bytes, tuple[int, bool]]:
-    """Return the byte that a frame says, and whether it is its release."""
+    """Return the byte that each frame encodes, and whether the frame is its release."""
     return {
         frame: (byte, bool(half))
         for byte, halves in enumerate(_sounds())

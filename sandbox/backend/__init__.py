@@ -1,4 +1,4 @@
-"""A customer's backend, to look at and to copy from: signatures.py and restaurant.py above all."""
+"""A customer's backend to read and copy from: above all signatures.py and restaurant.py."""
 
 from sandbox.backend.server import Backend
 

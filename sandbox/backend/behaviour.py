@@ -19,11 +19,11 @@ LONGEST_DELAY_S = 120.0
 
 
 class WrongQuery(ValueError):
-    """The query asks for something that does not exist; the message says what."""
+    """The query requests something that does not exist; the message says what."""
 
 
 def answer_to_call(call: Mapping[str, Any], tools_url: str, query: Mapping[str, str]) -> Any:
-    """Return the answer to onCallStart."""
+    """Return the response to onCallStart."""
     answer = _answer(call, tools_url, query)
     for name in query.get("omit", "").split(","):
         answer.pop(name, None)
@@ -34,7 +34,7 @@ def _answer(call: Mapping[str, Any], tools_url: str, query: Mapping[str, str]) -
     if reason := query.get("reject"):
         return {"reject": True, "reason": reason, **_spoken(query.get("message", ""))}
     if number := query.get("transfer"):
-        # A plus sign in a query is a space.
+        # A plus sign in a query decodes to a space.
         return {"transfer": f"+{number.strip().removeprefix('+')}", **CREDENTIALS}
     plan = configuration(call, tools_url)
     if "greeting" in query:

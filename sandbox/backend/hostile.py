@@ -1,6 +1,6 @@
-"""A backend that means harm: answers of up to 1 MiB that cost whoever reads them as much as can be.
+"""A hostile backend: responses of up to 1 MiB that cost their reader as much as possible.
 
-Each is a whole HTTP response, so that what is around the body can be hostile too.
+Each is a whole HTTP response, so that its headers can be hostile too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ORDINARY = "ordinary"
 
 
 def answers() -> dict[str, bytes]:
-    """Return responses to onCallStart by what is wrong with them, and an ordinary one."""
+    """Return responses to onCallStart, keyed by their fault, and an ordinary one."""
     return {
         ORDINARY: _response(_plan(tools=[{"name": "look_up_order"}])),
         "69000-tools": _response(_plan(tools=_Raw(_tools(69_000)))),
@@ -57,7 +57,7 @@ def results() -> dict[str, bytes]:
 
 
 class _Raw:
-    """JSON that is written already."""
+    """JSON that is already encoded."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -81,7 +81,7 @@ def _list(entries: Iterable[bytes]) -> bytes:
 
 
 def _tools(count: int) -> bytes:
-    """Return so many tools, each with a name of its own."""
+    """Return this many tools, each with its own name."""
     letters = product(string.ascii_letters, repeat=3)
     return _list(b'{"name":"%s"}' % "".join(name).encode() for name in islice(letters, count))
 
@@ -100,7 +100,7 @@ def _chunked(body: bytes) -> bytes:
 
 
 async def serve(responses: dict[str, bytes]) -> asyncio.Server:
-    """Answer each request with the response that its path names, and close the connection."""
+    """Send each request the response that its path names, and close the connection."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -109,7 +109,7 @@ async def serve(responses: dict[str, bytes]) -> asyncio.Server:
             writer.write(responses[head.split(" ")[1].removeprefix("/")])
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has had enough
+            pass  # the client has disconnected
         finally:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""What the backend was told and what it answered, the latest few, without credentials."""
+"""The latest callbacks to the backend and its responses, without credentials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MASK = "••••••"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One callback. ``answer`` is None when the answer has no body."""
+    """One callback. ``answer`` is None if the response has no body."""
 
     number: int
     at: datetime
@@ -67,23 +67,23 @@ class Journal:
         self._bell.ring()
 
     def after(self, number: int) -> list[Entry]:
-        """Return the callbacks behind that one, oldest first."""
+        """Return the callbacks after this number, oldest first."""
         return [entry for entry in self._entries if entry.number > number]
 
     async def wait_after(self, number: int, seconds: float) -> list[Entry]:
-        """Return them as soon as there are any; an empty list after that many seconds."""
+        """Return them as soon as there are any, or an empty list after this many seconds."""
         with suppress(TimeoutError):
             await self._bell.until(lambda: self._closed or self.after(number), seconds)
         return self.after(number)
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Release everything that waits."""
         self._closed = True
         self._bell.ring()
 
 
 def masked(value: Any) -> Any:
-    """Return JSON types with every credential made unreadable."""
+    """Return JSON types with every credential masked."""
     match value:
         case dict():
             return {

@@ -1,4 +1,4 @@
-"""The backend's page: what it was told lately, newest first, for a person on any screen."""
+"""The backend's page: its latest callbacks, newest first."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _callback(entry: Entry) -> str:
 
 
 def _gist(body: Any) -> str:
-    """Return what the callback is about, in a few words."""
+    """Summarize the callback in a few words."""
     match body:
         case {"toolName": tool}:
             return str(tool)

@@ -1,6 +1,6 @@
-"""The customer: a restaurant that lets a model answer its phone. All of this a company decides.
+"""The customer: a restaurant that lets a model answer its phone. A company decides all of this.
 
-``configuration`` is what it answers to onCallStart, ``run_tool`` what it answers to onToolCall.
+``configuration`` is its response to onCallStart, ``run_tool`` its response to onToolCall.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 
-# Whatever costs the account money is signed with them: a call, a transfer, a message.
+# These sign everything that costs the account money: a call, a transfer, a message.
 CREDENTIALS = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
 GREETING = "Rosa's Kitchen, good evening. How can I help you?"
 PROMPT = """\
@@ -60,7 +60,7 @@ class UnknownTool(LookupError):
 
 
 def configuration(call: Mapping[str, Any], tools_url: str) -> dict[str, Any]:
-    """Return how the call is to be handled."""
+    """Return the configuration of the call."""
     return {
         **CREDENTIALS,
         "openaiApiKey": SANDBOX_OPENAI_KEY,
@@ -75,7 +75,7 @@ def configuration(call: Mapping[str, Any], tools_url: str) -> dict[str, Any]:
 
 
 def run_tool(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the result that the model is told; raise :class:`UnknownTool`."""
+    """Return the result for the model; raise :class:`UnknownTool`."""
     match name:
         case "look_up_order":
             return _look_up_order(str(arguments.get("orderNumber", "")).upper())

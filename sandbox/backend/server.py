@@ -1,4 +1,4 @@
-"""The backend's routes: four callbacks, a page to look at them, and the same as JSON."""
+"""The backend's routes: four callbacks, a page that shows them, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Backend:
-    """A customer's backend; it checks signatures once it knows a secret."""
+    """A customer's backend, which checks signatures once it knows a secret."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = list(secrets)
@@ -68,7 +68,7 @@ class Backend:
         return handle
 
     async def _reply(self, body: Any, request: web.Request, answer: Answerer) -> Reply:
-        """Return what the backend answers; raise ValueError if the request makes no sense."""
+        """Return the backend's response; raise ValueError if the request makes no sense."""
         if not isinstance(body, dict):
             raise ValueError("The body is not a JSON object.")
         await self._dawdle(delay_s(request.query))
@@ -82,7 +82,7 @@ class Backend:
                 await self._stopping.wait()
 
     async def _learn_secret(self, request: web.Request) -> web.Response:
-        """Take an account's ``{"secret": "whsec_…"}``; those that were told before stay valid."""
+        """Add an account's ``{"secret": "whsec_…"}``; earlier secrets stay valid."""
         try:
             secret = (await request.json())["secret"]
         except (ValueError, TypeError, KeyError):
@@ -102,7 +102,9 @@ class Backend:
         )
 
     async def _callbacks(self, request: web.Request) -> web.Response:
-        """Answer what came after ``?after=N``; with ``&wait=seconds``, as soon as there is some."""
+        """Return the callbacks after ``?after=N``; with ``&wait=seconds``, as soon as there are
+        any.
+        """
         try:
             after = int(request.query.get("after", 0))
             wait = min(float(request.query.get("wait", 0)), LONGEST_WAIT_S)

@@ -1,8 +1,8 @@
-"""Is a callback really from the platform? Copy this: it is all that a backend needs to check.
+"""Verifies that a callback is really from the platform. Copy this into your backend.
 
 Every callback is signed twice with the account's secret (``whsec_…``): as Standard Webhooks
-(https://www.standardwebhooks.com) demands, and with ``X-Veevo-Signature`` for older backends. To
-check one of them is enough; this backend checks both.
+(https://www.standardwebhooks.com) requires, and with ``X-Veevo-Signature`` for older backends.
+Verifying one of them is enough; this backend verifies both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Verdict = Literal["valid", "invalid", "missing", "unchecked"]
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """What became of the two signatures; unchecked when no secret is known."""
+    """The verdicts on the two signatures; unchecked if no secret is known."""
 
     standard: Verdict
     legacy: Verdict
@@ -32,7 +32,7 @@ class Signatures:
 
 
 def check(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Signatures:
-    """Check the raw body, as it came in, against every secret that may have signed it."""
+    """Verify the raw body, as received, against every secret that may have signed it."""
     if not secrets:
         return Signatures("unchecked", "unchecked")
     standard = any(_is_standard_webhook(body, headers, secret) for secret in secrets)
@@ -44,7 +44,7 @@ def check(body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Si
 
 
 def is_secret(value: object) -> bool:
-    """Whether it looks like a secret of an account."""
+    """Return True if the value has the format of an account's secret."""
     return (
         isinstance(value, str)
         and re.fullmatch(r"whsec_[A-Za-z0-9+/]{16,}={0,2}", value) is not None
@@ -52,7 +52,7 @@ def is_secret(value: object) -> bool:
 
 
 def _is_standard_webhook(body: bytes, headers: Mapping[str, str], secret: str) -> bool:
-    """Also refuses a message that is older than five minutes: it may be a replay."""
+    """Also refuse a message that is older than five minutes: it may be a replay."""
     try:
         Webhook(secret).verify(body, dict(headers), json_parse=False)
     except (WebhookVerificationError, ValueError):

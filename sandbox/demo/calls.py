@@ -1,4 +1,4 @@
-"""Two calls at once, each followed from both ends: the phone network, and the backend."""
+"""Two simultaneous calls, each observed from both ends: the phone network and the backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sandbox.demo.wire import DemoFailed, Wire
 CALLER = "+19805551234"
 CALLEE = "+19805556789"
 
-# The caller does not wait for the end of the greeting, and hears that it stops.
+# The caller interrupts the greeting, and hears it stop.
 CALLER_DOES = [
     {"until_connected": True},
     {"interrupt": "Where is my order A-1001?"},
@@ -42,7 +42,7 @@ _CALL_WITHIN_S = 45.0
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """What the phone network or the backend noticed, ``seconds`` after the call began."""
+    """An observation by the phone network or the backend, ``seconds`` after the call began."""
 
     seconds: float
     source: str  # "phone" or "backend"
@@ -51,7 +51,7 @@ class Happening:
 
 @dataclass
 class FollowedCall:
-    """A call, with all that was noticed of it so far; ``order`` is what the product was sent."""
+    """A call and all observations of it so far. ``order`` is the product's request."""
 
     order: dict[str, Any] | None = None
     began: float = math.inf
@@ -64,7 +64,7 @@ class FollowedCall:
         return str(self.phone[0]["call_sid"])
 
     def notice_phone(self, event: dict[str, Any]) -> None:
-        # Whatever is noticed late makes the beginning look late: the earliest is right.
+        # A late observation makes the start look late: the earliest estimate is right.
         self.began = min(self.began, time.time() - event["at"])
         self.phone.append(event)
         self._news.put_nowait(Happening(event["at"], "phone", event))
@@ -75,16 +75,16 @@ class FollowedCall:
         self._news.put_nowait(Happening(max(0.0, arrived - self.began), "backend", entry))
 
     def fail(self, error: BaseException) -> None:
-        """Tell whoever waits for what happens that nothing more will be noticed."""
+        """Tell everything that waits for observations that there will be no more."""
         self._news.put_nowait(error)
 
     def callback(self, name: str) -> dict[str, Any] | None:
-        """Return the first callback of that name, or None while there is none."""
+        """Return the first callback with this name, or None while there is none."""
         return next((entry for entry in self.callbacks if entry["callback"] == name), None)
 
     @property
     def platform_cost(self) -> float:
-        """What the backend was told that the call costs here, in dollars."""
+        """Return the platform's cost of the call in dollars, as reported to the backend."""
         report = self.callback("onCallEnd")
         return float(report["body"]["costBreakdown"]["platformCost"]) if report else 0.0
 
@@ -92,7 +92,7 @@ class FollowedCall:
         return [event for event in self.phone if event["kind"] == kind]
 
     async def happenings(self) -> AsyncIterator[Happening]:
-        """Yield them as they come, until the call is over and its end was reported."""
+        """Yield observations as they arrive, until the call has ended and its end was reported."""
         try:
             async with asyncio.timeout(_CALL_WITHIN_S):
                 while not (self._is_reported and self._news.empty()):
@@ -110,7 +110,7 @@ class FollowedCall:
 
 
 class TwoCalls:
-    """Use it as an async context manager; leaving it stops following."""
+    """Places two calls and follows them. An async context manager; leaving it stops following."""
 
     def __init__(self, api: Wire, sandbox: Wire, number: str) -> None:
         self._api = api
@@ -129,14 +129,14 @@ class TwoCalls:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _ring(self) -> FollowedCall:
-        """Let somebody ring the number."""
+        """Have a person call the number."""
         body = {"to": self._number, "from": CALLER, "script": CALLER_DOES}
         events = self._sandbox.lines("POST", "/phone/calls", body)
         first = await anext(events)
         return self._follow(first["call_sid"], events, first)
 
     async def _be_rung(self) -> FollowedCall:
-        """Have the product call somebody."""
+        """Have the product call a person."""
         callee = {"answers": "human", "script": CALLEE_DOES}
         await self._sandbox.ask("PUT", f"/phone/callees/{CALLEE}", callee)
         body = outbound_body(self._number, self._sandbox.base)
@@ -183,7 +183,7 @@ class TwoCalls:
 
 
 def outbound_body(number: str, sandbox: str) -> dict[str, Any]:
-    """Return what ``POST /api/outbound`` takes, with the sandbox for Twilio and the backend."""
+    """Return the body of ``POST /api/outbound``, with the sandbox as Twilio and as the backend."""
     return {
         "to": CALLEE,
         "from": number,

@@ -1,4 +1,4 @@
-"""Did all of it happen? What the demo is worth as a test."""
+"""The demo's checks, which make it a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Check = tuple[str, bool]
 
 
 def check_inbound(call: FollowedCall) -> Iterator[Check]:
-    """Yield what must be true of the call that somebody made, and whether it is."""
+    """Yield the checks of the inbound call, and whether each holds."""
     spoken = " ".join(event["text"] for event in call.events("heard"))
     tool = call.callback("onToolCall")
     turns = _transcript(call)
@@ -30,7 +30,7 @@ def check_inbound(call: FollowedCall) -> Iterator[Check]:
 
 
 def check_outbound(call: FollowedCall) -> Iterator[Check]:
-    """Yield the same of the call that the product made."""
+    """Yield the checks of the outbound call, and whether each holds."""
     spoken = " ".join(event["text"] for event in call.events("heard"))
     yield "The callee was connected, and the call ended as it should.", _went_through(call)
     yield "The callee heard the reminder.", REMINDER in spoken
@@ -39,7 +39,7 @@ def check_outbound(call: FollowedCall) -> Iterator[Check]:
 
 
 def check_usage(call: FollowedCall, records: list[dict[str, Any]], *, name: str) -> Check:
-    """Return what must be true of the usage records that have this call's SID."""
+    """Return the check of the usage records with this call's SID."""
     report = call.callback("onCallEnd")
     agrees = (
         len(records) == 1
@@ -52,7 +52,7 @@ def check_usage(call: FollowedCall, records: list[dict[str, Any]], *, name: str)
 
 
 def check_invoice(before: float, charged: float, after: float) -> Check:
-    """Return what must be true of the next invoice, in dollars."""
+    """Return the check of the next invoice, in dollars."""
     agrees = round(after - before, 2) >= round(charged, 2) > 0
     return "The next invoice has these calls' minutes, at the price the backend was told.", agrees
 

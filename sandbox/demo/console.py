@@ -1,4 +1,4 @@
-"""Words on a terminal, or in a log: headings, a timeline, JSON."""
+"""Text on a terminal, or in a log: headings, a timeline, JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import textwrap
 from typing import Any, TextIO
 
 _WIDTH = 100
-# A line of the timeline begins with the seconds, and who did it.
+# A line of the timeline begins with the seconds and the actor.
 _WHO_AT = 12
 _WHAT_AT = 24
 _LONGEST_TEXT = 70
@@ -37,19 +37,19 @@ class Console:
             self._write(" " * indent + line)
 
     def row(self, name: str, text: str) -> None:
-        """A name and what belongs to it, on one line."""
+        """Write a name and its value on one line."""
         self._write(f"  {name:<10}{text}")
 
     def command(self, *words: str) -> None:
-        """A command to copy, on one line."""
+        """Write a command to copy, on one line."""
         self._write(f"  {shlex.join(words)}")
 
     def step(self, action: str, outcome: str) -> None:
-        """Something that was done, and what came of it."""
+        """Write an action and its outcome."""
         self._write(f"  {action:<28}{outcome}")
 
     def moment(self, seconds: float, who: str, text: str) -> None:
-        """One line of a timeline, wrapped below itself."""
+        """Write an entry of the timeline, wrapped with a hanging indent."""
         first, *others = textwrap.wrap(text, _WIDTH - _WHAT_AT) or [""]
         who = self._in(_CYAN, f"{who:<{_WHAT_AT - _WHO_AT}}")
         self._write(f"  {seconds:6.2f} s  {who}{first}")
@@ -73,12 +73,12 @@ class Console:
 
 
 def pretty(value: Any, width: int) -> str:
-    """Return JSON for reading: what fits is on one line, and what is long or deep is cut."""
+    """Return readable JSON: values that fit are on one line, long or deep ones are cut."""
     return _laid_out(_cut(value), width).replace(f'"{_DEEP}"', _DEEP)
 
 
 def _laid_out(value: Any, width: int, *, taken: int = 0) -> str:
-    """Lay the value out; of the width of its first line so much is taken."""
+    """Format the value; ``taken`` characters of the first line are used already."""
     flat = json.dumps(value, ensure_ascii=False)
     if taken + len(flat) <= width or not isinstance(value, dict | list):
         return flat

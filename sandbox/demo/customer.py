@@ -1,4 +1,4 @@
-"""The customer's side of the set-up, over the API: an account, a key, a number, a secret."""
+"""The customer's setup, over the API: an account, a key, a number, a secret."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ EMAIL = "rosa@example.com"
 PASSWORD = "pasta-for-everybody"  # noqa: S105 (of an account on this machine alone)
 COMPANY = "Rosa's Kitchen"
 KEY_LABEL = "bin/demo"
-# Numbers that nobody has: 555-0100 to 555-0199 are for fiction.
+# Unassigned numbers: 555-0100 to 555-0199 are reserved for fiction.
 _NUMBERS = [f"+1202555{line:04}" for line in range(100, 200)]
 
 
 async def set_up(api: Wire, sandbox: Wire, console: Console) -> tuple[str, str]:
-    """Make the account, pay, and register a number, or find what the last run has made.
+    """Create the account, pay, and register a number, or reuse those of the last run.
 
     Return the API key and the number.
     """
@@ -32,7 +32,7 @@ async def set_up(api: Wire, sandbox: Wire, console: Console) -> tuple[str, str]:
 
 
 async def _register(api: Wire, console: Console) -> Any:
-    """Return what a new account is told, or None if the account exists."""
+    """Return the response for a new account, or None if the account exists."""
     body = {"email": EMAIL, "password": PASSWORD, "companyName": COMPANY}
     status, answer = await api.ask("POST", "/api/auth/register", body, accept=(409,))
     if status == 409:
@@ -47,7 +47,7 @@ async def _register(api: Wire, console: Console) -> Any:
 
 
 async def _log_in(api: Wire, console: Console) -> str:
-    """Return a new API key in the place of the last run's."""
+    """Return a new API key that replaces the last run's."""
     _, answer = await api.ask("POST", "/api/auth/login", {"email": EMAIL, "password": PASSWORD})
     console.step("POST /api/auth/login", "a token, to make an API key with")
     api.authorize(answer["token"])

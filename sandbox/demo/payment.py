@@ -1,4 +1,4 @@
-"""The money's side of it: paying on the checkout page, and what the next invoice comes to."""
+"""Payment on the checkout page, and the amount of the next invoice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from sandbox.demo.console import Console
 from sandbox.demo.wire import DemoFailed, Wire
 
-# A worker hears of it, asks and decides: well under a second. A slow machine may take longer.
+# A worker receives the event, asks Stripe and decides: well under a second. A slow machine may take
+# longer.
 _WITHIN_S = 20.0
 _LOOK_AGAIN_S = 0.05
 
@@ -19,9 +20,9 @@ UPCOMING = "/api/billing/invoices/upcoming"
 
 
 async def pay(api: Wire, console: Console, checkout_url: str | None) -> None:
-    """Pay on the checkout page, as somebody in a browser, and wait until the account is ACTIVE.
+    """Pay on the checkout page like a person in a browser, and wait until the account is ACTIVE.
 
-    :param checkout_url: None if the account is there already, and may have paid.
+    :param checkout_url: None if the account exists already, and may have paid.
     """
     if checkout_url is None:
         _, answer = await api.ask("GET", "/api/account")
@@ -43,7 +44,7 @@ async def pay(api: Wire, console: Console, checkout_url: str | None) -> None:
 
 
 async def invoice_with(api: Wire, amount: float) -> Any:
-    """Return the next invoice as soon as it comes to so much, or as it is when that takes long."""
+    """Return the next invoice once it reaches the amount, or as it is after a timeout."""
     return await _ask_until(api, UPCOMING, lambda body: bool(body["amount"] > amount - 0.001))
 
 

@@ -1,4 +1,4 @@
-"""A call's happenings in words."""
+"""Describes the events of a call in words."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Line = tuple[str, str]
 
 
 async def tell(call: FollowedCall, console: Console, *, person: str) -> None:
-    """Tell the call as it goes.
+    """Describe the call while it runs.
 
-    :param person: who is at the other end of the line: Caller or Callee.
+    :param person: the person on the phone: Caller or Callee.
     """
     if call.order is not None:
         console.text("The restaurant's backend sends POST /api/outbound, with")
@@ -118,5 +118,5 @@ _TELLERS: dict[str, Callable[[dict[str, Any], str], Line | None]] = {
 
 
 def _shortened(path: str) -> str:
-    """Return the path without the signed token that fills the line."""
+    """Return the path without the signed token, which would fill the line."""
     return "/".join(part if len(part) <= 24 else f"{part[:12]}…" for part in path.split("/"))

@@ -1,4 +1,4 @@
-"""HTTP, as a customer's program speaks it, and the sandbox's own API beside it."""
+"""HTTP as a customer's program speaks it, and the sandbox's own API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import aiohttp
 
 
 class DemoFailed(Exception):
-    """Something did not happen as it must, in one sentence."""
+    """Something did not happen as it must; the message is one sentence."""
 
 
 class _Form(HTMLParser):
@@ -50,7 +50,7 @@ class Wire:
         raise DemoFailed(f"{method} {path} was answered with {response.status}: {text.strip()}")
 
     async def lines(self, method: str, path: str, body: Any = None) -> AsyncIterator[Any]:
-        """Yield each line of a stream of JSON lines as it comes."""
+        """Yield each line of a stream of JSON lines as it arrives."""
         async with self._request(method, path, body) as response:
             if not response.ok:
                 why = (await response.text()).strip()
@@ -59,7 +59,7 @@ class Wire:
                 yield json.loads(line)
 
     async def submit_page(self, url: str) -> str:
-        """Send the form of a page as it is filled in, as a browser does; return where that leads.
+        """Submit a page's form as filled in, like a browser; return the URL that it leads to.
 
         The session must keep cookies.
         """

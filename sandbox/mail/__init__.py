@@ -1,1 +1,1 @@
-"""Where mails go while there is no mail server: a mailbox that everybody on this machine reads."""
+"""A mailbox in place of a mail server, which everybody on this machine can read."""

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class MailConfig(AppConfig):
-    """The stand-in for a mail server: what was sent is in a table of its own."""
+    """The stand-in for a mail server: sent emails are in its own table."""
 
     name = "sandbox.mail"
     label = "sandbox_mail"

@@ -1,4 +1,4 @@
-"""What Django sends mails with: they are written down, so that every process sees them."""
+"""Django's email backend: stores emails, so that every process sees them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.mail.models import Mail
 class MailboxBackend(BaseEmailBackend):
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         for message in email_messages:
-            message.message()  # what a mail server would refuse is refused here
+            message.message()  # refuse what a mail server would refuse
             Mail.objects.create(
                 sender=message.from_email,
                 to=", ".join(message.recipients()),

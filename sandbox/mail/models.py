@@ -1,4 +1,4 @@
-"""Mails that were sent."""
+"""Sent emails."""
 
 from __future__ import annotations
 

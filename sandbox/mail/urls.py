@@ -16,7 +16,7 @@ SHOWN = 50
 @never_cache
 @require_safe
 def mailbox(request: HttpRequest) -> HttpResponse:
-    """Show the newest mails; ``?to=`` leaves those to one address."""
+    """Show the newest emails; ``?to=`` filters by address."""
     mails = Mail.objects.order_by("-id")
     if to := request.GET.get("to", ""):
         mails = mails.filter(to=to)

@@ -1,4 +1,4 @@
-"""Arguments for a tool call, taken from what was said as far as the tool's schema asks for them."""
+"""Arguments for a tool call, taken from the caller's words as the tool's schema requires."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"(?<![\w:+-])-?[0-9]+(?:\.[0-9]+)?(?![\w:-])")
 # A word with a digit in it: an order number, a booking code.
 _CODE = re.compile(r"\b(?=[A-Za-z0-9-]*[0-9])[A-Za-z0-9-]+\b")
 _NO = re.compile(r"\b(?:no|not|don't|without)\b", re.IGNORECASE)
-# What to look for when an argument's name contains the word.
+# The pattern for an argument whose name contains the word.
 _HINTS = {
     "mail": re.compile(r"[^\s@]+@[^\s@]+\.[A-Za-z]+"),
     "phone": PHONE,
@@ -29,7 +29,7 @@ _HINTS = {
 
 
 class _Words:
-    """What was said; a number, a date or a quotation is used for one argument only."""
+    """The caller's words; each number, date or quotation is used for one argument only."""
 
     def __init__(self, said: str) -> None:
         self.said = said
@@ -59,7 +59,7 @@ def arguments_for(tool: Mapping[str, Any], said: str) -> dict[str, Any]:
 
 
 def _value(name: str, schema: Mapping[str, Any], words: _Words) -> Any:
-    """Return what was said for this argument, or None."""
+    """Return the caller's value for this argument, or None."""
     if choices := schema.get("enum"):
         said = words.said.lower()
         return next((choice for choice in choices if str(choice).lower() in said), None)
@@ -90,7 +90,7 @@ def _text(name: str, words: _Words) -> str | None:
 
 
 def _any_value(schema: Mapping[str, Any], said: str) -> Any:
-    """Return something that fits, for an argument that is required and was not said."""
+    """Return a valid value for an argument that is required and was not said."""
     if choices := schema.get("enum"):
         return choices[0]
     match schema.get("type"):

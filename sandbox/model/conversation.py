@@ -1,4 +1,4 @@
-"""The items of a conversation, in their order."""
+"""The items of a conversation, in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = "root"
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """``wire`` is the item as clients see it, which is without audio unless they retrieve it."""
+    """An item. ``wire`` is the item as clients see it: without audio unless they retrieve it."""
 
     wire: dict[str, Any]
     audio: bytearray = field(default_factory=bytearray)
@@ -33,7 +33,7 @@ class Item:
 
     @property
     def wants_an_answer(self) -> bool:
-        """Whether it is something new to the model: what the user said, or what a tool returned."""
+        """Return True if it is new to the model: a user's words, or a tool's result."""
         return self.wire.get("role") == "user" or self.wire["type"] == "function_call_output"
 
     @property
@@ -47,7 +47,7 @@ class Item:
 
     @property
     def text(self) -> str:
-        """What was said, written, called or returned."""
+        """The words that were said, written, called or returned."""
         if self.audio and not self.is_from_model:
             return speech.hear([bytes(self.audio)])
         written = [part.get("text") or part.get("transcript") or "" for part in self.content]
@@ -57,7 +57,7 @@ class Item:
 
     @property
     def tokens(self) -> Tokens:
-        """How much reading it costs; the transcript of audio is not read."""
+        """The tokens that reading it costs; the transcript of audio is not read."""
         if self.audio:
             per_token = OUTPUT_MS_PER_TOKEN if self.is_from_model else INPUT_MS_PER_TOKEN
             return Tokens(audio=-(-self.audio_ms // per_token))
@@ -73,7 +73,7 @@ class Item:
 
 
 def item_from_client(given: dict[str, Any], new_id: str) -> Item:
-    """Return the item of a valid ``conversation.item.create``; it may carry audio."""
+    """Return the item of a valid ``conversation.item.create``, which may contain audio."""
     wire = {"id": None, **given, "status": "completed"}
     wire["id"] = wire["id"] or new_id
     item = Item(wire)
@@ -110,7 +110,7 @@ class Conversation:
         return any(item.is_from_model and item.audio for item in self.items)
 
     def add(self, item: Item, after: str | None = None) -> str | None:
-        """Put the item behind another one, or last; return the id of the one before it."""
+        """Insert the item after another one, or last; return the id of its predecessor."""
         if self._find(item.id):
             raise ClientError(
                 f"Error adding item: an item with id '{item.id}' already exists.", param="item.id"
@@ -122,7 +122,7 @@ class Conversation:
         return self.items[at - 1].id if at else None
 
     def before(self, item: Item) -> str | None:
-        """Return the id of the item before this one; it may have been deleted meanwhile."""
+        """Return the id of the item before this one, which may have been deleted since."""
         at = self.items.index(item) if item in self.items else 0
         return self.items[at - 1].id if at else None
 
@@ -133,7 +133,9 @@ class Conversation:
         self.items.remove(self._known(item_id, "delet"))
 
     def truncate(self, item_id: str, audio_end_ms: int) -> None:
-        """Cut the model's audio to what was heard; its transcript goes, nobody knows how far."""
+        """Cut the model's audio to what was heard, and delete its transcript, which no longer
+        matches.
+        """
         item = self._known(item_id, "truncat")
         if not (item.is_from_model and item.audio):
             raise ClientError("Only model output audio messages can be truncated", code=None)

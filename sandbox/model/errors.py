@@ -1,4 +1,4 @@
-"""OpenAI's error shapes, in the words of the real server where they are known."""
+"""OpenAI's errors, with the real server's wording where it is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 INVALID_REQUEST = "invalid_request_error"
 
-# Codes with which the real server closes the socket right after the error.
+# Codes after which the real server closes the socket at once.
 CLOSE_AUTHENTICATION = 3000
 CLOSE_REQUEST_SHAPE = 4000
 CLOSE_TRY_AGAIN_LATER = 1013
@@ -16,7 +16,7 @@ CLOSE_GOING_AWAY = 1001
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What an ``error`` event carries; ``close`` is the code the socket is closed with after it."""
+    """The content of an ``error`` event; ``close`` is the code with which the socket closes."""
 
     code: str | None
     message: str
@@ -39,12 +39,12 @@ class ErrorBody:
 
     @property
     def reason(self) -> str:
-        """The reason of the close frame: ``type.code`` unless another is known."""
+        """The reason in the close frame: ``type.code`` unless another is known."""
         return self.close_reason or ".".join(part for part in (self.type, self.code) if part)
 
 
 class ClientError(Exception):
-    """A client event that cannot be served; the session goes on."""
+    """An invalid client event; the session continues."""
 
     def __init__(
         self, message: str, *, code: str | None = "invalid_value", param: str | None = None
@@ -54,13 +54,13 @@ class ClientError(Exception):
 
 
 def error_body(code: str, message: str = "") -> ErrorBody:
-    """Return the error of that code, as the real server sends it if it is one that we know."""
+    """Return the error with this code, as the real server sends it if we know that."""
     body = _KNOWN.get(code) or ErrorBody(code, f"The sandbox was told to fail with {code}.")
     return replace(body, message=message) if message else body
 
 
 def invalid_api_key(key: str) -> ErrorBody:
-    """Name the key as the real server does: its beginning and its end."""
+    """Show the key's beginning and end, as the real server does."""
     masked = f"{key[:8]}***{key[-4:]}" if len(key) > 16 else "***"
     return ErrorBody(
         "invalid_api_key",

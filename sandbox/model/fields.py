@@ -1,7 +1,7 @@
-"""Checks of JSON values against a description, refused as OpenAI refuses them.
+"""Checks JSON values against a description, with OpenAI's errors.
 
-Every ``check(value, path)`` returns nothing, or raises :class:`ClientError` with the path that is
-wrong in ``param``. A field that is ``null`` counts as absent unless it is required.
+Every ``check(value, path)`` returns nothing, or raises :class:`ClientError` with the invalid path
+in ``param``. A ``null`` field counts as absent unless it is required.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class MapOf:
 
 @dataclass(frozen=True)
 class Tagged:
-    """An object whose field ``tag`` tells which of the descriptions applies."""
+    """An object whose field ``tag`` selects the description."""
 
     tag: str
     variants: Mapping[str, Spec]
@@ -163,7 +163,7 @@ class Tagged:
 
 @dataclass(frozen=True)
 class ByType:
-    """A value that may have several JSON types, each with its description."""
+    """A value of several JSON types, each with its own description."""
 
     text: Spec | None = None
     object: Spec | None = None

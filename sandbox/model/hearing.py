@@ -1,4 +1,4 @@
-"""The model's ear: where speech begins and ends in the audio that is appended.
+"""Voice activity detection: where speech starts and stops in the appended audio.
 
 Audio is mu-law at 8 kHz. Time is counted in audio, so it does not matter when a frame arrives.
 """
@@ -15,12 +15,12 @@ FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 
 # Sound shorter than this is a click.
 SHORTEST_SPEECH_MS = 40
-# How long a caller may pause in a turn; the real model judges by what was said.
+# How long a caller may pause within a turn. The real model judges by the words.
 PAUSE_MS = {"high": 300, "medium": 500, "auto": 500, "low": 1_000}
 SEMANTIC_PREFIX_MS = 300
-# Mean loudness of a frame that counts as sound at threshold 1; a loud voice reaches about 100.
+# Mean loudness of a frame that counts as sound at threshold 1. A loud voice reaches about 100.
 LOUDNESS_AT_FULL_THRESHOLD = 80
-# Loudness of a mu-law byte: its magnitude, which is stored inverted and is logarithmic already.
+# Loudness of a mu-law byte: its magnitude, which is stored inverted and already logarithmic.
 _LOUDNESS = bytes(~code & 0x7F for code in range(256))
 
 
@@ -42,7 +42,7 @@ class VadSettings:
 
     @classmethod
     def of(cls, turn_detection: Mapping[str, Any]) -> VadSettings:
-        """Read the session's ``turn_detection``."""
+        """Parse the session's ``turn_detection``."""
         if turn_detection["type"] == "semantic_vad":
             return cls(PAUSE_MS[turn_detection["eagerness"]], SEMANTIC_PREFIX_MS)
         return cls(
@@ -58,7 +58,7 @@ class InputBuffer:
     def __init__(self) -> None:
         self.vad: VadSettings | None = None
         self._audio = bytearray()
-        self._start_ms = 0  # of what the buffer holds, since the session began
+        self._start_ms = 0  # of the buffer, since the session began
         self._unheard = b""  # less than a frame
         self._speaking = False
         self._loud_ms = 0
@@ -69,9 +69,9 @@ class InputBuffer:
         return (len(self._audio) + len(self._unheard)) / BYTES_PER_MS
 
     def append(self, audio: bytes) -> Iterator[SpeechStarted | SpeechStopped]:
-        """Add audio of any length; yield what was detected, at the point where it was.
+        """Add audio of any length; yield each detection at its position.
 
-        Whoever iterates may take the buffer's audio when speech has stopped.
+        The consumer may take the buffer's audio when speech has stopped.
         """
         audio = self._unheard + audio
         whole = len(audio) - len(audio) % FRAME_BYTES
@@ -83,7 +83,7 @@ class InputBuffer:
                 yield from self._listen(frame, self.vad)
 
     def take(self) -> bytes:
-        """Empty the buffer; return what it held."""
+        """Empty the buffer; return its audio."""
         audio = bytes(self._audio + self._unheard)
         self._start_ms += len(self._audio) // BYTES_PER_MS
         self._audio.clear()
@@ -117,7 +117,7 @@ class InputBuffer:
         return self._start_ms + len(self._audio) // BYTES_PER_MS
 
     def _keep_last(self, ms: int) -> None:
-        """Forget what lies before; silence is not worth an item of the conversation."""
+        """Drop older audio: silence is not worth an item in the conversation."""
         surplus = len(self._audio) - ms * BYTES_PER_MS
         if surplus > 0:
             del self._audio[:surplus]

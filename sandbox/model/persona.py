@@ -1,7 +1,7 @@
-"""What the model says of its own accord, when no script tells it.
+"""The model's own behavior, when no script controls it.
 
 It greets, hangs up, transfers and presses keys when it is asked to, calls the tool whose name the
-caller used, says what a tool returned, and otherwise repeats what it understood.
+caller used, reports a tool's result, and otherwise repeats what it understood.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _EXACTLY = "saying exactly this"
 _GOODBYE = re.compile(r"\b(?:good)?bye\b", re.IGNORECASE)
 _TRANSFER = re.compile(r"\b(?:transfer|human)\b", re.IGNORECASE)
 _PRESS = re.compile(r"\bpress\s+([0-9*#A-Dw][0-9*#A-Dw ]*)", re.IGNORECASE)
-# A typed note: the phone keys that it ends with were pressed by the caller.
+# A typed note that ends with the keys that the caller pressed.
 _KEYS_PRESSED = re.compile(r"\[[^\]]*?([0-9*#A-D]+)\s*\]")
-# Words of a tool's name that say little about what it is for.
+# Words in a tool's name that say little about its purpose.
 _COMMON = frozenset({"get", "set", "look", "find", "check", "book", "make", "create", "with"})
 MOST_REPEATED_WORDS = 12
 
@@ -30,7 +30,7 @@ Tool = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a response is made from. ``said`` and ``results`` are new since the last response."""
+    """The input of a response. ``said`` and ``results`` are new since the last response."""
 
     instructions: str = ""
     said: str = ""
@@ -67,7 +67,7 @@ def exact_words(instructions: str) -> str | None:
 
 
 def reply(prompt: Prompt) -> Turn:
-    """Return what to say, and which tool to call."""
+    """Return the words to say and the tool to call."""
     words = exact_words(prompt.instructions)
     if words is not None:
         return (Say(words),)
@@ -98,7 +98,7 @@ def _call(prompt: Prompt) -> Turn | None:
 
 
 def _transfer(tool: Tool, prompt: Prompt) -> Call:
-    """Transfer to the number that was said, or else to one that the instructions know."""
+    """Transfer to the number that was said, or else to one in the instructions."""
     said = prompt.said
     if not PHONE.search(said) and (known := PHONE.search(prompt.instructions)):
         said = f"{said} {known[0]}"
@@ -106,7 +106,7 @@ def _transfer(tool: Tool, prompt: Prompt) -> Call:
 
 
 def _names(said: str, tool: str) -> bool:
-    """Whether the words of the tool's name are said: those that tell it from other tools."""
+    """Return True if the caller says the words that distinguish the tool's name from others."""
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", tool).replace("_", " ").replace("-", " ")
     words = parts.lower().split()
     telling = [word for word in words if len(word) > 3 and word not in _COMMON] or words

@@ -1,7 +1,7 @@
-"""What a client may send: every event of the realtime API, field by field.
+"""Every event that a client may send in the realtime API, field by field.
 
-The sandbox takes everything that the real server takes, except MCP servers, images, stored prompts
-and responses outside of the conversation.
+The sandbox accepts everything that the real server accepts, except MCP servers, images, stored
+prompts and responses outside of the conversation.
 """
 
 from __future__ import annotations

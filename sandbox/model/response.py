@@ -1,7 +1,7 @@
-"""One response: a turn becomes the events that the real server sends for it.
+"""One response: converts a turn to the events that the real server sends for it.
 
-``Response.run`` yields events, pauses between them, and what is to happen to the connection.
-Whoever runs it waits out the pauses; ``cancel`` takes effect when it goes on after one.
+``Response.run`` yields events, pauses between them, and what is to happen to the connection. Its
+consumer waits during the pauses; ``cancel`` takes effect when it resumes after one.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from sandbox.model.script import (
 )
 from sandbox.model.usage import OUTPUT_MS_PER_TOKEN, Meter, Tokens, text_tokens
 
-# The real server begins to speak about half a second after it was asked, and is then faster than
-# the audio that it makes.
+# The real server begins to speak about half a second after the request, and then generates audio
+# faster than it plays.
 THINKING_MS = 250.0
 FIRST_CHUNK_MS = 200
 CHUNK_MS = 400
@@ -46,7 +46,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait that long; infinitely long means until the response is cancelled."""
+    """Wait that long; infinity means until the response is cancelled."""
 
     ms: float
 
@@ -55,7 +55,7 @@ Output = Event | Pause | Close | Drop
 
 
 class _Ended(Exception):
-    """The response does not get to the end of its turn."""
+    """The response ends before its turn is complete."""
 
     def __init__(self, status: str, details: dict[str, Any]) -> None:
         super().__init__(status)
@@ -65,7 +65,7 @@ class _Ended(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How to answer: the session's configuration, with what this response overrides."""
+    """The parameters of a response: the session's configuration, with this response's overrides."""
 
     modality: str
     audio: dict[str, Any]
@@ -101,7 +101,7 @@ class Response:
         self._cancelled_for = ""
 
     def cancel(self, reason: str) -> None:
-        """Let the response end: ``reason`` is turn_detected or client_cancelled."""
+        """End the response: ``reason`` is turn_detected or client_cancelled."""
         self._cancelled_for = reason
 
     def run(self) -> Iterator[Output]:
@@ -176,7 +176,7 @@ class Response:
         return "transcript" if self._answer.modality == "audio" else "text"
 
     def _speak(self, item: Item, step: Say) -> Iterator[Output]:
-        """Send the audio in chunks, each with the words that it says before it."""
+        """Send the audio in chunks, each preceded by its words."""
         audio = b"".join(speech.frames(step.text))
         words = _pieces(step.text)
         said, at, size = 0, 0, FIRST_CHUNK_MS
@@ -308,6 +308,6 @@ class Response:
 
 
 def _pieces(text: str) -> list[str]:
-    """Return the words, each with the space before it; together they are the text."""
+    """Return the words, each with the space before it; joined they are the text."""
     first, *rest = text.split(" ")
     return [first, *(f" {word}" for word in rest)]

@@ -1,7 +1,7 @@
-"""What the model is told to do: turns for its responses, and disturbances of its connection.
+"""Scripts for the model: turns for its responses, and disturbances of its connection.
 
 A customer scripts the sandbox's model with a fenced block in the system prompt: a JSON list with
-one entry a response. README.md beside this file shows it.
+one entry per response. See README.md beside this file.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Cut the connection without a word."""
+    """Cut the connection without a close frame."""
 
 
 Disturbance = Error | Close | Drop
@@ -126,7 +126,7 @@ class Script:
     odd_json: bool = False
 
     def turn(self, number: int) -> Turn | None:
-        """Return the turn of the session's response with that number, or None after the last."""
+        """Return the turn of the session's response with this number, or None after the last."""
         if number >= len(self.turns):
             return None
         entry = self.turns[number]
@@ -134,7 +134,7 @@ class Script:
 
 
 class ScriptError(ValueError):
-    """The script in a system prompt cannot be used; the message says what is wrong with it."""
+    """The script in a system prompt is invalid; the message says what is wrong."""
 
 
 _BLOCK = re.compile(r"^```sandbox[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)

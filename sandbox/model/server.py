@@ -1,4 +1,4 @@
-"""The realtime model as an aiohttp server: the only part that knows sockets and clocks."""
+"""The realtime model as an aiohttp server: the only part that uses sockets and clocks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATH = "/openai/v1/realtime"
 MODELS = "gpt-realtime"
 PING_SECONDS = 20
 LIFETIME_S = 3_600.0
-# What the real server allows for one event: 15 MiB of audio, in base64.
+# The real server's limit for one event: 15 MiB of audio, in base64.
 LONGEST_MESSAGE = 20 * 1024 * 1024 + 1024
 NO_BINARY = ErrorBody(
     "invalid_event", "Expected a text WebSocket message; binary frames are not supported."
@@ -102,7 +102,7 @@ class ModelServer:
         app.on_shutdown.append(self._shut_down)
 
     async def wait_for(self, predicate: Callable[[ModelServer], T], timeout: float = 20.0) -> T:  # noqa: ASYNC109
-        """Return the predicate's first true value; it is asked again whenever something happens."""
+        """Return the predicate's first true value; it is called again after each change."""
         try:
             return await self._bell.until(lambda: predicate(self), timeout)
         except TimeoutError:
@@ -110,7 +110,7 @@ class ModelServer:
             raise AssertionError(f"It did not happen. The model received {seen}.") from None
 
     def changed(self) -> None:
-        """Wake whoever waits for something that was recorded."""
+        """Wake everything that waits for a recorded event."""
         if self._records:
             self._bell.ring()
 
@@ -146,7 +146,7 @@ class ModelServer:
         return socket
 
     def _reason_to_refuse(self, request: web.Request) -> ErrorBody | None:
-        """Return why the session is not served; the real server says so after the upgrade."""
+        """Return why the session is refused. The real server says so after the upgrade."""
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not key:
             return missing_api_key()
@@ -210,7 +210,7 @@ class _Link:
         self._server.changed()
 
     def _let(self, act: Callable[[], None]) -> None:
-        """Let the session act at the right time, and go on from there."""
+        """Let the session act at the right time, and continue from there."""
         self._session.advance(self._now_ms)
         act()
         self._session.advance(self._now_ms)
@@ -218,7 +218,7 @@ class _Link:
 
     @property
     def _now_ms(self) -> float:
-        """The session's time: without pace it is over before anything else can happen."""
+        """The session's time: without pace it has finished before anything else can happen."""
         if self._server.pace == 0:
             return math.inf
         return (time.monotonic() - self._began) * 1000 / self._server.pace
@@ -255,7 +255,7 @@ class _Link:
                 self._server.changed()
 
     async def _close_when(self, stopping: asyncio.Event) -> None:
-        """End the session when the server stops, or when it has lasted as long as it may."""
+        """End the session when the server stops, or after the session's lifetime."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._server.lifetime_s):
                 await stopping.wait()
@@ -272,7 +272,7 @@ def _refuse_upgrade(status: int) -> web.Response:
 
 
 def _json(event: dict[str, Any], odd: itertools.count[int] | None) -> str:
-    """Write an event as the real server does, or in turn in three other ways that mean the same."""
+    """Encode an event as the real server does, or alternately in three other equivalent ways."""
     if odd is None:
         return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     match next(odd) % 3:
@@ -291,7 +291,7 @@ async def serve_model(
     key: str | None = SANDBOX_OPENAI_KEY,
     lifetime_s: float = LIFETIME_S,
 ) -> AsyncIterator[ModelServer]:
-    """Serve a model for a test on a port of 127.0.0.1 that is free; ``url`` tells where."""
+    """Serve a model for a test on a free port of 127.0.0.1; its URL is ``url``."""
     model = ModelServer(script, pace=pace, key=key, lifetime_s=lifetime_s, records=True)
     app = web.Application()
     model.add_routes(app)

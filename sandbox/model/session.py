@@ -1,7 +1,7 @@
-"""One realtime session, without a socket and without a clock.
+"""One realtime session, without a socket or a clock.
 
-``receive`` takes a client event as text, ``advance`` tells the time in milliseconds since the
-session began, ``take`` returns what is to be sent, and what is to happen to the connection.
+``receive`` handles a client event as text, ``advance`` sets the time in milliseconds since the
+session began, and ``take`` returns what to send and what to do to the connection.
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ class RealtimeSession:
 
     @property
     def next_ms(self) -> float | None:
-        """When :meth:`advance` has something to do; None if nothing is going on."""
+        """The time at which :meth:`advance` has work; None if nothing is in progress."""
         return self._timeline.next_ms
 
     def open(self) -> None:
-        """Greet the client, as the real server does, before anything was received."""
+        """Send the first event, as the real server does, before anything is received."""
         if self._disturbed(OPEN):
             return
         self._emit({"type": "session.created", "session": self.settings})
 
     def receive(self, text: str) -> None:
-        """Take note of a client event."""
+        """Handle a client event."""
         if self.is_over:
             return
         event_id = None
@@ -101,16 +101,16 @@ class RealtimeSession:
             self._refuse(error.body, event_id)
 
     def advance(self, now_ms: float) -> None:
-        """Do what is due by then; infinity is for a session that takes no time."""
+        """Run what is due by then; infinity is for a session that takes no time."""
         self._timeline.advance(now_ms)
 
     def take(self) -> list[Event | Close | Drop]:
-        """Return what has accumulated since the last call, in its order."""
+        """Return, in order, what has accumulated since the last call."""
         outbox, self._outbox = self._outbox, []
         return outbox
 
     def disturb(self, disturbance: Disturbance) -> None:
-        """Let something go wrong now."""
+        """Apply a disturbance now."""
         match disturbance:
             case Error():
                 self.fail(error_body(disturbance.code, disturbance.message))
@@ -118,7 +118,7 @@ class RealtimeSession:
                 self._end(disturbance)
 
     def fail(self, body: ErrorBody) -> None:
-        """Send an error of the server's own; close the socket if that is what follows it."""
+        """Send a server error; close the socket if the error requires that."""
         self._refuse(body, None)
         if body.close:
             self._end(Close(body.close, body.reason))
@@ -203,7 +203,7 @@ class RealtimeSession:
         self._commit()
 
     def _commit(self) -> None:
-        """Make the buffer's audio an item of the conversation."""
+        """Turn the buffer's audio into an item of the conversation."""
         item_id, self._speech_item = self._speech_item or self._new_id("item"), ""
         content = [{"type": "input_audio", "transcript": None}]
         wire = {"id": item_id, "type": "message", "status": "completed", "role": "user"}
@@ -224,7 +224,7 @@ class RealtimeSession:
         self._emit({"type": "input_audio_buffer.cleared"})
 
     def _transcribe(self, item: Item) -> None:
-        """Have the transcript come later, while the model may be answering already."""
+        """Schedule the transcript for later, when the model may be responding already."""
         number, self._heard = self._heard, self._heard + 1
         listed = self._script.transcripts_ms
         delay_ms = listed[number] if number < len(listed) else TRANSCRIPT_MS
@@ -337,7 +337,7 @@ class RealtimeSession:
         )
 
     def _next_turn(self, settings: dict[str, Any]) -> Turn:
-        """Return the script's turn, or what the model comes up with by itself."""
+        """Return the script's turn, or the model's own."""
         instructions = settings["instructions"]
         is_greeting = self._script.greets and persona.exact_words(instructions) is not None
         if not is_greeting and (turn := self._scripted_turn()) is not None:
@@ -379,7 +379,7 @@ class RealtimeSession:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Run the response up to its next pause, or to its end."""
+        """Run the response to its next pause, or to its end."""
         running = self._running
         for output in running:
             if isinstance(output, Pause):
@@ -394,14 +394,14 @@ class RealtimeSession:
         self._response = None
 
     def _resume(self, running: Iterator[Output]) -> None:
-        """Go on after a pause, unless the response was cancelled in the middle of it."""
+        """Resume after a pause, unless the response was cancelled during it."""
         if self._response and running is self._running:
             self._go_on()
 
     # Out
 
     def _disturbed(self, event: str) -> bool:
-        """Do what the script has for this event; return whether that is all that happens."""
+        """Apply the script's disturbance of this event; return True if it replaces the event."""
         self._seen[event] += 1
         swallowed = False
         for when in self._script.when:

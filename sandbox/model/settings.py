@@ -12,7 +12,7 @@ INSTRUCTIONS = (
     "engaging, with a lively and playful tone."
 )
 _VAD = {"create_response": True, "interrupt_response": True}
-# What turn detection of a type is like where an update does not say.
+# The defaults of each type of turn detection.
 _TURN_DETECTION: dict[str, dict[str, Any]] = {
     "server_vad": {
         "threshold": 0.5,
@@ -23,7 +23,7 @@ _TURN_DETECTION: dict[str, dict[str, Any]] = {
     },
     "semantic_vad": {"eagerness": "auto", **_VAD},
 }
-# Fields that null switches off; elsewhere null changes nothing.
+# Fields that null disables. Elsewhere null changes nothing.
 _OFF_WITH_NULL = {"turn_detection", "noise_reduction", "transcription", "tracing", "include"}
 
 
@@ -63,7 +63,7 @@ def default_session(session_id: str, model: str, expires_at: int) -> dict[str, A
 def updated_session(
     session: dict[str, Any], changes: dict[str, Any], *, voice_is_fixed: bool
 ) -> dict[str, Any]:
-    """Return the configuration after a valid ``session.update``; the given one is not changed."""
+    """Return the configuration after a valid ``session.update``, without changing the given one."""
     if changes.get("model") not in (None, session["model"]):
         raise ClientError("The model of a session cannot be changed.", param="session.model")
     merged: dict[str, Any] = _merge(session, changes)
@@ -87,7 +87,7 @@ def voice_of(settings: dict[str, Any]) -> Any:
 
 
 def expect_mulaw(settings: dict[str, Any], direction: str) -> None:
-    """Refuse to hear or speak anything but mu-law: the sandbox does not convert."""
+    """Refuse any audio format but mu-law: the sandbox does not convert."""
     kind = settings["audio"][direction]["format"]["type"]
     if kind != "audio/pcmu":
         raise ClientError(

@@ -1,4 +1,4 @@
-"""What is still to happen, on a clock that is told the time."""
+"""Scheduled actions, on a clock that is set from outside."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Action = Callable[[], None]
 
 
 class Timeline:
-    """Runs actions in the order of their time, whoever advances it by how much.
+    """Runs actions in the order of their time, however the time advances.
 
-    Advanced to infinity it runs everything at once, in the same order as on a real clock: time
-    then goes from one action to the next.
+    Advancing to infinity runs everything at once, in the same order as on a real clock: time jumps
+    from one action to the next.
     """
 
     def __init__(self) -> None:

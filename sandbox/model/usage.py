@@ -1,6 +1,6 @@
-"""Tokens: what the real model would have counted, near enough to develop against.
+"""Token counts, close enough to the real model's to develop against.
 
-A token of the caller's audio is 100 ms, one of the model's 50 ms, one of text four characters.
+A token is 100 ms of the caller's audio, 50 ms of the model's, or four characters of text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def text_tokens(text: str) -> int:
 
 
 class Meter:
-    """Counts the responses of a session: what one has read, the next one has in the cache."""
+    """Counts the tokens of a session: what one response has read is cached for the next."""
 
     def __init__(self) -> None:
         self._read = Tokens()

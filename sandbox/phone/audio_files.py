@@ -1,4 +1,4 @@
-"""How long an audio file plays. Its sound is not decoded: the caller hears a tone instead."""
+"""Durations of audio files. The sound is not decoded: the caller hears a tone instead."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _LAYER_III = 1
 
 
 class AudioFileError(Exception):
-    """There is no audio that could be played."""
+    """There is no playable audio."""
 
 
 async def audio_seconds(session: aiohttp.ClientSession, url: str) -> float:
-    """Fetch a file and return how long it plays.
+    """Fetch a file and return its duration.
 
-    :raises AudioFileError: it is not there, too large, or neither MP3 nor WAV.
+    :raises AudioFileError: it is missing, too large, or neither MP3 nor WAV.
     """
     async with session.get(url, timeout=_TIMEOUT) as response:
         if response.status != 200:
@@ -43,7 +43,7 @@ async def audio_seconds(session: aiohttp.ClientSession, url: str) -> float:
 
 
 def seconds_of(body: bytes) -> float:
-    """Return how long an MP3 or WAV file plays; raise :class:`AudioFileError` if it is neither."""
+    """Return the duration of an MP3 or WAV file; raise :class:`AudioFileError` for others."""
     if body.startswith(b"RIFF"):
         try:
             with wave.open(io.BytesIO(body)) as file:
@@ -57,7 +57,7 @@ def seconds_of(body: bytes) -> float:
 
 
 def _mp3_seconds(body: bytes) -> float:
-    """Add up the frames, since a file may change its bit rate on the way."""
+    """Add up the frames, since a file's bit rate may change."""
     at = _end_of_id3(body)
     seconds = 0.0
     while at + 4 <= len(body):

@@ -1,4 +1,4 @@
-"""One call: who calls whom, how it stands, and what ends it."""
+"""One call: its parties, its state, and its end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from sandbox.phone.stream import MediaStream
 from sandbox.phone.twiml import Document, TwimlError, parse
 from sandbox.phone.webhooks import Answer, WebhookError, Webhooks
 
-# What is going on in a call.
+# The current activity of a call.
 Work = Coroutine[Any, Any, None]
 Direction = Literal["inbound", "outbound-api"]
 Ending = Literal["completed", "busy", "no-answer", "failed", "canceled"]
 
 API_VERSION = "2010-04-01"
-# What may end the work of a call without anything being wrong with the sandbox.
+# Errors that may end a call's work without a fault of the sandbox.
 _EXPECTED = WebhookError | LineClosed | None
 _TWIML_TYPES = ("text/xml", "application/xml", "text/html")
 
@@ -36,8 +36,8 @@ _TWIML_TYPES = ("text/xml", "application/xml", "text/html")
 class Call:
     """A call as Twilio sees it.
 
-    Something runs in it (ringing, then TwiML) until the call ends or is sent elsewhere; the line
-    ticks from the answer to the end.
+    It runs one activity at a time (ringing, then TwiML) until the call ends or is redirected. The
+    line ticks from the answer to the end.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Call:
 
     @property
     def duration(self) -> int:
-        """Whole seconds of call time from answer to end, rounded up as a carrier does."""
+        """Whole seconds of call time from answer to end, rounded up as carriers do."""
         return math.ceil(self._duration)
 
     @property
     def seconds_since_end(self) -> float:
-        """Call time that has passed since the end; zero while the call goes on."""
+        """Call time since the end; zero while the call is in progress."""
         return self.clock.now() - self._answered - self._duration if self.is_over else 0.0
 
     @property
@@ -103,7 +103,7 @@ class Call:
 
     @property
     def went_through(self) -> bool:
-        """Whether the person talked over a media stream and nothing went wrong."""
+        """Return True if the person talked over a media stream and nothing failed."""
         return (
             self.status == "completed"
             and bool(self.journal.of("stream-connected"))
@@ -111,7 +111,7 @@ class Call:
         )
 
     def parameters(self) -> dict[str, str]:
-        """Return what every request about this call carries."""
+        """Return the parameters of every request about this call."""
         common = {
             "AccountSid": self.account.sid,
             "ApiVersion": API_VERSION,
@@ -149,7 +149,7 @@ class Call:
         self.on_answer()
 
     def hang_up(self, *, by: str) -> None:
-        """End the call, whoever wants it to; an end cannot be changed."""
+        """End the call, whoever requests it. An end is final."""
         if self.is_answered:
             ending: Ending = "completed"
         else:
@@ -157,7 +157,7 @@ class Call:
         self.end(ending, by=by)
 
     def new_stream(self, url: str, parameters: dict[str, str]) -> MediaStream:
-        """Return a stream for this call's audio; it is not open yet."""
+        """Return a stream for this call's audio, not yet open."""
         return MediaStream(
             account_sid=self.account.sid,
             call_sid=self.sid,
@@ -170,7 +170,7 @@ class Call:
         )
 
     async def play_out(self, audio: bytes) -> None:
-        """Let the person hear the audio to its end, or until the call goes elsewhere."""
+        """Play audio to the person to its end, or until the call is redirected."""
         playback = self.line.playback
         playback.add(audio)
         try:
@@ -192,18 +192,18 @@ class Call:
         self._interrupt(None)
 
     def redirect(self, work: Callable[[], Work]) -> None:
-        """Leave what is being done, and do that instead."""
+        """Replace the current activity by another."""
         self._interrupt(work)
 
     async def ended(self, *, within: float = 10.0) -> None:
-        """Return when the call is over and every request about it was made.
+        """Return when the call has ended and every request about it was made.
 
-        :raises TimeoutError: it is not, after that many real seconds.
+        :raises TimeoutError: that takes longer than this many real seconds.
         """
         await self.journal.wait_for("ended", within=within)
 
     async def run(self, opening: Work) -> None:
-        """Let the call happen: the opening, then whatever it is redirected to, until it ends."""
+        """Run the call: the opening, then whatever it is redirected to, until it ends."""
         work = asyncio.create_task(opening)
         while True:
             either: set[asyncio.Future[Any]] = {work, self._interruption}
@@ -227,9 +227,9 @@ class Call:
     async def fetch(
         self, purpose: str, url: str, *, method: str = "POST", **extra: str
     ) -> Document:
-        """Ask for TwiML.
+        """Request TwiML.
 
-        :raises TwimlError: there is none, or none that can be used.
+        :raises TwimlError: there is no usable TwiML.
         """
         try:
             answer = await self.request(purpose, url, method=method, **extra)
@@ -240,7 +240,7 @@ class Call:
     async def request(
         self, purpose: str, url: str, *, method: str = "POST", **extra: str
     ) -> Answer:
-        """Make a request about the call; it goes on even if nobody waits for it any more."""
+        """Make a request about the call, which continues even if nothing waits for it any more."""
         parameters = self.parameters() | extra
         request = self.webhooks.request(purpose, url, parameters, method=method or "POST")
         return await asyncio.shield(self.start(request))
@@ -248,7 +248,7 @@ class Call:
     def notify(
         self, purpose: str, url: str, parameters: dict[str, str], *, method: str = "POST"
     ) -> None:
-        """Make a request whose answer does not matter, after those before it of that purpose."""
+        """Make a request whose response does not matter, after earlier ones of the same purpose."""
         if purpose in self.faults.lost:
             return
         before = self._notifications.get(purpose)
@@ -272,7 +272,7 @@ class Call:
             self.journal.add("warning", code=error.code, message=error.message)
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something beside the call; the call is not finished before it is."""
+        """Run something beside the call; the call finishes only after it."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -311,7 +311,7 @@ class Call:
 
 
 def document_from(answer: Answer, url: str) -> Document:
-    """Return the TwiML in an answer; raise :class:`TwimlError` if there is none."""
+    """Return the TwiML in a response; raise :class:`TwimlError` if there is none."""
     if not answer.is_success:
         raise TwimlError(11200, f"{url} answered {answer.status}")
     if answer.content_type not in _TWIML_TYPES:

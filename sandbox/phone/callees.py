@@ -1,4 +1,4 @@
-"""Who is called by the phone network, and what they do when it rings."""
+"""The people whom the phone network calls, and what they do when it rings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VOICEMAIL = (
 
 @dataclass(frozen=True, slots=True)
 class Callee:
-    """Somebody who can be called. Times are in seconds of call time."""
+    """A person who can be called. Times are in seconds of call time."""
 
     answers: Answers = "human"
     rings_for: float = 1.0
@@ -44,7 +44,7 @@ class Callee:
 
 CalleeOf = Callable[[str], Callee]
 
-# What a number's last four digits mean, where nobody has been put at the number.
+# The meaning of a number's last four digits, if no callee is set for the number.
 ENDINGS = {
     "0001": Callee(answers="busy"),
     "0002": Callee(answers="no-answer"),
@@ -54,7 +54,7 @@ ENDINGS = {
 
 
 class Directory:
-    """Finds who answers at a number: whoever was put there, or what its ending says."""
+    """Finds the callee of a number: the one that was set, or one by its last digits."""
 
     def __init__(self) -> None:
         self._callees: dict[str, Callee] = {}

@@ -1,4 +1,4 @@
-"""The time of a call, which may pass quicker than ours."""
+"""The time of a call, which may run faster than real time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 
 
 class Clock:
-    """Counts seconds from zero, ``speed`` of them for each real one.
+    """Counts seconds from zero, ``speed`` of them per real second.
 
-    Speed quickens what people and wires do: ringing, speech, the pace of media. The limits of HTTP
-    requests are real time, since whoever answers them is not quickened.
+    Speed accelerates people and wires: ringing, speech, the pace of media. The limits of HTTP
+    requests stay real time, since the servers behind them are not accelerated.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -24,5 +24,5 @@ class Clock:
         await asyncio.sleep(seconds / self.speed)
 
     async def sleep_until(self, moment: float) -> None:
-        """Return at that time; let others run even when it has passed."""
+        """Return at that time; yield to other tasks even if it has passed."""
         await asyncio.sleep(max(0.0, (moment - self.now()) / self.speed))

@@ -31,7 +31,7 @@ async def connect(run: Execution) -> Outcome:
 
 
 async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
-    """Return when the other side has closed the stream; stop it if the call goes elsewhere."""
+    """Return when the other side has closed the stream; stop it if the call is redirected."""
     call = run.call
     _report(run, noun, stream, "stream-started")
     call.stream = call.line.far_end = stream
@@ -48,7 +48,7 @@ async def _converse(run: Execution, noun: Verb, stream: MediaStream) -> None:
 
 
 def _tell_action_of_the_end(run: Execution) -> None:
-    """The person has hung up: nothing is done with the answer any more."""
+    """Report that the person has hung up: the response is ignored."""
     if url := run.url("action"):
         run.call.notify("action", url, run.call.parameters(), method=run.verb.get("method"))
 

@@ -1,6 +1,6 @@
-"""The phone's own API: have somebody ring a number, or wait for a call, and watch the call.
+"""The phone's own API: place a call to a number, wait for a call, and watch it.
 
-``POST /phone/calls`` and ``GET /phone/calls/{sid}/events`` stream the call as it goes, one JSON
+``POST /phone/calls`` and ``GET /phone/calls/{sid}/events`` stream the call while it runs, one JSON
 object per line: ``at`` (seconds), ``kind`` and the event's details; the last one is ``ended``.
 """
 
@@ -23,7 +23,7 @@ from sandbox.speech import write_wav
 
 
 class BadRequest(ValueError):
-    """What was asked for cannot be done; the message says why."""
+    """The request cannot be carried out; the message says why."""
 
 
 def add_routes(app: web.Application, phone: Phone, *, prefix: str = "/phone") -> None:
@@ -71,14 +71,14 @@ class _Control:
         return web.Response(body=file.getvalue(), content_type="audio/wav")
 
     async def hang_up(self, request: web.Request) -> web.StreamResponse:
-        """Let the person hang up; nothing happens if the call is over."""
+        """Hang up as the person; does nothing if the call has ended."""
         if (call := self._find(request)) is None:
             return _no_such_call()
         call.person.hang_up()
         return web.Response(status=204)
 
     async def put_callee(self, request: web.Request) -> web.StreamResponse:
-        """Say who answers at a number, and what they do."""
+        """Set the callee of a number, and what they do."""
         number = request.match_info["number"]
         try:
             body = await _body(request)
@@ -102,7 +102,7 @@ class _Control:
 
 
 async def _stream(request: web.Request, call: Call) -> web.StreamResponse:
-    """Send the call's events as they happen; whoever rang and goes away has hung up."""
+    """Stream the call's events. A client that placed a call hangs up when it disconnects."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     try:

@@ -1,4 +1,4 @@
-"""The telephone network: where calls begin, and are found again."""
+"""The telephone network: starts calls, and finds them again."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sandbox.phone.person import Step
 from sandbox.phone.stream import MediaStream
 
 ANY_CALLER = "+19805551234"
-# How long the customer may take to hear that the calls have ended, when the network goes down.
+# How long the customer may take to handle the end of the calls when the network shuts down.
 _GOODBYE_S = 5.0
-# A running sandbox remembers that many calls, with their recordings (2 MB per minute).
+# A running sandbox keeps this many calls, with their recordings (2 MB per minute).
 _CALLS_KEPT = 50
 
 
 class Phone:
-    """Rings a customer's number, and places the calls that a customer orders.
+    """Calls a customer's number, and places the calls that a customer requests.
 
-    Use it as an async context manager; leaving it hangs up whatever is still going on.
+    Use it as an async context manager; leaving it hangs up all calls in progress.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Phone:
         self.account = CarrierAccount(account_sid, auth_token)
         self.accounts = Accounts(self.account)
         self.directory = Directory()
-        self.owners: dict[str, str] = {}  # number → AccountSid; others are anybody's
+        self.owners: dict[str, str] = {}  # number → AccountSid; other numbers belong to any account
         self.voice_url = voice_url
         self.speed = speed
         self.faults = faults
@@ -99,7 +99,7 @@ class Phone:
     def place(
         self, order: Order, *, account: CarrierAccount | None = None, faults: Faults | None = None
     ) -> Call:
-        """Call somebody for a customer; return the call at once, queued."""
+        """Call a person for a customer; return the call at once, queued."""
         call = self._call(order.to, order.from_, "outbound-api", account, faults)
         call.journal.add("queued", call_sid=call.sid, number=order.to, caller=order.from_)
         interpreter = Interpreter(call, self.directory)
@@ -107,7 +107,7 @@ class Phone:
         return call
 
     def redirect(self, call: Call, *, url: str = "", method: str = "POST", twiml: str = "") -> None:
-        """Have the call leave what it does, for other TwiML."""
+        """Replace the call's current activity by other TwiML."""
         interpreter = Interpreter(call, self.directory)
         if twiml:
             call.redirect(lambda: interpreter.run_text(twiml))
@@ -115,9 +115,9 @@ class Phone:
             call.redirect(lambda: interpreter.fetch_and_run("voice", url, method=method))
 
     async def join(self, call: Call, *, url: str, parameters: dict[str, str]) -> MediaStream:
-        """Open a stream for the call by hand: one more, too late, or with another's parameters.
+        """Open an extra stream for the call by hand, also late or with another's parameters.
 
-        It sends what it is told to; nothing of the line. Whoever opens it stops it.
+        It sends only what it is told to, and no audio of the line. Its opener must stop it.
 
         :raises StreamError: the other side refuses.
         """
@@ -126,7 +126,7 @@ class Phone:
         return stream
 
     async def call_to(self, number: str, *, within: float = 10.0) -> Call:
-        """Return the latest call to the number, waiting for one that many real seconds."""
+        """Return the latest call to the number; wait for one for this many real seconds."""
         async with asyncio.timeout(within):
             while True:
                 new_call = self._new_call

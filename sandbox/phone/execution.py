@@ -1,4 +1,4 @@
-"""One verb being carried out in one call."""
+"""The execution of one verb in one call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.phone.twiml import Document, Verb
 
 
 class Flow(Enum):
-    """How it goes on after a verb, unless it is with another document."""
+    """What follows a verb, other than another document."""
 
     GO_ON = "the next verb"
     HANG_UP = "nothing"
@@ -29,16 +29,18 @@ class Execution:
     document: Document
 
     def url(self, attribute: str) -> str:
-        """Return the address in an attribute, or "" if there is none."""
+        """Return the URL in an attribute, or "" if there is none."""
         reference = self.verb.get(attribute)
         return self.document.address(reference) if reference else ""
 
     def of(self, verb: Verb) -> Execution:
-        """Return the execution of a verb that is nested in this one."""
+        """Return the execution of a verb nested in this one."""
         return Execution(self.call, self.callee_of, verb, self.document)
 
     async def ask_action(self, **extra: str) -> Outcome:
-        """Go on with what the action URL answers, or with the next verb if there is no action."""
+        """Continue with the response of the action URL, or with the next verb if there is no
+        action.
+        """
         action = self.url("action")
         if not action or "action" in self.call.faults.lost:
             return Flow.GO_ON

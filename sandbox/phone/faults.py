@@ -1,4 +1,4 @@
-"""How a phone misbehaves, for tests of whoever must live with it."""
+"""Faults of a phone, for tests of the software that must cope with them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Everything that can go wrong between a carrier and its customer; by default nothing does.
+    """Everything that can go wrong between a carrier and its customer; nothing by default.
 
     ``lost`` and ``answer_lost`` hold purposes of requests: ``voice``, ``action``, ``status``,
-    ``stream-status``. A lost request is never made; a lost answer has Twilio repeat the request.
-    Times are in seconds of call time.
+    ``stream-status``. A lost request is never made; after a lost response Twilio retries the
+    request. Times are in seconds of call time.
     """
 
     signature: Literal["valid", "wrong", "none"] = "valid"

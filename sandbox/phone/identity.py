@@ -1,4 +1,4 @@
-"""Accounts, and the identifiers that a carrier gives out."""
+"""Accounts, and the identifiers that a carrier assigns."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 @dataclass(frozen=True, slots=True)
 class CarrierAccount:
-    """A customer of the carrier; the token signs what is sent to it."""
+    """A customer of the carrier; the token signs the requests to it."""
 
     sid: str
     token: str = field(repr=False)
 
 
 class Accounts:
-    """The carrier's customers. An account exists from its first use; its token never changes.
+    """The carrier's customers. An account exists from its first use, and its token never changes.
 
-    So a developer may use any account here, and still finds out about a wrong token.
+    So a developer may use any account here, and still notices a wrong token.
     """
 
     def __init__(self, *accounts: CarrierAccount) -> None:
@@ -44,5 +44,5 @@ def is_account_sid(text: str) -> bool:
 
 
 def is_phone_number(text: str) -> bool:
-    """Whether the text is a number in E.164."""
+    """Return True for a number in E.164."""
     return _E164.fullmatch(text) is not None

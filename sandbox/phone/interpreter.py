@@ -1,4 +1,4 @@
-"""TwiML, carried out verb by verb."""
+"""Executes TwiML verb by verb."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _VERBS: dict[str, CarryOut] = {
 
 
 class Interpreter:
-    """Carries out documents for one call, until one ends it or there is none left."""
+    """Executes documents for one call, until one ends it or there are no more."""
 
     def __init__(self, call: Call, callee_of: CalleeOf) -> None:
         self._call = call
         self._callee_of = callee_of
 
     async def fetch_and_run(self, purpose: str, url: str, *, method: str = "POST") -> None:
-        """Ask for the first document, and go on from there."""
+        """Request the first document, and continue from there."""
         try:
             document = await self._call.fetch(purpose, url, method=method)
         except TwimlError as error:
@@ -42,7 +42,7 @@ class Interpreter:
             await self.run(document)
 
     async def run_text(self, twiml: str) -> None:
-        """Carry out TwiML that came without an address of its own."""
+        """Execute TwiML that has no URL of its own."""
         try:
             document = parse(twiml)
         except TwimlError as error:
@@ -51,7 +51,7 @@ class Interpreter:
             await self.run(document)
 
     async def run(self, document: Document) -> None:
-        """Carry the document out, and every other that it leads to."""
+        """Execute the document, and all that follow from it."""
         outcome: Outcome = document
         try:
             while isinstance(outcome, Document):
@@ -77,7 +77,7 @@ class Interpreter:
         return Flow.HANG_UP
 
     def _is_rejected(self, document: Document) -> bool:
-        """Refuse an unanswered call if that is the first thing to do: it costs nothing then."""
+        """Reject an unanswered call if the first verb says so: that is free."""
         if self._call.is_answered or not document.verbs or document.verbs[0].name != "Reject":
             return False
         reject = document.verbs[0]

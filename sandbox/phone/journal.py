@@ -1,4 +1,4 @@
-"""What happened in a call, when, for whoever follows it."""
+"""The events of a call, for everything that follows it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from sandbox.phone.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``at`` is in seconds of call time since the call began; ``detail`` holds JSON types."""
+    """An event; ``at`` is in seconds of call time since the call began, ``detail`` holds JSON
+    types.
+    """
 
     at: float
     kind: str
@@ -36,7 +38,7 @@ class Journal:
         return event
 
     def close(self) -> None:
-        """Nothing more will happen: those who follow come to an end."""
+        """Close the journal: those that follow it come to an end."""
         self.is_closed = True
         self._wake()
 
@@ -44,7 +46,7 @@ class Journal:
         return [event for event in self.events if event.kind == kind]
 
     async def follow(self) -> AsyncIterator[Event]:
-        """Yield everything from the beginning, and what happens next, until the end."""
+        """Yield everything from the beginning, and new events, until the end."""
         seen = 0
         while True:
             news = self._news
@@ -59,8 +61,8 @@ class Journal:
     async def wait_for(self, kind: str, *, within: float = 10.0, **detail: Any) -> Event:
         """Return the first such event, past or future.
 
-        :raises TimeoutError: after that many real seconds, or when the call ended without it; the
-            message tells what happened instead.
+        :raises TimeoutError: after this many real seconds, or when the call ended without it; the
+            message says what happened instead.
         """
         try:
             async with asyncio.timeout(within):

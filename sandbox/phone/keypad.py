@@ -11,7 +11,7 @@ from sandbox.speech import FRAME_BYTES, SAMPLE_RATE, to_linear
 _LOW = (697, 770, 852, 941)
 _HIGH = (1209, 1336, 1477, 1633)
 _KEYS = ("123A", "456B", "789C", "*0#D")
-# How much of the sound's energy the two tones of a key have, at least.
+# The least share of the sound's energy in the two tones of a key.
 _SHARE = 0.8
 
 _SAMPLES = [to_linear(code) for code in range(256)]
@@ -25,7 +25,7 @@ _WAVES = {
 
 
 class Keypad:
-    """Recognizes keys in a sound, frame by frame; a key is pressed once, however long it sounds."""
+    """Recognizes keys in a sound, frame by frame; a key counts once, however long it sounds."""
 
     def __init__(self) -> None:
         self._before = ""
@@ -33,11 +33,11 @@ class Keypad:
 
     @property
     def is_pressed(self) -> bool:
-        """Whether the end of a key's tone is still to come."""
+        """True while a key's tone has not ended."""
         return bool(self._pressed)
 
     def listen(self, frame: bytes) -> str:
-        """Return the key whose tone has now been there for two frames, or ""."""
+        """Return the key whose tone has lasted for two frames, or ""."""
         key = _key_in(frame)
         is_new = key == self._before and key != self._pressed
         if key != self._pressed:

@@ -1,4 +1,4 @@
-"""The line between a person and whatever talks to them: audio both ways, 50 frames a second."""
+"""The line between a person and the agent: audio both ways, 50 frames a second."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sandbox.phone.playback import Playback
 from sandbox.speech import FRAME_BYTES, FRAME_MS, SILENCE, Ear, frames, is_silence, normal
 
 _TICK = FRAME_MS / 1000
-# How long the agent must be silent until what it said is written down.
+# How long the agent must be silent before its words are recorded.
 _UTTERANCE_GAP_MS = 400
 
 
 class LineClosed(Exception):
-    """The call is over: nobody can be spoken to."""
+    """The call has ended: the person cannot be reached."""
 
 
 class FarEnd(Protocol):
-    """A media stream: takes what the person says, frame by frame."""
+    """A media stream, which receives the person's audio frame by frame."""
 
     def take(self, frame: bytes, marks: list[str]) -> None:
-        """Take 20 ms of the person's audio, and the marks that were passed until now."""
+        """Receive 20 ms of the person's audio, and the marks that were passed until now."""
 
 
 class Line:
-    """Ticks by absolute deadlines from the answer to the end of the call, so it never drifts.
+    """Ticks at absolute deadlines from the answer to the end of the call, so it never drifts.
 
-    ``silent_ms`` and ``mute_ms`` tell for how long the agent and the person have been silent, and
-    ``spoken_ms`` for how long the agent has been speaking.
+    ``silent_ms`` and ``mute_ms`` are how long the agent and the person have been silent, and
+    ``spoken_ms`` how long the agent has been speaking.
     """
 
     def __init__(self, clock: Clock, journal: Journal) -> None:
@@ -64,11 +64,11 @@ class Line:
 
     @property
     def is_speaking(self) -> bool:
-        """Whether the person has something left to say."""
+        """True while the person has something left to say."""
         return bool(self._speech)
 
     def speak(self, text: str) -> None:
-        """Let the person say the text, after what they are saying."""
+        """Have the person say the text after their current words."""
         self._speech.extend(frames(text))
         self.said = normal(f"{self.said} {text}")
 
@@ -82,7 +82,7 @@ class Line:
             await self._clock.sleep_until(deadline)
 
     def close(self) -> None:
-        """The call is over; who waits for something on this line learns so."""
+        """End the line, and tell everything that waits on it."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -91,11 +91,11 @@ class Line:
         self._wake()
 
     async def until(self, holds: Callable[[], bool], *, within: float | None = None) -> bool:
-        """Return True at the first tick at which it holds; False after that many seconds of call.
+        """Return True at the first tick at which it holds; False after ``within`` s of call time.
 
         Nothing happens, and no time passes, before the call is answered.
 
-        :raises LineClosed: the call ended before.
+        :raises LineClosed: the call ended first.
         """
         await self._opened.wait()
         deadline = None if within is None else self._clock.now() + within
@@ -108,14 +108,14 @@ class Line:
         return True
 
     def drop_playback(self) -> tuple[int, list[str]]:
-        """Stop what plays; return how many milliseconds were dropped, and the marks in them."""
+        """Stop playback; return how many milliseconds were dropped, and the marks in them."""
         dropped_ms = self.playback.queued_bytes * FRAME_MS // FRAME_BYTES
         marks = self.playback.clear()
         self._end_utterance(cut_off=dropped_ms > 0)
         return dropped_ms, marks
 
     def _end_utterance(self, *, cut_off: bool) -> None:
-        """Write down what the agent has said since the last time."""
+        """Record the agent's words since the last time."""
         self._utterance += self._ear.finish()
         text = normal(self._utterance)
         self._heard += self._utterance
@@ -149,7 +149,7 @@ class Line:
             self.spoken_ms += FRAME_MS
 
     def _recognize_keys(self, frame: bytes) -> None:
-        """Look for tones only where there is a sound that is no speech: it costs something."""
+        """Look for tones only in sound that is not speech, since that is expensive."""
         if not (self._ear.is_puzzled or self._keypad.is_pressed):
             return
         if key := self._keypad.listen(frame):

@@ -1,4 +1,4 @@
-"""A call told to a person, line by line."""
+"""Describes a call for a person, line by line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Line = tuple[str, str]
 
 
 def narrate(event: Mapping[str, Any]) -> str | None:
-    """Return the line that tells of the event, or None where there is nothing to tell.
+    """Return the line that describes the event, or None if there is nothing to say.
 
-    :param event: ``at``, ``kind`` and the event's details, as they come from the control API.
+    :param event: ``at``, ``kind`` and the event's details, as the control API sends them.
     """
     tell = _TELLERS.get(event["kind"])
     line = tell(event) if tell else None

@@ -1,4 +1,4 @@
-"""Calls that a customer orders through REST: ringing, answering, and news of both."""
+"""Calls that a customer places through REST: ringing, answering, and status callbacks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sandbox.phone.callees import Callee
 from sandbox.phone.interpreter import Interpreter
 
 _SETUP_S = 0.3
-# How long a machine's or a person's first words are listened to, until it is clear who it is.
+# How long a machine's or a person's first words are analyzed to tell which it is.
 _DETECTION_S = {"human": 1.0, "machine": 2.0}
 _SIP_CODES = {"busy": "486", "no-answer": "487", "failed": "404", "canceled": "487"}
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a customer asks for; ``url`` or ``twiml`` tells what to do when somebody answers."""
+    """A customer's request; ``url`` or ``twiml`` says what to do when the callee answers."""
 
     to: str
     from_: str
@@ -33,7 +33,7 @@ class Order:
 
 
 class StatusCallbacks:
-    """Tells the customer of each change that was asked for."""
+    """Reports each change that the customer subscribed to."""
 
     def __init__(self, call: Call, order: Order) -> None:
         self._call = call
@@ -42,7 +42,7 @@ class StatusCallbacks:
         self._held: list[dict[str, str]] = []
 
     def report(self, event: str, **extra: str) -> None:
-        """Make the request, if it was asked for; with the fault, all of them at the end."""
+        """Make the request, if it was subscribed to; with the fault, all of them at the end."""
         parameters = {
             "CallbackSource": "call-progress-events",
             "SequenceNumber": str(self._sequence),
@@ -76,7 +76,7 @@ class StatusCallbacks:
 
 
 async def place(call: Call, order: Order, callee: Callee, interpreter: Interpreter) -> None:
-    """Ring the callee, and do what the customer wants when they answer."""
+    """Ring the callee, and execute the customer's TwiML when they answer."""
     statuses = StatusCallbacks(call, order)
     call.on_answer = lambda: statuses.report("answered")
     call.on_end = statuses.report_end
@@ -112,7 +112,7 @@ async def _ring(call: Call, order: Order, callee: Callee) -> None:
 
 
 async def _detect_machine(call: Call, order: Order, callee: Callee) -> None:
-    """Find out who answered, as long as the customer wants to know before anything else."""
+    """Detect who answered, if the customer wants to know that first."""
     if not order.machine_detection:
         return
     await call.clock.sleep(_DETECTION_S[callee.answers])

@@ -1,4 +1,4 @@
-"""The person at the phone: says things, listens, interrupts, presses keys, hangs up."""
+"""The person on the phone: speaks, listens, interrupts, presses keys, hangs up."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from sandbox.phone.line import Line, LineClosed
 
 Action = Literal["say", "listen", "interrupt", "press", "wait", "until_connected", "hang_up"]
 
-# How long somebody must have been silent until one takes it that they have finished.
+# How much silence means that the other party has finished.
 QUIET_S = 0.8
-# How long one waits for somebody to say something.
+# How long to wait for the other party to speak.
 PATIENCE_S = 8.0
 _KEY_S = 0.2
 
 
 class Step(NamedTuple):
-    """One thing that a person does; ``what`` is text, digits or seconds."""
+    """One action of a person; ``what`` is text, digits or seconds."""
 
     action: Action
     what: str | float = ""
 
 
 class ScriptError(ValueError):
-    """A step that nobody can take."""
+    """An invalid step."""
 
 
 def parse_script(steps: object) -> list[Step]:
-    """Read steps such as ``{"say": "Hello"}``, ``{"listen": 5}``, ``{"hang_up": true}``."""
+    """Parse steps such as ``{"say": "Hello"}``, ``{"listen": 5}``, ``{"hang_up": true}``."""
     if not isinstance(steps, list):
         raise ScriptError("A script is a list of steps.")
     script: list[Step] = []
@@ -50,7 +50,7 @@ def parse_script(steps: object) -> list[Step]:
 
 
 class Person:
-    """Everything but :meth:`hang_up` takes its time, and raises LineClosed if the call ends."""
+    """Every method but :meth:`hang_up` takes time, and raises LineClosed if the call ends."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class Person:
         self._attended = len(self._line.heard)
 
     async def listen(self, *, patience: float = PATIENCE_S, quiet: float = QUIET_S) -> str:
-        """Return what the agent says next, once it has been quiet for a moment.
+        """Return the agent's next words, once it has been quiet for a moment.
 
-        What it has said since one last listened, or spoke, counts; "" if it says nothing for as
-        long as one has patience.
+        Words since the person last listened or spoke count. Returns "" if the agent says nothing
+        within ``patience``.
         """
         line = self._line
         start, quiet_ms = self._attended, quiet * 1000
@@ -87,9 +87,9 @@ class Person:
         return line.heard[start:].strip()
 
     async def hears(self, text: str, *, patience: float = 30.0) -> None:
-        """Wait until the agent has said the text, since the call began.
+        """Wait until the agent has said the text, at any time in the call.
 
-        :raises TimeoutError: it did not, for as long as one had patience.
+        :raises TimeoutError: it did not within ``patience``.
         """
         if not await self._line.until(lambda: text in self._line.heard, within=patience):
             raise TimeoutError(f"Did not hear {text!r}, but {self._line.heard!r}.")
@@ -97,9 +97,9 @@ class Person:
     async def interrupt(
         self, text: str, *, after: float = 0.4, patience: float = PATIENCE_S
     ) -> None:
-        """Say the text while the agent is speaking, when it has spoken for that long.
+        """Say the text while the agent is speaking, once it has spoken for that long.
 
-        If it says nothing for as long as one has patience, there is nothing to interrupt.
+        If the agent says nothing within ``patience``, there is nothing to interrupt.
         """
         line = self._line
         after_ms = after * 1000
@@ -118,11 +118,11 @@ class Person:
         await self._line.until(lambda: False, within=seconds)
 
     async def until_connected(self, *, patience: float = 30.0) -> None:
-        """Wait until a media stream takes what is said: before that, nobody hears it."""
+        """Wait for a media stream that receives the audio: before that, nobody hears it."""
         await self._line.until(lambda: self._line.far_end is not None, within=patience)
 
     async def follow(self, script: Iterable[Step]) -> None:
-        """Do one thing after the other, as long as the call lasts."""
+        """Run the steps in order, while the call lasts."""
         try:
             for step in script:
                 await self._take(step)

@@ -8,7 +8,7 @@ from sandbox.speech import FRAME_BYTES, SILENCE
 
 
 class Playback:
-    """Plays one frame at a time. A mark is due when what was queued before it has been played."""
+    """Plays one frame at a time. A mark is due when the audio queued before it has been played."""
 
     def __init__(self) -> None:
         self._queue: deque[bytes | str] = deque()
@@ -46,7 +46,7 @@ class Playback:
         return frame.ljust(FRAME_BYTES, SILENCE[:1]), passed
 
     def clear(self) -> list[str]:
-        """Drop what was not played yet; return the marks in it, which are due now."""
+        """Drop the audio that was not played yet; return its marks, which are due now."""
         passed = [*self._due, *(item for item in self._queue if isinstance(item, str))]
         self._queue.clear()
         self._due.clear()

@@ -1,4 +1,4 @@
-"""The part of Twilio's REST API that is about calls."""
+"""Twilio's REST API for calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOT_A_CALLER_ID = "+15005550001"
 
 
 class RestError(Exception):
-    """A refusal, in Twilio's form."""
+    """An error response in Twilio's format."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         self.status = status
@@ -88,7 +88,7 @@ class _CallsApi:
         return web.json_response(resource(call))
 
     async def list_numbers(self, request: web.Request) -> web.Response:
-        """List the account's numbers: here that is whichever it asks for, unless told otherwise."""
+        """List the account's numbers: any number that is asked for, unless they are configured."""
         try:
             account = self._authenticate(request)
         except RestError as error:
@@ -157,7 +157,7 @@ def _number(account: CarrierAccount, phone_number: str) -> dict[str, Any]:
 
 
 def _order(form: Any) -> Order:
-    """Read the form of a new call; raise :class:`RestError` as Twilio does."""
+    """Parse the form of a new call; raise :class:`RestError` as Twilio does."""
 
     def value(name: str, default: str = "") -> str:
         return str(form.get(name) or default)

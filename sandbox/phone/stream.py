@@ -1,4 +1,4 @@
-"""A media stream: the websocket over which a call's audio goes to the customer and comes back."""
+"""A media stream: the websocket that carries a call's audio to the customer and back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLOSED_BY = {WSMsgType.CLOSE: "product", WSMsgType.CLOSING: "carrier"}
 
 
 class StreamError(Exception):
-    """The stream cannot be; ``code`` is Twilio's."""
+    """The stream failed; ``code`` is Twilio's."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -39,7 +39,7 @@ class StreamError(Exception):
 class MediaStream:
     """Speaks Twilio's media stream protocol for one call.
 
-    The line hands it 20 ms at a time; what comes back goes to the line's playback.
+    The line passes it 20 ms at a time; audio in return goes to the line's playback.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class MediaStream:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, session: aiohttp.ClientSession, webhooks: Webhooks) -> None:
-        """Connect and introduce the call; raise :class:`StreamError` if the other side refuses."""
+        """Connect and send the start message; raise :class:`StreamError` after a refusal."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("ws", "wss"):
             raise StreamError(31920, f"{self.url!r} is no websocket's address")
@@ -99,11 +99,11 @@ class MediaStream:
             self._tasks.append(asyncio.create_task(self._drop()))
 
     async def closed(self) -> None:
-        """Return when the other side has closed the socket, or it broke (``error`` tells)."""
+        """Return when the other side has closed the socket, or it broke (see ``error``)."""
         await self._closed.wait()
 
     async def stop(self) -> None:
-        """Say that the stream ends, and close the socket, unless it is closed."""
+        """Send the stop message and close the socket, unless it is closed."""
         if not self._closed.is_set():
             self.send("stop", stop={"accountSid": self._account_sid, "callSid": self._call_sid})
         self._outbox.put_nowait(None)
@@ -132,7 +132,7 @@ class MediaStream:
         self.send("dtmf", dtmf={"track": "inbound_track", "digit": digit})
 
     def send(self, event: str, **body: Any) -> None:
-        """Queue a message; a test may send what no carrier would."""
+        """Queue a message. A test may send what no carrier would."""
         self._sequence += 1
         message = {
             "event": event,
@@ -167,7 +167,7 @@ class MediaStream:
                 else:
                     await self._socket.send_str(message)
             except aiohttp.ClientConnectionResetError:
-                return  # the reader tells why
+                return  # the reader reports why
 
     async def _read(self) -> None:
         while True:
@@ -183,7 +183,7 @@ class MediaStream:
         self._note_the_end(message.type)
 
     def _note_the_end(self, kind: WSMsgType) -> None:
-        """Tell apart who closed the socket: the customer, we ourselves, or nobody: it broke."""
+        """Note which side closed the socket: the customer or we, or neither if it broke."""
         by = _CLOSED_BY.get(kind, "nobody")
         self._journal.add("stream-closed", by=by)
         if by == "nobody":
@@ -231,14 +231,14 @@ class MediaStream:
 
     @property
     def _transport(self) -> asyncio.Transport:
-        connection = self._socket._response.connection  # aiohttp hides it; faults need it
+        connection = self._socket._response.connection  # private in aiohttp, but faults need it
         assert connection is not None  # noqa: S101 (for the types)
         transport = connection.transport
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 (for the types)
         return transport
 
     def _write_fragments(self, payload: bytes) -> None:
-        """Send one text message in many frames, which aiohttp has no way to ask for."""
+        """Send one text message in many frames, which aiohttp does not offer."""
         size = -(-len(payload) // self._faults.fragments)
         pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
         for index, piece in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""TwiML, read as Twilio reads it: a document that is wrong is an error, an odd verb a warning."""
+"""Parses TwiML as Twilio does: an invalid document is an error, an unknown verb a warning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STREAM = frozenset(
     {"url", "name", "track", "connectorName", "statusCallback", "statusCallbackMethod"}
 )
 
-# Verbs and nouns that are carried out, with their attributes.
+# Supported verbs and nouns, with their attributes.
 _KNOWN: dict[str, frozenset[str]] = {
     "Play": frozenset({"loop", "digits"}),
     "Say": _SAYING,
@@ -29,7 +29,7 @@ _KNOWN: dict[str, frozenset[str]] = {
     "Dial": _ASKING | {"timeout", "timeLimit", "callerId", "answerOnBridge", "hangupOnStar"},
     "Number": frozenset(),
 }
-# Verbs and nouns of Twilio's that are not carried out here.
+# Twilio's verbs and nouns that are not supported here.
 _NOT_HERE = frozenset(
     {"Client", "Conference", "ConversationRelay", "Echo", "Enqueue", "Leave", "Pay", "Prompt"}
     | {"Queue", "Record", "Refer", "Sim", "Sip", "Siprec", "Sms", "Start", "Stop", "Task"}
@@ -38,7 +38,7 @@ _NOT_HERE = frozenset(
 
 
 class TwimlError(Exception):
-    """Twilio gives up on the document: the caller hears of an application error."""
+    """Twilio gives up on the document: the caller hears that an application error has occurred."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -57,7 +57,7 @@ class Verb:
         return self.attributes.get(name, default)
 
     def number(self, name: str, default: float) -> float:
-        """Return the attribute as a number; one that is none counts as absent."""
+        """Return the attribute as a number; an invalid one counts as absent."""
         try:
             return float(self.attributes[name])
         except (KeyError, ValueError):
@@ -69,7 +69,7 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``url`` is where it came from: addresses in it are relative to that."""
+    """A document; ``url`` is its own address, to which the addresses in it are relative."""
 
     verbs: tuple[Verb, ...]
     url: str = ""
@@ -80,7 +80,7 @@ class Document:
 
 
 def parse(text: str, url: str = "") -> Document:
-    """Read a document; raise :class:`TwimlError` when it is no TwiML at all."""
+    """Parse a document; raise :class:`TwimlError` if it is not TwiML."""
     try:
         root = ET.fromstring(text)  # noqa: S314 # nosec B314 # as above
     except ET.ParseError as error:

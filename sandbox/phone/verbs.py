@@ -1,4 +1,4 @@
-"""The verbs that need nothing but the line: speech, keys, another number."""
+"""Verbs that need only the line: speech, keys, another number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEY_TONE_S = 0.3
 _DIAL_TIMEOUT_S = 30
 _GATHER_TIMEOUT_S = 5
 _SPEECH_TIMEOUT_MS = 1_000
-# loop="0" is for ever; this is a call that ends.
+# loop="0" repeats without end, but this call must end.
 _FOR_EVER = 1_000
 
 
@@ -58,7 +58,7 @@ async def hang_up(_run: Execution) -> Outcome:
 
 
 async def dial(run: Execution) -> Outcome:
-    """Ring somebody else, who says what they have to say, and hangs up."""
+    """Call another person, who says their lines and hangs up."""
     noun = run.verb.child("Number")
     number = noun.text if noun else run.verb.text
     if not is_phone_number(number):
@@ -90,7 +90,7 @@ async def dial(run: Execution) -> Outcome:
 
 
 async def gather(run: Execution) -> Outcome:
-    """Collect keys, and speech where it is asked for, while the nested verbs are carried out."""
+    """Collect keys, and speech if requested, while the nested verbs are executed."""
     prompts = asyncio.create_task(_prompt(run))
     try:
         result = await _collect(run, prompts)
@@ -111,7 +111,7 @@ async def _prompt(run: Execution) -> None:
 
 
 async def _collect(run: Execution, prompts: asyncio.Task[None]) -> dict[str, str]:
-    """Return what Twilio calls the result; it is empty when nothing came in time."""
+    """Return Twilio's result parameters; empty if no input came in time."""
     line, verb = run.call.line, run.verb
     said_before = line.said if "speech" in verb.get("input", "dtmf") else None
 

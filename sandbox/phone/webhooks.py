@@ -1,4 +1,4 @@
-"""The requests that the carrier makes: signed, limited in time, tried twice when nobody listens."""
+"""The carrier's requests: signed, limited in time, and tried twice if the connection fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LARGEST_ANSWER = 64 * 1024
 
 
 class WebhookError(Exception):
-    """No usable answer; ``code`` is Twilio's."""
+    """There was no usable response; ``code`` is Twilio's."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -44,7 +44,7 @@ class Answer:
 
 
 class Webhooks:
-    """Makes one account's requests and writes each down, with its answer."""
+    """Makes one account's requests, and records each with its response."""
 
     def __init__(
         self,
@@ -61,7 +61,9 @@ class Webhooks:
     def signature_headers(
         self, url: str, parameters: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Return what proves that the carrier sent it; faults may spoil or omit it."""
+        """Return the header that proves that the carrier sent the request; faults may break or omit
+        it.
+        """
         if self._faults.signature == "none":
             return {}
         signature = self._validator.compute_signature(url, dict(parameters or {}))
@@ -77,9 +79,9 @@ class Webhooks:
         *,
         method: str = "POST",
     ) -> Answer:
-        """Return the answer, whatever its status.
+        """Return the response, whatever its status.
 
-        :raises WebhookError: nobody answered within 15 seconds and two attempts.
+        :raises WebhookError: there was no response within 15 seconds and two attempts.
         """
         begun = time.monotonic()
         self._journal.add("request", purpose=purpose, url=url, parameters=dict(parameters))
@@ -129,7 +131,7 @@ class Webhooks:
         headers |= {"I-Twilio-Idempotency-Token": token, "User-Agent": "TwilioProxy/1.1"}
         async with self._session.request(
             method.upper(),
-            URL(address, encoded=True),  # as it was signed: quoted no further
+            URL(address, encoded=True),  # as it was signed: no further quoting
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S),

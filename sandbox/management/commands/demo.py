@@ -1,4 +1,4 @@
-"""``manage.py demo``: what ``bin/demo`` shows once everything runs."""
+"""``manage.py demo``: the demo that ``bin/demo`` shows once everything runs."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def _invoice(
 
 
 def _meter_now() -> None:
-    """Have a worker do what it does once a minute."""
+    """Have a worker run its job for every minute now."""
     defer("billing.metering.tasks.meter_usage", only_one="meter_usage", timestamp=int(time.time()))
 
 

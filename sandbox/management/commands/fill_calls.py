@@ -1,4 +1,4 @@
-"""``manage.py fill_calls``: a year of calls for an account, to see how pages bear them."""
+"""``manage.py fill_calls``: a year of calls for an account, to see how pages cope with them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
 
 def vacuum() -> None:
-    """Do at once what autovacuum does within minutes: statistics, and which pages are whole."""
+    """Run now what autovacuum runs within minutes, for statistics and the visibility map."""
     with connection.cursor() as cursor:
         cursor.execute(
             "VACUUM (ANALYZE) telephony_call, telephony_callevent, telephony_callbackdelivery, "

@@ -1,4 +1,4 @@
-"""``manage.py simulate_call``: one call, over the real wire, told as it goes."""
+"""``manage.py simulate_call``: one call over the real wire, described while it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_WORDS = "Hello, who is there?"
 # How long the person waits for the agent to speak first.
 _GREETING_S = 4.0
 _TIMEOUT_S = 30
-# Nothing may happen in a call for as long as both sides have patience.
+# A call may be silent for as long as both sides have patience.
 _SILENCE_ALLOWED = (5, None)
 
 _HELP = """\
@@ -166,7 +166,7 @@ class Command(BaseCommand):
 
 
 def _caller_script(options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what somebody does who rings: they are greeted first, unless they interrupt that."""
+    """Return the script of a caller, who waits for the greeting unless they interrupt it."""
     interrupts_greeting = options["interrupt"] and len(options["say"] or []) <= 1
     script: list[dict[str, Any]] = [{"until_connected": True}]
     if not interrupts_greeting:
@@ -178,7 +178,7 @@ def _caller_script(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _callee_script(options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what somebody does who is rung: they speak first."""
+    """Return the script of a callee, who speaks first."""
     script = [{"until_connected": True}, *_conversation(options)]
     if options["hangup_after"] is not None:
         script.append({"wait": options["hangup_after"]})
@@ -186,7 +186,7 @@ def _callee_script(options: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _conversation(options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return each text with the answer to it; where the last one interrupts, the answer to it."""
+    """Return each text with the response to it, which is last if the text interrupts."""
     *texts, last = options["say"] or [_FIRST_WORDS]
     script: list[dict[str, Any]] = []
     for text in texts:
