@@ -1,7 +1,7 @@
-"""What somebody has proven in a session, and when: who they are, and that it is still them.
+"""The proofs of identity in a session, and their times.
 
-A session begins when all is proven that the account asks for: its password, and its second factor
-if it has one. Between the two it is pending. Moments are kept as seconds since 1970.
+A session begins once the password and, if the account has one, the second factor are verified.
+Between the two it is pending. Times are stored as seconds since 1970.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _BEGAN, _PROVEN, _SECOND_FACTOR, _PENDING = "began", "proven", "second_factor", 
 
 
 def session_begin(request: HttpRequest, account: Account, *, second_factor: bool = False) -> None:
-    """Log somebody in who has proven who they are."""
+    """Begin the session of somebody whose identity is verified."""
     request.session.pop(_PENDING, None)
     login(request, account, backend=settings.AUTHENTICATION_BACKENDS[0])
     session_mark(request.session, account, second_factor=second_factor)
 
 
 def session_mark(session: SessionBase, account: Account, *, second_factor: bool) -> None:
-    """Write down what was proven at the login; an operator's session gets its end.
+    """Record what was verified at sign-in, and set the end of an operator's session.
 
-    The end is a moment: using the session does not put it off.
+    The end is fixed: using the session does not extend it.
     """
     now = timezone.now()
     session[_BEGAN] = session[_PROVEN] = now.timestamp()
@@ -44,12 +44,12 @@ def session_mark(session: SessionBase, account: Account, *, second_factor: bool)
 
 
 def began_too_long_ago(session: SessionBase) -> bool:
-    """Whether an operator has to log in again, who may have become one during the session."""
+    """Return True if an operator has to sign in again, even one promoted during the session."""
     return _is_older(session, _BEGAN, OPERATORS_STAY)
 
 
 def is_proven_anew(session: SessionBase) -> bool:
-    """Whether somebody has proven in the last minutes that it is still them."""
+    """Return True if the identity was confirmed in the last minutes."""
     return not _is_older(session, _PROVEN, SUDO_HOLDS)
 
 
@@ -63,14 +63,14 @@ def has_shown_second_factor(session: SessionBase) -> bool:
 
 
 def owes_second_factor(request: HttpRequest, account: Account) -> bool:
-    """Whether the account got its second factor after this session had begun without one."""
+    """Return True if the account added a second factor after this session began without one."""
     return not has_shown_second_factor(request.session) and has_second_factor(account)
 
 
 def session_pend(request: HttpRequest, account: Account) -> None:
-    """Keep who has given the password, and not the second factor yet.
+    """Keep the account that has given its password, until it shows the second factor.
 
-    Under another key: somebody may know the one that the browser came with.
+    The session gets a new key, because somebody may know the one that the browser came with.
     """
     request.session.cycle_key()
     request.session[_PENDING] = {
@@ -81,7 +81,7 @@ def session_pend(request: HttpRequest, account: Account) -> None:
 
 
 def pending_account(request: HttpRequest) -> Account | None:
-    """Return who has given the password, if that was a few minutes ago and it is the same still."""
+    """Return the account that gave its password minutes ago, unless the password has changed."""
     pending = request.session.get(_PENDING)
     if not pending or timezone.now().timestamp() - pending["since"] > PENDING_HOLDS.total_seconds():
         return None

@@ -1,1 +1,1 @@
-"""What every app stands on: HTTP, errors, ids, secrets, the queue, the database."""
+"""Infrastructure that every app uses: HTTP, errors, ids, secrets, the queue, the database."""

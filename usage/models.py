@@ -155,7 +155,7 @@ class TotalUsage(models.Model):
 
 
 class SpendingLimit(models.Model):
-    """What an account wants to spend in a UTC month at most, and what it was told of that.
+    """An account's spending limit for a UTC month, and the last email about it.
 
     It holds for our own minutes, not for the base. An account without a row has no limit.
     """

@@ -1,1 +1,1 @@
-"""How gunicorn serves web and engine."""
+"""Gunicorn's workers for the web and engine processes."""

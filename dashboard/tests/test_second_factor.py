@@ -325,7 +325,7 @@ def test_the_owner_is_told(alice: Account, alice_web: Client, operator: Account)
     second_factors_remove_all(account=alice)
     said = [mail.body for mail in sent() if mail.subject == "Your second factor was changed"]
     assert len(said) == 5
-    for words in ("app was added", "code was used", "new recovery", "app was removed", "whoever"):
+    for words in ("app was added", "code was used", "New recovery", "app was removed", "Support"):
         assert sum(words in str(body) for body in said) == 1
 
 
