@@ -1,4 +1,4 @@
-"""Where the stand-in's pages are, for the addresses that Stripe's API gives out."""
+"""The URLs of the stand-in's pages, as Stripe's API returns them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from django.conf import settings
 
 
 def page_url(path: str) -> str:
-    """Return a page's address: checkout, portal and invoices are where Stripe would have them."""
+    """Return a page's URL. Checkout, portal and invoices replace Stripe's own pages."""
     return f"{settings.PUBLIC_URL}/sandbox/payments/{path}"

@@ -1,4 +1,4 @@
-"""Sending events to the endpoints that want them, signed as Stripe signs them."""
+"""Sends events to their endpoints, signed as Stripe signs them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sandbox.payments.objects import change, writing
 
 log = structlog.get_logger(__name__)
 
-# Seconds to connect, and to wait for the answer.
+# Seconds to connect, and to wait for the response.
 _TIMEOUT = (3.05, 10.0)
-# After attempts that failed. Stripe takes days; whoever tries things out has minutes.
+# The delays after failed attempts. Stripe takes days; people who try the sandbox have minutes.
 _RETRY_AFTER_S = (2, 10, 60, 600)
-_ANSWERED = "HTTP "  # what an outcome begins with, if there was an answer
+_ANSWERED = "HTTP "  # the prefix of an outcome with a response
 
 
 def deliver_due(endpoint: int) -> None:
-    """Send an endpoint what is due, in the order that the rule has; nothing is locked meanwhile."""
+    """Send an endpoint what is due, in the order of the rule; nothing is locked meanwhile."""
     due = _pending(endpoint).filter(due_at__lte=timezone.now())
     deliveries = list(due.select_related("event", "endpoint").order_by("id"))
     for delivery in _arranged(deliveries, rule_for(EVERY)):
@@ -40,7 +40,7 @@ def deliver_due(endpoint: int) -> None:
 
 
 def send(delivery: Delivery) -> bool:
-    """Send an event once, and write down what came of it; whether the endpoint took it."""
+    """Send an event once, and record the outcome; return True if the endpoint accepted it."""
     delivery.outcome, is_taken = _post(delivery.endpoint, delivery.event)
     delivery.attempts += 1
     if is_taken:
@@ -59,9 +59,9 @@ def send(delivery: Delivery) -> bool:
 
 
 def disable(endpoint: StripeObject) -> None:
-    """Send nothing more to an endpoint that was not there however often it was tried.
+    """Disable an endpoint after its last failed attempt.
 
-    Whoever registered it may enable it again. Stripe takes days for this.
+    It can be enabled again. Stripe takes days to disable one.
     """
     with writing():
         change(endpoint, status="disabled")
@@ -69,7 +69,7 @@ def disable(endpoint: StripeObject) -> None:
 
 
 def give_up(endpoint: StripeObject) -> None:
-    """Let nothing wait for an endpoint that is gone."""
+    """Give up what waits for a deleted endpoint."""
     _pending(endpoint.pk).update(state=Delivery.State.FAILED)
 
 
@@ -78,7 +78,7 @@ def _pending(endpoint: int) -> QuerySet[Delivery]:
 
 
 def payload_of(event: StripeObject) -> bytes:
-    """Return the event as an endpoint gets it: of a thin one, all but its data."""
+    """Return the event as the endpoint receives it: a thin event without its data."""
     body = dict(event.body)
     if event.kind == "v2.core.event":
         del body["data"]

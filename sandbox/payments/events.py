@@ -1,4 +1,4 @@
-"""Events: what happened, written in the transaction in which it happened, and whom they go to."""
+"""Events, which are written in the transaction of the change, and their recipients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERY = "*"
 
 
 class Cause(NamedTuple):
-    """The request that an event came of."""
+    """The request that caused an event."""
 
     request_id: str | None = None
     idempotency_key: str | None = None
@@ -37,9 +37,9 @@ _ENDPOINT_KINDS = {"event": "webhook_endpoint", "v2.core.event": "v2.core.event_
 
 @contextmanager
 def gathered() -> Iterator[None]:
-    """Write the events of what is done inside of this at its end, and none if it fails.
+    """Write the events of this block at its end, and none if it fails.
 
-    Inside of another one, the outer one writes them.
+    In a nested block, the outer one writes them.
     """
     outer = _gathering.get()
     if outer is not None:
@@ -61,7 +61,7 @@ def gathered() -> Iterator[None]:
 
 
 def emit(type: str, thing: StripeObject, previous: dict[str, Any] | None = None) -> None:
-    """Tell that something happened to an object."""
+    """Record an event about an object."""
     data: dict[str, Any] = {"object": copy.deepcopy(thing.body)}
     if previous is not None:
         data["previous_attributes"] = previous
@@ -81,7 +81,7 @@ def emit(type: str, thing: StripeObject, previous: dict[str, Any] | None = None)
 
 
 def emit_thin(type: str, meter: StripeObject, data: dict[str, Any]) -> None:
-    """Tell of a meter in the second API, whose endpoints get everything but the data."""
+    """Record a meter's event in the v2 API, whose endpoints receive all but the data."""
     body = {
         "id": new_id("v2.core.event"),
         "object": "v2.core.event",
@@ -114,12 +114,12 @@ def iso_now() -> str:
 
 
 def iso(moment: datetime) -> str:
-    """Return a time as the second API writes it."""
+    """Return a time in the format of the v2 API."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _write(events: list[StripeObject]) -> None:
-    """Write events in their order, and whom they go to."""
+    """Write events in order, with a delivery for each endpoint."""
     every = _endpoints()
     rules = DeliveryRule.objects.in_bulk() if every else {}
     addressed = [(event, _endpoints_for(event, every)) for event in events]
@@ -161,7 +161,7 @@ def _deliveries(event: StripeObject, endpoint: StripeObject, rule: DeliveryRule)
 
 
 def rule_for(type: str) -> DeliveryRule:
-    """Return what is to become of events of the type: its own rule, the one for all, or none."""
+    """Return the rule for events of the type: its own, the one for all types, or none."""
     return _rule_among(DeliveryRule.objects.in_bulk([type, EVERY]), type)
 
 
@@ -170,9 +170,9 @@ def _rule_among(rules: dict[str, DeliveryRule], type: str) -> DeliveryRule:
 
 
 def deliver_pending(deliveries: Iterable[Delivery]) -> None:
-    """Have a worker deliver each of them when it is due, once this transaction has committed.
+    """Have a worker send each delivery when it is due, once this transaction has committed.
 
-    Each endpoint has jobs of its own: one that does not answer keeps no other waiting.
+    Each endpoint has its own jobs: one that does not respond does not delay the others.
     """
     now = timezone.now()
     pending = [each for each in deliveries if each.state == Delivery.State.PENDING]

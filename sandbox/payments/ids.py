@@ -1,4 +1,4 @@
-"""Ids as Stripe makes them: what it is, and letters and digits that nobody can guess."""
+"""Ids in Stripe's format: a prefix for the kind, and unguessable letters and digits."""
 
 from __future__ import annotations
 

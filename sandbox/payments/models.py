@@ -1,7 +1,7 @@
-"""All that the stand-in remembers, so that web, worker and tests see the same Stripe.
+"""The stand-in's state in the database, so that web, worker and tests share one Stripe.
 
-Times that Stripe's API shows are integers, seconds since 1970, on the clock of a customer, which
-can be turned (``business.clock``). Datetimes are of the real clock.
+Times in Stripe's API are integers, seconds since 1970, on a customer's clock, which can be advanced
+(``business.clock``). Datetimes use the real clock.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class StripeObjectQuerySet(models.QuerySet["StripeObject"]):
         return self.filter(kind=kind, is_deleted=False)
 
     def having(self, fields: Mapping[str, Any]) -> Self:
-        """Those with these values in their bodies' fields."""
+        """Filter by values of fields in the body."""
         return self.filter(**{f"body__{name}": value for name, value in fields.items()})
 
 
 class StripeObject(models.Model):
-    """Anything that Stripe's API answers with, as it answers with it."""
+    """Any object of Stripe's API, as the API returns it."""
 
     serial = models.BigAutoField(primary_key=True)
     id = models.CharField(unique=True, max_length=255)
@@ -50,12 +50,12 @@ class StripeObject(models.Model):
         return self.id
 
     def __getitem__(self, field: str) -> Any:
-        """Return a field of what Stripe tells."""
+        """Return a field of the body."""
         return self.body[field]
 
 
 class Steering(models.Model):
-    """What whoever tries things out has set for one customer."""
+    """The simulation settings of one customer."""
 
     class DunningEnd(models.TextChoices):
         CANCELED = "canceled", "cancel the subscription"
@@ -81,7 +81,7 @@ class Steering(models.Model):
 
 
 class MeterReading(models.Model):
-    """A meter event that was taken."""
+    """An accepted meter event."""
 
     identifier = models.CharField(max_length=100)
     meter_id = models.CharField(max_length=255)
@@ -101,7 +101,7 @@ class MeterReading(models.Model):
 
 
 class KeptAnswer(models.Model):
-    """What was answered to an idempotency key."""
+    """The response to a request with an idempotency key."""
 
     key = models.CharField(primary_key=True, max_length=255)
     request_id = models.CharField(max_length=40)
@@ -115,7 +115,7 @@ class KeptAnswer(models.Model):
 
 
 class Delivery(models.Model):
-    """An event on its way to an endpoint."""
+    """An event to be delivered to an endpoint."""
 
     class State(models.TextChoices):
         HELD = "held"
@@ -145,7 +145,7 @@ class Delivery(models.Model):
 
 
 class DeliveryRule(models.Model):
-    """What becomes of events of a type, or of all others (``*``)."""
+    """How to deliver events of a type, or of all others (``*``)."""
 
     class Order(models.TextChoices):
         OLDEST = "oldest", "oldest first"
@@ -163,7 +163,7 @@ class DeliveryRule(models.Model):
 
 
 class Fault(models.Model):
-    """A failure of Stripe's that requests meet."""
+    """A simulated failure of Stripe."""
 
     class Kind(models.TextChoices):
         UNREACHABLE = "unreachable", "cannot be reached"

@@ -1,4 +1,4 @@
-"""Making and changing Stripe's objects, each together with the events that tell of it."""
+"""Creates and changes Stripe's objects, each together with its events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WRITERS_LOCK: Final = 0x5A9D_B0C5
 
 
 class _Unchanged:
-    """Stands for what is left as it is."""
+    """Marks a field that stays unchanged."""
 
 
 UNCHANGED = _Unchanged()
@@ -28,10 +28,10 @@ UNCHANGED = _Unchanged()
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Change things inside of this: it is one transaction, and one at a time.
+    """Make changes inside of this: one transaction at a time.
 
-    So objects and events have an order that everybody sees. A Refusal passes, and undoes everything
-    unless it keeps what was changed.
+    Objects and events thus have one order for everybody. A Refusal is raised further, and undoes
+    everything unless it keeps its changes.
     """
     kept: Refusal | None = None
     with transaction.atomic(), clock.remembered(), gathered():
@@ -49,7 +49,7 @@ def writing() -> Iterator[None]:
 
 @contextmanager
 def attempt() -> Iterator[None]:
-    """Do something of which nothing is left, no event either, if it is refused."""
+    """Undo everything inside of this, events included, if it is refused."""
     with transaction.atomic(), gathered():
         yield
 
@@ -63,7 +63,7 @@ def create(
     due_at: int | None = None,
     **fields: Any,
 ) -> StripeObject:
-    """Make an object with these fields and those that all of its kind have, and tell of it."""
+    """Create an object with these fields and those common to its kind, and record the event."""
     id = id or new_id(kind)
     head: dict[str, Any] = {"id": id, "object": kind, "created": clock.now(customer_id)}
     if kind != "refund":
@@ -87,9 +87,9 @@ def change(
     due_at: int | _Unchanged | None = UNCHANGED,
     **changes: Any,
 ) -> StripeObject:
-    """Change these fields, and tell of it; an event ``*.updated`` says what they were before.
+    """Change these fields, and record the event; ``*.updated`` includes the previous values.
 
-    They are changed in what is stored: whoever else has the object in hand overwrites nothing.
+    The stored object is changed field by field, so that a stale copy overwrites nothing.
     """
     thing.refresh_from_db(fields=["body", "due_at"])
     before = copy.deepcopy(thing.body)
@@ -108,7 +108,7 @@ def change(
 
 
 def previous(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the changed fields were, down to the fields of a field; None: they were not."""
+    """Return the previous values of changed fields, including nested ones; None if unchanged."""
     was: dict[str, Any] = {}
     for name in before.keys() | after.keys():
         old, new = before.get(name), after.get(name)
@@ -121,7 +121,7 @@ def previous(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, A
 
 
 def find(kind: str, id: str, param: str = "id") -> StripeObject:
-    """Return the object, and raise Refusal when there is none (any more)."""
+    """Return the object; raise Refusal if it does not exist (any more)."""
     found = StripeObject.objects.of(kind).filter(id=id).first()
     if found is None:
         raise missing(kind, id, param)
@@ -129,7 +129,7 @@ def find(kind: str, id: str, param: str = "id") -> StripeObject:
 
 
 def merged(metadata: Mapping[str, str], given: Mapping[str, str] | None) -> dict[str, str]:
-    """Return metadata with what was sent: an empty value removes its key, None all of them."""
+    """Return the updated metadata: an empty value removes its key, None removes all keys."""
     if given is None:
         return {}
     return {key: value for key, value in {**metadata, **given}.items() if value != ""}

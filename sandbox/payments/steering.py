@@ -1,6 +1,6 @@
-"""Steering what happens to events on their way, and to requests.
+"""Controls for the delivery of events, and for requests.
 
-By a rule for what comes (``set_rule``, ``hold``), and by hand for what waits (``deliver``,
+Rules control future events (``set_rule``, ``hold``); functions act on waiting ones (``deliver``,
 ``drop``). Held events wait until they are released or delivered by hand.
 """
 
@@ -22,10 +22,10 @@ _WAITING = (Delivery.State.HELD, Delivery.State.PENDING)
 
 
 def set_rule(event_type: str = EVERY, **settings: Any) -> DeliveryRule:
-    """Have events of a type, or all that have no rule of their own, treated in another way.
+    """Set the rule for events of a type, or for all without a rule of their own.
 
-    :param settings: ``is_held``, ``copies`` (0 drops), ``delay_s``, ``order``; what is not given is
-        as it is without a rule.
+    :param settings: ``is_held``, ``copies`` (0 drops), ``delay_s``, ``order``; others keep the
+        values without a rule.
     """
     rule = DeliveryRule(event_type=event_type, **settings)
     rule.save()
@@ -33,19 +33,19 @@ def set_rule(event_type: str = EVERY, **settings: Any) -> DeliveryRule:
 
 
 def reset() -> None:
-    """Deliver events as they come from now on, and let all requests pass."""
+    """Deliver events normally from now on, and let all requests succeed."""
     DeliveryRule.objects.all().delete()
     Fault.objects.all().delete()
 
 
 def hold(event_type: str = EVERY) -> None:
-    """Keep events back."""
+    """Hold events."""
     set_rule(event_type, is_held=True)
 
 
 @transaction.atomic
 def release() -> int:
-    """Have what is held delivered, and hold no more; return how many deliveries that are."""
+    """Deliver held events, and hold no more; return how many deliveries that are."""
     DeliveryRule.objects.filter(is_held=True).delete()
     held = list(Delivery.objects.filter(state=Delivery.State.HELD))
     for each in held:
@@ -56,7 +56,7 @@ def release() -> int:
 
 
 def waiting(*event_types: str) -> list[Delivery]:
-    """Return what is held or due at some time, in the order in which it happened."""
+    """Return held and pending deliveries, in the order of their events."""
     found = Delivery.objects.filter(state__in=_WAITING)
     if event_types:
         found = found.filter(event__body__type__in=event_types)
@@ -64,10 +64,10 @@ def waiting(*event_types: str) -> list[Delivery]:
 
 
 def deliver(*event_types: str, order: Arrange = list, times: int = 1) -> list[Delivery]:
-    """Deliver what waits now, in this process and over HTTP; return the deliveries in their order.
+    """Deliver what waits now, in this process and over HTTP; return the deliveries in order.
 
-    :param order: gets the deliveries that wait, and returns those to send: in any order, some
-        twice, some not at all (those are still there afterwards).
+    :param order: gets the waiting deliveries, and returns those to send: in any order, some twice,
+        some not at all (those keep waiting).
     :param times: how often each is sent in a row.
     """
     chosen = list(order(waiting(*event_types)))
@@ -78,25 +78,25 @@ def deliver(*event_types: str, order: Arrange = list, times: int = 1) -> list[De
 
 
 def drop(*event_types: str) -> int:
-    """Lose what waits; return how many deliveries that are."""
+    """Drop what waits; return how many deliveries that are."""
     ids = [each.pk for each in waiting(*event_types)]
     return Delivery.objects.filter(pk__in=ids).update(state=Delivery.State.DROPPED)
 
 
 def send_again(chosen: Delivery) -> None:
-    """Have an event delivered once more, whatever became of it."""
+    """Deliver an event once more, whatever its state."""
     with transaction.atomic():
         again = Delivery.objects.create(event=chosen.event, endpoint=chosen.endpoint)
         deliver_pending([again])
 
 
 def fail(kind: Fault.Kind, *, method: str = "", path: str = "/", times: int | None = None) -> Fault:
-    """Have requests fail whose path begins so, so many times or until ``reset``."""
+    """Make requests fail whose path has this prefix, a number of times or until ``reset``."""
     return Fault.objects.create(kind=kind, method=method, path=path, times_left=times)
 
 
 def send_soon(chosen: Delivery) -> None:
-    """Have an event delivered that waits, was dropped or was given up."""
+    """Deliver an event that waits, was dropped or was given up."""
     with transaction.atomic():
         chosen.state, chosen.due_at = Delivery.State.PENDING, timezone.now()
         chosen.save(update_fields=["state", "due_at"])

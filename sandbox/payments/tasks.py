@@ -14,13 +14,13 @@ from sandbox.payments.wire.answering import KEEP_ANSWERS
 
 @app.task(queue=lanes.MONEY)
 def deliver_events(endpoint: int) -> None:
-    """Deliver what is due to an endpoint; one job at a time, so that it is in order."""
+    """Deliver what is due to an endpoint; one job at a time keeps the order."""
     delivery.deliver_due(endpoint)
 
 
 @app.periodic(cron="* * * * *")
 @app.task(queue=lanes.MONEY, queueing_lock="sandbox-time")
 def let_time_pass(timestamp: int) -> None:
-    """Do what time does by itself: renewals, invoices, retries, checkouts that expire."""
+    """Do what time does: renewals, invoices, retries, expired checkouts."""
     passing.catch_up()
     KeptAnswer.objects.filter(answered_at__lt=timezone.now() - KEEP_ANSWERS).delete()

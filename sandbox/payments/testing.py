@@ -1,7 +1,6 @@
-"""For tests: what a customer does on Stripe's pages, what time does, and what came of it.
+"""For tests: what a customer does on Stripe's pages, what time does, and the results.
 
-Everything here goes the way that the pages and the clock go. What is returned is what Stripe's API
-would answer.
+Everything here takes the path of the pages and the clock, and returns what Stripe's API would.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ Body = dict[str, Any]
 
 
 def session_id_of(url: str) -> str:
-    """Return the id of the checkout session whose page is there."""
+    """Return the id of the checkout session with this page."""
     return url.rstrip("/").rpartition("/")[2]
 
 
 def pay(session: str, card: str = GOOD_CARD) -> Body:
-    """Pay on a checkout page, given its address or id; return the subscription.
+    """Pay on a checkout page, by its URL or id; return the subscription.
 
-    Raises Refusal with what the page would say: of a declined card, a session that has expired.
+    Raises Refusal with the page's message, of a declined card or an expired session.
     """
     with writing():
         found = find("checkout.session", session_id_of(session))
@@ -46,7 +45,7 @@ def pay(session: str, card: str = GOOD_CARD) -> Body:
 
 
 def declined(session: str, card: str = DECLINED_CARD) -> str:
-    """Try to pay with a card that is declined; return what the page says."""
+    """Try to pay with a declined card; return the page's message."""
     try:
         pay(session, card)
     except Refusal as refusal:
@@ -55,40 +54,40 @@ def declined(session: str, card: str = DECLINED_CARD) -> str:
 
 
 def expire(session: str) -> None:
-    """Let a checkout page expire."""
+    """Make a checkout page expire."""
     with writing():
         checkouts.expire(find("checkout.session", session_id_of(session)))
 
 
 def start_clock(customer_id: str, *, days: float) -> None:
-    """Put a new customer's clock so many days ahead, or back (negative).
+    """Set a new customer's clock this many days ahead, or back (negative).
 
-    For before anything happens: a subscription that begins a month ago has a month of usage behind
-    it whose timestamps are in the past.
+    For use before anything happens: a subscription that began a month ago has a month of usage with
+    timestamps in the past.
     """
     clock.set_to(customer_id, clock.real() + round(days * clock.DAY))
 
 
 def now(customer_id: str) -> int:
-    """Return what the customer's clock shows."""
+    """Return the time on the customer's clock."""
     return clock.now(customer_id)
 
 
 def turn(customer_id: str, *, days: float = 0, to: int | None = None) -> None:
-    """Let time pass for a customer, and everything that it brings."""
+    """Let time pass for a customer, with everything that is due."""
     if to is None:
         to = clock.now(customer_id) + round(days * clock.DAY)
     passing.turn(customer_id, to)
 
 
 def turn_to_renewal(customer_id: str) -> None:
-    """Let time pass until the next period has begun and its invoice was collected, or tried to."""
+    """Let time pass until the next period has begun and its invoice was collected, or tried."""
     end = subscription_of(customer_id)["items"]["data"][0]["current_period_end"]
     passing.turn(customer_id, end + invoicing.DRAFT_S)
 
 
 def turn_to_next(customer_id: str) -> None:
-    """Let time pass until something happens: a renewal, an invoice, a retry."""
+    """Let time pass until the next change: a renewal, an invoice, a retry."""
     due = passing.next_due(customer_id)
     if due is None or due.due_at is None:
         raise AssertionError("Nothing will happen to this customer by itself.")
@@ -96,7 +95,7 @@ def turn_to_next(customer_id: str) -> None:
 
 
 def steer(customer_id: str, *, next_charge: str = "", dunning_end: str = "canceled") -> None:
-    """Say why the next charge is declined (``generic_decline`` …), and how dunning ends."""
+    """Set why the next charge is declined (``generic_decline`` …), and how dunning ends."""
     Steering.objects.update_or_create(
         customer_id=customer_id,
         defaults={"next_charge": next_charge, "dunning_end": dunning_end},
@@ -104,7 +103,7 @@ def steer(customer_id: str, *, next_charge: str = "", dunning_end: str = "cancel
 
 
 def set_card(customer_id: str, card: str) -> None:
-    """Have the customer pay with another card from now on, as in the portal."""
+    """Set another card of the customer, as in the portal."""
     with writing():
         business_customers.set_card(find("customer", customer_id), cards.card_numbered(card))
 
@@ -164,12 +163,12 @@ def minutes_on(invoice: Body) -> int:
 
 
 def refunds_of(customer_id: str) -> list[Body]:
-    """Return what was given back to a customer, oldest first."""
+    """Return a customer's refunds, oldest first."""
     return _bodies("refund", customer_id=customer_id)
 
 
 def meter_events(customer_id: str) -> list[tuple[str, int]]:
-    """Return the meter events that were taken for a customer: identifier and minutes."""
+    """Return a customer's accepted meter events: identifier and minutes."""
     readings = MeterReading.objects.filter(customer_id=customer_id).order_by("id")
     return [(reading.identifier, int(reading.value)) for reading in readings]
 

@@ -1,4 +1,4 @@
-"""What stripe-python sends its requests with: to the stand-in in this process, not to a network."""
+"""The HTTP client for stripe-python: it calls the stand-in in this process, without a network."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sandbox.payments.wire.errors import Refusal
 
 
 class SandboxClient(stripe.HTTPClient):
-    """Answers as Stripe does, out of PostgreSQL.
+    """Responds as Stripe does, from PostgreSQL.
 
-    A request is a transaction of its own. Inside a transaction of the caller's it is a part of that
-    one, and is undone with it: nobody should ask Stripe while holding a transaction open.
+    Each request is a transaction. Inside the caller's transaction it is part of that one, and is
+    undone with it: product code should not call Stripe with a transaction open.
     """
 
     name = "sandbox"
@@ -42,7 +42,7 @@ class SandboxClient(stripe.HTTPClient):
         post_data: Any = None,
         **_options: Any,
     ) -> tuple[str, int, Mapping[str, str]]:
-        """Return body, status and headers; raise ``stripe.APIConnectionError`` as told to."""
+        """Return body, status and headers; raise ``stripe.APIConnectionError`` if so configured."""
         sent = CaseInsensitiveDict(headers or {})
         _refuse_live_key(sent.get("Authorization", "").removeprefix("Bearer "))
         method = method.upper()
@@ -56,7 +56,7 @@ class SandboxClient(stripe.HTTPClient):
         raise NotImplementedError("Nothing that is asked for here is a stream.")
 
     def close(self) -> None:
-        """There is nothing that is kept open."""
+        """Do nothing: no connection is kept open."""
 
 
 def _refuse_live_key(key: str) -> None:
@@ -79,7 +79,7 @@ def _with_faults(method: str, url: str, headers: Mapping[str, str], sent: str) -
 
 
 def _next_fault(method: str, path: str) -> str | None:
-    """Return the kind of the first failure that is set for the request, and count it."""
+    """Return the kind of the first failure that matches the request, and count it."""
     for fault in Fault.objects.order_by("id"):
         if fault.method in ("", method) and path.startswith(fault.path) and _is_left(fault):
             return fault.kind
@@ -87,7 +87,7 @@ def _next_fault(method: str, path: str) -> str | None:
 
 
 def _is_left(fault: Fault) -> bool:
-    """Count a failure down; of requests at the same time, each takes another one."""
+    """Count a failure down; concurrent requests each use up one."""
     if fault.times_left is None:
         return True
     left = Fault.objects.filter(pk=fault.pk, times_left__gt=0)

@@ -1,4 +1,4 @@
-"""Stripe's objects as they begin: for each kind a JSON file with what all of them have."""
+"""Initial bodies of Stripe's objects: a JSON file for each kind, with the common fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).parent
 
 
 def blank(kind: str) -> dict[str, Any]:
-    """Return a new object of the kind (what Stripe calls ``object``) without its own fields."""
+    """Return a new object of the kind (Stripe's ``object``) without its own fields."""
     body: dict[str, Any] = json.loads(_text(kind))
     return body
 

@@ -1,1 +1,1 @@
-"""What it means: subscriptions, invoices and cards, and the time that passes for them."""
+"""The effects of requests: subscriptions, invoices and cards, and the passing of time."""

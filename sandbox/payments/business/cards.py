@@ -1,4 +1,4 @@
-"""Cards: the test numbers of Stripe's that are known here, and what happens when they are charged.
+"""Stripe's test cards that the stand-in knows, and what happens when they are charged.
 
 https://docs.stripe.com/testing#cards
 """
@@ -16,14 +16,14 @@ from sandbox.payments.wire.errors import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Decline:
-    """Why a card is declined, in Stripe's words."""
+    """The reason for a declined card, in Stripe's words."""
 
     code: str
     message: str
     decline_code: str = ""
 
     def refusal(self, **more: Any) -> Refusal:
-        """Return it as the API's error 402: what was attempted stays written down."""
+        """Return it as the API's error 402: the attempt stays recorded."""
         if self.decline_code:
             more["decline_code"] = self.decline_code
         return Refusal(
@@ -57,7 +57,7 @@ class Card:
     brand: str
     what: str
     decline: str = ""
-    # It is taken, and declined only when it is charged.
+    # It can be saved, and is declined only when it is charged.
     declines_later: bool = False
 
 
@@ -98,7 +98,7 @@ def card_of(method: StripeObject) -> Card:
 
 
 def attach(card: Card, customer: StripeObject) -> StripeObject:
-    """Let the customer pay with a card; raise Refusal when it is declined even so."""
+    """Let the customer pay with a card; raise Refusal if it is declined at once."""
     if card.decline and not card.declines_later:
         raise DECLINES[card.decline].refusal()
     body = blank("payment_method")
@@ -115,7 +115,7 @@ def attach(card: Card, customer: StripeObject) -> StripeObject:
 
 
 def method_of(customer: StripeObject, subscription: StripeObject | None) -> StripeObject | None:
-    """Return what the customer's invoices are charged to: the subscription's own comes first."""
+    """Return the payment method for the customer's invoices: the subscription's own comes first."""
     own = subscription and subscription["default_payment_method"]
     method_id = own or customer["invoice_settings"]["default_payment_method"]
     return find("payment_method", method_id) if method_id else None

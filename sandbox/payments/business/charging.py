@@ -1,4 +1,4 @@
-"""Charging cards, and giving back what was charged."""
+"""Charges and refunds of cards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandbox.payments.wire.errors import Refusal, missing
 
 
 def charge(method: StripeObject) -> Decline | None:
-    """Charge a card; return why it was declined, as its customer is steered or by its number."""
+    """Charge a card; return why it was declined, by the customer's settings or the card number."""
     steering = Steering.objects.filter(pk=method.customer_id).exclude(next_charge="").first()
     if steering:
         forget_next_decline(method.customer_id)
@@ -20,12 +20,12 @@ def charge(method: StripeObject) -> Decline | None:
 
 
 def forget_next_decline(customer_id: str) -> None:
-    """The next charge was declined, as it was to be; the one after that goes by the card."""
+    """The next charge was declined as configured. The one after that depends on the card."""
     Steering.objects.filter(pk=customer_id).update(next_charge="")
 
 
 def refund(intent_id: str, amount: int | None, *, reason: str | None) -> StripeObject:
-    """Give back a payment, or a part of it; raise Refusal when there is not as much left of it."""
+    """Refund a payment, or a part of it; raise Refusal if less than that is left of it."""
     payments = StripeObject.objects.of("invoice_payment")
     paid = payments.having({"payment__payment_intent": intent_id, "status": "paid"}).first()
     if paid is None:

@@ -1,4 +1,4 @@
-"""Checkout sessions: what is offered, and what becomes of it when somebody pays."""
+"""Checkout sessions: their offers, and what happens when somebody pays."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LIFE_S = clock.DAY
 def open_session(
     *, customer: StripeObject, prices: Prices, subscription_data: dict[str, Any], **fields: Any
 ) -> StripeObject:
-    """Make a page on which the prices can be subscribed to, for a day."""
+    """Create a checkout page for the prices, valid for a day."""
     id = new_id("checkout.session")
     expires_at = clock.now(customer.id) + LIFE_S
     items = [_item(price, quantity) for price, quantity in prices]
-    # Minutes are paid for when they have been used.
+    # Minutes are billed after use.
     total = sum(item["amount_total"] for item in items)
     return create(
         "checkout.session",
@@ -47,13 +47,13 @@ def open_session(
 def complete(session: StripeObject, card: Card) -> StripeObject:
     """Subscribe as the session says, and pay with the card; return the subscription.
 
-    Raises Refusal when the session is not open (any more) or the card is declined: then nothing has
-    happened, and it can be tried again.
+    Raises Refusal if the session is not open (any more) or the card is declined. Then nothing has
+    changed, and the customer can try again.
     """
     if session["status"] != "open":
         raise Refusal(f"This Checkout Session cannot be paid: its status is {session['status']}.")
     try:
-        # Neither a subscription nor an invoice is left of a payment that failed.
+        # A failed payment leaves neither a subscription nor an invoice.
         with attempt():
             return _subscribe(session, card)
     except Refusal:

@@ -1,4 +1,4 @@
-"""Each customer has a clock, which can be turned. All else is on the real one."""
+"""A clock for each customer, which can be advanced. Everything else uses the real clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def real() -> int:
 
 
 def now(customer_id: str = "") -> int:
-    """Return what a customer's clock shows."""
+    """Return the time on a customer's clock."""
     at = (_standing.get() or {}).get(customer_id)
     return real() + ahead_s(customer_id) if at is None else at
 
@@ -44,7 +44,7 @@ def _ahead_s(customer_id: str) -> int:
 
 
 def set_to(customer_id: str, at: int) -> None:
-    """Set a customer's clock. What would happen until then does not (``passing.turn``)."""
+    """Set a customer's clock, without what would happen until then (``passing.turn``)."""
     ahead_s = at - real()
     Steering.objects.update_or_create(customer_id=customer_id, defaults={"ahead_s": ahead_s})
     if (known := _remembered.get()) is not None:
@@ -53,7 +53,7 @@ def set_to(customer_id: str, at: int) -> None:
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Look at each clock but once for what is done inside of this."""
+    """Read each clock only once inside of this."""
     token = _remembered.set({})
     try:
         yield
@@ -63,7 +63,7 @@ def remembered() -> Iterator[None]:
 
 @contextmanager
 def standing(customer_id: str, at: int) -> Iterator[None]:
-    """Let a customer's clock stand still for what is done inside of this."""
+    """Stop a customer's clock inside of this."""
     token = _standing.set({**(_standing.get() or {}), customer_id: at})
     try:
         yield

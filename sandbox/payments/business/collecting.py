@@ -1,6 +1,6 @@
-"""Getting invoices paid: attempts, retries, and what becomes of the subscription.
+"""Collects invoices: attempts, retries, and their effect on the subscription.
 
-The retries are Stripe's former default: 3, 5 and 7 days after the attempt before.
+The retries are Stripe's former default: 3, 5 and 7 days after the previous attempt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RETRY_AFTER_S = (3 * clock.DAY, 5 * clock.DAY, 7 * clock.DAY)
 
 
 def collect(invoice: StripeObject, method: StripeObject | None = None) -> Decline | None:
-    """Charge the customer's card, or the one that is given; return why it was declined, if so."""
+    """Charge the customer's card, or the given one; return why it was declined, or None."""
     subscription = invoicing.subscription_of(invoice)
     if invoice["amount_remaining"] == 0:
         _paid(invoice, subscription)
@@ -33,7 +33,7 @@ def collect(invoice: StripeObject, method: StripeObject | None = None) -> Declin
 
 
 def pay(invoice: StripeObject, method: StripeObject | None = None) -> None:
-    """Have an invoice paid now, as somebody asks for it; raise Refusal when it cannot be."""
+    """Pay an invoice now, on request; raise Refusal if that is impossible."""
     if invoice["status"] == "draft":
         invoicing.finalize(invoice)
     if invoice["status"] == "paid":
@@ -82,7 +82,7 @@ def _not_paid(invoice: StripeObject, subscription: StripeObject) -> None:
 
 
 def _next_attempt(invoice: StripeObject, subscription: StripeObject) -> int | None:
-    """Return when the card is tried again, if it is."""
+    """Return the time of the card's next retry, if there is one."""
     tried = invoice["attempt_count"]
     if subscription["status"] not in ("active", "past_due"):
         return None

@@ -1,4 +1,4 @@
-"""Customers: how they begin, what they pay with, and what ends with them."""
+"""Customers: creation, payment methods, and deletion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def create(**fields: Any) -> StripeObject:
 
 
 def delete(customer: StripeObject) -> None:
-    """End the customer's subscriptions; what is left says that it is gone."""
+    """Delete the customer and end their subscriptions; the stub that remains says so."""
     for subscription in subscribing.live_of(customer.id):
         subscribing.cancel(subscription)
     change(customer, "customer.deleted")
@@ -35,7 +35,7 @@ def delete(customer: StripeObject) -> None:
 
 
 def set_card(customer: StripeObject, card: Card) -> StripeObject:
-    """Have a customer's subscriptions and invoices paid with a card from now on; raise Refusal."""
+    """Make a card pay a customer's subscriptions and invoices from now on; raise Refusal."""
     method = cards.attach(card, customer)
     settings = customer["invoice_settings"] | {"default_payment_method": method.id}
     change(customer, "customer.updated", invoice_settings=settings)

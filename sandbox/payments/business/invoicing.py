@@ -28,10 +28,10 @@ def draft(
     behind: Period | None = None,
     due_at: int | None = None,
 ) -> StripeObject:
-    """Make an invoice that can still change, and have it finalized at a time, if one is given.
+    """Create a draft invoice, to be finalized at the given time, if any.
 
-    :param period: what Stripe shows as the invoice's own period: the one that is over.
-    :param behind: the period whose usage is on it, to be counted again in the end.
+    :param period: the invoice's own period, which is the one that has ended.
+    :param behind: the period whose usage it bills, to be summed again at the end.
     """
     id = new_id("invoice")
     invoice = create(
@@ -49,7 +49,7 @@ def draft(
 
 
 def finalize(invoice: StripeObject) -> None:
-    """Number the invoice and open it to be paid; one of nothing is paid at once."""
+    """Number the invoice and open it for payment; a zero invoice is paid at once."""
     if invoice["status"] != "draft":
         raise Refusal(
             "This invoice is already finalized, you can't re-finalize a non-draft invoice."
@@ -82,7 +82,7 @@ def finalize(invoice: StripeObject) -> None:
 
 
 def stop_collecting(invoice: StripeObject) -> None:
-    """Leave an invoice open (or a draft), and do nothing more about it."""
+    """Leave an invoice open (or a draft), and stop collecting it."""
     change(invoice, "invoice.updated", due_at=None, auto_advance=False, next_payment_attempt=None)
 
 
@@ -112,7 +112,7 @@ def fields_of(
     lines: list[dict[str, Any]],
     period: Period,
 ) -> dict[str, Any]:
-    """Return what an invoice begins with, and others do not have."""
+    """Return the fields of a new invoice that depend on its subscription."""
     customer = find("customer", subscription.customer_id)
     details = {"metadata": subscription["metadata"], "subscription": subscription.id}
     return {
@@ -134,7 +134,7 @@ def fields_of(
 def preview(
     subscription: StripeObject, lines: list[dict[str, Any]], period: Period
 ) -> dict[str, Any]:
-    """Return an invoice that is not made yet."""
+    """Return a preview of an invoice, which is not stored."""
     id = f"upcoming_{new_id('invoice')}"
     head = {"id": id, "object": "invoice", "created": period.end, "livemode": False}
     fields = fields_of(id, subscription, "upcoming", lines, period)
@@ -152,7 +152,7 @@ def _with_lines(id: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _count_usage_again(invoice: StripeObject) -> None:
-    """Put on a draft what was reported since it was made."""
+    """Add usage to a draft that was reported after its creation."""
     if not invoice.hidden.get("behind"):
         return
     behind = Period(*invoice.hidden["behind"])

@@ -1,4 +1,4 @@
-"""What an invoice is about: a line for each item of a subscription, to the cent."""
+"""Invoice lines: one for each item of a subscription, to the cent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 def lines_for(
     subscription: StripeObject, *, ahead: Period | None, behind: Period | None
 ) -> list[dict[str, Any]]:
-    """Return the lines: licensed prices for the period ahead, metered ones for the one behind."""
+    """Return the lines: licensed prices for the next period, metered ones for the past one."""
     lines = []
     for item in subscription["items"]["data"]:
         is_metered = _is_metered(item["price"])
@@ -32,13 +32,13 @@ def lines_for(
 
 
 def cost(price: dict[str, Any], quantity: Decimal) -> int:
-    """Return cents: rounded once, when all of the quantity is multiplied; halves go up."""
+    """Return cents, rounded half up once for the whole quantity."""
     exact = Decimal(price["unit_amount_decimal"]) * quantity
     return int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
 def money(cents: Decimal | int | str, currency: str = "usd") -> str:
-    """Return an amount as people read it: ``$5.00``, ``$0.0125``."""
+    """Return a readable amount: ``$5.00``, ``$0.0125``."""
     amount = Decimal(cents) / 100
     decimals = max(2, -int(amount.normalize().as_tuple().exponent))
     sign = "-" if amount < 0 else ""

@@ -1,4 +1,4 @@
-"""Metered usage: which meter events are taken, what they add up to, and what is reported of others.
+"""Metered usage: the accepted meter events, their sums, and the reports of invalid ones.
 
 https://docs.stripe.com/billing/subscriptions/usage-based/recording-usage-api
 """
@@ -31,10 +31,10 @@ def active_meter(event_name: str) -> StripeObject | None:
 def take(
     *, event_name: str, payload: dict[str, str], identifier: str | None, timestamp: int | None
 ) -> dict[str, Any]:
-    """Take a meter event, and answer with it.
+    """Accept a meter event, and return it.
 
-    Raises Refusal for what Stripe finds out at once: the same identifier within a day, a time that
-    is not near enough, a value that is none. The rest is reported later, in an event of its own.
+    Raises Refusal for what Stripe detects at once: the same identifier within a day, a time outside
+    the limits, an invalid value. Other errors are reported later, in an event of their own.
     """
     identifier = identifier or str(uuid.uuid4())
     meter = active_meter(event_name)
@@ -58,7 +58,7 @@ def take(
 
 
 def usage(meter_id: str, customer_id: str, start: int, end: int) -> Decimal:
-    """Return what a customer's events add up to, from start to before end."""
+    """Return the sum of a customer's events, from start to before end."""
     readings = MeterReading.objects.filter(
         meter_id=meter_id, customer_id=customer_id, timestamp__gte=start, timestamp__lt=end
     )
@@ -66,7 +66,7 @@ def usage(meter_id: str, customer_id: str, start: int, end: int) -> Decimal:
 
 
 def summary(meter: StripeObject, customer_id: str, start: int, end: int) -> dict[str, Any]:
-    """Return what Stripe tells of a customer's events, from start to before end."""
+    """Return Stripe's summary of a customer's events, from start to before end."""
     return {
         "id": f"mtrusg_test_{start}_{end}",
         "object": "billing.meter_event_summary",
@@ -79,9 +79,9 @@ def summary(meter: StripeObject, customer_id: str, start: int, end: int) -> dict
 
 
 def _require_near(timestamp: int, customer_id: str) -> None:
-    """Raise Refusal for what is too old or in the future, on the customer's clock and the real one.
+    """Raise Refusal for an old or future time, on the customer's clock and the real one.
 
-    Whoever sends events does not turn clocks, and is right by the real one.
+    The sender of events does not advance clocks, and uses the real one.
     """
     clocks = (clock.real(), clock.now(customer_id))
     message = (
@@ -130,7 +130,7 @@ def _record(
 
 
 def _report(meter: StripeObject, identifier: str, message: str) -> None:
-    """Tell of an event that counts for nobody."""
+    """Report an event that counts for no customer."""
     sample = {"error_message": message, "request": {"identifier": identifier}}
     error = {
         "code": "meter_event_customer_not_found",

@@ -1,4 +1,4 @@
-"""Time passes: what is due for a customer is done, in the order in which it is due."""
+"""The passing of time: does what is due for a customer, in the order of its time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox.payments.wire.errors import Refusal
 
 
 def turn(customer_id: str, to: int) -> None:
-    """Turn a customer's clock forward; all that happens until then happens at its time."""
+    """Advance a customer's clock; everything due until then happens at its own time."""
     with writing():
         if to < clock.now(customer_id):
             raise Refusal("A clock can only be turned forward.")
@@ -24,13 +24,13 @@ def turn(customer_id: str, to: int) -> None:
 
 
 def next_due(customer_id: str) -> StripeObject | None:
-    """Return what time does something to next, of all that is a customer's."""
+    """Return the customer's object with the earliest due time."""
     found = StripeObject.objects.filter(customer_id=customer_id, due_at__isnull=False)
     return found.order_by("due_at", "serial").first()
 
 
 def catch_up() -> None:
-    """Do what has become due for anybody while nobody looked."""
+    """Do what has become due for any customer in the meantime."""
     ahead = Steering.objects.filter(pk=OuterRef("customer_id")).values("ahead_s")
     due = (
         StripeObject.objects.filter(due_at__isnull=False)
@@ -54,7 +54,7 @@ def _next(customer_id: str, until: int) -> StripeObject | None:
 
 
 def _happen(thing: StripeObject) -> None:
-    """Do what is due; the customer's clock stands still at the moment for which it was."""
+    """Do what is due, with the customer's clock stopped at the due time."""
     due_at = thing.due_at or 0
     with clock.standing(thing.customer_id, due_at):
         _HAPPENINGS[thing.kind](thing)

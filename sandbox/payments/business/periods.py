@@ -1,4 +1,4 @@
-"""Billing periods: months, which keep the day on which a subscription began."""
+"""Billing periods: months that keep the day on which a subscription began."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Period(NamedTuple):
 
 
 def month_from(start: int, *, anchor: int) -> Period:
-    """Return the month that begins at start; it ends at the next date that the anchor gives.
+    """Return the month that begins at start, and ends at the anchor's next date.
 
-    One that begins on the 31st ends on the last day of a shorter month, and the one after that ends
-    on the 31st again.
+    A subscription that began on the 31st ends its period on the last day of a shorter month, and
+    the next period on the 31st again.
     """
     months = 1
     while (end := _after(anchor, months)) <= start:
@@ -27,7 +27,7 @@ def month_from(start: int, *, anchor: int) -> Period:
 
 
 def period_of(subscription: dict[str, Any]) -> Period:
-    """Return a subscription's current period: its items have the same."""
+    """Return a subscription's current period, which its items share."""
     item = subscription["items"]["data"][0]
     return Period(item["current_period_start"], item["current_period_end"])
 

@@ -1,4 +1,4 @@
-"""A subscription's status: how payments change it, how it ends, and when it changes by itself."""
+"""A subscription's status: how payments change it, how it ends, and when time changes it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ LIVE = ("active", "past_due", "unpaid", "incomplete")
 
 
 def update(subscription: StripeObject, *events: str, **changes: Any) -> None:
-    """Change the subscription, and be there when time changes it next."""
+    """Change the subscription, and schedule its next change by time."""
     subscription.refresh_from_db(fields=["body"])
     after = {**subscription.body, **changes}
     change(subscription, *events, due_at=_due_at(after), **changes)
 
 
 def invoice_paid(subscription: StripeObject, invoice: StripeObject) -> None:
-    """Bring a subscription back whose newest invoice is paid; older ones do not matter."""
+    """Reactivate a subscription whose newest invoice is paid; older ones do not matter."""
     is_waiting = subscription["status"] in ("incomplete", "past_due", "unpaid")
     if is_waiting and not _newer_open(subscription, invoice):
         _set_status(subscription, "active")
 
 
 def invoice_not_paid(subscription: StripeObject, *, is_given_up: bool) -> None:
-    """Let a subscription be past due, and end it when no more is tried."""
+    """Make a subscription past due, and end it after the last retry."""
     status = subscription["status"]
     if status not in ("active", "past_due"):
         return
@@ -44,7 +44,7 @@ def invoice_not_paid(subscription: StripeObject, *, is_given_up: bool) -> None:
 
 
 def end(subscription: StripeObject, reason: str) -> None:
-    """Cancel the subscription: what is open stays open, and is not collected any more."""
+    """Cancel the subscription: its open invoices stay open, and are no longer collected."""
     now = clock.now(subscription.customer_id)
     for invoice in invoicing.unpaid_of(subscription):
         invoicing.stop_collecting(invoice)
@@ -68,7 +68,7 @@ def _newer_open(subscription: StripeObject, invoice: StripeObject) -> bool:
 
 
 def _due_at(subscription: dict[str, Any]) -> int | None:
-    """Return when time does something to the subscription."""
+    """Return when time next changes the subscription."""
     if subscription["status"] not in ("active", "past_due", "unpaid"):
         return None
     end, until = period_of(subscription).end, subscription["cancel_at"]

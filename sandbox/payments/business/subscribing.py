@@ -25,7 +25,7 @@ def live_of(customer_id: str) -> StripeObjectQuerySet:
 
 
 def begin(customer_id: str, prices: Prices, **fields: Any) -> StripeObject:
-    """Make a subscription and have its first invoice paid; raise Refusal when the card is declined.
+    """Create a subscription and pay its first invoice; raise Refusal if the card is declined.
 
     :param fields: ``default_payment_method`` and ``metadata``.
     """
@@ -59,9 +59,9 @@ def begin(customer_id: str, prices: Prices, **fields: Any) -> StripeObject:
 
 
 def renew(subscription: StripeObject) -> None:
-    """Begin the next period; its invoice has what was used in the one that is over.
+    """Begin the next period, whose invoice bills the usage of the previous one.
 
-    Nobody is asked to pay it while the last one is unpaid.
+    The invoice is not collected while the previous one is unpaid.
     """
     over = period_of(subscription.body)
     ahead = month_from(over.end, anchor=subscription["billing_cycle_anchor"])
@@ -84,17 +84,17 @@ def renew(subscription: StripeObject) -> None:
 
 
 def cancel(subscription: StripeObject, *, invoice_now: bool = False) -> None:
-    """End the subscription now; what was used and is on no invoice yet is billed if asked for."""
+    """End the subscription now; bill the usage that is on no invoice yet, if requested."""
     _require_live(subscription)
     if invoice_now:
-        # What was used in this very second too.
+        # Include the usage of this very second.
         _bill_the_rest(subscription, until=clock.now(subscription.customer_id) + 1)
         subscription.refresh_from_db()
     standing.end(subscription, "cancellation_requested")
 
 
 def cancel_at_period_end(subscription: StripeObject, *, wanted: bool) -> None:
-    """End the subscription with the period that is paid for, or let it go on after all."""
+    """End the subscription with its paid period, or undo that."""
     _require_live(subscription)
     reason = "cancellation_requested" if wanted else None
     standing.update(
@@ -119,7 +119,7 @@ def period_over(subscription: StripeObject) -> None:
 
 
 def preview_for(customer_id: str) -> dict[str, Any]:
-    """Return the customer's next invoice as if the period ended now; raise Refusal if none is.
+    """Preview the customer's next invoice as if the period ended now; raise Refusal if none is due.
 
     A subscription that ends with its period gets one of its usage alone.
     """
@@ -138,7 +138,7 @@ def preview_for(customer_id: str) -> dict[str, Any]:
 
 
 def _bill_the_rest(subscription: StripeObject, *, until: int) -> None:
-    """Bill what was used in the period up to now, before the subscription ends."""
+    """Bill the usage of the period up to now, before the subscription ends."""
     behind = Period(period_of(subscription.body).start, until)
     lines = lines_for(subscription, ahead=None, behind=behind)
     if any(line["amount"] for line in lines):
@@ -178,7 +178,7 @@ def _items(id: str, prices: Prices, period: Period, now: int) -> dict[str, Any]:
 
 
 def _plan(price: dict[str, Any]) -> dict[str, Any]:
-    """Return a price as what Stripe called it before: items still have both."""
+    """Return a price in Stripe's old format (plan): items still have both."""
     same = ("id", "created", "currency", "product")
     return {
         **blank("plan"),

@@ -1,1 +1,1 @@
-"""What a person sees: Stripe's checkout, portal and invoices, and how to steer the stand-in."""
+"""Pages: Stripe's checkout, portal and invoices, and the controls of the stand-in."""

@@ -1,4 +1,4 @@
-"""Checkout: where a customer subscribes and pays."""
+"""Checkout: the page on which a customer subscribes and pays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages share."""
+"""Code that the pages share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandbox.payments.wire.errors import Refusal
 
 
 class CardForm(forms.Form):
-    """A card as somebody types it in; test cards alone are known."""
+    """A card as entered by a person; only test cards are known."""
 
     number = forms.CharField(label="Card number", max_length=30)
     expiry = forms.RegexField(
@@ -65,7 +65,7 @@ def show(
 def closed(
     request: HttpRequest, title: str, text: str, *, back: str | None = None, status: int
 ) -> HttpResponse:
-    """Return the page of something that is not there, not any more or not to be done."""
+    """Return a page for something that does not exist (any more) or cannot be done."""
     return show(request, "closed", {"title": title, "text": text, "back": back}, status=status)
 
 
@@ -74,7 +74,7 @@ def found(kind: str, id: str) -> StripeObject | None:
 
 
 def product_name(body: dict[str, Any]) -> str:
-    """Return the name of what a price, a subscription's item or a line is about."""
+    """Return the product name of a price, a subscription's item or an invoice line."""
     price = body.get("price") or body
     product = StripeObject.objects.filter(id=price["product"]).first()
     return product["name"] if product else price["product"]

@@ -1,4 +1,4 @@
-"""Where whoever tries things out turns clocks, declines cards and lets Stripe fail."""
+"""The control page: advance clocks, decline cards, make Stripe fail."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def customer(request: HttpRequest, id: str) -> HttpResponse:
 
 @require_POST
 def turn(request: HttpRequest, id: str) -> HttpResponse:
-    """Turn a customer's clock: by a step, to the next renewal, until something happens."""
+    """Advance a customer's clock: by a step, to the next renewal, or to the next change."""
     if found("customer", id) is None:
         return _unknown(request)
     to = _moment(id, request.POST.get("by", ""))
@@ -111,7 +111,7 @@ def steer(request: HttpRequest, id: str) -> HttpResponse:
 
 @require_POST
 def subscription(request: HttpRequest, id: str) -> HttpResponse:
-    """Do to a customer's subscription what an operator does in Stripe's dashboard."""
+    """Change a customer's subscription as an operator does in Stripe's dashboard."""
     live = subscribing.live_of(id).first()
     if live is None:
         return _unknown(request)
@@ -128,7 +128,7 @@ def subscription(request: HttpRequest, id: str) -> HttpResponse:
 
 @require_POST
 def fault(request: HttpRequest) -> HttpResponse:
-    """Have all requests fail, or none any more."""
+    """Make all requests fail, or stop that."""
     kind = request.POST.get("kind", "")
     if kind in Fault.Kind.values:
         steering.fail(Fault.Kind(kind))
@@ -154,7 +154,7 @@ def _rows() -> list[dict[str, Any]]:
 
 
 def _open_checkouts() -> list[dict[str, Any]]:
-    """Return the newest checkout pages that can be paid on, each with who is to pay."""
+    """Return the newest open checkout pages, each with its customer."""
     sessions = StripeObject.objects.of("checkout.session").filter(body__status="open")
     newest = sessions.order_by("-serial")[:_SHOWN_CHECKOUTS]
     customers = StripeObject.objects.filter(id__in=[each.customer_id for each in newest])
@@ -165,7 +165,7 @@ def _open_checkouts() -> list[dict[str, Any]]:
 
 
 def _moment(customer_id: str, by: str) -> int | None:
-    """Return when a customer's clock is to stand."""
+    """Return the target time of a customer's clock."""
     now = clock.now(customer_id)
     if by in _STEPS:
         return now + _STEPS[by]

@@ -1,4 +1,4 @@
-"""Where whoever tries things out sees events, and holds, repeats, delays or loses them."""
+"""The page that shows events, and holds, repeats, delays or drops them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def events(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def rule(request: HttpRequest) -> HttpResponse:
-    """Say what becomes of events from now on."""
+    """Set the rule for events from now on."""
     form = RuleForm(request.POST, instance=rule_for(EVERY))
     if form.is_valid():
         form.save()
@@ -68,7 +68,7 @@ def release(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def delivery(request: HttpRequest, id: int) -> HttpResponse:
-    """Send one event (again) or lose it."""
+    """Send one event (again) or drop it."""
     chosen = get_object_or_404(Delivery.objects.select_related("event", "endpoint"), pk=id)
     if request.POST.get("do") == "drop":
         Delivery.objects.filter(pk=id).update(state=Delivery.State.DROPPED)

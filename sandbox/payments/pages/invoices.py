@@ -1,4 +1,4 @@
-"""An invoice's own page."""
+"""The page of an invoice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def page(request: HttpRequest, id: str) -> HttpResponse:
 
 
 def _pay(request: HttpRequest, invoice: StripeObject) -> HttpResponse:
-    """Pay with the card that is kept, or with another one that is kept from now on."""
+    """Pay with the saved card, or with another one, which is then saved."""
     card = None
     if request.POST.get("with") != "kept":
         form = CardForm(request.POST)
@@ -69,7 +69,7 @@ def _show(
 
 
 def _numbered(id: str) -> StripeObject | None:
-    """Return an invoice that customers may see: drafts are not there yet."""
+    """Return an invoice that customers may see, which excludes drafts."""
     invoice = found("invoice", id)
     return invoice if invoice and invoice["number"] else None
 

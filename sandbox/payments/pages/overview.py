@@ -1,4 +1,4 @@
-"""How a customer stands, for the portal and for whoever steers."""
+"""A customer's status, for the portal and the control page."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Overview:
 
     @property
     def due(self) -> list[Body]:
-        """The invoices that somebody has to pay, since charging the card did not work."""
+        """Return the invoices that need a payment by hand, since charging the card failed."""
         return [each for each in self.invoices if each["status"] == "open" and each["attempted"]]
 
     @classmethod
     def of(cls, customer: StripeObject) -> Self:
-        """Return it for the subscription that lives, or else for the last that did."""
+        """Return it for the current subscription, or else for the last one."""
         every = StripeObject.objects.of("subscription").filter(customer_id=customer.id)
         subscription = subscribing.live_of(customer.id).first() or every.order_by("-serial").first()
         invoices = StripeObject.objects.of("invoice").filter(customer_id=customer.id)

@@ -1,4 +1,4 @@
-"""The billing portal: what a customer sees of a subscription, and can do about it."""
+"""The billing portal, in which a customer sees and changes a subscription."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIFE_S = clock.HOUR
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Somebody who came with a portal session that is still good."""
+    """A customer with a valid portal session."""
 
     session: StripeObject
     customer: StripeObject
@@ -35,11 +35,11 @@ class Visit:
 
     @property
     def features(self) -> dict[str, Any]:
-        """What the portal's configuration has customers do."""
+        """Return what the portal's configuration lets customers do."""
         return dict(self.configuration["features"])
 
     def may(self, feature: str) -> bool:
-        """Whether the portal's configuration lets customers do it."""
+        """Return True if the portal's configuration lets customers do it."""
         return bool(self.features[feature]["enabled"])
 
 
@@ -47,7 +47,7 @@ View = Callable[[HttpRequest, Visit], HttpResponse]
 
 
 def _visited(view: View) -> Callable[[HttpRequest, str], HttpResponse]:
-    """Let in who has a session, and show others why they are not."""
+    """Admit customers with a session, and tell others why they are refused."""
 
     @wraps(view)
     def visit(request: HttpRequest, id: str) -> HttpResponse:
@@ -92,7 +92,7 @@ def page(request: HttpRequest, visit: Visit) -> HttpResponse:
 @_visited
 @require_http_methods(["GET", "HEAD", "POST"])
 def card(request: HttpRequest, visit: Visit) -> HttpResponse:
-    """Another card for the subscription."""
+    """Set another card for the subscription."""
     if not visit.may("payment_method_update"):
         return _not_offered(request, visit)
     form = CardForm(request.POST if request.method == "POST" else None)
@@ -114,7 +114,7 @@ def card(request: HttpRequest, visit: Visit) -> HttpResponse:
 @_visited
 @require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: HttpRequest, visit: Visit) -> HttpResponse:
-    """Cancelling, after a question."""
+    """Cancel, after a confirmation."""
     subscription = subscribing.live_of(visit.customer.id).first()
     if not visit.may("subscription_cancel") or subscription is None:
         return _not_offered(request, visit)
@@ -139,7 +139,7 @@ def cancel(request: HttpRequest, visit: Visit) -> HttpResponse:
 @require_POST
 @_visited
 def resume(request: HttpRequest, visit: Visit) -> HttpResponse:
-    """Take the cancellation back."""
+    """Undo the cancellation."""
     subscription = subscribing.live_of(visit.customer.id).first()
     if subscription is None:
         return _not_offered(request, visit)

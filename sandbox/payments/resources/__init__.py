@@ -1,4 +1,4 @@
-"""What can be asked for at Stripe, a module per kind of thing. Importing them registers it all."""
+"""The endpoints of Stripe's API, one module per kind. Importing them registers them."""
 
 from sandbox.payments.resources import (  # noqa: F401
     catalog,

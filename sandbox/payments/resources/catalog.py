@@ -45,7 +45,7 @@ def retrieve_product(params: Params, id: str) -> StripeObject:
 
 @endpoint("GET /v1/products/{id}/features", ProductListFeaturesParams)
 def list_features(params: Params, id: str) -> dict[str, Any]:
-    """Features that a product gives a right to; none here does."""
+    """List the features of a product, of which there are none here."""
     return whole_list([], f"/v1/products/{find('product', id).id}/features")
 
 
@@ -118,7 +118,7 @@ def _amounts(params: Params) -> dict[str, Any]:
 
 
 def _take_lookup_key(key: str | None, *, may_move: bool) -> None:
-    """Take the key from the price that has it; raise Refusal if it may not be taken."""
+    """Take the lookup key from the price that has it; raise Refusal if that is not allowed."""
     holder = key and StripeObject.objects.of("price").filter(body__lookup_key=key).first()
     if not holder:
         return

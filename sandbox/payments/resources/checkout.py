@@ -49,7 +49,7 @@ def _prices(line_items: list[dict[str, Any]]) -> checkouts.Prices:
 
 
 def _price(item: dict[str, Any], where: str) -> tuple[StripeObject, int | None]:
-    """Return the price and how many of it; a metered one has no number."""
+    """Return the price and its quantity; a metered price has none."""
     if unknown := item.keys() - {"price", "quantity"}:
         raise not_simulated(f"the parameter {min(unknown)}", param=f"{where}[{min(unknown)}]")
     if "price" not in item:

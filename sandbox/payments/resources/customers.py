@@ -33,7 +33,7 @@ def update(params: Params, id: str) -> StripeObject:
 
 @endpoint("GET /v1/customers/{id}", CustomerRetrieveParams)
 def retrieve(params: Params, id: str) -> StripeObject:
-    """A deleted one is answered with too, and says so."""
+    """Return the customer, even a deleted one, which is marked as such."""
     customer = StripeObject.objects.filter(kind="customer", id=id).first()
     if customer is None:
         raise missing("customer", id)

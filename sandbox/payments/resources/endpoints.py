@@ -1,4 +1,4 @@
-"""``/v1/webhook_endpoints`` and ``/v2/core/event_destinations``: where events go."""
+"""``/v1/webhook_endpoints`` and ``/v2/core/event_destinations``: the recipients of events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DESTINATION = "v2.core.event_destination"
 
 @endpoint("POST /v1/webhook_endpoints", WebhookEndpointCreateParams)
 def create_endpoint(params: Params) -> dict[str, Any]:
-    """The secret is told this once."""
+    """Only this response contains the secret."""
     secret = _new_secret()
     made = create(
         "webhook_endpoint",
@@ -120,7 +120,7 @@ def _destination(id: str) -> StripeObject:
 
 
 def _shown(destination: StripeObject, include: list[str] | None = None) -> dict[str, Any]:
-    """Return the destination with what of its webhook endpoint was asked for."""
+    """Return the destination with the requested fields of its webhook endpoint."""
     body = dict(destination.body)
     known = {"url": body.pop("url"), "signing_secret": destination.hidden["secret"]}
     asked = {name: known[name] for name in known if f"webhook_endpoint.{name}" in (include or [])}

@@ -42,7 +42,7 @@ def list_(params: Params) -> dict[str, Any]:
 
 @endpoint("POST /v1/invoices/{id}/finalize", InvoiceFinalizeInvoiceParams)
 def finalize(params: Params, id: str) -> StripeObject:
-    """Finalize a draft, and collect it as time would have done."""
+    """Finalize a draft, and collect it as time would."""
     invoice = find("invoice", id)
     invoicing.finalize(invoice)
     if params.take("auto_advance", invoice["auto_advance"]):

@@ -67,7 +67,7 @@ def create_session(params: Params) -> StripeObject:
 
 
 def _settings(before: dict[str, Any], params: Params) -> dict[str, Any]:
-    """Return what a configuration is with what was sent."""
+    """Return a configuration updated with the request."""
     features = before["features"]
     changed = {name: features[name] | given for name, given in params.take("features", {}).items()}
     return {

@@ -1,4 +1,4 @@
-"""Stripe's numbers as people read them."""
+"""Filters that make Stripe's values readable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def money(cents: Any, currency: str = "usd") -> str:
 
 @register.filter
 def address(email: str) -> SafeString:
-    """An email address that is broken after the ``@`` where it does not fit on one line."""
+    """Let an email address break after the ``@`` if it does not fit on one line."""
     name, at, host = email.partition("@")
     return format_html("{}{}<wbr>{}", name, at, host)
 

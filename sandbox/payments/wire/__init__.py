@@ -1,1 +1,1 @@
-"""What all requests to Stripe have in common, whatever they are about."""
+"""What all requests to Stripe have in common, whatever their resource."""

@@ -1,4 +1,4 @@
-"""From a request to its answer: whose it is, whether it came before, what it asks for."""
+"""Handles a request: authentication, idempotency, and the call of its endpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sandbox.payments.wire.requests import Endpoint, Params, Request, find_endpo
 
 log = structlog.get_logger(__name__)
 
-# Stripe removes keys after that at the earliest.
+# Stripe removes keys after this at the earliest.
 KEEP_ANSWERS = timedelta(hours=24)
 _KEY_LOCKS = 0x5A9D
 
@@ -40,7 +40,7 @@ class Response:
 
 
 def answer(method: str, url: str, headers: Mapping[str, str], sent: str) -> Response:
-    """Return what Stripe answers."""
+    """Return Stripe's response."""
     address = urlsplit(url)
     request_id = f"req_{random_text(14)}"
     always = {
@@ -95,7 +95,7 @@ def _authenticate(headers: Mapping[str, str]) -> None:
 
 
 def _once(request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Response:
-    """Carry the request out unless its idempotency key was used; keep what is answered."""
+    """Carry out the request unless its idempotency key was used; store the response."""
     key = request.idempotency_key
     if key is None:
         return _written(request, endpoint, ids)
@@ -105,14 +105,14 @@ def _once(request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Respons
     if kept and kept.answered_at > timezone.now() - KEEP_ANSWERS:
         return _replayed(kept, digest)
     response = _written(request, endpoint, ids)
-    # What was refused before anything was done can be asked for again with the same key.
+    # A request that was refused before it changed anything can be retried with the same key.
     if response.status < 300 or response.status == 402:
         _keep(key, digest, request, response)
     return response
 
 
 def _keep(key: str, digest: str, request: Request, response: Response) -> None:
-    """Keep the answer, in the place of one that is too old."""
+    """Store the response, in place of an expired one."""
     answer = KeptAnswer(
         key=key,
         request_id=request.id,
@@ -134,7 +134,7 @@ def _digest(request: Request) -> str:
 
 
 def _lock(key: str) -> None:
-    """Keep requests with the same key out until this one is answered; raise Refusal."""
+    """Block requests with the same key until this one has its response; raise Refusal."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", [_KEY_LOCKS, key])
         (is_ours,) = cursor.fetchone()
@@ -162,7 +162,7 @@ def _replayed(kept: KeptAnswer, digest: str) -> Response:
 
 
 def _written(request: Request, endpoint: Endpoint, ids: tuple[str, ...]) -> Response:
-    """Carry out a request that changes something; a refusal changes nothing, mostly."""
+    """Carry out a request that changes something; a refusal usually undoes everything."""
     token = cause.set(Cause(request.id, request.idempotency_key))
     try:
         with writing():

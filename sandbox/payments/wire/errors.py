@@ -11,9 +11,9 @@ _NAMES = {
 
 
 class Refusal(Exception):
-    """What is answered instead of an object: an HTTP status, and Stripe's error object.
+    """An error response: an HTTP status, and Stripe's error object.
 
-    What was done before it stays done if it ``keeps_changes``, as a declined charge does.
+    Earlier changes stay if it ``keeps_changes``, as for a declined charge.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Refusal(Exception):
 
 
 def missing(kind: str, id: str, param: str = "id") -> Refusal:
-    """There is no such object; 404 when the address names it, 400 when a parameter does."""
+    """There is no such object: 404 if the URL names it, 400 if a parameter does."""
     return Refusal(
         f"No such {_NAMES.get(kind, kind)}: '{id}'",
         status=404 if param == "id" else 400,
@@ -73,5 +73,5 @@ def empty_parameter(name: str) -> Refusal:
 
 
 def not_simulated(what: str, *, param: str | None = None) -> Refusal:
-    """Stripe would do it; here it would be a lie to say that it was done."""
+    """Stripe supports this, but the stand-in does not, and must not pretend to."""
     return Refusal(f"The payments sandbox does not simulate {what}.", param=param)

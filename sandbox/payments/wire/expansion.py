@@ -1,4 +1,4 @@
-"""``expand[]``: ids become the objects that they are of."""
+"""``expand[]``: replaces ids by their objects."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Body = dict[str, Any]
 
 
 def expanded(body: Body, paths: list[str]) -> Body:
-    """Return the object with the fields expanded; raise Refusal when one cannot be.
+    """Return the object with the fields expanded; raise Refusal if one cannot be.
 
-    Nothing is expanded of what is left of a deleted one.
+    Nothing is expanded in the stub of a deleted object.
     """
     if body.get("deleted"):
         return body

@@ -1,4 +1,4 @@
-"""Parameters as they travel: ``items[0][price]=price_1&expand[]=customer``."""
+"""Encoding of parameters in forms: ``items[0][price]=price_1&expand[]=customer``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KEY = re.compile(r"\[([^\]]*)\]")
 
 
 def decode(text: str) -> dict[str, Any]:
-    """Return nested dictionaries of strings; a list is a dictionary of numbers at first."""
+    """Return nested dictionaries of strings; lists are dictionaries with numeric keys at first."""
     form: dict[str, Any] = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
         head, bracket, _ = name.partition("[")
@@ -30,12 +30,12 @@ def _put(form: dict[str, Any], path: list[str], value: str) -> None:
 
 
 def _index(form: dict[str, Any], key: str) -> str:
-    """Return the key; ``[]`` counts on."""
+    """Return the key; ``[]`` takes the next number."""
     return key or str(len(form))
 
 
 def as_list(value: Any) -> list[Any] | None:
-    """Return the list that a dictionary of numbers stands for, None if it is none."""
+    """Return the list for a dictionary with numeric keys, or None."""
     if isinstance(value, list):
         return value
     if isinstance(value, dict) and all(key.isdecimal() for key in value):

@@ -1,4 +1,4 @@
-"""Lists, a page at a time."""
+"""Lists, page by page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def whole_list(bodies: list[dict[str, Any]], url: str) -> dict[str, Any]:
 
 
 def whole_v2_list(bodies: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a list of the second API's; it has one page here, however long."""
+    """Return a list of the v2 API, always in one page here."""
     return {"data": bodies, "next_page_url": None, "previous_page_url": None}
 
 
 def page_of(params: Params, found: StripeObjectQuerySet, url: str) -> dict[str, Any]:
-    """Return the page that was asked for, newest first; raise Refusal."""
+    """Return the requested page, newest first; raise Refusal."""
     limit, after = params.take("limit", _LIMIT), params.take("starting_after")
     if not 1 <= limit <= _MOST:
         bound = "less than or equal to 100" if limit > _MOST else "greater than or equal to 1"

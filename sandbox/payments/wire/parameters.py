@@ -1,7 +1,7 @@
-"""Checks a request's parameters against stripe-python's own types of them (``stripe.params``).
+"""Checks a request's parameters against stripe-python's own types (``stripe.params``).
 
-They are generated from Stripe's description of its API: a parameter that this version of the API
-does not know, lacks, or knows as something else, is refused here as Stripe refuses it.
+Those are generated from Stripe's description of its API. A parameter that is unknown, missing or of
+another type in this version of the API is refused as Stripe refuses it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class _Accepted(NamedTuple):
-    """What a parameter may be: the members of its type's union."""
+    """The accepted types of a parameter: the members of its type's union."""
 
     types: tuple[Any, ...]
     literals: tuple[str, ...]
@@ -42,7 +42,7 @@ class _Accepted(NamedTuple):
 def checked(given: Mapping[str, Any], params: type) -> dict[str, Any]:
     """Return the parameters with their types; raise Refusal.
 
-    One that was given as an empty string, in order to unset it, is None.
+    An empty string, which unsets a parameter, becomes None.
     """
     return _fields(given, params, "")
 
@@ -118,7 +118,7 @@ def _composite(value: Any, accepted: _Accepted, path: str) -> Any:
 
 
 def _entry(value: Any, mapping: Any, path: str) -> Any:
-    """An empty entry of a mapping (metadata) removes it: that is up to who keeps the mapping."""
+    """An empty entry of a mapping (metadata) removes it: the mapping's owner does that."""
     _, type = get_args(mapping)
     return "" if value == "" else _value(value, type, path)
 

@@ -1,4 +1,4 @@
-"""What can be asked for: an address, the type of its parameters, and who answers."""
+"""The registry of endpoints: a URL, the type of its parameters, and its function."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PLACE = re.compile(r"\{\w+\}")
 
 
 class Params(dict[str, Any]):
-    """A request's parameters, which are taken one by one.
+    """A request's parameters, which are consumed one by one.
 
-    One that is still there at the end is one that the stand-in knows and does not heed: the request
-    is refused then, since it would not do what Stripe does.
+    A parameter that is left at the end is known but not supported. The request is then refused,
+    since the stand-in would not do what Stripe does.
     """
 
     def take(self, name: str, default: Any = None) -> Any:
@@ -46,7 +46,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came in."""
+    """A request as received."""
 
     id: str
     method: str
@@ -63,16 +63,16 @@ _endpoints: list[tuple[re.Pattern[str], Endpoint]] = []
 
 
 def endpoint(address: str, params: type) -> Callable[[H], H]:
-    """Let a function answer to an address (``POST /v1/customers/{id}``).
+    """Register a function for an endpoint (``POST /v1/customers/{id}``).
 
-    It is called with the checked parameters and with the ids in the address.
+    It is called with the checked parameters and the ids in the URL.
     """
     method, _, path = address.partition(" ")
 
     def register(handler: H) -> H:
         pattern = re.compile(_PLACE.sub("([^/]+)", path))
         _endpoints.append((pattern, Endpoint(method, path, params, handler)))
-        # Where two fit, the more precise address is looked at first.
+        # If two match, the more specific one is tried first.
         _endpoints.sort(key=lambda known: known[1].path.count("{"))
         return handler
 
@@ -84,7 +84,7 @@ def endpoints() -> list[Endpoint]:
 
 
 def find_endpoint(method: str, path: str) -> tuple[Endpoint, tuple[str, ...]]:
-    """Return the endpoint and the ids in the address; raise Refusal."""
+    """Return the endpoint and the ids in the URL; raise Refusal."""
     for pattern, known in _endpoints:
         if known.method == method and (match := pattern.fullmatch(path)):
             return known, match.groups()

@@ -1,4 +1,4 @@
-"""``manage.py payments``: pay, turn clocks and decline cards in the sandbox, without a browser."""
+"""``manage.py payments``: pay, advance clocks and decline cards, without a browser."""
 
 from __future__ import annotations
 
