@@ -129,7 +129,7 @@ class CallSession:
 
     @property
     def deadline(self) -> float | None:
-        """When :class:`TimePassed` is due; None once the session is finished."""
+        """The time at which :class:`TimePassed` is due; None once the session is finished."""
         return self._context.timers.next()
 
     @property

@@ -1,4 +1,4 @@
-"""What is written down for the end of the media stream is what happens then."""
+"""The next step after the media stream, as JSON and back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from telephony.engine.after_stream import APOLOGY, AfterStream, Dial, Say, as_js
         (None, {}),
     ],
 )
-def test_it_is_read_as_it_was_written(after: AfterStream, kept: dict[str, str]) -> None:
+def test_from_json_reverses_as_json(after: AfterStream, kept: dict[str, str]) -> None:
     assert as_json(after) == kept
     assert from_json(kept) == after
 
 
-def test_a_transfer_without_a_decision_about_the_caller_id_says_nothing_of_it() -> None:
+def test_a_transfer_without_a_decision_about_the_caller_id_omits_it() -> None:
     assert as_json(Dial("+15559876543")) == {"transfer": "+15559876543"}
 
 
-def test_where_nothing_was_written_the_caller_hears_an_apology() -> None:
+def test_without_a_record_the_caller_hears_an_apology() -> None:
     assert from_json(None) == Say(APOLOGY)

@@ -1,4 +1,4 @@
-"""What the model is asked to say, before it can be asked."""
+"""Requests before the model is connected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from telephony.engine.playback import Playback
 from telephony.tests.engine.conversation import types
 
 
-def test_what_is_wanted_before_the_model_is_there_is_asked_for_then():
+def test_a_request_waits_until_the_model_is_connected():
     context = CallContext(0.0)
     answers = Answers(context, Playback())
     answers.ask()

@@ -1,6 +1,6 @@
-"""No order of events, and nothing that an event holds, hangs a call or does a thing twice.
+"""No order or content of events hangs a call or causes a repeated action.
 
-2,000 examples of each; EVERY_POISON=1 makes it 100,000, EXAMPLES=n as many.
+Each test runs 2,000 examples; EVERY_POISON=1 makes it 100,000, EXAMPLES=n makes it n.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ event = st.one_of(
     st.builds(events.ToolFailed, call_ids, st.just("No.")),
     st.builds(events.TimePassed),
 )
-# What ends a call is rarer than the rest, or most examples would be short.
+# Events that end a call are rarer than others: otherwise most examples would be short.
 ending = st.sampled_from(
     [
         events.CallerHungUp(),
@@ -122,7 +122,7 @@ plans = st.fixed_dictionaries(
 
 @generated
 @given(plans, st.booleans(), st.lists(step, max_size=20), st.none() | ending)
-def test_any_order(plan, is_ready, steps, end):
+def test_a_call_ends_after_any_order_of_events(plan, is_ready, steps, end):
     call = CheckedConversation(**plan)
     if is_ready:
         call.receive(ModelReady())
@@ -136,7 +136,7 @@ def test_any_order(plan, is_ready, steps, end):
 
 @generated
 @given(plans, st.lists(step, max_size=20))
-def test_what_is_wanted_is_asked_for(plan, steps):
+def test_every_queued_request_is_sent(plan, steps):
     call = CheckedConversation(**plan)
     call.receive(ModelReady())
     call.receive(ModelConfigured())
@@ -146,7 +146,7 @@ def test_what_is_wanted_is_asked_for(plan, steps):
     call.end()
 
 
-# As OpenAI writes it. Any part of it is replaced by anything that JSON can say.
+# As OpenAI writes them. A test replaces any part of them with any JSON value.
 _ITEM = {"id": "a1", "type": "message", "role": "assistant", "status": "completed"}
 MESSAGES: list[dict[str, Any]] = [
     {"type": "session.created", "session": {}},
@@ -207,7 +207,7 @@ MESSAGES: list[dict[str, Any]] = [
 
 
 def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the way to every part of a JSON value, the whole of it included."""
+    """Return the path to every part of a JSON value, including the whole value."""
     entries = value.items() if isinstance(value, dict) else ()
     entries = enumerate(value) if isinstance(value, list) else entries
     return [prefix, *(path for key, part in entries for path in paths(part, (*prefix, key)))]
@@ -247,7 +247,7 @@ odd_messages = st.builds(
 
 @generated
 @given(st.lists(st.sampled_from(MESSAGES) | odd_messages, max_size=12))
-def test_anything_in_any_field_of_any_event(messages):
+def test_a_call_ends_after_any_value_in_any_field(messages):
     call = CheckedConversation()
     call.receive(ModelReady())
     call.receive(ModelConfigured())

@@ -1,4 +1,4 @@
-"""What texts and JSON from outside are held to."""
+"""Limits of texts and JSON from outside."""
 
 import pytest
 
@@ -21,18 +21,18 @@ def test_depth_is_counted_in_lists_and_objects(of):
     assert is_deeper_than([1, [2], {"a": [3]}], 2)
 
 
-def test_depth_is_looked_at_without_recursion():
+def test_depth_is_checked_without_recursion():
     assert is_deeper_than(nested(100_000))
 
 
 @pytest.mark.parametrize("text", ["", "a\tb\r\nc", "Zürich 😀 \x7f", "\ud7ff\ue000\ufffd"])
-def test_what_can_be_stored(text):
+def test_storable_text(text):
     assert is_storable(text)
     assert clipped(text) == text
 
 
 @pytest.mark.parametrize("character", ["\0", "\x08", "\x0b", "\x1f", "\ufffe", "\uffff", "\ud800"])
-def test_what_cannot(character):
+def test_text_that_cannot_be_stored(character):
     assert not is_storable(f"a{character}b")
     assert clipped(f"a{character}b") == "a\ufffdb"
 
@@ -44,7 +44,7 @@ def test_a_long_text_is_cut():
 
 
 @pytest.mark.parametrize("value", [None, 7, ["a"], {"a": "b"}])
-def test_what_is_no_text_is_an_empty_one(value):
+def test_a_value_other_than_text_becomes_empty(value):
     assert clipped(value) == ""
 
 

@@ -1,4 +1,4 @@
-"""What a call cost the customer elsewhere."""
+"""Estimates of what OpenAI and Twilio charge for a call."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""Key presses as sound, measured with Goertzel's filter."""
+"""DTMF tones, measured with Goertzel's filter."""
 
 import base64
 import math
@@ -11,7 +11,7 @@ FREQUENCIES = (697, 770, 852, 941, 1209, 1336, 1477, 1633)
 
 
 def _linear(byte: int) -> int:
-    """Decode a mu-law byte as G.711 says."""
+    """Decode a mu-law byte according to G.711."""
     byte = ~byte & 0xFF
     magnitude = (((byte & 0x0F) << 3) + 132 << (byte >> 4 & 7)) - 132
     return -magnitude if byte & 0x80 else magnitude
@@ -42,7 +42,7 @@ def test_a_key_is_its_two_tones(key, pair):
 
 
 def _half_step(byte: int) -> int:
-    """Return how far the middle, which G.711 decodes, is from the ends of what it stands for."""
+    """Return the distance of a decoded value, the middle of its interval, from the ends of it."""
     return 4 << (~byte >> 4 & 7)
 
 
@@ -57,7 +57,7 @@ def test_a_key_sounds_as_loud_as_it_should_in_every_sample(key, pair):
     assert sound[0] == 0xFF  # silence
 
 
-def test_keys_are_set_apart_by_silence():
+def test_silence_separates_keys():
     sound = base64.b64decode(tones("11"))
     assert len(sound) == 2 * 200 * 8
     assert set(sound[120 * 8 : 200 * 8]) == {0xFF}

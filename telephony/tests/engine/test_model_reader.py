@@ -1,4 +1,4 @@
-"""OpenAI's realtime events, read."""
+"""OpenAI's realtime events, as they are read and written."""
 
 import json
 from dataclasses import replace
@@ -33,24 +33,24 @@ def test_a_delta_of_audio():
 
 
 @pytest.mark.parametrize("item_id", [None, "", 7, "x" * 1_000])
-def test_a_delta_whose_item_cannot_be_read_is_audio_all_the_same(item_id):
+def test_a_delta_without_a_valid_item_id_is_still_audio(item_id):
     delta = {**json.loads(DELTA), "item_id": item_id}
     assert model_reader.delta(delta) == ("sh_resp_1", b"/v7+fn5+")
     assert model_reader.delta({**delta, "response_id": None}) is None
 
 
 @pytest.mark.parametrize("change", [{"delta": "a b"}, {"delta": ""}, {"delta": 7}])
-def test_what_is_no_audio_is_no_delta(change):
+def test_a_delta_without_valid_audio_is_not_a_delta(change):
     assert model_reader.delta({**json.loads(DELTA), **change}) is None
 
 
-def test_audio_for_the_model():
+def test_audio_is_appended_to_the_models_input():
     message = {"type": "input_audio_buffer.append", "audio": "/v7+fn5+"}
     assert json.loads(model_writer.append_audio(b"/v7+fn5+")) == message
 
 
 @pytest.mark.parametrize(("text", "size"), [(b"", 0), (b"AA==", 1), (b"AAA=", 2), (b"AAAA", 3)])
-def test_size(text, size):
+def test_audio_size_is_that_of_the_decoded_bytes(text, size):
     assert model_writer.audio_size(text) == size
 
 
@@ -141,10 +141,10 @@ class TestWhatTheModelSays:
         assert model_reader.decode(message) == event
 
     @pytest.mark.parametrize("message", [{"type": "rate_limits.updated"}, {"type": "new one"}])
-    def test_what_changes_nothing_is_no_event(self, message):
+    def test_a_message_that_changes_nothing_is_no_event(self, message):
         assert model_reader.decode(message) is None
 
-    def test_response_done_with_cached_tokens_apart(self):
+    def test_cached_tokens_are_counted_separately(self):
         response = {
             "id": "resp_1",
             "status": "completed",
@@ -197,7 +197,7 @@ class TestWhatTheModelSays:
             ),
         )
 
-    def test_a_failed_response_says_why(self):
+    def test_a_failed_response_has_a_code_and_a_message(self):
         response = {
             "id": "resp_1",
             "status": "failed",
@@ -225,11 +225,11 @@ class TestWhatTheModelIsTold:
         assert "enum" not in tool["parameters"]["properties"]["to"]
 
     @pytest.mark.parametrize("name", ["end_call", "send_dtmf"])
-    def test_the_list_is_no_matter_of_other_tools(self, name):
+    def test_the_list_of_numbers_does_not_change_other_tools(self, name):
         plan = replace(PLAN, transfer_numbers=("+15551234567",))
         assert tools_of(plan, name) == tools_of(PLAN, name)
 
-    def test_the_model_hears_the_callers_turns_by_itself(self):
+    def test_the_model_detects_the_callers_turns(self):
         session = model_writer.session_update(PLAN)["session"]
         assert session["audio"]["input"] == {
             "format": {"type": "audio/pcmu"},
@@ -244,13 +244,13 @@ class TestWhatTheModelIsTold:
         }
 
 
-def test_an_item_of_which_nothing_was_heard_has_an_empty_text():
+def test_an_item_without_a_transcript_has_an_empty_text():
     event = {"type": "response.output_audio_transcript.done", "item_id": "a1", "transcript": ""}
     assert model_reader.decode(event) == AgentTranscribed("a1", "")
 
 
 @pytest.mark.parametrize("change", [{"id": ""}, {"content": []}])
-def test_a_message_without_an_id_or_without_words_has_said_nothing(change):
+def test_a_message_without_an_id_or_text_has_no_transcript(change):
     item = {"type": "message", "id": "a1", "content": [{"type": "audio", "transcript": "Hi."}]}
     event = {"type": "response.done", "response": {"output": [item]}}
     assert model_reader.decode(event).said == (AgentTranscribed("a1", "Hi."),)
@@ -258,7 +258,7 @@ def test_a_message_without_an_id_or_without_words_has_said_nothing(change):
     assert model_reader.decode(event).said == ()
 
 
-def test_an_id_has_an_end():
+def test_an_id_has_a_maximum_length():
     event = {"type": "input_audio_buffer.speech_started"}
     assert model_reader.decode({**event, "item_id": "u" * 256}) == SpeechStarted("u" * 256)
     assert model_reader.decode({**event, "item_id": "u" * 257}) == SpeechStarted("")
@@ -270,7 +270,7 @@ def tools_of(plan, name):
 
 
 @pytest.mark.parametrize("message", [None, 7, ["a"], {"a": 1}])
-def test_an_error_whose_message_is_no_text(message):
+def test_an_error_whose_message_is_not_text(message):
     event = model_reader.decode({"type": "error", "error": {"code": "x" * 100, "message": message}})
     assert event.message == ""
     assert len(event.code) == 64

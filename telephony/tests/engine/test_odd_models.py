@@ -1,4 +1,4 @@
-"""A model that sends what it should not, or not what it should."""
+"""Models that send invalid or unexpected events, or omit expected ones."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def greeted():
 
 
 class TestArguments:
-    """What the model writes never ends the call: it is told what was wrong."""
+    """Invalid arguments never end the call: the model gets an error."""
 
     @pytest.mark.parametrize(
         "arguments",
         ['{"n":NaN}', '{"n":1e999}', '{"n":' + "[" * 1_500 + "]" * 1_500 + "}", "{", "[]", "null"],
     )
-    def test_json_that_cannot_be_passed_on(self, arguments):
+    def test_json_that_cannot_be_passed_on_is_refused(self, arguments):
         call = Conversation()
         call.answer(call_item(arguments=arguments))
         assert call.ever(RunTool) == []
@@ -81,20 +81,20 @@ class TestArguments:
         assert call.told() == ["conversation.item.create", "response.create"]
 
     @pytest.mark.parametrize("arguments", [{"n": 1}, 7, ["n"], True])
-    def test_something_else_than_text(self, arguments):
+    def test_arguments_other_than_text_are_refused(self, arguments):
         call = Conversation()
         call.answer(call_item(arguments=arguments))
         assert call.ever(RunTool) == []
         assert call.outputs() == ['{"error": "The arguments are not JSON text."}']
 
     @pytest.mark.parametrize("arguments", ["", None])
-    def test_none_are_an_empty_object(self, arguments):
+    def test_absent_arguments_are_an_empty_object(self, arguments):
         call = Conversation()
         call.answer(call_item(arguments=arguments))
         assert call.ever(RunTool) == [RunTool("c1", "look_up", {})]
 
     @pytest.mark.parametrize("name", [None, 7, ""])
-    def test_a_call_without_a_name(self, name):
+    def test_a_call_without_a_name_is_refused(self, name):
         call = Conversation()
         call.answer(call_item(name=name))
         assert call.outputs() == ['{"error": "Name a tool."}']
@@ -102,7 +102,7 @@ class TestArguments:
 
 class TestTexts:
     @pytest.mark.parametrize("transcript", [None, 7, {}, []])
-    def test_a_transcript_that_is_none_is_not_waited_for(self, transcript):
+    def test_the_end_does_not_wait_for_an_invalid_transcript(self, transcript):
         call = Conversation()
         call.listen("u1")
         kind = "conversation.item.input_audio_transcription.completed"
@@ -110,7 +110,7 @@ class TestTexts:
         call.receive(CallerHungUp())
         assert call.took(Finish)[0].transcript == ()
 
-    def test_words_whose_item_has_no_readable_id_are_kept(self):
+    def test_a_transcript_without_a_valid_item_id_is_stored(self):
         call = Conversation()
         kind = "conversation.item.input_audio_transcription.completed"
         call.hear({"type": kind, "item_id": 7, "transcript": "Hello?"})
@@ -125,13 +125,13 @@ class TestTexts:
             "I am here.",
         ]
 
-    def test_words_of_nobody_knows_what_are_not_understood(self):
+    def test_a_transcript_without_id_and_text_is_not_understood(self):
         call = Conversation()
         call.hear({"type": "response.output_audio_transcript.done"})
         assert call.notes("not_understood")
         assert call.session.lines() == ()
 
-    def test_words_are_kept_without_the_seconds_that_they_cost(self):
+    def test_a_transcript_without_valid_usage_is_stored(self):
         call = Conversation()
         kind = "conversation.item.input_audio_transcription.completed"
         usage = {"type": "duration"}
@@ -140,7 +140,7 @@ class TestTexts:
         assert call.session.usage == TokenUsage()
 
     @pytest.mark.parametrize("item_id", [7, None, {}, ["u1"], "u" * 10_000])
-    def test_speech_without_a_readable_id_is_speech(self, item_id):
+    def test_speech_without_a_valid_id_is_speech(self, item_id):
         call = Conversation()
         call.respond()
         call.say(2_000)
@@ -171,14 +171,14 @@ class TestTokens:
         assert (finish.usage.text_in, finish.usage.audio_out) == (charged, charged)
         assert openai_cost("gpt-realtime", finish.usage) >= 0
 
-    def test_more_that_was_cached_than_there_was_is_not_owed_to_the_customer(self):
+    def test_more_cached_tokens_than_input_tokens_do_not_lower_the_cost(self):
         call = Conversation()
         cached = {"text_tokens": 9, "audio_tokens": 9}
         given = {"text_tokens": 5, "audio_tokens": 5, "cached_tokens_details": cached}
         call.answer(speech("Hello."), usage={"input_token_details": given})
         assert call.session.usage == TokenUsage(text_cached=9, audio_cached=9)
 
-    def test_half_a_second_is_charged_for(self):
+    def test_half_a_second_is_charged(self):
         call = Conversation()
         kind = "conversation.item.input_audio_transcription.completed"
         usage = {"type": "duration", "seconds": 0.5}
@@ -187,7 +187,7 @@ class TestTokens:
 
 
 class TestWhatIsReadOfADoneResponse:
-    """What can be read of it is read, whatever else is in it."""
+    """The valid parts of a response are read, whatever else it contains."""
 
     def test_valid_tools_run_beside_an_item_without_a_type(self):
         call = Conversation()
@@ -209,7 +209,7 @@ class TestWhatIsReadOfADoneResponse:
         call.answer(call_item(), usage=usage)
         assert call.took(RunTool) == [RunTool("c1", "look_up", {})]
 
-    def test_a_call_without_a_status_is_as_done_as_its_response(self):
+    def test_a_call_without_a_status_has_that_of_its_response(self):
         call = Conversation()
         call.answer(call_item(status=None))
         assert len(call.took(RunTool)) == 1
@@ -225,7 +225,7 @@ class TestWhatIsReadOfADoneResponse:
         ]
 
     @pytest.mark.parametrize("response", [None, 7, [], {}, {"output": {}}])
-    def test_whatever_it_is_the_response_is_over(self, response):
+    def test_a_response_ends_whatever_it_contains(self, response):
         call = Conversation()
         call.respond()
         call.receive(DigitPressed("1"))
@@ -233,7 +233,7 @@ class TestWhatIsReadOfADoneResponse:
         call.hear({"type": "response.done", "response": response})
         assert call.told() == ["response.create"]
 
-    def test_a_finished_call_of_an_incomplete_response_runs(self):
+    def test_a_completed_call_of_an_incomplete_response_runs(self):
         call = Conversation()
         details = {"type": "incomplete", "reason": "max_output_tokens"}
         unfinished = call_item("c2", status="incomplete")
@@ -242,7 +242,7 @@ class TestWhatIsReadOfADoneResponse:
 
 
 class TestBeforeTheModelIsReady:
-    """Nothing is lost before the model listens, and nothing is taken for sent that was not."""
+    """Nothing is lost before the model is ready, and nothing unsent counts as sent."""
 
     def test_keys_pressed_while_the_model_connects_follow_the_greeting(self):
         call = Conversation(ready=False, greeting="Hello!")
@@ -261,19 +261,19 @@ class TestBeforeTheModelIsReady:
         call.done(spoke=True)
         assert call.told() == ["response.create"]
 
-    def test_a_tool_that_it_calls_before_it_is_there_is_answered_then(self):
+    def test_a_tool_call_before_the_model_is_ready_is_answered_once_it_is(self):
         call = Conversation(ready=False)
         call.answer(call_item(name="fly"))
         call.receive(ModelReady())
         assert call.told() == ["session.update", "response.create"]
 
-    def test_a_second_beginning_changes_nothing(self):
+    def test_a_second_session_created_changes_nothing(self):
         call = Conversation(greeting="Hello!")
         call.receive(ModelReady())
         assert call.told() == []
         assert call.notes("repeated") == [("repeated", {"what": "session.created"})]
 
-    def test_configured_before_it_was_there_it_is_not_ready(self):
+    def test_session_updated_before_session_created_is_ignored(self):
         call = Conversation(ready=False)
         call.receive(ModelConfigured())
         call.receive(DigitPressed("#"))
@@ -282,7 +282,7 @@ class TestBeforeTheModelIsReady:
         call.receive(ModelConfigured())
         assert call.told() == ["conversation.item.create", "response.create"]
 
-    def test_fifty_rows_of_keys_wait_for_it(self):
+    def test_at_most_fifty_sequences_of_keys_wait_for_the_model(self):
         call = Conversation(ready=False)
         for _ in range(51):
             call.receive(DigitPressed("#"))
@@ -290,7 +290,7 @@ class TestBeforeTheModelIsReady:
         call.receive(ModelConfigured())
         assert call.told().count("conversation.item.create") == 50
 
-    def test_the_end_while_it_connects_tells_it_nothing(self):
+    def test_the_end_while_the_model_connects_sends_it_nothing(self):
         call = Conversation(ready=False)
         call.receive(DigitPressed("1"))
         call.receive(CallerHungUp())
@@ -312,7 +312,7 @@ class TestErrorsWhileStarting:
             ReportError("model_rejected_configuration", "Invalid voice.")
         ]
 
-    def test_a_field_of_the_configuration_that_is_refused_ends_the_call(self):
+    def test_a_refused_field_of_the_configuration_ends_the_call(self):
         call = self.starting(greeting="Hello!")
         call.hear(errors("invalid_value", message="No.", param="session.audio.output.voice"))
         assert call.ever(ReportError)[0].code == "model_rejected_configuration"
@@ -334,14 +334,14 @@ class TestErrorsWhileStarting:
         assert call.notes("model_error")
 
     @pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "slow_down"])
-    def test_what_may_pass_is_tried_again(self, code):
+    def test_a_temporary_error_is_retried(self, code):
         call = self.starting()
         call.hear(errors(code))
         assert types(call.wait(1)) == ["session.update"]
         call.receive(ModelConfigured())
         assert call.ever(ReportError) == []
 
-    def test_what_may_pass_is_tried_again_when_it_names_the_configuration(self):
+    def test_a_temporary_error_about_the_configuration_is_retried(self):
         call = self.starting()
         event_id = call.took(ToModel)[0].event["event_id"]
         call.hear(errors("server_error", event_id=event_id))
@@ -349,7 +349,7 @@ class TestErrorsWhileStarting:
         call.receive(ModelConfigured())
         assert call.ever(ReportError) == []
 
-    def test_the_second_time_a_second_later(self):
+    def test_the_second_retry_waits_a_second_longer(self):
         call = self.starting()
         call.hear(errors("server_error"))
         call.wait(1)
@@ -357,7 +357,7 @@ class TestErrorsWhileStarting:
         assert call.wait(1.9) == []
         assert types(call.wait(0.1)) == ["session.update"]
 
-    def test_what_was_accepted_meanwhile_is_not_tried_again(self):
+    def test_a_configuration_that_is_accepted_meanwhile_is_not_sent_again(self):
         call = self.starting()
         call.hear(errors("server_error"))
         call.receive(ModelConfigured())
@@ -369,7 +369,7 @@ class TestErrorsWhileStarting:
         call.hear(errors("server_error", message="Sorry.", event_id=event_id))
         assert call.ever(ReportError) == [ReportError("model_rejected_configuration", "Sorry.")]
 
-    def test_and_not_for_ever(self):
+    def test_retries_while_starting_have_a_limit(self):
         call = self.starting()
         for _ in range(2):
             call.hear(errors("server_error", message="Sorry."))
@@ -381,7 +381,7 @@ class TestErrorsWhileStarting:
     @pytest.mark.parametrize(
         "error", ["The moon is full.", {"code": "odd", "message": "The moon is full."}]
     )
-    def test_one_that_names_nothing_may_be_about_anything(self, error):
+    def test_an_error_that_names_nothing_may_be_about_anything(self, error):
         call = self.starting()
         call.hear({"type": "error", "error": error})
         assert types(call.wait(1)) == ["session.update"]
@@ -389,7 +389,7 @@ class TestErrorsWhileStarting:
         call.respond()
         assert call.ever(ReportError) == []
 
-    def test_unless_it_comes_whenever_the_configuration_is_sent(self):
+    def test_an_error_after_each_configuration_ends_the_call(self):
         call = self.starting()
         for _ in range(3):
             call.hear({"type": "error", "error": "The moon is full."})
@@ -398,7 +398,7 @@ class TestErrorsWhileStarting:
             ReportError("model_rejected_configuration", "The moon is full.")
         ]
 
-    def test_a_model_that_does_not_get_ready_is_quoted(self):
+    def test_the_last_error_of_a_model_that_is_not_ready_in_time_is_quoted(self):
         call = self.starting(greeting="Hello!")
         call.hear(errors("odd", message="The moon is full.", param="audio"))
         call.wait(10)
@@ -411,7 +411,7 @@ class TestErrorsWhileStarting:
 
 
 class TestRefusedResponses:
-    """A response that is asked for and refused is asked for again, as it was."""
+    """A refused request is retried unchanged."""
 
     def asking(self):
         call = Conversation()
@@ -420,24 +420,24 @@ class TestRefusedResponses:
         return call
 
     @pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded", "invalid_value"])
-    def test_an_error_that_names_it_refuses_it(self, code):
+    def test_an_error_that_names_the_request_refuses_it(self, code):
         call = self.asking()
         (asked,) = call.asked()
         call.hear(errors(code, event_id=asked["event_id"]))
         assert types(call.wait(1)) == ["response.create"]
 
     @pytest.mark.parametrize("code", ["server_error", "rate_limit_exceeded"])
-    def test_so_does_one_that_names_nothing_and_may_pass(self, code):
+    def test_a_temporary_error_that_names_nothing_refuses_the_request(self, code):
         call = self.asking()
         call.hear(errors(code))
         assert types(call.wait(1)) == ["response.create"]
 
-    def test_one_about_something_else_does_not(self):
+    def test_an_error_about_something_else_does_not_refuse_the_request(self):
         call = self.asking()
         call.hear(errors("server_error", event_id="another"))
         assert types(call.wait(1)) == []
 
-    def test_it_is_asked_for_again_a_second_later_and_then_two(self):
+    def test_retries_wait_one_second_and_then_two(self):
         call = self.asking()
         for seconds in (1, 2):
             call.hear(errors("server_error"))
@@ -453,19 +453,19 @@ class TestRefusedResponses:
         call.hear(errors("server_error", message="Sorry."))
         assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
 
-    def test_one_refused_while_the_caller_speaks_has_failed_once(self):
+    def test_a_refusal_while_the_caller_speaks_counts_once(self):
         call = self.asking()
         call.listen()
         call.hear(errors("server_error"))
         call.wait(30)
         assert call.notes("response_failed") == [("response_failed", {"code": "server_error"})]
 
-    def test_one_that_is_never_heard_of_again_is_asked_for_again(self):
+    def test_a_request_without_a_reaction_is_retried(self):
         call = self.asking()
         assert types(call.wait(11)) == ["response.create"]
         assert call.notes("response_failed") == [("response_failed", {"code": "no_response"})]
 
-    def test_a_greeting_that_failed_is_asked_for_again_with_its_words(self):
+    def test_a_failed_greeting_is_retried_with_its_instructions(self):
         call = Conversation(greeting="Hello!")
         call.respond()
         call.done(status="failed", error_code="server_error")
@@ -473,7 +473,7 @@ class TestRefusedResponses:
         first, second = call.asked()
         assert second["response"] == first["response"]
 
-    def test_a_greeting_that_was_refused_is_asked_for_again_with_its_words(self):
+    def test_a_refused_greeting_is_retried_with_its_instructions(self):
         call = Conversation(greeting="Hello!")
         call.hear(errors("rate_limit_exceeded"))
         call.wait(1)
@@ -481,7 +481,7 @@ class TestRefusedResponses:
         assert second["response"] == first["response"]
         assert second["event_id"] != first["event_id"]
 
-    def test_one_that_begins_after_all_is_not_asked_for_twice(self):
+    def test_a_late_response_is_not_requested_twice(self):
         call = Conversation(greeting="Hello!")
         call.wait(10.5)
         call.respond()
@@ -489,7 +489,7 @@ class TestRefusedResponses:
         call.done(spoke=True)
         assert len(call.asked()) == 1
 
-    def test_nor_if_it_was_asked_for_again_meanwhile(self):
+    def test_a_late_response_to_a_retried_request_is_not_requested_twice(self):
         call = Conversation(greeting="Hello!")
         call.wait(11.5)
         assert len(call.asked()) == 2
@@ -515,7 +515,7 @@ class TestRefusedResponses:
         call.answer(status="failed", status_details={"error": {"code": "x", "message": "Sorry."}})
         assert call.ever(ReportError) == [ReportError("model_x", "Sorry.")]
 
-    def test_one_that_meets_a_response_we_do_not_know_of_waits_for_its_end(self):
+    def test_a_request_that_meets_an_unknown_response_waits_for_its_end(self):
         call = self.asking()
         call.hear(errors("conversation_already_has_active_response"))
         assert types(call.wait(5)) == []
@@ -523,7 +523,7 @@ class TestRefusedResponses:
         assert call.told() == ["response.create"]
         assert call.notes("model_error", "response_failed") == []
 
-    def test_which_is_not_waited_for_for_ever(self):
+    def test_the_wait_for_the_end_of_an_unknown_response_has_a_limit(self):
         call = self.asking()
         call.hear(errors("conversation_already_has_active_response"))
         assert types(call.wait(31)) == ["response.create"]
@@ -531,7 +531,7 @@ class TestRefusedResponses:
     @pytest.mark.parametrize(
         "code", ["response_cancel_not_active", "input_audio_buffer_commit_empty"]
     )
-    def test_a_message_that_crossed_another_is_no_error(self, code):
+    def test_an_error_about_a_crossed_message_is_ignored(self, code):
         call = self.asking()
         assert call.hear(errors(code)) == []
 
@@ -543,7 +543,7 @@ class TestRefusedResponses:
         call.wait(5)
         assert len(call.asked()) == 1
 
-    def test_one_that_met_a_response_is_asked_for_once_however_often_we_are_told(self):
+    def test_a_repeated_collision_leads_to_one_request(self):
         call = greeted()
         for _ in range(3):
             call.hear(errors("conversation_already_has_active_response"))
@@ -551,7 +551,7 @@ class TestRefusedResponses:
             call.answer(speech("Hello."))
         assert len(call.asked()) == 2
 
-    def test_what_was_answered_has_met_nothing(self):
+    def test_a_collision_after_the_response_began_leads_to_no_request(self):
         call = greeted()
         call.answer(speech("Hello!"))
         call.hear(errors("conversation_already_has_active_response"))
@@ -559,7 +559,7 @@ class TestRefusedResponses:
         assert len(call.asked()) == 1
 
     @pytest.mark.parametrize("is_over", [True, False])
-    def test_another_response_that_fails_is_not_the_greeting(self, is_over):
+    def test_the_failure_of_another_response_does_not_retry_the_greeting(self, is_over):
         call = greeted()
         call.respond("r1")
         if is_over:
@@ -569,7 +569,7 @@ class TestRefusedResponses:
         call.wait(3)
         assert ["response" in event for event in call.asked()] == [True, False]
 
-    def test_the_end_of_one_that_was_lost_is_not_that_of_the_next(self):
+    def test_the_end_of_a_lost_response_does_not_end_the_next(self):
         call = Conversation()
         call.call_tool()
         call.respond("r2")
@@ -582,9 +582,9 @@ class TestRefusedResponses:
 
 
 class TestWaits:
-    """Whatever one event of a peer would end has a deadline of its own."""
+    """Each wait for an event from a peer has its own deadline."""
 
-    def test_marks_that_never_come_back(self):
+    def test_marks_that_never_come_back_do_not_hang_the_call(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.respond()
         call.receive(AgentAudioStarted("a1"))
@@ -595,7 +595,7 @@ class TestWaits:
         assert call.notes("marks_lost") == [("marks_lost", {})]
         assert CloseCaller(None) in call.wait(0.1)
 
-    def test_marks_are_waited_for_as_long_as_there_is_audio(self):
+    def test_the_wait_for_marks_includes_the_length_of_the_audio(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.respond()
         call.receive(AgentAudioStarted("a1"))
@@ -604,18 +604,18 @@ class TestWaits:
         call.wait(64)
         assert call.notes("marks_lost") == []
 
-    def test_marks_are_waited_for_as_long_as_more_audio_follows(self):
+    def test_the_wait_for_marks_continues_while_more_audio_follows(self):
         call = Conversation()
         call.respond()
         call.say(1_000)
         call.receive(AgentAudioStarted("a1"))
         call.wait(3)
-        call.say(10_000)  # which the session is not told of: audio passes it by
+        call.say(10_000)  # audio bypasses the session
         call.wait(9)
         assert call.notes("marks_lost") == []
         assert call.session.playback.is_outstanding
 
-    def test_marks_of_what_was_interrupted_are_not_lost(self):
+    def test_marks_of_interrupted_audio_do_not_count_as_lost(self):
         call = Conversation()
         call.respond()
         call.say(2_000)
@@ -624,7 +624,7 @@ class TestWaits:
         call.wait(20)
         assert call.notes("marks_lost") == []
 
-    def test_a_mark_that_comes_too_late_changes_nothing(self):
+    def test_a_mark_that_arrives_too_late_changes_nothing(self):
         call = Conversation()
         call.respond()
         call.say(2_000, ended=True)
@@ -634,7 +634,7 @@ class TestWaits:
         call.receive(MarkPlayed("2"))
         assert call.notes("interrupted") == []
 
-    def test_audio_whose_end_is_not_told_ends_with_its_response(self):
+    def test_audio_whose_end_is_not_reported_ends_with_its_response(self):
         call = Conversation()
         call.respond()
         call.say(400)
@@ -643,7 +643,7 @@ class TestWaits:
         call.receive(MarkPlayed("1"))
         assert not call.session.playback.is_outstanding
 
-    def test_audio_that_follows_its_own_end(self):
+    def test_audio_after_its_own_end_is_marked(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.respond()
         call.say(400)
@@ -652,7 +652,7 @@ class TestWaits:
         call.done(spoke=True)
         assert call.took(SendMark) == [SendMark("2")]
 
-    def test_audio_that_follows_its_response(self):
+    def test_audio_after_its_response_is_marked(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.respond()
         call.say(400, ended=True)
@@ -662,7 +662,7 @@ class TestWaits:
         call.receive(AgentAudioStarted("a1"))
         assert CloseCaller(None) in call.wait(11)
 
-    def test_the_end_of_speech_that_is_lost_is_seen_in_what_follows_it(self):
+    def test_a_later_event_shows_the_end_of_speech_that_was_not_reported(self):
         for follows in (
             {"type": "input_audio_buffer.committed", "item_id": "u1"},
             {
@@ -682,20 +682,20 @@ class TestWaits:
             call.hear(follows)
             assert types(call.wait(2)) == ["response.create"]
 
-    def test_speech_goes_on_whatever_becomes_of_other_items(self):
+    def test_events_about_other_items_do_not_end_the_speech(self):
         call = Conversation()
         call.listen("u2")
         call.hear({"type": "input_audio_buffer.committed", "item_id": "u1"})
         assert call.notes("caller_spoke") == []
 
-    def test_speech_that_has_ended_is_not_looked_for(self):
+    def test_speech_that_has_ended_does_not_end_again(self):
         call = Conversation(inactivity_timeout_ms=600_000)
         call.listen("u1")
         call.heard("Hello?", "u1")
         call.wait(70)
         assert call.notes("speech_end_lost") == []
 
-    def test_the_wait_for_an_answer_begins_once(self):
+    def test_the_wait_for_a_response_begins_once(self):
         call = Conversation()
         call.listen("u1")
         call.heard("Hello?", "u1")
@@ -704,7 +704,7 @@ class TestWaits:
         call.receive(AgentAudioStarted("a1"))
         assert call.notes("agent_spoke") == [("agent_spoke", {"latencyMs": 600})]
 
-    def test_the_end_of_speech_that_is_lost_is_not_waited_for_for_ever(self):
+    def test_the_wait_for_the_end_of_speech_has_a_limit(self):
         call = Conversation()
         call.call_tool()
         call.listen("u1")
@@ -712,14 +712,14 @@ class TestWaits:
         assert types(call.wait(62)) == ["response.create"]
         assert call.notes("speech_end_lost")
 
-    def test_who_speaks_for_a_minute_is_not_taken_for_silent_at_once(self):
+    def test_a_caller_who_speaks_for_a_minute_does_not_count_as_silent_at_once(self):
         call = Conversation(inactivity_timeout_ms=1_000)
         call.listen("u1")
         call.wait(119)
         assert call.ever(Finish) == []
         assert CloseCaller(None) in call.wait(1)
 
-    def test_a_response_whose_end_is_lost(self):
+    def test_a_response_whose_end_is_not_reported_is_lost(self):
         call = Conversation()
         call.call_tool()
         call.respond()
@@ -727,14 +727,14 @@ class TestWaits:
         assert types(call.wait(31)) == ["response.create"]
         assert call.notes("response_lost")
 
-    def test_a_response_of_which_nothing_was_heard_before_it_was_lost(self):
+    def test_a_lost_response_without_audio_is_requested_again(self):
         call = greeted()
         call.respond()
         call.wait(31)
         first, second = call.asked()
         assert second["response"] == first["response"]
 
-    def test_a_response_that_was_heard_in_part_before_it_was_lost(self):
+    def test_a_lost_response_with_audio_is_not_requested_again(self):
         call = greeted()
         call.respond()
         call.say(400)
@@ -751,62 +751,62 @@ class TestWaits:
         call.heard("Are you there?")
         return call
 
-    def test_an_answer_that_does_not_begin_is_asked_for(self):
+    def test_a_response_that_does_not_begin_is_requested(self):
         call = self.spoken_to()
         assert types(call.wait(4.9)) == []
         assert types(call.wait(0.2)) == ["response.create"]
         assert call.notes("response_lost")
 
-    def test_nor_one_that_was_refused_by_an_error(self):
+    def test_a_response_that_an_error_refused_is_requested(self):
         call = self.spoken_to()
         call.hear(errors("rate_limit_exceeded"))
         assert types(call.wait(5)) == ["response.create"]
 
     @pytest.mark.parametrize("is_over", [True, False])
-    def test_an_answer_that_begins_is_not(self, is_over):
+    def test_a_response_that_begins_is_not_requested(self, is_over):
         call = self.spoken_to()
         call.respond("r1")
         if is_over:
             call.done(spoke=True)
         assert types(call.wait(20)) == []
 
-    def test_nor_is_its_beginning_waited_for_any_longer(self):
+    def test_the_wait_for_a_response_ends_when_it_begins(self):
         call = self.spoken_to()
         call.respond("r1")
         assert call.session.deadline == call.now + 30  # for it to go on
 
-    def test_nor_one_whose_beginning_is_lost(self):
+    def test_a_response_whose_beginning_is_not_reported_is_not_requested(self):
         call = self.spoken_to()
         call.done(spoke=True)
         assert types(call.wait(20)) == []
 
-    def test_whoever_speaks_again_waits_for_no_answer(self):
+    def test_the_wait_for_a_response_ends_when_the_caller_speaks_again(self):
         call = self.spoken_to()
         call.listen("u2")
         assert types(call.wait(20)) == []
         assert call.notes("response_lost") == []
 
-    def test_an_answer_that_does_not_go_on_is_asked_for_a_second_later(self):
+    def test_a_response_that_does_not_continue_is_requested_a_second_later(self):
         call = Conversation(greeting="Hello!")
         call.respond()
         assert types(call.wait(30)) == []
         assert types(call.wait(1)) == ["response.create"]
         assert call.notes("response_failed") == [("response_failed", {"code": "no_response"})]
 
-    def test_an_answer_that_crosses_our_asking_is_the_only_one(self):
+    def test_a_response_that_crosses_our_request_is_the_only_one(self):
         call = self.spoken_to()
         call.wait(5)
         call.hear(errors("conversation_already_has_active_response"))
         call.answer(speech("Yes."))
         assert len(call.asked()) == 1
 
-    def test_an_answer_that_we_asked_for_is_asked_for_again_when_it_fails(self):
+    def test_an_owed_response_is_retried_when_it_fails(self):
         call = self.spoken_to()
         call.wait(5)
         call.answer(status="failed")
         assert types(call.wait(1)) == ["response.create"]
 
-    def test_a_response_is_waited_for_as_long_as_it_speaks(self):
+    def test_the_wait_for_a_response_continues_while_it_has_audio(self):
         call = Conversation()
         call.respond()
         call.receive(DigitPressed("#"))
@@ -816,14 +816,14 @@ class TestWaits:
         assert call.notes("response_lost") == []
         assert call.asked() == []
 
-    def test_nor_is_the_end_of_its_audio_marked_before(self):
+    def test_the_end_of_audio_is_not_marked_while_the_response_continues(self):
         call = Conversation()
         call.respond()
         call.say(20_500)
         call.wait(30)
         assert call.ever(SendMark) == []
 
-    def test_and_no_longer(self):
+    def test_the_wait_for_a_response_ends_when_its_audio_stops(self):
         call = Conversation()
         call.respond()
         call.receive(DigitPressed("#"))
@@ -857,14 +857,14 @@ class TestWaits:
         call.wait(40)
         assert call.notes("response_lost") == []
 
-    def test_the_end_of_another_response_is_not_its_own(self):
+    def test_the_end_of_another_response_does_not_end_the_wait(self):
         call = Conversation(inactivity_timeout_ms=600_000)
         call.respond("r1")
         call.receive(ResponseDone("r2", "completed"))
         call.wait(30)
         assert call.notes("response_lost") == [("response_lost", {})]
 
-    def test_one_that_begins_by_itself_leaves_nothing_to_ask_for(self):
+    def test_the_models_own_response_replaces_the_request(self):
         call = Conversation()
         call.listen("u1")
         call.receive(DigitPressed("#"))
@@ -874,7 +874,7 @@ class TestWaits:
         call.respond()
         assert call.session.deadline > call.now + 2
 
-    def test_a_response_whose_beginning_is_lost(self):
+    def test_a_response_whose_beginning_is_not_reported_ends_the_request(self):
         call = Conversation()
         call.call_tool()
         call.receive(ToolReturned("c1", "ok"))
@@ -883,13 +883,13 @@ class TestWaits:
         call.receive(DigitPressed("#"))
         assert call.told() == ["conversation.item.create", "response.create"]
 
-    def test_a_response_whose_beginning_is_lost_has_not_failed(self):
+    def test_a_response_whose_beginning_is_not_reported_has_not_failed(self):
         call = Conversation(greeting="Hello!")
         call.done(spoke=True)
         call.wait(11)
         assert call.notes("response_failed") == []
 
-    def test_a_response_whose_beginning_is_lost_may_be_written(self):
+    def test_a_response_whose_beginning_is_not_reported_may_be_text(self):
         call = Conversation()
         call.done(written="Hello there.")
         assert call.told() == ["response.create"]
@@ -986,7 +986,7 @@ class TestLeaving:
         call.done(FunctionCall("c1", name, arguments), spoke=True)
         return call
 
-    def test_a_caller_who_speaks_before_the_goodbye_has_begun_is_heard(self):
+    def test_a_caller_who_speaks_before_the_goodbye_continues_the_call(self):
         call = Conversation()
         call.call_tool("end_call")
         call.respond()
@@ -996,7 +996,7 @@ class TestLeaving:
         call.answer(speech("Yes?"))
         assert [action for action in call.wait(20) if isinstance(action, CloseCaller)] == []
 
-    def test_the_model_is_told_that_the_caller_was_not_put_through(self):
+    def test_the_model_is_told_that_the_caller_was_not_transferred(self):
         call = self.leaving("transfer_call", self.TO)
         call.listen()
         (item,) = [each.event["item"] for each in call.took(ToModel) if "item" in each.event]
@@ -1007,7 +1007,7 @@ class TestLeaving:
         call.answer(speech("One moment."))
         assert call.ever(CloseCaller) == [CloseCaller(Dial("+15551234567"))]
 
-    def test_a_model_that_hangs_up_again_and_again_is_asked_for_one_goodbye(self):
+    def test_repeated_calls_of_end_call_lead_to_one_goodbye(self):
         call = Conversation()
         for number in range(3):
             call.call_tool("end_call", id=f"c{number}")
@@ -1015,7 +1015,7 @@ class TestLeaving:
         assert call.ever(CloseCaller) == [CloseCaller(None)]
 
     @pytest.mark.parametrize("order", [1, -1])
-    def test_who_is_put_through_is_not_hung_up_on(self, order):
+    def test_a_transfer_takes_precedence_over_a_hang_up(self, order):
         calls = [FunctionCall("c1", "transfer_call", self.TO), FunctionCall("c2", "end_call", "{}")]
         call = Conversation()
         call.respond()
@@ -1029,14 +1029,16 @@ class TestLeaving:
         ("name", "arguments", "after"),
         [("end_call", "{}", None), ("transfer_call", TO, Dial("+15551234567"))],
     )
-    def test_the_call_ends_as_it_was_to_when_the_model_goes(self, name, arguments, after, code):
+    def test_the_call_ends_as_planned_when_the_model_disconnects(
+        self, name, arguments, after, code
+    ):
         call = self.leaving(name, arguments)
         call.receive(ModelClosed(code))
         assert call.took(CloseCaller) == [CloseCaller(after)]
         assert call.took(ReportError)[0].code == "model_disconnected"
         assert call.took(Finish)
 
-    def test_and_when_it_cannot_say_goodbye(self):
+    def test_the_call_ends_as_planned_when_the_goodbye_fails(self):
         call = Conversation()
         call.call_tool("transfer_call", self.TO)
         for _ in range(3):
@@ -1044,7 +1046,7 @@ class TestLeaving:
             call.wait(2)
         assert call.ever(CloseCaller) == [CloseCaller(Dial("+15551234567"))]
 
-    def test_a_tool_that_runs_is_waited_for_after_the_transfer(self):
+    def test_the_end_waits_for_a_running_tool_after_a_transfer(self):
         call = Conversation()
         call.call_tool()
         call.respond()
@@ -1056,13 +1058,13 @@ class TestLeaving:
 
 
 class TestNothingIsLost:
-    """What was pressed, said or called is done or kept, or its loss is noted."""
+    """Keys, speech and tool calls are processed or stored, or their loss is noted."""
 
     def words(self, call):
         return [line.text for line in call.session.lines()]
 
     @pytest.mark.parametrize("is_ready", [True, False])
-    def test_keys_that_were_pressed_just_before_the_end(self, is_ready):
+    def test_keys_pressed_just_before_the_end_are_in_the_transcript(self, is_ready):
         call = Conversation(ready=is_ready)
         for digit in "4#7":
             call.receive(DigitPressed(digit))
@@ -1072,20 +1074,20 @@ class TestNothingIsLost:
             "[The caller pressed on the keypad: 7]",
         ]
 
-    def test_keys_that_are_pressed_without_end_before_the_model_is_there(self):
+    def test_keys_pressed_before_the_model_is_ready_have_a_limit(self):
         call = Conversation(ready=False)
         for _ in range(200):
             call.receive(DigitPressed("#"))
         assert len(self.words(call)) == 200
 
     @pytest.mark.parametrize("status", ["cancelled", "failed"])
-    def test_calls_of_a_response_that_did_not_end_well(self, status):
+    def test_dropped_calls_of_a_failed_or_cancelled_response_are_noted(self, status):
         call = Conversation()
         call.answer(call_item(), status=status)
         assert call.notes("tools_dropped") == [("tools_dropped", {"count": 1})]
         assert call.ever(RunTool) == []
 
-    def test_calls_that_come_after_the_end(self):
+    def test_dropped_calls_after_the_end_are_noted(self):
         call = Conversation()
         call.respond()
         call.receive(CallerHungUp())
@@ -1094,13 +1096,13 @@ class TestNothingIsLost:
         assert call.ever(RunTool) == []
 
     @pytest.mark.parametrize("status", ["in_progress", "incomplete", "done"])
-    def test_a_call_that_is_not_complete_in_a_response_that_is(self, status):
+    def test_an_incomplete_call_in_a_completed_response_is_noted(self, status):
         call = Conversation()
         call.answer(call_item(status=status))
         assert call.told() == ["response.create"]
         assert call.notes("not_understood")
 
-    def test_words_that_could_be_transcribed_after_all(self):
+    def test_a_transcript_after_a_failed_transcription_is_stored(self):
         call = Conversation()
         call.listen()
         kind = "conversation.item.input_audio_transcription"
@@ -1109,7 +1111,7 @@ class TestNothingIsLost:
         assert self.words(call) == ["Hello?"]
 
     @pytest.mark.parametrize("is_over", [True, False])
-    def test_what_only_the_end_of_a_response_tells_was_said(self, is_over):
+    def test_speech_that_only_the_end_of_a_response_has_is_stored(self, is_over):
         call = Conversation()
         call.respond("r1")
         call.say(400)
@@ -1120,7 +1122,7 @@ class TestNothingIsLost:
         assert self.words(call) == ["Yes."]
         assert bool(call.ever(Finish)) == is_over
 
-    def test_what_was_told_before_stays_as_it_was(self):
+    def test_the_end_of_a_response_does_not_replace_a_transcript(self):
         call = Conversation()
         call.respond("r1")
         call.say(400, text="Yes, please.")
@@ -1130,9 +1132,9 @@ class TestNothingIsLost:
 
 
 class TestNothingAtAll:
-    """What was asked for, or was to be called, is asked for once more."""
+    """A requested response that is empty, or whose calls cannot run, is requested once more."""
 
-    def test_a_greeting(self):
+    def test_an_empty_greeting_is_requested_again(self):
         call = greeted()
         call.answer()
         first, second = call.asked()
@@ -1140,7 +1142,7 @@ class TestNothingAtAll:
         assert call.notes("not_spoken") == [("not_spoken", {"why": "nothing"})]
 
     @pytest.mark.parametrize("item", [message(), text(""), call_item(call_id=None)])
-    def test_a_result_of_a_tool(self, item):
+    def test_an_empty_response_to_a_tool_result_is_requested_again(self, item):
         call = Conversation()
         call.call_tool()
         call.receive(ToolReturned("c1", "ok"))
@@ -1167,12 +1169,12 @@ class TestNothingAtAll:
         call.receive(ToolReturned("c1", "ok"))
         assert len(call.asked()) == 1
 
-    def test_to_what_the_caller_says_there_may_be_no_answer(self):
+    def test_an_empty_response_to_speech_is_not_requested_again(self):
         call = Conversation()
         call.answer()
         assert call.asked() == []
 
-    def test_a_goodbye(self):
+    def test_an_empty_goodbye_is_requested_again(self):
         call = Conversation()
         call.answer(message(), call_item(name="end_call"))
         assert len(call.asked()) == 1
@@ -1180,13 +1182,13 @@ class TestNothingAtAll:
 
 
 class TestTextInsteadOfAudio:
-    def test_it_is_asked_for_aloud(self):
+    def test_text_is_requested_aloud(self):
         call = Conversation()
         call.answer(text("Hello there."))
         assert call.told() == ["response.create"]
         assert call.asked()[-1]["response"] == {"output_modalities": ["audio"]}
 
-    def test_the_second_time_it_is_spoken_word_for_word(self):
+    def test_the_second_time_text_is_spoken_word_for_word(self):
         call = Conversation()
         call.answer(text("Hello there."))
         call.answer(text('Hello "there".'))
@@ -1196,21 +1198,21 @@ class TestTextInsteadOfAudio:
             "tool_choice": "none",
         }
 
-    def test_not_a_third_time(self):
+    def test_text_is_not_requested_aloud_a_third_time(self):
         call = Conversation()
         for _ in range(3):
             call.answer(text("Hello there."))
         assert call.told() == []
         assert call.notes("not_spoken") == [("not_spoken", {"why": "text"})] * 3
 
-    def test_nor_a_goodbye(self):
+    def test_a_goodbye_is_not_requested_aloud_a_third_time(self):
         call = Conversation()
         for _ in range(4):
             call.answer(text("Goodbye!"), call_item(name="end_call"))
         assert len(call.asked()) == 2
         assert call.ever(CloseCaller) == [CloseCaller(None)]
 
-    def test_who_has_spoken_is_asked_anew(self):
+    def test_the_count_of_texts_starts_again_after_speech(self):
         call = Conversation()
         for _ in range(3):
             call.answer(text("Hello there."))
@@ -1219,7 +1221,7 @@ class TestTextInsteadOfAudio:
             {"output_modalities": ["audio"]}
         ] * 3
 
-    def test_who_spoke_before_has_not_spoken_now(self):
+    def test_earlier_audio_does_not_count_for_a_later_response(self):
         call = Conversation()
         call.respond()
         call.say(400, ended=True)
@@ -1227,7 +1229,7 @@ class TestTextInsteadOfAudio:
         call.answer(text("Hello there."))
         assert call.told() == ["response.create"]
 
-    def test_with_end_call_beside_it_the_caller_hears_it_before_the_end(self):
+    def test_text_with_end_call_is_spoken_before_the_end(self):
         call = Conversation()
         call.answer(text("Goodbye!"), call_item(name="end_call"))
         assert call.ever(CloseCaller) == []
@@ -1239,7 +1241,7 @@ class TestTextInsteadOfAudio:
         assert call.took(CloseCaller) == [CloseCaller(None)]
         assert [line.text for line in call.ever(Finish)[0].transcript] == ["Goodbye!"]
 
-    def test_a_message_that_does_not_tell_what_it_holds_may_have_been_heard(self):
+    def test_a_message_without_readable_content_counts_as_spoken(self):
         call = Conversation()
         call.answer({"type": "message", "role": "assistant"})
         assert call.notes("not_spoken") == []
@@ -1249,14 +1251,14 @@ class TestTextInsteadOfAudio:
         call.answer(message({"type": "output_audio"}, {"type": "output_text", "text": "Hello."}))
         assert call.told() == []
 
-    def test_nor_text_beside_a_tool_whose_result_is_spoken_of_anyway(self):
+    def test_text_beside_a_tool_call_is_not_spoken_since_a_response_follows(self):
         call = Conversation()
         call.answer(text("Let me look."), call_item())
         assert call.told() == []
         call.receive(ToolReturned("c1", "ok"))
         assert "response" not in call.asked()[-1]
 
-    def test_nor_text_beside_a_tool_that_there_is_not(self):
+    def test_text_beside_an_unknown_tool_is_not_spoken_since_a_response_follows(self):
         call = Conversation()
         call.answer(text("Let me look."), call_item(name="fly"))
         assert call.told() == ["conversation.item.create", "response.create"]
@@ -1264,13 +1266,13 @@ class TestTextInsteadOfAudio:
         assert call.told() == []
         assert call.notes("not_spoken") == []
 
-    def test_text_while_a_tool_runs_is_asked_for_aloud(self):
+    def test_text_while_a_tool_runs_is_requested_aloud(self):
         call = Conversation()
         call.answer(call_item())
         call.answer(text("It takes a moment."))
         assert call.asked()[-1]["response"] == {"output_modalities": ["audio"]}
 
-    def test_nor_text_whose_audio_was_heard(self):
+    def test_text_whose_audio_was_heard_is_not_spoken_again(self):
         call = Conversation()
         call.respond("r1")
         call.say(400)
@@ -1282,31 +1284,31 @@ class TestTextInsteadOfAudio:
 class TestIncompleteResponses:
     FILTERED = {"type": "incomplete", "reason": "content_filter"}
 
-    def test_a_filtered_answer_is_no_silence(self):
+    def test_a_filtered_response_is_not_silence(self):
         call = Conversation()
         call.answer(status="incomplete", status_details=self.FILTERED)
         assert "cannot say that" in call.asked()[-1]["response"]["instructions"]
         assert call.notes("not_spoken") == [("not_spoken", {"why": "content_filter"})]
 
-    def test_nor_is_the_call_over_when_all_answers_are(self):
+    def test_the_call_continues_when_all_responses_are_filtered(self):
         call = Conversation()
         for _ in range(10):
             call.answer(status="incomplete", status_details=self.FILTERED)
         assert len(call.asked()) == 2
         assert call.ever(CloseCaller) == []
 
-    def test_one_that_was_heard_in_part_is_left_as_it_is(self):
+    def test_an_incomplete_response_with_audio_is_not_requested_again(self):
         call = Conversation()
         call.answer(speech("Well,"), status="incomplete", status_details=self.FILTERED)
         assert call.told() == []
 
-    def test_one_without_a_word_is_asked_for_again(self):
+    def test_an_incomplete_response_without_audio_is_requested_again(self):
         call = Conversation()
         call.answer(status="incomplete", status_details={"reason": "max_output_tokens"})
         assert call.notes("not_understood") == []
         assert types(call.wait(1)) == ["response.create"]
 
-    def test_and_not_for_ever(self):
+    def test_retries_of_incomplete_responses_have_a_limit(self):
         call = Conversation()
         for _ in range(2):
             call.answer(status="incomplete", status_details={"reason": "max_output_tokens"})
@@ -1318,7 +1320,7 @@ class TestIncompleteResponses:
 
 
 class TestToolsBesideEachOther:
-    def test_one_that_is_answered_at_once_waits_for_the_other_to_be_spoken_of(self):
+    def test_a_built_in_tool_shares_the_response_of_the_other(self):
         call = Conversation()
         call.answer(call_item("c1"), call_item("c2", "send_dtmf", '{"digits": "1"}'))
         assert call.told() == ["conversation.item.create"]
@@ -1326,14 +1328,14 @@ class TestToolsBesideEachOther:
         assert call.told() == ["conversation.item.create", "response.create"]
         assert len(call.asked()) == 1
 
-    def test_whichever_comes_first(self):
+    def test_an_unknown_tool_shares_the_response_of_the_other(self):
         call = Conversation()
         call.answer(call_item("c1", "fly"), call_item("c2"))
         assert call.told() == ["conversation.item.create"]
         call.receive(ToolReturned("c2", "ok"))
         assert len(call.asked()) == 1
 
-    def test_a_tool_beside_the_goodbye_runs_and_adds_no_word(self):
+    def test_a_tool_beside_the_goodbye_runs_without_another_response(self):
         call = Conversation()
         call.answer(speech("Bye."), call_item("c1", "book"), call_item("c2", "end_call"))
         assert call.took(RunTool) == [RunTool("c1", "book", {})]
@@ -1344,7 +1346,7 @@ class TestToolsBesideEachOther:
 
 
 class TestInCircles:
-    def test_a_model_that_calls_in_vain_without_end_is_left_to_the_silence(self):
+    def test_a_model_that_calls_invalid_tools_in_a_loop_gets_no_more_requests(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         for number in range(200):
             call.call_tool("fly", id=f"c{number}")
@@ -1353,7 +1355,7 @@ class TestInCircles:
         assert ("not_spoken", {"why": "tools"}) in call.notes("not_spoken")
         assert CloseCaller(None) in call.all or CloseCaller(None) in call.wait(5)
 
-    def test_one_that_is_heard_meanwhile_may_go_on(self):
+    def test_a_model_that_speaks_meanwhile_may_continue(self):
         call = Conversation()
         for number in range(30):
             call.respond()
@@ -1361,7 +1363,7 @@ class TestInCircles:
             call.done(FunctionCall(f"c{number}", "fly", "{}"), spoke=True)
         assert len(call.asked()) == 30
 
-    def test_they_are_counted_from_what_was_heard_last(self):
+    def test_the_count_starts_at_the_last_audio(self):
         call = Conversation()
         call.call_tool("fly", id="before")
         call.respond()
@@ -1371,7 +1373,7 @@ class TestInCircles:
             call.call_tool("fly", id=f"c{number}")
         assert len(call.asked()) == 2 + 10
 
-    def test_or_from_the_tool_that_ran_last(self):
+    def test_the_count_starts_at_the_last_tool_that_ran(self):
         call = Conversation()
         call.call_tool("fly", id="before")
         call.call_tool()
@@ -1380,7 +1382,7 @@ class TestInCircles:
             call.call_tool("fly", id=f"after {number}")
         assert len(call.asked()) == 2 + 10
 
-    def test_so_may_one_whose_tools_run(self):
+    def test_a_model_whose_tools_run_may_continue(self):
         call = Conversation()
         for number in range(30):
             call.call_tool(id=f"c{number}")
@@ -1389,14 +1391,14 @@ class TestInCircles:
 
 
 class TestTheTimeline:
-    def test_three_thousand_errors_fill_no_more_than_a_page(self):
+    def test_three_thousand_errors_are_limited(self):
         call = Conversation()
         for _ in range(3_000):
             call.hear(errors("odd"))
         assert len(call.notes("model_error")) == 100
         assert call.notes("model_error")[-1] == ("model_error", {"code": "odd", "more": "not kept"})
 
-    def test_what_cannot_be_understood_is_noted(self):
+    def test_events_that_cannot_be_read_are_noted(self):
         call = Conversation()
         for odd in (None, 7, [], {}, {"type": 7}):
             call.hear(odd)
@@ -1407,7 +1409,7 @@ class TestTheTimeline:
         ]
 
 
-def test_no_message_ends_in_two_full_stops():
+def test_messages_end_with_one_full_stop():
     from telephony.engine.events import ModelClosed, ModelUnreachable
 
     ends = [
@@ -1425,7 +1427,7 @@ def test_no_message_ends_in_two_full_stops():
         assert not error.message.endswith("..")
 
 
-def test_a_speaker_without_a_beginning_is_interrupted_by_nobody():
+def test_speech_without_an_item_id_interrupts_nothing():
     call = Conversation()
     call.receive(SpeechStarted(""))
     call.receive(SpeechStarted(""))

@@ -1,4 +1,4 @@
-"""A plan, taken apart to be sealed, and put together again."""
+"""A plan as JSON types for sealing, and back."""
 
 import json
 from dataclasses import replace
@@ -33,13 +33,13 @@ def test_a_plan_does_not_print_its_credentials():
     assert "canary" not in repr(replace(LEAST, **secret))
 
 
-def test_a_plan_that_was_sealed_before_there_was_a_field():
+def test_a_plan_that_was_sealed_before_a_field_existed_gets_its_default():
     sealed = plan_as_dict(LEAST)
     del sealed["transfer_numbers"], sealed["tools"]
     assert plan_from_dict(sealed) == LEAST
 
 
-def test_a_plan_that_was_sealed_by_code_with_other_fields():
+def test_unknown_fields_of_a_sealed_plan_are_ignored():
     sealed = plan_as_dict(PLAN)
     newer = {
         **sealed,
@@ -50,7 +50,7 @@ def test_a_plan_that_was_sealed_by_code_with_other_fields():
     assert plan_from_dict(newer) == PLAN
 
 
-def test_a_plan_that_lacks_what_a_call_needs_is_none():
+def test_a_sealed_plan_without_a_required_field_is_refused():
     sealed = plan_as_dict(LEAST)
     del sealed["openai_api_key"]
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""Audio on its way, message by message."""
+"""The relay of audio, message by message."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TestFromTheAgent:
         agent.give(delta())
         assert agent.heard() == [FRAME]
 
-    def test_frames_are_added_up_until_somebody_asks(self, agent):
+    def test_frames_are_counted_until_settle(self, agent):
         for number in range(30):  # 600 ms, with ids of every length
             agent.give(delta(event="e" * number))
         agent.now = 5.0
@@ -105,7 +105,7 @@ class TestFromTheAgent:
         (unheard,) = agent.playback.clear(60.0)
         assert unheard.heard_ms == (1 + 2 + 3 + 159 + 7000 + 1001) // 8
 
-    def test_another_item_is_noticed_wherever_its_id_stands(self, agent):
+    def test_another_item_is_noticed_wherever_its_id_is(self, agent):
         for item in ("item_1", "item_1", "item_2", "item_22", "item_2"):
             agent.give(delta(item))
         agent.relay.settle()
@@ -123,7 +123,7 @@ class TestFromTheAgent:
         agent.give(delta("item_2", "AAAA"))
         assert agent.heard() == [FRAME, "AAAA"]
 
-    def test_a_mark_that_comes_back_holds_no_frame_up(self, agent):
+    def test_a_mark_that_comes_back_delays_no_frame(self, agent):
         for _ in range(60):
             agent.give(delta())
         agent.mark_returns("1", 1.1)
@@ -132,7 +132,7 @@ class TestFromTheAgent:
         (unheard,) = agent.playback.clear(9.0)
         assert unheard.heard_ms == 61 * 20
 
-    def test_after_a_silence_the_clock_starts_anew(self, agent):
+    def test_after_silence_the_clock_restarts(self, agent):
         for _ in range(50):
             agent.give(delta())
         agent.mark_returns("1", 1.1)
@@ -164,22 +164,22 @@ class TestFromTheAgent:
         assert agent.relay.take(text) is None
         assert agent.heard() == [FRAME] * 2
 
-    def test_an_empty_frame_is_left_to_others(self, agent):
+    def test_an_empty_frame_is_left_to_the_parser(self, agent):
         agent.give(delta())
         assert agent.relay.take(delta(audio="")) is None
 
-    def test_nothing_is_taken_before_an_item_was_played(self, agent):
+    def test_no_frame_passes_before_an_item_was_played(self, agent):
         assert agent.relay.take(delta(item="")) is None
         assert agent.sent == []
         agent.give(delta())
         assert agent.playback.total == 160
 
-    def test_the_first_frame_of_an_item_is_told_apart(self):
+    def test_play_reports_the_first_frame_of_an_item(self):
         relay = AgentRelay([].append, Encoder("MZ1"), Playback(), lambda: 0.0)
         played = [relay.play(item, FRAME.encode()) for item in ("item_1", "item_1", "item_2")]
         assert played == [True, False, True]
 
-    def test_a_frame_that_is_dropped_is_not_the_first_of_anything(self):
+    def test_a_dropped_frame_is_not_a_first_frame(self):
         playback = Playback()
         relay = AgentRelay([].append, Encoder("MZ1"), playback, lambda: 0.0)
         playback.close(0.0)
@@ -194,9 +194,9 @@ class Agent:
         self.relay = AgentRelay(self._texts.append, Encoder("MZ1"), self.playback, lambda: self.now)
 
     def give(self, text):
-        """Offer a delta to the relay, as a socket does, and parse it otherwise, as the runner does.
+        """Give a delta to the relay as the socket does; parse it otherwise, as the runner does.
 
-        Return whether the relay passed it on.
+        Return True if the relay passed it on.
         """
         if message := self.relay.take(text):
             self._texts.append(message)
@@ -205,7 +205,7 @@ class Agent:
         return bool(message)
 
     def mark_returns(self, name, now):
-        """Have the playback told, as by the runner."""
+        """Report a mark to the playback, as the runner does."""
         self.relay.settle()
         self.playback.played(name, now)
         self.relay.resume()

@@ -1,4 +1,4 @@
-"""One response at a time: what is wanted, asked for, begun, and wanted again."""
+"""The queue of responses: queued, requested, begun and queued again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SORRY = Request("Say sorry.")
 
 
 def queue(*wanted):
-    """Return a queue of which these were wanted, in their order."""
+    """Return a queue with these requests, in order."""
     responses = ResponseQueue()
     for request in wanted:
         responses.want(request)
@@ -19,13 +19,13 @@ def queue(*wanted):
 
 
 def asked(responses, now=0.0, *, speaking=False):
-    """Return the request that is asked for now, or None."""
+    """Return the request to send now, or None."""
     taken = responses.take(now, speaking=speaking)
     return taken and taken.request
 
 
 def all_asked(responses):
-    """Let the model begin and end all that is wanted; return it, in its order."""
+    """Let the model begin and end all queued responses; return their requests in order."""
     requests = []
     while request := asked(responses, now=1_000.0):
         requests.append(request)
@@ -35,21 +35,21 @@ def all_asked(responses):
 
 
 class TestWanted:
-    def test_any_number_of_plain_ones_are_one(self):
+    def test_plain_requests_are_merged(self):
         assert all_asked(queue(PLAIN, PLAIN, PLAIN)) == [PLAIN]
 
-    def test_others_keep_their_words_and_their_order(self):
+    def test_requests_with_instructions_keep_their_order(self):
         wanted = [PLAIN, HELLO, SORRY, HELLO]
         assert all_asked(queue(*wanted)) == wanted
 
-    def test_each_that_is_asked_for_has_an_id_of_its_own(self):
+    def test_each_request_has_its_own_event_id(self):
         responses = queue(HELLO, SORRY)
         assert responses.take(0.0, speaking=False).event_id == "sh_response_1"
         responses.started("r1")
         responses.done("r1")
         assert responses.take(0.0, speaking=False).event_id == "sh_response_2"
 
-    def test_one_at_a_time(self):
+    def test_requests_are_sent_one_at_a_time(self):
         responses = queue(HELLO, SORRY)
         assert asked(responses) == HELLO
         assert asked(responses) is None
@@ -58,12 +58,12 @@ class TestWanted:
         responses.done("r1")
         assert asked(responses) == SORRY
 
-    def test_nothing_while_the_caller_speaks(self):
+    def test_nothing_is_sent_while_the_caller_speaks(self):
         responses = queue(HELLO)
         assert asked(responses, speaking=True) is None
         assert asked(responses) == HELLO
 
-    def test_it_is_busy_from_the_wish_to_the_end(self):
+    def test_the_queue_is_busy_from_the_request_to_the_end_of_the_response(self):
         responses = ResponseQueue()
         assert not responses.is_busy
         responses.want()
@@ -85,7 +85,7 @@ class TestHeld:
         assert asked(responses, 12.0) == HELLO
         assert responses.held_until is None
 
-    def test_the_longest_wait_holds(self):
+    def test_until_the_latest_of_several_times(self):
         responses = queue(HELLO)
         responses.hold_until(5.0)
         responses.hold_until(3.0)
@@ -99,7 +99,7 @@ class TestHeld:
         responses.want(HELLO)
         assert asked(responses, 10.5) == HELLO
 
-    def test_nothing_is_held_that_is_not_wanted(self):
+    def test_nothing_is_held_without_a_request(self):
         responses = ResponseQueue()
         responses.speech_stopped(10.0)
         assert asked(responses, 11.0) is None
@@ -107,7 +107,7 @@ class TestHeld:
 
 
 class TestBegun:
-    def test_one_that_the_model_begins_by_itself_answers_what_it_knows(self):
+    def test_the_models_own_response_covers_the_items_it_has_added(self):
         responses = queue(PLAIN, HELLO)
         responses.item_sent("sh_1")
         responses.item_added("sh_1")
@@ -115,13 +115,13 @@ class TestBegun:
         responses.done("r1")
         assert all_asked(responses) == [HELLO]
 
-    def test_it_is_the_answer_that_is_owed(self):
+    def test_the_models_own_response_is_the_one_that_is_owed(self):
         responses = queue(OWED)
         responses.started("r1")
         responses.done("r1")
         assert all_asked(responses) == []
 
-    def test_it_stands_for_what_was_wanted(self):
+    def test_the_models_own_response_replaces_a_plain_request(self):
         responses = queue(PLAIN)
         responses.started("r1")
         responses.done("r1")
@@ -130,28 +130,28 @@ class TestBegun:
         responses.done("r2")
         assert responses.ended is None
 
-    def test_but_not_an_item_that_it_has_not_added(self):
+    def test_the_models_own_response_does_not_cover_an_item_it_has_not_added(self):
         responses = queue(PLAIN)
         responses.item_sent("sh_1")
         responses.started("r1")
         responses.done("r1")
         assert all_asked(responses) == [PLAIN]
 
-    def test_one_that_was_asked_for_leaves_what_is_wanted_besides(self):
+    def test_a_requested_response_leaves_other_requests_queued(self):
         responses = queue(HELLO, PLAIN)
         asked(responses)
         responses.started("r1")
         responses.done("r1")
         assert all_asked(responses) == [PLAIN]
 
-    def test_one_that_has_ended_does_not_begin(self):
+    def test_a_response_that_has_ended_does_not_begin(self):
         responses = ResponseQueue()
         assert responses.started("r1") is True
         responses.done("r1")
         assert responses.started("r1") is False
         assert not responses.active
 
-    def test_one_without_an_id_is_under_way_until_any_ends(self):
+    def test_a_response_without_an_id_is_active_until_any_response_ends(self):
         responses = ResponseQueue()
         responses.started("")
         assert responses.active
@@ -160,7 +160,7 @@ class TestBegun:
 
 
 class TestEnded:
-    def test_once(self):
+    def test_a_response_ends_once(self):
         responses = ResponseQueue()
         responses.started("r1")
         assert responses.done("r1") is True
@@ -169,19 +169,19 @@ class TestEnded:
         assert responses.done("") is True
 
     @pytest.mark.parametrize("response_id", ["r1", ""])
-    def test_the_one_that_is_under_way(self, response_id):
+    def test_the_end_of_the_active_response(self, response_id):
         responses = ResponseQueue()
         responses.started("r1")
         responses.done(response_id)
         assert not responses.active
 
-    def test_another_ends_nothing(self):
+    def test_the_end_of_another_response_changes_nothing(self):
         responses = ResponseQueue()
         responses.started("r1")
         responses.done("r2")
         assert responses.active == "r1"
 
-    def test_one_whose_beginning_was_not_told(self):
+    def test_the_end_of_a_response_whose_beginning_was_not_reported(self):
         responses = queue(HELLO)
         asked(responses)
         responses.done("r1")
@@ -189,7 +189,7 @@ class TestEnded:
         responses.failed()
         assert all_asked(responses) == [HELLO]
 
-    def test_another_takes_nothing_from_what_was_asked_for_beside_it(self):
+    def test_the_end_of_another_response_leaves_the_request_pending(self):
         responses = queue(HELLO)
         responses.started("r1")
         responses.done("r2")
@@ -197,7 +197,7 @@ class TestEnded:
         responses.done("r1")
         assert all_asked(responses) == [HELLO]
 
-    def test_one_that_is_lost_is_not_waited_for(self):
+    def test_a_lost_response_is_no_longer_active(self):
         responses = queue(HELLO)
         responses.started("r1")
         responses.lost()
@@ -205,7 +205,7 @@ class TestEnded:
 
 
 class TestWantedAgain:
-    def test_what_failed_comes_first_and_with_its_words(self):
+    def test_a_failed_request_comes_first_with_its_instructions(self):
         responses = queue(HELLO, SORRY, PLAIN)
         asked(responses)
         responses.started("r9")
@@ -213,32 +213,32 @@ class TestWantedAgain:
         responses.failed()
         assert all_asked(responses) == [HELLO, SORRY, PLAIN]
 
-    def test_what_was_refused_comes_first(self):
+    def test_a_refused_request_comes_first(self):
         responses = queue(HELLO, SORRY, PLAIN)
         asked(responses)
         responses.refused()
         assert responses.asked is None
         assert all_asked(responses) == [HELLO, SORRY, PLAIN]
 
-    def test_nothing_is_refused_that_was_not_asked_for(self):
+    def test_a_refusal_without_a_request_changes_nothing(self):
         responses = queue(HELLO)
         responses.refused()
         assert all_asked(responses) == [HELLO]
 
-    def test_a_plain_one_is_not_wanted_twice(self):
+    def test_a_plain_request_is_not_queued_twice(self):
         responses = queue(PLAIN)
         asked(responses)
         responses.want(PLAIN)
         responses.refused()
         assert all_asked(responses) == [PLAIN]
 
-    def test_another_is_wanted_beside_the_same_one(self):
+    def test_a_request_with_instructions_may_be_queued_twice(self):
         responses = queue(HELLO, PLAIN)
         asked(responses)
         responses.refused()
         assert all_asked(responses) == [HELLO, PLAIN]
 
-    def test_what_the_model_began_by_itself_was_plain(self):
+    def test_the_models_own_response_counts_as_plain_when_it_fails(self):
         responses = ResponseQueue()
         responses.started("r9")
         responses.done("r9")
@@ -247,7 +247,7 @@ class TestWantedAgain:
 
 
 class TestWhatMetAnother:
-    def test_waits_for_its_end(self):
+    def test_it_waits_for_the_end_of_the_other(self):
         responses = queue(HELLO)
         asked(responses)
         responses.refused_as_active()
@@ -256,7 +256,7 @@ class TestWhatMetAnother:
         responses.done("unheard of")
         assert all_asked(responses) == [HELLO]
 
-    def test_even_if_the_other_was_taken_for_it(self):
+    def test_it_waits_even_if_the_other_was_mistaken_for_it(self):
         responses = queue(HELLO)
         asked(responses)
         responses.started("the model's own")
@@ -274,7 +274,7 @@ class TestWhatMetAnother:
         responses.failed()
         assert all_asked(responses) == [PLAIN, HELLO]
 
-    def test_nothing_was_asked_for(self):
+    def test_a_collision_without_a_request_changes_nothing(self):
         responses = ResponseQueue()
         responses.refused_as_active()
         assert responses.active
@@ -289,30 +289,30 @@ class TestWhatBeginsLate:
         responses.overdue()
         return responses
 
-    def test_what_does_not_begin_is_wanted_again(self):
+    def test_an_overdue_request_is_queued_again(self):
         assert all_asked(self.late(SORRY)) == [HELLO, SORRY]
 
-    def test_what_begins_after_all_is_not(self):
+    def test_an_overdue_request_that_begins_is_not_queued_again(self):
         responses = self.late(SORRY)
         responses.started("r9")
         responses.done("r9")
         assert all_asked(responses) == [SORRY]
 
-    def test_unless_it_fails(self):
+    def test_an_overdue_request_that_begins_and_fails_is_queued_again(self):
         responses = self.late()
         responses.started("r9")
         responses.done("r9")
         responses.failed()
         assert all_asked(responses) == [HELLO]
 
-    def test_nothing_is_late_that_was_not_asked_for(self):
+    def test_nothing_is_late_without_a_request(self):
         responses = queue(HELLO)
         responses.overdue()
         responses.started("r9")
         responses.done("r9")
         assert all_asked(responses) == [HELLO]
 
-    def test_what_was_asked_for_again_and_meets_the_late_one_is_not_wanted_any_more(self):
+    def test_a_repeated_request_that_meets_the_late_response_is_dropped(self):
         responses = self.late()
         asked(responses)
         responses.started("r9")
@@ -329,7 +329,7 @@ class TestWhatBeginsLate:
         responses.done("r9")
         assert not responses.is_busy
 
-    def test_once_another_has_ended_nothing_is_late(self):
+    def test_nothing_is_late_after_the_end_of_another_response(self):
         responses = self.late()
         responses.done("r8")
         responses.started("r9")

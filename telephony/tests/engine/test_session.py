@@ -1,4 +1,4 @@
-"""A call's conversation, event by event."""
+"""The call session, event by event."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_whole_call():
 
 
 class TestStart:
-    def test_the_session_is_configured_as_soon_as_the_model_is_there(self):
+    def test_the_session_is_configured_as_soon_as_the_model_connects(self):
         call = Conversation(ready=False)
         call.receive(ModelReady())
         assert call.told() == ["session.update"]
@@ -101,7 +101,7 @@ class TestStart:
         )
         assert response["tool_choice"] == "none"
 
-    def test_a_greeting_is_told_in_its_own_letters(self):
+    def test_a_greeting_is_not_escaped_to_ascii(self):
         call = Conversation(greeting="Grüezi!")
         assert call.asked()[0]["response"]["instructions"].endswith('"Grüezi!"')
 
@@ -109,7 +109,7 @@ class TestStart:
         call = Conversation()
         assert [action.event["type"] for action in call.ever(ToModel)] == ["session.update"]
 
-    def test_a_model_that_does_not_get_ready_ends_the_call(self):
+    def test_a_model_that_is_not_ready_in_time_ends_the_call(self):
         call = Conversation(ready=False)
         call.receive(ModelReady())
         done = call.wait(10)
@@ -155,8 +155,8 @@ class TestAudio:
         assert call.session.playback.sent("a1", 160, call.now) is None
 
 
-class TestBargeIn:
-    def test_barge_in_clears_and_truncates_at_what_was_heard(self):
+class TestInterruption:
+    def test_an_interruption_clears_and_truncates_at_what_was_heard(self):
         call = Conversation()
         call.respond()
         call.say(3000, text="A long answer.", ended=True)
@@ -180,7 +180,7 @@ class TestBargeIn:
         (finish,) = call.ever(Finish)
         assert finish.transcript == (Line("assistant", 100.0, "A long answer.", interrupted=True),)
 
-    def test_never_beyond_the_next_mark_nor_beyond_what_was_sent(self):
+    def test_heard_audio_ends_before_the_next_mark_and_the_end_of_what_was_sent(self):
         call = Conversation()
         call.respond()
         call.say(1200)
@@ -210,7 +210,7 @@ class TestBargeIn:
         call.listen("u2")
         assert call.took(ToModel)[0].event["audio_end_ms"] == 100
 
-    def test_every_item_that_waits_behind_the_first_is_truncated_too(self):
+    def test_every_item_that_waits_for_the_first_is_truncated_too(self):
         call = Conversation()
         call.respond()
         call.say(400, item="a1")
@@ -234,7 +234,7 @@ class TestBargeIn:
         assert call.actions == []
 
     @pytest.mark.parametrize("name", ["", "x", "-1", "99", "0", "1²"])
-    def test_foreign_marks_change_nothing(self, name):
+    def test_unknown_marks_change_nothing(self, name):
         call = Conversation()
         call.respond()
         call.say(800)
@@ -245,7 +245,7 @@ class TestBargeIn:
 
 
 class TestOneResponseAtATime:
-    def test_a_response_that_is_wanted_waits_for_the_active_one(self):
+    def test_a_request_waits_for_the_active_response(self):
         call = Conversation()
         call.call_tool()
         call.respond("r2")
@@ -273,7 +273,7 @@ class TestOneResponseAtATime:
         call.done()
         assert call.told() == ["response.create"]
 
-    def test_tool_during_speech_is_answered_at_once_and_spoken_of_after_it(self):
+    def test_a_tool_result_during_speech_is_sent_at_once_and_spoken_afterwards(self):
         call = Conversation()
         call.call_tool()
         call.listen()
@@ -286,7 +286,7 @@ class TestOneResponseAtATime:
         call.done(spoke=True)
         assert call.told() == []
 
-    def test_tool_during_speech_is_spoken_of_even_if_the_model_does_not_answer_the_speech(self):
+    def test_a_tool_result_is_spoken_even_if_the_model_does_not_respond_to_the_speech(self):
         call = Conversation()
         call.call_tool()
         call.listen()
@@ -294,7 +294,7 @@ class TestOneResponseAtATime:
         call.receive(SpeechStopped("u1"))
         assert types(call.wait(2)) == ["response.create"]
 
-    def test_a_response_that_did_not_know_the_result_is_followed_by_another(self):
+    def test_another_response_follows_one_that_did_not_consider_the_result(self):
         call = Conversation()
         call.call_tool()
         call.listen()
@@ -307,14 +307,14 @@ class TestOneResponseAtATime:
 
 
 class TestTools:
-    def test_tool_error_is_told_to_the_model(self):
+    def test_the_model_gets_the_error_of_a_tool(self):
         call = Conversation()
         call.call_tool()
         call.receive(ToolFailed("c1", "The backend answered with status 500."))
         assert call.outputs() == ['{"error": "The backend answered with status 500."}']
         assert "response.create" in call.told()
 
-    def test_tool_timeout_is_told_to_the_model_and_a_late_answer_is_ignored(self):
+    def test_the_model_gets_the_timeout_of_a_tool_and_a_late_result_is_ignored(self):
         call = Conversation()
         call.call_tool()
         done = call.wait(30)
@@ -337,17 +337,17 @@ class TestTools:
         call.call_tool(id="call of a tool")
         assert CancelTool("call of a tool") in call.wait(30)
 
-    def test_a_call_is_noted_with_the_name_of_the_tool_alone(self):
+    def test_the_timeline_has_only_the_name_of_a_tool(self):
         call = Conversation()
         call.call_tool("look_up", '{"secret": 1}')
         assert call.notes("tool_called") == [("tool_called", {"tool": "look_up"})]
 
-    def test_what_the_backend_was_asked_can_be_looked_at(self):
+    def test_tool_runs_are_available_during_the_call(self):
         call = Conversation()
         call.call_tool()
         assert call.session.tool_runs() == (ToolRun("look_up", 100.0),)
 
-    def test_unknown_tools_and_broken_arguments_are_answered_at_once(self):
+    def test_unknown_tools_and_invalid_arguments_get_an_error_at_once(self):
         call = Conversation()
         call.respond()
         call.done(
@@ -369,13 +369,13 @@ class TestTools:
         call.done(FunctionCall("c1", "book", "{}"), status="cancelled")
         assert call.took(RunTool) == []
 
-    def test_text_is_passed_on_as_it_is(self):
+    def test_a_text_result_is_passed_on_unchanged(self):
         call = Conversation()
         call.call_tool()
         call.receive(ToolReturned("c1", "Zürich"))
         assert call.outputs() == ["Zürich"]
 
-    def test_so_are_the_texts_within_json(self):
+    def test_text_within_a_json_result_is_passed_on_unchanged(self):
         call = Conversation()
         call.call_tool()
         call.receive(ToolReturned("c1", {"city": "Zürich"}))
@@ -400,14 +400,14 @@ class TestKeypad:
         ]
         assert events[1] == {"type": "response.create", "event_id": "sh_response_1"}
 
-    def test_the_hash_key_ends_them_at_once(self):
+    def test_the_hash_key_ends_a_sequence_at_once(self):
         call = Conversation()
         call.receive(DigitPressed("7"))
         call.receive(DigitPressed("#"))
         assert call.told() == ["conversation.item.create", "response.create"]
         assert not [action for action in call.wait(5) if isinstance(action, ToModel)]
 
-    def test_the_timeline_does_not_say_which(self):
+    def test_the_timeline_does_not_say_which_key(self):
         call = Conversation()
         call.receive(DigitPressed("7"))
         assert call.took(Note) == [Note("digit_pressed")]
@@ -428,7 +428,7 @@ class TestKeypad:
         call.receive(MarkPlayed("1"))
         assert not call.session.playback.is_outstanding
 
-    def test_tones_that_are_interrupted_are_no_matter_of_the_model(self):
+    def test_interrupted_tones_are_not_truncated_at_the_model(self):
         call = Conversation()
         call.call_tool("send_dtmf", '{"digits": "123"}')
         call.listen()
@@ -436,7 +436,7 @@ class TestKeypad:
         assert call.told() == []
 
     @pytest.mark.parametrize("digits", ['""', "5", '"1x"', "null"])
-    def test_what_is_no_key_is_refused(self, digits):
+    def test_invalid_keys_are_refused(self, digits):
         call = Conversation()
         call.call_tool("send_dtmf", f'{{"digits": {digits}}}')
         assert call.ever(PlayAudio) == []
@@ -468,7 +468,7 @@ class TestLeaving:
         call.receive(MarkPlayed("1"))
         assert call.took(CloseCaller) == [CloseCaller(None)]
 
-    def test_a_caller_who_has_more_to_say_is_heard(self):
+    def test_a_caller_who_speaks_during_the_goodbye_continues_the_call(self):
         call = Conversation()
         call.respond()
         call.say(2000, text="Goodbye!", ended=True)
@@ -480,14 +480,14 @@ class TestLeaving:
         call.wait(30)
         assert call.ever(CloseCaller) == []
 
-    def test_a_goodbye_whose_marks_never_come_back_ends_all_the_same(self):
+    def test_a_goodbye_whose_marks_never_come_back_still_ends_the_call(self):
         call = Conversation()
         call.respond()
         call.say(400, ended=True)
         call.done(FunctionCall("c1", "end_call", "{}"), spoke=True)
         assert CloseCaller(None) in call.wait(0.4 + 5)
 
-    def test_a_goodbye_that_is_never_said_is_waited_for_a_quarter_of_a_minute(self):
+    def test_the_wait_for_a_goodbye_that_is_never_said_lasts_15_seconds(self):
         call = Conversation()
         call.call_tool("end_call")
         call.respond()
@@ -528,7 +528,7 @@ class TestLeaving:
         assert json.loads(call.outputs()[0]) == {"error": error}
         assert call.ever(CloseCaller) == []
 
-    def test_a_number_of_the_plan_may_still_not_be_called(self):
+    def test_a_number_of_the_plan_that_may_not_be_called_is_refused(self):
         call = Conversation(transfer_numbers=("+15551234567",))
         call.session._may_call = lambda number: False
         call.call_tool("transfer_call", '{"to": "+15551234567"}')
@@ -536,7 +536,7 @@ class TestLeaving:
 
     @pytest.mark.parametrize("to", ['"the boss"', "null", "5", "[]", "{}"])
     @pytest.mark.parametrize("may_call", [None, lambda number: True])
-    def test_transfer_call_to_what_is_no_number_is_refused(self, to, may_call):
+    def test_transfer_call_to_an_invalid_number_is_refused(self, to, may_call):
         call = Conversation()
         call.session._may_call = may_call or call.session._may_call
         call.call_tool("transfer_call", f'{{"to": {to}}}')
@@ -556,7 +556,7 @@ class TestModelTrouble:
             "session_expired",
         ],
     )
-    def test_model_error_that_is_fatal_ends_the_call_with_an_apology(self, code):
+    def test_an_unrecoverable_model_error_ends_the_call_with_an_apology(self, code):
         call = Conversation()
         call.receive(ModelErrored(code, "Why."))
         assert call.took(ReportError) == [ReportError(f"model_{code}", "Why.")]
@@ -564,7 +564,7 @@ class TestModelTrouble:
         assert isinstance(call.actions[-1], Finish)
         assert call.took(Finish)[0].reason == "model_error"
 
-    def test_model_error_that_is_not_fatal_is_only_noted(self):
+    def test_any_other_model_error_is_only_noted(self):
         call = Conversation()
         call.receive(ModelErrored("invalid_value", "…"))
         assert call.actions == [Note("model_error", {"code": "invalid_value"})]
@@ -576,12 +576,12 @@ class TestModelTrouble:
             ("Sorry.", "The connection to OpenAI was closed (code 1006): Sorry."),
         ],
     )
-    def test_a_connection_that_was_closed_is_told_with_its_reason(self, reason, message):
+    def test_a_closed_connection_is_reported_with_its_reason(self, reason, message):
         call = Conversation()
         call.receive(ModelClosed(1006, reason))
         assert call.took(ReportError) == [ReportError("model_disconnected", message)]
 
-    def test_a_failed_response_is_tried_again(self):
+    def test_a_failed_response_is_retried(self):
         call = Conversation()
         call.respond()
         call.done(status="failed", error_code="server_error")
@@ -680,7 +680,7 @@ class TestTheEnd:
         assert call.ever(CloseCaller) == [CloseCaller(None)]
         assert [finish.reason for finish in call.ever(Finish)] == ["api_hangup"]
 
-    def test_a_running_tool_is_let_finish(self):
+    def test_a_running_tool_finishes_after_the_caller_hangs_up(self):
         call = _tool_runs()
         call.wait(1)
         call.receive(CallerHungUp())
@@ -694,7 +694,7 @@ class TestTheEnd:
         assert ("tool_returned", {"tool": "look_up", "ms": 21_000}) in call.notes("tool_returned")
 
     @pytest.mark.parametrize("end", [CallerHungUp(), ModelClosed(1006), HangupRequested()])
-    def test_a_running_tool_is_let_finish_however_the_call_ends(self, end):
+    def test_a_running_tool_finishes_however_the_call_ends(self, end):
         call = _tool_runs()
         call.receive(end)
         assert call.ever(Finish) == []
@@ -702,7 +702,7 @@ class TestTheEnd:
         (finish,) = call.took(Finish)
         assert finish.tool_runs == (ToolRun("look_up", 100.0, "failed", 0, "It failed."),)
 
-    def test_a_tool_that_does_not_answer_holds_the_end_up_for_its_own_time_only(self):
+    def test_a_tool_that_does_not_respond_delays_the_end_only_until_its_timeout(self):
         call = _tool_runs()
         call.wait(10)
         call.receive(CallerHungUp())
@@ -711,7 +711,7 @@ class TestTheEnd:
         (finish,) = call.ever(Finish)
         assert [run.status for run in finish.tool_runs] == ["timed_out"]
 
-    def test_the_last_transcript_is_waited_for(self):
+    def test_the_end_waits_for_the_last_transcript_of_the_caller(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
         assert call.told() == ["input_audio_buffer.commit"]
@@ -722,7 +722,7 @@ class TestTheEnd:
         assert finish.transcript == (Line("user", 100.0, "Bye."),)
         assert finish.ended_at == 100.0
 
-    def test_so_is_what_the_agent_has_said(self):
+    def test_the_end_waits_for_the_last_transcript_of_the_agent(self):
         call = Conversation()
         call.respond()
         call.receive(ItemAdded("a1", None, "message", "assistant"))
@@ -736,13 +736,13 @@ class TestTheEnd:
         ("kind", "role"),
         [("message", "user"), ("function_call", "assistant"), ("function_call_output", "")],
     )
-    def test_an_item_that_nobody_speaks_is_not_waited_for(self, kind, role):
+    def test_the_end_does_not_wait_for_an_item_without_speech(self, kind, role):
         call = Conversation()
         call.receive(ItemAdded("x1", None, kind, role))
         call.receive(CallerHungUp())
         assert len(call.took(Finish)) == 1
 
-    def test_what_is_told_of_after_the_end_has_its_place(self):
+    def test_a_transcript_after_the_end_has_its_place(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
         call.receive(ItemAdded("a1", None, "message", "assistant"))
@@ -751,31 +751,31 @@ class TestTheEnd:
         call.receive(AgentTranscribed("a1", "Goodbye!"))
         assert [line.text for line in call.took(Finish)[0].transcript] == ["Goodbye!", "Bye."]
 
-    def test_nothing_but_the_last_transcript_is_waited_for(self):
+    def test_the_end_waits_only_for_transcripts(self):
         call = Conversation(max_duration_seconds=3)
         call.listen()
         call.receive(CallerHungUp())
         assert call.session.deadline == call.now + 5
 
-    def test_of_two_ends_at_the_same_time_there_is_one(self):
+    def test_a_call_ends_once(self):
         call = Conversation(inactivity_timeout_ms=5_000, max_duration_seconds=5)
         call.wait(5)
         assert len(call.ever(CloseCaller)) == 1
         assert len(call.ever(Finish)) == 1
 
-    def test_a_transcript_that_comes_three_seconds_later_is_kept(self):
+    def test_a_transcript_that_arrives_three_seconds_later_is_stored(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
         call.wait(3)
         call.receive(CallerTranscribed("u1", "Bye."))
         assert call.took(Finish)[0].transcript == (Line("user", 100.0, "Bye."),)
 
-    def test_the_last_transcript_is_not_waited_for_longer_than_five_seconds(self):
+    def test_the_end_waits_at_most_five_seconds_for_the_last_transcript(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
         assert [type(action) for action in call.wait(5)] == [Finish]
 
-    def test_the_response_under_way_is_cancelled_and_its_usage_counted(self):
+    def test_the_active_response_is_cancelled_and_its_usage_counted(self):
         call = _agent_speaks()
         call.receive(CallerHungUp())
         assert call.told() == ["response.cancel"]
@@ -783,7 +783,7 @@ class TestTheEnd:
         call.wait(5)
         assert call.ever(Finish)[0].usage == TokenUsage(audio_out=5)
 
-    def test_an_answer_that_begins_after_the_end_is_cancelled(self):
+    def test_a_response_that_begins_after_the_end_is_cancelled(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
         call.receive(ResponseStarted("r9"))
@@ -800,7 +800,7 @@ class TestTheEnd:
         call.receive(CallerTranscribed("u1", "Bye."))
         assert call.took(Finish)[0].transcript == (Line("user", 100.0, "Bye."),)
 
-    def test_the_model_going_away_after_the_end_finishes_the_call(self):
+    def test_a_model_that_disconnects_after_the_end_finishes_the_call(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
         call.receive(ModelClosed(1000))
@@ -832,7 +832,7 @@ class TestSilence:
         call.wait(29)
         assert call.ever(CloseCaller) == []
 
-    def test_it_begins_when_the_caller_has_spoken(self):
+    def test_silence_begins_when_the_caller_has_spoken(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.listen()
         call.wait(3)
@@ -846,7 +846,7 @@ class TestSilence:
         call.wait(29)
         assert call.ever(CloseCaller) == []
 
-    def test_it_begins_when_the_tool_has_returned(self):
+    def test_silence_begins_when_the_tool_has_returned(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.call_tool()
         call.wait(10)
@@ -854,7 +854,7 @@ class TestSilence:
         assert CloseCaller(None) not in call.wait(4.9)
         assert CloseCaller(None) in call.wait(0.1)
 
-    def test_an_answer_that_begins_breaks_it(self):
+    def test_a_response_that_begins_breaks_the_silence(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.wait(4)
         call.respond()
@@ -868,13 +868,13 @@ class TestSilence:
         call.wait(4)
         assert call.ever(Finish) == []
 
-    def test_a_model_that_starts_an_answer_and_says_nothing_is_silence(self):
+    def test_a_response_without_audio_is_silence(self):
         call = Conversation(inactivity_timeout_ms=5_000)
         call.respond()
         assert CloseCaller(None) in call.wait(5)
 
 
-def test_the_length_limit_ends_the_call_whoever_speaks():
+def test_the_maximum_duration_ends_the_call_whoever_speaks():
     call = Conversation(max_duration_seconds=60)
     call.wait(30)
     call.listen()
@@ -884,14 +884,14 @@ def test_the_length_limit_ends_the_call_whoever_speaks():
     assert call.ever(Finish)[0].reason == "max_duration"
 
 
-def test_what_the_model_configured_again_changes_nothing():
+def test_a_second_configured_event_changes_nothing():
     call = Conversation()
     call.receive(ModelConfigured())
     assert call.actions == []
 
 
 class TestTimeline:
-    """What the timeline is told, and how long it took; never what was said."""
+    """The timeline has events and their times; it never has what was said."""
 
     def test_how_soon_the_model_is_ready_and_the_greeting_is_heard(self):
         call = Conversation(ready=False, greeting="Hello!")
@@ -906,7 +906,7 @@ class TestTimeline:
             ("greeted", {"ms": 800}),
         ]
 
-    def test_how_long_the_caller_spoke_and_waited_for_the_answer(self):
+    def test_how_long_the_caller_spoke_and_waited_for_the_response(self):
         call = Conversation()
         call.listen("u1")
         call.wait(2)
@@ -918,7 +918,7 @@ class TestTimeline:
             ("agent_spoke", {"latencyMs": 450}),
         ]
 
-    def test_only_the_first_audio_is_an_answer(self):
+    def test_only_the_first_audio_counts_as_a_response(self):
         call = Conversation()
         call.heard("Hello?", "u1")
         call.receive(AgentAudioStarted("a1"))
@@ -926,7 +926,7 @@ class TestTimeline:
         call.receive(AgentAudioStarted("a2"))
         assert len(call.notes("agent_spoke")) == 1
 
-    def test_who_speaks_on_has_not_waited(self):
+    def test_a_caller_who_continues_to_speak_has_not_waited(self):
         call = Conversation()
         call.heard("Hello,", "u1")
         call.wait(0.2)
@@ -934,7 +934,7 @@ class TestTimeline:
         call.receive(AgentAudioStarted("a1"))
         assert call.notes("agent_spoke", "greeted") == []
 
-    def test_keys_are_answered_as_well(self):
+    def test_keys_have_a_latency_as_well(self):
         call = Conversation()
         call.receive(DigitPressed("1"))
         call.receive(DigitPressed("#"))
@@ -967,7 +967,7 @@ class TestTimeline:
 
 
 class TestBounds:
-    """What the model, or whoever types, sends without measure."""
+    """Limits of what the model and a typing caller may send."""
 
     @pytest.mark.parametrize(
         ("arguments", "why"),
@@ -983,28 +983,28 @@ class TestBounds:
         ],
         ids=lambda value: value[:12],
     )
-    def test_arguments(self, arguments, why):
+    def test_arguments_over_a_limit_are_refused(self, arguments, why):
         call = Conversation()
         call.call_tool("book", arguments)
         assert call.ever(RunTool) == []
         assert json.loads(call.outputs()[0]) == {"error": why}
 
-    def test_the_longest_arguments(self):
+    def test_the_longest_arguments_are_accepted(self):
         call = Conversation()
         call.call_tool("book", '{"a": "' + "a" * 32_759 + '"}')
         assert len(call.took(RunTool)) == 1
 
-    def test_a_built_in_tool_is_not_called_with_nonsense(self):
+    def test_a_built_in_tool_needs_valid_arguments(self):
         call = Conversation()
         call.call_tool("end_call", "[]")
         assert json.loads(call.outputs()[0]) == {"error": "The arguments are not a JSON object."}
 
-    def test_the_name_of_a_tool_that_does_not_exist_is_not_repeated_at_length(self):
+    def test_a_long_name_of_an_unknown_tool_is_clipped(self):
         call = Conversation()
         call.call_tool("x" * 1_000_000)
         assert len(call.outputs()[0]) < 200
 
-    def test_tools_that_run_at_the_same_time(self):
+    def test_the_number_of_tools_that_run_at_the_same_time(self):
         call = Conversation()
         call.respond()
         call.done(*(FunctionCall(f"c{number}", "book", "{}") for number in range(10_000)))
@@ -1015,27 +1015,27 @@ class TestBounds:
         assert len(call.ever(RunTool)) == 64
         assert "Too many tools" in call.outputs()[-1]
 
-    def test_as_many_tools_as_may_run_are_all_of_them(self):
+    def test_the_most_tools_in_one_response_all_run(self):
         call = Conversation()
         call.respond()
         call.done(*(FunctionCall(f"c{number}", "book", "{}") for number in range(64)))
         assert len(call.ever(RunTool)) == 64
         assert call.notes("tools_dropped") == []
 
-    def test_one_more_is_dropped(self):
+    def test_one_more_tool_in_one_response_is_dropped(self):
         call = Conversation()
         call.respond()
         call.done(*(FunctionCall(f"c{number}", "book", "{}") for number in range(65)))
         assert call.notes("tools_dropped") == [("tools_dropped", {"count": 1})]
 
-    def test_the_first_tool_runs_are_kept(self):
+    def test_the_first_tool_runs_are_stored(self):
         call = Conversation()
         for number in range(501):
             call.call_tool(id=f"c{number}")
             call.receive(ToolReturned(f"c{number}", str(number)))
         assert [run.result for run in call.session.tool_runs()] == [str(n) for n in range(500)]
 
-    def test_what_openai_says_is_clipped(self):
+    def test_errors_of_openai_are_clipped(self):
         call = Conversation()
         call.receive(ModelErrored("insufficient_quota", "é\0" * 1_000_000))
         [error] = call.ever(ReportError)
@@ -1052,14 +1052,14 @@ class TestBounds:
         assert len(call.ever(Note)) == 5_000
         assert call.ever(Note)[-1].detail == {"more": "not kept"}
 
-    def test_a_row_of_digits_has_an_end(self):
+    def test_a_sequence_of_keys_has_a_limit(self):
         call = Conversation()
         for _ in range(101):
             call.receive(DigitPressed("12345"))
         texts = [text for text in typed(call) if "keypad" in text]
         assert texts == [f"[The caller pressed on the keypad: {'1' * 100}]"]
 
-    def test_lines_that_are_typed(self):
+    def test_the_number_of_typed_messages(self):
         call = Conversation(is_test=True)
         for _ in range(600):
             call.receive(CallerTyped("a" * 10_000))
@@ -1069,6 +1069,6 @@ class TestBounds:
 
 
 def typed(call):
-    """Return the turns that the model was given as text."""
+    """Return the turns that the model got as text."""
     items = [action.event.get("item", {}) for action in call.ever(ToModel)]
     return [item["content"][0]["text"] for item in items if item.get("role") == "user"]

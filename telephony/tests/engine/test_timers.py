@@ -1,4 +1,4 @@
-"""When timers ring."""
+"""The timers of a call."""
 
 from telephony.engine.timers import Timer, Timers, ToolTimer
 
@@ -12,7 +12,7 @@ def _timers():
     return timers
 
 
-def test_each_rings_once_when_its_time_has_come_the_earliest_first():
+def test_each_timer_expires_once_the_earliest_first():
     timers = _timers()
     assert timers.next() == 2.0
     assert timers.due(1.9) == []
@@ -21,7 +21,7 @@ def test_each_rings_once_when_its_time_has_come_the_earliest_first():
     assert timers.next() == 9.0
 
 
-def test_one_is_set_again_or_cleared():
+def test_a_timer_can_be_reset_or_cleared():
     timers = _timers()
     timers.set(EARLY, 20.0)
     timers.clear(LATE)
@@ -29,13 +29,13 @@ def test_one_is_set_again_or_cleared():
     assert timers.due(30.0) == [TOOL, EARLY]
 
 
-def test_all_are_cleared():
+def test_all_timers_can_be_cleared():
     timers = _timers()
     timers.clear_all()
     assert timers.next() is None
 
 
-def test_all_are_cleared_but_those_of_tools():
+def test_all_timers_except_those_of_tools_can_be_cleared():
     timers = _timers()
     timers.clear_all(but=ToolTimer)
     assert timers.due(30.0) == [TOOL]

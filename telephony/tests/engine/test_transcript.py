@@ -1,4 +1,4 @@
-"""The order of a conversation whose texts arrive out of order."""
+"""The order and limits of a transcript whose texts arrive out of order."""
 
 import random
 
@@ -9,7 +9,7 @@ def _texts(transcript):
     return [line.text for line in transcript.lines()]
 
 
-def test_turns_stand_in_the_order_of_the_item_chain():
+def test_turns_are_in_the_order_of_the_item_chain():
     transcript = Transcript()
     transcript.begin("u1", "user", 1.0)
     transcript.place("u1", None)
@@ -43,7 +43,7 @@ def test_the_chain_begins_with_the_item_that_follows_none():
     assert _texts(transcript) == ["u1", "u2", "u3"]
 
 
-def test_an_item_stands_directly_behind_the_one_before_it():
+def test_an_item_directly_follows_the_one_before_it():
     transcript = Transcript()
     for item in ("u1", "u3", "u4"):
         transcript.write(item, "user", item, 0.0)
@@ -52,7 +52,7 @@ def test_an_item_stands_directly_behind_the_one_before_it():
     assert _texts(transcript) == ["u1", "u2", "u3", "u4"]
 
 
-def test_items_without_words_keep_their_place_in_the_chain():
+def test_items_without_text_keep_their_place_in_the_chain():
     transcript = Transcript()
     transcript.place("u1", None)
     transcript.place("call", "u1")
@@ -63,7 +63,7 @@ def test_items_without_words_keep_their_place_in_the_chain():
     assert _texts(transcript) == ["Do it.", "Done."]
 
 
-def test_it_is_complete_when_every_turn_that_began_has_its_text():
+def test_a_transcript_is_complete_when_every_turn_that_began_has_its_text():
     transcript = Transcript()
     assert transcript.is_complete
     transcript.begin("u1", "user", 1.0)
@@ -82,7 +82,7 @@ def test_an_interrupted_turn_is_marked():
     assert transcript.lines()[0].interrupted
 
 
-def test_a_transcript_has_an_end():
+def test_a_transcript_has_a_limit_of_lines():
     transcript = Transcript()
     for number in range(10_000):
         transcript.write(f"u{number}", "user", "a" * 10, 0.0)
@@ -92,7 +92,7 @@ def test_a_transcript_has_an_end():
     assert transcript.is_complete
 
 
-def test_the_chain_has_an_end():
+def test_the_item_chain_has_a_limit():
     transcript = Transcript()
     for number in range(8_000):
         transcript.place(f"i{number}", None)
@@ -102,7 +102,7 @@ def test_the_chain_has_an_end():
     assert _texts(transcript) == ["i0", "late"]
 
 
-def test_a_text_is_taken_down_as_far_as_there_is_room():
+def test_a_text_is_cut_to_the_characters_that_are_left():
     transcript = Transcript()
     transcript.write("u1", "user", "a" * 200_000, 0.0)
     transcript.write("u2", "user", "b" * 1_000_000, 0.0)
@@ -110,7 +110,7 @@ def test_a_text_is_taken_down_as_far_as_there_is_room():
     assert [len(text) for text in _texts(transcript)] == [200_000, 50_000]
 
 
-def test_it_is_full_when_there_is_room_for_no_character_more():
+def test_a_transcript_is_full_when_no_characters_are_left():
     transcript = Transcript()
     transcript.write("u1", "user", "a" * 249_999, 0.0)
     assert not transcript.is_full
@@ -120,7 +120,7 @@ def test_it_is_full_when_there_is_room_for_no_character_more():
     assert [line.text[-1] for line in transcript.lines()] == ["a", "…"]
 
 
-def test_a_turn_for_which_no_room_is_left_has_no_words():
+def test_a_turn_in_a_full_transcript_has_no_text():
     transcript = Transcript()
     transcript.begin("u1", "user", 0.0)
     transcript.write("u2", "user", "a" * 250_000, 0.0)
@@ -130,7 +130,7 @@ def test_a_turn_for_which_no_room_is_left_has_no_words():
     assert _texts(transcript) == ["a" * 250_000]
 
 
-def test_a_text_that_comes_again_takes_its_own_room():
+def test_a_repeated_text_replaces_itself():
     transcript = Transcript()
     for _ in range(10):
         transcript.write("u1", "user", "a" * 200_000, 0.0)

@@ -58,11 +58,11 @@ def test_dtmf_mark_and_stop():
         {},
     ],
 )
-def test_what_changes_nothing_is_no_event(message):
+def test_a_message_that_changes_nothing_is_no_event(message):
     assert decode(message) is None
 
 
-def test_what_we_send():
+def test_messages_to_twilio():
     encoder = Encoder("MZ1")
     assert [
         json.loads(text) for text in (encoder.media(b"AA=="), encoder.mark("3"), encoder.clear())
@@ -86,7 +86,7 @@ def test_a_start_without_parameters(parameters):
 
 
 @pytest.mark.parametrize("media", [{"payload": ""}, {"payload": "AAAA", "track": "outbound"}])
-def test_media_that_the_caller_did_not_say(media):
+def test_media_other_than_the_callers_audio_is_ignored(media):
     assert decode({"event": "media", "media": media}) is None
 
 
@@ -100,6 +100,6 @@ def test_media_that_the_caller_did_not_say(media):
         {"event": "media", "media": {"payload": 'AA"AA'}},
     ],
 )
-def test_texts_of_another_shape(message):
+def test_invalid_texts_are_refused(message):
     with pytest.raises(ValueError, match="another shape"):
         decode(message)
