@@ -52,7 +52,7 @@ TESTS = {
     ],
     "a number that another customer removed": [
         f"{FORGED}.TestWhatCostsTheOwnerOfANumber",
-        "telephony.tests.test_phone_numbers_api.TestANumberThatWasGivenUp",
+        "telephony.tests.test_phone_numbers_api.TestAReleasedNumber",
     ],
     "read access to the database": [
         f"{HERE}.TestTheDatabase",

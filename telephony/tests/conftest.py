@@ -1,4 +1,4 @@
-"""What several tests of calls begin with."""
+"""Fixtures that several tests of calls share."""
 
 from __future__ import annotations
 

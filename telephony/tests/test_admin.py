@@ -152,7 +152,7 @@ class TestHangUp:
         assert ended.hangup_requested_at is None
         assert LogEntry.objects.get().object_id == call.pk
 
-    def test_whoever_may_only_look_may_not(self, client: Client, call: Call) -> None:
+    def test_a_viewer_cannot(self, client: Client, call: Call) -> None:
         clerk = Account.objects.create_user("clerk@example.org", "a long walk", is_staff=True)
         clerk.user_permissions.add(Permission.objects.get(codename="view_call"))
         client.force_login(clerk)
@@ -234,7 +234,7 @@ class TestSecrets:
         assert delivery.url in texts[1]
         assert "84" in texts[1], "the attempt"
 
-    def test_the_hand_over_has_no_page(self, olga: Client) -> None:
+    def test_sealed_plans_have_no_page(self, olga: Client) -> None:
         index = text_of(olga, reverse("admin:index"))
         assert "Callback deliveries" in index
         assert "sealed" not in index.lower()

@@ -1,4 +1,4 @@
-"""How many calls an account may have, whatever kind they are and however many begin at once."""
+"""The number of calls that an account may have, of any kind and however many begin at once."""
 
 from __future__ import annotations
 

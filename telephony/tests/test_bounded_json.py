@@ -1,4 +1,4 @@
-"""JSON that others send: what is read, where, and what is not."""
+"""JSON from others: what is decoded, in which thread, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which URLs a customer may have called."""
+"""Rules for callback URLs."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def call_of(account: Account, number: int = 1, **fields: Any) -> Call:
 
 
 def ended_call_of(account: Account, number: int = 1) -> Call:
-    """A call that went through all of its life in 61 seconds."""
+    """A call that lived its whole life in 61 seconds."""
     call = call_of(account, number, created_at=NOW, metadata={"customerId": "cust_123"})
     call_accept(call, metadata=call.metadata)
     call_connect(call, now=NOW + timedelta(seconds=2))
@@ -96,7 +96,7 @@ class TestList:
         page = self.get(alice_api, limit=2)
         assert (len(page["calls"]), page["hasMore"]) == (2, False)
 
-    def test_those_that_are_on(self, alice: Account, alice_api: APIClient) -> None:
+    def test_calls_in_progress(self, alice: Account, alice_api: APIClient) -> None:
         live = call_of(alice, 1)
         ended = call_of(alice, 2, ended_at=NOW)
         assert [call["id"] for call in self.get(alice_api, live="true")["calls"]] == [live.id]
@@ -234,11 +234,11 @@ class TestOne:
             "durationSeconds": 61,
         }
 
-    def test_the_call_sid_will_do_too(self, alice: Account, alice_api: APIClient) -> None:
+    def test_the_call_sid_identifies_it_too(self, alice: Account, alice_api: APIClient) -> None:
         call = call_of(alice)
         assert self.get(alice_api, call.call_sid)["id"] == call.id
 
-    def test_a_call_that_is_on_has_no_costs(self, alice: Account, alice_api: APIClient) -> None:
+    def test_a_call_in_progress_has_no_costs(self, alice: Account, alice_api: APIClient) -> None:
         assert self.get(alice_api, call_of(alice).id)["costBreakdown"] is None
         assert self.get(alice_api, call_of(alice, 2, call_sid=None).id)["costBreakdown"] is None
 
@@ -300,7 +300,7 @@ class TestHangUp:
         assert call.hangup_requested_at
         assert call.ended_at is None
 
-    def test_once_is_enough(self, alice: Account, alice_api: APIClient) -> None:
+    def test_repeating_it_changes_nothing(self, alice: Account, alice_api: APIClient) -> None:
         call = call_of(alice)
         requested_at = []
         for _ in range(2):

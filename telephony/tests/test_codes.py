@@ -1,4 +1,4 @@
-"""Whatever is reported of a call is a member of an enum: mypy refuses any other text."""
+"""Everything that is reported of a call is a member of an enum: mypy refuses any other text."""
 
 from __future__ import annotations
 

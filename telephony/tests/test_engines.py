@@ -1,4 +1,4 @@
-"""Engines that are up, engines that have died, and what becomes of their calls."""
+"""Engines that are up, engines that have died, and what happens to their calls."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def is_live(call):
 
 
 def silence(duration):
-    """Let the engine have been silent for so long, and its calls with it."""
+    """Make the engine silent for this long, and its calls with it."""
     Engine.objects.update(last_seen_at=timezone.now() - duration)
     Call.objects.update(last_seen_at=timezone.now() - duration)
 
 
 def watched(duration, *, gap=timedelta(seconds=2)):
-    """Let the database have been seen well for so long, last before the gap."""
+    """Make the database reachable for this long, last before the gap."""
     now = timezone.now()
     defaults = {"since": now - duration, "looked_at": now - gap}
     Watch.objects.update_or_create(pk=1, defaults=defaults)
 
 
 class TestAnEngine:
-    def test_it_is_known_from_its_first_beat_to_its_end(self):
+    def test_it_is_known_from_its_first_heartbeat_to_its_end(self):
         assert not engine_beat(ENGINE)
         assert engine_beat(ENGINE)
         engine_leave(ENGINE)
@@ -84,7 +84,7 @@ class TestAnEngine:
         assert not are_others_ready(ENGINE)
 
 
-class TestTheSearch:
+class TestTheSweep:
     def test_the_calls_of_a_silent_engine_are_over(self, connected):
         silence(LOST_AFTER + timedelta(seconds=1))
         watched(MINUTE)
@@ -130,7 +130,7 @@ class TestTheSearch:
         assert is_live(connected)
         assert Engine.objects.exists()
 
-    def test_two_processes_look_by_turns(self, connected):
+    def test_two_processes_sweep_in_turn(self, connected):
         silence(LOST_AFTER + timedelta(seconds=1))
         watched(MINUTE, gap=timedelta(0))
         assert calls_sweep() == 0
@@ -152,7 +152,7 @@ class TestTheSearch:
         assert calls_sweep() == 1
         assert (UsageRecord.objects.get().minutes, TotalUsage.objects.get().minutes) == (0, 0)
 
-    def test_an_engine_that_was_just_struck_off_may_still_let_a_call_in(self, call):
+    def test_an_engine_that_was_just_removed_can_still_connect_a_call(self, call):
         call_accept(call)
         assert call_connect(call, now=timezone.now(), engine_id=ENGINE)
         watched(MINUTE)
@@ -161,10 +161,10 @@ class TestTheSearch:
 
 
 class TestTheReturn:
-    """A call that went on while its engine was cut off."""
+    """A call that continued while its engine was cut off."""
 
     def lose(self, call, *, seconds):
-        """Have it ended as lost so many seconds after it began."""
+        """End it as lost this many seconds after it began."""
         Call.objects.update(last_seen_at=call.answered_at + timedelta(seconds=seconds))
         Engine.objects.all().delete()
         assert calls_end_stale(timezone.now()) == 1

@@ -1,4 +1,4 @@
-"""Calls that outlast what pays for them."""
+"""Calls that outlast the subscription that pays for them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_subscription_that_has_ended_ends_its_calls(alice: Account) -> None:
 
 
 def test_so_does_an_account_that_was_deleted(alice: Account) -> None:
-    """A call that was let in at the same moment is found."""
+    """A call that was accepted at the same moment is found."""
     Account.objects.filter(pk=alice.pk).update(is_active=False, closed_at=timezone.now())
     assert is_to_end(call_of(alice))
 
@@ -52,7 +52,7 @@ def test_it_is_asked_once(alice: Account) -> None:
 
 
 def test_calls_of_others_go_on(alice: Account, bob: Account) -> None:
-    """An account that owes money, or is suspended, pays for its minutes still."""
+    """An account that owes money, or is suspended, still pays for its minutes."""
     Account.objects.filter(pk=alice.pk).update(status=Account.Status.SUSPENDED)
     account_suspend(account=bob, reason="test")
     assert not is_to_end(call_of(alice))

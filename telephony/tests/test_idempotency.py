@@ -284,7 +284,7 @@ class TestWhatIsKept:
 
 @pytest.mark.django_db(transaction=True)
 class TestMeanwhile:
-    """What holds while Twilio is being asked; the stand-in answers from another thread."""
+    """The state while Twilio is being asked; the stand-in responds from another thread."""
 
     def test_the_second_is_told_to_wait(self, alice_api: APIClient, twilio: Twilio) -> None:
         answers: list[Response] = []
@@ -329,11 +329,11 @@ class TestMeanwhile:
 
 @pytest.mark.django_db
 class TestUnanswered:
-    """The process died between the key's row and its answer."""
+    """The process died between the key's row and its response."""
 
     @pytest.fixture
     def call(self, alice: Account, alice_api: APIClient, twilio: Twilio) -> Call:
-        """A call of which nothing is known but that Twilio may have been asked."""
+        """A call of which only one thing is known: Twilio may have been asked to place it."""
         place(alice_api)
         twilio.received.clear()
         call = call_of(alice)
@@ -385,7 +385,7 @@ class TestUnanswered:
 @pytest.mark.django_db(transaction=True)
 class TestProcesses:
     def test_a_hundred_at_once_are_one_call(self, alice_api: APIClient, twilio: Twilio) -> None:
-        """At two processes. Twilio answers when a part of the hundred was told to wait."""
+        """With two processes. Twilio responds once a part of the hundred was told to wait."""
         told_to_wait, enough = Semaphore(0), Event()
 
         def answer_late(received: Received) -> None:

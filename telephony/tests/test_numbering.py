@@ -1,4 +1,4 @@
-"""Which numbers may be registered, called and put through to."""
+"""Rules for the numbers that may be registered, called and transferred to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDINARY = [
 ORDINARY_CANADIAN = ["+14162345678", "+16132345678"]
 FICTION = ["+15551234567", "+15550000000", "+12025550143", "+19805550000"]
 
-# What is refused, the digits from the area code on.
+# Refused numbers, by the digits from the area code on.
 PREMIUM = ["9002345678", "9005551234", "2129762345", "4169762345"]
 PERSONAL = ["5002345678", "5332345678", "5215551234", "5222345678", "5442345678", "5662345678"]
 NO_AREA = ["7002345678", "7102345678", "4562345678", "9112345678", "4112345678", "9762345678"]

@@ -1,4 +1,4 @@
-"""What the services refuse of a number, whoever calls them."""
+"""Validation of numbers in the services, whatever calls them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we send to OpenAI, judged by the types of OpenAI's own library."""
+"""Our messages to OpenAI, checked against the types of OpenAI's own library."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ from telephony.tests.engine.conversation import PLAN
 
 
 def is_strictly(event: dict, kind: type[BaseModel]) -> bool:
-    """Whether the event is of the type, has no unknown field, and loses none."""
+    """Return True if the event is of the type, has no unknown field, and loses none."""
     model = kind.model_validate(event, strict=True)
     return not model.model_extra and model.model_dump(exclude_unset=True, mode="json") == event
 

@@ -246,7 +246,7 @@ class TestPlace:
         assert (body["code"], list(body["fields"])) == ("number_not_allowed", ["from"])
         assert not twilio.received
 
-    def test_fiction_is_for_the_sandbox(
+    def test_555_numbers_are_for_the_sandbox(
         self, alice_api: APIClient, settings: Settings, twilio: Twilio
     ) -> None:
         settings.SANDBOX = False
@@ -392,7 +392,7 @@ class TestCarrier:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("number")
 class TestMeanwhile:
-    """What holds while Twilio is being asked; the stand-in answers from another thread."""
+    """The state while Twilio is being asked; the stand-in responds from another thread."""
 
     def test_the_call_is_committed_and_no_connection_is_kept(
         self, alice_api: APIClient, twilio: Twilio

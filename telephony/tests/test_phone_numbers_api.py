@@ -141,7 +141,9 @@ class TestRegister:
         assert (body["code"], list(body["fields"])) == (code, ["phoneNumber"])
         assert not PhoneNumber.objects.exists()
 
-    def test_fiction_is_for_the_sandbox(self, alice_api: APIClient, settings: Settings) -> None:
+    def test_555_numbers_are_for_the_sandbox(
+        self, alice_api: APIClient, settings: Settings
+    ) -> None:
         settings.SANDBOX = False
         assert register(alice_api).json()["code"] == "number_not_allowed"
         assert register(alice_api, "+18002345678").status_code == 201
@@ -201,7 +203,7 @@ class TestRace:
         assert sorted(race([alice_api] * 4)) == [200, 200, 200, 201]
         assert PhoneNumber.objects.count() == 1
 
-    def test_one_that_is_being_given_up_rests(
+    def test_one_that_is_being_released_is_held_back(
         self, alice: Account, alice_api: APIClient, bob_api: APIClient
     ) -> None:
         number = number_of(alice)
@@ -217,7 +219,7 @@ class TestRace:
 
 
 def wait_for_a_waiter() -> None:
-    """Return once another connection to this database waits for what this one does."""
+    """Return once another connection to this database waits for this one."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
     )
@@ -349,7 +351,7 @@ class TestChange:
 
 @pytest.mark.django_db
 class TestItsTwilioAccount:
-    """The account of Twilio's that a number's calls come from."""
+    """The Twilio account that a number's calls come from."""
 
     @pytest.fixture
     def number(self, alice: Account) -> PhoneNumber:
@@ -394,8 +396,8 @@ class TestItsTwilioAccount:
 
 
 @pytest.mark.django_db
-class TestANumberThatWasGivenUp:
-    """Twilio may send its calls here for a while, and they are not for its next owner."""
+class TestAReleasedNumber:
+    """Twilio may still send its calls here, and its next owner must not get them."""
 
     PROOF = {"twilioAccountSid": ACCOUNT_SID, "twilioAuthToken": AUTH_TOKEN}
 
@@ -412,7 +414,7 @@ class TestANumberThatWasGivenUp:
         PhoneNumber.objects.update(twilio_account_sid=OTHER_SID, verified_at=timezone.now())
         assert alice_api.delete(f"/api/phone-numbers/{number.id}").status_code == 200
 
-    def test_it_rests(self, bob_api: APIClient) -> None:
+    def test_it_is_held_back(self, bob_api: APIClient) -> None:
         response = register(bob_api)
         assert response.status_code == 409
         assert response.json()["code"] == "phone_number_resting"
@@ -432,14 +434,14 @@ class TestANumberThatWasGivenUp:
         released_numbers_forget()
         assert not ReleasedNumber.objects.exists()
 
-    def test_whoever_has_had_it_takes_it_back(self, alice_api: APIClient) -> None:
+    def test_its_former_owner_can_register_it(self, alice_api: APIClient) -> None:
         assert register(alice_api).status_code == 201
         number = PhoneNumber.objects.get()
         assert number.twilio_account_sid == OTHER_SID
         assert number.verified_at is not None
         assert not ReleasedNumber.objects.exists()
 
-    def test_whoever_proves_it_has_it(
+    def test_proof_of_ownership_registers_it(
         self, twilio: Twilio, bob: Account, bob_api: APIClient
     ) -> None:
         response = register(bob_api, **self.PROOF)
@@ -497,7 +499,7 @@ class TestANumberThatWasGivenUp:
         assert alice_api.delete(f"/api/phone-numbers/{number.id}").status_code == 200
         assert register(bob_api, "+15551234568").status_code == 201
 
-    def test_all_numbers_of_a_deleted_account_rest(
+    def test_all_numbers_of_a_deleted_account_are_held_back(
         self, alice: Account, bob_api: APIClient
     ) -> None:
         number_of(alice, "+15551234569")

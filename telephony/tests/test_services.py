@@ -155,7 +155,7 @@ LOST_ALL = {"missing": "cost, transcript"}
 
 
 class TestStoredForms:
-    """What is kept was written by other code, or is broken: the call ends with what there is."""
+    """The stored outcome was written by another version, or is broken: the call still ends."""
 
     @pytest.mark.parametrize(
         ("stored", "transcript", "cost", "said"),

@@ -1,4 +1,4 @@
-"""Asking Twilio to call: over a socket, as Twilio wants it."""
+"""Requests to Twilio's REST API, over a socket."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_connection_that_breaks_leaves_it_open(twilio: Twilio) -> None:
 
 
 def test_the_whole_exchange_has_a_limit(twilio: Twilio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes soon enough here, but the last one never."""
+    """Each byte arrives soon enough here, but the last one never does."""
     monkeypatch.setattr(twilio_rest, "TIMEOUT_SECONDS", 0.3)
     twilio.drips = True
     with pytest.raises(CarrierUnavailable) as failure:

@@ -1,4 +1,4 @@
-"""Twilio's REST API on a socket, with the answers that a test gives it."""
+"""Twilio's REST API on a socket, with responses that a test sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALL_SID = "CA" + "fedcba9876543210" * 2
 
 @dataclass(frozen=True)
 class Received:
-    """A request as Twilio got it: every form field with the list of its values."""
+    """A request as Twilio received it: every form field with the list of its values."""
 
     path: str
     authorization: str
@@ -27,9 +27,9 @@ class Received:
 
 @dataclass
 class Twilio:
-    """What was asked; what is answered, after ``acts``, and whether that ever comes to an end.
+    """The requests, and the response, which follows after ``acts``, and may never complete.
 
-    A ``body`` that is a function is asked for each answer.
+    A ``body`` that is a function is called for each response.
     """
 
     status: int = 201
@@ -47,7 +47,7 @@ class Twilio:
 
 
 def call_resource(**changes: Any) -> dict[str, Any]:
-    """Return what Twilio answers to a call that it has taken."""
+    """Return Twilio's response for a call that it has accepted."""
     return {
         "sid": CALL_SID,
         "account_sid": ACCOUNT_SID,

@@ -1,4 +1,4 @@
-"""The end of a call that was taken for lost, and is taken back by two at the same moment."""
+"""The end of a call that was ended as lost, and is resumed by two at the same moment."""
 
 from __future__ import annotations
 

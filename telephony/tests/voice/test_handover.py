@@ -91,14 +91,14 @@ def test_with_a_greeting_it_waits_until_that_is_played(call):
     assert take_plan(ticket, CALL_SID, now + timedelta(minutes=2, seconds=59))
 
 
-def test_what_nobody_came_for_is_forgotten(call):
+def test_an_unused_plan_is_deleted(call):
     now = timezone.now()
     seal_plan(call, PLAN, now)
     assert forget_expired_plans(now + timedelta(seconds=59)) == 0
     assert forget_expired_plans(now + timedelta(seconds=60)) == 1
 
 
-def test_a_repeated_webhook_makes_the_earlier_ticket_void(call):
+def test_a_retried_webhook_invalidates_the_earlier_ticket(call):
     now = timezone.now()
     earlier = seal_plan(call, PLAN, now)
     later = seal_plan(call, PLAN, now)

@@ -1,4 +1,4 @@
-"""What a running call has come to, on its way into the database."""
+"""The outcome of a call in progress, on its way to the database."""
 
 from __future__ import annotations
 

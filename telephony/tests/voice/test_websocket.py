@@ -42,19 +42,19 @@ T = TypeVar("T")
 
 
 async def soon(awaitable: Awaitable[T]) -> T:
-    """Wait for what has to happen; fail if it does not."""
+    """Wait for something that must happen; fail if it does not."""
     return await asyncio.wait_for(awaitable, 30)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what nobody is told of."""
+    """Poll for a change that nothing reports."""
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 (nobody is told of it)
             await asyncio.sleep(0)
 
 
 class Recorder(Handler):
-    """Keeps what it is told."""
+    """Records the calls of its methods."""
 
     def __init__(self) -> None:
         self.socket: Socket
@@ -95,7 +95,7 @@ class Recorder(Handler):
 
 
 async def settled() -> None:
-    """Let the event loop do what is due already."""
+    """Let the event loop run everything that is due."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -121,7 +121,7 @@ async def connected(
 
 
 class Raw:
-    """A peer that does as it is told, right or wrong."""
+    """A peer that sends whatever it is told, valid or not."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool
@@ -586,7 +586,7 @@ async def test_a_silent_server_is_lost() -> None:
 
 @pytest.mark.parametrize("opcode", [PONG, TEXT])
 async def test_a_peer_that_answers_stays(opcode: int) -> None:
-    """What comes after a ping shows that the peer is there, be it a pong or not."""
+    """Any frame after a ping shows that the peer is there, pong or not."""
     server = Recorder()
     async with listening(server, limits=QUICK) as listener:
         raw = await Raw.client(listener.port)
@@ -618,7 +618,7 @@ async def test_our_own_pause_is_not_the_peers_silence() -> None:
 
 
 def block(recorder: Recorder) -> int:
-    """Send until the peer is said not to keep up; return the number of messages."""
+    """Send until the peer does not keep up; return the number of messages."""
     sent = 0
     while not recorder.blocked.is_set():
         recorder.socket.send(f"{sent:08}".encode() * 1000)
@@ -700,7 +700,7 @@ def is_read(recorder: Recorder) -> bool:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, PING, PONG])
-async def test_who_sends_too_much_waits(opcode: int) -> None:
+async def test_a_peer_that_sends_too_much_waits(opcode: int) -> None:
     server = Recorder()
     async with listening(server, limits=Limits(rate=1000, burst=10)) as listener:
         raw = await Raw.client(listener.port)
@@ -772,7 +772,9 @@ UNIDENTIFIED = Limits(unidentified=(3, 100), close_answer=0.05)
         [(TEXT, b"x" * 60, False), (CONTINUATION, b"x" * 41, False)],
     ],
 )
-async def test_a_stranger_that_sends_too_much(frames: list[tuple[int, bytes, bool]]) -> None:
+async def test_an_unidentified_peer_that_sends_too_much(
+    frames: list[tuple[int, bytes, bool]],
+) -> None:
     server = Recorder()
     async with listening(server, limits=UNIDENTIFIED) as listener:
         raw = await Raw.client(listener.port)
@@ -793,7 +795,7 @@ async def test_a_stranger_that_sends_too_much(frames: list[tuple[int, bytes, boo
         raw.writer.close()
 
 
-async def test_who_is_introduced_may_send_more() -> None:
+async def test_an_identified_peer_may_send_more() -> None:
     server = Recorder()
     async with listening(server, limits=UNIDENTIFIED) as listener:
         raw = await Raw.client(listener.port)
@@ -808,7 +810,7 @@ async def test_who_is_introduced_may_send_more() -> None:
         await server.end()
 
 
-async def test_who_waits_longest_makes_room() -> None:
+async def test_the_longest_waiting_connection_is_closed_first() -> None:
     handlers = iter(recorders := [Recorder() for _ in range(4)])
     listener = await listen("127.0.0.1", 0, lambda path, headers: next(handlers), most_waiting=2)
     admitted = await Raw.client(listener.port)
@@ -845,8 +847,8 @@ async def test_many_connections_at_once_leave_the_loop_to_others() -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "refused", "too much"])
-async def test_what_has_ended_is_gone(end: str) -> None:
-    """It needs no search through all of memory, which takes longer than a frame of audio."""
+async def test_an_ended_connection_leaves_nothing_in_memory(end: str) -> None:
+    """No garbage collection is needed, which takes longer than a frame of audio."""
     servers: list[Recorder] = []
 
     def accept(path: str, headers: Mapping[str, str]) -> Handler | None:

@@ -1,4 +1,4 @@
-"""A customer's backend for tests: answers as it is told, and remembers what it was asked."""
+"""A customer's backend for tests: responds as configured, and records its callbacks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Backend:
 
     @property
     def credentials(self) -> dict[str, Any]:
-        """What an answer needs that has Twilio dial or speak at the account's expense."""
+        """The fields of a response that has Twilio dial or speak at the account's expense."""
         return {name: self.plan[name] for name in ("twilioAccountSid", "twilioAuthToken")}
 
     def to(self, name: str) -> list[Callback]:

@@ -34,7 +34,7 @@ SPEED = 10.0
 
 
 class World:
-    """What a test works with."""
+    """The parts that a test works with."""
 
     def __init__(
         self, *, account: Account, backend: Backend, phone: Phone, media: MediaListener
@@ -49,7 +49,7 @@ class World:
         return self.phone.ring(to=NUMBER, **options)
 
     async def greeted(self, **options: Any) -> PhoneCall:
-        """Ring, and hear the agent's greeting."""
+        """Place a call, and wait for the agent's greeting."""
         ringing = self.ring(**options)
         await ringing.person.hears("Hello.")
         return ringing
@@ -71,7 +71,7 @@ class World:
         return await in_database(list, kinds)
 
     async def work(self) -> None:
-        """Let a worker do what is due."""
+        """Have a worker run what is due."""
         with jobs.replace_connector(jobs.connector.get_worker_connector()) as worker:  # type: ignore[attr-defined]
             async with worker.open_async():
                 await worker.run_worker_async(

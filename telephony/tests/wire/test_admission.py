@@ -1,4 +1,4 @@
-"""The limit of calls at a time, with many of every kind that begin at the same moment."""
+"""The limit of concurrent calls, with many of every kind that begin at the same moment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Begin:
             self._is_time.set()
 
     async def wait(self) -> None:
-        """Hold the backend's answer until all calls are there that it is asked about."""
+        """Hold the backend's response until it has been asked about every call."""
         await self._together.wait()
         self._is_time.set()
 
@@ -93,12 +93,12 @@ async def twilio(settings) -> AsyncIterator[None]:
     [["inbound"], ["outbound"], ["test_call"], ["inbound", "outbound", "test_call"]],
     ids="+".join,
 )
-async def test_of_fifty_at_once_ten_begin(
+async def test_ten_of_fifty_simultaneous_calls_begin(
     world, alice: Account, alice_api, settings, monkeypatch, kinds: list[str]
 ) -> None:
     settings.MAX_CONCURRENT_CALLS = LIMIT
     settings.MAX_UNVERIFIED_RINGS = AT_ONCE
-    # A slow machine answers late, and all the same.
+    # A slow machine responds late, but responds.
     monkeypatch.setattr(webhooks, "_VISIT_WITHIN_S", 10.0)
     calls = [kinds[position % len(kinds)] for position in range(AT_ONCE)]
     asking = AT_ONCE - calls.count("outbound")

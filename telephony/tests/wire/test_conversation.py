@@ -1,4 +1,4 @@
-"""What happens while caller and model talk, over the wire; the pure tests have every branch."""
+"""Events while caller and model talk, over the wire; the pure tests have every branch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from telephony.models import Call
 LONG = "This is a very long answer that goes on and on and on until somebody says something"
 
 
-async def test_barge_in(world, model):
+async def test_interruption(world, model):
     async with model(Script(turns=[Say(LONG), Say("All right.")])) as openai:
         ringing = await world.greeted()
         await ringing.person.say("Tell me everything")
@@ -240,9 +240,9 @@ async def test_a_socket_that_breaks_ends_the_call(world, model):
     assert call.ended_reason == "caller_hangup"
 
 
-class TestTheModelsDoor:
+class TestConnectingToTheModel:
     @pytest.mark.parametrize("status", [429, 500, 502, 503])
-    async def test_one_refusal_that_may_pass_is_tried_again(self, world, model, status):
+    async def test_a_temporary_refusal_is_retried_once(self, world, model, status):
         async with model() as openai:
             openai.refusals = [status]
             ringing = await world.greeted()
@@ -251,7 +251,7 @@ class TestTheModelsDoor:
         assert world.backend.to("error") == []
 
     @pytest.mark.parametrize("statuses", [[401], [403], [503, 503]])
-    async def test_another_is_not(self, world, model, statuses):
+    async def test_another_refusal_is_not_retried(self, world, model, statuses):
         async with model() as openai:
             openai.refusals = [*statuses, 101]
             await world.over(world.ring())

@@ -1,4 +1,4 @@
-"""An engine that is about to stop: who is let in still, and who is sent elsewhere."""
+"""A draining engine: which calls it still accepts, and which go to another engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from telephony.voice.drain_state import drain_state
 
 @pytest.fixture
 def another(transactional_db):
-    """Another engine, which takes calls."""
+    """Another engine, which accepts calls."""
     engine_beat("another")
 
 
@@ -66,7 +66,7 @@ async def is_refused(world):
     return False
 
 
-async def test_a_ticket_that_was_given_out_is_good(world, model, another, session):
+async def test_an_issued_ticket_stays_valid(world, model, another, session):
     fields = form()
     async with model():
         _, twiml = await post(world, fields)
@@ -116,7 +116,7 @@ async def test_a_new_call_is_sent_to_another_engine(world, model, another):
         await asyncio.wait_for(draining, 30)
 
 
-async def test_where_there_is_no_other_calls_are_taken_while_earlier_ones_go_on(world, model):
+async def test_without_another_engine_calls_are_accepted_while_earlier_ones_last(world, model):
     async with model():
         earlier = await world.greeted()
         draining = asyncio.create_task(world.media.drain())

@@ -1,4 +1,4 @@
-"""What somebody without a ticket may send as quickly as the network takes it."""
+"""Floods from clients without a ticket, as fast as the network allows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def upgraded(port: int, *, seen_as: str = "192.0.2.1") -> Iterator[socket.socket
 
 
 def flood(port: int, first: int, message: bytes) -> int:
-    """Send without reading until it is enough; return how many bytes were taken."""
+    """Send without reading until the limit; return how many bytes were accepted."""
     frame = bytes([first, 0x80 | len(message)]) + bytes(4) + message  # masked with zeros
     frames, sent = frame * (FLOOD_BYTES // len(frame)), 0
     with upgraded(port) as connected:
@@ -49,7 +49,7 @@ def flood(port: int, first: int, message: bytes) -> int:
         try:
             while sent < len(frames):
                 sent += connected.send(frames[sent : sent + 65_536])
-        except TimeoutError:  # it is not read any more
+        except TimeoutError:  # it is no longer read
             assert POLICY_VIOLATION in connected.recv(65_536)
     return sent
 
@@ -59,9 +59,9 @@ async def none_waits(media: MediaListener) -> None:
 
 
 async def longest_turn(until: asyncio.Future[list[int]]) -> float:
-    """Return for how much of its time the event loop let nobody else have a turn, in seconds.
+    """Return the longest turn of the event loop, in seconds.
 
-    It is the thread's own time that counts: the machine may have others to serve.
+    It measures the thread's own time, since the machine may be busy with others.
     """
     longest, last = 0.0, time.thread_time()
     while not until.done():

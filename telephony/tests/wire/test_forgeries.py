@@ -62,14 +62,14 @@ async def say_over(call, purpose, content, **options):
 
 
 async def close(call):
-    """Do what a worker does a while after somebody said that the call is over."""
+    """Run the worker's job after a report that the call has ended."""
     jobs = ProcrastinateJob.objects.filter(task_name="telephony.voice.tasks.close_call")
     for job in await in_database(list, jobs):
         await in_database(close_call, **job.args)
 
 
 class TestTheRecordFollowsTheSocket:
-    """The call's owner knows its links, and the token that signs: neither ends what is charged."""
+    """The call's owner knows its links and the token that signs, but cannot stop the charges."""
 
     @pytest.mark.parametrize(("purpose", "content"), OVER)
     async def test_what_is_signed_right_changes_nothing_while_the_socket_is_open(
@@ -81,7 +81,7 @@ class TestTheRecordFollowsTheSocket:
             await say_over(call, purpose, content)
             await close(call)
             assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
-            # The engine says that it is there, as it does all the time.
+            # The engine reports that it is up, as it does all the time.
             later = timezone.now() + 2 * CLOSE_AFTER
             await in_database(Engine.objects.update, last_seen_at=later)
             await close(call)
@@ -128,7 +128,7 @@ class TestTheRecordFollowsTheSocket:
         assert await in_database(UsageRecord.objects.count) == 1
 
     async def test_a_call_whose_engine_was_cut_off_goes_on(self, world, model):
-        """It is ended as lost, and its engine comes back."""
+        """It is ended as lost, and its engine resumes it."""
         async with model():
             ringing = await world.greeted()
             call = await call_of(ringing)
@@ -286,7 +286,7 @@ class TestTheAccountOfANumber:
         await post(world, form())
         assert (await the_number()).twilio_account_sid == ACCOUNT_SID
 
-    async def test_a_number_that_is_given_up_rests(self, world, bob):
+    async def test_a_released_number_is_held_back(self, world, bob):
         await post(world, form())
         number = await the_number()
         await in_database(phone_number_remove, account=world.account, id=number.id)
@@ -312,7 +312,7 @@ class TestTheAccountOfANumber:
 
 
 class TestForgedRings:
-    """Whoever knows a number can send webhooks for it."""
+    """Anybody who knows a number can send webhooks for it."""
 
     async def test_they_leave_room_for_calls(self, world, settings):
         settings.MAX_CONCURRENT_CALLS = 3
@@ -424,7 +424,7 @@ class TestAnothersRepetition:
     async def test_another_process_that_cannot_take_the_call_leaves_it_alone(
         self, world, model, is_connected
     ):
-        """Twilio has sent the webhook again, and that was answered first."""
+        """Twilio has retried the webhook, and the retry was answered first."""
         fields, late = form(), ("call_start_timeout", "No answer within 10 seconds.")
         async with model():
             _, twiml = await post(world, fields)

@@ -1,4 +1,4 @@
-"""Backends that mean harm: nothing of theirs is read on the event loop, kept, or told at length."""
+"""Hostile backends: their data is not parsed on the event loop, stored, or repeated at length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from telephony.models import Call, PhoneNumber
 from telephony.tests.wire.test_refusals import REJECTED, form, post
 
 LONGEST_ERROR = 4_096  # bytes
-# What onError names, of each answer.
+# The text in onError for each response.
 NAMED = {
     "69000-tools": "Respond with a JSON object that has at most 128 tools and 16 KB of metadata.",
     "20000-tools": "tools: Use at most 128 entries: there are 20,000.",
@@ -37,7 +37,7 @@ NAMED = {
 
 @pytest.fixture
 async def numbers(world):
-    """Numbers whose backends are hostile, by what is wrong with them."""
+    """Numbers whose backends are hostile, by their fault."""
     async with await hostile.serve(hostile.answers()) as server:
         port = server.sockets[0].getsockname()[1]
         numbers = {name: f"+1555000{index:04}" for index, name in enumerate(NAMED)}
@@ -55,7 +55,7 @@ async def numbers(world):
 
 @pytest.fixture
 def threads(monkeypatch):
-    """The threads in which JSON of a size was read."""
+    """The threads in which JSON of each size was decoded."""
     threads = set()
     loads = orjson.loads
 

@@ -110,7 +110,7 @@ async def lost_call(world, model):
 
 
 async def _kept(call):
-    """Wait until the engine has written down what was said."""
+    """Wait until the engine has recorded the conversation."""
     kept = CallProgress.objects.filter(call=call)
     await until(lambda: in_database(kept.exists))
 
@@ -131,7 +131,7 @@ async def _assert_ended_once(world, call):
 
 @pytest.mark.parametrize("is_told", [False, True])
 async def test_the_other_engine_ends_it(world, lost_call, is_told):
-    """Whether Twilio's callbacks reach the other process or not."""
+    """Run with Twilio's callbacks reaching the other process, and without."""
     call, _ = lost_call
     if is_told:
         fields = {"CallSid": call.call_sid, "StreamEvent": "stream-stopped"}
@@ -151,7 +151,7 @@ async def test_the_other_engine_ends_it(world, lost_call, is_told):
 
 
 async def test_an_engine_whose_arbiter_was_killed_lets_its_call_end_and_leaves(world, model):
-    """Meanwhile another one can have its ports."""
+    """Meanwhile another engine can take its ports."""
     async with (
         model(Script(turns=[Say("Still here.")])) as openai,
         engine(openai.url) as (process, url),

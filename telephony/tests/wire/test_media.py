@@ -1,4 +1,4 @@
-"""What a media socket may cost before its ticket has let it in."""
+"""The memory that a media socket may use before its ticket is accepted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FRAME = {"event": "media", "media": {"payload": "A" * 60_000}}
 
 
 def kept():
-    """Return what the open sockets of this process keep for a call that may come, in bytes."""
+    """Return how many bytes the open sockets of this process keep for calls that may come."""
     sides = [each for each in gc.get_objects() if isinstance(each, CallerSide)]
     return sum(side._waiting_bytes for side in sides)
 

@@ -1,4 +1,4 @@
-"""Callers as they really are: without a number, by SIP, from an app."""
+"""Callers without a number, by SIP, or from an app."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNSHOWN = ["anonymous", "+266696687", "client:alice", "sip:alice@example.com", "
 
 
 @pytest.mark.parametrize("caller", UNSHOWN)
-async def test_a_call_of_theirs_is_taken(world, model, caller):
+async def test_their_call_is_accepted(world, model, caller):
     async with model(Script(turns=[Say("Yes.")])):
         ringing = await world.greeted(from_=caller)
         await ringing.person.say("Hello?")
@@ -31,15 +31,15 @@ async def test_a_call_of_theirs_is_taken(world, model, caller):
     assert start.body["callerNumber"] == (caller or "anonymous")
 
 
-async def test_a_webhook_without_from_is_taken(world):
+async def test_a_webhook_without_from_is_accepted(world):
     fields = form()
     del fields["From"]
     status, twiml = await post(world, fields)
     assert (status, "<Connect" in twiml) == (200, True)
 
 
-class TestPutThrough:
-    """Twilio dials with the caller's number, and with ours where it would not show that."""
+class TestTransfer:
+    """Twilio dials with the caller's number, or with ours where it would not show that."""
 
     def dial(self, twiml):
         (dial,) = ElementTree.fromstring(twiml).findall("Dial")  # noqa: S314 (our own)

@@ -1,4 +1,4 @@
-"""A model that does not do what it should, over the wire; the pure tests have every branch."""
+"""A misbehaving model, over the wire; the pure tests have every branch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call that a customer places, from the API's answer to the last callback."""
+"""An outbound call, from the API's response to the last callback."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_a_machine_is_named_to_the_backend(world, model, place):
     ("ending", "status", "reason"),
     [("0001", "busy", "busy"), ("0002", "no-answer", "no_answer"), ("0003", "failed", "failed")],
 )
-async def test_a_call_that_nobody_takes_ends_without_a_charge(world, place, ending, status, reason):
+async def test_an_unanswered_call_ends_without_a_charge(world, place, ending, status, reason):
     _, ringing = await place(to=f"+1555987{ending}", timeout=5)
     call = await world.over(ringing)
     assert (call.status, call.ended_reason) == (status, reason)

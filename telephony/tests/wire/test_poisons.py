@@ -1,6 +1,6 @@
-"""Poisons from Twilio, from whoever opens the media socket, from backends and from the model.
+"""Malicious values from Twilio, media sockets, backends and the model.
 
-Over real sockets: no 5xx, nothing raised, and after all of it the next call is answered.
+Over real sockets: no 5xx, no exception, and after all of it the next call is answered.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from telephony.voice import webhooks
 
 @pytest.fixture(autouse=True)
 async def the_engine_goes_on(world, model, caplog, monkeypatch, settings) -> AsyncIterator[None]:
-    """After the poisons a call goes its way, and until then nothing was logged as a failure."""
+    """Afterwards a call succeeds, and until then no failure was logged."""
     settings.MAX_CONCURRENT_CALLS = 10**6
     monkeypatch.setattr(webhooks, "_KEEP_ANSWER_S", 0.0)
     yield
@@ -78,7 +78,7 @@ class TestTwiliosWebhooks:
                 for token in (poison.encoded, f"{purpose}.c1%3A{poison.encoded}%3Aa"):
                     assert await post(http, url + token, urlencode(form())) < 500
 
-    async def test_a_caller_with_an_odd_name_is_put_through(self, world):
+    async def test_a_caller_with_an_odd_name_is_transferred(self, world):
         fields = form(From="Anna\0\x1b K\u0131l\u0131\u00e7\U0001f355")
         signature = RequestValidator(AUTH_TOKEN).compute_signature(world.phone.voice_url, fields)
         headers = {"X-Twilio-Signature": signature}
@@ -153,7 +153,7 @@ def _with(data, path, value):
 
 class TestTheMediaSocket:
     async def test_the_first_message(self, world):
-        """Each on a socket of its own: what is no ticket closes it, all else is passed over."""
+        """Each on its own socket: an invalid ticket closes it, everything else is ignored."""
         async with aiohttp.ClientSession() as http:
             for poison in POISONS:
                 texts = [text for text in spoiled(START, poison) if len(text) < 60_000]
@@ -164,7 +164,7 @@ class TestTheMediaSocket:
                         await socket.receive(timeout=30)
                         assert socket.close_code == 1008
 
-    async def test_while_a_call_is_on(self, world, model):
+    async def test_during_a_call(self, world, model):
         async with model(Script()) as openai:
             ringing = await world.greeted()
             for poison, message in product(POISONS, MESSAGES):
@@ -248,7 +248,7 @@ CALL_OF_A_TOOL = (
 
 class TestTheModel:
     async def test_each_field_of_an_event(self, world, settings):
-        """The call goes on to its end, and what was said comes without what no text may hold."""
+        """The call continues to its end; its transcript lacks what cannot be stored."""
         is_over = asyncio.Event()
 
         async def tool(body):

@@ -1,4 +1,4 @@
-"""What is wrong, missing or comes twice: the right TwiML or status, no 5xx, and nothing charged."""
+"""Invalid, missing or repeated input: the right TwiML or status, no 5xx, and no charge."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class TestTheSpendingLimit:
         await in_database(spending_limit_set, account=world.account, amount=Decimal("0.51"))
         assert "<Connect" in (await post(world, form()))[1]
 
-    async def test_a_call_that_is_under_way_goes_on(self, world, model):
+    async def test_a_call_in_progress_continues(self, world, model):
         async with model():
             await in_database(spending_limit_set, account=world.account, amount=Decimal("0.50"))
             ringing = await world.greeted()
@@ -195,7 +195,7 @@ def ticket_in(twiml):
 
 
 async def stream(world, call_sid, ticket, *, signature=None):
-    """Open a media socket of one's own; return the code it is closed with, None if it is not."""
+    """Open a media socket; return the code with which it is closed, None if it is not."""
     start = {
         "streamSid": "MZ" + "0" * 32,
         "accountSid": ACCOUNT_SID,
@@ -330,7 +330,7 @@ class TestTheSameCallSid:
 
 
 def _forget_answers(monkeypatch):
-    """Be another process, which does not remember what this one answered."""
+    """Become another process, which does not remember this one's responses."""
     from telephony.voice import webhooks
 
     monkeypatch.setattr(webhooks, "_answers", {})

@@ -1,4 +1,4 @@
-"""A canary for each credential of a customer's: where is it, after a call and a forced error?"""
+"""A canary for each of a customer's credentials, to be found nowhere after a call and an error."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ STREAM = "MZ" + "0" * 32
 
 
 class Browser:
-    """What static/testcall does, without a sound: it plays everything at once."""
+    """Does what static/testcall does, without sound: it plays everything at once."""
 
     def __init__(self, socket):
         self.socket = socket
@@ -37,7 +37,7 @@ class Browser:
         await self.send("text", text={"body": text})
 
     async def until(self, arrived):
-        """Take messages until one is as wanted, and return it; None when the socket is closed."""
+        """Receive messages until one matches, and return it; None when the socket is closed."""
         while True:
             message = await self.socket.receive(timeout=10)
             if message.type is not aiohttp.WSMsgType.TEXT:
