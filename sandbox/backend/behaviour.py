@@ -1,9 +1,9 @@
-"""How the backend behaves for development: the query of the URL that was registered tells it.
+"""The backend's behavior for development, which the query of the registered URL controls.
 
 - ``reject=busy`` or ``rejected``, with ``message=…`` if something is to be said;
 - ``transfer=+1…``;
 - ``greeting=…``, or empty for none;
-- ``omit=field,field``: an answer without them;
+- ``omit=field,field``: a response without them;
 - ``script=[…]``: for the sandbox's model, see its README;
 - on every callback ``slow=seconds`` and ``error=status``.
 """

@@ -103,16 +103,16 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How a session goes.
+    """The script of a session.
 
-    ``turns``: a step, or several, for each response; after the last one the model has its own head.
+    ``turns``: one or more steps per response; after the last turn the model speaks for itself.
     ``greets``: a request to say something exactly is obeyed, and takes no turn.
     ``when``: disturbances of the connection.
-    ``upgrade``: HTTP status in answer to the upgrade (101: accepted); None never answers it.
+    ``upgrade``: HTTP status of the response to the upgrade (101: accepted); None sends no response.
     ``transcripts_ms``: when the transcript of the caller's nth turn comes, after that turn's end
     (None: never); a turn that is not listed has its transcript after ``TRANSCRIPT_MS``.
     ``transcription_fails``: transcripts are reported as failed.
-    ``twice``: types of events that are sent two times.
+    ``twice``: types of events that are sent twice.
     ``odd_json``: events are written with other key orders and spacing than the real server's.
     """
 

@@ -145,7 +145,7 @@ class Delivery(models.Model):
 
 
 class DeliveryRule(models.Model):
-    """How to deliver events of a type, or of all others (``*``)."""
+    """The rule for delivering events of a type, or of all others (``*``)."""
 
     class Order(models.TextChoices):
         OLDEST = "oldest", "oldest first"

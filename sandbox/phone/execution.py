@@ -12,7 +12,7 @@ from sandbox.phone.twiml import Document, Verb
 
 
 class Flow(Enum):
-    """What follows a verb, other than another document."""
+    """The ways in which a call continues after a verb, other than with another document."""
 
     GO_ON = "the next verb"
     HANG_UP = "nothing"

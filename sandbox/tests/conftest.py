@@ -1,4 +1,4 @@
-"""What the tests of several stand-ins share."""
+"""Fixtures that the tests of several stand-ins share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, SPEED, Customer, ser
 
 @pytest.fixture
 async def customer() -> AsyncIterator[Customer]:
-    """A customer of the phone network, who answers webhooks and takes media streams."""
+    """A customer of the phone network, who responds to webhooks and accepts media streams."""
     customer = Customer()
     async with serving(customer.handle) as base:
         customer.base = base

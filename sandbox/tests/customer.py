@@ -1,4 +1,4 @@
-"""A customer of the carrier, for tests of the phone: answers webhooks and takes media streams."""
+"""A customer of the carrier, for tests of the phone: answers webhooks, accepts media streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sandbox.speech import to_mulaw
 ACCOUNT_SID = "AC" + "0123456789abcdef" * 2
 AUTH_TOKEN = "the-token-of-a-test"
 NUMBER = "+15551234567"
-# How much quicker than real time a call is in tests.
+# The speed of a call in tests, compared with real time.
 SPEED = 20
 
 KEY_TONES = {
@@ -33,7 +33,7 @@ Talk = Callable[["Socket"], Awaitable[None]]
 
 @dataclass
 class Request:
-    """A webhook that came in."""
+    """A webhook as received."""
 
     path: str
     url: str
@@ -95,7 +95,7 @@ class Socket:
 
 
 class Customer:
-    """Answers every POST with the TwiML set for its path; ``talk`` is its side of a stream."""
+    """Responds to every POST with the TwiML set for its path; ``talk`` is its side of a stream."""
 
     def __init__(self) -> None:
         self.twiml: dict[str, str] = {}
@@ -119,7 +119,7 @@ class Customer:
         self.twiml[path] = f"<Response>{twiml}</Response>"
 
     def connects(self, *, action: str = "/after", parameters: str = "", after: str = "") -> None:
-        """Answer with a stream to oneself."""
+        """Respond with a stream to this server."""
         self.says(
             f'<Connect action="{action}"><Stream url="{self.media_url}" '
             f'statusCallback="/stream-status">{parameters}</Stream></Connect>{after}'
@@ -183,7 +183,7 @@ async def ended(call: Call) -> Call:
 
 
 def wire_url(request: web.Request) -> str:
-    """Return the URL as it was sent: aiohttp's own would be quoted anew."""
+    """Return the URL as it was sent: aiohttp would quote it again."""
     return f"{request.scheme}://{request.host}{request.raw_path}"
 
 

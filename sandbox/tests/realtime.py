@@ -1,4 +1,4 @@
-"""What the tests of the realtime model share: a client without a socket, and OpenAI's own judge."""
+"""Helpers for tests of the realtime model: a client without a socket, and OpenAI's own types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAUSE = [speech.SILENCE] * 30
 
 
 def judge(event: dict[str, Any]) -> BaseModel:
-    """Return the event as OpenAI's library reads it; it must know every field of it."""
+    """Return the event as OpenAI's library parses it; it must know every field."""
     judged = _SERVER_EVENT.validate_python(event)
     assert type(judged).model_fields.keys() >= event.keys()
     return judged
@@ -75,7 +75,7 @@ def appends(frames: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 class Client:
-    """Talks to a session that takes no time; every event that comes back is judged."""
+    """Talks to a session that takes no time; every event in return is checked."""
 
     def __init__(self, *turns: Any, configure: bool = True, **script: Any) -> None:
         self.session = RealtimeSession("gpt-realtime-1.5", Script(turns=turns, **script))
@@ -85,7 +85,7 @@ class Client:
             self.send(session_update())
 
     def send(self, *events: dict[str, Any]) -> list[Any]:
-        """Return what comes back: events, and a Close or Drop."""
+        """Return the output: events, and a Close or Drop."""
         for event in events:
             self.put(event)
             self.session.advance(math.inf)
@@ -114,7 +114,7 @@ class Client:
         return self.send({"type": "response.create", "response": response})
 
     def error(self, *events: dict[str, Any]) -> dict[str, Any]:
-        """Send events that are refused with one error; return it."""
+        """Send events that are all refused with one error; return it."""
         [event] = self.send(*events)
         assert event["type"] == "error"
         return dict(event["error"])

@@ -1,4 +1,4 @@
-"""The customer's backend: what it answers, what it shows, and that it shows no credentials."""
+"""The customer's backend: its responses, its page, and that the page shows no credentials."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Whether a callback is really from the platform."""
+"""Verification that a callback is really from the platform."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""How the demo shows things. ``devtools/tests/test_development.py`` runs all of it."""
+"""The demo's output. ``devtools/tests/test_development.py`` runs all of it."""
 
 from __future__ import annotations
 

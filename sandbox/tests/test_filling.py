@@ -1,4 +1,4 @@
-"""A history that is made up: the rows are those that calls leave behind."""
+"""A made-up history: its rows are those that calls leave behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where speech begins and ends."""
+"""Detection of where speech begins and ends."""
 
 from hypothesis import given
 from hypothesis import strategies as st

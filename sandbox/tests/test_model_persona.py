@@ -1,4 +1,4 @@
-"""What the model says by itself, and how it fills in a tool's arguments."""
+"""The model's own words, and its arguments for a tool."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which client events are valid. OpenAI's own types know which fields there are."""
+"""Validation of client events. OpenAI's own types define the fields."""
 
 import copy
 import types as python_types
@@ -247,7 +247,7 @@ def _with(value: Any, path: tuple[Any, ...], part: Any) -> Any:
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_no_event_breaks_a_session(data: st.DataObject) -> None:
-    """Whatever is changed in a valid event: it is answered, or refused with an error."""
+    """Any change to a valid event gets a response, or is refused with an error."""
     client = Client()
     for _ in range(3):
         event = data.draw(st.sampled_from(VALID))

@@ -1,4 +1,4 @@
-"""How long a file plays."""
+"""Durations of audio files."""
 
 import wave
 from io import BytesIO

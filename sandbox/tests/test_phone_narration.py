@@ -1,4 +1,4 @@
-"""What a person reads of a call."""
+"""The description of a call for a person."""
 
 from __future__ import annotations
 

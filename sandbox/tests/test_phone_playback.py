@@ -1,4 +1,4 @@
-"""What waits to be played, and the marks in it."""
+"""The audio that waits to be played, and its marks."""
 
 from itertools import pairwise
 

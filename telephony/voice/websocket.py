@@ -80,7 +80,7 @@ _CLOSE = WSMsgType.CLOSE
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a socket buffers (bytes) and how long it waits (seconds)."""
+    """The limits of a socket: what it buffers (bytes) and how long it waits (seconds)."""
 
     message: int = 1 << 20
     # A peer is blocked when it has more than this unsent, about 15 seconds of audio.

@@ -1,1 +1,1 @@
-"""What all requests to Stripe have in common, whatever their resource."""
+"""Code for all requests to Stripe, whatever their resource."""

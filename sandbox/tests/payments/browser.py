@@ -1,4 +1,4 @@
-"""A page that is used with the keyboard alone, in a browser that runs no scripts."""
+"""A page that is operated with the keyboard alone, in a browser that runs no scripts."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class KeyboardPage:
         self._page.goto(url)
 
     def type(self, selector: str, text: str) -> None:
-        """Type into a field, in the place of what is there."""
+        """Type into a field, replacing its content."""
         self._page.locator(selector).press("Control+A")
         self._page.keyboard.type(text)
 
     def choose(self, selector: str, text: str) -> None:
-        """Choose from a list, by typing how the choice begins."""
+        """Choose from a list, by typing the beginning of the choice."""
         self._page.locator(selector).focus()
         self._page.keyboard.type(text)
 
     def press_enter(self, selector: str) -> None:
-        """Press Enter on the first such field or button; wait for the page that comes of it."""
+        """Press Enter on the first such field or button; wait for the resulting page."""
         with self._page.expect_navigation():
             self._page.locator(selector).first.press("Enter")
 
@@ -57,7 +57,7 @@ class KeyboardPage:
 
     @property
     def is_too_wide(self) -> bool:
-        """Whether there is something to scroll to the right for."""
+        """Return True if the page scrolls horizontally."""
         return bool(self._page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
     def style(self, selector: str, name: str) -> str:

@@ -1,6 +1,6 @@
-"""A shop to sell things from, and a customer of it.
+"""A shop with products, and a customer of it.
 
-Everything is asked for with Stripe's own SDK, which goes to the stand-in as it does in development.
+Requests use Stripe's own SDK, which calls the stand-in as it does in development.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sandbox.tests.payments.receiver import Receiver
 
 @pytest.fixture(autouse=True)
 def sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK as the product has set it up, but that it does not wait in order to try again."""
+    """The SDK as the product configures it, but without delays between retries."""
     monkeypatch.setattr(stripe, "max_network_retries", 0)
     monkeypatch.setattr(stripe, "default_http_client", SandboxClient())
 
@@ -100,7 +100,7 @@ def subscribed(shop: Shop, customer: str) -> str:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """An endpoint for events, which takes everything until it is told otherwise."""
+    """An endpoint for events, which accepts everything unless told otherwise."""
     with Receiver() as receiver:
         yield receiver
 

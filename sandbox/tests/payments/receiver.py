@@ -1,4 +1,4 @@
-"""An endpoint that events are delivered to, over HTTP."""
+"""An endpoint that receives events over HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.payments.models import Delivery
 
 
 class Receiver:
-    """Keeps what it is sent. ``statuses`` are answered first, then 200."""
+    """Records what it receives. Responds with ``statuses`` first, then with 200."""
 
     def __init__(self) -> None:
         self.received: list[tuple[bytes, str]] = []
@@ -30,7 +30,7 @@ class Receiver:
         self._server.server_close()
 
     def register(self, *event_types: str) -> str:
-        """Have these events sent here; return the secret that they are signed with."""
+        """Subscribe to these events; return the secret that signs them."""
         endpoint = stripe.WebhookEndpoint.create(
             url=self.url,
             enabled_events=list(event_types) or ["*"],  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ class Receiver:
         return str(endpoint.secret)
 
     def events(self, secret: str) -> list[stripe.Event]:
-        """Return what was received, judged by the SDK."""
+        """Return the received events, verified by the SDK."""
         return [
             stripe.Webhook.construct_event(body, signature, secret)
             for body, signature in self.received
@@ -64,6 +64,6 @@ class Receiver:
 
 
 def deliver_due() -> None:
-    """Do the jobs of all endpoints, one after the other."""
+    """Run the jobs of all endpoints, one after the other."""
     for endpoint in set(Delivery.objects.values_list("endpoint", flat=True)):
         delivery.deliver_due(endpoint)

@@ -1,4 +1,4 @@
-"""Checkout sessions: made, paid, declined, left to expire."""
+"""Checkout sessions: created, paid, declined, expired."""
 
 from __future__ import annotations
 

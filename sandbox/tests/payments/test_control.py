@@ -1,4 +1,4 @@
-"""The pages on which time, charges and events are steered."""
+"""The pages that control time, charges and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: signed, in order, and as unreliable as they are told to be."""
+"""Events: signed, in order, and as unreliable as configured."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class TestFailure:
         assert (failed.state, failed.outcome) == ("pending", "ConnectionError")
 
     def test_nobody_will_be_there(self, receiver: Receiver) -> None:
-        """An endpoint of an earlier port is forgotten; whoever is there again says so."""
+        """An endpoint of an earlier port is given up; its owner can enable it again."""
         with Receiver() as gone:
             secret = gone.register("customer.created")
         receiver.register("customer.created")
@@ -255,7 +255,7 @@ class TestSteering:
 
 
 class TestJobs:
-    """Who delivers: a worker, once what has happened is committed."""
+    """A worker delivers, once the change is committed."""
 
     def jobs(self) -> list[Any]:
         with connection.cursor() as cursor:
@@ -308,7 +308,7 @@ class TestJobs:
 
 
 def test_the_signature_is_as_old_as_it_is(receiver: Receiver) -> None:
-    """Whatever a customer's clock shows: who checks a signature has the real time."""
+    """A customer's clock does not matter: the verifier of a signature has the real time."""
     secret = receiver.register("customer.updated")
     alice = stripe.Customer.create().id
     testing.turn(alice, days=90)

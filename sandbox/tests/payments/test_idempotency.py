@@ -1,4 +1,4 @@
-"""Idempotency keys: once, however often it is asked for."""
+"""Idempotency keys: a request takes effect once, however often it is sent."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestReplay:
 
 @pytest.mark.django_db(transaction=True)
 def test_at_the_same_time() -> None:
-    """One is made; who comes meanwhile is told to come again, and gets the same one then."""
+    """One is created. Concurrent requests are told to retry, and then get the same one."""
     together = Barrier(8)
 
     def create(_: int) -> str | stripe.APIError:

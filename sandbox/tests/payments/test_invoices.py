@@ -1,4 +1,4 @@
-"""Invoices: right to the cent, numbered, paid, given up, shown before they are made."""
+"""Invoices: right to the cent, numbered, paid, given up, and previewed."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TestPreview:
 class TestOpen:
     @pytest.fixture
     def invoice(self, subscribed: str) -> str:
-        """One that could not be charged."""
+        """An invoice that could not be charged."""
         testing.steer(subscribed, next_charge="generic_decline")
         testing.turn_to_renewal(subscribed)
         return str(testing.invoices_of(subscribed)[-1]["id"])

@@ -1,4 +1,4 @@
-"""Lists, a page at a time."""
+"""Lists, page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meters, meter events, what they add up to, and what is reported of those that are wrong."""
+"""Meters, meter events, their sums, and the reports of invalid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def send(**params: Any) -> stripe.billing.MeterEvent:
 
 
 def client() -> stripe.StripeClient:
-    """Return what the second API is asked with."""
+    """Return a client for the v2 API."""
     return stripe.StripeClient(settings.STRIPE_SECRET_KEY, http_client=stripe.default_http_client)
 
 
@@ -126,7 +126,7 @@ def test_a_meter_of_the_same_events_is_refused(shop: Shop) -> None:
 
 
 class TestErrorReports:
-    """What Stripe finds out later: it takes the event, and tells of it in a thin event."""
+    """Errors that Stripe reports later: it accepts the event, and sends a thin event about it."""
 
     @pytest.fixture
     def secret(self, shop: Shop, receiver: Receiver) -> str:

@@ -1,4 +1,4 @@
-"""dj-stripe mirrors what the stand-in has, with its own requests."""
+"""dj-stripe mirrors the stand-in's objects, with its own requests."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ DECLINED = GOOD | {"number": "4000 0000 0000 0002"}
 
 
 def path(url: str) -> str:
-    """Return the path of an address that the API has given out."""
+    """Return the path of a URL from the API."""
     return re.sub(r"^https?://[^/]+", "", url)
 
 
 def text_of(response: Any) -> str:
-    """Return what is to be read on a page."""
+    """Return the text of a page."""
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
 
 
@@ -221,7 +221,7 @@ class TestPortal:
 class TestInvoice:
     @pytest.fixture
     def invoice(self, subscribed: str) -> dict[str, Any]:
-        """One that could not be charged."""
+        """An invoice that could not be charged."""
         testing.steer(subscribed, next_charge="generic_decline")
         testing.turn_to_renewal(subscribed)
         return testing.invoices_of(subscribed)[-1]

@@ -117,6 +117,6 @@ def test_a_key_that_is_not_ours(key: str) -> None:
 
 
 def test_the_sdk_types_every_endpoint() -> None:
-    """Each type can be read, so that a new version of the SDK does not surprise a request."""
+    """Every type can be parsed, so that a new version of the SDK breaks no request."""
     for endpoint in endpoints():
         assert "api_key" not in parameter_names(endpoint.params), endpoint.path

@@ -1,7 +1,7 @@
-"""What is answered has the shape that the SDK says it has.
+"""Responses have the shape that the SDK declares.
 
-stripe-python's classes are generated from Stripe's description of its API: no field may be one that
-they do not know, none may be of another type, and those that are always there have to be.
+stripe-python's classes are generated from Stripe's description of its API: no field may be unknown
+to them, none may be of another type, and required fields must be present.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CLASSES: dict[str, Any] = {
 
 
 def test_every_kind_of_object(shop: Shop, customer: str) -> None:
-    """A life with everything in it, and every object and event that is left of it."""
+    """A life with everything in it, and every object and event that it leaves."""
     stripe.WebhookEndpoint.create(url="https://shop.example.org", enabled_events=["*"])
     portal = stripe.billing_portal.Configuration.create(
         features={"invoice_history": {"enabled": True}}

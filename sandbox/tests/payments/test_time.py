@@ -1,4 +1,4 @@
-"""Time: renewals, retries, and what becomes of who does not pay."""
+"""Time: renewals, retries, and the consequences of not paying."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TestRenewal:
         assert abs(stripe.Customer.create().created - time.time()) < 5
 
     def test_time_passes_by_itself(self, subscribed: str) -> None:
-        """The clock of a customer runs on; a job does what has become due."""
+        """A customer's clock keeps running; a job does what has become due."""
         end = testing.subscription_of(subscribed)["items"]["data"][0]["current_period_end"]
         Steering.objects.create(customer_id=subscribed, ahead_s=end + 3601 - int(time.time()))
         tasks.let_time_pass(0)
@@ -100,7 +100,9 @@ class TestRenewal:
             testing.turn(subscribed, days=-1)
 
     def test_a_month_that_is_over(self, shop: Shop, customer: str) -> None:
-        """Whoever begins in the past has a month of usage behind, at times that are past."""
+        """A subscription that began in the past has a month of usage behind it, with past
+        timestamps.
+        """
         testing.start_clock(customer, days=-32)
         testing.pay(shop.checkout(customer).id)
         now = int(time.time())

@@ -1,4 +1,4 @@
-"""The SDK's HTTP client: what it refuses, and how it fails when it is told to."""
+"""The SDK's HTTP client: what it refuses, and how it fails when configured to."""
 
 from __future__ import annotations
 
