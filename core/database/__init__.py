@@ -1,1 +1,1 @@
-"""Django's PostgreSQL, for a server that goes away, hangs, and comes back: the ``ENGINE``."""
+"""Django's PostgreSQL ``ENGINE``, for a server that stops, hangs and comes back."""

@@ -1,9 +1,9 @@
-"""Connections that are not waited for forever, and a pool that is well again soon.
+"""Connections with a time limit on every wait, and a pool that recovers quickly from an outage.
 
-PostgreSQL's own time limits do not end a wait for a server that hangs, nor for a network that
-swallows everything, and PgBouncer refuses them in the startup packet. So the limit is kept on this
-side, as ``core.connections`` says, and the server is told of it with each transaction's BEGIN: in
-the same message, which costs no round trip and holds for no other client of a PgBouncer.
+PostgreSQL's own timeouts don't help when the server hangs or the network drops every packet, and
+PgBouncer refuses them in the startup packet. So the client enforces the limit
+(``core.connections``), and sends it to the server in the same message as each transaction's BEGIN.
+That costs no round trip and affects no other client of a PgBouncer.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from core.database.schema import DatabaseSchemaEditor
 
 RV = TypeVar("RV")
 
-# How long an answer proves that a connection works: under load none is asked twice.
+# A response proves for this long that a connection works. Under load, this avoids extra checks.
 _PROVEN_FOR_S = 1.0
 _PROVEN_WITHIN_S = 1.0
 _CONFIGURED_WITHIN_S = 2.0
-# To ask the server to stop what nobody waits for any more.
+# For asking the server to cancel a query that nobody waits for any more.
 _CANCELLED_WITHIN_S = 0.5
-# Whether a server that says nothing on any connection hangs, or is busy with what it was asked, a
-# new connection tells: a healthy one lets somebody in however long its queries take.
+# After this long without a response on any connection, the server either hangs or is busy with long
+# queries. A new connection tells which: a healthy server accepts one however long its queries take.
 _SILENT_AFTER_S = 0.5
-# While there is no database, one request in so many seconds looks for it, and the others fail at
-# once: if all waited, nobody would be left to answer.
-_LOOKS_AGAIN_S = 1.0
-_ASKS_AGAIN_S = 0.2
-# For a client that stops in the middle of a transaction, with its locks. Nothing of ours pauses for
-# as long there.
+# While the database is unavailable, one request tries to connect per interval of this length.
+# The others fail at once: if all of them waited, no thread would be left to serve requests.
+_CONNECT_AGAIN_S = 1.0
+_COMMAND_RETRY_S = 0.2
+# For a client that stops in the middle of a transaction and holds its locks. Our own code never
+# pauses for this long there.
 _IDLE_IN_TRANSACTION_MS = 60_000
 
 
 class Connection(psycopg.Connection[Any]):
-    """Psycopg's, within the patience of whoever waits."""
+    """Psycopg's connection, which waits no longer than the current ``patience()`` allows."""
 
     made_at = answered_at = 0.0
 
@@ -64,8 +64,8 @@ class Connection(psycopg.Connection[Any]):
             message = f"The database did not answer within {timeout:.1f} s."
             raise psycopg.OperationalError(message) from None
         except errors.ReadOnlySqlTransaction:
-            # It has become another server's standby: all connections are made anew, and this one
-            # when it comes back.
+            # The server has become another one's standby, so every connection is replaced: the idle
+            # ones now, this one and the others in use when they return to the pool.
             if pool := self._pool_of_ours:
                 pool.drain()
             raise
@@ -75,37 +75,37 @@ class Connection(psycopg.Connection[Any]):
         return result
 
     def _unless_it_hangs(self, gen: PQGen[RV]) -> PQGen[RV]:
-        """Give up as soon as it is known that the server hangs: no answer will come in time."""
+        """Wait, but give up as soon as a probe finds that the server hangs."""
         began, pool = monotonic(), self._pool_of_ours
         try:
             state = next(gen)
             while True:
                 ready = yield state
-                if not ready and pool:  # an interval of the wait is over
+                if not ready and pool:  # an interval of the wait has passed
                     if pool.has_lost(self):
                         self.pgconn.finish()
                         raise psycopg.OperationalError("The database does not answer.")
-                    pool.look_if_silent(since=began)
+                    pool.probe_if_silent(since=began)
                 state = gen.send(ready)
         except StopIteration as ended:
             return cast(RV, ended.value)
 
     def _give_up(self) -> None:
-        """Close: what was asked may be answered later, and would be taken for another answer."""
+        """Close the connection: a late response would be mistaken for that of the next query."""
         pool = self._pool_of_ours
         is_heard = pool is None or monotonic() - pool.heard_at < _PROVEN_FOR_S
-        if self.autocommit and is_heard:  # a transaction has told the server its limit
+        if self.autocommit and is_heard:  # in a transaction, the server knows the limit
             self._try_cancel(timeout=_CANCELLED_WITHIN_S)
         self.pgconn.finish()
 
     def _start_query(self) -> PQGen[None]:
-        """Begin a transaction, if one is to begin, and tell the server how long it may take."""
+        """Send BEGIN if a transaction is due, and tell the server how long statements may take."""
         limit, is_to_begin = _limit(), self.pgconn.transaction_status == pq.TransactionStatus.IDLE
         if isinf(limit) or self.autocommit or not is_to_begin:
             yield from super()._start_query()
             return
-        # A little less than on this side: the server's answer says more than none. It holds for
-        # waiting for a lock, too.
+        # Slightly less than the client's limit, because the server's error says more than a timeout
+        # here. It includes waiting for a lock.
         milliseconds = max(1, int(limit * 900))
         self.pgconn.send_query(
             b"%b; SET LOCAL statement_timeout = %d; "
@@ -118,12 +118,12 @@ class Connection(psycopg.Connection[Any]):
 
     @property
     def _pool_of_ours(self) -> Pool | None:
-        pool = getattr(self, "_pool", None)  # psycopg's attribute is not there without a pool
+        pool = getattr(self, "_pool", None)  # psycopg sets it only with a pool
         return pool if isinstance(pool, Pool) else None
 
     @property
     def is_proven(self) -> bool:
-        """Whether it has just answered, and has not been closed by the server since."""
+        """True if the server has just responded and has sent nothing since, such as a close."""
         if monotonic() - self.answered_at > _PROVEN_FOR_S:
             return False
         said = select.poll()
@@ -132,15 +132,15 @@ class Connection(psycopg.Connection[Any]):
 
 
 def _limit() -> float:
-    """Return how many seconds the next answer may take."""
+    """Return how many seconds the next response may take."""
     now = patience()
     return max(0.0, min(now.answer, now.left))
 
 
 class Pool(ConnectionPool[Connection]):
-    """A pool that gives out what works, and nothing at all while there is no database.
+    """A pool that hands out only working connections, and none while the database is unavailable.
 
-    ``heard_at`` is when the server has last answered on any of its connections.
+    ``heard_at`` is when the server last responded on any of the pool's connections.
     """
 
     def __init__(self, *, configure: Callable[[Connection], None], **options: Any) -> None:
@@ -150,9 +150,9 @@ class Pool(ConnectionPool[Connection]):
         self.heard_at = 0.0
         self._is_away = False
         self._hung_at = 0.0
-        self._look_again_at = 0.0
-        self._next_look_at = 0.0
-        self._looking = Lock()
+        self._connect_again_at = 0.0
+        self._next_probe_at = 0.0
+        self._state_lock = Lock()
         super().__init__(
             connection_class=Connection,
             configure=self._configured,
@@ -164,43 +164,43 @@ class Pool(ConnectionPool[Connection]):
     def getconn(self, timeout: float | None = None) -> Connection:
         """Return a connection; raise :class:`PoolTimeout` if there is none in time.
 
-        Who may wait for any answer, such as a command, asks again until then.
+        A caller without a limit on responses, such as a command, retries until then.
         """
         now = patience()
         most = now.connection if timeout is None else timeout
         until = monotonic() + max(0.0, min(most, now.left))
         while True:
             try:
-                if not self._may_look():
+                if not self._may_connect():
                     raise _no_database()
                 return super().getconn(max(0.0, until - monotonic()))
             except PoolTimeout:
-                if not isinf(now.answer) or monotonic() + _ASKS_AGAIN_S > until:
+                if not isinf(now.answer) or monotonic() + _COMMAND_RETRY_S > until:
                     raise
-                sleep(_ASKS_AGAIN_S)
+                sleep(_COMMAND_RETRY_S)
 
     def has_lost(self, connection: Connection) -> bool:
-        """Whether a connection is from before the server hung, which it does still."""
+        """Return True if the server hangs and the connection is from before that."""
         return self._is_away and connection.made_at < self._hung_at
 
-    def look_if_silent(self, since: float) -> None:
-        """Find out whether the server hangs, if there is reason to, and nobody does so already.
+    def probe_if_silent(self, since: float) -> None:
+        """Start a probe for a hanging server, if it is silent and no other probe runs.
 
-        :param since: when the wait began that may have no end.
+        :param since: when the caller began to wait.
         """
         now = monotonic()
         if now < max(self.heard_at, since) + _SILENT_AFTER_S:
             return
-        with self._looking:
-            if self._is_away or now < self._next_look_at:
+        with self._state_lock:
+            if self._is_away or now < self._next_probe_at:
                 return
-            self._next_look_at = inf
+            self._next_probe_at = inf
         try:
-            Thread(target=self._look, name="database-look", daemon=True).start()
-        except RuntimeError:  # the system gives us no thread at the moment
-            self._next_look_at = now + _SILENT_AFTER_S
+            Thread(target=self._probe, name="database-probe", daemon=True).start()
+        except RuntimeError:  # the system has no thread to spare
+            self._next_probe_at = now + _SILENT_AFTER_S
 
-    def _look(self) -> None:
+    def _probe(self) -> None:
         began = monotonic()
         try:
             self._connects()
@@ -208,27 +208,27 @@ class Pool(ConnectionPool[Connection]):
             if self.heard_at < began:
                 self._note_hanging()
         except psycopg.Error:
-            pass  # refused: by a server that answers, or whose connections have all been closed
+            pass  # refused, so the server responds, or has closed all its connections
         else:
             self.heard_at = monotonic()
         finally:
-            self._next_look_at = monotonic() + _SILENT_AFTER_S
+            self._next_probe_at = monotonic() + _SILENT_AFTER_S
 
     def _connects(self) -> None:
-        """Make a connection in the time that any other has, and leave."""
+        """Open a connection, with the same timeout as any other, and close it."""
         self.connection_class.connect(self._resolve_conninfo(), **self._resolve_kwargs()).close()
 
     def _note_hanging(self) -> None:
-        """Nobody waits any longer for what was asked, and nothing is asked on what is open."""
-        with self._looking:
+        """Record that the server hangs: end all waits, and stop using the open connections."""
+        with self._state_lock:
             self._is_away = True
             self._hung_at = monotonic()
-            self._look_again_at = self._hung_at + _LOOKS_AGAIN_S
+            self._connect_again_at = self._hung_at + _CONNECT_AGAIN_S
         self.drain()
-        self._send_away()
+        self._fail_waiting()
 
-    def _send_away(self) -> None:
-        """Tell those who wait for a connection that there is none."""
+    def _fail_waiting(self) -> None:
+        """Raise the error at once in everything that waits for a connection."""
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()
@@ -240,14 +240,14 @@ class Pool(ConnectionPool[Connection]):
         with database_within(_CONFIGURED_WITHIN_S):
             self._configure_own(connection)
         connection.answered_at = monotonic()
-        with self._looking:
+        with self._state_lock:
             self._connections.add(connection)
             self._is_away = False
 
     def _prove(self, connection: Connection) -> None:
-        """Ask a connection whether it works, unless it has just answered.
+        """Check that a connection works, unless the server has just responded on it.
 
-        If it does not, the others have probably gone the same way: all of them are made anew.
+        If the check fails, the other connections are probably broken too, so all are replaced.
         """
         if connection.is_proven:
             return
@@ -261,19 +261,20 @@ class Pool(ConnectionPool[Connection]):
             raise
 
     def _note_away(self) -> None:
-        """Nobody could connect: there are too many connections, or there is no database."""
-        with self._looking:
+        """Handle a failure to connect: too many connections, or an unavailable database."""
+        with self._state_lock:
             all_closed = all(connection.closed for connection in self._connections)
             self._is_away = self._is_away or all_closed
-            self._look_again_at = monotonic() + _LOOKS_AGAIN_S
+            self._connect_again_at = monotonic() + _CONNECT_AGAIN_S
         if self._is_away:
-            self._send_away()
+            self._fail_waiting()
 
-    def _may_look(self) -> bool:
-        with self._looking:
-            if self._is_away and monotonic() < self._look_again_at:
+    def _may_connect(self) -> bool:
+        """Return False if the database is unavailable and it is too soon to try again."""
+        with self._state_lock:
+            if self._is_away and monotonic() < self._connect_again_at:
                 return False
-            self._look_again_at = monotonic() + _LOOKS_AGAIN_S
+            self._connect_again_at = monotonic() + _CONNECT_AGAIN_S
             return True
 
 
@@ -283,7 +284,7 @@ def _no_database() -> PoolTimeout:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     SchemaEditorClass = DatabaseSchemaEditor
-    # Django's, which its stubs do not know.
+    # Django's attributes, which its stubs lack.
     _connection_pools: dict[str, ConnectionPool[Any]]
     _configure_connection: Callable[[psycopg.Connection[Any]], None]
 
@@ -292,7 +293,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         options = self.settings_dict["OPTIONS"].get("pool")
         is_missing = self.alias not in self._connection_pools
         if options and is_missing and self.alias != NO_DB_ALIAS:
-            # Of two threads that come here at once, the first one's is kept; none is open yet.
+            # If two threads get here at once, the first one's pool is kept. Neither is open yet.
             made = Pool(
                 kwargs={**self.get_connection_params(), "autocommit": True},
                 open=False,
@@ -306,6 +307,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.pool:
             return super().get_new_connection(conn_params)
-        # As Django's, but with a limit as well: somebody may have a connection beside the pool.
+        # As Django does, but with our time limits: code may open a connection outside the pool.
         self.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return Connection.connect(**conn_params)
