@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as the client has no say in it."""
+"""The network that a request comes from, determined so that the client cannot spoof it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def client_network(request: HttpRequest) -> str:
 def network_of(forwarded_for: str, peer: str) -> str:
     """Return the client's IPv4 address, or the /64 that its IPv6 address is in.
 
-    Whoever has one IPv6 address has the 2^64 of its network. What cannot be read is ``unknown``.
+    A client with one IPv6 address can use all 2^64 of its network. If no address can be parsed, the
+    result is ``unknown``.
     """
     address = _address(_last_untrusted_hop(forwarded_for)) or _address(peer)
     if isinstance(address, IPv6Address):
@@ -27,10 +28,10 @@ def network_of(forwarded_for: str, peer: str) -> str:
 
 
 def _last_untrusted_hop(forwarded_for: str) -> str:
-    """Return what the outermost of our proxies saw.
+    """Return the address that connected to the outermost trusted proxy.
 
-    Each of ``TRUSTED_PROXIES`` proxies appends to ``X-Forwarded-For`` whom it was asked by. Of the
-    entries, that many at the end are theirs; the client can have written all those before.
+    Each of the ``TRUSTED_PROXIES`` proxies appends its peer's address to the header. So the last
+    ``TRUSTED_PROXIES`` entries are theirs; the client can have written all before them.
     """
     entries = forwarded_for.split(",")
     theirs = entries[-settings.TRUSTED_PROXIES :] if settings.TRUSTED_PROXIES else []
@@ -38,7 +39,7 @@ def _last_untrusted_hop(forwarded_for: str) -> str:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Read ``192.0.2.1``, ``2001:db8::1``, and both as some proxies write them, with a port."""
+    """Parse an address such as ``192.0.2.1`` or ``2001:db8::1``; some proxies append a port."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,9 +1,9 @@
-"""Database connections: they are few, not to be held by whoever waits, and not waited for forever.
+"""Limits on waiting for the database, and on holding its connections, which are few.
 
-How long a process waits for the database is its ``Patience``. A command or a worker's job may take
-the time that it needs: a migration, a clean-up. Whoever serves requests says ``serve_requests()``,
-and then no request waits long for a database that is away or hangs. Some have less time still, and
-say so with ``database_within``.
+A process waits for the database as long as its ``Patience`` allows. Commands and jobs of a worker
+may take the time they need, as for a migration or a clean-up. A process that serves requests calls
+``serve_requests()``, so that no request waits long for a database that is unavailable or hangs.
+Code that has even less time uses ``database_within``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for the database: seconds, and a moment of ``time.monotonic()``."""
+    """Seconds to wait for a connection and for a response, and a deadline on ``monotonic()``."""
 
     connection: float
     answer: float
@@ -32,14 +32,14 @@ class Patience:
 
     @property
     def left(self) -> float:
-        """Seconds until the end; none are left if it is not above 0."""
+        """Seconds until the deadline; 0 or less once it has passed."""
         return self.until - monotonic()
 
 
-# A command waits a little longer for its connection than a restart of PostgreSQL takes.
+# A command waits for a connection slightly longer than PostgreSQL takes to restart.
 _COMMAND = Patience(connection=5, answer=inf)
-# So long an answer may take from a server that works: the pool finds out whether it hangs
-# (``core.database``). No page takes a tenth of this with a million calls.
+# The limit on a response is for a server that works; the pool detects one that hangs
+# (``core.database``). With a million calls, no page takes a tenth of it.
 _REQUEST = Patience(connection=2, answer=5)
 
 _of_process = _COMMAND
@@ -47,18 +47,19 @@ _narrowed: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 
 def serve_requests() -> None:
-    """From now on this process gives up soon, unless ``database_within`` says sooner."""
+    """Set this process's ``patience()`` to that of requests."""
     global _of_process
     _of_process = _REQUEST
 
 
 def patience() -> Patience:
+    """Return the limits of the innermost ``database_within``, or else of the process."""
     return _narrowed.get() or _of_process
 
 
 @contextmanager
 def database_within(seconds: float) -> Iterator[None]:
-    """Let all waits for the database inside end within so many seconds from now, in sum."""
+    """Limit all waits for the database in this block to this many seconds in total, from now."""
     outer = patience()
     until = min(outer.until, monotonic() + seconds)
     token = _narrowed.set(replace(outer, until=until))
@@ -69,16 +70,16 @@ def database_within(seconds: float) -> Iterator[None]:
 
 
 def give_connection_back() -> None:
-    """Return this thread's connection to the pool; the next query takes one again.
+    """Return this thread's connection to the pool; the next query takes another.
 
-    Call it before something slow that makes no queries. An open transaction keeps its connection.
+    Call it before slow work that makes no queries. An open transaction keeps its connection.
     """
     if not connection.in_atomic_block:
         connection.close()
 
 
 def run_and_let_go(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that makes queries in its own thread, then close the thread's connection."""
+    """Call a function that makes queries, then close this thread's connections."""
     try:
         return function(*args, **kwargs)
     finally:

@@ -12,38 +12,41 @@ R = TypeVar("R")
 
 
 class Together(Generic[T, R]):
-    """Call it with one item. Items that arrive while a batch is running form the next batch.
+    """A callable that takes one item and returns its result, and batches items under load.
 
-    So no item waits for others, and batches grow with the load. ``do`` returns one result for each
-    item. If a batch fails, each item is done alone, so that one bad item fails alone.
+    Items that arrive while a batch is running form the next batch. So no item waits for a batch to
+    fill, and batches grow with the load. ``do`` returns one result for each item. If a batch fails,
+    each of its items is retried alone, so that one bad item fails alone.
     """
 
     def __init__(self, do: Callable[[list[T]], Awaitable[Sequence[R]]], *, at_most: int) -> None:
         self._do = do
         self._at_most = at_most
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line[T, R]] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue[T, R]] = (
+            WeakKeyDictionary()
+        )
 
     async def __call__(self, item: T) -> R:
         loop = asyncio.get_running_loop()
-        if loop not in self._lines:
-            self._lines[loop] = _Line()
-        line = self._lines[loop]
+        if loop not in self._queues:
+            self._queues[loop] = _Queue()
+        queue = self._queues[loop]
         result: asyncio.Future[R] = loop.create_future()
-        line.waiting.append((item, result))
-        if line.work is None:
-            line.work = asyncio.create_task(self._work(line))
+        queue.waiting.append((item, result))
+        if queue.work is None:
+            queue.work = asyncio.create_task(self._work(queue))
         return await result
 
-    async def _work(self, line: _Line[T, R]) -> None:
+    async def _work(self, queue: _Queue[T, R]) -> None:
         try:
-            while line.waiting:
-                batch = line.waiting[: self._at_most]
-                del line.waiting[: self._at_most]
+            while queue.waiting:
+                batch = queue.waiting[: self._at_most]
+                del queue.waiting[: self._at_most]
                 if not await self._done(batch):
                     for one in batch:
                         await self._done([one])
         finally:
-            line.work = None
+            queue.work = None
 
     async def _done(self, batch: list[tuple[T, asyncio.Future[R]]]) -> bool:
         """Run a batch; return False if it failed and has more than one item."""
@@ -57,12 +60,12 @@ class Together(Generic[T, R]):
                 only.set_exception(error)
             return True
         for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():  # whoever asked was cancelled
+            if not future.done():  # otherwise, its caller was cancelled
                 future.set_result(result)
         return True
 
 
-class _Line(Generic[T, R]):
+class _Queue(Generic[T, R]):
     """The items that wait in one event loop, and the task that processes them."""
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ def network_of(remote: str, forwarded: str | None = None) -> str:
     return client_network(RequestFactory().get("/", REMOTE_ADDR=remote, **headers))
 
 
-def test_it_works() -> None:
+def test_without_a_header_the_peer_is_the_client() -> None:
     assert network_of("192.0.2.1") == "192.0.2.1"
 
 
-def test_without_proxies_the_header_is_anybodys_word() -> None:
+def test_without_proxies_the_header_is_ignored() -> None:
     assert network_of("192.0.2.1", "198.51.100.7") == "192.0.2.1"
 
 
@@ -27,10 +27,10 @@ def test_without_proxies_the_header_is_anybodys_word() -> None:
         (1, "203.0.113.99,203.0.113.98,198.51.100.7", "198.51.100.7"),
         (1, ", ,198.51.100.7 ", "198.51.100.7"),
         (2, "203.0.113.99, 198.51.100.7, 10.0.0.2", "198.51.100.7"),
-        (2, "198.51.100.7", "198.51.100.7"),  # it came past the outer proxy
+        (2, "198.51.100.7", "198.51.100.7"),  # it bypassed the outer proxy
     ],
 )
-def test_only_what_our_proxies_wrote_counts(
+def test_only_entries_of_trusted_proxies_count(
     settings, proxies: int, forwarded: str, client: str
 ) -> None:
     settings.TRUSTED_PROXIES = proxies
@@ -38,7 +38,7 @@ def test_only_what_our_proxies_wrote_counts(
 
 
 @pytest.mark.parametrize("forwarded", [None, "", "unknown", "203.0.113.99, _hidden", "1.2.3.4.5"])
-def test_a_proxy_that_does_not_tell_stands_for_its_clients(settings, forwarded) -> None:
+def test_without_a_valid_entry_the_proxy_is_the_client(settings, forwarded) -> None:
     settings.TRUSTED_PROXIES = 1
     assert network_of("10.0.0.1", forwarded) == "10.0.0.1"
 
@@ -56,7 +56,7 @@ def test_a_proxy_that_does_not_tell_stands_for_its_clients(settings, forwarded) 
         ("192.0.2.1:4711", "192.0.2.1"),
     ],
 )
-def test_how_addresses_are_read(settings, address: str, network: str) -> None:
+def test_addresses_are_parsed_into_networks(settings, address: str, network: str) -> None:
     settings.TRUSTED_PROXIES = 1
     assert network_of("10.0.0.1", address) == network
 

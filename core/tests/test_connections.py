@@ -1,4 +1,4 @@
-"""How long the database is waited for, on the tests' own."""
+"""Time limits on waiting for the database, against the tests' own server."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def in_transaction(statement: str) -> None:
         query(statement)
 
 
-def test_a_command_may_take_its_time() -> None:
+def test_a_command_has_no_time_limit() -> None:
     with transaction.atomic():
         assert query("SHOW statement_timeout") == "0"
         assert query("SHOW idle_in_transaction_session_timeout") == "0"
 
 
-def test_in_a_transaction_the_server_ends_what_takes_too_long() -> None:
+def test_in_a_transaction_the_server_cancels_a_slow_query() -> None:
     with database_within(0.3):
         assert (
             cause_of(lambda: in_transaction("SELECT pg_sleep(5)")) is psycopg.errors.QueryCanceled
         )
 
 
-def test_a_limit_holds_for_its_transaction_alone() -> None:
-    """Behind a PgBouncer, the next transaction on the same connection is somebody else's."""
+def test_a_limit_applies_only_to_its_transaction() -> None:
+    """Behind a PgBouncer, the next transaction on the connection may be another client's."""
     with database_within(5), transaction.atomic():
         assert query("SHOW statement_timeout").endswith("ms")
         assert query("SHOW idle_in_transaction_session_timeout") == "1min"
@@ -53,30 +53,30 @@ def test_a_limit_holds_for_its_transaction_alone() -> None:
         assert query("SHOW idle_in_transaction_session_timeout") == "0"
 
 
-def test_outside_of_one_we_do_and_the_server_stops_too() -> None:
+def test_outside_a_transaction_the_client_gives_up_and_cancels_the_query() -> None:
     with database_within(0.3):
         assert cause_of(lambda: query("SELECT pg_sleep(60)")) is psycopg.OperationalError
     connection.close()
     assert query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)'") == "0"
 
 
-def test_all_waits_within_a_limit_are_added_up() -> None:
+def test_a_limit_applies_to_the_total_of_all_waits() -> None:
     with database_within(0.5):
         query("SELECT pg_sleep(0.3)")
         assert cause_of(lambda: in_transaction("SELECT pg_sleep(0.3)")) is not None
 
 
-def test_the_narrower_of_two_limits_holds() -> None:
+def test_the_stricter_of_two_nested_limits_applies() -> None:
     with database_within(0.1), database_within(60):
         cause_of(lambda: in_transaction("SELECT pg_sleep(5)"))
 
 
-def test_a_connection_beside_the_pool_is_not_waited_for_either() -> None:
+def test_a_connection_outside_the_pool_has_the_limit_too() -> None:
     known = connection.settings_dict
     options = {name: value for name, value in known["OPTIONS"].items() if name != "pool"}
-    beside = type(connections["default"])({**known, "OPTIONS": options}, "beside")
+    outside = type(connections["default"])({**known, "OPTIONS": options}, "outside")
     try:
-        with beside.cursor() as cursor, database_within(0.3), pytest.raises(OperationalError):
+        with outside.cursor() as cursor, database_within(0.3), pytest.raises(OperationalError):
             cursor.execute("SELECT pg_sleep(5)")
     finally:
-        beside.close()
+        outside.close()

@@ -8,34 +8,34 @@ from core.together import Together
 
 
 class Doubling:
-    """Doubles numbers, when it is let; -1 cannot be doubled."""
+    """Doubles numbers once ``may_finish`` is set; fails on -1."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
-        self.goes_on = asyncio.Event()
+        self.may_finish = asyncio.Event()
 
     async def __call__(self, numbers: list[int]) -> list[int]:
         self.batches.append(numbers)
-        await self.goes_on.wait()
+        await self.may_finish.wait()
         if -1 in numbers:
             raise ValueError
         return [2 * number for number in numbers]
 
 
-async def test_what_comes_meanwhile_is_done_together() -> None:
+async def test_waiting_items_are_batched() -> None:
     doubling = Doubling()
     together = Together(doubling, at_most=3)
-    asked = [asyncio.ensure_future(together(number)) for number in range(6)]
+    results = [asyncio.ensure_future(together(number)) for number in range(6)]
     await asyncio.sleep(0)
-    doubling.goes_on.set()
-    assert await asyncio.gather(*asked) == [0, 2, 4, 6, 8, 10]
+    doubling.may_finish.set()
+    assert await asyncio.gather(*results) == [0, 2, 4, 6, 8, 10]
     assert doubling.batches == [[0, 1, 2], [3, 4, 5]]
-    assert await together(7) == 14, "it begins again"
+    assert await together(7) == 14, "a new batch starts"
 
 
-async def test_one_that_fails_fails_alone() -> None:
+async def test_a_bad_item_fails_alone() -> None:
     doubling = Doubling()
-    doubling.goes_on.set()
+    doubling.may_finish.set()
     together = Together(doubling, at_most=3)
     one, bad, two = await asyncio.gather(
         together(1), together(-1), together(2), return_exceptions=True
@@ -44,22 +44,22 @@ async def test_one_that_fails_fails_alone() -> None:
     assert isinstance(bad, ValueError)
 
 
-async def test_one_that_is_cancelled_leaves_the_others_alone() -> None:
+async def test_a_cancelled_item_does_not_affect_the_others() -> None:
     doubling = Doubling()
     together = Together(doubling, at_most=3)
     cancelled, other = (asyncio.ensure_future(together(number)) for number in (1, 2))
     await asyncio.sleep(0)
     cancelled.cancel()
-    doubling.goes_on.set()
+    doubling.may_finish.set()
     assert await other == 4
 
 
-def test_each_event_loop_has_its_own() -> None:
+def test_each_event_loop_has_its_own_queue() -> None:
     together = Together(_doubled, at_most=3)
-    asking = []
+    unfinished = []
 
     async def cut_short() -> None:
-        asking.append(asyncio.ensure_future(together(1)))
+        unfinished.append(asyncio.ensure_future(together(1)))
         await asyncio.sleep(0)
 
     asyncio.run(cut_short())
