@@ -1,4 +1,4 @@
-"""A worker's connection to its queue: reopened when it is lost, and always with a timeout.
+"""A worker's connection to its queue, which has a timeout and is reopened after a loss.
 
 It is separate from the jobs' connections, so that no job blocks the queue.
 """
@@ -20,8 +20,8 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 CONNECT_WITHIN_S = 5
-ANSWER_WITHIN_S = 10.0
-# A silent connection is checked.
+RESPOND_WITHIN_S = 10.0
+# Seconds between checks that the listening connection still works.
 _SILENCE_S = 10.0
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 
 
 class QueueConnector(BaseAsyncConnector):
-    """Procrastinate's connector, on one connection: statements take turns.
+    """A connector for procrastinate that runs one statement at a time, on one connection.
 
     A failure raises procrastinate's ``ConnectorException``; the statement may have been executed.
     """
@@ -67,9 +67,9 @@ class QueueConnector(BaseAsyncConnector):
     @wrap_exceptions()
     async def _execute(self, query: Any, arguments: dict[str, Any]) -> Rows:
         async with self._turn:
-            return await _answer(self._ask(query, arguments), give_up=self._close)
+            return await _with_timeout(self._run(query, arguments), give_up=self._close)
 
-    async def _ask(self, query: Any, arguments: dict[str, Any]) -> Rows:
+    async def _run(self, query: Any, arguments: dict[str, Any]) -> Rows:
         if self._connection is None or self._connection.closed:
             self._connection = await _connect()
         cursor = await self._connection.execute(query, _with_json(arguments))
@@ -79,34 +79,36 @@ class QueueConnector(BaseAsyncConnector):
 async def listen(channels: Iterable[str], heard: Callable[[str], None]) -> None:
     """Call ``heard`` with the channel of each notification, until the connection is lost.
 
-    It is called for every channel once we listen: what was said before is not repeated. Raises
-    ``psycopg.OperationalError``.
+    PostgreSQL doesn't repeat earlier notifications. So once all channels are listened to, ``heard``
+    is called for each of them. Raises ``psycopg.OperationalError``.
     """
     connection = await _connect()
     close = connection.pgconn.finish
     try:
         for channel in channels:
-            await _answer(connection.execute(SQL("LISTEN {}").format(Identifier(channel))), close)
+            await _with_timeout(
+                connection.execute(SQL("LISTEN {}").format(Identifier(channel))), close
+            )
         for channel in channels:
             heard(channel)
         while True:
             async for notification in connection.notifies(timeout=_SILENCE_S):
                 heard(notification.channel)
-            await _answer(connection.execute("SELECT 1"), close)
+            await _with_timeout(connection.execute("SELECT 1"), close)
     finally:
         close()
 
 
-async def _answer(asking: Coroutine[Any, Any, T], give_up: Callable[[], None]) -> T:
-    """Await an answer; without one close the connection, for nobody knows what comes on it.
+async def _with_timeout(running: Coroutine[Any, Any, T], give_up: Callable[[], None]) -> T:
+    """Await a response; without one, close the connection, since its next response may be this one.
 
-    To cancel what waits on a socket is not enough: psycopg would wait for the server to agree.
+    Cancelling the coroutine is not enough: psycopg would wait for the server to confirm.
     """
-    work = asyncio.ensure_future(asking)
+    work = asyncio.ensure_future(running)
     try:
-        await asyncio.wait({work}, timeout=ANSWER_WITHIN_S)
+        await asyncio.wait({work}, timeout=RESPOND_WITHIN_S)
         if not work.done():
-            raise psycopg.OperationalError(f"no answer within {ANSWER_WITHIN_S:g} seconds")
+            raise psycopg.OperationalError(f"no answer within {RESPOND_WITHIN_S:g} seconds")
         return work.result()
     finally:
         if not work.done():

@@ -19,8 +19,8 @@ from core.queue import lanes
 
 KEEP_FINISHED_HOURS = 72
 
-_REMOVED_AT_ONCE = 10_000
-# A job's last event is its end. Jobs are read in the order of their ids, oldest first.
+_REMOVE_BATCH = 10_000
+# A job ended at its last event. Jobs are read in the order of their IDs, oldest first.
 _REMOVE = """
 DELETE FROM procrastinate_jobs WHERE id IN (
     SELECT id FROM procrastinate_jobs AS job
@@ -100,11 +100,11 @@ def defer_many(task_name: str, jobs: Sequence[Queued]) -> None:
 )
 def remove_old_jobs(timestamp: int) -> None:
     """Delete jobs that ended three days ago or earlier."""
-    while _remove_some() == _REMOVED_AT_ONCE:
+    while _remove_some() == _REMOVE_BATCH:
         pass
 
 
 def _remove_some() -> int:
     with connection.cursor() as cursor:
-        cursor.execute(_REMOVE, {"hours": KEEP_FINISHED_HOURS, "count": _REMOVED_AT_ONCE})
+        cursor.execute(_REMOVE, {"hours": KEEP_FINISHED_HOURS, "count": _REMOVE_BATCH})
         return int(cursor.rowcount)

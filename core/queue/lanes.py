@@ -1,9 +1,9 @@
-"""The lanes of the queue, by what their jobs wait for.
+"""The lanes of the queue, which separate jobs by what they wait for.
 
-A lane has places of its own in every worker. When what it waits for hangs (Stripe, customers'
-backends, the mail server), its own places fill, and no other lane's.
+Each lane has its own places in every worker. When the service that it waits for hangs (Stripe, a
+customer's backend, the mail server), its jobs fill only the lane's own places.
 
-A task says its lane where it is declared: ``@app.task(queue=lanes.MONEY)``.
+A task declares its lane: ``@app.task(queue=lanes.MONEY)``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-CALLS: Final = "calls"  # ends the calls that nobody else ends; waits for the database alone
-MONEY: Final = "money"  # who has paid, and what was used; waits for Stripe
+CALLS: Final = "calls"  # ends calls that nothing else ends; waits only for the database
+MONEY: Final = "money"  # payments and usage; waits for Stripe
 CALLBACKS: Final = "callbacks"  # waits for customers' backends
 MAIL: Final = "mail"  # waits for the mail server
-UPKEEP: Final = "upkeep"  # what may be done a little later; waits for the database alone
+UPKEEP: Final = "upkeep"  # work that is not urgent; waits only for the database
 
-# How many jobs of a lane a worker runs at a time. A callback takes memory and a socket while it
-# waits, anything else a thread.
+# The most jobs of each lane that a worker runs at a time. While it waits, a callback takes memory
+# and a socket; any other job takes a thread.
 PLACES: Mapping[str, int] = {CALLS: 10, MONEY: 10, CALLBACKS: 200, MAIL: 5, UPKEEP: 5}

@@ -1,15 +1,15 @@
-"""The worker: it takes jobs from the queue and does them, whatever becomes of the database.
+"""The worker, which runs the jobs of the queue and survives outages of the database.
 
-Procrastinate keeps the queue; its own worker ends when the database is restarted, and has one lot
-of places for all jobs. This one waits until the database is back, and has places for each lane
-(``core.queue.lanes``). It takes as many jobs in one statement as it has places free, and writes
-down in one statement which of them have ended.
+Procrastinate provides the queue. Its own worker exits when the database restarts, and all jobs
+share its places. This worker waits until the database is back, and has separate places for each
+lane (``core.queue.lanes``). One statement takes as many jobs as places are free, and one statement
+records the jobs that have ended.
 
-A job may be done twice: when its worker dies, or when nobody can tell whether its end was written.
-So every job looks first whether there is something to do.
+A job may run twice: after its worker dies, or if it is unclear whether its end was recorded. So
+every job first checks whether there is still something to do.
 
-The indexes that the statements below go by are in ``accounts/migrations``; procrastinate's own have
-to pass by every job that waits for a later time. Jobs here have no priority: the lanes are theirs.
+The indexes for the statements below are in ``accounts/migrations``. Procrastinate's own indexes
+would read past every job that waits for a later time. Jobs have lanes instead of priorities.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# A job that became due is found within this, and so is one whose notification was lost.
+# The longest until a worker finds a job that became due, or whose notification was lost.
 POLL_S = 1.0
 BEAT_S = 5.0
-# Longer than a worker is silent that lives.
+# Longer than a worker that is alive goes without a heartbeat.
 SILENT_AFTER_S = 15.0
-# What one statement takes or writes down, at most.
+# The most jobs that one statement takes or records.
 MOST_AT_ONCE = 100
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
-_SAY_SO_EVERY_S = 30.0
-# A job that fails as if the database were away is done again after 1, 2, 4, … 60 s: a quarter of an
-# hour, for no job is begun while the database is really away.
+_LOG_EVERY_S = 30.0
+# A job that fails as in an outage of the database is retried after 1, 2, 4, … 60 s. A quarter of an
+# hour is enough, because no job starts while the database is really unavailable.
 _OUTAGE_ATTEMPTS = 20
 
 _CHANNEL = "procrastinate_queue_v1#"
 
-# Half of what is taken has waited for nothing, half for its time, while there is enough of both.
+# While there are enough of both, half of the jobs taken were due at once and half at a set time.
 _TAKE = """
 WITH at_once AS (
     SELECT id FROM procrastinate_jobs AS job
@@ -91,7 +91,7 @@ RETURNING job.id, status, task_name, priority, lock, queueing_lock, args, schedu
     attempts, worker_id
 """
 
-# What was delivered is written down with the delivery: such a job has nothing more to tell.
+# A delivery records its own success, so the job of a delivered callback is deleted.
 _ENDED = """
 WITH ended AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(statuses)s::procrastinate_job_status[])
@@ -108,7 +108,7 @@ WHERE job.id = ended.id AND NOT (ended.status = 'succeeded' AND queue_name = %(f
     AND job.status = 'doing' AND worker_id = %(worker_id)s
 """
 
-# Of jobs that only one may wait of, one that waits already makes another one superfluous.
+# If a job with the same queueing lock is already waiting, this job is superfluous.
 _PUT_BACK = """
 UPDATE procrastinate_jobs AS job
 SET status = CASE WHEN twin.id IS NULL THEN 'todo' ELSE 'aborted' END::procrastinate_job_status,
@@ -156,7 +156,7 @@ WHERE status = 'todo' AND task_name = task AND queue_name <> lane
 
 
 class Stopping(Exception):
-    """The worker is to stop, so that nobody waits for the database any more."""
+    """The worker is stopping, so it no longer waits for the database."""
 
 
 class _End(NamedTuple):
@@ -165,11 +165,11 @@ class _End(NamedTuple):
 
 
 class Worker:
-    """One worker. :meth:`run` returns when :meth:`stop` was called, and raises what is unexpected.
+    """A worker. :meth:`run` returns after :meth:`stop`, and raises unexpected errors.
 
-    :param places: how many jobs of each lane are done at a time.
-    :param grace: for how many seconds jobs may go on after :meth:`stop`. What goes on longer in a
-        thread cannot be stopped: ``leaves_threads`` says so.
+    :param places: the most jobs of each lane that run at a time.
+    :param grace: the seconds that jobs may keep running after :meth:`stop`. A thread that runs
+        longer cannot be stopped; ``leaves_threads`` is then True.
     """
 
     def __init__(self, app: App, places: Mapping[str, int], *, grace: float) -> None:
@@ -178,7 +178,7 @@ class Worker:
         self._grace = grace
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._news = {lane: asyncio.Event() for lane in places}
+        self._wake = {lane: asyncio.Event() for lane in places}
         self._running: dict[str, dict[int, asyncio.Task[None]]] = {lane: {} for lane in places}
         self._in_doubt = set(places)
         self._queue = QueueConnector()
@@ -186,13 +186,13 @@ class Worker:
         self._id: int | None = None
         self._beating: asyncio.Task[None] | None = None
         self._away_since: float | None = None
-        self._said_so = 0.0
+        self._logged_at = 0.0
         self.leaves_threads = False
-        # A job that is no coroutine keeps its thread while it waits: there is one for each place.
+        # A job that isn't a coroutine blocks its thread while it waits, so each place has a thread.
         self._threads = ThreadPoolExecutor(sum(places.values()), thread_name_prefix="job")
 
     def stop(self) -> None:
-        """Take no more jobs; the second time, leave those that are being done to others."""
+        """Take no more jobs; a second call cuts the grace period short and requeues what runs."""
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
@@ -201,27 +201,28 @@ class Worker:
         self._app.perform_import_paths()
         with self._app.replace_connector(self._queue):
             try:
-                await self._until_stopped()
+                await self._run_until_stopped()
             except Stopping:
                 pass
             finally:
                 self._stop.set()
                 await self._leave()
 
-    async def _until_stopped(self) -> None:
-        await self._insist(self._register)
-        await self._insist(self._put_into_lanes)
+    async def _run_until_stopped(self) -> None:
+        await self._retry_in_outages(self._register)
+        await self._retry_in_outages(self._put_into_lanes)
         works = [self._serve(lane) for lane in self._places]
-        works += [self._hear(), self._keep_time()]
+        works += [self._listen(), self._queue_periodic()]
         tasks = [asyncio.create_task(work) for work in works]
         stopped = asyncio.create_task(self._stop.wait())
         self._beating = asyncio.create_task(self._beat())
         until = [*tasks, self._beating, stopped]
         done, _ = await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
         self._stop.set()
-        for news in self._news.values():
-            news.set()
-        # A statement that has taken jobs is waited for, so that they are known; the rest is not.
+        for wake in self._wake.values():
+            wake.set()
+        # Statements that take jobs must finish, so that the jobs they took are known. Nothing else
+        # is waited for.
         serving = tasks[: len(self._places)]
         await asyncio.wait(serving)
         for task in [*tasks, stopped]:
@@ -236,28 +237,28 @@ class Worker:
     # Jobs
 
     async def _serve(self, lane: str) -> None:
-        """Take the lane's jobs and begin them, as many as there are places."""
-        running, news = self._running[lane], self._news[lane]
+        """Take the lane's jobs and start them, as many as places are free."""
+        running, wake = self._running[lane], self._wake[lane]
         while not self._stop.is_set():
-            news.clear()
+            wake.clear()
             free = min(self._places[lane] - len(running), MOST_AT_ONCE)
-            jobs = await self._insist(self._take, lane, free) if free else []
+            jobs = await self._retry_in_outages(self._take, lane, free) if free else []
             for job in jobs:
-                running[job.id or 0] = asyncio.create_task(self._do(job))
+                running[job.id or 0] = asyncio.create_task(self._run_job(job))
             if len(jobs) < free or not free:
-                await _wait(news, at_most=POLL_S)
+                await _wait(wake, at_most=POLL_S)
 
     async def _take(self, lane: str, count: int) -> list[Job]:
         if lane in self._in_doubt:
-            await self._put_back_what_is_not_known(lane)
+            await self._put_back_unknown(lane)
             self._in_doubt.discard(lane)
         rows = await self._queue.execute_query_all_async(
             _TAKE, lane=lane, count=count, worker_id=self._id
         )
         return [Job.from_row(row) for row in rows]
 
-    async def _put_back_what_is_not_known(self, lane: str) -> None:
-        """Put back jobs that were taken in a statement whose answer was lost."""
+    async def _put_back_unknown(self, lane: str) -> None:
+        """Requeue the jobs taken by a statement whose response was lost."""
         known = list(self._running[lane])
         rows = await self._queue.execute_query_all_async(
             _MINE_BUT, lane=lane, running=known, worker_id=self._id
@@ -265,25 +266,25 @@ class Worker:
         for row in rows:
             await self._put_back(row["id"], self._id)
 
-    async def _do(self, job: Job) -> None:
-        """Do a job, and write down how it ended."""
+    async def _run_job(self, job: Job) -> None:
+        """Run a job, and record how it ended."""
         try:
-            end = await self._end_of(job)
+            end = await self._outcome_of(job)
             if isinstance(end, datetime):
-                await self._insist(self._put_back, job.id, self._id, end)
+                await self._retry_in_outages(self._put_back, job.id, self._id, end)
             else:
                 await self._ended(_End(job, end))
         except Stopping:
-            pass  # it stays ours until others find that we are gone
+            pass  # it stays ours until another worker finds that we are gone
         except Exception as error:
             log.exception("job_end_not_written", job_id=job.id, task=job.task_name, exc_info=error)
             self._in_doubt.add(job.queue)
         finally:
             del self._running[job.queue][job.id or 0]
-            self._news[job.queue].set()
+            self._wake[job.queue].set()
 
-    async def _end_of(self, job: Job) -> str | datetime:
-        """Do a job; return how it ended, or when it is to be done again."""
+    async def _outcome_of(self, job: Job) -> str | datetime:
+        """Run a job; return its final status, or the time of its retry."""
         task = self._app.tasks.get(job.task_name)
         if task is None:
             log.error("job_unknown", job_id=job.id, task=job.task_name)
@@ -293,7 +294,7 @@ class Worker:
         except asyncio.CancelledError:
             if not self._stop.is_set():
                 raise
-            return datetime.now(UTC)  # whoever takes over may begin at once
+            return datetime.now(UTC)  # another worker may start it at once
         except Exception as error:
             again = _time_of_retry(task, job, error)
             (log.warning if again else log.error)(
@@ -320,7 +321,7 @@ class Worker:
             raise
 
     async def _write_ends(self, ends: list[_End]) -> Sequence[None]:
-        await self._insist(
+        await self._retry_in_outages(
             self._queue.execute_query_async,
             _ENDED,
             ids=[end.job.id for end in ends],
@@ -333,50 +334,51 @@ class Worker:
     async def _put_back(
         self, job_id: int | None, worker_id: int | None, at: datetime | None = None
     ) -> str:
-        """Queue a worker's job again; return what it is then, "" if it is not that worker's."""
+        """Requeue a worker's job; return its new status, or "" if it is not that worker's."""
         put_back = {"id": job_id, "worker_id": worker_id, "at": at}
         try:
             rows = await self._queue.execute_query_all_async(_PUT_BACK, **put_back)
-        except UniqueViolation:  # its twin was queued at this moment, and is seen now
+        except UniqueViolation:  # its twin was queued meanwhile, and is visible now
             rows = await self._queue.execute_query_all_async(_PUT_BACK, **put_back)
         return str(rows[0]["status"]) if rows else ""
 
-    # The worker among others
+    # Other workers
 
     async def _register(self) -> None:
         self._id = await self._app.job_manager.register_worker()
         self._in_doubt = set(self._places)
 
     async def _put_into_lanes(self) -> None:
-        """Move what was queued when a task had another lane, or none."""
+        """Move jobs that were queued when their task had another lane, or none."""
         tasks = {name: task.queue for name, task in self._app.tasks.items()}
         await self._queue.execute_query_async(
             _INTO_LANES, tasks=list(tasks), lanes=list(tasks.values())
         )
 
     async def _beat(self) -> None:
-        """Say that we live, and see to the jobs of those who do not say so any more.
+        """Write heartbeats, and take over the jobs of workers that no longer do.
 
-        Whoever was away itself cannot tell that from the others' silence: it waits as long first.
+        After an outage of its own, this worker can't tell it from the others' silence. So it gives
+        them ``SILENT_AFTER_S`` before it takes over.
         """
         since = time.monotonic()
         while True:
             before = time.monotonic()
-            await self._insist(self._say_that_we_live)
+            await self._retry_in_outages(self._write_heartbeat)
             now = time.monotonic()
             if now - before > BEAT_S:
                 since = now
             if now - since > SILENT_AFTER_S:
-                await self._insist(self._take_over)
+                await self._retry_in_outages(self._take_over)
             await asyncio.sleep(BEAT_S)
 
-    async def _say_that_we_live(self) -> None:
+    async def _write_heartbeat(self) -> None:
         if not await self._queue.execute_query_all_async(_BEAT, worker_id=self._id):
             log.warning("worker_was_taken_for_dead", worker_id=self._id)
             await self._register()
 
     async def _take_over(self) -> None:
-        """Queue again what a worker had begun that is silent for too long; forget such workers."""
+        """Requeue the jobs of workers that have been silent too long, and delete these workers."""
         rows = await self._queue.execute_query_all_async(_STALLED, silent=SILENT_AFTER_S)
         for row in rows:
             try:
@@ -384,7 +386,7 @@ class Worker:
             except Exception as error:
                 if is_outage(error):
                     raise
-                # As when its twin is queued at this moment: the next time tells.
+                # Its twin may have been queued meanwhile; the next heartbeat tries again.
                 log.exception("job_not_put_back", job_id=row["id"], task=row["task_name"])
                 continue
             log.warning("job_stalled", job_id=row["id"], task=row["task_name"], now=status)
@@ -392,16 +394,18 @@ class Worker:
             _FORGET_SILENT, silent=SILENT_AFTER_S, worker_id=self._id
         )
 
-    async def _hear(self) -> None:
+    async def _listen(self) -> None:
         """Wake a lane when a job is queued in it."""
         lane_of = {f"{_CHANNEL}{lane}": lane for lane in self._places}
-        await self._insist(listen, lane_of, lambda channel: self._news[lane_of[channel]].set())
+        await self._retry_in_outages(
+            listen, lane_of, lambda channel: self._wake[lane_of[channel]].set()
+        )
 
-    async def _keep_time(self) -> None:
+    async def _queue_periodic(self) -> None:
         """Queue the periodic tasks at their times.
 
-        Each attempt begins with a new deferrer, for this one would take what it could not queue for
-        queued; the database lets nothing be queued twice.
+        Each attempt starts with a new deferrer, because the old one treats what it failed to queue
+        as queued. The database ensures that nothing is queued twice.
         """
 
         async def keep() -> None:
@@ -409,14 +413,16 @@ class Worker:
             await PeriodicDeferrer(registry=registry, **self._app.periodic_defaults).worker()
             await self._stop.wait()  # there are no periodic tasks
 
-        await self._insist(keep)
+        await self._retry_in_outages(keep)
 
     # The database
 
-    async def _insist(self, act: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-        """Do something in the database, however long that is away.
+    async def _retry_in_outages(
+        self, act: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any
+    ) -> T:
+        """Run ``act``, and retry it until the database is available.
 
-        Raises :class:`Stopping` if the worker is to stop meanwhile, and what is no outage.
+        Raises :class:`Stopping` if the worker stops meanwhile, and any error that is not an outage.
         """
         wait = _FIRST_WAIT_S
         while True:
@@ -426,22 +432,22 @@ class Worker:
                 if not is_outage(error):
                     raise
                 self._in_doubt.update(self._places)
-                self._say_that_it_is_away(error)
+                self._log_outage(error)
             else:
-                self._say_that_it_is_back()
+                self._log_recovery()
                 return result
             if self._stop.is_set():
                 raise Stopping
             await _wait(self._stop, at_most=wait)
             wait = min(wait * 2, _LONGEST_WAIT_S)
 
-    def _say_that_it_is_away(self, error: BaseException) -> None:
+    def _log_outage(self, error: BaseException) -> None:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-        elif now < self._said_so + _SAY_SO_EVERY_S:
+        elif now < self._logged_at + _LOG_EVERY_S:
             return
-        self._said_so = now
+        self._logged_at = now
         cause = error.__cause__ or error
         log.warning(
             "worker_waits_for_database",
@@ -449,7 +455,7 @@ class Worker:
             error=type(cause).__name__,
         )
 
-    def _say_that_it_is_back(self) -> None:
+    def _log_recovery(self) -> None:
         if self._away_since is not None:
             seconds = round(time.monotonic() - self._away_since, 1)
             self._away_since = None
@@ -458,27 +464,27 @@ class Worker:
     # The end
 
     async def _leave(self) -> None:
-        """Let the jobs end, for as long as they may; queue those again that do not.
+        """Wait for the jobs to end, within the grace period; requeue those that do not.
 
-        Until then this worker says that it lives, or others would begin the same jobs.
+        Heartbeats continue until then, or other workers would start the same jobs.
         """
-        await self._jobs_end(self._grace)
+        await self._wait_for_jobs(self._grace)
         for running in self._running.values():
             for task in running.values():
                 task.cancel()
-        await self._jobs_end(1.0)
+        await self._wait_for_jobs(1.0)
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.wait({self._beating})
         try:
             if self._id is not None:
                 await self._app.job_manager.unregister_worker(self._id)
-        except Exception as error:  # others find out
+        except Exception as error:  # other workers notice its silence
             log.warning("worker_not_unregistered", error=type(error).__name__)
         await self._queue.close_async()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _jobs_end(self, seconds: float) -> None:
+    async def _wait_for_jobs(self, seconds: float) -> None:
         tasks = [task for running in self._running.values() for task in running.values()]
         if not tasks:
             return
@@ -496,7 +502,7 @@ async def _wait(event: asyncio.Event, *, at_most: float) -> None:
 
 
 def _time_of_retry(task: Task[Any, Any, Any], job: Job, error: BaseException) -> datetime | None:
-    """Return when a job that failed is done again, if it is."""
+    """Return the time of a failed job's retry, or None if it has none."""
     if is_outage(error) and job.attempts < _OUTAGE_ATTEMPTS:
         return datetime.now(UTC) + timedelta(seconds=min(2**job.attempts, 60))
     retry = task.get_retry_exception(exception=error, job=job)
