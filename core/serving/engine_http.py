@@ -1,4 +1,4 @@
-"""HTTP as an engine speaks it: gunicorn's, for clients that may do as they please."""
+"""The HTTP protocol of an engine: gunicorn's, with limits on slow and abusive clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core import request_limits
 
 
 class TooMuch(Exception):
-    """A request sends more than it may: the status, and why."""
+    """A request that exceeds a limit, with the status and the reason of the response."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -21,11 +21,11 @@ class TooMuch(Exception):
 
 
 class BoundedProtocol(ASGIProtocol):
-    """Gunicorn's protocol, within ``core.request_limits``.
+    """Gunicorn's protocol, with the limits of ``core.request_limits``.
 
-    Gunicorn's own waits for a request as long as the client likes, keeps whatever comes, and hands
-    the application each of a million chunks. It asks the worker for ``waiting``: the protocols that
-    wait for their client, the one that has waited longest first.
+    Gunicorn's own waits for a request without a time limit, buffers everything that arrives, and
+    passes each of a million chunks to the application. This one needs ``worker.waiting``: the
+    protocols that wait for their client, longest wait first.
     """
 
     _closed: bool
@@ -38,10 +38,10 @@ class BoundedProtocol(ASGIProtocol):
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._request_timer: asyncio.TimerHandle | None = None
-        self._answer_timer: asyncio.TimerHandle | None = None
+        self._response_timer: asyncio.TimerHandle | None = None
         self._bytes = self._pieces = 0
         self._has_begun = False
-        self._is_over = False
+        self._ignores_input = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -52,31 +52,31 @@ class BoundedProtocol(ASGIProtocol):
         self.resume_writing()
         task = self._task
         if self._awaiting_request and not self._finishing_calls:
-            self._request_ready.set()  # it ends now: gunicorn would look after it for 3 seconds
+            self._request_ready.set()  # the task ends now; gunicorn would keep it for 3 seconds
             self._task = None
         super().connection_lost(exc)
         task.add_done_callback(self._forget)
 
     def _forget(self, _: asyncio.Task[None]) -> None:
-        """Let go of what refers back here.
+        """Drop the references that lead back to this object.
 
-        A circle is there until all of memory is searched for it, and that holds up every call: for
-        0.3 s behind a thousand connections.
+        A reference cycle stays until a full garbage collection, which pauses every call: for 0.3 s
+        after a thousand connections.
         """
         self._task = self._callback_parser = self._current_request = self._body_receiver = None
 
     def data_received(self, data: bytes) -> None:
         self._has_begun = True
-        if not self._is_over:
+        if not self._ignores_input:
             super().data_received(data)
 
-    # A request comes in, whole and in time.
+    # Receive a request
 
     def _begin_request(self) -> None:
         self._bytes = self._pieces = 0
         if self._request_timer is None:
             within = request_limits.REQUEST_WITHIN_S
-            self._request_timer = self.worker.loop.call_later(within, self._give_up)
+            self._request_timer = self.worker.loop.call_later(within, self._time_out)
         self._wait_for_client()
 
     def _end_request(self) -> None:
@@ -85,10 +85,10 @@ class BoundedProtocol(ASGIProtocol):
             self._request_timer.cancel()
             self._request_timer = None
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         if self._has_begun:
             self._refuse(408, "The request took too long to arrive.")
-        else:  # who has asked for nothing would take an answer for that to the first request
+        else:  # a client that sent nothing would take an error for its first response
             self._close_transport()
 
     def _on_headers_complete(self) -> bool:
@@ -97,12 +97,12 @@ class BoundedProtocol(ASGIProtocol):
         request = self._current_request
         if request.content_length <= request_limits.most_body(request.path):
             return False
-        # The application says that it is too large; it does not get any of it.
-        request.must_close = self._is_over = True
+        # The application responds that the body is too large, and receives none of it.
+        request.must_close = self._ignores_input = True
         return True
 
     def _is_websocket_upgrade(self, request: Any) -> bool:
-        return False  # it is answered like any other request: media has a port of its own
+        return False  # handled like any other request: media streams have their own port
 
     def _on_body(self, chunk: bytes) -> None:
         self._bytes += len(chunk)
@@ -128,19 +128,19 @@ class BoundedProtocol(ASGIProtocol):
         return False
 
     def _refuse(self, status: int, reason: str) -> None:
-        self._is_over = True
+        self._ignores_input = True
         self._send_error_response(status, f"{reason}\n")
         self._close_transport()
-        self._request_ready.set()  # for gunicorn's own task, which sees that it is over
+        self._request_ready.set()  # wakes gunicorn's task, which then ends
 
     def _send_error_response(self, *args: Any, **kwargs: Any) -> None:
         if (error := sys.exception()) is not None:
-            # Gunicorn answers while it handles the error. The frames of some of its parser's hold
-            # the error itself, and the parser.
+            # Gunicorn responds while it handles the error. Some of its parser's frames refer to the
+            # error itself and to the parser, which makes a reference cycle.
             error.__traceback__ = None
         super()._send_error_response(*args, **kwargs)
 
-    # Who waits for the next request is the first to make room.
+    # Limit the waiting connections: the oldest is closed first
 
     def _arm_keepalive_timer(self) -> None:
         super()._arm_keepalive_timer()
@@ -154,7 +154,7 @@ class BoundedProtocol(ASGIProtocol):
             del waiting[oldest]
             oldest.transport.abort()
 
-    # The answer goes out, in time.
+    # Send the response
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -162,13 +162,13 @@ class BoundedProtocol(ASGIProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._answer_timer is not None:
-            self._answer_timer.cancel()
-            self._answer_timer = None
+        if self._response_timer is not None:
+            self._response_timer.cancel()
+            self._response_timer = None
 
     def _close_transport(self) -> None:
-        if self._is_over and not self._closed:
-            # A client that still sends would be reset, and might not see the answer.
+        if self._ignores_input and not self._closed:
+            # Closing while the client still sends would reset it before it reads the response.
             self._closed = True
             if not self.transport.is_closing():
                 self.transport.write_eof()
@@ -180,7 +180,7 @@ class BoundedProtocol(ASGIProtocol):
             self._expect_progress()
 
     def _expect_progress(self, within: float | None = None) -> None:
-        if self._answer_timer is None:
-            self._answer_timer = self.worker.loop.call_later(
+        if self._response_timer is None:
+            self._response_timer = self.worker.loop.call_later(
                 within or request_limits.ANSWER_WITHIN_S, self.transport.abort
             )

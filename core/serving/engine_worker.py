@@ -1,4 +1,4 @@
-"""What gunicorn is told to use: the worker of the ``engine`` process, and everybody's logger."""
+"""The worker of the ``engine`` process, and the gunicorn logger of both processes."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from gunicorn.workers.gasgi import ASGIWorker
 from core.serving.engine_http import BoundedProtocol
 
 _BEAT_S = 1.0
-_LOOK_AGAIN_S = 0.2
-# How long requests may take to end once no call is left: onCallStart takes 10 seconds.
+_POLL_S = 0.2
+# The limit for requests to finish once no call is left. onCallStart takes up to 10 seconds.
 _HTTP_GRACE_S = 15.0
 
 
 class EngineWorker(ASGIWorker):
-    """Gunicorn's ASGI worker, but for its stop and for what one client may hold of it.
+    """Gunicorn's ASGI worker, with a shutdown that drains calls, and limits on each client.
 
-    Gunicorn's closes the HTTP port first, gives the application's lifespan 30 seconds, and shows
-    the arbiter no sign of life meanwhile, which is taken for a hang. A call may last an hour, and
-    needs HTTP until its end: Twilio asks there how to go on once the media stream has closed. So
-    here the lifespan ends first, within ``graceful_timeout``, and the heartbeat goes on.
+    To stop, gunicorn's worker first closes the HTTP port, then gives the application's lifespan 30
+    seconds. It sends no heartbeat meanwhile, so the arbiter assumes that it hangs. But a call may
+    last an hour and needs HTTP until it ends: when the media stream closes, Twilio asks over HTTP
+    what to do next. So this worker ends the lifespan first, within ``graceful_timeout``, and keeps
+    sending heartbeats.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Those that wait for their client, the one that has waited longest first.
+        #: The protocols that wait for their client, longest wait first.
         self.waiting: dict[BoundedProtocol, None] = {}
         self._is_draining = False
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Accept ``threads``: it is for the ``web`` process, which shares the configuration."""
+        """Accept ``threads``, which is for the ``web`` process and in the configuration of both."""
 
     async def _serve(self) -> None:
-        gasgi.ASGIProtocol = BoundedProtocol  # there is no setting for it
+        gasgi.ASGIProtocol = BoundedProtocol  # gunicorn has no setting for it
         await super()._serve()
 
     def handle_exit_signal(self) -> None:
-        """Tell the application at once: the loop that looks for signals sleeps for a second."""
+        """Tell the application at once; gunicorn's loop checks for signals only once a second."""
         super().handle_exit_signal()
         self._begin_to_drain()
 
@@ -56,7 +57,7 @@ class EngineWorker(ASGIWorker):
         try:
             if self.lifespan:
                 await self._end_lifespan()
-            # A connection that never sends its first request would hold gunicorn's own wait.
+            # A connection that never sends its first request would hold up gunicorn's own wait.
             async with asyncio.timeout(_HTTP_GRACE_S):
                 await super()._shutdown()
         except TimeoutError:
@@ -64,10 +65,10 @@ class EngineWorker(ASGIWorker):
         finally:
             heartbeat.cancel()
 
-    def _leave_port(self) -> None:
-        """Whoever starts gunicorn again needs the port.
+    def _close_listeners(self) -> None:
+        """Close the listeners, so that a new gunicorn can bind the port.
 
-        Requests that have come are answered, on connections that end with that.
+        Requests that have arrived get a response, and their connections close after it.
         """
         self.alive = False
         for server in self.servers:
@@ -78,14 +79,14 @@ class EngineWorker(ASGIWorker):
     async def _beat(self) -> None:
         while True:
             self.notify()
-            if self.ppid != os.getppid():  # also when that happens in the middle of a drain
-                self._leave_port()
+            if self.ppid != os.getppid():  # the arbiter is gone, perhaps since this drain began
+                self._close_listeners()
             await asyncio.sleep(_BEAT_S)
 
     async def _end_lifespan(self) -> None:
-        """Let the application drain, until it has, its time is up, or SIGINT or SIGQUIT ends it.
+        """Drain the application until it is done, its time is up, or SIGINT or SIGQUIT arrives.
 
-        Gunicorn's own step then finds the lifespan finished and has nothing to wait for.
+        Gunicorn's own shutdown then finds the lifespan finished and doesn't wait for it.
         """
         lifespan = self.lifespan
         deadline = self.loop.time() + self.cfg.graceful_timeout
@@ -94,13 +95,13 @@ class EngineWorker(ASGIWorker):
             if self.loop.time() > deadline:
                 self.log.warning("Stopping with calls still going on: graceful_timeout is over.")
                 break
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(_POLL_S)
         lifespan._task.cancel()
         await asyncio.wait([lifespan._task], timeout=_BEAT_S)
 
 
 class GunicornLogger(Logger):
-    """Gunicorn's own lines, down the road of all others (``core.logs``). No access log."""
+    """A logger that sends gunicorn's lines to the handlers of ``core.logs``. No access log."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

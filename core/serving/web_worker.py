@@ -1,9 +1,10 @@
-"""The worker of the ``web`` process: gunicorn's threads, none of which ever waits for a client.
+"""The worker of the ``web`` process, whose threads don't wait for slow clients.
 
-Gunicorn's own hands a connection to a thread at once: there it waits for the request, as long as
-the client likes, and for the client to take the answer. A dozen slow clients are enough to hold all
-threads. Here the loop that accepts connections collects each request, and a thread sees it once it
-is whole; what the client does not take of the answer at once goes back to the loop.
+Gunicorn's own worker passes a new connection straight to a thread, which waits for the request
+without a time limit, and then for the client to read the response. A dozen slow clients are enough
+to block all threads. In this worker, the loop that accepts connections reads each request, and
+passes it to a thread once it is complete. The loop also sends the part of the response that the
+client doesn't read at once.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HeadTooLarge(Exception):
-    """The line and the headers of a request have no end."""
+    """The request line and headers exceed their limit."""
 
 
 class Incoming:
-    """A request as it comes in. Pure: bytes in, and whether they are enough.
+    """A request that is still arriving: takes bytes, and tells whether it is complete. No I/O.
 
-    Its head is read by gunicorn afterwards, which refuses what is malformed; here only the length
-    of its body counts. A body that is too large is not waited for, nor one of unknown length, which
-    no view reads: the head is all there is of the request, and the connection ends with it.
+    Only the length of the body matters here. Gunicorn parses the head later, and refuses a
+    malformed one. A body that is too large is not waited for, nor is one of unknown length, which
+    no view reads. In both cases the request ends with its head, and the connection closes after it.
     """
 
     def __init__(self) -> None:
@@ -54,10 +55,10 @@ class Incoming:
         self._size: int | None = None
 
     def take(self, data: bytes) -> None:
-        """Add what was read; raise :class:`HeadTooLarge`."""
+        """Add received bytes; raise :class:`HeadTooLarge`."""
         self.received += data
         if self._size is None:
-            self._look_for_head()
+            self._find_head()
 
     @property
     def is_whole(self) -> bool:
@@ -68,11 +69,11 @@ class Incoming:
         return _PROBE.match(self.received) is not None
 
     def readable(self) -> bytes:
-        """Return what a thread may read: all that came, or nothing after the last head."""
+        """Return the bytes for a thread: all received, but no body if this request is the last."""
         return bytes(self.received[: self._size] if self.is_last else self.received)
 
-    def _look_for_head(self) -> None:
-        end = self.received.find(_HEAD_END, 2)  # one empty line may come first
+    def _find_head(self) -> None:
+        end = self.received.find(_HEAD_END, 2)  # an empty line may precede it
         if max(end, len(self.received) if end < 0 else 0) > request_limits.HEAD:
             raise HeadTooLarge
         if end < 0:
@@ -82,16 +83,17 @@ class Incoming:
         self.is_last = length > request_limits.BODY or _ENCODED.search(head) is not None
         self._size = len(head) + 2 + (0 if self.is_last else length)
         if found := _EXPECTS.search(head):
-            # What the client expects, it gets from the loop. Gunicorn would answer it too, later.
+            # The loop sends the 100 Continue. Gunicorn would send another one later.
             del self.received[found.start() : found.end()]
             self._size -= found.end() - found.start()
             self.expects_continue = not self.is_whole
 
 
 class Outgoing:
-    """What a thread takes for the client's socket: there is nothing to read, and writing is quick.
+    """A stand-in for the client's socket in a thread. Nothing can be read from it.
 
-    What the client does not take at once is kept, and ``flush`` goes on with it.
+    It buffers what the client doesn't read at once, and ``flush`` sends more of it. A write waits
+    only while the buffer exceeds ``request_limits.ANSWER``.
     """
 
     def __init__(self, client: socket.socket) -> None:
@@ -99,7 +101,7 @@ class Outgoing:
         self.unsent = bytearray()
 
     def flush(self) -> None:
-        """Send what the client takes at once; raise :class:`OSError` if it is gone."""
+        """Send what the client reads at once; raise :class:`OSError` if the client is gone."""
         while self.unsent:
             try:
                 del self.unsent[: self._client.send(self.unsent)]
@@ -132,20 +134,20 @@ class Outgoing:
         return 0.0
 
     def settimeout(self, timeout: float | None) -> None:
-        """The socket stays as it is: it never blocks."""
+        """Do nothing: the socket never blocks."""
 
     def setblocking(self, flag: bool) -> None:
-        """As above."""
+        """Do nothing: the socket never blocks."""
 
     def shutdown(self, how: int) -> None:
-        """The loop closes it."""
+        """Do nothing: the loop closes the socket."""
 
     def close(self) -> None:
-        """As above."""
+        """Do nothing: the loop closes the socket."""
 
 
 class Connection:
-    """A client's connection, as gunicorn's ``handle`` expects one that is ready to be served."""
+    """A client's connection, with the attributes that gunicorn's ``handle`` needs."""
 
     is_http2 = False
     initialized = data_ready = True
@@ -162,7 +164,7 @@ class Connection:
         self.is_kept = False
 
     def init(self) -> None:
-        """It is, from the beginning."""
+        """Do nothing: the connection is ready from the start."""
 
     @property
     def held(self) -> int:
@@ -172,14 +174,14 @@ class Connection:
 class WebWorker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.cfg.set("sendfile", False)  # it would write past ``Outgoing``
-        #: Those that wait for their client, the one that has waited longest first.
+        self.cfg.set("sendfile", False)  # it would bypass ``Outgoing``
+        #: The connections that wait for their client, longest wait first.
         self.waiting: dict[Connection, None] = {}
 
     def init_process(self) -> None:
-        # Whoever takes a process that answers late for one that is dead would restart it while the
-        # database hangs, and all other threads wait for that. Probes that come at once wait for one
-        # answer (``core.health``): they take a thread each, but not their turn.
+        # If probes queued behind requests, a hanging database would delay them, and an orchestrator
+        # would take the process for dead and restart it. So they have their own threads. Probes
+        # that arrive together share one result (``core.health``), but each takes a thread.
         self.for_probes = ThreadPoolExecutor(32, thread_name_prefix="probes")
         super().init_process()
 
@@ -192,7 +194,7 @@ class WebWorker(ThreadWorker):
         connection = Connection(self.cfg, client, address, listener.getsockname())
         self._await_request(connection, request_limits.REQUEST_WITHIN_S)
 
-    # In the loop: a request comes in.
+    # In the loop: receive a request
 
     def _await_request(self, connection: Connection, seconds: float) -> None:
         self._wait(connection, EVENT_READ, self._read, seconds)
@@ -220,7 +222,7 @@ class WebWorker(ThreadWorker):
             self._flushed(connection)
 
     def _received(self, connection: Connection) -> bytes:
-        """Return what the client has sent; close the connection if it has closed it."""
+        """Return what the client has sent; drop the connection if the client has closed it."""
         try:
             data = connection.socket.recv(_READ_SIZE)
         except BlockingIOError:
@@ -233,17 +235,17 @@ class WebWorker(ThreadWorker):
 
     def enqueue_req(self, conn: Connection) -> None:
         threads = self.for_probes if conn.incoming.is_probe else self.tpool
-        answered = threads.submit(self.handle, conn)
-        answered.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
+        handled = threads.submit(self.handle, conn)
+        handled.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
 
-    # In a thread: it is answered.
+    # In a thread: handle the request
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
         if conn.incoming.is_last:
             req.force_close()
         return super().handle_request(req, conn)
 
-    # In the loop again: the answer goes out, and the next request comes, or the end.
+    # In the loop: send the response, then receive the next request or close
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         conn.is_kept = not fs.cancelled() and fs.exception() is None and bool(fs.result())
@@ -261,7 +263,7 @@ class WebWorker(ThreadWorker):
         self._stop_waiting(connection)
         if connection.is_kept:
             self._await_request(connection, self.cfg.keepalive)
-            # A client need not wait for an answer before it sends its next request.
+            # A client may send its next request before it has the response.
             if next_begun := connection.parser.unreader.take_buffered():
                 self._take(connection, next_begun)
         else:
@@ -282,7 +284,7 @@ class WebWorker(ThreadWorker):
         self._close(connection)
 
     def _close(self, connection: Connection) -> None:
-        """Say that this was all, and wait a moment until the client has taken it and closes too."""
+        """Close our side, and give the client a moment to read the response and close its own."""
         connection.incoming = Incoming()
         try:
             connection.socket.shutdown(socket.SHUT_WR)
@@ -296,7 +298,7 @@ class WebWorker(ThreadWorker):
         connection.socket.close()
         self.nr_conns -= 1
 
-    # Waiting for clients
+    # Wait for clients
 
     def _wait(
         self, connection: Connection, event: int, then: Callable[[Connection], Any], seconds: float
@@ -304,7 +306,7 @@ class WebWorker(ThreadWorker):
         connection.timeout = time.monotonic() + seconds
 
         def go_on(_: Any) -> None:
-            if connection in self.waiting:  # still, after what else has happened at once
+            if connection in self.waiting:  # another event may have ended the wait in the meantime
                 then(connection)
 
         self.poller.register(connection.socket, event, go_on)
@@ -322,7 +324,7 @@ class WebWorker(ThreadWorker):
             self.poller.unregister(connection.socket)
 
     def murder_pending(self) -> None:
-        """End what has waited for too long; gunicorn's loop calls this once a second."""
+        """End the waits that have timed out; gunicorn's loop calls this once a second."""
         now = time.monotonic()
         for connection in [waiting for waiting in self.waiting if waiting.timeout <= now]:
             if connection.incoming.received:
@@ -331,6 +333,6 @@ class WebWorker(ThreadWorker):
                 self._drop(connection)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Wait no longer than that; gunicorn calls this before it stops."""
+        """Limit all waits to the deadline; gunicorn calls this before it stops."""
         for connection in self.waiting:
             connection.timeout = min(connection.timeout, deadline)
