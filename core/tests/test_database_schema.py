@@ -1,4 +1,4 @@
-"""Which indexes the tables have not."""
+"""The absence of Django's prefix indexes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def prefix_indexes() -> set[str]:
 
 
 @pytest.mark.django_db
-def test_no_table_has_an_index_for_prefixes() -> None:
+def test_no_table_has_a_prefix_index() -> None:
     assert prefix_indexes() == set()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_those_of_an_older_release_are_dropped_and_can_be_made_again() -> None:
+def test_the_migration_drops_prefix_indexes_and_can_be_reversed() -> None:
     editor = connection.schema_editor(atomic=False)
     try:
         without.make(apps, editor)
         made = prefix_indexes()
         assert any(name.startswith("telephony_call_call_sid_") for name in made)
         assert any(name.startswith("accounts_apikey_digest_") for name in made)
-        without.make(apps, editor)  # it was killed in between
+        without.make(apps, editor)  # as after a run that was killed
         assert prefix_indexes() == made
     finally:
         without.drop(apps, editor)

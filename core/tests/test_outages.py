@@ -1,4 +1,4 @@
-"""What the processes answer while PostgreSQL is away, hangs or comes back. All are real."""
+"""The responses of real processes while PostgreSQL is unavailable, hangs or comes back."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from telephony.models import PhoneNumber
 NUMBER = "+15551230000"
 SORRY = "We are sorry"
 BUSY = {"reject": True, "reason": "busy"}
-# All connections but one's own, and their end is waited for.
+# Ends all connections except its own, and waits until they have ended.
 END_ALL = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
     "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 )
-# The server goes on for those who do not wait any more.
+# The server keeps running queries that no client waits for any more.
 END_SLEEP = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 )
-# If each waited two seconds for one of eight threads, the last would get no answer in time.
+# If each waited two seconds for one of eight threads, the last would get no response in time.
 MANY = 128
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,7 +53,7 @@ class World:
     key: str
     cookie: str
     sids: Iterator[int] = field(default_factory=itertools.count)
-    #: What the customer's backend does meanwhile when it is asked about a call.
+    #: Runs in the customer's backend while it handles onCallStart.
     meanwhile: Callable[[], None] = lambda: None
 
     def on_call_start(self) -> Mapping[str, Any]:
@@ -78,7 +78,7 @@ class World:
         return ask(f"{server}{path}", headers={"Accept": "text/html", "Cookie": self.cookie})
 
     def everything(self) -> dict[str, Answer]:
-        """Ask both processes for one of each kind, all at once."""
+        """Send one request of each kind to both processes, all at once."""
         asking = {"voice": partial(self.voice, self.ring())}
         signed = {"Stripe-Signature": "t=1,v1=2"}
         for name, server in {"web": self.web, "engine": self.engine}.items():
@@ -101,13 +101,13 @@ class World:
         return not any(answer.status >= 500 or SORRY in answer.text for answer in answers)
 
     def becomes_well(self) -> None:
-        """Ask for everything until nothing fails any more."""
+        """Send requests of all kinds until none fails."""
         asyncio.run(until(self.is_well))
 
 
 @pytest.fixture(scope="module")
 def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
-    """Both processes, and a company with a number and a backend, on a server of their own."""
+    """Both processes, and a customer with a number and a backend, on their own server."""
     started: list[World] = []
     with (
         own_postgres() as postgres,
@@ -117,7 +117,7 @@ def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
         media_port = str(free.getsockname()[1])
         free.close()
         with django_db_blocker.unblock():
-            key, cookie = _company(on_call_start_url)
+            key, cookie = _customer(on_call_start_url)
             postgres.copy_tables(with_rows=True)
             call_command("flush", verbosity=0, interactive=False)
             on_it = {"workers": 1, "DATABASE_URL": postgres.url}
@@ -129,8 +129,8 @@ def running(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
                 yield started[0]
 
 
-def _company(on_call_start_url: str) -> tuple[str, str]:
-    """Make it; return its API key, and the cookie of its session."""
+def _customer(on_call_start_url: str) -> tuple[str, str]:
+    """Create a customer; return an API key and a session cookie."""
     account = Account.objects.create_user("eve@example.org", "a long walk", status="ACTIVE")
     key, client = new_api_key(), Client()
     ApiKey.objects.create(account=account, label="Default", prefix=key[:7], digest=digest_of(key))
@@ -174,11 +174,11 @@ def assert_all_say_that_it_is_an_outage(answers: Mapping[str, Answer]) -> None:
             assert "Traceback" not in page
 
 
-def test_connections_that_are_refused(world: World) -> None:
+def test_a_server_that_refuses_connections_is_an_outage(world: World) -> None:
     world.postgres.crash()
     try:
         assert_all_say_that_it_is_an_outage(world.everything())
-        # From now on one request in a while looks again: for the others it is not worth waiting.
+        # From now on, one request at a time tries to connect, and the others fail at once.
         with ThreadPoolExecutor(MANY) as threads:
             answers = list(threads.map(world.api, [world.web] * MANY))
         assert {answer.status for answer in answers} == {503}
@@ -187,7 +187,7 @@ def test_connections_that_are_refused(world: World) -> None:
     world.becomes_well()
 
 
-def test_a_server_that_hangs(world: World) -> None:
+def test_a_server_that_hangs_is_an_outage(world: World) -> None:
     world.postgres.freeze()
     try:
         assert_all_say_that_it_is_an_outage(world.everything())
@@ -198,7 +198,7 @@ def test_a_server_that_hangs(world: World) -> None:
 
 @pytest.fixture
 def pool(world: World) -> Iterator[Pool]:
-    """One of this process, on the server that tests freeze."""
+    """A pool in this process, on the server that tests freeze."""
     kwargs = {"autocommit": True, "connect_timeout": 2}
     with Pool(
         conninfo=world.postgres.url, kwargs=kwargs, configure=lambda _: None, max_size=4
@@ -207,13 +207,13 @@ def pool(world: World) -> Iterator[Pool]:
 
 
 def sleep_in(pool: Pool, seconds: float) -> None:
-    """Ask for what takes so long, with a minute of patience."""
+    """Run a query that takes this long, with a limit of a minute."""
     with database_within(60), pool.connection() as connection:
         connection.execute("SELECT pg_sleep(%s)", [seconds])
 
 
 def assert_a_hang_is_noticed(world: World, pool: Pool) -> None:
-    """Have some wait who have a minute, so that it is not their patience that is over."""
+    """Freeze the server under queries whose own limit, a minute, does not end them first."""
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
     with (
         ThreadPoolExecutor(4) as threads,
@@ -242,13 +242,11 @@ def assert_a_hang_is_noticed(world: World, pool: Pool) -> None:
     asyncio.run(until(works))
 
 
-def test_whoever_waits_for_a_server_that_hangs_waits_no_longer_than_for_a_connection(
-    world: World, pool: Pool
-) -> None:
+def test_queries_fail_as_soon_as_a_hang_is_detected(world: World, pool: Pool) -> None:
     assert_a_hang_is_noticed(world, pool)
 
 
-def test_who_gets_no_thread_to_look_with_looks_later(
+def test_a_probe_that_gets_no_thread_is_retried(
     world: World, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -260,8 +258,8 @@ def test_who_gets_no_thread_to_look_with_looks_later(
     assert_a_hang_is_noticed(world, pool)
 
 
-def test_a_command_waits_until_a_restart_is_over(world: World) -> None:
-    """Longer than others, who are told that there is no database."""
+def test_a_command_waits_for_a_restart(world: World) -> None:
+    """Requests don't wait for it: they fail at once."""
     own = world.postgres
     options: dict[str, Any] = {"reconnect_timeout": 0.5, "configure": lambda _: None}
     with Pool(conninfo=own.url, **options) as pool, ThreadPoolExecutor(1) as threads:
@@ -278,14 +276,14 @@ def test_a_command_waits_until_a_restart_is_over(world: World) -> None:
     world.becomes_well()
 
 
-def test_a_server_that_works_is_given_its_time(pool: Pool) -> None:
-    """Longer than one that hangs, though nothing is heard of it meanwhile."""
+def test_a_slow_query_on_a_working_server_is_not_a_hang(pool: Pool) -> None:
+    """It may take longer than a hang, although the server sends nothing meanwhile."""
     sleep_in(pool, 3)
     sleep_in(pool, 0)
 
 
-def test_connections_that_the_server_has_closed_are_noticed_by_nobody(world: World) -> None:
-    """As after a restart, or by a firewall that forgets what is idle."""
+def test_connections_closed_by_the_server_cause_no_errors(world: World) -> None:
+    """A restart closes them, as does a firewall that drops idle connections."""
     with psycopg.connect(world.postgres.url, autocommit=True) as session:
         session.execute(END_ALL)
     for name, answer in world.everything().items():
@@ -293,7 +291,7 @@ def test_connections_that_the_server_has_closed_are_noticed_by_nobody(world: Wor
         assert SORRY not in answer.text
 
 
-def test_a_server_that_hangs_while_the_backend_is_asked(world: World) -> None:
+def test_a_hang_during_on_call_start_is_an_outage(world: World) -> None:
     ring = world.ring()
     world.meanwhile = world.postgres.freeze
     try:
@@ -302,12 +300,12 @@ def test_a_server_that_hangs_while_the_backend_is_asked(world: World) -> None:
         world.postgres.thaw()
     assert answer.status == 200
     assert SORRY in answer.text
-    # Twilio's repetition is not answered with that failure.
+    # The response to Twilio's retry is not that failure.
     world.meanwhile = lambda: None
     assert '<Reject reason="busy" />' in world.voice(ring).text
 
 
-def test_a_lock_that_somebody_holds(world: World) -> None:
+def test_a_lock_that_another_session_holds_is_an_outage(world: World) -> None:
     with psycopg.connect(world.postgres.url) as session:
         session.execute("SELECT FROM accounts_account FOR UPDATE")
         answer = world.voice(world.ring())
@@ -317,8 +315,8 @@ def test_a_lock_that_somebody_holds(world: World) -> None:
     assert '<Reject reason="busy" />' in world.voice(world.ring()).text
 
 
-def test_connections_to_a_server_that_takes_no_writes_are_made_anew(world: World) -> None:
-    """Theirs has become the standby of another, which new connections lead to."""
+def test_connections_to_a_read_only_server_are_replaced(world: World) -> None:
+    """Their server has become a standby, and new connections reach the new primary."""
     with psycopg.connect(world.postgres.url, autocommit=True) as session:
         session.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
         session.execute(END_ALL)

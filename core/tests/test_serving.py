@@ -20,7 +20,7 @@ from core.tests.web import is_free
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Drains for longer than the arbiter waits for a heartbeat, and answers with the worker's pid.
+# Drains for longer than the arbiter waits for a heartbeat, and responds with the worker's PID.
 APPLICATION = """
 import asyncio, os
 
@@ -39,12 +39,12 @@ async def application(scope, receive, send):
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 """
 
-# The worker's own loop, which looks for signals each second, has seen them by then.
+# By then, the worker's own loop has noticed the signals, which it checks once a second.
 LONG_DRAIN = """sleep(1.5)
         print("still draining", flush=True)
         await asyncio.sleep(600)"""
 
-# Has one thread, which waits until a probe is answered.
+# Blocks its only thread until a probe arrives.
 BUSY = """
 import threading
 
@@ -61,7 +61,7 @@ def application(environ, start_response):
 """
 
 
-def test_a_probe_waits_for_no_thread_that_others_wait_in(tmp_path: Path) -> None:
+def test_a_probe_does_not_wait_for_busy_threads(tmp_path: Path) -> None:
     (tmp_path / "busy.py").write_text(BUSY)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -78,7 +78,7 @@ def test_a_probe_waits_for_no_thread_that_others_wait_in(tmp_path: Path) -> None
             gunicorn.send_signal(signal.SIGQUIT)
 
 
-def test_a_worker_that_drains_serves_on_and_is_not_taken_for_one_that_hangs(
+def test_a_draining_worker_serves_requests_and_sends_heartbeats(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "slow_to_drain.py").write_text(APPLICATION)
@@ -99,10 +99,10 @@ def test_a_worker_that_drains_serves_on_and_is_not_taken_for_one_that_hangs(
 
 
 @pytest.mark.parametrize("told", [None, signal.SIGTERM, signal.SIGHUP])
-def test_a_worker_whose_arbiter_was_killed_leaves_the_port_while_it_drains(
+def test_a_draining_worker_without_an_arbiter_closes_its_listeners(
     tmp_path: Path, told: signal.Signals | None
 ) -> None:
-    """Whether it began to because of that, or had been told to stop, or to make room, before."""
+    """It drains because the arbiter died, or since an earlier SIGTERM (stop) or SIGHUP (reload)."""
     (tmp_path / "drains.py").write_text(APPLICATION.replace("sleep(2.5)", LONG_DRAIN))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -142,7 +142,7 @@ def start_gunicorn(
 
 
 def line_with(process: subprocess.Popen[str], *texts: str) -> str:
-    """Return the next line of the output that has one of the texts in it."""
+    """Return the next line of the output that contains one of the texts."""
     assert process.stdout is not None
     return next(
         line for line in map(str.strip, process.stdout) if any(text in line for text in texts)
@@ -150,6 +150,6 @@ def line_with(process: subprocess.Popen[str], *texts: str) -> str:
 
 
 def get(port: int, path: str = "/", *, within: float = 20) -> bytes:
-    """Wait for the server (the port listens already) and return its answer."""
+    """Send a GET, which the open port queues until the server runs; return the body."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=within) as response:
         return bytes(response.read())

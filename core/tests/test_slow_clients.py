@@ -1,4 +1,4 @@
-"""Clients that take their time, or send more than they may, in real gunicorns: web and engine."""
+"""Slow clients, and clients that send too much, against real gunicorns: web and engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from core.tests.web import web_process
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 30
 
-# Answers with how many bytes have come, with 3 or 20 MB of its own, or with how many connections it
-# keeps in memory, which is never searched for garbage. To "/endless" it does not return afterwards.
+# Responds with the number of bytes received, with 3 or 20 MB, or with the number of connections in
+# memory, without garbage collection. For "/endless", it does not return after the response.
 APPLICATION = """
 import asyncio
 import gc
@@ -47,7 +47,7 @@ def answer(path, size):
     return b"x" * LARGE[path] if path in LARGE else str(size).encode()
 
 def web(environ, start_response):
-    length = int(environ.get("CONTENT_LENGTH") or 0)  # Django reads no more either
+    length = int(environ.get("CONTENT_LENGTH") or 0)  # like Django, reads no more
     body = answer(environ["PATH_INFO"], len(environ["wsgi.input"].read(length)))
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -81,7 +81,7 @@ Connect = Callable[..., "Client"]
 
 
 class Client:
-    """One connection. It waits for 20 seconds at most, which is far more than any deadline."""
+    """One connection, with a timeout of 20 seconds, far longer than any deadline."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -91,7 +91,7 @@ class Client:
         self.socket.sendall(data)
 
     def status(self) -> int:
-        """Read an answer; return its status, 0 if the connection was closed without one."""
+        """Read a response; return its status, or 0 if the connection was closed without one."""
         status, _ = self.answer()
         return status
 
@@ -109,7 +109,7 @@ class Client:
             return 0, b""
 
     def is_closed(self) -> bool:
-        """Wait for the server's end of the connection, and pass over what comes before it."""
+        """Discard input until the server closes the connection; return True."""
         try:
             while self.socket.recv(1 << 16):
                 pass
@@ -124,7 +124,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def port_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
-    """A function that returns the port of a server with these limits, which is started once."""
+    """A function that returns the port of a server with the given limits, and starts it once."""
     with ExitStack() as ends:
 
         @cache
@@ -142,7 +142,7 @@ def port_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
 
 def start_gunicorn(kind: str, folder: Path, listening: socket.socket) -> subprocess.Popen[bytes]:
-    """Start one worker, with eight threads if it has threads."""
+    """Start one worker; a web worker has eight threads."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", f"counting:{kind}", "--threads=8"),
@@ -186,19 +186,19 @@ def chunked(*chunks: bytes) -> bytes:
 GET = b"GET / HTTP/1.1\r\nHost: it\r\n\r\n"
 GET_HUGE = b"GET /huge HTTP/1.1\r\nHost: it\r\n\r\n"
 GET_ENDLESS = b"GET /endless HTTP/1.1\r\nHost: it\r\n\r\n"
-# What a slow client has sent so far.
+# Incomplete requests of slow clients.
 NOTHING = b""
 HALF_A_LINE = b"GET / HT"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: it\r\nX-Slow: "
 HALF_A_BODY = post(b"half", "Content-Length: 8")
 
 
-def test_it_works(kind: str, connect: Connect) -> None:
+def test_ordinary_requests_get_a_response(kind: str, connect: Connect) -> None:
     client = connect(kind)
-    for _ in range(2):  # on one connection
+    for _ in range(2):  # on the same connection
         client.send(GET)
         assert client.answer() == (200, b"0")
-    client.send(post(b"one") + post(b"three") + GET)  # without a wait
+    client.send(post(b"one") + post(b"three") + GET)  # pipelined
     assert [client.answer()[1] for _ in range(3)] == [b"3", b"5", b"0"]
     for byte in post(b"byte by byte"):
         client.send(bytes([byte]))
@@ -212,21 +212,21 @@ def test_it_works(kind: str, connect: Connect) -> None:
     assert client.is_closed()
 
 
-def test_the_largest_body(kind: str, connect: Connect) -> None:
+def test_the_largest_body_is_accepted(kind: str, connect: Connect) -> None:
     body = b"x" * request_limits.BODY
     client = connect(kind)
     client.send(post(body))
     assert client.answer() == (200, str(len(body)).encode())
 
 
-def test_a_large_answer(kind: str, connect: Connect) -> None:
+def test_a_large_response_arrives_whole(kind: str, connect: Connect) -> None:
     client = connect(kind)
     client.send(GET_HUGE)
     assert len(client.answer()[1]) == 20_000_000
 
 
 @pytest.mark.parametrize("sent", [NOTHING, HALF_A_LINE, HALF_A_HEAD, HALF_A_BODY])
-def test_who_is_slow_holds_up_nobody(kind: str, sent: bytes, connect: Connect) -> None:
+def test_slow_senders_do_not_block_others(kind: str, sent: bytes, connect: Connect) -> None:
     for _ in range(MANY):
         connect(kind).send(sent)
     ordinary = connect(kind)
@@ -234,7 +234,7 @@ def test_who_is_slow_holds_up_nobody(kind: str, sent: bytes, connect: Connect) -
     assert ordinary.status() == 200
 
 
-def test_who_does_not_read_holds_up_nobody(kind: str, connect: Connect) -> None:
+def test_clients_that_do_not_read_do_not_block_others(kind: str, connect: Connect) -> None:
     for _ in range(MANY):
         connect(kind).send(GET.replace(b"/", b"/large", 1))
     ordinary = connect(kind)
@@ -242,23 +242,23 @@ def test_who_does_not_read_holds_up_nobody(kind: str, connect: Connect) -> None:
     assert ordinary.status() == 200
 
 
-def test_who_does_not_close_holds_up_nobody(kind: str, connect: Connect) -> None:
+def test_clients_that_do_not_close_do_not_block_others(kind: str, connect: Connect) -> None:
     clients = [connect(kind) for _ in range(MANY)]
     for client in clients:
         client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert clients[-1].status() == 200
 
 
-def test_who_does_not_read_is_cut(kind: str, connect: Connect) -> None:
+def test_a_client_that_does_not_read_is_disconnected(kind: str, connect: Connect) -> None:
     client = connect(kind, within=1)
     client.send(GET_HUGE)
-    assert client.socket.recv(1, socket.MSG_PEEK)  # it has begun
+    assert client.socket.recv(1, socket.MSG_PEEK)  # the response has started
     wait_until_gone(client)
     assert len(client.answer()[1]) < 20_000_000
 
 
 def wait_until_gone(client: Client) -> None:
-    """Wait until no process has the other end; the client itself is told when it reads."""
+    """Wait until no process has the other end; the client itself notices only when it reads."""
     ends = client.socket.getpeername(), client.socket.getsockname()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -268,21 +268,23 @@ def wait_until_gone(client: Client) -> None:
         ):
             return
         time.sleep(0.05)
-    raise AssertionError("The connection is still there.")
+    raise AssertionError("The connection is still open.")
 
 
 @pytest.mark.parametrize(
     ("sent", "status"),
     [(NOTHING, 0), (HALF_A_LINE, 408), (HALF_A_HEAD, 408), (HALF_A_BODY, 408)],
 )
-def test_who_is_too_slow_is_cut(kind: str, sent: bytes, status: int, connect: Connect) -> None:
+def test_a_client_that_sends_too_slowly_is_disconnected(
+    kind: str, sent: bytes, status: int, connect: Connect
+) -> None:
     client = connect(kind, within=1)
     client.send(sent)
     assert client.status() == status
     assert client.is_closed()
 
 
-def test_a_drip_buys_no_time(kind: str, connect: Connect) -> None:
+def test_sending_byte_by_byte_does_not_extend_the_deadline(kind: str, connect: Connect) -> None:
     client = connect(kind, within=1)
     client.send(post(b"", "Content-Length: 200000"))
     client.socket.settimeout(0.05)
@@ -296,7 +298,7 @@ def test_a_drip_buys_no_time(kind: str, connect: Connect) -> None:
     assert line.startswith(b"HTTP/1.1 408 ")
 
 
-def test_the_oldest_that_waits_makes_room(kind: str, connect: Connect) -> None:
+def test_a_new_connection_replaces_the_oldest_waiting_one(kind: str, connect: Connect) -> None:
     slow = [connect(kind, waiting=20) for _ in range(MANY)]
     for client in slow:
         client.send(HALF_A_HEAD)
@@ -314,7 +316,7 @@ UPGRADE = (
 )
 
 
-def test_media_has_a_port_of_its_own(connect: Connect) -> None:
+def test_the_http_port_does_not_upgrade_to_websocket(connect: Connect) -> None:
     client = connect("engine")
     client.send(UPGRADE)
     assert client.answer() == (200, b"0")
@@ -334,10 +336,10 @@ def test_media_has_a_port_of_its_own(connect: Connect) -> None:
     ],
     ids=["nothing", "half a head", "half a body", "GET", "upgrade", "unread", "endless", "garbage"],
 )
-async def test_a_connection_that_has_ended_leaves_nothing(
+async def test_an_ended_connection_leaves_no_garbage(
     sent: bytes, status: int | None, connect: Connect
 ) -> None:
-    """Garbage that refers to itself would be searched for, and all calls be silent meanwhile."""
+    """Reference cycles need a full garbage collection, during which all calls are silent."""
     watching = connect("engine")
     for _ in range(5):
         client = connect("engine")
@@ -354,28 +356,28 @@ def held(client: Client) -> int:
 
 
 class TestTooMuch:
-    """What is too large is told so, and not read."""
+    """A request that is too large is refused and not read."""
 
-    def test_of_the_head(self, kind: str, connect: Connect) -> None:
+    def test_head(self, kind: str, connect: Connect) -> None:
         client = connect(kind)
         client.send(b"GET / HTTP/1.1\r\nHost: it\r\nX-Long: " + b"x" * 100_000)
         assert client.status() == 431
         assert client.is_closed()
 
     @pytest.mark.parametrize("length", [request_limits.BODY + 1, 10**15])
-    def test_of_the_body(self, kind: str, length: int, connect: Connect) -> None:
-        """The application answers, which knows who asks; it sees nothing of the body."""
+    def test_body(self, kind: str, length: int, connect: Connect) -> None:
+        """The application responds, because it knows the client; it receives none of the body."""
         client = connect(kind)
         client.send(post(b"x" * 200_000, f"Content-Length: {length}"))
         assert client.answer() == (200, b"0")
         assert client.is_closed()
 
-    def test_in_chunks(self, connect: Connect) -> None:
+    def test_chunks(self, connect: Connect) -> None:
         client = connect("engine")
         client.send(chunked(*[b"x" * 10_000] * 100))
         assert client.status() == 413
 
-    def test_for_twilio(self, connect: Connect) -> None:
+    def test_voice_webhook(self, connect: Connect) -> None:
         for body, answer in (
             (b"x" * request_limits.VOICE_BODY, b"65536"),
             (b"x" * 65_537, b"0"),
@@ -386,18 +388,18 @@ class TestTooMuch:
 
 
 class TestChunks:
-    def test_it_works(self, connect: Connect) -> None:
+    def test_chunks_are_joined(self, connect: Connect) -> None:
         client = connect("engine")
         client.send(chunked(b"one", b"and", b"two"))
         assert client.answer() == (200, b"9")
 
-    def test_a_million_of_one_byte(self, connect: Connect) -> None:
+    def test_too_many_chunks_are_refused(self, connect: Connect) -> None:
         client = connect("engine")
         client.send(chunked(*[b"x"] * 10_000))
         status, why = client.answer()
         assert (status, b"too many pieces" in why) == (400, True)
 
-    def test_web_reads_none(self, connect: Connect) -> None:
+    def test_web_reads_no_chunks(self, connect: Connect) -> None:
         client = connect("web")
         client.send(chunked(*[b"x"] * 10_000))
         assert client.answer() == (200, b"0")
@@ -405,7 +407,7 @@ class TestChunks:
 
 
 class TestIncoming:
-    """When a request is whole."""
+    """The point at which a request is complete."""
 
     @pytest.mark.parametrize(
         "request_",
@@ -418,7 +420,7 @@ class TestIncoming:
             b"GET / HTTP/1.0\r\n\r\n",
         ],
     )
-    def test_it_works(self, request_: bytes) -> None:
+    def test_a_request_is_complete_at_its_last_byte(self, request_: bytes) -> None:
         incoming = Incoming()
         for index in range(len(request_)):
             assert not incoming.is_whole, request_[:index]
@@ -434,24 +436,24 @@ class TestIncoming:
             "Transfer-Encoding : chunked",
         ],
     )
-    def test_what_is_not_waited_for(self, header: str) -> None:
+    def test_a_body_that_is_too_large_or_chunked_is_not_waited_for(self, header: str) -> None:
         incoming = Incoming()
         incoming.take(post(b"", header))
         assert incoming.is_whole
         assert incoming.is_last
 
     @pytest.mark.parametrize("value", ["-1", "+4", "4,4", "0x4", "four", "4" * 19, ""])
-    def test_a_length_that_is_none_is_gunicorns_to_refuse(self, value: str) -> None:
+    def test_an_invalid_length_is_left_to_gunicorn(self, value: str) -> None:
         incoming = Incoming()
         incoming.take(post(b"", f"Content-Length: {value}"))
         assert incoming.is_whole
 
-    def test_a_head_without_an_end(self) -> None:
+    def test_an_endless_head_is_refused(self) -> None:
         incoming = Incoming()
         with pytest.raises(HeadTooLarge):
             incoming.take(b"GET /" + b"x" * request_limits.HEAD)
 
-    def test_who_expects_to_be_told_to_go_on(self) -> None:
+    def test_expect_100_continue(self) -> None:
         incoming = Incoming()
         incoming.take(post(b"", "Expect: 100-Continue", "Content-Length: 4"))
         assert incoming.expects_continue
@@ -460,7 +462,7 @@ class TestIncoming:
         assert b"Expect" not in incoming.received
 
 
-def test_a_length_that_is_none_is_refused(kind: str, connect: Connect) -> None:
+def test_an_invalid_length_is_refused(kind: str, connect: Connect) -> None:
     digits = "Content-Length: " + "9" * 5000
     for header in (digits, "Content-Length: -1", "Content-Length: 1, 1", "Transfer-Encoding: gzip"):
         client = connect(kind)
@@ -469,7 +471,7 @@ def test_a_length_that_is_none_is_refused(kind: str, connect: Connect) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_production_is_served_like_this() -> None:
+def test_slow_clients_do_not_block_the_production_server() -> None:
     with web_process(workers=1) as web, ExitStack() as ends:
         port = int(web.url.rpartition(":")[2])
         for _ in range(MANY):
@@ -482,7 +484,7 @@ def test_production_is_served_like_this() -> None:
         assert ordinary.status() == 200
 
 
-def test_a_worker_that_stops_waits_for_no_client(tmp_path: Path) -> None:
+def test_a_stopping_worker_does_not_wait_for_clients(tmp_path: Path) -> None:
     (tmp_path / "counting.py").write_text(APPLICATION.format(within=60, waiting=256))
     with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as ends:
         process = start_gunicorn("web", tmp_path, listening)
@@ -497,4 +499,4 @@ def test_a_worker_that_stops_waits_for_no_client(tmp_path: Path) -> None:
         last.send(GET)
         assert last.status() == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0  # it may take 30 seconds for requests
+        assert process.wait(20) == 0  # less than the 30 seconds that requests may take

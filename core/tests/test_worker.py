@@ -1,4 +1,4 @@
-"""The worker, with a real queue: in this process with tasks of the test's, or as a process."""
+"""The worker and a real queue, with a test's own tasks in this process, or in its own process."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def until_gone(query: str, *values: Any) -> None:
 
 @pytest.fixture
 def app() -> App:
-    """An app for tasks of the test's."""
+    """An app for the test's own tasks."""
     return App(connector=DjangoConnector())
 
 
@@ -88,7 +88,7 @@ def app() -> App:
 async def working(
     app: App, places: dict[str, int] = ONE_EACH, *, grace: float = _WITHIN_S
 ) -> AsyncIterator[Worker]:
-    """Run a worker, and stop it at the end."""
+    """Run a worker, and stop it on exit."""
     working = Worker(app, places, grace=grace)
     running = asyncio.ensure_future(working.run())
     try:
@@ -99,7 +99,7 @@ async def working(
 
 
 class Gate:
-    """Jobs that wait in it, and how many do."""
+    """A gate that blocks jobs until it opens, and counts them."""
 
     def __init__(self) -> None:
         self.opens = threading.Event()
@@ -123,7 +123,7 @@ def gate() -> Iterator[Gate]:
 # Jobs
 
 
-async def test_jobs_that_are_coroutines_and_jobs_that_are_not(app: App) -> None:
+async def test_coroutines_and_plain_functions_run_as_jobs(app: App) -> None:
     done: list[str] = []
 
     @app.task(name="slow", queue=lanes.MONEY)
@@ -146,7 +146,7 @@ async def test_jobs_that_are_coroutines_and_jobs_that_are_not(app: App) -> None:
     assert await sql("select count(*) from procrastinate_workers") == [(0,)]
 
 
-async def test_a_job_that_fails_and_one_that_nobody_knows(app: App) -> None:
+async def test_a_failing_job_and_an_unknown_one_are_marked_failed(app: App) -> None:
     @app.task(name="fails", queue=lanes.MONEY)
     def fails() -> None:
         raise LookupError
@@ -157,14 +157,14 @@ async def test_a_job_that_fails_and_one_that_nobody_knows(app: App) -> None:
         await until_it_is(unknown, "failed")
 
 
-async def test_a_job_that_is_queued_under_an_old_name_of_its_task(app: App) -> None:
+async def test_a_job_queued_under_an_old_name_of_its_task_runs(app: App) -> None:
     done: list[int] = []
 
     @app.task(name="new.count", queue=lanes.MONEY, aliases=["old.count"])
     def count(number: int) -> None:
         done.append(number)
 
-    job = await queue("old.count", "a lane of before", args='{"number": 1}')
+    job = await queue("old.count", "an old lane", args='{"number": 1}')
     async with working(app):
         await until_it_is(job, "succeeded")
     assert done == [1]
@@ -186,14 +186,14 @@ async def test_a_job_that_is_queued_under_an_old_name_of_its_task(app: App) -> N
         ),
     ],
 )
-def test_names_that_jobs_of_before_may_have(name: str) -> None:
+def test_old_names_of_tasks_are_aliases(name: str) -> None:
     the_app.perform_import_paths()
     task = the_app.tasks[name]
     assert name in task.aliases
     assert task.name.rpartition(".")[2] == name.rpartition(".")[2]
 
 
-async def test_a_job_for_later_is_left_until_then(app: App) -> None:
+async def test_a_job_scheduled_for_later_does_not_run_before(app: App) -> None:
     done: list[int] = []
 
     @app.task(name="count", queue=lanes.MONEY)
@@ -210,16 +210,16 @@ async def test_a_job_for_later_is_left_until_then(app: App) -> None:
     assert len(done) == 2
 
 
-async def test_jobs_with_a_lock_are_done_one_at_a_time(app: App) -> None:
-    under_way, most = 0, 0
+async def test_jobs_with_the_same_lock_run_one_at_a_time(app: App) -> None:
+    running, most = 0, 0
 
     @app.task(name="alone", queue=lanes.CALLBACKS)
     async def alone() -> None:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
         await asyncio.sleep(0)
-        under_way -= 1
+        running -= 1
 
     for _ in range(5):
         await queue("alone", lanes.CALLBACKS, lock="the lock")
@@ -239,9 +239,7 @@ def test_every_task_has_a_lane() -> None:
 
 
 @pytest.mark.parametrize("full", lanes.PLACES)
-async def test_a_lane_that_is_full_takes_no_place_from_another(
-    app: App, gate: Gate, full: str
-) -> None:
+async def test_a_full_lane_takes_no_place_from_another(app: App, gate: Gate, full: str) -> None:
     app.task(gate.pass_through, name="hangs", queue=full)
     app.task(lambda: None, name="nothing", queue=full)
     for _ in range(2 * lanes.PLACES[full]):
@@ -256,14 +254,14 @@ async def test_a_lane_that_is_full_takes_no_place_from_another(
         gate.opens.set()
 
 
-async def test_jobs_of_before_come_into_the_lane_of_their_task(app: App) -> None:
+async def test_jobs_queued_by_an_earlier_release_move_to_their_lane(app: App) -> None:
     app.task(lambda: None, name="nothing", queue=lanes.MONEY)
     job = await queue("nothing", "billing")
     async with working(app):
         await until_it_is(job, "succeeded")
 
 
-# The database goes
+# Outages of the database
 
 
 async def _cut(*pids: int) -> None:
@@ -275,7 +273,7 @@ def _connections_of(worker: Worker) -> list[int]:
     return [worker._queue._connection.info.backend_pid]
 
 
-async def test_a_job_whose_connection_is_cut_is_done_again(app: App, gate: Gate) -> None:
+async def test_a_job_that_loses_its_connection_is_retried(app: App, gate: Gate) -> None:
     pids: list[int] = []
 
     @app.task(name="count", queue=lanes.MONEY)
@@ -295,7 +293,7 @@ async def test_a_job_whose_connection_is_cut_is_done_again(app: App, gate: Gate)
     assert len(pids) == 2
 
 
-async def test_a_job_whose_end_comes_while_the_database_is_away(app: App) -> None:
+async def test_a_job_that_ends_during_an_outage_is_recorded_after_it(app: App) -> None:
     waits, goes_on = asyncio.Event(), asyncio.Event()
 
     @app.task(name="wait", queue=lanes.MONEY)
@@ -316,7 +314,7 @@ async def test_a_job_whose_end_comes_while_the_database_is_away(app: App) -> Non
 
 @contextmanager
 def database_away() -> Iterator[Callable[[list[int]], Any]]:
-    """Let nobody connect to the tests' database anew; yield what cuts the connections there are."""
+    """Refuse new connections to the tests' database; yield a function that ends existing ones."""
     name = connection.settings_dict["NAME"]
     url = database_url().replace(f"/{name}?", "/postgres?")
     with psycopg.connect(url, autocommit=True) as other:
@@ -328,7 +326,7 @@ def database_away() -> Iterator[Callable[[list[int]], Any]]:
             other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
-async def test_jobs_that_were_taken_in_an_answer_that_was_lost(app: App) -> None:
+async def test_jobs_taken_in_a_lost_response_are_requeued(app: App) -> None:
     app.task(lambda: None, name="nothing", queue=lanes.MONEY)
     async with working(app) as worker:
         await until_it_is(await queue("nothing", lanes.MONEY), "succeeded")
@@ -337,7 +335,7 @@ async def test_jobs_that_were_taken_in_an_answer_that_was_lost(app: App) -> None
         await until_it_is(lost, "succeeded")
 
 
-# Others
+# Other workers
 
 
 @pytest.fixture
@@ -354,8 +352,8 @@ async def _dead_worker() -> int:
     return int(inserted[0][0])
 
 
-async def test_the_jobs_of_a_worker_that_died(app: App, impatient: None) -> None:
-    """One whose like is queued already is superfluous, and stops none of the others."""
+async def test_the_jobs_of_a_dead_worker_are_requeued(app: App, impatient: None) -> None:
+    """A job whose twin is already queued is aborted, and does not affect the others."""
     app.task(lambda: None, name="nothing", queue=lanes.MONEY)
     dead = await _dead_worker()
     begun = {"status": "doing", "worker_id": dead}
@@ -371,7 +369,7 @@ async def test_the_jobs_of_a_worker_that_died(app: App, impatient: None) -> None
 
 
 @pytest.mark.parametrize("is_about_to_stop", [False, True])
-async def test_the_jobs_of_a_worker_that_lives_are_left_to_it(
+async def test_the_jobs_of_a_live_worker_are_not_requeued(
     app: App, impatient: None, gate: Gate, is_about_to_stop: bool
 ) -> None:
     app.task(gate.pass_through, name="hangs", queue=lanes.MONEY)
@@ -382,7 +380,7 @@ async def test_the_jobs_of_a_worker_that_lives_are_left_to_it(
         if is_about_to_stop:
             living.stop()
         async with working(app):
-            # Whoever takes over a dead worker's job has looked at all the others.
+            # A worker that has taken over a dead worker's job has checked all the others.
             dead = await _dead_worker()
             deads = await queue("nothing", lanes.MONEY, status="doing", worker_id=dead)
             await until_it_is(deads, "succeeded")
@@ -391,7 +389,7 @@ async def test_the_jobs_of_a_worker_that_lives_are_left_to_it(
         await until_it_is(job, "succeeded")
 
 
-async def test_a_worker_that_was_taken_for_dead_goes_on(app: App, impatient: None) -> None:
+async def test_a_worker_taken_for_dead_registers_again(app: App, impatient: None) -> None:
     app.task(lambda: None, name="nothing", queue=lanes.MONEY)
     async with working(app) as worker:
         await until_it_is(await queue("nothing", lanes.MONEY), "succeeded")
@@ -401,16 +399,16 @@ async def test_a_worker_that_was_taken_for_dead_goes_on(app: App, impatient: Non
         await until_it_is(await queue("nothing", lanes.MONEY), "succeeded")
 
 
-def test_a_dead_workers_jobs_are_back_within_30_seconds() -> None:
-    """Its last heartbeat, the silence, and the time until somebody looks."""
+def test_a_dead_workers_jobs_are_requeued_within_30_seconds() -> None:
+    """The sum of the silence, the interval of heartbeats, and that of polling."""
     assert worker.SILENT_AFTER_S + worker.BEAT_S + worker.POLL_S < 30
-    assert 2 * worker.BEAT_S < worker.SILENT_AFTER_S, "one that is late is not taken for dead"
+    assert 2 * worker.BEAT_S < worker.SILENT_AFTER_S, "a late heartbeat does not count as silence"
 
 
-# The end
+# Stopping
 
 
-async def test_jobs_have_time_to_end(app: App) -> None:
+async def test_running_jobs_may_finish(app: App) -> None:
     waits, goes_on = asyncio.Event(), asyncio.Event()
 
     @app.task(name="wait", queue=lanes.MONEY)
@@ -426,9 +424,7 @@ async def test_jobs_have_time_to_end(app: App) -> None:
 
 
 @pytest.mark.parametrize("is_coroutine", [True, False])
-async def test_jobs_that_do_not_end_are_left_to_others(
-    app: App, gate: Gate, is_coroutine: bool
-) -> None:
+async def test_jobs_that_do_not_end_are_requeued(app: App, gate: Gate, is_coroutine: bool) -> None:
     begun = asyncio.Event()
 
     async def waits() -> None:
@@ -440,13 +436,13 @@ async def test_jobs_that_do_not_end_are_left_to_others(
     async with working(app) as worker:
         await (begun.wait() if is_coroutine else gate.until_inside(1))
         worker.stop()
-        worker.stop()  # without patience
+        worker.stop()  # skips the grace period
     assert await status_of(job) == "todo"
     assert worker.leaves_threads is not is_coroutine
 
 
-async def test_what_is_no_outage_ends_it(app: App) -> None:
-    """As a process it has another status than 0 then."""
+async def test_an_error_that_is_no_outage_stops_the_worker(app: App) -> None:
+    """Its process then exits with a status other than 0."""
     await sql("alter function procrastinate_register_worker_v1 rename to not_there")
     try:
         with pytest.raises(ConnectorException):
@@ -484,7 +480,7 @@ def _until(condition: Callable[[], Any]) -> None:
     deadline = threading.Timer(_WITHIN_S, done.set)
     deadline.start()
     while not condition():
-        assert not done.wait(0.05), "It did not come about."
+        assert not done.wait(0.05), "The condition did not become true in time."
     deadline.cancel()
 
 
@@ -507,7 +503,7 @@ def _has_succeeded(url: str, job_id: int) -> bool:
     return row == ("succeeded",)
 
 
-def test_it_goes_on_when_the_database_is_restarted() -> None:
+def test_the_worker_survives_a_restart_of_the_database() -> None:
     with own_postgres() as postgres:
         postgres.copy_tables()
         with worker_process(postgres.url) as process:
@@ -526,7 +522,7 @@ def test_it_goes_on_when_the_database_is_restarted() -> None:
             assert "database_is_back" in errors
 
 
-def test_a_lane_that_there_is_not() -> None:
+def test_an_unknown_lane_is_refused() -> None:
     with worker_process(database_url(), "--lanes=calls,monee") as process:
         _, errors = process.communicate(timeout=_WITHIN_S)
         assert process.returncode == 1
