@@ -1,4 +1,4 @@
-"""Who asks during an outage, and a customer's backend that is asked."""
+"""A client for requests during an outage, and a customer's backend."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Answer:
         return json.loads(self.text)
 
 
-# Whoever waits without a limit waits for the end of the outage, which comes after the answers. A
-# machine may be slow: how soon they come is measured by ``bin/chaos``.
+# A request without a time limit would wait until the outage ends, which is after all responses. The
+# value allows for a slow machine; ``bin/chaos`` measures how soon responses come.
 ANSWERED_WITHIN_S = 15
 
 
 def ask(
     url: str, *, headers: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None
 ) -> Answer:
-    """Send a GET, or with a form a POST; raise :class:`TimeoutError` if no answer comes."""
+    """Send a GET, or with a form a POST; raise :class:`TimeoutError` without a response."""
     data = None if form is None else urlencode(form).encode()
     request = urllib.request.Request(url, data, dict(headers or {}))  # noqa: S310 (http, and ours)
     try:
@@ -46,7 +46,7 @@ def ask(
 
 @contextmanager
 def backend(answer: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the URL of a customer's backend, which answers what the function returns."""
+    """Yield the URL of a customer's backend that responds with what ``answer`` returns."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for what nobody tells a test: it is in another process, a thread or the database."""
+"""Polling for changes in another process, a thread or the database."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 
 async def until(is_so: Callable[[], object | Awaitable[object]], *, within: float = 30) -> None:
-    """Look again and again until it is so; raise :class:`TimeoutError` after so many seconds."""
+    """Poll until ``is_so()`` is true; raise :class:`TimeoutError` after ``within`` seconds."""
     async with asyncio.timeout(within):
-        while not await _answer(is_so()):  # noqa: ASYNC110 (nobody would set an event)
+        while not await _awaited(is_so()):  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0.01)
 
 
-async def _answer(looked: object | Awaitable[object]) -> object:
-    return await looked if inspect.isawaitable(looked) else looked
+async def _awaited(result: object | Awaitable[object]) -> object:
+    return await result if inspect.isawaitable(result) else result

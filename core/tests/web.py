@@ -24,7 +24,7 @@ class Web:
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """kill -9, the arbiter and its workers alike."""
+        """Send SIGKILL to the arbiter and its workers."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
@@ -32,7 +32,7 @@ class Web:
 
 @contextmanager
 def web_process(*, workers: int, **environment: str) -> Iterator[Web]:
-    """Run it on a free port; the socket listens from the beginning, so nobody is turned away."""
+    """Run it on a free port, which listens from the start, so that no connection is refused."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
         process = subprocess.Popen(
             [
@@ -60,7 +60,7 @@ def web_process(*, workers: int, **environment: str) -> Iterator[Web]:
 
 
 def is_free(port: int) -> bool:
-    """Whether a process may listen there."""
+    """Return True if a process can listen on the port."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
@@ -69,9 +69,9 @@ def is_free(port: int) -> bool:
 
 
 def database_url() -> str:
-    """Return the address of the test's database, which there is for tests with the mark alone."""
+    """Return the URL of the test database, which exists only for tests marked ``django_db``."""
     database = connection.settings_dict
-    # Not that of whoever develops: what a test leaves in it is deleted, and all else with it.
+    # Never the development database: all its data would be deleted along with the test's.
     assert database["NAME"].startswith(TEST_DATABASE_PREFIX), "Mark the test with django_db."
     host = database["OPTIONS"].get("host") or database["HOST"]
     user, password = database["USER"], database["PASSWORD"]
