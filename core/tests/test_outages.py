@@ -159,7 +159,7 @@ def assert_all_say_that_it_is_an_outage(answers: Mapping[str, Answer]) -> None:
         assert ready.json() == {"status": "database_unavailable"}
         assert answers[f"{server} livez"].status == 200
         assert api.json() == {
-            "error": "Switchhook is temporarily unavailable: try again in 5 seconds.",
+            "error": "Switchhook is temporarily unavailable. Try again in 5 seconds.",
             "code": "temporarily_unavailable",
             "requestId": api.headers["X-Request-Id"],
         }

@@ -357,7 +357,7 @@ class TestTheAdmin:
     def test_what_a_filter_refuses_is_said(self, operator: Account) -> None:
         response = browser_of(operator).get("/admin/telephony/call/?status__exact=%00")
         assert response.status_code == 400
-        assert b"status__exact: Leave out control characters" in response.content
+        assert b"status__exact: Remove control characters" in response.content
 
 
 CSRF = "csrfmiddlewaretoken"
