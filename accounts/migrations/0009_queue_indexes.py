@@ -1,4 +1,4 @@
-"""What a worker's statements go by (``core.queue.worker``).
+"""Indexes for the worker's statements (``core.queue.worker``).
 
 Procrastinate's own indexes lead past every job that waits for a later time, in every lane.
 """

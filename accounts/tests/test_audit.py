@@ -142,7 +142,7 @@ class TestWho:
 
 
 class TestWhat:
-    """What a person does, and what is written down of it."""
+    """A person's actions, and the entries they leave in the audit log."""
 
     def test_registering(self, anonymous_api):
         body = {"email": "new@company.example", "password": NEW_PASSWORD}

@@ -1,4 +1,4 @@
-"""What may be done with second factors; passkeys are in ``dashboard/tests/test_passkeys.py``."""
+"""Adding, using and removing second factors. Passkeys: ``dashboard/tests/test_passkeys.py``."""
 
 from __future__ import annotations
 

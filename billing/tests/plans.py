@@ -1,4 +1,4 @@
-"""What PostgreSQL does to answer a query, so that a test can say how much that is."""
+"""PostgreSQL's plan for a query, so that a test can limit its work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of billing begin with: accounts that subscribe, and ways in which that goes wrong."""
+"""Set-up for billing's tests: accounts that subscribe, and ways in which that fails."""
 
 from __future__ import annotations
 

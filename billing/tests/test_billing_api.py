@@ -1,4 +1,4 @@
-"""What the API says of billing, in every status and for nobody else."""
+"""The billing API, in every status, for the account alone."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_two_may_write_at_once(alice: Account) -> None:
 
 
 class TestSearch:
-    """What was recorded by a clock that was hours behind."""
+    """Usage recorded by a clock that was hours behind is metered too."""
 
     @pytest.fixture(autouse=True)
     def newest(self, alice: Account) -> None:

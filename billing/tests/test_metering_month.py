@@ -130,7 +130,7 @@ def subscriber(carol: Account) -> Subscriber:
 
 
 def report_usage() -> None:
-    """What the worker does every minute."""
+    """Do what the worker does every minute."""
     meter_usage(timestamp=0)
 
 

@@ -122,7 +122,7 @@ def test_sending(stripes_meter: WatchedStripe, account: Account) -> None:
 
 
 def test_comparing(stripes_meter: WatchedStripe, account: Account, no_jobs: None) -> None:
-    """What is looked at is the period."""
+    """The query reads the period alone."""
     with planned() as plans:
         page_compare()
     assert MeterProblem.objects.filter(kind="difference").count() == 1

@@ -55,7 +55,7 @@ def send_again(after: timedelta = timedelta(0)) -> None:
 
 
 def minutes_at(meter: WatchedStripe, customer_id: str = "cus_1") -> int:
-    """What Stripe will bill."""
+    """Return the minutes that Stripe will bill."""
     counted = meter.events.values()
     return sum(each.minutes for each in counted if each.customer == customer_id)
 

@@ -69,7 +69,7 @@ class Customer:
 
 
 def events_come() -> None:
-    """What waits at Stripe is delivered, and the jobs that it makes are done."""
+    """Deliver Stripe's pending events, and run the jobs that they queue."""
     while steering.deliver():
         do_jobs()
 

@@ -71,7 +71,7 @@ class WatchedStripe(stripe.HTTPClient):
         self.after: Hook = nothing
         """Called when it was carried out, in the place of the answer; it may raise, or wait."""
         self.is_asked = False
-        """Whether what is going on is Stripe's, and not ours."""
+        """True while the stand-in, and not our code, does something."""
         self._stand_in = SandboxClient()
 
     def close(self) -> None:

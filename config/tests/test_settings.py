@@ -1,4 +1,4 @@
-"""What a deployment is refused for, and what it gets when nothing is wrong."""
+"""Settings that stop a deployment, and the result when nothing is wrong."""
 
 from __future__ import annotations
 

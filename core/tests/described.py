@@ -1,4 +1,4 @@
-"""What ``docs/openapi.yaml`` says of a body, as a judge of real ones."""
+"""Checks real bodies against ``docs/openapi.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is too large, or too much, is told so in the shape of whoever asks."""
+"""Requests that are too large get an error in the format that the client reads."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def running(django_db_setup: None, twilio: Twilio) -> Iterator[str]:
 
 @pytest.fixture
 def shop() -> None:
-    """What is sold stands at Stripe: the payments sandbox, here and in the server."""
+    """The product exists at Stripe: the payments sandbox, here and in the server."""
     plan_set_up(lambda line: None)
 
 

@@ -1,4 +1,4 @@
-"""What lets somebody in stays out of the log, whatever goes wrong around it.
+"""Secrets stay out of the log, whatever fails around them.
 
 Each link of ours with a token, and each other secret that the product makes: a new one has to be
 added here, or a test fails.

@@ -60,7 +60,7 @@ def nobody_else(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 @pytest.fixture
 def things(alice: Account, operator: Account) -> dict[str, str]:
-    """What Alice has, by the names of the paths' parameters."""
+    """Alice's objects, by the names of the paths' parameters."""
     number = PhoneNumber.objects.create(
         account=alice,
         phone_number="+15551234567",
@@ -128,7 +128,7 @@ def _problem(path: str, response: HttpResponse, body: bytes, records: Any) -> st
 
 
 def _is_raised(record: logging.LogRecord) -> bool:
-    """Whether something failed that was not meant to: Django logs its refusals as errors too."""
+    """Return True for an unexpected failure: Django logs expected errors too."""
     event = record.msg.get("event") if isinstance(record.msg, dict) else ""
     is_refusal = record.name.startswith("django.security")
     return record.levelno >= logging.ERROR and not is_refusal and event not in OUTAGES

@@ -1,4 +1,4 @@
-"""What every answer tells browsers and caches, whoever asks for whatever."""
+"""Headers for browsers and caches, on every response."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_each_has_a_transaction_unless_it_waits_for_others(in_transaction: bool)
 
 
 def test_without_a_connection_an_error_is_the_items_own() -> None:
-    """Who waits for others has given the connection back."""
+    """A sweep gives its connection back before it waits."""
     connection.close()
     put_off: list[Any] = []
     do = _fails_at(1, ValueError(), [])

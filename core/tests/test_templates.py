@@ -1,4 +1,4 @@
-"""What holds for every template."""
+"""Rules for every template."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def live_call_of(account: Account, number: int, *, minutes: int) -> Call:
 
 
 def hang_up(call: Call, *, ended_at: datetime | None = None) -> None:
-    """What its engine does when it is asked to, by default now."""
+    """Act as its engine does on request, by default at once."""
     call.refresh_from_db()
     assert call.hangup_requested_at
     call_end(call_id=call.id, status=Call.Status.COMPLETED, reason="api_hangup", ended_at=ended_at)

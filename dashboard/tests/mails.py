@@ -1,4 +1,4 @@
-"""What the pages have sent by mail: the queue's jobs, done here."""
+"""Emails that the pages have sent: the queue's jobs, run here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests look at in a page."""
+"""Parts of a page that tests read."""
 
 from __future__ import annotations
 

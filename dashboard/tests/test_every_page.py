@@ -1,4 +1,4 @@
-"""What holds for every page, in a real browser: nothing is wrong with it, and everybody can use it.
+"""Checks on every page, in a real browser: it has no errors, and it is accessible.
 
 The product runs as processes of its own; people log in with the form.
 """

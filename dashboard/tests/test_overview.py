@@ -30,7 +30,7 @@ HTMX = {"HX-Request": "true"}
 
 
 class Page(HTMLParser):
-    """What a page does, says and writes into itself."""
+    """A page's queries, text and markup."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What operators may do to accounts in the admin: by who they are, and by whose account it is."""
+"""Operators' rights over accounts in the admin, by operator and by account."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def person(email: str, rights: str = "", **fields: Any) -> Account:
 
 @pytest.fixture
 def people() -> dict[str, Account]:
-    """Who acts, and who is acted upon. The clerk has every permission, and is no superuser."""
+    """The actor and the target. The clerk has every permission, and is no superuser."""
     return {
         "superuser": person("super@example.org", is_staff=True, is_superuser=True),
         "clerk": person("clerk@example.org", "view add change delete", is_staff=True),
@@ -210,7 +210,7 @@ def test_a_customer_who_becomes_an_operator_is_looked_at_no_longer(client, peopl
 
 
 def test_who_has_done_something_cannot_be_deleted_with_it(client, people):
-    """What operators have done stays: Django would delete it with the operator."""
+    """Operators' actions stay in the log: Django would delete them with the operator."""
     client.force_login(people["clerk"])
     ACTS["suspended"](client, people["a customer"])
     client.force_login(people["superuser"])

@@ -1,4 +1,4 @@
-"""Who gets into the admin: operators with a second factor, for twelve hours."""
+"""Access to the admin: operators with a second factor, for twelve hours."""
 
 from __future__ import annotations
 

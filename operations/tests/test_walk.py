@@ -1,4 +1,4 @@
-"""What an operator does at three in the morning, in a real browser.
+"""An operator's work at three in the morning, in a real browser.
 
 A customer writes that a call failed, and gives its SID. Its backend was down when the phone rang,
 and is back by now. Everything runs as processes of its own.

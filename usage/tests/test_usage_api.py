@@ -207,7 +207,7 @@ def long_history(alice: Account, bob: Account) -> None:
 
 @pytest.mark.django_db
 class TestCost:
-    """What is read does not grow with the history."""
+    """The rows read do not grow with the history."""
 
     @pytest.fixture
     def api(self, alice_api: APIClient) -> APIClient:
