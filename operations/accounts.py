@@ -22,6 +22,7 @@ from accounts.models import Account, ApiKey
 from accounts.permissions import may_operate_on
 from accounts.second_factors import has_second_factor, second_factors_remove_all
 from accounts.services import account_activate, account_suspend, account_unsuspend
+from billing.closing import customer_update_soon
 from core.admin import Confirmation, ListAdmin, asks_first
 from core.texts import validate_line
 
@@ -249,6 +250,8 @@ class AccountAdmin(ListAdmin, UserAdmin):
                 obj.email_verified_at = None
             super().save_model(request, obj, form, change)
             _audit_changes(obj, form)
+            if {"email", "company_name"} & set(form.changed_data):
+                customer_update_soon(account=obj)
         else:
             Account.objects.add(obj)
             audit(account=obj, action=Action.REGISTERED)

@@ -8,6 +8,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from accounts.services import api_key_create, api_key_revoke
+from billing.closing import UPDATE_TASK
+from dashboard.tests.mails import jobs
 from devtools.browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
@@ -192,6 +194,17 @@ class TestChange:
         olga.post(page_of(alice), form_of(olga, alice) | {"email": "Alice@New.example"})
         alice.refresh_from_db()
         assert alice.email == "alice@new.example"
+
+    @pytest.mark.parametrize(
+        "change", [{"email": "alice@new.example"}, {"company_name": "Alice & Sons"}]
+    )
+    def test_stripe_gets_a_new_address_or_name(self, olga, alice, change):
+        olga.post(page_of(alice), form_of(olga, alice) | change)
+        assert jobs(UPDATE_TASK) == [(UPDATE_TASK, {"account_id": alice.id})]
+
+    def test_stripe_is_not_asked_when_neither_changes(self, olga, alice):
+        olga.post(page_of(alice), form_of(olga, alice))
+        assert jobs(UPDATE_TASK) == []
 
 
 class TestAdd:
