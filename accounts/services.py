@@ -60,9 +60,7 @@ def account_register(*, email: str, password: str, company_name: str = "") -> Ne
     """
     account = _prepared(email, password, company_name)
     with _email_free(email), transaction.atomic():
-        Account.objects.add(account)
-        audit(account=account, action=Action.REGISTERED)
-        mail_queue(account=account, name=VERIFY_EMAIL)
+        _add(account)
         return _new_key(account, ApiKey.DEFAULT_LABEL)
 
 
@@ -74,10 +72,14 @@ def account_sign_up(*, email: str, password: str, company_name: str = "") -> Acc
     """
     account = _prepared(email, password, company_name)
     with _email_free(email), transaction.atomic():
-        Account.objects.add(account)
-        audit(account=account, action=Action.REGISTERED)
-        mail_queue(account=account, name=VERIFY_EMAIL)
+        _add(account)
     return account
+
+
+def _add(account: Account) -> None:
+    Account.objects.add(account)
+    audit(account=account, action=Action.REGISTERED)
+    mail_queue(account=account, name=VERIFY_EMAIL)
 
 
 @sensitive_variables()
@@ -115,16 +117,15 @@ def email_verify(*, account: Account, token: str) -> None:
 
 
 @transaction.atomic
-def email_change(*, account: Account, email: str) -> bool:
+def email_change(*, account: Account, email: str) -> None:
     """Change the account's address, which has to be confirmed; notify the old one if it was.
 
-    Returns False, and does nothing, if it is the same. Raises ``ValidationError`` and 409
-    ``email_taken``.
+    Does nothing if it is the same. Raises ``ValidationError`` and 409 ``email_taken``.
     """
     before, was_confirmed = account.email, account.is_email_verified
     email = normalize_email(email)
     if email == before:
-        return False
+        return
     account.email, account.email_verified_at = email, None
     account.clean_fields(exclude={"password"})
     with _email_free(email), transaction.atomic():
@@ -133,7 +134,6 @@ def email_change(*, account: Account, email: str) -> bool:
     if was_confirmed:
         mail_queue(account=account, name=EMAIL_CHANGED, to=before)
     mail_queue(account=account, name=VERIFY_EMAIL)
-    return True
 
 
 @transaction.atomic
@@ -200,9 +200,8 @@ def account_sign_out_everywhere(*, account: Account) -> None:
 @transaction.atomic
 def api_key_create(*, account: Account, label: str = "") -> NewKey:
     """Create a key; raise 409 ``too_many_api_keys`` at 100 active ones."""
-    Account.objects.select_for_update(no_key=True).get(
-        pk=account.pk
-    )  # one request at a time counts
+    # One request at a time counts.
+    Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     if account.api_keys.active().count() >= MAX_ACTIVE_KEYS:
         raise ApiError(
             409,

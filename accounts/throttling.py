@@ -56,10 +56,8 @@ def login_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
     failures = _limit(
         "failed logins", normalize_email(email), settings.LOGIN_FAILURES_PER_EMAIL, minutes=15
     )
-    _limit("logins", client_network(request), settings.LOGINS_PER_ADDRESS, minutes=1).take()
-    failures.take()
-    yield
-    AttemptCount.objects.filter(pk=failures.subject).delete()
+    with _counted_as_failure(request, failures):
+        yield
 
 
 @contextmanager
@@ -70,6 +68,13 @@ def second_factor_attempt(request: HttpRequest, account: Account) -> Iterator[No
     guesses at the code.
     """
     failures = _limit("wrong codes", account.id, settings.LOGIN_FAILURES_PER_EMAIL, minutes=15)
+    with _counted_as_failure(request, failures):
+        yield
+
+
+@contextmanager
+def _counted_as_failure(request: HttpRequest, failures: _Limit) -> Iterator[None]:
+    """Count an attempt of the network and a failure; success clears the failures."""
     _limit("logins", client_network(request), settings.LOGINS_PER_ADDRESS, minutes=1).take()
     failures.take()
     yield

@@ -67,7 +67,7 @@ async def _until_ready(addresses: Sequence[str]) -> None:
             async with asyncio.timeout(_READY_WITHIN_S):
                 await _until_it_answers(address)
         except TimeoutError:
-            raise Failed(f"{address} did not answer within {_READY_WITHIN_S:.0f} s.") from None
+            raise Failed(f"{address} did not respond within {_READY_WITHIN_S:.0f} s.") from None
 
 
 async def _until_it_answers(address: str) -> None:

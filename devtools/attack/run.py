@@ -61,7 +61,7 @@ def exit_with(program: str, work: Callable[[dict[str, str]], int]) -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the options: ``areas``, ``short``, ``seed``."""
+    """Return the options: ``areas``, ``short``, ``seed``, ``all``."""
     parser = argparse.ArgumentParser(
         prog="bin/attack",
         description="Attack the product in its production configuration, and report what failed.",
@@ -76,12 +76,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"attack only this one: {', '.join(NAMES)}",
     )
     parser.add_argument("--short", action="store_true", help="run some attacks of each area")
+    options = parse_with_common(parser, arguments)
+    options.areas = options.area or list(NAMES)
+    return options
+
+
+def parse_with_common(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """Return the options, with ``all`` and ``seed`` as well; the parser knows ``--short``."""
     parser.add_argument(
         "--all", action="store_true", help="show every finding, not only three of a kind"
     )
     parser.add_argument("--seed", type=int, help="repeat the run with this seed")
     options = parser.parse_args(arguments)
-    options.areas = options.area or list(NAMES)
     if options.seed is None:
         options.seed = 1 if options.short else random.randrange(10**6)  # noqa: S311 (a seed)
     return options

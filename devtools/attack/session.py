@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from threading import Thread
@@ -43,13 +44,25 @@ ADDRESSES = {
 
 def main() -> None:
     options = run.parse()
-    report = Report(most_shown=10**6 if options.all else 3)
+    report = Report(most_shown=most_shown(options))
+    run_and_report("attack", options, report, _play(options, report))
+
+
+def most_shown(options: argparse.Namespace) -> int:
+    """Return how many findings of a kind to show."""
+    return 10**6 if options.all else 3
+
+
+def run_and_report(
+    program: str, options: argparse.Namespace, report: Report, work: Coroutine[Any, Any, None]
+) -> None:
+    """Do the work and write its report; exit with status 1 if there are findings."""
     try:
-        asyncio.run(_play(options, report))
+        asyncio.run(work)
     except asyncio.CancelledError:
         sys.exit(143)
     except Failed as failure:
-        sys.exit(f"bin/attack: {failure}")
+        sys.exit(f"bin/{program}: {failure}")
     report.write()
     sys.stdout.write(f"Seed {options.seed}. Logs of the processes: {logs()}\n")
     sys.exit(1 if report.findings else 0)

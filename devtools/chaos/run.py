@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import sys
 from collections.abc import Sequence
 
 from devtools.attack import database, namespace, product
-from devtools.attack.run import exit_with, run_apart
+from devtools.attack.run import exit_with, parse_with_common, run_apart
 from devtools.chaos import postgres
 from devtools.chaos.experiments import IN_SHORT, NAMES
 from devtools.development import LOCAL_DIR
@@ -71,17 +70,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=20.0,
         help="start no experiment after this many minutes (20)",
     )
-    parser.add_argument(
-        "--all", action="store_true", help="show every finding, not only three of a kind"
-    )
-    parser.add_argument("--seed", type=int, help="repeat the run with this seed")
-    options = parser.parse_args(arguments)
+    options = parse_with_common(parser, arguments)
     if options.minutes <= 0:
         parser.error("--minutes must be more than 0")
     chosen = options.only or (IN_SHORT if options.short else NAMES)
     options.names = [name for name in NAMES if name in chosen]
-    if options.seed is None:
-        options.seed = 1 if options.short else random.randrange(10**6)  # noqa: S311 (a seed)
     return options
 
 

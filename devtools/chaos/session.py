@@ -21,7 +21,6 @@ from devtools.chaos.relay import Relay
 from devtools.chaos.report import Notes, Report
 from devtools.chaos.system import System
 from devtools.chaos.traffic import ENGINES, Proxy, Traffic
-from devtools.processes import Failed
 
 _CUSTOMERS, _CUSTOMERS_IN_SHORT = 12, 5
 _RELAY_PORTS = {"engine": 5510, "engine-2": 5520}
@@ -30,16 +29,8 @@ _LONGEST_S = 420.0
 
 def main() -> None:
     options = run.parse()
-    report = Report(most_shown=10**6 if options.all else 3)
-    try:
-        asyncio.run(_play(options, report))
-    except asyncio.CancelledError:
-        sys.exit(143)
-    except Failed as failure:
-        sys.exit(f"bin/chaos: {failure}")
-    report.write()
-    sys.stdout.write(f"Seed {options.seed}. Logs of the processes: {attack_session.logs()}\n")
-    sys.exit(1 if report.findings else 0)
+    report = Report(most_shown=attack_session.most_shown(options))
+    attack_session.run_and_report("chaos", options, report, _play(options, report))
 
 
 async def _play(options: argparse.Namespace, report: Report) -> None:
