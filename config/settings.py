@@ -188,7 +188,7 @@ if STRIPE_SANDBOX:
     STRIPE_SECRET_KEY = "sk_test_" + "sandbox" * 4
 if not re.fullmatch(r"sk_(test|live)_[a-zA-Z0-9]{24,}", STRIPE_SECRET_KEY):
     raise ImproperlyConfigured(
-        "STRIPE_SECRET_KEY must be a secret key of Stripe's, sk_live_… or sk_test_… "
+        "STRIPE_SECRET_KEY must be a secret key from Stripe, sk_live_… or sk_test_… "
         f"({'another value is' if STRIPE_SECRET_KEY else 'it is not'} set)."
     )
 # Secrets that setup_stripe created need no variable. Separate several by commas.

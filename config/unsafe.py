@@ -60,7 +60,7 @@ def weak_key(key: str) -> str:
     elif _is_row(key):
         fault = "follows the alphabet or the digits"
     elif known := _well_known(key):
-        fault = f"contains {known!r}, which is the first thing that is tried"
+        fault = f"contains {known!r}, which attackers try first"
     else:
         return ""
     return f"can be guessed: it {fault}. {_NEW_KEY}"
@@ -71,7 +71,7 @@ def weak_webhook_secret(secret: str) -> str:
     found = _WEBHOOK_SECRET.fullmatch(secret)
     if found and len(set(found[1])) >= _LEAST_DIFFERENT and not _is_repeated(found[1]):
         return ""
-    return "must be signing secrets of Stripe's, whsec_… (another value is set)."
+    return "must be signing secrets from Stripe, whsec_… (another value is set)."
 
 
 def wide_host(host: str) -> str:
@@ -82,7 +82,7 @@ def wide_host(host: str) -> str:
     elif not (_HOST.fullmatch(name) or _IPV6.fullmatch(host)):
         fault = "is no host name"
     elif host != name and _is_shared(name):
-        fault = "takes in hosts of others"
+        fault = "includes other people's hosts"
     else:
         return ""
     return f"must list host names of your own: {host!r} {fault}."
@@ -97,7 +97,7 @@ def bad_address(address: str, schemes: Sequence[str], *, takes_path: bool = True
         fault = f"must be an address that begins with {schemes[-1]}:// and a host"
     elif parts.username is not None or parts.password is not None:
         # Not repeated: it would go into the log.
-        return "must hold no user and no password."
+        return "must not contain a user name or a password."
     elif "?" in address or "#" in address:
         fault = "must have nothing after ? or #"
     elif parts.path and not takes_path:
@@ -126,7 +126,7 @@ def leaky_mail_server(address: str) -> str:
     if parts is None or parts.scheme not in _MAIL_SCHEMES or not parts.hostname:
         return "must be a mail server's address, like smtp+tls://user:password@host:587."
     if parts.scheme == "smtp" and parts.password:
-        return "would send its password in the clear: use smtp+tls:// or smtp+ssl://."
+        return "would send its password unencrypted. Use smtp+tls:// or smtp+ssl://."
     return ""
 
 

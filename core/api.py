@@ -88,7 +88,7 @@ class ObjectSerializer(serializers.Serializer[Any]):
 
 @extend_schema_serializer(many=False)
 class AnswerSerializer(ObjectSerializer):
-    """The shape of a whole answer, for the API's description: views put answers together."""
+    """The shape of a response, for the API's description: views build responses themselves."""
 
 
 def validated(serializer_class: type[serializers.Serializer[Any]], request: Request) -> Any:

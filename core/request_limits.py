@@ -15,8 +15,8 @@ HEAD = 64 << 10
 # The most pieces of a body: reads of the socket, or chunks. An Ethernet packet has 1.4 KB.
 PIECES = 1_000
 
-# Seconds. From a connection's first byte to its request's last; and from an answer's end in our
-# memory to its end at the client, or for an engine, which has less in memory, without progress.
+# Seconds. For a request to arrive, from its connection's first byte; and for a client to read a
+# response that a web process has finished. An engine buffers less: there, without progress.
 REQUEST_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 30.0
 # Seconds for a client to close its side, so that it sees the response before a reset.

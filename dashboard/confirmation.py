@@ -41,9 +41,8 @@ def confirm(request: PageRequest, token: str) -> HttpResponse:
         )
     with transaction.atomic():
         email_verify(account=account, token=token)
-        customer_update_soon(
-            account=account
-        )  # Stripe gets the company's name only once the address is confirmed
+        # Stripe gets the company's name only once the address is confirmed.
+        customer_update_soon(account=account)
     messages.success(request, f"Thanks! {account.email} is confirmed.")
     return redirect("overview")
 

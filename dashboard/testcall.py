@@ -39,7 +39,9 @@ WHY = {
     "number_inactive": "This number is inactive. Activate it under Numbers to receive calls.",
     "account_inactive": "Your account is not active. Go to Billing to activate it.",
     "account_suspended": "Your account is suspended, so all calls are rejected.",
-    "too_many_calls": "You have reached your limit of concurrent calls. Callers hear a busy tone.",
+    "too_many_calls": (
+        "You have reached your limit of concurrent calls. Callers hear a busy signal."
+    ),
     "spending_limit_reached": "You have reached your spending limit. Raise it under Billing.",
     "hung_up": "The call was hung up before it was connected.",
 }
@@ -63,7 +65,7 @@ class CallForm(forms.Form):
             for each in PhoneNumber.objects.of(request.user).order_by("created_at")[:MOST_NUMBERS]
         }
         self.fields["number"].choices = [  # type: ignore[attr-defined]
-            (each.id, each.phone_number if each.is_active else f"{each.phone_number} (off)")
+            (each.id, each.phone_number if each.is_active else f"{each.phone_number} (inactive)")
             for each in self.numbers.values()
         ]
 

@@ -60,4 +60,4 @@ async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
         async with asyncio.timeout(None if isinf(left) else left + _LAST_WORD_S):
             return await run(work)
     except TimeoutError:
-        raise OperationalError("The database did not answer in time.") from None
+        raise OperationalError("The database did not respond in time.") from None

@@ -1,10 +1,10 @@
 """Tracks which engines are up, and ends the calls that dead engines left behind.
 
 An engine writes a heartbeat (``telephony.voice.heartbeat``). An engine without one for
-``LOST_AFTER``, while the database was reachable, is considered dead, and its calls ended. Whichever
-process looks next does that, engines and workers alike. After an outage of the database, no engine
-is considered dead until all have had the time to write again. An engine that was merely cut off
-finds its calls ended, and resumes them (``telephony.services.call_resume``).
+``LOST_AFTER``, while the database was reachable, is considered dead, and its calls are ended.
+Whichever process looks next does that, engines and workers alike. After an outage of the database,
+no engine is considered dead until all have had the time to write again. An engine that was merely
+cut off finds its calls ended, and resumes them (``telephony.services.call_resume``).
 
 All times are the database's.
 """

@@ -57,8 +57,8 @@ class RequestKey:
     def earlier(self) -> IdempotencyKey | None:
         """Return the row of an earlier request, if there is one. Call it under the account's lock.
 
-        A row without a status is of a process that died before it responded. Raises 409
-        ``idempotency_key_reused`` and ``idempotency_key_in_use``.
+        A row without a status belongs to a request whose process died before it responded. Raises
+        409 ``idempotency_key_reused`` and ``idempotency_key_in_use``.
         """
         age = ExpressionWrapper(Now() - F("created_at"), DurationField())
         records = IdempotencyKey.objects.of(self.account).filter(key=self.key).annotate(age=age)

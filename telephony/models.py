@@ -98,8 +98,8 @@ class ReleasedNumber(models.Model):
 # calls that are placed too quickly.
 UNCONNECTED_LASTS = timedelta(minutes=15)
 
-# The account's own number of a call. An index contains this expression, and another those below: to
-# change one takes a migration.
+# The account's own number of a call. Indexes contain this expression and the ones below: changing
+# one takes a migration.
 OUR_NUMBER = Case(When(direction="inbound", then=F("called_number")), default=F("caller_phone"))
 
 

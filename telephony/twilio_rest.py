@@ -39,6 +39,7 @@ LONGEST_MESSAGE = 1_000  # of a Twilio error (characters)
 
 AUTH_TOKEN = re.compile(r"[!-~]+")
 CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
+ACCOUNT_SID_RULE = "Use the Account SID: AC and 32 hex digits."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class TwilioCredentials:
 
 def account_sid_problem(sid: str) -> str | None:
     """Return the problem with a text that is not an Account SID; None for an Account SID."""
-    return None if ACCOUNT_SID.fullmatch(sid) else "Use the Account SID: AC and 32 hex digits."
+    return None if ACCOUNT_SID.fullmatch(sid) else ACCOUNT_SID_RULE
 
 
 def auth_token_problem(token: str) -> str | None:
@@ -128,7 +129,7 @@ def _ask(credentials: TwilioCredentials, question: Callable[[Client], Asked]) ->
     except TwilioException as error:  # of a list
         raise _failure(_refused_list(error)) from None
     except (ValueError, TypeError, AttributeError, KeyError):  # a success that is not Twilio's JSON
-        raise _unavailable("unreadable answer") from None
+        raise _unavailable("unreadable response") from None
 
 
 def _refused_list(error: TwilioException) -> TwilioRestException | TwilioServiceException:

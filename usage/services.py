@@ -45,8 +45,8 @@ class Used(TypedDict):
 def usage_record_create(**used: Unpack[Used]) -> UsageRecord:
     """Record an ended call and add it to the account's totals, in the caller's transaction.
 
-    A call that is recorded already stays as it is, totals too, and its record is returned. A call
-    that reaches a mark of the account's spending limit has a mail queued.
+    If the call is recorded already, nothing changes, and its record is returned. If the call
+    reaches a mark of the spending limit, an email is queued.
     """
     _require_transaction()
     record = _record(used)
@@ -58,10 +58,10 @@ def usage_record_create(**used: Unpack[Used]) -> UsageRecord:
 
 
 def usage_record_complete(**used: Unpack[Used]) -> UsageRecord:
-    """Record what a call came to after all; return that, which is not to be saved.
+    """Record the rest of a call that was recorded too early; return the sum, unsaved.
 
-    What its records lack becomes one more, and the totals have it. Nothing that was charged is
-    taken back. The caller holds a lock on the call.
+    What its records lack is stored as another part and added to the totals. No charge is taken
+    back. The caller holds a lock on the call.
     """
     _require_transaction()
     usage_record_create(**used)
@@ -89,7 +89,7 @@ def _record(used: Used) -> UsageRecord:
 
 def _require_transaction() -> None:
     if not connection.in_atomic_block:
-        raise TransactionManagementError("A usage record belongs to the transaction that ends it.")
+        raise TransactionManagementError("Record usage in the transaction that ends the call.")
 
 
 def _count(record: UsageRecord, *, calls: int) -> None:

@@ -85,9 +85,9 @@ def _limit_problem(amount: Decimal) -> str | None:
 
 @transaction.atomic
 def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
-    """Set the limit (USD a month), or take it away; return where the account stands now.
+    """Set the limit (USD a month), or remove it; return the spending and the limit now.
 
-    What the new limit has reached already counts as told: whoever sets it sees that. Raises
+    No email is sent for marks that the new limit has already reached: the page shows them. Raises
     ``ValidationError`` at ``amount``.
     """
     if amount is not None and (problem := _limit_problem(amount)):
@@ -109,10 +109,10 @@ def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
 
 
 def spending_tell(*, account_id: str, day: date) -> None:
-    """Queue a mail if the month's minutes have reached a mark that the account was not told of.
+    """Queue an email if the month's minutes have reached a mark for which none was sent yet.
 
-    In the transaction that has added to the totals, and after that: of calls that end at once, one
-    at a time gets here. A call that passes several marks has the highest one told.
+    Call it in the transaction that added to the totals, after that: their lock lets in one of
+    several ending calls at a time. If a call passes several marks, the email names the highest.
     """
     limit = (
         SpendingLimit.objects.select_for_update(of=["self"])

@@ -61,7 +61,7 @@ class Connection(psycopg.Connection[Any]):
             result = super().wait(gen, interval, timeout)
         except errors._WaitTimeout:
             self._give_up()
-            message = f"The database did not answer within {timeout:.1f} s."
+            message = f"The database did not respond within {timeout:.1f} s."
             raise psycopg.OperationalError(message) from None
         except errors.ReadOnlySqlTransaction:
             # The server has become another one's standby, so every connection is replaced: the idle
@@ -84,7 +84,7 @@ class Connection(psycopg.Connection[Any]):
                 if not ready and pool:  # an interval of the wait has passed
                     if pool.has_lost(self):
                         self.pgconn.finish()
-                        raise psycopg.OperationalError("The database does not answer.")
+                        raise psycopg.OperationalError("The database does not respond.")
                     pool.probe_if_silent(since=began)
                 state = gen.send(ready)
         except StopIteration as ended:

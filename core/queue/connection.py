@@ -108,7 +108,7 @@ async def _with_timeout(running: Coroutine[Any, Any, T], give_up: Callable[[], N
     try:
         await asyncio.wait({work}, timeout=RESPOND_WITHIN_S)
         if not work.done():
-            raise psycopg.OperationalError(f"no answer within {RESPOND_WITHIN_S:g} seconds")
+            raise psycopg.OperationalError(f"no response within {RESPOND_WITHIN_S:g} seconds")
         return work.result()
     finally:
         if not work.done():

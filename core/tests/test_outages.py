@@ -224,7 +224,7 @@ def assert_a_hang_is_noticed(world: World, pool: Pool) -> None:
         world.postgres.freeze()
         try:
             for each in waiting:
-                with pytest.raises(psycopg.OperationalError, match="does not answer"):
+                with pytest.raises(psycopg.OperationalError, match="does not respond"):
                     each.result(ANSWERED_WITHIN_S)
             with pytest.raises(PoolTimeout):
                 threads.submit(sleep_in, pool, 0).result(ANSWERED_WITHIN_S)

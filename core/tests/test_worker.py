@@ -526,4 +526,4 @@ def test_an_unknown_lane_is_refused() -> None:
     with worker_process(database_url(), "--lanes=calls,monee") as process:
         _, errors = process.communicate(timeout=_WITHIN_S)
         assert process.returncode == 1
-        assert "There is no lane 'monee'. The lanes are calls, money, callbacks" in errors
+        assert "There is no queue 'monee'. The queues are calls, money, callbacks" in errors

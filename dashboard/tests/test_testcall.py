@@ -203,7 +203,7 @@ class TestStart:
     ) -> None:
         settings.MAX_CONCURRENT_CALLS = 0
         _, text = ring(alice_web, number)
-        assert "busy tone" in text
+        assert "busy signal" in text
         assert backend.asked == []
 
     def test_an_inactive_number(self, alice_web: Client, number: PhoneNumber) -> None:
@@ -224,7 +224,7 @@ class TestStart:
         _, text = ring(alice_web, number)
         assert "We are &lt;closed&gt;." in text
         backend.says({"reject": True, "reason": "busy"})
-        assert "busy tone" in ring(alice_web, number)[1]
+        assert "busy signal" in ring(alice_web, number)[1]
 
     def test_a_greeting_url_is_told_of(
         self, alice_web: Client, number: PhoneNumber, backend: Backend
@@ -347,7 +347,7 @@ class TestCheck:
         assert "The response is not valid." in text
         assert "Use one of alloy" in row(text, "voice")
         assert "&lt;b&gt;" in row(text, "voice")
-        assert "Use a string without spaces." in row(text, "openaiApiKey")
+        assert "Use a string of visible ASCII characters" in row(text, "openaiApiKey")
         assert KEY not in text
         assert "0.name: Use 1 to 64 letters" in row(text, "tools")
         assert "This field is required." in row(text, "onToolCallUrl")
@@ -359,7 +359,7 @@ class TestCheck:
             ({"reject": True, "reason": "busy"}, "rejected as busy"),
             ({"reject": True, "message": "Closed."} | CREDENTIALS, "would hear “Closed.”"),
             ({"transfer": "+15559876543"} | CREDENTIALS, "transferred to +15559876543"),
-            ({"transfer": "+15559876543"}, "A transfer is paid by your Twilio account."),
+            ({"transfer": "+15559876543"}, "A transfer is charged to your Twilio account."),
             (
                 {"transfer": "+882130000000"} | CREDENTIALS,
                 "Use a number in one of these countries: US, CA.",

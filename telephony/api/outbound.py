@@ -130,8 +130,8 @@ class OutboundViewSet(ViewSet):
             400: {
                 "country_not_allowed": "Numbers in that country may not be called.",
                 "number_not_allowed": (
-                    "`to` or `from` is not a landline, mobile or toll-free number, as premium-rate "
-                    "and service numbers are not."
+                    "`to` or `from` is not a landline, mobile or toll-free number, but for example "
+                    "a premium-rate or service number."
                 ),
                 "same_number": "`to` is `from`.",
                 "carrier_rejected": "Twilio refused the call: `error` has its code and message.",

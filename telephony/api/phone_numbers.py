@@ -156,8 +156,8 @@ class PhoneNumberViewSet(ViewSet):
             400: {
                 "country_not_allowed": "It is not a US number.",
                 "number_not_allowed": (
-                    "It is not a landline, mobile or toll-free number, as premium-rate and service "
-                    "numbers are not."
+                    "It is not a landline, mobile or toll-free number, but for example a "
+                    "premium-rate or service number."
                 ),
                 "phone_number_not_proven": "The number does not belong to that Twilio account.",
             },

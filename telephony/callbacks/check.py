@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,7 +55,7 @@ class Check:
     problem: str = ""
     fields: Sequence[FieldCheck] = ()
     ignored: Sequence[str] = ()
-    outcome: str = field(default="")
+    outcome: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -100,15 +100,14 @@ def _checked(url: str, call_sid: str, seconds: float, answer: client.Answer) -> 
     if whole := problems.get("body"):
         return Check(url, call_sid, seconds, answer.status, " ".join(whole))
     known = answer_of(body).fields
+    unknown = sorted(clipped(name, 64) for name in set(body) - {each.name for each in known})
     return Check(
         url,
         call_sid,
         seconds,
         answer.status,
         fields=[_field(each, body, problems.get(each.name, ())) for each in known],
-        ignored=sorted(clipped(name, 64) for name in set(body) - {each.name for each in known})[
-            :50
-        ],
+        ignored=unknown[:50],
         outcome=outcome,
     )
 

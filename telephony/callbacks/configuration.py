@@ -134,7 +134,7 @@ class Answer:
         """Return the error for a required field that is missing."""
         if not (self.costs and field.remedy):
             return "This field is required."
-        return f"{self.costs} is paid by your Twilio account. {field.remedy}"
+        return f"{self.costs} is charged to your Twilio account. {field.remedy}"
 
 
 _CREDENTIALS = (
@@ -301,7 +301,7 @@ REFUSAL = Answer(
         ),
     ),
 )
-SPOKEN_REFUSAL = Answer(Refusal, (*REFUSAL.fields, *_CREDENTIALS), costs="A message that is spoken")
+SPOKEN_REFUSAL = Answer(Refusal, (*REFUSAL.fields, *_CREDENTIALS), costs="A spoken message")
 TRANSFER = Answer(
     Transfer,
     (

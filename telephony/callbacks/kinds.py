@@ -19,6 +19,7 @@ from telephony.callbacks.problems import Problems
 from telephony.engine.bounds import DEEPEST, is_storable
 from telephony.engine.plan import ACCOUNT_SID, E164, Tool
 from telephony.numbering import call_problem
+from telephony.twilio_rest import ACCOUNT_SID_RULE
 
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 # A text that XML can hold, as far as a regular expression of JavaScript's goes.
@@ -92,7 +93,7 @@ class HeaderText(Kind):
 
     def problem(self, value: Any) -> str:
         if not (isinstance(value, str) and _VISIBLE_ASCII.fullmatch(value)):
-            return "Use a string without spaces."
+            return "Use a string of visible ASCII characters, without spaces."
         return Text(self.most).problem(value)
 
     def schema(self) -> Json:
@@ -103,7 +104,7 @@ class HeaderText(Kind):
         }
 
     def limits(self) -> str:
-        return f"At most {self.most:,} characters, without spaces."
+        return f"At most {self.most:,} visible ASCII characters, without spaces."
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class AccountSid(Pattern):
     """A Twilio Account SID."""
 
     pattern: re.Pattern[str] = ACCOUNT_SID
-    why: str = "Use the Account SID: AC and 32 hex digits."
+    why: str = ACCOUNT_SID_RULE
     words: str = "`AC` and 32 hexadecimal digits."
 
 
@@ -275,7 +276,7 @@ class Tools(Kind):
         for index, entry in enumerate(value):
             tool = self._tool(f"{at}.{index}", entry, problems)
             if tool and tools.setdefault(tool.name, tool) is not tool:
-                problems.add(at, f"{tool.name} is there more than once.")
+                problems.add(at, f"{tool.name} is defined more than once.")
         return tuple(tools.values())
 
     def schema(self) -> Json:

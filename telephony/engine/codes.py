@@ -259,7 +259,8 @@ class EventKind(StrEnum):
         "refused",
         "Switchhook rejected the call",
         "`why`: the account's status or limits, or the Twilio account that the call came from. "
-        "Your backend was not asked, except when another call took the last place meanwhile.",
+        "Your backend was not asked, unless the account's status or number of calls changed "
+        "meanwhile.",
     )
     TRANSFERRED = "transferred", "Your backend transferred the call", "`to`"
     CONNECTED = "connected", "The caller's audio was connected"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# A call of four hours has fewer responses, and fewer tool calls. Ids that are dropped are old.
+# The longest call, an hour, has fewer responses and fewer tool calls. Ids that are dropped are old.
 MOST = 10_000
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from telephony.engine.recent_ids import RecentIds
 
 HOLD_S = 2.0  # after the caller's speech, for the model to begin its own response
-# A response whose id the model has not told.
+# A response whose id the model did not report.
 UNKNOWN = "?"
 
 

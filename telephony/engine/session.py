@@ -496,9 +496,8 @@ class CallSession:
             return
         item_id, payload = self._context.own_item(), tones(digits)
         size = model_writer.audio_size(payload)
-        mark = self.playback.sent(
-            item_id, size, self._now
-        )  # the last mark follows with the end of the response
+        # The last mark follows with the end of the response.
+        mark = self.playback.sent(item_id, size, self._now)
         self._do(actions.PlayAudio(payload))
         if mark:
             self._do(actions.SendMark(mark))

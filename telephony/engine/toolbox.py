@@ -40,7 +40,7 @@ class Taken:
 
 
 class Toolbox:
-    """Runs tools in batches: each call of a response gets its result, all of them one response."""
+    """Runs tools in batches: each call gets a result, and the whole batch one response."""
 
     def __init__(self, context: CallContext, plan: CallPlan) -> None:
         self._context = context

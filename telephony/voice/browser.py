@@ -15,7 +15,6 @@ import orjson
 from telephony.engine import events
 from telephony.engine.after_stream import AfterStream, as_json
 from telephony.engine.transcript import Line
-from telephony.services import transcript_line
 from telephony.voice.runner import CallRunner, Connection
 
 
@@ -37,12 +36,7 @@ class BrowserCallRunner(CallRunner):
         self._show("after", as_json(after))
 
     def _show_transcript(self, lines: Sequence[Line]) -> None:
-        transcript = [
-            transcript_line(
-                line.role, line.text, self._wall_time(line.at), interrupted=line.interrupted
-            )
-            for line in lines
-        ]
+        transcript = self._in_format(lines)
         if transcript != self._shown:
             self._shown = transcript
             self._show("transcript", transcript)

@@ -139,12 +139,12 @@ def _doubt(
     if form.account_sid != decision.twilio_account_sid:
         return (
             ErrorCode.ACCOUNT_SID_MISMATCH,
-            "The call came from another Twilio account than yours.",
+            "The call came from a Twilio account other than yours.",
         )
     if not form.is_signed_with(decision.twilio_auth_token):
         return (
             ErrorCode.INVALID_TWILIO_SIGNATURE,
-            "The signature of Twilio's request does not fit your twilioAuthToken.",
+            "The signature of Twilio's request does not match your twilioAuthToken.",
         )
     return None
 

@@ -84,7 +84,7 @@ class CallRunner:
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
-        self._session = CallSession(self._plan, self._started, may_call=self._may_put_through)
+        self._session = CallSession(self._plan, self._started, may_call=self._may_transfer_to)
         self._agent = AgentRelay(
             self._caller.send, self._encoder, self._session.playback, self._loop.time
         )
@@ -104,10 +104,8 @@ class CallRunner:
         self._closed_at: float | None = None  # when the caller's socket closed
         self._finished: asyncio.Future[actions.Finish] = self._loop.create_future()
 
-    def _may_put_through(self, number: str) -> bool:
-        """Return True if ``transfer_call`` may dial the number. The called number would loop back
-        here.
-        """
+    def _may_transfer_to(self, number: str) -> bool:
+        """Return True if ``transfer_call`` may dial the number: the called one rings here."""
         return number != self._call.called_number and may_be_called(number)
 
     @property
@@ -370,14 +368,18 @@ class CallRunner:
     def _outcome_of(
         self, lines: Sequence[Line], tool_runs: Sequence[ToolRun], usage: TokenUsage
     ) -> Outcome:
-        transcript = [
+        transcript = self._in_format(lines)
+        tool_calls = [tool_call_line(run, self._wall_time(run.at)) for run in tool_runs]
+        return Outcome(self._plan.model, transcript, usage, tool_calls=tool_calls)
+
+    def _in_format(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
+        """Return the turns in the format of onCallEnd."""
+        return [
             transcript_line(
                 line.role, line.text, self._wall_time(line.at), interrupted=line.interrupted
             )
             for line in lines
         ]
-        tool_calls = [tool_call_line(run, self._wall_time(run.at)) for run in tool_runs]
-        return Outcome(self._plan.model, transcript, usage, tool_calls=tool_calls)
 
     def _wall_time(self, at: float) -> datetime:
         return self._started_at + timedelta(seconds=at - self._started)

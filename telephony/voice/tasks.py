@@ -18,8 +18,6 @@ from telephony.voice.heartbeat import keep_sweeping
 # The engine waits for the last transcript, and may have to retry its own record.
 CLOSE_AFTER = timedelta(seconds=8)
 
-CLOSE_TASK = "telephony.voice.tasks.close_call"
-
 
 @app.task(queue=lanes.CALLS)
 def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:

@@ -53,10 +53,6 @@ UNANSWERED = {
 # its backend, at most this many rejected calls a minute: more would fill the tables and delay its
 # callbacks.
 MOST_REFUSED = 30
-_SPENT = (
-    ErrorCode.SPENDING_LIMIT_REACHED,
-    "The account has reached its spending limit for this month. Raise it, or wait for next month.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class Rejected:
 
 
 class ForeignAccount(Exception):
-    """A number's calls come from another Twilio account than before."""
+    """A number's calls come from a different Twilio account than before."""
 
 
 def is_call_of(call_id: str, call_sid: str) -> bool:
@@ -195,7 +191,8 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
 def _reject_not_admitted(call: Call, refusal: NotAdmitted) -> Rejected:
     """End a call that the account may not have."""
     call_note(call, EventKind.REFUSED, why=refusal.why)
-    _reject(call, errors=[_SPENT] if refusal.code == _SPENT[0] else [])
+    is_spent = refusal.code == ErrorCode.SPENDING_LIMIT_REACHED
+    _reject(call, errors=[(ErrorCode.SPENDING_LIMIT_REACHED, refusal.message)] if is_spent else [])
     return Rejected(refusal.word, refusal.why, call)
 
 

@@ -8,7 +8,7 @@ from telephony.voice.websocket import POLICY_VIOLATION, Socket
 # Per process, and per network within it. Beyond the limit the oldest is closed: a socket that
 # brings a ticket is admitted within a moment.
 MOST_WAITING = request_limits.WAITING
-MOST_OF_ONE_ADDRESS = MOST_WAITING // 2
+MOST_OF_ONE_NETWORK = MOST_WAITING // 2
 
 
 class UnadmittedSockets:
@@ -20,7 +20,7 @@ class UnadmittedSockets:
     def add(self, network: str, socket: Socket) -> None:
         theirs = self._sockets.setdefault(network, {})
         theirs[socket] = None
-        if len(theirs) > MOST_OF_ONE_ADDRESS:
+        if len(theirs) > MOST_OF_ONE_NETWORK:
             oldest = next(iter(theirs))
             del theirs[oldest]
             oldest.close(POLICY_VIOLATION, "Too many sockets are waiting for a call.")

@@ -43,7 +43,7 @@ from telephony.voice.transactions import ForeignAccount, PendingCall, Rejected
 from telephony.voice.twilio_form import TwilioForm
 
 # Twilio's limit for a webhook is 15 s. onCallStart may take 10 of them and each visit to the
-# database two, so that a caller who cannot be served hears so soon. The whole must end in time,
+# database two, so that a caller who cannot be served is told early. The whole must end in time,
 # whatever happens on the way.
 _VISIT_WITHIN_S = 2.0
 _ANSWERED_WITHIN_S = 14.0

@@ -21,7 +21,7 @@ _GRACE_S = 60.0
 
 
 class Command(BaseCommand):
-    help = "Do the jobs of the queue: callbacks, billing, mail, upkeep."
+    help = "Run the queue's jobs: callbacks, billing, email, cleanup."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -41,17 +41,17 @@ class Command(BaseCommand):
         names = lanes.split(",")
         if unknown := set(names) - set(PLACES):
             raise CommandError(
-                f"There is no lane {min(unknown)!r}. The lanes are {', '.join(PLACES)}."
+                f"There is no queue {min(unknown)!r}. The queues are {', '.join(PLACES)}."
             )
         if uvloop.run(_work({name: PLACES[name] for name in names}, grace)):
-            # A job that has had its time goes on in a thread, which Python would wait for. It is
-            # queued again, for others.
+            # A job that outlasts its grace period continues in a thread, which Python would wait
+            # for. The job is queued again, for other workers.
             logging.shutdown()
             os._exit(0)
 
 
 async def _work(places: dict[str, int], grace: float) -> bool:
-    """Run a worker until a signal ends it; return whether threads are left that do not end."""
+    """Run a worker until a signal ends it; return True if threads are left that do not end."""
     worker = Worker(app, places, grace=grace)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

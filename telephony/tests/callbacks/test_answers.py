@@ -107,13 +107,13 @@ def test_a_transfer_has_credentials():
     ("answer", "what"),
     [
         ({"transfer": "+15559876543"}, "A transfer"),
-        ({"reject": True, "message": "No."}, "A message that is spoken"),
+        ({"reject": True, "message": "No."}, "A spoken message"),
     ],
 )
 def test_an_error_says_who_pays_for_the_call(answer, what):
     with pytest.raises(PlanError) as caught:
         parse_plan(answer)
-    why = f"{what} is paid by your Twilio account."
+    why = f"{what} is charged to your Twilio account."
     assert caught.value.fields == {
         "twilioAccountSid": [f"{why} Name the account that the call comes from."],
         "twilioAuthToken": [f"{why} Add the auth token that its requests are signed with."],
@@ -331,7 +331,7 @@ class TestLimits:
         tools = [{"name": "a" * 64}] * 128
         error = wrong({**REQUIRED, "tools": tools, "onToolCallUrl": "https://example.com/tool"})
         assert len(str(error)) <= 4_000
-        assert error.fields["tools"][0] == f"{'a' * 64} is there more than once."
+        assert error.fields["tools"][0] == f"{'a' * 64} is defined more than once."
 
 
 def _nested(levels):

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 from core.tests.waiting import until
 from telephony.voice.media import MediaListener
-from telephony.voice.unadmitted import MOST_OF_ONE_ADDRESS
+from telephony.voice.unadmitted import MOST_OF_ONE_NETWORK
 
 POLICY_VIOLATION = b"\x03\xf0"
 FLOOD_BYTES = 8 << 20
@@ -93,7 +93,7 @@ async def test_one_address_leaves_room_for_others(world, settings):
     def fill() -> tuple[bool, bool, bool]:
         with ExitStack() as stack:
             other = stack.enter_context(upgraded(port, seen_as="203.0.113.9"))
-            many = [stack.enter_context(upgraded(port)) for _ in range(MOST_OF_ONE_ADDRESS + 1)]
+            many = [stack.enter_context(upgraded(port)) for _ in range(MOST_OF_ONE_NETWORK + 1)]
             return is_closed(many[0]), is_closed(many[1]), is_closed(other)
 
     assert await asyncio.to_thread(fill) == (True, False, False)
