@@ -26,6 +26,7 @@ from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
 from core.sealing import seal, unseal
 from core.texts import validate_line
+from core.zones import LONGEST_NAME, validate_time_zone
 
 
 class AccountManager(BaseUserManager["Account"]):
@@ -112,6 +113,13 @@ class Account(AbstractBaseUser, PermissionsMixin):
         db_default=0,
         editable=False,
         help_text="The number of times the owner signed out everywhere.",
+    )
+    time_zone = models.CharField(
+        max_length=LONGEST_NAME,
+        default="UTC",
+        db_default="UTC",
+        validators=[validate_time_zone],
+        help_text="The zone in which the dashboard shows times, such as America/New_York.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

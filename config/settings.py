@@ -311,6 +311,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            "libraries": {"times": "core.templatetags.times"},
         },
     },
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django_htmx.middleware import HtmxDetails
 from rest_framework.permissions import SAFE_METHODS
@@ -17,6 +18,7 @@ from accounts.models import Account
 from accounts.permissions import require_active
 from core.errors import ApiError
 from core.pages import error_page
+from core.zones import zone_of
 from operations.impersonation import impersonated_by
 
 
@@ -32,7 +34,8 @@ View = Callable[..., HttpResponseBase]
 
 
 def for_customer(view: View) -> View:
-    """Require a session, and keep browsers from caching the page.
+    """Require a session, and keep browsers from caching the page, whose times are in the
+    account's time zone.
 
     An operator may view it as a customer (``operations.impersonation``), but change nothing.
 
@@ -52,10 +55,11 @@ def for_customer(view: View) -> View:
                     "You are viewing this dashboard as a customer, so you can't change anything.",
                 )
             request.user = customer
-        try:
-            return view(request, *args, **kwargs)
-        except ApiError as refusal:
-            return error_page(request, refusal.status_code, refusal.message)
+        with timezone.override(zone_of(request.user.time_zone)):  # type: ignore[union-attr]
+            try:
+                return view(request, *args, **kwargs)
+            except ApiError as refusal:
+                return error_page(request, refusal.status_code, refusal.message)
 
     return never_cache(login_required(served))
 

@@ -135,7 +135,7 @@ def _page(
         "spending": spending,
         "spent": dollars(spending.spent),
         "limit": spending.limit and dollars(spending.limit),
-        "month": timezone.now(),
+        "month": timezone.now().date(),
     }
     return dashboard_page(
         request, "dashboard-billing", "dashboard/billing.html", context, status=status

@@ -1,4 +1,4 @@
-// What every page of the dashboard does: copying, saying that it works, times in the reader's zone.
+// What every page of the dashboard does: copying and saying that it works.
 // Without this script all of it can be used as well.
 "use strict";
 
@@ -56,17 +56,6 @@ document.addEventListener("htmx:load", (event) => {
     table.scrollLeft = scrolled.get(table.id) ?? 0;
   }
 });
-
-// <time datetime="…" data-local> is shown in the reader's zone; UTC stays in its title.
-function showLocalTimes(root) {
-  for (const time of root.querySelectorAll("time[data-local]")) {
-    const at = new Date(time.dateTime);
-    time.title ||= time.textContent;
-    time.textContent = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  }
-}
-showLocalTimes(document);
-document.addEventListener("htmx:load", (event) => showLocalTimes(event.target));
 
 // A part of a page that cannot be had says so, where it says that it works.
 for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
