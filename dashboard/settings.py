@@ -29,11 +29,11 @@ from billing.closing import customer_update_soon
 from core.errors import ApiError
 from core.pages import page
 from dashboard.access import PageRequest, View, for_customer
-from dashboard.closing import account_delete
 from dashboard.confirmation import CONFIRMATIONS
 from dashboard.forms import LineField, refuse
 from dashboard.passwords import NewPasswordForm
 from dashboard.rendering import dashboard_page
+from operations.closing import account_delete
 from telephony.models import Call
 from telephony.numbers import RESTS_FOR
 

@@ -6,7 +6,7 @@ from procrastinate.contrib.django import app
 
 from billing.tasks import UNTIL_STRIPE_IS_BACK
 from core.queue import lanes
-from dashboard.closing import account_end
+from operations.closing import account_end
 
 
 @app.task(queue=lanes.MONEY, retry=UNTIL_STRIPE_IS_BACK)

@@ -12,19 +12,23 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
 from accounts.audit import Action, audit
-from accounts.models import Account, ApiKey
+from accounts.models import KEY_PREFIX, Account, ApiKey
 from accounts.permissions import may_operate_on
 from accounts.second_factors import has_second_factor, second_factors_remove_all
 from accounts.services import account_activate, account_suspend, account_unsuspend
 from billing.closing import customer_update_soon
 from core.admin import Confirmation, ListAdmin, asks_first
+from core.ids import is_id
 from core.texts import validate_line
+from operations.closing import account_delete
+from telephony.models import PhoneNumber, ReleasedNumber
+from telephony.numbering import typed_number
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -120,10 +124,14 @@ class ApiKeyInline(admin.TabularInline):
 class AccountAdmin(ListAdmin, UserAdmin):
     list_display = ["email", "company_name", "effective_status", "created_at", "last_login"]
     list_filter = ["status", "suspended_by_operator", "is_active", "is_staff", "last_login"]
-    search_fields = ["email", "company_name", "=id", "=api_keys__prefix"]
+    search_fields = ["email"]  # what is searched follows from the term: `_found`
+    search_help_text = (
+        "Search by email address, company, phone number, account ID, Stripe customer ID (cus_…) "
+        "or API key prefix (rtk_…)."
+    )
     ordering = ["-id"]  # by time of creation, on the primary key's index
     show_full_result_count = False
-    actions = ["activate", "suspend", "unsuspend", "remove_second_factor"]
+    actions = ["activate", "suspend", "unsuspend", "remove_second_factor", "delete_for_good"]
     inlines = [ApiKeyInline]
 
     form = forms.ModelForm
@@ -220,14 +228,47 @@ class AccountAdmin(ListAdmin, UserAdmin):
             if not self.has_change_permission(request, account):
                 refusal = f"You can't change {account}."
             elif account.is_staff:
-                refusal = f"{account} is an operator: use manage.py remove_second_factor."
+                refusal = f"Account {account} is an operator's: use manage.py remove_second_factor."
             elif not second_factors_remove_all(account=account):
-                refusal = f"{account} has no second factor."
+                refusal = f"Account {account} has no second factor."
             else:
                 self.log_change(request, account, "Removed the second factor.")
-                self.message_user(request, f"{account}: Second factor removed.", messages.SUCCESS)
+                self.message_user(
+                    request, f"Account {account}: Second factor removed.", messages.SUCCESS
+                )
                 continue
             self.message_user(request, refusal, messages.ERROR)
+
+    def has_delete_for_good_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("accounts.delete_account"))
+
+    @admin.action(description="Delete the selected account", permissions=["delete_for_good"])
+    @asks_first(
+        "Delete this account?",
+        "You can't undo this. Its API keys, sessions and phone numbers end now, its calls in "
+        "progress are hung up, and its subscription is canceled. Records of calls, usage and "
+        "invoices stay.",
+    )
+    def delete_for_good(self, request: HttpRequest, accounts: QuerySet[Account]) -> None:
+        """Delete one account as its owner would; one, because a mistake cannot be undone."""
+        if len(accounts) != 1:
+            self.message_user(request, "Delete one account at a time.", messages.ERROR)
+            return
+        account, email = accounts[0], accounts[0].email
+        if refusal := self._delete_refusal(request, account):
+            self.message_user(request, refusal, messages.ERROR)
+            return
+        account_delete(account=account)
+        self.log_change(request, account, "Deleted the account.")
+        self.message_user(request, f"Account {email}: Deleted.", messages.SUCCESS)
+
+    def _delete_refusal(self, request: HttpRequest, account: Account) -> str:
+        """Return why the account cannot be deleted; "" if it can."""
+        if not _may_touch(request, account):
+            return f"You can't delete {account}."
+        if account.is_staff:
+            return f"Account {account} is an operator's: remove its operator rights first."
+        return f"Account {account} is already deleted." if account.closed_at else ""
 
     def _apply(
         self,
@@ -240,7 +281,7 @@ class AccountAdmin(ListAdmin, UserAdmin):
             if self.has_change_permission(request, account):
                 service(account=account)
                 self.log_change(request, account, done)
-                self.message_user(request, f"{account}: {done}", messages.SUCCESS)
+                self.message_user(request, f"Account {account}: {done}", messages.SUCCESS)
             else:
                 self.message_user(request, f"You can't change {account}.", messages.ERROR)
 
@@ -256,16 +297,10 @@ class AccountAdmin(ListAdmin, UserAdmin):
             Account.objects.add(obj)
             audit(account=obj, action=Action.REGISTERED)
 
-    @transaction.atomic
-    def delete_model(self, request: HttpRequest, obj: Account) -> None:
-        audit(account=obj, action=Action.REMOVED, email=obj.email)
-        super().delete_model(request, obj)
-
-    @transaction.atomic
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        for account in queryset:
-            audit(account=account, action=Action.REMOVED, email=account.email)
-        super().delete_queryset(request, queryset)
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Account], search_term: str
+    ) -> tuple[QuerySet[Account], bool]:
+        return _found(queryset, search_term.strip()), False
 
     def get_inlines(self, request: HttpRequest, obj: Account | None) -> list[Any]:
         return self.inlines if obj else []
@@ -279,7 +314,26 @@ class AccountAdmin(ListAdmin, UserAdmin):
         return super().has_change_permission(request, obj) and _may_touch(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and _may_touch(request, obj)
+        """Never delete the row: its records, invoices and log entries need it."""
+        return False
+
+
+def _found(accounts: QuerySet[Account], term: str) -> QuerySet[Account]:
+    """Find accounts by the whole of a number or an ID, or by part of an address or a name."""
+    if is_id(term):
+        return accounts.filter(pk=term)
+    if term.startswith("cus_"):
+        return accounts.filter(stripe_customer__customer_id=term)
+    if term.startswith(KEY_PREFIX):
+        keys = ApiKey.objects.filter(prefix=term[: ApiKey.PREFIX_LENGTH])
+        return accounts.filter(pk__in=keys.values("account"))
+    if number := typed_number(term):
+        owners = [
+            model.objects.filter(phone_number=number).values("account")
+            for model in (PhoneNumber, ReleasedNumber)
+        ]
+        return accounts.filter(Q(pk__in=owners[0]) | Q(pk__in=owners[1]))
+    return accounts.filter(Q(email__contains=term.lower()) | Q(company_name__icontains=term))
 
 
 def _audit_changes(account: Account, form: forms.ModelForm[Account]) -> None:

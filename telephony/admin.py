@@ -156,7 +156,7 @@ class CallAdmin(ReadOnlyAdmin):
             try:
                 call_request_hangup(call_id=call.id)
             except ApiError as refusal:
-                self.message_user(request, f"{call}: {refusal.message}", messages.WARNING)
+                self.message_user(request, f"Call {call}: {refusal.message}", messages.WARNING)
             else:
                 self.log_change(request, call, "Requested a hangup.")
                 asked += 1
@@ -220,7 +220,9 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
             try:
                 resend(delivery)
             except ApiError as refusal:
-                self.message_user(request, f"{delivery}: {refusal.message}", messages.WARNING)
+                self.message_user(
+                    request, f"Callback {delivery}: {refusal.message}", messages.WARNING
+                )
             else:
                 self.log_change(request, delivery, "Requested immediate delivery.")
                 self.message_user(request, f"Sending now: {delivery}.", messages.SUCCESS)

@@ -19,12 +19,12 @@ from billing.provisioning import plan_set_up
 from billing.status_checks import status_check, status_mark
 from billing.stripe_api import PaymentsUnavailable
 from billing.tasks import check_status
-from dashboard.closing import account_end
 from dashboard.tasks import end_account
 from dashboard.tests.conftest import logged_in
 from dashboard.tests.live import hang_up, live_call_of
 from dashboard.tests.mails import jobs, sent
 from dashboard.tests.test_settings import call_of
+from operations.closing import account_end
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
 from telephony.models import PhoneNumber
@@ -223,7 +223,7 @@ class TestRefusals:
 
     def test_operators_are_told_where(self, operator: Account) -> None:
         response = delete(logged_in(operator), operator.email)
-        assert "Remove it in the admin" in response.content.decode()
+        assert "Remove its operator rights in the admin first" in response.content.decode()
         assert_untouched(operator)
 
     def test_nobody_else_loses_anything(

@@ -28,9 +28,9 @@ from billing.tasks import check_status
 from billing.tests.test_metering_month import DyingClient, Subscriber
 from billing.tests.watched import Killed
 from core.tests.poisons import IS_SHORT
-from dashboard.closing import CALLS_END_WITHIN, account_delete, account_end
 from dashboard.tests.live import hang_up, live_call_of
 from dashboard.tests.mails import jobs
+from operations.closing import CALLS_END_WITHIN, account_delete, account_end
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault, MeterReading, StripeObject
 from telephony.models import Call

@@ -4,13 +4,18 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.urls import reverse
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from accounts.audit import Action, AuditEvent
 from accounts.models import Account
 from accounts.services import api_key_create, api_key_revoke
-from billing.closing import UPDATE_TASK
+from billing.closing import END_TASK, UPDATE_TASK
+from billing.models import StripeCustomer
+from core.ids import new_id
 from dashboard.tests.mails import jobs
 from devtools.browsing.authenticator import code
+from telephony.models import PhoneNumber, ReleasedNumber
 
 pytestmark = pytest.mark.django_db
 
@@ -20,6 +25,15 @@ ADD = reverse("admin:accounts_account_add")
 
 def page_of(account: Account) -> str:
     return reverse("admin:accounts_account_change", args=[account.pk])
+
+
+def number_of(account: Account, number: str) -> None:
+    PhoneNumber.objects.create(
+        account=account,
+        phone_number=number,
+        on_call_start_url="https://example.org/start",
+        on_call_end_url="https://example.org/end",
+    )
 
 
 @pytest.fixture
@@ -61,12 +75,34 @@ class TestList:
         for shown in ("alice@example.org", "Carol&#x27;s Cars", "ACTIVE", "INACTIVE"):
             assert shown in text
 
-    @pytest.mark.parametrize("term", ["alice@", "Plumbing", "{id}", "{prefix}"])
+    @pytest.mark.parametrize(
+        "term",
+        [
+            *("alice@", "Alice@Example.org", "plumbing", "{id}", "{prefix}", "cus_alice"),
+            *("+12025550187", "2025550187", "(202) 555-0187", "1-202-555-0187"),
+        ],
+    )
     def test_the_search_finds(self, olga, alice, carol, term):
         key = api_key_create(account=alice).api_key
+        StripeCustomer.objects.create(account=alice, customer_id="cus_alice")
+        number_of(alice, "+12025550187")
+        StripeCustomer.objects.create(account=carol, customer_id="cus_carol")
+        number_of(carol, "+12025550188")
         text = olga.get(LIST, {"q": term.format(id=alice.id, prefix=key.prefix)}).content.decode()
         assert "alice@example.org" in text
         assert "carol@example.org" not in text
+
+    def test_a_number_leads_to_the_account_that_released_it(self, olga, alice, carol):
+        ReleasedNumber.objects.create(
+            phone_number="+12025550187", account=alice, verified_at=timezone.now()
+        )
+        text = olga.get(LIST, {"q": "+12025550187"}).content.decode()
+        assert "alice@example.org" in text
+        assert "carol@example.org" not in text
+
+    def test_what_is_not_there_is_not_found(self, olga, alice):
+        for term in ("+12025550187", "cus_nobody", "rtk_xyz", new_id(), "nobody"):
+            assert "0 accounts" in olga.get(LIST, {"q": term}).content.decode()
 
     @pytest.mark.parametrize(
         "filters", [{"status__exact": "ACTIVE"}, {"suspended_by_operator__exact": "0"}]
@@ -137,6 +173,54 @@ class TestSuspend:
         olga.post(LIST, {"action": "unsuspend", "_selected_action": [alice.pk]})
         alice.refresh_from_db()
         assert (alice.suspended_by_operator, alice.suspension_reason) == (False, "")
+
+
+class TestDelete:
+    def delete(self, browser, *accounts, **sent):
+        body = {"action": "delete_for_good", "_selected_action": [each.pk for each in accounts]}
+        return browser.post(LIST, body | sent, follow=True).content.decode()
+
+    def test_it_works_as_for_the_owner(self, olga, alice):
+        number_of(alice, "+12025550187")
+        key = api_key_create(account=alice).api_key
+        assert "You can&#x27;t undo this." in self.delete(olga, alice)
+        alice.refresh_from_db()
+        assert alice.closed_at is None
+
+        assert "Account alice@example.org: Deleted." in self.delete(olga, alice, confirmed="yes")
+        alice.refresh_from_db()
+        key.refresh_from_db()
+        assert alice.closed_at
+        assert not alice.is_active
+        assert key.revoked_at
+        assert not alice.phone_numbers.exists()
+        assert jobs(END_TASK) == [(END_TASK, {"account_id": alice.id})]
+        event = AuditEvent.objects.of(alice).get(action=Action.CLOSED)
+        assert event.actor_label == "olga@example.org"
+        assert LogEntry.objects.get().get_change_message() == "Deleted the account."
+
+    def test_one_at_a_time(self, olga, alice, carol):
+        assert "Delete one account at a time." in self.delete(olga, alice, carol, confirmed="yes")
+        assert not Account.objects.exclude(closed_at=None).exists()
+
+    def test_not_twice(self, olga, alice):
+        self.delete(olga, alice, confirmed="yes")
+        assert "is already deleted." in self.delete(olga, alice, confirmed="yes")
+        assert AuditEvent.objects.of(alice).filter(action=Action.CLOSED).count() == 1
+
+    def test_not_an_operators(self, olga, clerk, operator):
+        olga.force_login(operator)
+        clerk_account = Account.objects.get(email="clerk@example.org")
+        text = self.delete(olga, clerk_account, confirmed="yes")
+        assert "remove its operator rights first" in text
+        clerk_account.refresh_from_db()
+        assert clerk_account.closed_at is None
+
+    def test_it_takes_the_permission(self, clerk, alice):
+        assert "delete_for_good" not in clerk.get(LIST).content.decode()
+        self.delete(clerk, alice, confirmed="yes")
+        alice.refresh_from_db()
+        assert alice.closed_at is None
 
 
 class TestChange:

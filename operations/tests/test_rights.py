@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
@@ -75,12 +76,6 @@ def _action(name: str, **sent: str) -> Act:
     return act
 
 
-def _delete(browser: Client, account: Account) -> Any:
-    return browser.post(
-        reverse("admin:accounts_account_delete", args=[account.pk]), {"post": "yes"}
-    )
-
-
 # What may be done to a customer's account by whoever may change it.
 ACTS: dict[str, Act] = {
     "another address": _change(email="taken-over@example.org"),
@@ -94,8 +89,7 @@ ACTS: dict[str, Act] = {
     ),
     "no password": _password(**{"usable_password": "false", "unset-password": "1"}),
     "suspended": _action("suspend", confirmed="yes", reason="A test."),
-    "deleted": _delete,
-    "deleted with others": _action("delete_selected", post="yes"),
+    "deleted": _action("delete_for_good", confirmed="yes"),
 }
 TARGETS = ["a customer", "an operator", "a former operator", "a superuser", "a dormant superuser"]
 
@@ -119,8 +113,10 @@ def is_touched(browser: Client, account: Account, act: Act) -> bool:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("act", ACTS)
 def test_superusers_may_do_it_to_everybody(client, people, target, act):
+    """Only deleting operators takes a step before it: they lose their rights first."""
     client.force_login(people["superuser"])
-    assert is_touched(client, people[target], ACTS[act])
+    is_refused = act == "deleted" and people[target].is_staff
+    assert is_touched(client, people[target], ACTS[act]) is not is_refused
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -209,12 +205,20 @@ def test_a_customer_who_becomes_an_operator_is_looked_at_no_longer(client, peopl
     assert "customer@example.org" not in client.get("/dashboard/settings").content.decode()
 
 
-def test_who_has_done_something_cannot_be_deleted_with_it(client, people):
-    """Operators' actions stay in the log: Django would delete them with the operator."""
-    client.force_login(people["clerk"])
-    ACTS["suspended"](client, people["a customer"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_nobody_deletes_the_row_of_an_account(client, people, target):
+    """It would take its records along, and bypass what ends its calls and its subscription."""
     client.force_login(people["superuser"])
-    assert not is_touched(client, people["clerk"], ACTS["deleted"])
+    path = reverse("admin:accounts_account_delete", args=[people[target].pk])
+    assert client.post(path, {"post": "yes"}).status_code == 403
+    assert not is_touched(client, people[target], _action("delete_selected", post="yes"))
+
+
+def test_no_list_deletes_rows_in_bulk(client, people):
+    client.force_login(people["superuser"])
+    for model in admin.site._registry:
+        path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        assert "delete_selected" not in client.get(path).content.decode()
 
 
 def test_operators_change_their_own_password_by_knowing_it(client, people):

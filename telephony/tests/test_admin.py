@@ -143,7 +143,7 @@ class TestHangUp:
         ended = call_of(alice, 2, ended_at=timezone.now())
         response = self.hang_up(olga, call, ended)
         assert [str(message) for message in response.context["messages"]] == [
-            f"{ended}: This call has already ended.",
+            f"Call {ended}: This call has already ended.",
             "Requested a hangup: 1.",
         ]
         call.refresh_from_db()

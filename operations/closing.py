@@ -36,16 +36,18 @@ _LATER_LOOKS = timedelta(minutes=1)
 
 @transaction.atomic
 def account_delete(*, account: Account) -> int:
-    """Delete an account for its owner; return the number of calls in progress that are being ended.
+    """Delete an account for good; return the number of calls in progress that are being ended.
 
     Its numbers, keys and sessions end now, its subscription after its calls
     (:func:`account_end`). Records of calls, usage and invoices stay. Raises 409 ``operator`` for
-    operators, who are removed in the admin.
+    operators, who lose their rights in the admin first.
     """
     account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     if account.is_staff:
         raise ApiError(
-            409, "operator", "This account belongs to an operator. Remove it in the admin."
+            409,
+            "operator",
+            "This account belongs to an operator. Remove its operator rights in the admin first.",
         )
     account_close(account=account)
     phone_numbers_remove_all(account=account)
