@@ -31,6 +31,7 @@ HEADER = [
     "status",
     "outcome",
     "endedReason",
+    "errorCode",
     "durationSeconds",
     "platformCost",
     "twilioCostEstimate",
@@ -54,7 +55,7 @@ def calls_as_csv(account: Account, calls: CallQuerySet) -> Iterator[str]:
     """Yield the lines of the calls, newest first, below a header; two queries for each batch."""
     writer = csv.writer(_Line())
     yield writer.writerow(HEADER)
-    for batch in batches(calls.with_outcome(), size=BATCH):
+    for batch in batches(calls, size=BATCH):
         records = usage_of(account, batch)
         yield "".join(
             writer.writerow([safe(cell) for cell in _cells(call, records.get(call.call_sid or ""))])
@@ -85,8 +86,9 @@ def _cells(call: Call, record: UsageRecord | None) -> list[Any]:
         call.caller_phone,
         call.called_number,
         call.status,
-        call.outcome,  # type: ignore[attr-defined]
+        call.outcome,
         call.ended_reason,
+        call.error_code,
         call.duration_seconds,
         *costs,
     ]

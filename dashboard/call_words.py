@@ -45,14 +45,16 @@ class Line:
 
 def outcome_label(call: Call) -> str:
     """Return what the badge of a call says."""
+    if call.ended_reason == EndedReason.REJECTED and call.error_code:
+        return EndedReason.FAILED.label
     if call.ended_reason:
         return _reason_label(call.ended_reason)
     return STATUSES.get(Call.Status(call.status), "In progress")
 
 
 def outcome_tone(call: Call) -> str:
-    """Return how that badge looks; the call was read ``with_outcome``."""
-    return _TONES.get(call.outcome, "")  # type: ignore[attr-defined]
+    """Return how that badge looks."""
+    return _TONES.get(call.outcome, "")
 
 
 def line_of(event: CallEvent, call: Call) -> Line:

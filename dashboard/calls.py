@@ -42,7 +42,7 @@ def calls(request: PageRequest) -> HttpResponse:
     """The list. htmx gets the table only, and a URL without empty filters."""
     filters = CallFilters(request.GET)
     page = page_of(
-        filters.apply(Call.objects.of(request.user)).with_outcome(),
+        filters.apply(Call.objects.of(request.user)),
         size=PAGE_SIZE,
         before=Cursor.read(request.GET.get("before", "")),
         after=Cursor.read(request.GET.get("after", "")),
@@ -91,7 +91,7 @@ def export(request: PageRequest) -> HttpResponseBase:
 @require_safe
 def call(request: PageRequest, id: str) -> HttpResponse:
     """One call. htmx refreshes a part of it while it is in progress, and all of it at its end."""
-    found = Call.objects.with_outcome().access(request.user, id)
+    found = Call.objects.access(request.user, id)
     context = _facts(found) | {"call": found, "not_active": reason_not_active(request.user)}
     if not _wants_part(request):
         return dashboard_page(request, "calls", "dashboard/call.html", context)
@@ -144,6 +144,7 @@ def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
         "direction": DIRECTIONS[Call.Direction(call.direction)],
         "label": outcome_label(call),
         "tone": outcome_tone(call),
+        "code_tone": "bad" if call.outcome == "failed" else "amber",
         "length": length(call.duration_seconds) if call.ended_at else "",
         "cost": dollars(record.total_cost) if record else "",
     }

@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
-from telephony.engine.codes import EndedReason, OutcomeGroup
+from telephony.engine.codes import EndedReason, OutcomeGroup, outcome_of
 
 
 class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
@@ -107,12 +107,12 @@ def _ended_as(group: OutcomeGroup) -> list[str]:
     return [reason.value for reason in EndedReason if reason.outcome == group]
 
 
-# The outcome of a call, from `ended_reason`, which is empty while the call is in progress.
+# The outcome of a call in SQL: see ``outcome_of``.
 OUTCOME = Case(
     When(ended_reason="", then=Value("in-progress")),
     When(ended_reason__in=_ended_as("completed"), then=Value("completed")),
     When(ended_reason__in=_ended_as("unanswered"), then=Value("unanswered")),
-    When(ended_reason=EndedReason.REJECTED.value, then=Value("rejected")),
+    When(ended_reason=EndedReason.REJECTED.value, error_code="", then=Value("rejected")),
     default=Value("failed"),
     output_field=models.CharField(),
 )
@@ -166,10 +166,6 @@ class CallQuerySet(OwnedQuerySet["Call"]):
         """Calls that no sweep has failed at recently."""
         return self.filter(Q(swept_after=None) | Q(swept_after__lte=now))
 
-    def with_outcome(self) -> Self:
-        """Add ``outcome``: see :data:`OUTCOME`."""
-        return self.annotate(outcome=OUTCOME)
-
     def that_came_out(self, outcome: str) -> Self:
         return self.alias(came_out=OUTCOME).filter(came_out=outcome)
 
@@ -207,6 +203,13 @@ class Call(models.Model):
     called_number = models.CharField(max_length=64)
     answered_by = models.CharField(max_length=32, blank=True)
     ended_reason = models.CharField(max_length=32, blank=True)
+    error_code = models.CharField(
+        max_length=80,
+        blank=True,
+        db_default="",
+        default="",
+        help_text="What went wrong: why it failed or, if it completed, its first problem.",
+    )
     metadata = models.JSONField(null=True, blank=True)
 
     on_call_start_url = models.URLField(max_length=2000)
@@ -309,7 +312,12 @@ class Call(models.Model):
                 OUTCOME,
                 F("created_at").desc(),
                 F("id").desc(),
-                name="call_by_outcome",
+                name="call_by_result",
+            ),
+            models.Index(
+                fields=["account", "error_code", "-created_at", "-id"],
+                condition=~Q(error_code=""),
+                name="call_by_error_code",
             ),
             models.Index(
                 fields=["account", "direction", "-created_at", "-id"], name="call_by_direction"
@@ -318,6 +326,10 @@ class Call(models.Model):
 
     def __str__(self) -> str:
         return self.call_sid or self.id
+
+    @property
+    def outcome(self) -> str:
+        return outcome_of(self.ended_reason, self.error_code)
 
 
 class CallEvent(models.Model):

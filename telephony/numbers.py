@@ -269,7 +269,7 @@ def numbers_with_last_calls(account: Account) -> list[tuple[PhoneNumber, Call | 
     """Return the account's numbers, oldest first, each with its last call. Runs two queries."""
     numbers = list(PhoneNumber.objects.of(account).with_last_calls().order_by("created_at", "id"))
     ids = {id for number in numbers for id in _last_ids(number)}
-    calls = Call.objects.of(account).with_outcome().in_bulk(list(ids)) if ids else {}
+    calls = Call.objects.of(account).in_bulk(list(ids)) if ids else {}
     return [(number, _latest(calls[id] for id in _last_ids(number))) for number in numbers]
 
 

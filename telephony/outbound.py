@@ -14,7 +14,7 @@ from core.connections import give_connection_back
 from core.errors import ApiError, invalid
 from telephony import links
 from telephony.admission import account_lock, admission_require
-from telephony.engine.codes import EndedReason, EventKind
+from telephony.engine.codes import CallProblem, EndedReason, EventKind
 from telephony.idempotency import RequestKey
 from telephony.models import UNCONNECTED_LASTS, Call, IdempotencyKey, PhoneNumber
 from telephony.numbering import call_problem, kind_problem
@@ -156,7 +156,7 @@ def _require_own(account: Account, from_number: str) -> None:
 def _rejected(call: Call, refusal: CarrierRejected) -> NotPlaced:
     """End a call that Twilio refused."""
     call_note(call, EventKind.CARRIER_REJECTED, code=refusal.code, message=refusal.message)
-    call_end(call_id=call.id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
+    _end_unplaced(call, CallProblem.CARRIER_REJECTED)
     return _refused(refusal)
 
 
@@ -170,9 +170,13 @@ def _unavailable(call: Call, failure: CarrierUnavailable) -> NotPlaced:
     call_note(call, EventKind.CARRIER_UNAVAILABLE, reason=str(failure))
     if failure.was_sent:
         return _perhaps_placed(call)
-    call_end(call_id=call.id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
+    _end_unplaced(call, CallProblem.CARRIER_UNAVAILABLE)
     message = "Twilio could not be reached, so no call was placed. Try again in a minute."
     return NotPlaced(502, "carrier_unavailable", message)
+
+
+def _end_unplaced(call: Call, problem: CallProblem) -> None:
+    call_end(call_id=call.id, status=Call.Status.FAILED, reason=EndedReason.FAILED, problem=problem)
 
 
 def _refused(refusal: CarrierRejected) -> NotPlaced:

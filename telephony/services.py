@@ -21,7 +21,7 @@ from telephony.admission import account_lock
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
-from telephony.engine.codes import EndedReason, ErrorCode, EventKind, OnErrorCode
+from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind, OnErrorCode
 from telephony.engine.costs import twilio_cost
 from telephony.engine.tool_runs import ToolRun
 from telephony.models import Call, CallEvent, CallProgress
@@ -33,6 +33,12 @@ log = structlog.get_logger(__name__)
 
 # How long sweeps skip a call that one of them failed at, so that it never holds up the rest.
 LEFT_ALONE = timedelta(minutes=1)
+
+LONGEST_ERROR_CODE = Call._meta.get_field("error_code").max_length
+# The fields that a call's end sets.
+_END = ("status", "ended_reason", "error_code", "ended_at", "duration_seconds")
+# By a tool run's status.
+_TOOL_PROBLEMS = {"failed": CallProblem.TOOL_FAILED, "timed_out": CallProblem.TOOL_TIMEOUT}
 
 Timed = tuple[datetime, EventKind, dict[str, Any]]
 
@@ -123,6 +129,7 @@ def call_end(
     ended_at: datetime | None = None,
     outcome: Outcome | None = None,
     errors: Sequence[tuple[OnErrorCode, str]] = (),
+    problem: CallProblem | None = None,
     events: Iterable[Timed] = (),
 ) -> bool:
     """End a call: its record, its usage, the totals, onCallEnd. Return False if it has ended.
@@ -131,7 +138,7 @@ def call_end(
     one that the engine last stored counts, as far as it can be read. The timeline then says what is
     missing, and the estimate of an unknown cost is 0. A call that was never accepted leaves only a
     record. ``errors`` are ``(code, message)`` for onError, ``events`` the last entries of the
-    timeline.
+    timeline. The last error or, without one, ``problem`` is the call's error code.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
@@ -140,6 +147,7 @@ def call_end(
     outcome = outcome or (opened(kept) if kept else Outcome())
     if kept:
         kept.delete()
+    call.error_code = _error_code(reason, errors, problem, outcome)
     _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
     call_record(call.id, call.account_id, events)
     for code, message in errors:
@@ -155,6 +163,23 @@ def call_end(
         record = _record_usage(call, call.call_sid, cost or Decimal(0))
         outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
     return True
+
+
+def _error_code(
+    reason: EndedReason,
+    errors: Sequence[tuple[OnErrorCode, str]],
+    problem: CallProblem | None,
+    outcome: Outcome,
+) -> str:
+    """Return what went wrong, as ``Call.error_code`` stores it; "" if nothing did."""
+    if errors:
+        return cleaned_text(errors[-1][0])[:LONGEST_ERROR_CODE]
+    if problem is not None:
+        return problem
+    if reason is EndedReason.FAILED:
+        return CallProblem.NOT_CONNECTED
+    statuses = (run.get("status") for run in outcome.tool_calls)
+    return next((_TOOL_PROBLEMS[status] for status in statuses if status in _TOOL_PROBLEMS), "")
 
 
 def call_leave_alone(call_id: str) -> None:
@@ -186,12 +211,10 @@ def call_resume(*, call_id: str) -> bool:
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_reason != EndedReason.ENGINE_LOST:
         return False
-    call.status, call.ended_reason = Call.Status.IN_PROGRESS, ""
+    call.status, call.ended_reason, call.error_code = Call.Status.IN_PROGRESS, "", ""
     call.ended_at, call.duration_seconds = None, 0
     call.last_seen_at = timezone.now()
-    call.save(
-        update_fields=["status", "ended_reason", "ended_at", "duration_seconds", "last_seen_at"]
-    )
+    call.save(update_fields=[*_END, "last_seen_at"])
     outbox.withdraw_end(call)
     call_note(call, EventKind.RESUMED)
     log.warning("call_resumed", call_id=call_id)
@@ -204,7 +227,7 @@ def _close(call: Call, *, status: str, reason: EndedReason, ended_at: datetime) 
     if call.answered_at:
         seconds = (call.ended_at - call.answered_at).total_seconds()
         call.duration_seconds = math.ceil(seconds)
-    call.save(update_fields=["status", "ended_reason", "ended_at", "duration_seconds"])
+    call.save(update_fields=_END)
 
 
 def _record_usage(call: Call, call_sid: str, openai_cost: Decimal) -> UsageRecord:

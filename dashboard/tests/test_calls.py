@@ -155,6 +155,22 @@ class TestList:
         assert [row["tone"] for row in response.context["rows"]] == ["note", "good", "bad"]
         assert "no-store" in response["Cache-Control"]
 
+    def test_a_failed_call_is_told_from_a_rejected_one(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        call_of(alice, ended_reason="rejected")
+        call_of(alice, ended_reason="rejected", error_code="call_start_bad_status")
+        call_of(alice, ended_reason="caller_hangup", error_code="tool_failed")
+        rows = {row["call"].error_code: row for row in get(alice_web).context["rows"]}
+        assert {code: (row["label"], row["tone"]) for code, row in rows.items()} == {
+            "": ("Rejected", ""),
+            "call_start_bad_status": ("Failed", "bad"),
+            "tool_failed": ("Caller hung up", "good"),
+        }
+        text = get(alice_web).content.decode()
+        assert '<code class="is-bad">call_start_bad_status</code>' in text
+        assert '<code class="is-amber">tool_failed</code>' in text
+
     def test_no_call_yet(self, alice_web: Client) -> None:
         text = get(alice_web).content.decode()
         assert_well_made(text)
@@ -199,7 +215,8 @@ class TestFilters:
             "outbound": outbound,
             "busy": outbound | {"ended_reason": "busy", "status": Call.Status.BUSY},
             "rejected": {"ended_reason": "rejected", "status": Call.Status.REJECTED},
-            "lost": {"ended_reason": "engine_lost"},
+            "broken": {"ended_reason": "rejected", "error_code": "call_start_timeout"},
+            "lost": {"ended_reason": "engine_lost", "error_code": "engine_lost"},
             "other": {"called_number": OTHER_NUMBER},
             "ours": {"called_number": OTHER_NUMBER, "caller_phone": NUMBER},
             "old": {"created_at": NOW - timedelta(days=2)},
@@ -212,8 +229,8 @@ class TestFilters:
     @pytest.mark.parametrize(
         ("query", "names"),
         [
-            ({}, "plain live outbound busy rejected lost other ours old"),
-            ({"number": NUMBER}, "plain live outbound busy rejected lost old"),
+            ({}, "plain live outbound busy rejected broken lost other ours old"),
+            ({"number": NUMBER}, "plain live outbound busy rejected broken lost old"),
             ({"number": "1 (555) 765-4321"}, "other ours"),
             ({"number": "anonymous"}, ""),
             ({"direction": "outbound"}, "outbound busy"),
@@ -221,8 +238,8 @@ class TestFilters:
             ({"outcome": "completed"}, "plain outbound other ours old"),
             ({"outcome": "unanswered"}, "busy"),
             ({"outcome": "rejected"}, "rejected"),
-            ({"outcome": "failed"}, "lost"),
-            ({"since": "2026-04-05"}, "plain live outbound busy rejected lost other ours"),
+            ({"outcome": "failed"}, "broken lost"),
+            ({"since": "2026-04-05"}, "plain live outbound busy rejected broken lost other ours"),
             ({"until": "2026-04-04"}, "old"),
             ({"since": "2026-04-03", "until": "2026-04-03"}, "old"),
             ({"number": NUMBER, "direction": "inbound", "outcome": "completed"}, "plain old"),
@@ -446,6 +463,7 @@ class TestExport:
             "status": "completed",
             "outcome": "completed",
             "endedReason": "caller_hangup",
+            "errorCode": "",
             "durationSeconds": "61",
             "platformCost": str(costs["platformCost"]),
             "twilioCostEstimate": str(costs["twilioCost"]),

@@ -6,6 +6,8 @@ There is no filter that would have to scan the history for matches.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
@@ -25,7 +27,7 @@ from core.api import (
 )
 from core.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
-from telephony.engine.codes import EventKind
+from telephony.engine.codes import EventKind, OutcomeGroup
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery, CallEvent
 from telephony.twilio_rest import CALL_SID
@@ -50,6 +52,18 @@ class EndedReasonField(OptionalTextField):
     """An :class:`EndedReason`, or null."""
 
 
+@extend_schema_field(
+    {
+        "type": "string",
+        "enum": ["in-progress", *get_args(OutcomeGroup)],
+        "description": "How the call came out: `completed` went well, `unanswered` was never "
+        "answered, `rejected` was rejected by your backend, and `failed` needs your attention.",
+    }
+)
+class OutcomeField(serializers.CharField):
+    """An outcome: see ``outcome_of``."""
+
+
 class CallSerializer(serializers.ModelSerializer[Call]):
     callSid = serializers.CharField(
         source="call_sid",
@@ -60,6 +74,13 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     calledNumber = serializers.CharField(source="called_number")
     answeredBy = OptionalTextField(source="answered_by", allow_null=True)
     endedReason = EndedReasonField(source="ended_reason", allow_null=True)
+    outcome = OutcomeField()
+    errorCode = OptionalTextField(
+        source="error_code",
+        allow_null=True,
+        help_text="What went wrong: why the call failed or, if it completed, its first problem. "
+        "Null if nothing did.",
+    )
     metadata = MetadataField(allow_null=True)
     createdAt = UtcDateTimeField(source="created_at")
     answeredAt = UtcDateTimeField(
@@ -79,6 +100,8 @@ class CallSerializer(serializers.ModelSerializer[Call]):
             "calledNumber",
             "answeredBy",
             "endedReason",
+            "outcome",
+            "errorCode",
             "metadata",
             "createdAt",
             "answeredAt",

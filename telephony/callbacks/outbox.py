@@ -40,7 +40,7 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
 from telephony.durations import ms_since
-from telephony.engine.codes import ErrorCode
+from telephony.engine.codes import CallProblem, ErrorCode
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint
 
 log = structlog.get_logger(__name__)
@@ -216,7 +216,7 @@ def _give_up(delivery_id: str) -> bool:
         return False
     _end(delivery, CallbackDelivery.State.GIVEN_UP)
     delivery.save()
-    _log_given_up(delivery)
+    _note_given_up(delivery)
     return True
 
 
@@ -451,7 +451,7 @@ def _note(delivery: CallbackDelivery, result: Result) -> bool:
         _end(delivery, CallbackDelivery.State.DELIVERED)
     elif due_at is None:
         _end(delivery, CallbackDelivery.State.GIVEN_UP)
-        _log_given_up(delivery)
+        _note_given_up(delivery)
     else:
         delivery.due_at = due_at
         return True
@@ -573,7 +573,8 @@ def _lock(account_id: str) -> None:
     _lock_all({account_id}, waits=True)
 
 
-def _log_given_up(delivery: CallbackDelivery) -> None:
+def _note_given_up(delivery: CallbackDelivery) -> None:
+    """Log it, and note it on a call that had no other problem."""
     log.warning(
         "callback_given_up",
         delivery_id=delivery.id,
@@ -583,3 +584,6 @@ def _log_given_up(delivery: CallbackDelivery) -> None:
         attempts=delivery.attempts,
         last_result=delivery.last_result,
     )
+    if not delivery.is_superseded:
+        calls = Call.objects.filter(pk=delivery.call_id, error_code="")
+        calls.exclude(ended_at=None).update(error_code=CallProblem.CALLBACK_GIVEN_UP)

@@ -1,5 +1,5 @@
 """The codes that Switchhook reports about a call, each with its meaning: reasons for its end, error
-codes of onError, and kinds of event in the timeline.
+codes, and kinds of event in the timeline.
 
 The OpenAPI document, the tables in the guides and the texts on pages are derived from them. The
 database stores the values, so a value never changes.
@@ -7,10 +7,12 @@ database stores the values, so a value never changes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NewType, Self
 
-# The groups of reasons. The index ``call_by_outcome`` lists the reasons of each group except
+# The groups of reasons. The index ``call_by_result`` lists the reasons of each group except
 # "failed", so a new reason in another group needs a migration.
 OutcomeGroup = Literal["completed", "unanswered", "rejected", "failed"]
 
@@ -18,7 +20,8 @@ OutcomeGroup = Literal["completed", "unanswered", "rejected", "failed"]
 class EndedReason(StrEnum):
     """Reasons for the end of a call: ``endedReason`` in onCallEnd and in the API.
 
-    ``label`` is for a badge, ``meaning`` a sentence in Markdown.
+    ``label`` is for a badge, ``meaning`` a sentence in Markdown. ``outcome`` is the outcome of a
+    call with this reason. A rejected call with an error code failed, too: see ``outcome_of``.
     """
 
     outcome: OutcomeGroup
@@ -97,7 +100,8 @@ class EndedReason(StrEnum):
         "rejected",
         "Rejected",
         "Your backend rejected the call or gave no usable response; or the account is not active, "
-        "has too many calls in progress, or has reached its spending limit.",
+        "has too many calls in progress, or has reached its spending limit. If your backend "
+        "rejected it, `errorCode` in the API is null.",
     )
     BUSY = (
         "busy",
@@ -202,6 +206,75 @@ class ErrorCode(StrEnum):
     )
 
 
+class CallProblem(StrEnum):
+    """What else can go wrong with a call: ``errorCode`` in the API, but never in onError.
+
+    ``meaning`` and ``remedy`` are sentences in Markdown.
+    """
+
+    meaning: str
+    remedy: str
+
+    def __new__(cls, value: str, meaning: str, remedy: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning, member.remedy = meaning, remedy
+        return member
+
+    PAYMENT_REQUIRED = (
+        "payment_required",
+        "The account has no active subscription, so the call was rejected.",
+        "Check your subscription and your card under **Billing**.",
+    )
+    ACCOUNT_SUSPENDED = (
+        "account_suspended",
+        "The account is suspended, so the call was rejected.",
+        "Check for an unpaid invoice under **Billing**, or contact support.",
+    )
+    ACCOUNT_DISABLED = (
+        "account_disabled",
+        "The account is disabled, so the call was rejected.",
+        "Contact support.",
+    )
+    TOO_MANY_CALLS = (
+        "too_many_calls",
+        "The account had as many calls in progress as it may have, so the call was rejected.",
+        "Contact support if you need more calls at a time.",
+    )
+    CARRIER_REJECTED = (
+        "carrier_rejected",
+        "Twilio refused to place the call.",
+        "Look up Twilio's error code in the timeline, and check the numbers and credentials that "
+        "you sent.",
+    )
+    CARRIER_UNAVAILABLE = (
+        "carrier_unavailable",
+        "Twilio could not be reached, so the call was not placed.",
+        "Place the call again.",
+    )
+    NOT_CONNECTED = (
+        "not_connected",
+        "The call ended before its audio was connected.",
+        "Look for the call in Twilio's log: it says why the call could not be connected.",
+    )
+    TOOL_FAILED = (
+        "tool_failed",
+        "A tool failed. The model was told so, and the call continued.",
+        "Check how your backend responds to onToolCall.",
+    )
+    TOOL_TIMEOUT = (
+        "tool_timeout",
+        "A tool did not respond in time. The model was told so, and the call continued.",
+        "Respond to onToolCall faster, or do slow work after you respond.",
+    )
+    CALLBACK_GIVEN_UP = (
+        "callback_given_up",
+        "Your backend did not accept a callback of this call, so we gave it up.",
+        "Check that the URL responds with a status from 200 to 299, and read what is missing with "
+        "`GET /api/calls/{id}`.",
+    )
+
+
 #: OpenAI's code of an unrecoverable error, after ``MODEL_PREFIX``.
 ModelErrorCode = NewType("ModelErrorCode", str)
 OnErrorCode = ErrorCode | ModelErrorCode
@@ -217,6 +290,75 @@ MODEL_CODES_REMEDY = "Correct what `message` names."
 def model_error_code(code: str) -> ModelErrorCode:
     """Return the code of onError for an error code of OpenAI."""
     return ModelErrorCode(f"{MODEL_PREFIX}{code}")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What an error code means and what to do about it: sentences in Markdown."""
+
+    meaning: str
+    remedy: str
+
+
+# OpenAI's codes that customers can do something about:
+# https://platform.openai.com/docs/guides/error-codes
+MODEL_CODES: Mapping[str, Explanation] = {
+    model_error_code("invalid_api_key"): Explanation(
+        "OpenAI refused the API key.",
+        "Return a valid key of OpenAI in `openaiApiKey`. Keys are listed at "
+        "platform.openai.com/api-keys.",
+    ),
+    model_error_code("insufficient_quota"): Explanation(
+        "Your OpenAI account has no credit left, or has reached its budget.",
+        "Add credit or raise the budget at platform.openai.com/settings/organization/billing.",
+    ),
+    model_error_code("rate_limit_exceeded"): Explanation(
+        "Your OpenAI account has reached a rate limit.",
+        "Wait, or raise the limits of your OpenAI account.",
+    ),
+    model_error_code("model_not_found"): Explanation(
+        "OpenAI has no such model, or your API key may not use it.",
+        "Check `model` in the response of onCallStart, and what your OpenAI project may use.",
+    ),
+    model_error_code("session_expired"): Explanation(
+        "The call reached OpenAI's longest session.",
+        "Return a lower `maxDurationSeconds`, so that the agent can end the call first.",
+    ),
+}
+
+
+def explained(code: str) -> Explanation | None:
+    """Return what a call's error code means; None for a code that this version does not know."""
+    if (known := _EXPLAINED.get(code)) is not None:
+        return known
+    if code.startswith(MODEL_PREFIX):
+        name = code.removeprefix(MODEL_PREFIX)
+        return Explanation(f"OpenAI reported `{name}`.", MODEL_CODES_REMEDY)
+    return None
+
+
+_EXPLAINED: Mapping[str, Explanation] = {
+    **{each.value: Explanation(each.meaning, each.remedy) for each in ErrorCode},
+    **{each.value: Explanation(each.meaning, each.remedy) for each in CallProblem},
+    **MODEL_CODES,
+}
+
+
+def outcome_of(ended_reason: str, error_code: str) -> str:
+    """Return the outcome of a call: "in-progress" or an ``OutcomeGroup``.
+
+    A call that its backend rejected on purpose has no error code. What another version wrote and
+    this one does not know counts as failed.
+    """
+    if not ended_reason:
+        return "in-progress"
+    reason = _REASONS.get(ended_reason)
+    if reason is None or (reason is EndedReason.REJECTED and error_code):
+        return "failed"
+    return reason.outcome
+
+
+_REASONS = {reason.value: reason for reason in EndedReason}
 
 
 _TROUBLE = True

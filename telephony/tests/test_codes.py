@@ -12,14 +12,21 @@ import pytest
 
 from telephony.callbacks.on_call_start import CallStartFailed
 from telephony.engine import actions
-from telephony.engine.codes import EndedReason, ErrorCode, EventKind, OnErrorCode
+from telephony.engine.codes import (
+    CallProblem,
+    EndedReason,
+    ErrorCode,
+    EventKind,
+    OnErrorCode,
+    outcome_of,
+)
 from telephony.engine.context import CallContext, ModelFailed
 from telephony.engine.session import CallSession
 from telephony.models import OUTCOME, Call, CallEvent
 from telephony.services import Timed, call_end, call_note, call_report_error
 
 TELEPHONY = Path(__file__).resolve().parents[1]
-ENUMS: list[type[StrEnum]] = [EndedReason, ErrorCode, EventKind]
+ENUMS: list[type[StrEnum]] = [EndedReason, ErrorCode, CallProblem, EventKind]
 MEMBERS = [member for enum in ENUMS for member in enum]
 
 
@@ -65,14 +72,20 @@ def test_every_member_is_used() -> None:
 
 
 def test_values_fit_their_columns() -> None:
-    for model, field, enum in ((Call, "ended_reason", EndedReason), (CallEvent, "kind", EventKind)):
+    for model, field, enum in (
+        (Call, "ended_reason", EndedReason),
+        (Call, "error_code", CallProblem),
+        (CallEvent, "kind", EventKind),
+    ):
         longest = model._meta.get_field(field).max_length
         assert longest is not None
         assert max(map(len, enum)) <= longest
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("reason", EndedReason)
-def test_the_database_groups_calls_by_reason(reason: EndedReason, call: Call) -> None:
-    Call.objects.filter(pk=call.pk).update(ended_reason=reason)
-    assert Call.objects.annotate(outcome=OUTCOME).get(pk=call.pk).outcome == reason.outcome
+@pytest.mark.parametrize("code", ["", "call_start_timeout"])
+@pytest.mark.parametrize("reason", ["", *EndedReason, "of_another_version"])
+def test_the_database_groups_calls_as_we_do(reason: str, code: str, call: Call) -> None:
+    Call.objects.filter(pk=call.pk).update(ended_reason=reason, error_code=code)
+    found = Call.objects.annotate(grouped_as=OUTCOME).get(pk=call.pk)
+    assert found.grouped_as == found.outcome == outcome_of(reason, code)

@@ -12,6 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from core.sealing import seal, unseal
+from telephony.engine.codes import EndedReason, ErrorCode
 from telephony.engine.costs import TokenUsage
 from telephony.models import CallbackDelivery, CallEvent, CallProgress
 from telephony.outcomes import Outcome, opened
@@ -19,7 +20,9 @@ from telephony.services import (
     call_accept,
     call_connect,
     call_end,
+    call_end_lost,
     call_record,
+    call_resume,
     transcript_line,
 )
 from usage.models import DailyUsage, TotalUsage, UsageRecord
@@ -111,6 +114,59 @@ class TestTheEnd:
     def test_a_clock_that_went_back_does_not_make_it_negative(self, connected):
         end(connected, ended_at=connected.answered_at - timedelta(seconds=5))
         assert UsageRecord.objects.get().duration_seconds == 0
+
+
+class TestErrorCode:
+    """Lists, filters and mails tell from it what went wrong."""
+
+    def ended(self, call, **options):
+        end(call, **options)
+        call.refresh_from_db()
+        return call.error_code, call.outcome
+
+    def test_a_call_that_went_well_has_none(self, connected):
+        assert self.ended(connected) == ("", "completed")
+
+    def test_the_last_error_counts(self, connected):
+        errors = [("model_rate_limit_exceeded", "One."), (ErrorCode.MODEL_DISCONNECTED, "Two.")]
+        reason = EndedReason.MODEL_DISCONNECTED
+        assert self.ended(connected, reason=reason, errors=errors) == (
+            "model_disconnected",
+            "failed",
+        )
+
+    def test_a_code_of_openai_that_is_too_long_is_cut(self, connected):
+        errors = [("model_" + "x" * 500, "Long.")]
+        code, _ = self.ended(connected, reason=EndedReason.MODEL_ERROR, errors=errors)
+        assert code == "model_" + "x" * 74
+
+    def test_a_call_that_was_never_connected_says_so(self, call):
+        assert self.ended(call, reason=EndedReason.FAILED) == ("not_connected", "failed")
+
+    @pytest.mark.parametrize(
+        ("statuses", "code"),
+        [
+            (["succeeded"], ""),
+            (["succeeded", "failed", "timed_out"], "tool_failed"),
+            (["timed_out"], "tool_timeout"),
+            (["unknown"], ""),
+        ],
+    )
+    def test_a_completed_call_names_its_first_problem_with_a_tool(self, connected, statuses, code):
+        runs = [
+            {"toolName": "t", "status": status, "result": "", "timestamp": "2026-01-01T00:00:00Z"}
+            for status in statuses
+        ]
+        outcome = Outcome("gpt-realtime-1.5", tool_calls=runs)
+        assert self.ended(connected, outcome=outcome) == (code, "completed")
+
+    def test_a_call_that_goes_on_after_all_has_none(self, connected):
+        assert call_end_lost(call_id=connected.id, ended_at=timezone.now())
+        connected.refresh_from_db()
+        assert connected.error_code == "engine_lost"
+        call_resume(call_id=connected.id)
+        connected.refresh_from_db()
+        assert (connected.error_code, connected.outcome) == ("", "in-progress")
 
 
 class TestProgress:

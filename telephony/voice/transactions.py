@@ -29,7 +29,7 @@ from telephony.admission import (
     standing_require,
 )
 from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
-from telephony.engine.codes import EndedReason, ErrorCode, EventKind
+from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind
 from telephony.engine.plan import CallPlan
 from telephony.models import Call, PhoneNumber, SealedPlan
 from telephony.numbering import caller_id
@@ -48,6 +48,16 @@ UNANSWERED = {
     "no-answer": EndedReason.NO_ANSWER,
     "failed": EndedReason.FAILED,
     "canceled": EndedReason.CANCELED,
+}
+# Why an account may not have a call, besides its spending limit: by the code of NotAdmitted.
+_NOT_ADMITTED = {
+    problem.value: problem
+    for problem in (
+        CallProblem.PAYMENT_REQUIRED,
+        CallProblem.ACCOUNT_SUSPENDED,
+        CallProblem.ACCOUNT_DISABLED,
+        CallProblem.TOO_MANY_CALLS,
+    )
 }
 # Anybody who knows a number can send calls that lead nowhere. Each account records, and reports to
 # its backend, at most this many rejected calls a minute: more would fill the tables and delay its
@@ -191,8 +201,10 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
 def _reject_not_admitted(call: Call, refusal: NotAdmitted) -> Rejected:
     """End a call that the account may not have."""
     call_note(call, EventKind.REFUSED, why=refusal.why)
-    is_spent = refusal.code == ErrorCode.SPENDING_LIMIT_REACHED
-    _reject(call, errors=[(ErrorCode.SPENDING_LIMIT_REACHED, refusal.message)] if is_spent else [])
+    if refusal.code == ErrorCode.SPENDING_LIMIT_REACHED:
+        _reject(call, errors=[(ErrorCode.SPENDING_LIMIT_REACHED, refusal.message)])
+    else:
+        _reject(call, problem=_NOT_ADMITTED[refusal.code])
     return Rejected(refusal.word, refusal.why, call)
 
 
@@ -302,6 +314,7 @@ def _reject(
     *,
     status: str = Call.Status.REJECTED,
     errors: Sequence[tuple[ErrorCode, str]] = (),
+    problem: CallProblem | None = None,
 ) -> None:
     """End a rejected call, unless a retry of its webhook has connected it meanwhile.
 
@@ -311,7 +324,13 @@ def _reject(
     if locked.answered_at is not None or SealedPlan.objects.filter(call=locked).exists():
         log.warning("rejected_call_already_connected", call_id=call.id)
         return
-    call_end(call_id=call.id, status=status, reason=EndedReason.REJECTED, errors=errors)
+    call_end(
+        call_id=call.id,
+        status=status,
+        reason=EndedReason.REJECTED,
+        errors=errors,
+        problem=problem,
+    )
 
 
 def _note_signature(call: Call, signed_by: str) -> None:

@@ -8,15 +8,18 @@ from typing import get_args
 import pytest
 
 from telephony.engine.codes import (
+    CallProblem,
     EndedReason,
     ErrorCode,
     EventKind,
     OutcomeGroup,
+    explained,
     model_error_code,
+    outcome_of,
 )
 from telephony.engine.timeline import TROUBLE
 
-ENUMS: list[type[StrEnum]] = [EndedReason, ErrorCode, EventKind]
+ENUMS: list[type[StrEnum]] = [EndedReason, ErrorCode, CallProblem, EventKind]
 
 
 @pytest.mark.parametrize("member", [each for enum in ENUMS for each in enum], ids=repr)
@@ -32,10 +35,43 @@ def test_a_reason_has_a_label_and_a_sentence(reason: EndedReason) -> None:
     assert reason.outcome in get_args(OutcomeGroup)
 
 
-@pytest.mark.parametrize("code", ErrorCode)
-def test_a_code_says_what_happened_and_what_to_do(code: ErrorCode) -> None:
-    assert code.meaning.endswith(".")
-    assert code.remedy.endswith(".")
+@pytest.mark.parametrize(
+    "code",
+    [
+        *ErrorCode,
+        *CallProblem,
+        "model_invalid_api_key",
+        "model_insufficient_quota",
+        "model_something_new",
+    ],
+)
+def test_a_code_says_what_happened_and_what_to_do(code: str) -> None:
+    explanation = explained(code)
+    assert explanation
+    assert explanation.meaning.endswith(".")
+    assert explanation.remedy.endswith(".")
+
+
+def test_no_two_codes_are_the_same() -> None:
+    assert not set(ErrorCode) & set(CallProblem)
+
+
+def test_a_code_of_another_version_has_no_explanation() -> None:
+    assert explained("of_another_version") is None
+
+
+class TestOutcome:
+    def test_a_call_that_its_backend_rejected_did_not_fail(self) -> None:
+        assert outcome_of("rejected", "") == "rejected"
+
+    def test_a_call_that_was_rejected_because_of_an_error_did(self) -> None:
+        assert outcome_of("rejected", "call_start_timeout") == "failed"
+
+    def test_a_problem_in_a_completed_call_does_not_make_it_fail(self) -> None:
+        assert outcome_of("caller_hangup", "tool_failed") == "completed"
+
+    def test_a_call_in_progress_has_no_outcome_yet(self) -> None:
+        assert outcome_of("", "") == "in-progress"
 
 
 @pytest.mark.parametrize("kind", EventKind)
