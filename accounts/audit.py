@@ -35,6 +35,7 @@ class Action(models.TextChoices):
 
     REGISTERED = "account.registered", "The account was created"
     COMPANY_RENAMED = "account.renamed", "The company name was changed"
+    TIME_ZONE_CHANGED = "account.time_zone_changed", "The time zone was changed"
     STATUS_CHANGED = "account.status_changed", "The billing status changed"
     ACTIVATED = "account.activated", "The account was activated"
     SUSPENDED = "account.suspended", "The account was suspended"

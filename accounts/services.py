@@ -58,19 +58,21 @@ def account_register(*, email: str, password: str, company_name: str = "") -> Ne
 
     Raises ``ValidationError`` with the fields that are wrong, and 409 ``email_taken``.
     """
-    account = _prepared(email, password, company_name)
+    account = _prepared(email, password, company_name=company_name)
     with _email_free(email), transaction.atomic():
         _add(account)
         return _new_key(account, ApiKey.DEFAULT_LABEL)
 
 
 @sensitive_variables()
-def account_sign_up(*, email: str, password: str, company_name: str = "") -> Account:
+def account_sign_up(
+    *, email: str, password: str, company_name: str = "", time_zone: str = "UTC"
+) -> Account:
     """Create an inactive account without a key, which customers create in the dashboard.
 
     Raises the same errors as :func:`account_register`.
     """
-    account = _prepared(email, password, company_name)
+    account = _prepared(email, password, company_name=company_name, time_zone=time_zone)
     with _email_free(email), transaction.atomic():
         _add(account)
     return account
@@ -142,6 +144,15 @@ def company_rename(*, account: Account, company_name: str) -> None:
     account.clean_fields(exclude={"password"})
     account.save(update_fields=["company_name"])
     audit(account=account, action=Action.COMPANY_RENAMED, before=before, after=company_name)
+
+
+@transaction.atomic
+def time_zone_change(*, account: Account, time_zone: str) -> None:
+    """Set the zone in which the account reads times; raise ``ValidationError``."""
+    before, account.time_zone = account.time_zone, time_zone
+    account.clean_fields(exclude={"password"})
+    account.save(update_fields=["time_zone"])
+    audit(account=account, action=Action.TIME_ZONE_CHANGED, before=before, after=time_zone)
 
 
 @transaction.atomic
@@ -266,10 +277,10 @@ def _new_key(account: Account, label: str) -> NewKey:
 
 
 @sensitive_variables()
-def _prepared(email: str, password: str, company_name: str) -> Account:
+def _prepared(email: str, password: str, **fields: str) -> Account:
     """Return a new, unsaved account; raise ``ValidationError``."""
-    password_check(password, Account(email=normalize_email(email), company_name=company_name))
-    account = Account.objects.prepare(email, password, company_name=company_name)
+    password_check(password, Account(email=normalize_email(email), **fields))
+    account = Account.objects.prepare(email, password, **fields)
     account.full_clean(validate_unique=False, validate_constraints=False)
     return account
 

@@ -7,7 +7,7 @@ the account's (``dashboard.access``). Elsewhere it is UTC.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -19,6 +19,19 @@ WRONG = "Choose a time zone from the list, such as America/New_York."
 
 # The machine's own zone, and the one of a machine that was never set up.
 _NOT_PLACES = {"localtime", "Factory"}
+# Other names, such as EST and US/Eastern, are old ones of these.
+_REGIONS = {
+    "Africa",
+    "America",
+    "Antarctica",
+    "Arctic",
+    "Asia",
+    "Atlantic",
+    "Australia",
+    "Europe",
+    "Indian",
+    "Pacific",
+}
 _OFFSET = re.compile(r"[+-]\d+")
 
 
@@ -26,6 +39,13 @@ _OFFSET = re.compile(r"[+-]\d+")
 def names() -> frozenset[str]:
     """Return the names of the IANA database, its old ones too: browsers still report them."""
     return frozenset(available_timezones() - _NOT_PLACES)
+
+
+@cache
+def places() -> list[tuple[str, str]]:
+    """Return the zones to choose from: names, and their cities as people search for them."""
+    found = sorted(name for name in names() if name.partition("/")[0] in _REGIONS)
+    return [("UTC", "UTC"), *((name, name.rpartition("/")[2].replace("_", " ")) for name in found)]
 
 
 def validate_time_zone(name: str) -> None:
@@ -57,6 +77,15 @@ def short(moment: datetime) -> str:
     """Return ``3 Nov 2026, 14:05 EST``."""
     local = timezone.localtime(moment)
     return f"{local.day} {local:%b %Y, %H:%M} {abbreviation(local)}"
+
+
+def midnight(day: date) -> datetime:
+    """Return the moment in UTC at which a day begins in the active zone.
+
+    A midnight that clocks skip is the moment at which they do; of two, it is the first.
+    """
+    begin = datetime.combine(day, time(), timezone.get_current_timezone())
+    return begin.astimezone(UTC)
 
 
 def in_utc(moment: datetime) -> str:

@@ -82,7 +82,7 @@ def export(request: PageRequest) -> HttpResponseBase:
     response = StreamingHttpResponse(
         calls_as_csv(request.user, found), content_type="text/csv; charset=utf-8"
     )
-    name = f"calls-{timezone.now():%Y-%m-%d}.csv"
+    name = f"calls-{timezone.localdate():%Y-%m-%d}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 

@@ -22,6 +22,7 @@ from accounts.second_factors import has_second_factor
 from accounts.services import account_authenticate, account_sign_up
 from accounts.throttling import login_attempt, registration_attempt
 from billing.checkout import checkout_url_for
+from core import zones
 from core.errors import ApiError
 from core.pages import page
 from dashboard.forms import LineField, refuse
@@ -45,6 +46,14 @@ class SignupForm(forms.Form):
         required=False,
         widget=forms.TextInput({"autocomplete": "organization"}),
     )
+    # A script fills it in. Without one, or with an unknown zone, it is UTC until it is changed.
+    time_zone = forms.CharField(
+        required=False, widget=forms.HiddenInput({"data-own-time-zone": True})
+    )
+
+    def clean_time_zone(self) -> str:
+        zone = self.cleaned_data["time_zone"]
+        return zone if zone in zones.names() else "UTC"
 
 
 class LoginForm(forms.Form):

@@ -1,8 +1,9 @@
-"""``/dashboard/settings``: email, password, company, limits, and deleting the account."""
+"""``/dashboard/settings``: email, password, company, time zone, limits, deleting the account."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from django import forms
@@ -14,6 +15,9 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
+from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
@@ -22,10 +26,11 @@ from accounts.email_addresses import normalize_email
 from accounts.password_rules import MAX_PASSWORD_LENGTH
 from accounts.passwords import password_change, password_require
 from accounts.second_factors import second_factors
-from accounts.services import MAX_ACTIVE_KEYS, company_rename, email_change
+from accounts.services import MAX_ACTIVE_KEYS, company_rename, email_change, time_zone_change
 from accounts.sudo import needs_second_factor, needs_sudo
 from accounts.throttling import login_attempt, mail_request
 from billing.closing import customer_update_soon
+from core import zones
 from core.errors import ApiError
 from core.pages import page
 from dashboard.access import PageRequest, View, for_customer
@@ -73,6 +78,14 @@ class CompanyForm(forms.Form):
     )
 
 
+class TimeZoneForm(forms.Form):
+    time_zone = LineField(
+        label="Time zone",
+        max_length=zones.LONGEST_NAME,
+        widget=forms.TextInput({"list": "time-zones", "autocomplete": "off"}),
+    )
+
+
 class DeletionForm(forms.Form):
     email = forms.EmailField(
         label="Your email address",
@@ -85,6 +98,7 @@ _FORMS = {
     "email": EmailForm,
     "password": PasswordForm,
     "company": CompanyForm,
+    "zone": TimeZoneForm,
     "deletion": DeletionForm,
 }
 
@@ -168,6 +182,13 @@ def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     return redirect("settings")
 
 
+@_form_view("zone", guard=lambda view: view)
+def change_time_zone(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
+    time_zone_change(account=request.user, time_zone=sent["time_zone"])
+    messages.success(request, "Time zone saved.")
+    return redirect("settings")
+
+
 @_form_view("deletion", guard=needs_sudo)
 def delete(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     if normalize_email(sent["email"]) != request.user.email:
@@ -186,7 +207,10 @@ def deleted(request: HttpRequest) -> HttpResponse:
 def _show(
     request: PageRequest, bound: dict[str, forms.Form] | None = None, *, status: int = 200
 ) -> HttpResponse:
-    initial = {"company": {"company_name": request.user.company_name}}
+    initial = {
+        "company": {"company_name": request.user.company_name},
+        "zone": {"time_zone": request.user.time_zone},
+    }
     shown: dict[str, forms.Form] = {
         name: form(auto_id=f"{name}_%s", initial=initial.get(name)) for name, form in _FORMS.items()
     }
@@ -198,10 +222,18 @@ def _show(
         "most_keys": MAX_ACTIVE_KEYS,
         "countries": settings.ALLOWED_COUNTRIES,
         "sends_mail": settings.SENDS_MAIL,
+        "time_zones": _offered_time_zones(),
+        "now": timezone.now(),
         "rests_for": RESTS_FOR,
         **_concurrency(request),
     }
     return dashboard_page(request, "settings", "dashboard/settings.html", context, status=status)
+
+
+@cache
+def _offered_time_zones() -> SafeString:
+    options = zones.places()
+    return format_html_join("", '<option value="{}">{}</option>', options)
 
 
 def _concurrency(request: PageRequest) -> dict[str, int]:
@@ -215,6 +247,7 @@ urlpatterns = [
     path("dashboard/settings/email", change_email, name="change-email"),
     path("dashboard/settings/password", change_password, name="change-password"),
     path("dashboard/settings/company", change_company, name="change-company"),
+    path("dashboard/settings/time-zone", change_time_zone, name="change-time-zone"),
     path("dashboard/settings/delete", delete, name="delete-account"),
     path("account-deleted", deleted, name="account-deleted"),
 ]

@@ -36,6 +36,11 @@ addEventListener("pageshow", () => { // back from the page that the form led to
   }
 });
 
+// <input type="hidden" data-own-time-zone> is the zone that the browser is set to.
+for (const input of document.querySelectorAll("[data-own-time-zone]")) {
+  input.value = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
+}
+
 // A part of a page that is asked for after the session has ended is not the login: the page is.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const address = event.detail.xhr.responseURL;

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.template import Context, Template
 from django.utils import timezone
 
-from core.zones import long, names, short, validate_time_zone, zone_of
+from core.zones import long, midnight, names, places, short, validate_time_zone, zone_of
 
 # The hour that New York has twice.
 FIRST = datetime(2026, 11, 1, 5, 30, 9, tzinfo=UTC)
@@ -41,6 +41,30 @@ def test_the_hour_that_does_not_come_is_skipped() -> None:
     before, after = (datetime(2026, 3, 8, hour, 59, tzinfo=UTC) for hour in (6, 7))
     with timezone.override(zone_of("America/New_York")):
         assert [short(before), short(after)] == ["8 Mar 2026, 01:59 EST", "8 Mar 2026, 03:59 EDT"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "begins", "hours"),
+    [
+        ("UTC", date(2026, 3, 8), "2026-03-08T00:00", 24),
+        ("America/New_York", date(2026, 3, 7), "2026-03-07T05:00", 24),
+        ("America/New_York", date(2026, 3, 8), "2026-03-08T05:00", 23),
+        ("America/New_York", date(2026, 11, 1), "2026-11-01T04:00", 25),
+        ("Asia/Kolkata", date(2026, 11, 1), "2026-10-31T18:30", 24),
+        ("Pacific/Apia", date(2011, 12, 29), "2011-12-29T10:00", 24),
+        ("Pacific/Apia", date(2011, 12, 30), "2011-12-30T10:00", 0),  # the country skipped it
+        ("Pacific/Apia", date(2011, 12, 31), "2011-12-30T10:00", 24),
+        ("America/Sao_Paulo", date(2018, 11, 4), "2018-11-04T03:00", 23),  # without its midnight
+        ("America/Havana", date(2026, 11, 1), "2026-11-01T04:00", 25),  # with two of them
+    ],
+)
+def test_a_day_is_as_long_as_its_zone_makes_it(
+    zone: str, day: date, begins: str, hours: int
+) -> None:
+    with timezone.override(zone_of(zone)):
+        begin, end = midnight(day), midnight(day + timedelta(days=1))
+    assert f"{begin:%Y-%m-%dT%H:%M}" == begins
+    assert end - begin == timedelta(hours=hours)
 
 
 def rendered(text: str, **context: object) -> str:
@@ -93,6 +117,13 @@ class TestNames:
     def test_others_are_refused(self, name: str) -> None:
         with pytest.raises(ValidationError, match="America/New_York"):
             validate_time_zone(name)
+
+    def test_those_to_choose_from_are_found_by_their_city(self) -> None:
+        offered = dict(places())
+        assert offered["America/Argentina/Buenos_Aires"] == "Buenos Aires"
+        assert offered["UTC"] == "UTC"
+        assert "EST" not in offered
+        assert set(offered) <= names()
 
     @pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd"])
     def test_a_zone_that_this_machine_does_not_know_is_utc(self, name: str) -> None:
