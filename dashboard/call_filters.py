@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.http import QueryDict
+from django.utils import timezone
 
 from accounts.models import Account
+from core.zones import midnight
 from dashboard.forms import DayField, LineField
 from telephony.models import Call, CallQuerySet, PhoneNumber
 
@@ -38,8 +40,14 @@ class CallFilters(forms.Form):
     )
     direction = forms.ChoiceField(choices=[("", "Any"), *DIRECTIONS.items()], required=False)
     outcome = forms.ChoiceField(choices=[("", "Any"), *OUTCOMES.items()], required=False)
-    since = DayField(label="From (UTC)")
-    until = DayField(label="To (UTC)")
+    since = DayField(label="From")
+    until = DayField(label="To")
+
+    def __init__(self, *args: Any, **known: Any) -> None:
+        super().__init__(*args, **known)
+        zone = timezone.get_current_timezone_name().replace("_", " ")
+        for name in ("since", "until"):
+            self.fields[name].label = f"{self.fields[name].label} ({zone})"
 
     def clean_number(self) -> str:
         """Accept common notations. A ``+`` that somebody typed into a URL arrives as a space."""
@@ -64,9 +72,9 @@ class CallFilters(forms.Form):
         if chosen["outcome"]:
             calls = calls.that_came_out(chosen["outcome"])
         if chosen["since"]:
-            calls = calls.filter(created_at__gte=_midnight(chosen["since"]))
+            calls = calls.filter(created_at__gte=midnight(chosen["since"]))
         if chosen["until"]:
-            calls = calls.filter(created_at__lt=_midnight(chosen["until"]) + timedelta(days=1))
+            calls = calls.filter(created_at__lt=midnight(chosen["until"] + timedelta(days=1)))
         return calls
 
     def query(self, **more: str) -> str:
@@ -83,7 +91,3 @@ def own_numbers(account: Account) -> list[str]:
     """Return the account's numbers, to suggest them."""
     numbers = PhoneNumber.objects.of(account).order_by("-created_at")
     return list(numbers.values_list("phone_number", flat=True)[:MOST_OFFERED])
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
