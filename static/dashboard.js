@@ -1,39 +1,25 @@
-// What every page of the dashboard does: copying and saying that it works.
+// What every page of the dashboard does: saying that it works, and that it could not.
 // Without this script all of it can be used as well.
 "use strict";
 
-// <button data-copy="#id"> copies the text of another element.
-document.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-copy]");
-  if (!button) return;
-  const source = document.querySelector(button.dataset.copy);
-  const label = button.textContent;
-  try {
-    await navigator.clipboard.writeText(source.value ?? source.textContent.trim());
-    button.textContent = "Copied";
-  } catch {
-    getSelection().selectAllChildren(source); // to be copied with the keyboard
-    button.textContent = "Press Ctrl+C";
-  }
-  setTimeout(() => { button.textContent = label; }, 2000);
-});
-
-// <form data-working="Saving…"> says so, and is sent once.
+// <form data-working="Saving…"> says so, and is sent once. The button is not disabled: it would lose
+// the focus, and Firefox keeps it so when the page is reloaded.
+const sending = new Map(); // buttons, and their labels
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!form.dataset.working) return;
+  if (!form.dataset.working || event.defaultPrevented) return;
   const button = event.submitter ?? form.querySelector("button");
-  setTimeout(() => { // the button's own value is sent first
-    button.dataset.label = button.textContent;
-    button.textContent = form.dataset.working;
-    button.disabled = true;
-  });
+  if ([...sending.keys()].some((each) => each.form === form)) return event.preventDefault();
+  sending.set(button, button.textContent);
+  button.textContent = form.dataset.working;
+  button.setAttribute("aria-disabled", "true");
 });
 addEventListener("pageshow", () => { // back from the page that the form led to
-  for (const button of document.querySelectorAll("button[data-label]")) {
-    button.textContent = button.dataset.label;
-    button.disabled = false;
+  for (const [button, label] of sending) {
+    button.textContent = label;
+    button.removeAttribute("aria-disabled");
   }
+  sending.clear();
 });
 
 // <input type="hidden" data-own-time-zone> is the zone that the browser is set to.

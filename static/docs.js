@@ -3,32 +3,18 @@
 "use strict";
 
 const CHOICE = "docs-variant";
-const status = document.createElement("p");
-status.className = "said";
-status.setAttribute("role", "status");
-document.body.append(status);
-
-for (const code of document.querySelectorAll(".code")) {
-  const button = document.createElement("button");
+for (const [number, code] of document.querySelectorAll(".code").entries()) {
+  const pre = code.querySelector("pre");
+  pre.id = `code-${number}`;
+  const button = document.createElement("button"); // works by static/copy.js
   button.type = "button";
   button.className = "copy-code";
   button.textContent = "Copy";
-  button.addEventListener("click", () => copy(code.querySelector("pre"), button));
-  code.querySelector("pre").before(button);
+  button.dataset.copy = `#${pre.id}`;
+  pre.before(button);
 }
 document.querySelectorAll(".variants").forEach(makeTabs);
 choose(remembered());
-
-async function copy(source, button) {
-  try {
-    await navigator.clipboard.writeText(source.textContent);
-    button.textContent = status.textContent = "Copied";
-  } catch {
-    getSelection().selectAllChildren(source); // to be copied with the keyboard
-    button.textContent = status.textContent = "Press Ctrl+C";
-  }
-  setTimeout(() => { button.textContent = "Copy"; status.textContent = ""; }, 2000);
-}
 
 // https://www.w3.org/WAI/ARIA/apg/patterns/tabs/, selected as the focus moves
 function makeTabs(group, number) {
