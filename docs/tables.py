@@ -1,6 +1,7 @@
-"""The tables of the guides that follow from the code. ``manage.py write_docs`` writes them.
+"""The parts of the guides that follow from the code. ``manage.py write_docs`` writes them.
 
-In the Markdown, a table lies between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+In the Markdown, a table lies between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and
+sections between ``<!-- sections: NAME -->`` and ``<!-- end of sections -->``.
 """
 
 from __future__ import annotations
@@ -10,24 +11,20 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, Answer, Field
-from telephony.engine.codes import (
-    MODEL_CODES_MEANING,
-    MODEL_CODES_REMEDY,
-    MODEL_PREFIX,
-    EndedReason,
-    ErrorCode,
-    EventKind,
-)
+from telephony.engine.codes import EndedReason, ErrorCode, EventKind
+from telephony.explanations import OTHER_MODEL_CODES, SECTIONS, Section
 
-_TABLE = re.compile(r"<!-- table: (?P<name>\S+) -->\n.*?<!-- end of table -->\n", re.DOTALL)
-_MARKER = re.compile(r"<!-- (?:table: \S+|end of table) -->\n\n?")
+_WRITTEN = re.compile(
+    r"<!-- (?P<what>table|sections): (?P<name>\S+) -->\n.*?<!-- end of (?P=what) -->\n", re.DOTALL
+)
+_MARKER = re.compile(r"<!-- (?:(?:table|sections): \S+|end of (?:table|sections)) -->\n\n?")
 
 Row = tuple[str, ...]
 
 
 def with_tables(text: str) -> str:
-    """Return a guide's Markdown with each of its tables as the code has it now."""
-    return _TABLE.sub(_between_markers, text)
+    """Return a guide's Markdown with each table and section as the code has it now."""
+    return _WRITTEN.sub(_between_markers, text)
 
 
 def without_markers(text: str) -> str:
@@ -36,11 +33,14 @@ def without_markers(text: str) -> str:
 
 
 def _between_markers(found: re.Match[str]) -> str:
-    header, *rows = TABLES[found["name"]]()
-    lines = [_line(header), "|---" * len(header) + "|", *map(_line, rows)]
-    return "\n".join(
-        [f"<!-- table: {found['name']} -->", "", *lines, "", "<!-- end of table -->", ""]
-    )
+    what, name = found["what"], found["name"]
+    lines = _table(TABLES[name]()) if what == "table" else PARTS[name]()
+    return "\n".join([f"<!-- {what}: {name} -->", "", *lines, "", f"<!-- end of {what} -->", ""])
+
+
+def _table(rows: Iterable[Row]) -> list[str]:
+    header, *rest = rows
+    return [_line(header), "|---" * len(header) + "|", *map(_line, rest)]
 
 
 def _line(row: Row) -> str:
@@ -62,20 +62,40 @@ def _default(field: Field) -> str:
 def _ended_reasons() -> Iterable[Row]:
     yield "value", "why the call ended"
     for reason in EndedReason:
-        yield f"`{reason}`", reason.meaning
+        yield _linked(SECTIONS[reason]), reason.meaning
 
 
 def _error_codes() -> Iterable[Row]:
-    yield "code", "what happened", "what to do"
-    for code in ErrorCode:
-        yield f"`{code}`", code.meaning, code.remedy
-    yield f"`{MODEL_PREFIX}…`", MODEL_CODES_MEANING, MODEL_CODES_REMEDY
+    yield "code", "what happened"
+    for each in (*(SECTIONS[code] for code in ErrorCode), OTHER_MODEL_CODES):
+        yield _linked(each), each.meaning
+
+
+def _linked(each: Section) -> str:
+    return f"[`{each.code}`](#{each.anchor})"
 
 
 def _event_kinds() -> Iterable[Row]:
     yield "`kind`", "what happened", "`detail`"
     for kind in EventKind:
         yield f"`{kind}`", f"{kind.meaning}.", kind.detail
+
+
+def _codes() -> Iterable[str]:
+    """Each code has a heading of its own, which also gives links an anchor."""
+    for at, each in enumerate(SECTIONS.values()):
+        yield from ("",) * bool(at)
+        yield f"### {each.heading}"
+        for paragraph in _paragraphs(each):
+            yield from ("", paragraph)
+
+
+def _paragraphs(each: Section) -> Iterable[str]:
+    yield each.meaning
+    if each.cause:
+        yield f"**Cause:** {each.cause}"
+    if each.remedy:
+        yield f"**What to do:** {each.remedy}"
 
 
 # By name, rows of Markdown: the header first.
@@ -86,3 +106,6 @@ TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
     "error-codes": _error_codes,
     "event-kinds": _event_kinds,
 }
+
+# By name, lines of Markdown.
+PARTS: Mapping[str, Callable[[], Iterable[str]]] = {"codes": _codes}

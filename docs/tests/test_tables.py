@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from docs.guides import FOLDER, read_guide
-from docs.tables import TABLES, with_tables
+from docs.tables import PARTS, TABLES, with_tables
 
 FILES = sorted(FOLDER.glob("*.md"))
 
@@ -17,7 +17,8 @@ FILES = sorted(FOLDER.glob("*.md"))
 def test_they_are_up_to_date(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert with_tables(text) == text, "Run: manage.py write_docs"
-    assert text.count("<!-- table: ") == text.count("<!-- end of table -->")
+    for what in ("table", "sections"):
+        assert text.count(f"<!-- {what}: ") == text.count(f"<!-- end of {what} -->")
 
 
 def test_a_table_that_is_not_is_written_anew() -> None:
@@ -29,6 +30,8 @@ def test_each_is_in_one_guide() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in FILES)
     for name in TABLES:
         assert text.count(f"<!-- table: {name} -->") == 1, name
+    for name in PARTS:
+        assert text.count(f"<!-- sections: {name} -->") == 1, name
 
 
 def test_readers_see_a_table_and_no_markers() -> None:

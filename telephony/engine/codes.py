@@ -300,30 +300,78 @@ class Explanation:
     remedy: str
 
 
+_ADD_CREDIT = "Add credit or raise the budget at platform.openai.com/settings/organization/billing."
+_RAISE_LIMIT = "Raise the limit at platform.openai.com/settings/organization/limits."
+_LOOK_AT_STATUS = "Call again. If it happens often, look at status.openai.com."
+_CORRECT_VALUE = "Correct what the message names in the response of onCallStart."
+
 # OpenAI's codes that customers can do something about:
 # https://platform.openai.com/docs/guides/error-codes
 MODEL_CODES: Mapping[str, Explanation] = {
-    model_error_code("invalid_api_key"): Explanation(
-        "OpenAI refused the API key.",
-        "Return a valid key of OpenAI in `openaiApiKey`. Keys are listed at "
-        "platform.openai.com/api-keys.",
-    ),
-    model_error_code("insufficient_quota"): Explanation(
-        "Your OpenAI account has no credit left, or has reached its budget.",
-        "Add credit or raise the budget at platform.openai.com/settings/organization/billing.",
-    ),
-    model_error_code("rate_limit_exceeded"): Explanation(
-        "Your OpenAI account has reached a rate limit.",
-        "Wait, or raise the limits of your OpenAI account.",
-    ),
-    model_error_code("model_not_found"): Explanation(
-        "OpenAI has no such model, or your API key may not use it.",
-        "Check `model` in the response of onCallStart, and what your OpenAI project may use.",
-    ),
-    model_error_code("session_expired"): Explanation(
-        "The call reached OpenAI's longest session.",
-        "Return a lower `maxDurationSeconds`, so that the agent can end the call first.",
-    ),
+    model_error_code(code): Explanation(meaning, remedy)
+    for code, meaning, remedy in (
+        (
+            "invalid_api_key",
+            "OpenAI refused the API key.",
+            "Return a valid key of OpenAI in `openaiApiKey`. Keys are listed at "
+            "platform.openai.com/api-keys.",
+        ),
+        (
+            "account_deactivated",
+            "OpenAI has deactivated the account of the API key.",
+            "Contact OpenAI, or return a key of another account in `openaiApiKey`.",
+        ),
+        (
+            "insufficient_quota",
+            "Your OpenAI account has no credit left, or has reached its budget.",
+            _ADD_CREDIT,
+        ),
+        ("credit_balance_exhausted", "Your OpenAI account has no credit left.", _ADD_CREDIT),
+        (
+            "billing_hard_limit_reached",
+            "Your OpenAI account has reached its budget for the month.",
+            _RAISE_LIMIT,
+        ),
+        (
+            "organization_spend_limit_exceeded",
+            "Your OpenAI organization has reached its spend limit.",
+            _RAISE_LIMIT,
+        ),
+        (
+            "organization_usage_limit_exceeded",
+            "Your OpenAI organization has reached its usage limit.",
+            _RAISE_LIMIT,
+        ),
+        (
+            "project_spend_limit_exceeded",
+            "The OpenAI project of the API key has reached its spend limit.",
+            _RAISE_LIMIT,
+        ),
+        (
+            "rate_limit_exceeded",
+            "Your OpenAI account has reached a rate limit.",
+            "Wait, or raise the limits of your OpenAI account.",
+        ),
+        (
+            "slow_down",
+            "OpenAI asked for fewer requests.",
+            "Call again, and place more calls at a time only gradually.",
+        ),
+        ("server_error", "OpenAI failed to produce a response.", _LOOK_AT_STATUS),
+        ("no_response", "The model did not begin a response.", _LOOK_AT_STATUS),
+        (
+            "model_not_found",
+            "OpenAI has no such model, or your API key may not use it.",
+            "Check `model` in the response of onCallStart, and what your OpenAI project may use.",
+        ),
+        (
+            "session_expired",
+            "The call reached OpenAI's longest session.",
+            "Return a lower `maxDurationSeconds`, so that the agent can end the call first.",
+        ),
+        ("invalid_request_error", "OpenAI refused a request of the call.", _CORRECT_VALUE),
+        ("invalid_value", "OpenAI refused a value in a request of the call.", _CORRECT_VALUE),
+    )
 }
 
 
