@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from accounts.models import Account
 from core.zones import midnight
 from dashboard.forms import DayField, LineField
 from telephony.models import Call, CallQuerySet, PhoneNumber
+from telephony.numbering import number_typed
 
 OUTCOMES = {
     "in-progress": "In progress",
@@ -50,9 +50,7 @@ class CallFilters(forms.Form):
             self.fields[name].label = f"{self.fields[name].label} ({zone})"
 
     def clean_number(self) -> str:
-        """Accept common notations. A ``+`` that somebody typed into a URL arrives as a space."""
-        number = re.sub(r"[\s().-]", "", self.cleaned_data["number"])
-        return f"+{number}" if number.isascii() and number.isdecimal() else number
+        return number_typed(self.cleaned_data["number"])
 
     def clean(self) -> dict[str, Any]:
         since, until = self.cleaned_data.get("since"), self.cleaned_data.get("until")

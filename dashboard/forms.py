@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -12,6 +13,7 @@ from django.core.exceptions import ValidationError
 from core import days
 from core.errors import ApiError
 from core.texts import validate_line
+from telephony.numbering import number_typed
 
 _CAPITAL = re.compile(r"[A-Z]")
 
@@ -20,6 +22,21 @@ class LineField(forms.CharField):
     """A single line of text, without control characters, tabs and line breaks."""
 
     default_validators = [validate_line]
+
+
+class PhoneNumberField(LineField):
+    """A phone number as people write it, returned in E.164 if it is one; see ``number_typed``."""
+
+    # Longer than any notation, and short enough to repeat in an error.
+    LONGEST = 64
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("max_length", self.LONGEST)
+        options.setdefault("widget", forms.TextInput({"inputmode": "tel", "autocomplete": "off"}))
+        super().__init__(**options)
+
+    def to_python(self, value: Any) -> str:
+        return number_typed(super().to_python(value) or "")
 
 
 class DayField(forms.DateField):

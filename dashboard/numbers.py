@@ -18,7 +18,7 @@ from core.engine_urls import engine_voice_url
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
-from dashboard.forms import LineField, refuse
+from dashboard.forms import LineField, PhoneNumberField, refuse
 from dashboard.rendering import dashboard_page
 from telephony.models import PhoneNumber
 from telephony.numbers import (
@@ -56,10 +56,9 @@ class UrlsForm(forms.Form):
 
 
 class RegistrationForm(UrlsForm):
-    phone_number = LineField(
+    phone_number = PhoneNumberField(
         label="Phone number",
-        help_text="One of your US Twilio numbers, such as +15551234567.",
-        widget=forms.TextInput({"inputmode": "tel", "autocomplete": "off"}),
+        help_text="One of your US Twilio numbers, such as (555) 123-4567.",
     )
 
     field_order = ["phone_number"]

@@ -18,7 +18,7 @@ from core.errors import ApiError
 from core.pages import PERMISSIONS_POLICY_WITH_MICROPHONE, page
 from dashboard.access import PageRequest, for_customer
 from dashboard.call_words import length, line_of, outcome_label, outcome_tone
-from dashboard.forms import LineField, refuse
+from dashboard.forms import PhoneNumberField, refuse
 from dashboard.rendering import dashboard_page
 from telephony.call_sids import TEST_PREFIX
 from telephony.callbacks.check import Check, call_start_check
@@ -49,12 +49,10 @@ WHY = {
 
 class CallForm(forms.Form):
     number = forms.ChoiceField(label="Number to call")
-    caller = LineField(
+    caller = PhoneNumberField(
         label="Caller",
-        max_length=16,
         required=False,
-        help_text=f"The number your backend sees, in E.164 format. Defaults to {FICTIONAL}, which "
-        "nobody has.",
+        help_text=f"The number your backend sees. Defaults to {FICTIONAL}, which nobody has.",
         widget=forms.TextInput({"inputmode": "tel", "placeholder": FICTIONAL}),
     )
 
@@ -72,7 +70,7 @@ class CallForm(forms.Form):
     def clean_caller(self) -> str:
         caller = str(self.cleaned_data["caller"] or FICTIONAL)
         if not is_phone_number(caller):
-            raise forms.ValidationError("Use E.164 format, such as +12025550123.")
+            raise forms.ValidationError(f"Use a phone number, such as {FICTIONAL}.")
         return caller
 
 

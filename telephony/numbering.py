@@ -42,6 +42,23 @@ _PREMIUM_EXCHANGE = "976"
 _FICTION = "555"
 
 
+# What people type between the digits of a number.
+_PUNCTUATION = re.compile(r"[\s().\-\u2010-\u2015/]+")
+_NATIONAL = re.compile(r"1?[2-9][0-9]{9}")
+
+
+def number_typed(text: str) -> str:
+    """Return a number that a person typed in E.164; any other text without its punctuation.
+
+    Ten digits, with or without a 1 before them, are a US number: ``(555) 123-4444``. A ``+`` that
+    somebody typed into a URL arrives as a space, so other digits get one.
+    """
+    number = _PUNCTUATION.sub("", text)
+    if not (number.isascii() and number.isdecimal()):
+        return number
+    return f"+1{number[-10:]}" if _NATIONAL.fullmatch(number) else f"+{number}"
+
+
 class NumberProblem(NamedTuple):
     """The reason a number may not be used: a stable code, and a sentence that says what to do."""
 

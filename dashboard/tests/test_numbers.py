@@ -144,6 +144,12 @@ class TestRegister:
         assert {name: getattr(number, name) for name in FORM} == FORM
         assert "Registered " in alice_web.get(LIST).content.decode()
 
+    def test_the_number_may_be_typed_as_people_write_it(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        assert alice_web.post(NEW, FORM | {"phone_number": "(555) 123-4567"}).status_code == 302
+        assert PhoneNumber.objects.of(alice).get().phone_number == NUMBER
+
     def test_one_that_is_ones_own_gets_the_new_urls(
         self, alice: Account, alice_web: Client
     ) -> None:

@@ -174,10 +174,16 @@ class TestStart:
         ring(alice_web, number, **{"call-caller": "+14155550100"})
         assert backend.asked[0][1]["callerPhone"] == "+14155550100"
 
+    def test_the_caller_may_be_typed_as_people_write_it(
+        self, alice_web: Client, number: PhoneNumber, backend: Backend
+    ) -> None:
+        ring(alice_web, number, **{"call-caller": "(415) 555-0100"})
+        assert backend.asked[0][1]["callerPhone"] == "+14155550100"
+
     def test_a_caller_that_is_no_number(self, alice_web: Client, number: PhoneNumber) -> None:
         status, text = ring(alice_web, number, **{"call-caller": "0800"})
         assert status == 400
-        assert "Use E.164" in text
+        assert "Use a phone number" in text
         assert not Call.objects.exists()
 
     def test_a_number_of_another_account_is_not_found(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from pytest_django import Settings
 
-from telephony.numbering import call_problem, country_of, may_be_called, registration_problem
+from telephony.numbering import (
+    call_problem,
+    country_of,
+    may_be_called,
+    number_typed,
+    registration_problem,
+)
 
 ORDINARY = [
     "+12122345678",
@@ -141,3 +147,38 @@ def test_what_only_looks_like_the_us_is_another_country(number: str, country: st
         "country_not_allowed",
         f"Use a number in one of these countries: US, CA. This one is in {country}.",
     )
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "+15551234444",
+        "(555) 123-4444",
+        "555.123.4444",
+        "555-123-4444",
+        "5551234444",
+        "1 555 123 4444",
+        "+1 (555) 123-4444",
+        " 15551234444",  # a + in a URL
+        "555\u2013123\u20114444",  # dashes of a word processor
+        "\u00a0555 123/4444 ",
+    ],
+)
+def test_a_us_number_is_understood_as_people_type_it(typed: str) -> None:
+    assert number_typed(typed) == "+15551234444"
+
+
+@pytest.mark.parametrize(
+    ("typed", "number"),
+    [
+        ("+44 20 7946-0018", "+442079460018"),
+        ("44 20 7946 0018", "+442079460018"),
+        ("055 123 4444", "+0551234444"),  # no area code begins with 0
+        ("555-1234", "+5551234"),
+        ("call me", "callme"),
+        ("\u0665\u0665\u0665", "\u0665\u0665\u0665"),
+        ("", ""),
+    ],
+)
+def test_any_other_text_only_loses_its_punctuation(typed: str, number: str) -> None:
+    assert number_typed(typed) == number
