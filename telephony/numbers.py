@@ -134,7 +134,7 @@ def _require_proof(proof: TwilioCredentials, phone_number: str) -> None:
         message = "Twilio could not be asked whether the number is yours. Try again in a minute."
         raise ApiError(502, "carrier_unavailable", message) from None
     except CarrierRejected as refusal:
-        raise _not_proven(f"Twilio refused these credentials: {refusal}.") from None
+        raise _not_proven(str(refusal)) from None
     if not is_proven:
         raise _not_proven(f"{phone_number} does not belong to this Twilio account.")
 

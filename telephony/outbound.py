@@ -180,8 +180,7 @@ def _end_unplaced(call: Call, problem: CallProblem) -> None:
 
 
 def _refused(refusal: CarrierRejected) -> NotPlaced:
-    message = f"Twilio refused the call: {refusal.message} (Twilio error {refusal.code})"
-    return NotPlaced(400, "carrier_rejected", message)
+    return NotPlaced(400, "carrier_rejected", f"Twilio refused the call: {refusal}")
 
 
 def _perhaps_placed(call: Call) -> NotPlaced:

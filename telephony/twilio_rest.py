@@ -59,13 +59,24 @@ def auth_token_problem(token: str) -> str | None:
     return None if is_one else "Use the auth token as Twilio shows it."
 
 
+# What Twilio says about credentials explains nothing. https://www.twilio.com/docs/api/errors
+BAD_CREDENTIALS = 20003
+_EXPLAINED = {
+    BAD_CREDENTIALS: "Twilio does not accept this Account SID and auth token. Copy both from the "
+    "Twilio Console, and check that the account is not suspended or closed.",
+    20005: "This Twilio account is suspended or closed. See the Twilio Console.",
+    20008: "These are Twilio's test credentials. Use the live ones.",
+    20429: "Twilio gets too many requests for this account. Try again in a minute.",
+}
+
+
 class CarrierRejected(Exception):
-    """Twilio refused: its error code, and its message."""
+    """Twilio refused: its error code, and its message or our explanation, which is a sentence."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
         self.message = message
-        super().__init__(f"{message} ({code})")
+        super().__init__(f"{message} (Twilio error {code})")
 
 
 class CarrierUnavailable(Exception):
@@ -144,9 +155,15 @@ def _failure(
     if not 400 <= error.status < 500:
         return _unavailable(f"HTTP status {error.status}")
     if isinstance(error, TwilioServiceException):
-        return CarrierRejected(error.code, clipped(error.detail or error.title, LONGEST_MESSAGE))
-    message = re.sub(r"^Unable to (create|fetch) \w+(: )?", "", clipped(error.msg, LONGEST_MESSAGE))
-    return CarrierRejected(error.code or error.status, message or "no reason given")
+        return _rejected(error, error.detail or error.title)
+    message = re.sub(r"^Unable to (create|fetch|update) \w+(: )?", "", error.msg)
+    return _rejected(error, message)
+
+
+def _rejected(error: TwilioRestException | TwilioServiceException, message: str) -> CarrierRejected:
+    code = error.code if isinstance(error.code, int) and error.code else error.status
+    said = _EXPLAINED.get(code) or clipped(message, LONGEST_MESSAGE) or "no reason given"
+    return CarrierRejected(code, said)
 
 
 def _unavailable(why: str, *, was_sent: bool = True) -> CarrierUnavailable:

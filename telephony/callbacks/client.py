@@ -50,7 +50,7 @@ class Answer:
 
 
 class CallbackFailed(Exception):
-    """There is no response. ``reason`` says why in a few words, without the URL."""
+    """There is no response. ``reason`` says why in a few words, without the URL's path or query."""
 
     code: ClassVar[str]
 
@@ -245,7 +245,7 @@ def _failure(error: aiohttp.ClientError | OSError) -> CallbackFailed:
         case aiohttp.ClientSSLError() | ssl.SSLError():
             return TlsFailed("the TLS handshake failed")
         case aiohttp.ClientConnectorDNSError():
-            return Unreachable("the host name was not found")
+            return Unreachable(f"the host name {clipped(error.host, 253)} was not found")
         case aiohttp.ClientConnectorError(os_error=_NotPublic()):
             return BlockedAddress("the host has no public address")
         case aiohttp.ClientConnectorError():

@@ -79,6 +79,15 @@ class Transfer:
     twilio_auth_token: str = field(repr=False)
 
 
+def sid_ending(sid: str) -> str:
+    """Return an Account SID without its middle: ``AC…89ab``.
+
+    Enough to tell accounts apart in a message that a backend logs. The sender of a webhook may name
+    any account, and its SID is none of the customer's business.
+    """
+    return f"{sid[:2]}…{sid[-4:]}"
+
+
 def is_phone_number(text: str) -> bool:
     """Return True if the text is a number in E.164."""
     return E164.fullmatch(text) is not None

@@ -474,7 +474,7 @@ class TestAReleasedNumber:
         response = register(bob_api, **self.PROOF)
         assert response.status_code == 400
         assert response.json()["code"] == "phone_number_not_proven"
-        assert "Authenticate (20003)" in response.json()["error"]
+        assert "does not accept this Account SID and auth token" in response.json()["error"]
 
     @pytest.mark.parametrize(("status", "body"), [(500, b""), (200, b"<html>"), (200, b"{}")])
     def test_twilio_cannot_be_asked(

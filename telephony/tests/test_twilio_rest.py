@@ -76,9 +76,7 @@ def test_machine_detection_is_asked_for(twilio: Twilio) -> None:
     ("status", "code", "message"),
     [
         (400, 21211, "Invalid 'To' Phone Number: +15559876543"),
-        (401, 20003, "Authenticate"),
         (404, 20404, "The requested resource was not found"),
-        (429, 20429, "Too Many Requests"),
     ],
 )
 def test_a_refusal_is_told(twilio: Twilio, status: int, code: int, message: str) -> None:
@@ -86,6 +84,35 @@ def test_a_refusal_is_told(twilio: Twilio, status: int, code: int, message: str)
     with pytest.raises(CarrierRejected) as refusal:
         place()
     assert (refusal.value.code, refusal.value.message) == (code, message)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "explanation"),
+    [
+        (401, 20003, "Authenticate", "does not accept this Account SID and auth token"),
+        (403, 20005, "Account not active", "suspended or closed"),
+        (403, 20008, "Resource not accessible with Test Account Credentials", "test credentials"),
+        (429, 20429, "Too Many Requests", "Try again in a minute"),
+    ],
+)
+def test_what_twilio_says_of_the_account_is_explained(
+    twilio: Twilio, status: int, code: int, message: str, explanation: str
+) -> None:
+    twilio.refuses(status, code, message)
+    with pytest.raises(CarrierRejected) as refusal:
+        place()
+    assert refusal.value.code == code
+    assert explanation in str(refusal.value)
+    assert f"(Twilio error {code})" in str(refusal.value)
+    assert message not in str(refusal.value)
+
+
+@pytest.mark.parametrize("code", [None, "20003", [20003], {}, 0])
+def test_a_code_that_is_no_number_is_replaced_by_the_status(twilio: Twilio, code: Any) -> None:
+    twilio.status, twilio.body = 401, {"code": code, "message": "Authenticate", "status": 401}
+    with pytest.raises(CarrierRejected) as refusal:
+        place()
+    assert refusal.value.code == 401
 
 
 @pytest.mark.parametrize("body", [b"<html>nginx</html>", b"", {}, [], "no"])

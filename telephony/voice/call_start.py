@@ -18,7 +18,7 @@ from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
 from telephony.durations import ms_since
 from telephony.engine.codes import ErrorCode
-from telephony.engine.plan import CallPlan, Refusal, Transfer
+from telephony.engine.plan import CallPlan, Refusal, Transfer, sid_ending
 from telephony.models import Call
 from telephony.voice import transactions
 from telephony.voice.handover import valid_for
@@ -73,7 +73,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """The webhook is not from Twilio, or not for the account that the backend named."""
+    """The webhook is not from Twilio, or not for the account that the backend named.
+
+    ``message`` is for its sender, who may be anybody. The customer is told more.
+    """
 
     message: str
 
@@ -120,7 +123,7 @@ def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
     if form is not None and not _is_silent(decision):
         if doubt := _doubt(form, decision):
             transactions.distrust(call, doubt, **known)
-            return Forged(doubt[1])
+            return Forged(_TOLD_SENDER[doubt[0]])
         known |= {"signed_by": form.account_sid}
     if form is None and isinstance(decision, CallPlan):
         decision = replace(decision, is_test=True)
@@ -132,6 +135,12 @@ def _is_silent(decision: CallPlan | Refusal | Transfer) -> bool:
     return isinstance(decision, Refusal) and not decision.message
 
 
+_TOLD_SENDER = {
+    ErrorCode.ACCOUNT_SID_MISMATCH: "The call came from another Twilio account than expected.",
+    ErrorCode.INVALID_TWILIO_SIGNATURE: "X-Twilio-Signature does not match.",
+}
+
+
 def _doubt(
     form: TwilioForm, decision: CallPlan | Refusal | Transfer
 ) -> tuple[ErrorCode, str] | None:
@@ -139,7 +148,9 @@ def _doubt(
     if form.account_sid != decision.twilio_account_sid:
         return (
             ErrorCode.ACCOUNT_SID_MISMATCH,
-            "The call came from a Twilio account other than yours.",
+            f"The call came from the Twilio account {sid_ending(form.account_sid)}, but "
+            f"onCallStart returned {sid_ending(decision.twilio_account_sid)}. Return the "
+            "twilioAccountSid of the account that owns the number.",
         )
     if not form.is_signed_with(decision.twilio_auth_token):
         return (

@@ -30,7 +30,7 @@ from telephony.admission import (
 )
 from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind
-from telephony.engine.plan import CallPlan
+from telephony.engine.plan import CallPlan, sid_ending
 from telephony.models import Call, PhoneNumber, SealedPlan
 from telephony.numbering import caller_id
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
@@ -189,9 +189,9 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
         if is_new:
             call_note(call, EventKind.RECEIVED)
             message = (
-                f"A call to {number} came from the Twilio account {form.account_sid}, but the "
-                f"number is bound to {number.twilio_account_sid}. If you have moved the number, "
-                "confirm its new account on the number's page, or with "
+                f"A call to {number} came from the Twilio account {sid_ending(form.account_sid)}, "
+                f"but the number is bound to {sid_ending(number.twilio_account_sid)}. If you have "
+                "moved the number, confirm its new account on the number's page, or with "
                 f"PATCH /api/phone-numbers/{number.id}."
             )
             call_note(call, EventKind.REFUSED, why=ErrorCode.ACCOUNT_SID_MISMATCH)

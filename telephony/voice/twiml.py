@@ -35,6 +35,18 @@ def reject(reason: str = "rejected") -> HttpResponse:
     return _answer(response)
 
 
+def reject_get() -> HttpResponse:
+    """Reject a call whose webhook is set to HTTP GET, at no cost, and say so in Twilio's debugger.
+
+    Twilio rejects the call and then warns of the element that it does not know (12200), by its
+    name. An HTTP error would be an alert too, but Twilio would answer the call to apologize.
+    """
+    response = VoiceResponse()
+    response.reject()
+    response.add_child("SetTheVoiceWebhookToHttpPost")
+    return _answer(response)
+
+
 def hang_up(message: str = "") -> HttpResponse:
     response = VoiceResponse()
     if message:

@@ -68,6 +68,8 @@ def _twilio_view(view: View) -> View:
     @csrf_exempt
     @wraps(view)
     async def wrapped(request: HttpRequest, **kwargs: str) -> HttpResponse:
+        if request.method == "GET" and "CallSid" in request.GET:
+            return twiml.reject_get()
         if request.method != "POST":
             return _wrong_method(request.method or "")
         form = TwilioForm(
@@ -83,7 +85,7 @@ def _twilio_view(view: View) -> View:
 
 
 def _wrong_method(method: str) -> HttpResponse:
-    """Say what to fix: Twilio's console offers GET too, and people open this URL in a browser."""
+    """Say what to fix, to a person who opens this URL in a browser."""
     text = (
         f"This URL accepts POST, but this request is a {method}. In the Twilio console, set your "
         "number's voice webhook to HTTP POST.\n"

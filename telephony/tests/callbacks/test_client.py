@@ -343,7 +343,9 @@ async def test_a_closed_port_is_unreachable() -> None:
 
 @pytest.mark.parametrize("host", ["nobody.test", "a..test", "a" * 64 + ".test"])
 async def test_an_unknown_host_name_is_unreachable(names: Names, host: str) -> None:
-    assert (await failure(f"http://{host}/")).code == "unreachable"
+    failed = await failure(f"http://{host}/path?query")
+    assert failed.code == "unreachable"
+    assert failed.reason == f"the host name {host} was not found"
 
 
 async def test_the_next_address_is_tried(backend: Backend, names: Names) -> None:

@@ -250,6 +250,9 @@ class TestTheAccountOfANumber:
         assert (await the_number()).refused_account_sid == FOREIGN
         error = await world.told("error")
         assert (error["code"], error["callSid"]) == ("account_sid_mismatch", fields["CallSid"])
+        assert f"AC…{FOREIGN[-4:]}" in error["message"]
+        assert f"AC…{ACCOUNT_SID[-4:]}" in error["message"]
+        assert FOREIGN not in error["message"]
 
     async def test_the_owner_is_told_once_an_hour(self, world):
         await post(world, form())

@@ -14,6 +14,7 @@ from twilio.request_validator import RequestValidator
 
 from sandbox.phone.faults import Faults
 from sandbox.phone.identity import new_sid
+from sandbox.phone.twiml import parse
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
 from telephony import links
 from telephony.db import in_database
@@ -75,6 +76,17 @@ class TestTheMethod:
                 f"This URL accepts POST, but this request is a {method}. In the Twilio console, "
                 "set your number's voice webhook to HTTP POST.\n"
             )
+
+    async def test_a_call_by_get_is_rejected_and_explained_in_twilios_debugger(self, world):
+        url = f"{world.phone.voice_url}?{urlencode(form())}"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            assert response.status == 200
+            document = parse(await response.text())
+        assert [verb.name for verb in document.verbs][:1] == ["Reject"]
+        (warning,) = document.warnings
+        assert "SetTheVoiceWebhookToHttpPost" in warning
+        assert world.backend.received == []
+        assert await in_database(Call.objects.count) == 0
 
 
 class TestTheNumber:
@@ -173,8 +185,18 @@ class TestTheSignature:
     async def test_the_account_must_be_the_one_that_the_backend_named(self, world):
         status, _ = await post(world, form(AccountSid="AC" + "f" * 32))
         assert status == 403
-        assert (await world.told("error"))["code"] == "account_sid_mismatch"
+        error = await world.told("error")
+        assert error["code"] == "account_sid_mismatch"
+        assert (
+            f"account AC…ffff, but onCallStart returned AC…{ACCOUNT_SID[-4:]}" in error["message"]
+        )
         await nothing_charged(world)
+
+    @pytest.mark.parametrize("change", [{"AccountSid": "AC" + "f" * 32}, {"To": NUMBER}])
+    async def test_its_sender_learns_nothing_of_the_account(self, world, change):
+        status, text = await post(world, form(**change), token="of somebody else")
+        assert status == 403
+        assert ACCOUNT_SID[-4:] not in text
 
     @pytest.mark.parametrize("token", ["of somebody else", AUTH_TOKEN])
     async def test_a_socket_that_is_signed_must_be_signed_right(self, world, model, token):
