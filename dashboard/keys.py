@@ -1,7 +1,7 @@
 """The page of API keys and of the webhook secret.
 
-Secrets appear only in the response to a POST: in no URL, session or message, and no browser
-caches them.
+A secret appears once, on the page after the POST (``dashboard.shown_once``): in no URL or message,
+and no browser caches it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer
 from dashboard.forms import LineField, refuse
 from dashboard.rendering import dashboard_page
+from dashboard.shown_once import put, take
 
 
 class NewKeyForm(forms.Form):
@@ -42,10 +43,18 @@ class NewKeyForm(forms.Form):
     )
 
 
+_NEW_KEY, _WEBHOOK_SECRET = "API key", "webhook secret"
+
+
 @for_customer
 @require_safe
+@sensitive_variables()
 def keys(request: PageRequest) -> HttpResponse:
-    return _page(request, form=NewKeyForm())
+    shown = {}
+    if request.method == "GET":  # and not HEAD, which nobody would see
+        shown["new"] = take(request.session, _NEW_KEY)
+        shown["secret"] = take(request.session, _WEBHOOK_SECRET)
+    return _page(request, form=NewKeyForm(), **shown)
 
 
 @for_customer
@@ -53,7 +62,7 @@ def keys(request: PageRequest) -> HttpResponse:
 @needs_sudo
 @sensitive_variables()
 def new_key(request: PageRequest) -> HttpResponse:
-    """Create a key, and return the page that shows it, only this time."""
+    """Create a key, and redirect to the page, which shows it this once."""
     if request.method != "POST":
         return redirect("keys")
     form = NewKeyForm(request.POST)
@@ -63,7 +72,9 @@ def new_key(request: PageRequest) -> HttpResponse:
         except (ApiError, ValidationError) as refusal:
             refuse(form, refusal)
         else:
-            return _page(request, form=NewKeyForm(), new=new)
+            shown = {"label": new.api_key.label, "plain": new.plain}
+            put(request.session, _NEW_KEY, shown)
+            return redirect(f"{reverse('keys')}#new")
     return _page(request, status=400, form=form)
 
 
@@ -82,11 +93,10 @@ def revoke_key(request: PageRequest, id: str) -> HttpResponse:
 @needs_sudo
 @sensitive_variables()
 def webhook_secret(request: PageRequest) -> HttpResponse:
-    """Return the page that shows the secret."""
-    if request.method != "POST":
-        return redirect(f"{reverse('keys')}#secret")
-    secret = webhook_secret_show(account=request.user)
-    return _page(request, form=NewKeyForm(), secret=secret)
+    """Redirect to the page, which shows the secret this once."""
+    if request.method == "POST":
+        put(request.session, _WEBHOOK_SECRET, webhook_secret_show(account=request.user))
+    return redirect(f"{reverse('keys')}#secret")
 
 
 @for_customer

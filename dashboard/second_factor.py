@@ -1,7 +1,7 @@
 """The second factor: the step after the password, and its pages in the settings.
 
 The secret of an authenticator app is kept sealed in the session until the app has shown a code.
-Recovery codes appear only in the response to a POST.
+Recovery codes appear once, on the page after the POST (``dashboard.shown_once``).
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ from dashboard.access import PageRequest, for_customer
 from dashboard.forms import refuse
 from dashboard.rendering import dashboard_page
 from dashboard.sessions import next_of
+from dashboard.shown_once import put, take
 
 _SECRET = "totp_secret"  # noqa: S105 (a name in the session)
+_CODES = "recovery codes"
 
 
 # After the password.
@@ -196,15 +198,15 @@ def passkey(request: PageRequest) -> HttpResponse:
 @needs_sudo
 @sensitive_variables()
 def codes(request: PageRequest) -> HttpResponse:
-    """Generate recovery codes, and return the page that shows them, only this time."""
+    """Generate recovery codes, and redirect to this page, which shows them this once."""
     if request.method != "POST":
-        return redirect("second-factor")
+        return _show_codes(request)
     try:
         renewed = recovery_codes_renew(account=request.user)
     except ApiError as refusal:
         messages.error(request, refusal.message)
         return redirect("second-factor")
-    return _show_codes(request, renewed)
+    return _to_codes(request, renewed)
 
 
 @for_customer
@@ -226,11 +228,23 @@ def _added(request: PageRequest, codes: list[str], text: str) -> HttpResponse:
     """Mark the session as verified. The first factor comes with recovery codes, to be shown."""
     prove_anew(request.session, second_factor=True)
     messages.success(request, text)
-    return _show_codes(request, codes) if codes else _back(request)
+    return _to_codes(request, codes) if codes else _back(request)
 
 
 @sensitive_variables()
-def _show_codes(request: PageRequest, codes: list[str]) -> HttpResponse:
+def _to_codes(request: PageRequest, codes: list[str]) -> HttpResponse:
+    put(request.session, _CODES, codes)
+    onward = _onward(request)
+    return redirect(
+        reverse("second-factor-codes") + (f"?{urlencode({'next': onward})}" if onward else "")
+    )
+
+
+@sensitive_variables()
+def _show_codes(request: PageRequest) -> HttpResponse:
+    codes = take(request.session, _CODES) if request.method == "GET" else None
+    if codes is None:
+        return redirect("second-factor")
     context: dict[str, Any] = {
         "codes": "\n".join(f"{code[:4]} {code[4:]}" for code in codes),
         "onward": _onward(request),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from django.test import Client
@@ -59,8 +60,8 @@ class TestList:
 
 class TestMake:
     def test_it_works(self, alice: Account, alice_web: Client) -> None:
-        response = alice_web.post(NEW, {"label": "Production"})
-        assert response.status_code == 200
+        response = alice_web.post(NEW, {"label": "Production"}, follow=True)
+        assert response.redirect_chain == [(f"{LIST}#new", 302)]
         assert "no-store" in response["Cache-Control"]
         [plain] = KEY.findall(response.content.decode())
         key = ApiKey.objects.for_key(plain)
@@ -68,8 +69,34 @@ class TestMake:
         assert (key.account, key.label) == (alice, "Production")
         assert_well_made(response.content.decode())
 
+    def test_reloading_makes_no_other(self, alice: Account, alice_web: Client) -> None:
+        alice_web.post(NEW, {"label": "Production"}, follow=True)
+        assert not KEY.search(alice_web.get(LIST).content.decode())
+        assert alice.api_keys.count() == 1
+
+    def test_it_is_sealed_on_its_way_to_the_page(self, alice_web: Client) -> None:
+        alice_web.post(NEW, {"label": "Production"})
+        session = str(dict(alice_web.session.items()))
+        cookies = str(alice_web.cookies)
+        [plain] = KEY.findall(alice_web.get(LIST).content.decode())
+        assert plain not in session + cookies
+        assert "Production" not in session
+
+    def test_who_only_looks_whether_the_page_is_there_takes_nothing(
+        self, alice_web: Client
+    ) -> None:
+        alice_web.post(NEW)
+        alice_web.head(LIST)
+        assert KEY.search(alice_web.get(LIST).content.decode())
+
+    def test_it_does_not_wait_for_long(self, alice_web: Client, later: Callable[..., None]) -> None:
+        alice_web.post(NEW)
+        later(minutes=5)
+        assert not KEY.search(alice_web.get(LIST).content.decode())
+        assert "shown_once" not in alice_web.session
+
     def test_it_is_shown_this_once(self, alice_web: Client) -> None:
-        [plain] = KEY.findall(alice_web.post(NEW, {"label": ""}).content.decode())
+        [plain] = KEY.findall(alice_web.post(NEW, {"label": ""}, follow=True).content.decode())
         assert plain not in alice_web.get(LIST).content.decode()
         assert plain not in str(dict(alice_web.session.items()))
         assert plain not in str(alice_web.cookies)
@@ -94,7 +121,7 @@ class TestMake:
         assert "Revoke one first" in response.content.decode()
 
     def test_it_is_there_before_the_payment(self, carol_web: Client) -> None:
-        assert KEY.search(carol_web.post(NEW, {"label": ""}).content.decode())
+        assert KEY.search(carol_web.post(NEW, {"label": ""}, follow=True).content.decode())
 
 
 class TestRevoke:
@@ -118,12 +145,14 @@ class TestRevoke:
 
 class TestSecret:
     def test_it_is_shown_on_request(self, alice: Account, alice_web: Client) -> None:
-        response = alice_web.post(SECRET)
+        response = alice_web.post(SECRET, follow=True)
+        assert response.redirect_chain == [(f"{LIST}#secret", 302)]
         assert "no-store" in response["Cache-Control"]
         text = response.content.decode()
         assert WEBHOOK_SECRET.findall(text) == [alice.webhook_secret.secret]
         assert_well_made(text)
         assert alice_web.get(SECRET)["Location"] == f"{LIST}#secret"
+        assert not WEBHOOK_SECRET.search(alice_web.get(LIST).content.decode())
 
     def test_it_is_rotated(self, alice: Account, alice_web: Client) -> None:
         before = alice.webhook_secret.secret
@@ -135,7 +164,7 @@ class TestSecret:
         text = alice_web.get(LIST).content.decode()
         assert not WEBHOOK_SECRET.search(text)
         assert "is valid until" in text
-        assert secrets[0] in alice_web.post(SECRET).content.decode()
+        assert secrets[0] in alice_web.post(SECRET, follow=True).content.decode()
 
     def test_the_old_one_is_forgotten_after_its_time(
         self, alice: Account, alice_web: Client

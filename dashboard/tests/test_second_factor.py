@@ -152,7 +152,7 @@ class TestApp:
         text = alice_web.get(APP).content.decode()
         assert "<svg" in text
         assert_well_made(text)
-        response = alice_web.post(APP, {"code": code(secret_of(alice_web))})
+        response = alice_web.post(APP, {"code": code(secret_of(alice_web))}, follow=True)
         codes = RECOVERY_CODE.findall(response.content.decode())
         assert len(codes) == 10
         assert "no-store" in response["Cache-Control"]
@@ -161,8 +161,9 @@ class TestApp:
         code_require(alice, codes[0])
 
     def test_the_codes_are_shown_this_once(self, alice_web: Client) -> None:
-        response = alice_web.post(APP, {"code": code(secret_of(alice_web))})
+        response = alice_web.post(APP, {"code": code(secret_of(alice_web))}, follow=True)
         shown = RECOVERY_CODE.findall(response.content.decode())[0]
+        assert response.redirect_chain == [(CODES, 302)]
         for path in (PAGE, APP, CODES):
             assert shown not in alice_web.get(path, follow=True).content.decode()
         assert shown.replace(" ", "") not in str(dict(alice_web.session.items()))
@@ -232,11 +233,17 @@ class TestList:
 
 class TestRecoveryCodes:
     def test_they_are_renewed(self, alice: Account, alice_with_app: Client) -> None:
-        response = alice_with_app.post(CODES)
+        response = alice_with_app.post(CODES, follow=True)
         codes = RECOVERY_CODE.findall(response.content.decode())
         assert len(codes) == 10
         code_require(alice, codes[9])
         assert "9 of 10" in alice_with_app.get(PAGE).content.decode()
+
+    def test_reloading_the_page_keeps_them(self, alice: Account, alice_with_app: Client) -> None:
+        response = alice_with_app.post(CODES, follow=True)
+        code_ = RECOVERY_CODE.findall(response.content.decode())[0]
+        assert alice_with_app.get(CODES)["Location"] == PAGE
+        code_require(alice, code_)
 
     def test_a_link_makes_none(self, alice: Account, alice_with_app: Client) -> None:
         assert alice_with_app.get(CODES)["Location"] == PAGE
@@ -312,12 +319,12 @@ class TestASessionThatIsOlder:
 
     def test_the_second_factor_does(self, alice_web: Client) -> None:
         proof = {"proof-code": code(), "proof-instead-of": "POST"}
-        response = alice_web.post("/dashboard/keys/new", {"label": "x"} | proof)
+        response = alice_web.post("/dashboard/keys/new", {"label": "x"} | proof, follow=True)
         assert "rtk_" in response.content.decode()
 
 
 def test_the_owner_is_told(alice: Account, alice_web: Client, operator: Account) -> None:
-    response = alice_web.post(APP, {"code": code(secret_of(alice_web))})
+    response = alice_web.post(APP, {"code": code(secret_of(alice_web))}, follow=True)
     code_require(alice, RECOVERY_CODE.findall(response.content.decode())[0])
     alice_web.post(CODES)
     alice_web.post(f"{PAGE}/{second_factors(alice)[0].pk}/remove")
@@ -330,7 +337,7 @@ def test_the_owner_is_told(alice: Account, alice_web: Client, operator: Account)
 
 
 def test_the_audit_log_has_it(alice: Account, alice_web: Client) -> None:
-    response = alice_web.post(APP, {"code": code(secret_of(alice_web))})
+    response = alice_web.post(APP, {"code": code(secret_of(alice_web))}, follow=True)
     code_require(alice, RECOVERY_CODE.findall(response.content.decode())[0])
     alice_web.post(CODES)
     alice_web.post(f"{PAGE}/{second_factors(alice)[0].pk}/remove")

@@ -45,7 +45,7 @@ def test_what_was_posted_is_done_after_it(alice: Account, long_ago: Client, pass
     assert "no-store" in asked["Cache-Control"]
     assert_well_made(asked.content.decode())
     assert alice.api_keys.count() == 0
-    done = long_ago.post(NEW_KEY, proof(password, label="It's <b>new</b>"))
+    done = long_ago.post(NEW_KEY, proof(password, label="It's <b>new</b>"), follow=True)
     assert "rtk_" in done.content.decode()
     assert alice.api_keys.get().label == "It's <b>new</b>"
 
@@ -161,10 +161,10 @@ class TestSecondFactor:
     def test_it_does_as_well(self, long_ago: Client) -> None:
         assert "your password or use your second factor" in long_ago.post(NEW_KEY).content.decode()
         sent = {"proof-code": code(), "proof-instead-of": "POST"}
-        assert "rtk_" in long_ago.post(NEW_KEY, sent).content.decode()
+        assert "rtk_" in long_ago.post(NEW_KEY, sent, follow=True).content.decode()
 
     def test_so_does_the_password(self, long_ago: Client, password: str) -> None:
-        assert "rtk_" in long_ago.post(NEW_KEY, proof(password)).content.decode()
+        assert "rtk_" in long_ago.post(NEW_KEY, proof(password), follow=True).content.decode()
 
     def test_a_wrong_one_does_not(self, long_ago: Client) -> None:
         sent = {"proof-code": "000000", "proof-instead-of": "POST"}

@@ -38,7 +38,7 @@ def test_the_first_login_leads_to_a_second_factor(newcomer: Account, password: s
     text = response.content.decode()
     assert "Operators need a second factor" in text
     assert f'href="{APP}?next=/admin/"' in text
-    done = web.post(f"{APP}?next=/admin/", {"code": code(secret_of(web))})
+    done = web.post(f"{APP}?next=/admin/", {"code": code(secret_of(web))}, follow=True)
     assert 'href="/admin/">I saved them' in done.content.decode()
     assert web.get("/admin/").status_code == 200
 
@@ -103,7 +103,7 @@ class TestTwelveHours:
         web.force_login(operator)
         later(hours=11, minutes=59)
         sent_ = {"proof-password": password, "proof-instead-of": "POST"}
-        assert "rtk_" in web.post("/dashboard/keys/new", sent_).content.decode()
+        assert "rtk_" in web.post("/dashboard/keys/new", sent_, follow=True).content.decode()
         later(minutes=1)
         assert web.get("/dashboard")["Location"].startswith("/login")
 
