@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from devtools.postgres import embedded_url
 from devtools.processes import Failed, Processes
+from devtools.running import addresses_of, announced
 
 LOCAL_DIR = Path(__file__).resolve().parent.parent / ".local"
 DEMO_LOG = LOCAL_DIR / "demo.log"
@@ -91,15 +92,17 @@ def _set_up() -> None:
     os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or embedded_url(LOCAL_DIR)
     from django.conf import settings
 
-    settings.PORT  # noqa: B018 (loads them)
+    # All processes are at these addresses, also if another program of this checkout is running.
+    os.environ.update(addresses_of(settings))
 
 
 async def dev(processes: Processes) -> None:
     from django.conf import settings
 
     await serve(processes)
-    processes.say("dev", f"Ready: {settings.PUBLIC_URL} (Ctrl-C ends it)")
-    await processes.unless_one_ends(asyncio.Event().wait())
+    with announced(LOCAL_DIR, addresses_of(settings)):
+        processes.say("dev", f"Ready: {settings.PUBLIC_URL} (Ctrl-C ends it)")
+        await processes.unless_one_ends(asyncio.Event().wait())
 
 
 async def demo(processes: Processes, *, once: bool) -> None:
@@ -111,7 +114,8 @@ async def demo(processes: Processes, *, once: bool) -> None:
     command = [sys.executable, "manage.py", "demo", *(["--once"] if once else [])]
     await processes.unless_one_ends(processes.run("demo", *command, own_output=True))
     if not once:
-        await processes.unless_one_ends(asyncio.Event().wait())
+        with announced(LOCAL_DIR, addresses_of(settings)):
+            await processes.unless_one_ends(asyncio.Event().wait())
 
 
 def end_on_signals(processes: Processes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,20 +22,32 @@ from markdown_it.token import Token
 from docs.tables import without_markers
 
 FOLDER = settings.BASE_DIR / "docs"
-# In the order of the index.
-GUIDES = (
-    "getting-started",
-    "callbacks",
-    "call-configuration",
-    "reasons-and-errors",
-    "sandbox",
-    "security",
-    "production",
-    "environment-variables",
-    "operations",
-)
+# For whom, in the order of the index.
+AUDIENCES: Mapping[str, tuple[str, ...]] = {
+    "Build a backend": (
+        "getting-started",
+        "callbacks",
+        "call-configuration",
+        "reasons-and-errors",
+        "sandbox",
+    ),
+    "Run Switchhook": (
+        "production",
+        "environment-variables",
+        "operations",
+        "security",
+        "performance",
+        "licences",
+    ),
+}
+GUIDES = tuple(slug for slugs in AUDIENCES.values() for slug in slugs)
 # For coding agents; not listed among the guides.
 SKILL = "SKILL"
+# About a Switchhook on the reader's machine: its ports are those of this one, if it is one.
+_LOCAL = frozenset({"sandbox", SKILL})
+
+
+Addresses = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +71,26 @@ def all_guides() -> list[Guide]:
     return [read_guide(slug) for slug in GUIDES]
 
 
+def guides_by_audience() -> dict[str, list[Guide]]:
+    return {who: [read_guide(slug) for slug in slugs] for who, slugs in AUDIENCES.items()}
+
+
 def read_guide(slug: str) -> Guide:
     """Return a guide with the addresses of this installation."""
     path = FOLDER / f"{slug}.md"
-    return _render(slug, path.stat().st_mtime_ns, settings.PUBLIC_URL, settings.ENGINE_URL)
+    return _render(slug, path.stat().st_mtime_ns, _addresses(slug))
 
 
 def guide_text(slug: str) -> str:
     """Return a guide's Markdown, with this installation's addresses and absolute links."""
-    text = _with_addresses(_source(slug), settings.PUBLIC_URL, settings.ENGINE_URL)
+    text = _with_addresses(_source(slug), _addresses(slug))
     text = re.sub(r"\]\(([a-z-]+\.md)", rf"]({settings.PUBLIC_URL}/docs/\1", text)
     return re.sub(r"\]\(/", rf"]({settings.PUBLIC_URL}/", text)
 
 
 @lru_cache(maxsize=2 * len(GUIDES))
-def _render(slug: str, modified_ns: int, public_url: str, engine_url: str) -> Guide:
-    text = _with_addresses(_source(slug), public_url, engine_url)
+def _render(slug: str, modified_ns: int, addresses: Addresses) -> Guide:
+    text = _with_addresses(_source(slug), addresses)
     tokens = _markdown.parse(text)
     _name_regions(tokens)
     title, *_ = _texts(tokens, "h1")
@@ -88,9 +104,27 @@ def _source(slug: str) -> str:
     return without_markers((FOLDER / f"{slug}.md").read_text(encoding="utf-8"))
 
 
-def _with_addresses(text: str, public_url: str, engine_url: str) -> str:
-    text = text.replace("https://engine.switchhook.example", engine_url)
-    return text.replace("https://switchhook.example", public_url)
+def _addresses(slug: str) -> Addresses:
+    """Return what stands for an installation in this guide's Markdown, and what this one has."""
+    own = (
+        ("https://engine.switchhook.example", settings.ENGINE_URL),
+        ("https://switchhook.example", settings.PUBLIC_URL),
+    )
+    if slug not in _LOCAL or not settings.SANDBOX:
+        return own
+    return (
+        *own,
+        ("http://127.0.0.1:8000", settings.PUBLIC_URL),
+        ("http://127.0.0.1:8002", f"http://127.0.0.1:{settings.SANDBOX_PORT}"),
+        ("http://localhost:8000", f"http://localhost:{settings.PORT}"),
+        ("port 8000", f"port {settings.PORT}"),
+    )
+
+
+def _with_addresses(text: str, addresses: Addresses) -> str:
+    for example, own in addresses:
+        text = text.replace(example, own)
+    return text
 
 
 def _texts(tokens: Sequence[Token], tag: str) -> list[str]:

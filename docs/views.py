@@ -22,7 +22,7 @@ from core.errors import page_not_found
 from core.money import dollars, price
 from core.pages import PUBLIC, page, public
 from core.schema import document, endpoint
-from docs.guides import GUIDES, SKILL, all_guides, guide_text, read_guide
+from docs.guides import GUIDES, SKILL, guide_text, guides_by_audience, read_guide
 from docs.readers import FILLED_IN, filled_in
 
 MARKDOWN = "text/markdown; charset=utf-8"
@@ -61,7 +61,7 @@ def landing(request: HttpRequest) -> HttpResponse:
 @require_safe
 @public
 def index(request: HttpRequest) -> HttpResponse:
-    return page(request, "docs/index.html", {"section": "docs", "guides": all_guides()})
+    return page(request, "docs/index.html", {"section": "docs", "audiences": guides_by_audience()})
 
 
 @require_safe
@@ -70,7 +70,12 @@ def guide(request: HttpRequest, slug: str) -> HttpResponse:
     if slug not in GUIDES:
         return page_not_found(request, LookupError(slug))
     found = read_guide(slug)
-    context = {"section": "docs", "guides": all_guides(), "guide": found, "html": found.html}
+    context = {
+        "section": "docs",
+        "audiences": guides_by_audience(),
+        "guide": found,
+        "html": found.html,
+    }
     if request.user.is_authenticated and slug in FILLED_IN:
         context |= {"html": filled_in(found.html, request.user), "is_own": True}
     return page(request, "docs/guide.html", context)
@@ -96,7 +101,7 @@ def skill(request: HttpRequest) -> HttpResponse:
 @public
 def llms(request: HttpRequest) -> HttpResponse:
     """Return the index of the guides, as https://llmstxt.org defines it."""
-    context = {"guides": all_guides(), "public_url": settings.PUBLIC_URL}
+    context = {"audiences": guides_by_audience(), "public_url": settings.PUBLIC_URL}
     text = render_to_string("docs/llms.txt", context)
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 

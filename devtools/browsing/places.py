@@ -33,6 +33,8 @@ PUBLIC = {
     "docs-production": "/docs/production",
     "docs-environment-variables": "/docs/environment-variables",
     "docs-operations": "/docs/operations",
+    "docs-performance": "/docs/performance",
+    "docs-licences": "/docs/licences",
     "checkout-paid": "/billing/checkout/paid",
     "checkout-left": "/billing/checkout/left",
     "portal-left": "/billing/portal/left",

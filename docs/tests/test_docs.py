@@ -16,7 +16,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import Account, ApiKey
-from docs.guides import GUIDES, read_guide
+from docs.guides import AUDIENCES, GUIDES, read_guide
 from telephony.callbacks.answers import parse_plan
 from telephony.numbers import phone_number_register
 
@@ -103,6 +103,35 @@ class TestPages:
         assert "https://calls.example.org/api/auth/register" in text
         assert "https://voice.example.org/voice" in text
         assert "switchhook.example" not in text
+
+    def test_guides_for_operators_are_apart(self) -> None:
+        for path in ("/docs", "/docs/callbacks"):
+            text = get(path)
+            at = [text.index(f">{who}</") for who in AUDIENCES]
+            for (_, slugs), begin, end in zip(
+                AUDIENCES.items(), at, [*at[1:], len(text)], strict=True
+            ):
+                links = Links(text[begin:end]).links
+                assert [f"/docs/{slug}" for slug in slugs] == [
+                    link for link in links if link.removeprefix("/docs/") in GUIDES
+                ][: len(slugs)]
+
+    @pytest.mark.parametrize("path", ["/docs/sandbox", "/docs/sandbox.md", "/SKILL.md"])
+    def test_local_addresses_are_those_of_this_installation(
+        self, settings: Settings, path: str
+    ) -> None:
+        settings.PUBLIC_URL, settings.PORT = "http://127.0.0.1:9100", 9100
+        settings.SANDBOX_PORT = 9102
+        text = get(path)
+        assert "http://127.0.0.1:9100" in text
+        assert "http://127.0.0.1:9102" in text
+        assert not re.search(r"\b800[0-2]\b", text)
+
+    def test_an_installation_without_sandbox_shows_the_defaults(self, settings: Settings) -> None:
+        settings.PUBLIC_URL, settings.SANDBOX = "https://calls.example.org", False
+        text = get("/docs/sandbox")
+        assert "http://127.0.0.1:8000" in text
+        assert "http://127.0.0.1:8002/backend/calls/start" in text
 
     @pytest.mark.parametrize("slug", GUIDES)
     def test_each_scrolling_region_has_a_unique_name(self, slug: str) -> None:

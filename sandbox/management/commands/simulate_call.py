@@ -158,7 +158,7 @@ class Command(BaseCommand):
             response = requests.request(method, url, timeout=timeout, **request)
         except requests.ConnectionError:
             raise CommandError(
-                f"Nobody answers at {url}: is the sandbox running (manage.py sandbox)?"
+                f"Nothing listens at {url}. Start bin/dev, with the same PORT if you set one."
             ) from None
         if not response.ok:
             raise CommandError(f"{url} answered {response.status_code}: {response.text.strip()}")
