@@ -410,6 +410,7 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else 365 * 24 * 3600
+CSRF_FAILURE_VIEW = "core.csrf.csrf_failure"
 SESSION_COOKIE_SECURE = not DEBUG
 CSRF_COOKIE_SECURE = not DEBUG
 SILENCED_SYSTEM_CHECKS = [

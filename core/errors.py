@@ -20,7 +20,13 @@ from django.core.exceptions import (
     SuspiciousOperation,
     ValidationError,
 )
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    JsonResponse,
+)
 from django.views.debug import SafeExceptionReporterFilter
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
@@ -29,7 +35,7 @@ from rest_framework.response import Response
 
 from core import request_limits
 from core.outages import cause_of, is_outage
-from core.pages import error_page, prefers_html
+from core.pages import error_page, prefers_html, prefers_json
 
 log = structlog.get_logger(__name__)
 
@@ -201,6 +207,7 @@ _BY_STATUS = {
     400: ("bad_request", "The request is malformed."),
     403: ("forbidden", "You don't have permission to do this."),
     404: ("not_found", "This resource does not exist."),
+    405: ("method_not_allowed", "This address does not accept this method."),
     500: (
         "internal_error",
         "Something went wrong on our side. Send support the request ID.",
@@ -225,7 +232,7 @@ def refusal_response(request: HttpRequest, refusal: ApiError) -> HttpResponse:
 
 def _refusal(request: HttpRequest, refusal: ApiError) -> HttpResponse:
     status, request_id = refusal.status_code, getattr(request, "request_id", "")
-    if is_api(request):
+    if is_api(request) or prefers_json(request):
         body = error_body(refusal.code, refusal.message, request_id, fields=refusal.fields)
         return JsonResponse(body, status=status)
     if prefers_html(request):
@@ -248,10 +255,20 @@ def is_api(request: HttpRequest) -> bool:
 def in_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     """Return the response; below ``/api/``, replace an error in another shape by the API's.
 
-    Such are the pages that Django shows developers when ``DEBUG`` is on.
+    Such are the pages that Django shows developers when ``DEBUG`` is on. Browsers get a page for a
+    wrong method, for which Django's decorators have no text.
     """
     is_page = response.status_code >= 400 and response.get("Content-Type") != "application/json"
-    return _django_error(response.status_code, request) if is_page and is_api(request) else response
+    is_wrong_method = isinstance(response, HttpResponseNotAllowed) and prefers_html(request)
+    if is_page and (is_api(request) or is_wrong_method):
+        return _with_allow(response, _django_error(response.status_code, request))
+    return response
+
+
+def _with_allow(before: HttpResponse, response: HttpResponse) -> HttpResponse:
+    if "Allow" in before:
+        response["Allow"] = before["Allow"]
+    return response
 
 
 @csrf_exempt

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.http import url_has_allowed_host_and_scheme
 
 # Everything comes from this server, and there are no inline scripts or styles.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -86,11 +88,18 @@ def page(
     return response
 
 
-def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
-    """Return an error page, without using the database or the session."""
+def error_page(
+    request: HttpRequest, status: int, message: str, *, explanation: str = "", back: str = ""
+) -> HttpResponse:
+    """Return an error page, without using the database or the session.
+
+    :param back: the path of the page to open again.
+    """
     context = {
         "status": status,
         "message": message,
+        "explanation": explanation,
+        "back": back,
         "request_id": getattr(request, "request_id", ""),
         "is_outage": status == 503,
         "sends_something": request.method not in ("GET", "HEAD"),
@@ -98,6 +107,30 @@ def error_page(request: HttpRequest, status: int, message: str) -> HttpResponse:
     return HttpResponse(render_to_string("error.html", context), status=status)
 
 
+def page_of_form(request: HttpRequest) -> str:
+    """Return the path of the page that a form was sent from, or the form's own if it is unknown.
+
+    It is always one of this site. Some forms are sent to a path that is no page.
+    """
+    referer = request.headers.get("Referer", "")
+    hosts, is_secure = {request.get_host()}, request.is_secure()
+    if url_has_allowed_host_and_scheme(referer, hosts, require_https=is_secure):
+        parts = urlsplit(referer)
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        if path.startswith("/") and url_has_allowed_host_and_scheme(path, None):
+            return path
+    return request.get_full_path()
+
+
 def prefers_html(request: HttpRequest) -> bool:
     """Return True for a browser. A client that accepts anything gets plain text."""
-    return request.get_preferred_type(["text/plain", "text/html"]) == "text/html"
+    return _preferred(request) == "text/html"
+
+
+def prefers_json(request: HttpRequest) -> bool:
+    """Return True for a client that asks for JSON."""
+    return _preferred(request) == "application/json"
+
+
+def _preferred(request: HttpRequest) -> str | None:
+    return request.get_preferred_type(["text/plain", "text/html", "application/json"])

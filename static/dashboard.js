@@ -27,12 +27,15 @@ for (const input of document.querySelectorAll("[data-own-time-zone]")) {
   input.value = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
 }
 
-// A part of a page that is asked for after the session has ended is not the login: the page is.
+// A part of a page that is asked for after the session has ended is not the sign-in: the page is,
+// with the filters that were just chosen.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const address = event.detail.xhr.responseURL;
   if (!address || new URL(address).pathname !== "/login") return;
   event.detail.shouldSwap = false;
-  location.reload();
+  const { requestConfig, pathInfo } = event.detail;
+  if (requestConfig.elt.closest("[hx-push-url=true]")) location.assign(pathInfo.finalRequestPath);
+  else location.reload();
 });
 
 // A table that is renewed stays where it was scrolled to: <div class="scroll" id="…">.

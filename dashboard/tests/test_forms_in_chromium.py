@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.sessions.models import Session
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import Account
-from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, Watch, context_of
+from accounts.proofs import SUDO_HOLDS
+from accounts.sessions import SessionStore
+from dashboard.tests.test_numbers import number_of
+from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE, Watch, context_of, is_too_wide
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -50,6 +57,33 @@ def sign_in(page: Page, account: Account, password: str) -> None:
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(lambda url: "/login" not in url)
+
+
+def end_all_sessions() -> None:
+    Session.objects.all().delete()
+
+
+def age_the_session(page: Page) -> None:
+    """Have sensitive actions ask for the password again."""
+    [key] = [each["value"] for each in page.context.cookies() if each["name"] == "sessionid"]
+    session = SessionStore(session_key=key)
+    session["proven"] -= SUDO_HOLDS.total_seconds()
+    session.save()
+
+
+def assert_accessible(page: Page) -> None:
+    """Check the page at a phone's width."""
+    size = page.viewport_size
+    assert size
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(rule["id"], node["html"]) for rule in found for node in rule["nodes"]] == []
+    assert not is_too_wide(page)
+    page.set_viewport_size(size)
+
+
+def draft_in(page: Page) -> Any:
+    return json.loads(page.evaluate("sessionStorage.getItem('draft')") or "null")
 
 
 def deny(page: Page, permission: str) -> None:
@@ -123,3 +157,145 @@ class TestSending:
         assert len(sent) == 1
         with page.expect_request("**/dashboard/settings/company"):
             button.click()
+
+
+COMPANY = "/dashboard/settings/company"
+
+
+class TestDrafts:
+    """What was typed into a form that did not arrive."""
+
+    def test_a_session_that_has_ended(self, visit: Visit, alice: Account, password: str) -> None:
+        number = number_of(alice)
+        path = f"/dashboard/numbers/{number.id}"
+        page = visit(path)
+        end_all_sessions()
+        page.get_by_label("onCallEnd URL").fill("https://new.example/end")
+        page.get_by_label("Active").uncheck()
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text("Your session has ended")).to_be_visible()
+        assert "new.example" not in str([each.get_decoded() for each in Session.objects.all()])
+
+        sign_in(page, alice, password)
+        page.wait_for_url(f"**{path}")
+        notice = page.get_by_text("This was not saved.")
+        expect(notice).to_be_focused()
+        assert_accessible(page)
+        expect(page.get_by_label("onCallEnd URL")).to_have_value("https://new.example/end")
+        expect(page.get_by_label("Active")).not_to_be_checked()
+        number.refresh_from_db()
+        assert number.is_active  # nothing is sent by itself
+        assert draft_in(page) is None
+
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text(f"Saved {number}.")).to_be_visible()
+        number.refresh_from_db()
+        assert (number.is_active, number.on_call_end_url) == (False, "https://new.example/end")
+        assert draft_in(page) is None
+
+    def test_a_form_whose_address_is_no_page(
+        self, visit: Visit, alice: Account, password: str
+    ) -> None:
+        page = visit("/dashboard/settings")
+        page.get_by_text("Change email address").click()
+        page.get_by_label("New email address").fill("new@example")
+        page.get_by_role("button", name="Change email").click()
+        expect(page.get_by_text("Enter a valid email address.")).to_be_visible()
+        page.get_by_label("New email address").fill("new@example.org")
+        end_all_sessions()
+        page.get_by_role("button", name="Change email").click()
+        sign_in(page, alice, password)
+        expect(page.get_by_label("New email address")).to_have_value("new@example.org")
+        expect(page.get_by_label("New email address")).to_be_visible()
+
+    def test_a_form_that_waits_for_a_confirmation_of_ones_identity(
+        self, visit: Visit, alice: Account, password: str
+    ) -> None:
+        page = visit("/dashboard/keys")
+        age_the_session(page)
+        page.get_by_label("Label").fill("Production")
+        page.get_by_role("button", name="Create key").click()
+        expect(page.get_by_role("heading", name="Confirm your identity")).to_be_visible()
+        end_all_sessions()
+        page.get_by_label("Password").fill(password)
+        page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_text("Your session has ended")).to_be_visible()
+        sign_in(page, alice, password)
+        page.wait_for_url("**/dashboard/keys")
+        expect(page.get_by_label("Label")).to_have_value("Production")
+        assert not alice.api_keys.exists()
+
+        age_the_session(page)
+        page.get_by_role("button", name="Create key").click()
+        page.get_by_label("Password").fill(password)
+        page.get_by_role("button", name="Continue").click()
+        expect(page.locator("#new-key")).to_be_visible()
+        expect(page.get_by_label("Label")).to_have_value("")
+        assert draft_in(page) is None
+
+    def test_passwords_are_not_kept(self, visit: Visit, alice: Account, password: str) -> None:
+        page = visit("/dashboard/settings")
+        page.get_by_text("Change password").first.click()
+        page.get_by_label("Your password").fill(password)
+        page.get_by_label("New password").fill("a secret walk in the sun")
+        end_all_sessions()
+        page.get_by_role("button", name="Change password").click()
+        expect(page.get_by_text("Your session has ended")).to_be_visible()
+        assert draft_in(page) is None
+        sign_in(page, alice, password)
+        expect(page.get_by_label("New password")).to_have_value("")
+
+    def test_another_account_does_not_see_them(
+        self, visit: Visit, alice: Account, bob: Account, password: str
+    ) -> None:
+        page = visit("/dashboard/settings")
+        page.get_by_role("textbox", name="Company").fill("Alice's secret")
+        end_all_sessions()
+        page.locator(f"form[action='{COMPANY}'] button").click()
+        expect(page.get_by_text("Your session has ended")).to_be_visible()
+        assert draft_in(page)["fields"] == [["company_name", "Alice's secret", None]]
+        sign_in(page, bob, password)
+        page.wait_for_url("**/dashboard/settings")
+        expect(page.get_by_role("textbox", name="Company")).to_have_value(bob.company_name)
+        assert draft_in(page) is None
+
+    def test_they_are_valid_for_an_hour(self, visit: Visit, alice: Account, password: str) -> None:
+        page = visit("/dashboard/settings")
+        page.get_by_role("textbox", name="Company").fill("Typed")
+        end_all_sessions()
+        page.locator(f"form[action='{COMPANY}'] button").click()
+        expect(page.get_by_text("Your session has ended")).to_be_visible()
+        page.evaluate("""() => {
+          const draft = JSON.parse(sessionStorage.getItem("draft"));
+          draft.at -= 60 * 60 * 1000;
+          sessionStorage.setItem("draft", JSON.stringify(draft));
+        }""")
+        sign_in(page, alice, password)
+        page.wait_for_url("**/dashboard/settings")
+        expect(page.get_by_role("textbox", name="Company")).to_have_value(alice.company_name)
+        assert draft_in(page) is None
+
+    def test_a_form_from_before_a_sign_in_in_another_tab(
+        self, visit: Visit, alice: Account, password: str
+    ) -> None:
+        page, other = visit("/dashboard/settings"), visit("/dashboard")
+        other.get_by_role("button", name="Sign out").click()
+        other.goto(other.url + "login")
+        sign_in(other, alice, password)
+        page.get_by_role("textbox", name="Company").fill("Typed")
+        page.locator(f"form[action='{COMPANY}'] button").click()
+        expect(page.get_by_role("heading", name="This page is out of date")).to_be_visible()
+        assert_accessible(page)
+        page.get_by_role("link", name="Open the page again").click()
+        expect(page.get_by_role("textbox", name="Company")).to_have_value("Typed")
+        page.locator(f"form[action='{COMPANY}'] button").click()
+        expect(page.get_by_text("Company name saved.")).to_be_visible()
+
+    def test_the_chosen_filters_too(self, visit: Visit, alice: Account, password: str) -> None:
+        page = visit("/dashboard/calls")
+        end_all_sessions()
+        page.get_by_label("Direction").select_option("outbound")
+        page.wait_for_url("**/login?next=**")
+        sign_in(page, alice, password)
+        page.wait_for_url("**/dashboard/calls?**direction=outbound**")
+        expect(page.get_by_label("Direction")).to_have_value("outbound")
