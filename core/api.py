@@ -16,7 +16,7 @@ from rest_framework.metadata import BaseMetadata
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
-from core import days
+from core import days, keyset
 from core.errors import ApiError, invalid
 from core.texts import line_problem, text_problem
 
@@ -196,6 +196,32 @@ def page_with_more(request: Request, rows: QuerySet[Row]) -> tuple[list[Row], di
     limit, offset = page_of(request)
     found = list(part_of(rows, offset, limit + 1))
     return found[:limit], {"limit": limit, "offset": offset, "hasMore": len(found) > limit}
+
+
+def page_with_cursor(
+    request: Request, rows: QuerySet[Row], *, by: keyset.Order = keyset.BY_TIME
+) -> tuple[list[Row], dict[str, Any]]:
+    """Return a page of rows, the newest first, as :func:`page_with_more` with ``nextCursor``.
+
+    The page begins after the request's ``cursor`` or, without one, at its ``offset``.
+    """
+    after = _cursor(request)
+    limit, offset = page_of(request)
+    ordered = rows.filter(after.older(by)) if after else rows
+    found = list(part_of(ordered.order_by(*keyset.newest_first(by)), offset, limit + 1))
+    page, has_more = found[:limit], len(found) > limit
+    cursor = str(keyset.Cursor.of(page[-1])) if has_more else None
+    return page, {"limit": limit, "offset": offset, "hasMore": has_more, "nextCursor": cursor}
+
+
+def _cursor(request: Request) -> keyset.Cursor | None:
+    if (text := request.query_params.get("cursor")) is None:
+        return None
+    if (cursor := keyset.Cursor.read(text)) is None:
+        raise invalid({"cursor": ["Send the nextCursor of the page before."]})
+    if "offset" in request.query_params:
+        raise invalid({"offset": ["Leave out offset when you send a cursor."]})
+    return cursor
 
 
 def part_of(rows: QuerySet[Row], offset: int, count: int) -> QuerySet[Row]:

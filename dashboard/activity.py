@@ -9,8 +9,8 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_safe
 
 from accounts.audit import AuditEvent
+from core.keyset import Cursor, page_of
 from dashboard.access import PageRequest, for_customer
-from dashboard.keyset import Cursor, page_of
 from dashboard.rendering import dashboard_page
 
 PAGE_SIZE = 50

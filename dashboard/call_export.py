@@ -15,8 +15,9 @@ from typing import Any
 
 from accounts.models import Account
 from core.api import iso
-from dashboard.keyset import batches
-from telephony.models import Call, CallQuerySet
+from core.keyset import batches
+from telephony.call_search import Found
+from telephony.models import Call
 from usage.models import UsageRecord
 
 BATCH = 1000
@@ -51,11 +52,11 @@ _BEGINS_FORMULA = re.compile(
 )
 
 
-def calls_as_csv(account: Account, calls: CallQuerySet) -> Iterator[str]:
+def calls_as_csv(account: Account, found: Found) -> Iterator[str]:
     """Yield the lines of the calls, newest first, below a header; two queries for each batch."""
     writer = csv.writer(_Line())
     yield writer.writerow(HEADER)
-    for batch in batches(calls, size=BATCH):
+    for batch in batches(found.calls, size=BATCH, by=found.by):
         records = usage_of(account, batch)
         yield "".join(
             writer.writerow([safe(cell) for cell in _cells(call, records.get(call.call_sid or ""))])

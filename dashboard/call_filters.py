@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,9 @@ from django.utils import timezone
 from accounts.models import Account
 from core.zones import midnight
 from dashboard.forms import DayField, LineField
-from telephony.models import Call, CallQuerySet, PhoneNumber
+from telephony.call_search import LONGEST_VALUE, Found, calls_found, search
+from telephony.engine.codes import CallProblem, ErrorCode
+from telephony.models import Call, PhoneNumber
 from telephony.numbering import number_typed
 
 OUTCOMES = {
@@ -23,6 +26,8 @@ OUTCOMES = {
     "failed": "Failed",
 }
 DIRECTIONS = {Call.Direction.INBOUND: "Inbound", Call.Direction.OUTBOUND: "Outbound"}
+# The codes that are suggested. OpenAI's can be typed.
+ERROR_CODES = sorted([*ErrorCode, *CallProblem])
 # The most numbers that are suggested. Any other can be typed.
 MOST_OFFERED = 200
 
@@ -30,6 +35,18 @@ MOST_OFFERED = 200
 class CallFilters(forms.Form):
     """The filters of the list and its export, as given in the URL."""
 
+    q = LineField(
+        label="Search",
+        required=False,
+        max_length=LONGEST_VALUE,
+        widget=forms.TextInput(
+            {
+                "type": "search",
+                "autocomplete": "off",
+                "placeholder": "Caller, CallSid, call ID or metadata",
+            }
+        ),
+    )
     number = LineField(
         label="Your number",
         required=False,
@@ -40,6 +57,12 @@ class CallFilters(forms.Form):
     )
     direction = forms.ChoiceField(choices=[("", "Any"), *DIRECTIONS.items()], required=False)
     outcome = forms.ChoiceField(choices=[("", "Any"), *OUTCOMES.items()], required=False)
+    code = LineField(
+        label="Error code",
+        required=False,
+        max_length=80,
+        widget=forms.TextInput({"autocomplete": "off", "list": "codes", "placeholder": "Any"}),
+    )
     since = DayField(label="From")
     until = DayField(label="To")
 
@@ -58,22 +81,24 @@ class CallFilters(forms.Form):
             self.add_error("until", "Choose an end date on or after the start date.")
         return self.cleaned_data
 
-    def apply(self, calls: CallQuerySet) -> CallQuerySet:
-        """Return the calls that match; none if a filter is invalid."""
+    def apply(self, account: Account) -> Found:
+        """Return the account's calls that match; none if a filter is invalid."""
         if not self.is_valid():
-            return calls.none()
+            return Found(Call.objects.none())
         chosen = self.cleaned_data
-        if chosen["number"]:
-            calls = calls.with_number(chosen["number"])
-        if chosen["direction"]:
-            calls = calls.filter(direction=chosen["direction"])
-        if chosen["outcome"]:
-            calls = calls.that_came_out(chosen["outcome"])
-        if chosen["since"]:
-            calls = calls.filter(created_at__gte=midnight(chosen["since"]))
-        if chosen["until"]:
-            calls = calls.filter(created_at__lt=midnight(chosen["until"] + timedelta(days=1)))
-        return calls
+        since, until = chosen["since"], chosen["until"]
+        return calls_found(
+            account,
+            replace(
+                search(chosen["q"]),
+                number=chosen["number"],
+                direction=chosen["direction"],
+                outcome=chosen["outcome"],
+                error_code=chosen["code"],
+                since=midnight(since) if since else None,
+                until=midnight(until + timedelta(days=1)) if until else None,
+            ),
+        )
 
     def query(self, **more: str) -> str:
         """Return the filters that are set, plus ``more``, as a query string: ``?…`` or ``""``."""

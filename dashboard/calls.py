@@ -17,12 +17,12 @@ from django_htmx.http import push_url
 
 from accounts.permissions import require_active
 from core.errors import ApiError
+from core.keyset import Cursor, page_of
 from core.money import dollars, price
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
-from dashboard.call_filters import DIRECTIONS, CallFilters, own_numbers
+from dashboard.call_filters import DIRECTIONS, ERROR_CODES, CallFilters, own_numbers
 from dashboard.call_words import length, line_of, milliseconds, outcome_label, outcome_tone
-from dashboard.keyset import Cursor, page_of
 from dashboard.rendering import dashboard_page
 from telephony.callbacks import attempts, outbox
 from telephony.hangup import call_request_hangup
@@ -41,8 +41,10 @@ LOOK_AFTER_END = timedelta(seconds=30)
 def calls(request: PageRequest) -> HttpResponse:
     """The list. htmx gets the table only, and a URL without empty filters."""
     filters = CallFilters(request.GET)
+    found = filters.apply(request.user)
     page = page_of(
-        filters.apply(Call.objects.of(request.user)),
+        found.calls,
+        by=found.by,
         size=PAGE_SIZE,
         before=Cursor.read(request.GET.get("before", "")),
         after=Cursor.read(request.GET.get("after", "")),
@@ -65,7 +67,7 @@ def calls(request: PageRequest) -> HttpResponse:
         push_url(response, reverse("calls") + filters.query(**place))
     else:
         status = 200 if filters.is_valid() else 400
-        context["numbers"] = own_numbers(request.user)
+        context |= {"numbers": own_numbers(request.user), "codes": ERROR_CODES}
         response = dashboard_page(request, "calls", "dashboard/calls.html", context, status=status)
     patch_vary_headers(response, ["HX-Request"])
     return response
@@ -78,9 +80,9 @@ def export(request: PageRequest) -> HttpResponseBase:
     filters = CallFilters(request.GET)
     if not filters.is_valid():
         return redirect(reverse("calls") + filters.query())
-    found = filters.apply(Call.objects.of(request.user))
     response = StreamingHttpResponse(
-        calls_as_csv(request.user, found), content_type="text/csv; charset=utf-8"
+        calls_as_csv(request.user, filters.apply(request.user)),
+        content_type="text/csv; charset=utf-8",
     )
     name = f"calls-{timezone.localdate():%Y-%m-%d}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -101,6 +101,8 @@ UNCONNECTED_LASTS = timedelta(minutes=15)
 # The account's own number of a call. Indexes contain this expression and the ones below: changing
 # one takes a migration.
 OUR_NUMBER = Case(When(direction="inbound", then=F("called_number")), default=F("caller_phone"))
+# The other party's number.
+OTHER_NUMBER = Case(When(direction="inbound", then=F("caller_phone")), default=F("called_number"))
 
 
 def _ended_as(group: OutcomeGroup) -> list[str]:
@@ -172,6 +174,10 @@ class CallQuerySet(OwnedQuerySet["Call"]):
     def with_number(self, number: str) -> Self:
         """Calls in which the number is the account's own, not the other party's."""
         return self.alias(our_number=OUR_NUMBER).filter(our_number=number)
+
+    def with_other_number(self, number: str) -> Self:
+        """Calls in which the number is the other party's."""
+        return self.alias(other_number=OTHER_NUMBER).filter(other_number=number)
 
 
 class Call(models.Model):
@@ -309,6 +315,13 @@ class Call(models.Model):
             ),
             models.Index(
                 F("account"),
+                OTHER_NUMBER,
+                F("created_at").desc(),
+                F("id").desc(),
+                name="call_by_other_number",
+            ),
+            models.Index(
+                F("account"),
                 OUTCOME,
                 F("created_at").desc(),
                 F("id").desc(),
@@ -346,6 +359,33 @@ class CallEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.at}"
+
+
+class MetadataValue(models.Model):
+    """A value in a call's metadata, by which the call can be found: see ``call_search``.
+
+    ``created_at`` is the call's, so that the index lists the calls with a value by time.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+", db_index=False)
+    call = models.ForeignKey(
+        Call, on_delete=models.CASCADE, related_name="metadata_values", db_index=False
+    )
+    created_at = models.DateTimeField()
+    value = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["call", "value"], name="metadata_value_of_call")
+        ]
+        indexes = [
+            models.Index(
+                fields=["account", "value", "-created_at", "-call"], name="metadata_by_value"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.value
 
 
 class SealedPlan(models.Model):

@@ -14,6 +14,7 @@ from core.connections import give_connection_back
 from core.errors import ApiError, invalid
 from telephony import links
 from telephony.admission import account_lock, admission_require
+from telephony.call_search import metadata_index
 from telephony.engine.codes import CallProblem, EndedReason, EventKind
 from telephony.idempotency import RequestKey
 from telephony.models import UNCONNECTED_LASTS, Call, IdempotencyKey, PhoneNumber
@@ -82,6 +83,8 @@ def outbound_call_queue(
         on_error_url=on_error_url,
         held_until=timezone.now() + UNCONNECTED_LASTS,
     )
+    if metadata is not None:
+        metadata_index(call)
     if request_key:
         request_key.use_for(call)
     return call, None

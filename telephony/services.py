@@ -18,6 +18,7 @@ from django.utils import timezone
 from core.api import iso
 from core.texts import cleaned_json, cleaned_text
 from telephony.admission import account_lock
+from telephony.call_search import metadata_set
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
 from telephony.callbacks.payloads import CallFacts
@@ -54,7 +55,7 @@ def call_accept(
     """
     call.accepted_at = call.accepted_at or timezone.now()
     if metadata is not None:
-        call.metadata = metadata
+        metadata_set(call, metadata)
     if held_until is not None:
         call.held_until = held_until
     call.save(update_fields=["accepted_at", "metadata", "held_until"])

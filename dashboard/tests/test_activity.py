@@ -14,9 +14,9 @@ from accounts.actors import Actor, ActorKind, Origin, acting, shell
 from accounts.audit import Action, AuditEvent, audit
 from accounts.models import Account
 from accounts.services import account_suspend
+from core.keyset import Cursor
 from core.tests.described import assert_described
 from dashboard import activity as activity_page
-from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
 from dashboard.tests.test_calls import plan_of
 

@@ -19,13 +19,14 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import Account
+from core.keyset import Cursor
 from core.money import dollars
 from dashboard import call_export
 from dashboard import calls as calls_pages
 from dashboard.call_export import safe
 from dashboard.call_filters import OUTCOMES
-from dashboard.keyset import Cursor
 from dashboard.tests.pages import assert_well_made
+from telephony.call_search import metadata_index
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Result
 from telephony.engine.codes import OutcomeGroup
@@ -249,6 +250,25 @@ class TestFilters:
         self, calls: dict[str, str], alice_web: Client, query: dict[str, str], names: str
     ) -> None:
         assert shown(alice_web, **query) == [calls[name] for name in names.split()]
+
+    @pytest.mark.parametrize("text", ["+1 (202) 555-0100", "A-1", f"CA{7:032x}"])
+    def test_the_search_box(self, alice: Account, alice_web: Client, text: str) -> None:
+        wanted = call_of(
+            alice,
+            call_sid=f"CA{7:032x}",
+            caller_phone="+12025550100",
+            metadata={"order": "A-1"},
+        )
+        metadata_index(wanted)
+        call_of(alice, ended_reason="engine_lost", error_code="engine_lost")
+        assert shown(alice_web, q=text) == [wanted.id]
+        assert shown(alice_web, q=wanted.id) == [wanted.id]
+        assert shown(alice_web, q=text, outcome="failed") == []
+
+    def test_an_error_code(self, alice: Account, alice_web: Client) -> None:
+        call_of(alice)
+        lost = call_of(alice, ended_reason="engine_lost", error_code="engine_lost")
+        assert shown(alice_web, code="engine_lost") == [lost.id]
 
     @pytest.mark.parametrize(
         ("query", "message"),

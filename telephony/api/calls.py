@@ -1,14 +1,11 @@
 """``/api/calls``
 
-A list is one page of the account's calls by time, or its calls in progress. Both use an index.
-There is no filter that would have to scan the history for matches.
+Each filter of the list has an index: see ``telephony.call_search``.
 """
 
 from __future__ import annotations
 
-from typing import get_args
-
-from django.db.models import Prefetch, QuerySet, prefetch_related_objects
+from django.db.models import Prefetch, prefetch_related_objects
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -22,12 +19,14 @@ from core.api import (
     AnswerSerializer,
     MomentField,
     ObjectSerializer,
+    TextField,
     UtcDateTimeField,
-    page_with_more,
+    page_with_cursor,
 )
 from core.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
-from telephony.engine.codes import EventKind, OutcomeGroup
+from telephony.call_search import LONGEST_VALUE, MOST_VALUES, Conditions, calls_found
+from telephony.engine.codes import OUTCOMES, EventKind
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery, CallEvent
 from telephony.twilio_rest import CALL_SID
@@ -36,10 +35,61 @@ from usage.serializers import CostBreakdownSerializer
 
 
 class FilterSerializer(ObjectSerializer):
+    """The filters of the list. Those that are given must all match."""
+
     since = MomentField(required=False, help_text="Calls made at this time, or later.")
+    until = MomentField(required=False, help_text="Calls made before this time.")
     live = serializers.BooleanField(
         required=False, help_text="Only calls in progress (`true`) or ended calls (`false`)."
     )
+    direction = serializers.ChoiceField(Call.Direction.choices, required=False)
+    outcome = serializers.ChoiceField(OUTCOMES, required=False)
+    errorCode = TextField(required=False, max_length=80, help_text="Calls with this `errorCode`.")
+    phoneNumber = TextField(
+        required=False, max_length=64, help_text="Calls of this number of yours, in E.164."
+    )
+    otherPhone = TextField(
+        required=False,
+        max_length=64,
+        help_text="Calls from or to this number of another party, in E.164.",
+    )
+    metadata = TextField(
+        required=False,
+        max_length=LONGEST_VALUE,
+        help_text="Calls with this string or number in their metadata, at any depth. The first "
+        f"{MOST_VALUES} values of a call can be found, if they have at most {LONGEST_VALUE} "
+        "characters.",
+    )
+    callSid = TextField(required=False, max_length=34)
+    id = TextField(required=False, max_length=25)
+
+    def conditions(self) -> Conditions:
+        given = self.validated_data
+        return Conditions(
+            since=given.get("since"),
+            until=given.get("until"),
+            is_live=given.get("live"),
+            **{name: given[key] for key, name in _CONDITIONS.items() if key in given},
+        )
+
+
+# The texts among the filters, by their names in the API.
+_CONDITIONS = {
+    "direction": "direction",
+    "outcome": "outcome",
+    "errorCode": "error_code",
+    "phoneNumber": "number",
+    "otherPhone": "other_number",
+    "metadata": "metadata",
+    "callSid": "call_sid",
+    "id": "id",
+}
+CURSOR = OpenApiParameter(
+    "cursor",
+    str,
+    description="The `nextCursor` of the page before. Unlike `offset`, it takes the same time on "
+    "every page, and calls that come in meanwhile shift nothing. Leave out `offset`.",
+)
 
 
 @extend_schema_field(
@@ -55,7 +105,7 @@ class EndedReasonField(OptionalTextField):
 @extend_schema_field(
     {
         "type": "string",
-        "enum": ["in-progress", *get_args(OutcomeGroup)],
+        "enum": OUTCOMES,
         "description": "How the call came out: `completed` went well, `unanswered` was never "
         "answered, `rejected` was rejected by your backend, and `failed` needs your attention.",
     }
@@ -181,6 +231,9 @@ class CallsSerializer(AnswerSerializer):
     limit = serializers.IntegerField(help_text="The limit that was applied.")
     offset = serializers.IntegerField()
     hasMore = serializers.BooleanField()
+    nextCursor = serializers.CharField(
+        allow_null=True, help_text="The `cursor` of the next page. Null on the last page."
+    )
 
 
 CALL_ID = OpenApiParameter("id", str, "path", description="The call's `id`, or its `callSid`.")
@@ -193,12 +246,14 @@ class CallViewSet(ViewSet):
         "listCalls",
         "List calls",
         description="The newest first.",
-        parameters=[*PAGE, FilterSerializer],
+        parameters=[*PAGE, CURSOR, FilterSerializer],
         answers={200: CallsSerializer},
     )
     def list(self, request: AccountRequest) -> Response:
-        calls = _filtered(Call.objects.of(request.user), request).order_by("-created_at", "-id")
-        page, about = page_with_more(request, calls)
+        filters = FilterSerializer(data=request.query_params.dict())
+        filters.is_valid(raise_exception=True)
+        found = calls_found(request.user, filters.conditions())
+        page, about = page_with_cursor(request, found.calls, by=found.by)
         return Response({"calls": CallSerializer(page, many=True).data, **about})
 
     @endpoint(
@@ -223,17 +278,6 @@ class CallViewSet(ViewSet):
         """Respond with 202: a call ends within seconds, a ringing one as soon as it is answered."""
         call = _access(request.user, pk)
         return _one(call_request_hangup(call_id=call.id), status=202)
-
-
-def _filtered(calls: QuerySet[Call], request: AccountRequest) -> QuerySet[Call]:
-    serializer = FilterSerializer(data=request.query_params.dict())
-    serializer.is_valid(raise_exception=True)
-    filters = serializer.validated_data
-    if "since" in filters:
-        calls = calls.filter(created_at__gte=filters["since"])
-    if "live" in filters:
-        calls = calls.filter(ended_at__isnull=filters["live"])
-    return calls
 
 
 def _access(account: Account, reference: str) -> Call:

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NewType, Self
+from typing import Literal, NewType, Self, get_args
 
 # The groups of reasons. The index ``call_by_result`` lists the reasons of each group except
 # "failed", so a new reason in another group needs a migration.
 OutcomeGroup = Literal["completed", "unanswered", "rejected", "failed"]
+
+
+#: The outcomes of calls: see ``outcome_of``.
+OUTCOMES = ("in-progress", *get_args(OutcomeGroup))
 
 
 class EndedReason(StrEnum):

@@ -13,6 +13,8 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from accounts.models import Account
+from core.keyset import Cursor
+from telephony.call_search import metadata_index
 from telephony.models import Call, CallbackDelivery
 from telephony.services import call_accept, call_connect, call_end, call_note
 
@@ -80,6 +82,7 @@ class TestList:
             "limit": 50,
             "offset": 0,
             "hasMore": False,
+            "nextCursor": None,
         }
 
     def test_newest_first_and_page_by_page(self, alice: Account, alice_api: APIClient) -> None:
@@ -116,8 +119,77 @@ class TestList:
         ancient = self.get(alice_api, since="0001-01-02T00:00:00Z")["calls"]
         assert [each["id"] for each in ancient] == [call.id]
 
+    def test_page_by_page_with_cursors(self, alice: Account, alice_api: APIClient) -> None:
+        calls = [call_of(alice, n, created_at=NOW - timedelta(minutes=n)) for n in range(5)]
+        page = self.get(alice_api, limit=2)
+        shown = page["calls"]
+        call_of(alice, 9, created_at=NOW + timedelta(minutes=1))  # shifts nothing
+        while page["nextCursor"]:
+            page = self.get(alice_api, limit=2, cursor=page["nextCursor"])
+            shown += page["calls"]
+        assert [call["id"] for call in shown] == [call.id for call in calls]
+        assert not page["hasMore"]
+
     @pytest.mark.parametrize(
-        "query", [{"limit": 0}, {"offset": "x"}, {"since": "yesterday"}, {"live": "perhaps"}]
+        ("query", "names"),
+        [
+            ({"until": NOW.isoformat()}, "failed"),
+            ({"direction": "outbound"}, "outbound"),
+            ({"outcome": "failed"}, "failed"),
+            ({"errorCode": "call_start_timeout"}, "failed"),
+            ({"phoneNumber": "+15551234567"}, "outbound failed"),
+            ({"otherPhone": "+12025550100"}, "outbound"),
+            ({"metadata": "A-1"}, "outbound"),
+            ({"callSid": f"CA{1:032x}"}, "failed"),
+            ({"outcome": "failed", "direction": "outbound"}, ""),
+        ],
+    )
+    def test_filters(
+        self, alice: Account, alice_api: APIClient, query: dict[str, str], names: str
+    ) -> None:
+        calls = {
+            "failed": call_of(
+                alice,
+                1,
+                created_at=NOW - timedelta(minutes=1),
+                ended_reason="rejected",
+                error_code="call_start_timeout",
+            ),
+            "outbound": call_of(
+                alice,
+                2,
+                created_at=NOW,
+                direction="outbound",
+                caller_phone="+15551234567",
+                called_number="+12025550100",
+                metadata={"order": "A-1"},
+            ),
+        }
+        metadata_index(calls["outbound"])
+        found = [call["id"] for call in self.get(alice_api, **query)["calls"]]
+        assert found == [calls[name].id for name in names.split()]
+
+    def test_a_cursor_and_an_offset_do_not_go_together(
+        self, alice: Account, alice_api: APIClient
+    ) -> None:
+        cursor = str(Cursor.of(call_of(alice)))
+        response = alice_api.get("/api/calls", {"cursor": cursor, "offset": 5})
+        assert response.status_code == 400
+        assert list(response.json()["fields"]) == ["offset"]
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"limit": 0},
+            {"offset": "x"},
+            {"since": "yesterday"},
+            {"until": "tomorrow"},
+            {"live": "perhaps"},
+            {"cursor": "x"},
+            {"outcome": "great"},
+            {"direction": "sideways"},
+            {"metadata": "x" * 201},
+        ],
     )
     def test_what_cannot_be_asked_is_refused(
         self, alice_api: APIClient, query: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Keyset pagination, newest first.
+"""Keyset pagination of a model with ``created_at``, newest first.
 
 Every page costs the same wherever it is, nothing is counted, and new rows do not shift pages.
 """
@@ -15,6 +15,11 @@ from django.db.models import Model, Q, QuerySet
 from core.ids import is_id
 
 Row = TypeVar("Row", bound=Model)
+
+# The columns of a list's order, the newest first: a time and an id. A list can be ordered by copies
+# of a row's own that another index has.
+Order = tuple[str, str]
+BY_TIME: Order = ("created_at", "pk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +48,17 @@ class Cursor:
         at = self.created_at.replace(microsecond=0)
         return f"{round(at.timestamp())}{self.created_at.microsecond:06}-{self.id}"
 
-    @property
-    def older(self) -> Q:
-        # The first condition is the one that the index can use.
-        return Q(created_at__lte=self.created_at) & (
-            Q(created_at__lt=self.created_at) | Q(pk__lt=self.id)
-        )
+    def older(self, by: Order) -> Q:
+        return self._beyond(by, "lt")
 
-    @property
-    def newer(self) -> Q:
-        return Q(created_at__gte=self.created_at) & (
-            Q(created_at__gt=self.created_at) | Q(pk__gt=self.id)
+    def newer(self, by: Order) -> Q:
+        return self._beyond(by, "gt")
+
+    def _beyond(self, by: Order, comparison: str) -> Q:
+        at, id = by
+        # The first condition is the one that the index can use.
+        return Q(**{f"{at}__{comparison}e": self.created_at}) & (
+            Q(**{f"{at}__{comparison}": self.created_at}) | Q(**{f"{id}__{comparison}": self.id})
         )
 
 
@@ -67,16 +72,21 @@ class Page(Generic[Row]):
 
 
 def page_of(
-    found: QuerySet[Row], *, size: int, before: Cursor | None, after: Cursor | None
+    found: QuerySet[Row],
+    *,
+    size: int,
+    before: Cursor | None,
+    after: Cursor | None,
+    by: Order = BY_TIME,
 ) -> Page[Row]:
     """Return the page next to a cursor, or the first one. One query, which reads an extra row."""
     if before is not None:
-        rows = list(found.filter(before.newer).order_by("created_at", "pk")[: size + 1])
+        rows = list(found.filter(before.newer(by)).order_by(*by)[: size + 1])
         has_newer, has_older = len(rows) > size, True
         rows = rows[:size][::-1]
     else:
-        older = found.filter(after.older) if after is not None else found
-        rows = list(older.order_by("-created_at", "-pk")[: size + 1])
+        older = found.filter(after.older(by)) if after is not None else found
+        rows = list(older.order_by(*newest_first(by))[: size + 1])
         has_newer, has_older = after is not None, len(rows) > size
         rows = rows[:size]
     return Page(
@@ -86,11 +96,15 @@ def page_of(
     )
 
 
-def batches(found: QuerySet[Row], *, size: int) -> Iterator[list[Row]]:
+def newest_first(by: Order) -> list[str]:
+    return [f"-{name}" for name in by]
+
+
+def batches(found: QuerySet[Row], *, size: int, by: Order = BY_TIME) -> Iterator[list[Row]]:
     """Yield all rows in batches, newest first, one query each. One batch is in memory at a time."""
     after: Cursor | None = None
     while True:
-        page = page_of(found, size=size, before=None, after=after)
+        page = page_of(found, size=size, before=None, after=after, by=by)
         if page.rows:
             yield page.rows
         if not page.after:
