@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, cast
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -15,6 +16,17 @@ import operations.accounts  # noqa: F401  (registers its pages)
 from core.admin import ReadOnlyAdmin, ReadOnlyInline
 
 admin.site.unregister(ProcrastinateJob)
+
+# What the libraries call these says nothing to an operator.
+_NAMES = {ProcrastinateJob: ("job", "jobs"), LogEntry: ("change", "operators' changes")}
+for _model, _names in _NAMES.items():
+    _model._meta.verbose_name, _model._meta.verbose_name_plural = _names
+for _label, _name in (
+    ("admin", "Operators"),
+    ("auth", "Permissions"),
+    ("procrastinate", "Background jobs"),
+):
+    apps.get_app_config(_label).verbose_name = _name
 
 
 class JobEventInline(ReadOnlyInline):
