@@ -9,12 +9,11 @@ from allauth.mfa.models import Authenticator
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts.audit import AuditEvent
 from accounts.models import Account
-from core.admin import ReadOnlyAdmin
+from core.admin import ReadOnlyAdmin, account_link
 
 # Only owners add second factors, and allauth's email addresses are not used.
 admin.site.unregister([Authenticator, EmailAddress])
@@ -62,8 +61,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def account_link(self, event: Any) -> str:
         if event.email is None:
             return format_html("{} (removed)", event.account_id)
-        url = reverse("admin:accounts_account_change", args=[event.account_id])
-        return format_html('<a href="{}">{}</a>', url, event.email)
+        return account_link(event.account_id, event.email)
 
     @admin.display(description="event")
     def sentence(self, event: AuditEvent) -> str:

@@ -45,6 +45,7 @@ class Action(models.TextChoices):
     RIGHTS_CHANGED = "account.rights_changed", "The account's rights in the admin were changed"
     VIEWED = "account.viewed_by_support", "Support viewed the dashboard"
     CLOSED = "account.deleted", "The account was deleted"
+    # Of earlier versions, in which operators could.
     REMOVED = "account.removed", "The account was removed from the database"
 
     LOGGED_IN = "login.succeeded", "Signed in"

@@ -12,13 +12,12 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 
 import billing.metering.admin  # noqa: F401  (registers its pages)
 from billing.models import PlanPart, StatusChange, StatusCheck, StripeCustomer
 from billing.status_checks import status_mark
-from core.admin import ReadOnlyAdmin, asks_first
+from core.admin import ReadOnlyAdmin, account_link, asks_first
 
 _BY_ACCOUNT = ("=account__id", "=account__email")
 
@@ -34,8 +33,7 @@ class AccountLinkAdmin(ReadOnlyAdmin):
 
     @admin.display(description="account", ordering="account_id")
     def account_link(self, row: Any) -> str:
-        url = reverse("admin:accounts_account_change", args=[row.account_id])
-        return format_html('<a href="{}">{}</a>', url, row.account)
+        return account_link(row.account_id, row.account.email)
 
 
 class CheckNowAdmin(AccountLinkAdmin):

@@ -16,7 +16,10 @@ from django.db import DataError, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.text import capfirst
 
 
 class CappedPaginator(Paginator):
@@ -35,6 +38,12 @@ class ListAdmin(admin.ModelAdmin):
 
     Django finds some invalid filters in a URL when it builds the query; PostgreSQL finds others.
     """
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title} | (extra_context or {}))
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Reject ranges too: no page uses one, and Django splits a text into its two ends."""
@@ -60,14 +69,34 @@ class _ReadOnly:
 
 
 class ReadOnlyAdmin(_ReadOnly, ListAdmin):
-    """A read-only page, for tables of any size."""
+    """A read-only page, for tables of any size: nothing is counted or sorted as a whole."""
 
     paginator = CappedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    sortable_by = ()
+    # The order of one account's rows, which its index has. None if that is the order of all.
+    ordering_of_account: tuple[str, ...] | None = None
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        is_of_account = "account__id__exact" in request.GET
+        of_account = self.ordering_of_account if is_of_account else None
+        return of_account or super().get_ordering(request)
 
 
 class ReadOnlyInline(_ReadOnly, admin.TabularInline):
     extra = 0
+
+
+LONGEST_EMAIL = 24
+
+
+def account_link(account_id: str, email: str) -> str:
+    """Return a link to an account's page; a long address ends in an ellipsis, and is the title."""
+    is_long = len(email) > LONGEST_EMAIL
+    short = f"{email[: LONGEST_EMAIL - 1]}…" if is_long else email
+    url = reverse("admin:accounts_account_change", args=[account_id])
+    return format_html('<a href="{}" title="{}">{}</a>', url, email, short)
 
 
 class Confirmation(forms.Form):

@@ -49,7 +49,9 @@ def todays_figures() -> list[Figure]:
         calls=Count("id", filter=Q(part=1)), minutes=Sum("minutes", default=0)
     )
     return [
-        Figure("calls in progress", _capped(Call.objects.live()), _list(Call, live="yes")),
+        Figure(
+            "calls in progress", _capped(Call.objects.live()), _list(Call, outcome="in-progress")
+        ),
         Figure("calls ended today", used["calls"], _list(UsageRecord)),
         Figure("minutes today", used["minutes"], _list(UsageRecord)),
         Figure(

@@ -5,23 +5,33 @@ The contents of a call's plan, of its progress and of a callback's body are not 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
 
 from accounts.audit import Action, audit
 from accounts.models import Account
-from core.admin import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, asks_first
+from core.admin import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, account_link, asks_first
 from core.errors import ApiError
 from core.ids import is_id
 from telephony.callbacks.outbox import resend
+from telephony.engine.codes import MODEL_CODES, CallProblem, EndedReason, ErrorCode, explained
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent, PhoneNumber
+from telephony.numbering import number_typed
 from telephony.numbers import phone_number_remove
-from telephony.twilio_rest import CALL_SID
+
+OUTCOMES = ("in-progress", "completed", "unanswered", "rejected", "failed")
+# How far back the calls of a number are found.
+MOST_OF_A_NUMBER = 1000
+# Long enough that few calls have the same.
+_SID_BEGINNING = re.compile(r"CA[0-9a-f]{6,32}")
+_ID_BEGINNING = re.compile(r"c[0-9a-z]{9,24}")
 
 
 @admin.register(PhoneNumber)
@@ -93,39 +103,61 @@ class CallbackInline(ReadOnlyInline):
         return super().get_queryset(request).defer("sealed_body")
 
 
-class LiveFilter(admin.SimpleListFilter):
-    title = "live"
-    parameter_name = "live"
+class OutcomeFilter(admin.SimpleListFilter):
+    title = "outcome"
+    parameter_name = "outcome"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "Live"), ("no", "Ended")]
+        return [(name, _words(name)) for name in OUTCOMES]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Call]) -> QuerySet[Call]:
         match self.value():
-            case "yes":
-                return queryset.filter(ended_at=None)
-            case "no":
-                return queryset.exclude(ended_at=None)
-        return queryset
+            case None:
+                return queryset
+            case "in-progress":
+                return queryset.live()  # type: ignore[attr-defined]
+            case outcome:
+                ended = queryset.exclude(ended_reason="")  # which the index holds
+                return ended.that_came_out(outcome)  # type: ignore[attr-defined]
+
+
+class ReasonFilter(admin.SimpleListFilter):
+    title = "reason for the end"
+    parameter_name = "ended_reason"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(reason.value, reason.label) for reason in EndedReason]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Call]) -> QuerySet[Call]:
+        reason = self.value()
+        return queryset.filter(ended_reason=reason) if reason else queryset
+
+
+class ErrorCodeFilter(admin.SimpleListFilter):
+    """Offers the known codes; a link to another one, such as a new one of OpenAI's, works too."""
+
+    title = "error code"
+    parameter_name = "error_code"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        known = [code.value for catalog in (ErrorCode, CallProblem) for code in catalog]
+        return [(code, code) for code in sorted({*known, *MODEL_CODES})]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Call]) -> QuerySet[Call]:
+        code = self.value()
+        return queryset.filter(error_code=code) if code else queryset
 
 
 @admin.register(Call)
 class CallAdmin(ReadOnlyAdmin):
-    list_display = [
-        "__str__",
-        "created_at",
-        "ended_reason",
-        "account",
-        "direction",
-        "status",
-        "caller_phone",
-        "called_number",
-        "duration_seconds",
-    ]
-    list_filter = [LiveFilter, "direction", "status"]
+    list_display = ["time", "customer", "number", "other_party", "direction", "result", "length"]
+    list_filter = [OutcomeFilter, "direction", ReasonFilter, ErrorCodeFilter]
     list_select_related = ["account"]
-    search_fields = ["call_sid"]
-    search_help_text = "A CallSid, an id of a call or an account, a number or an email address."
+    search_fields = ["call_sid"]  # what is searched follows from the term: `_found`
+    search_help_text = (
+        f"Search by CallSid or call ID (its beginning is enough), account ID, email address or "
+        f"phone number (its last {MOST_OF_A_NUMBER:,} calls)."
+    )
     ordering = ["-id"]  # by time of creation, on the primary key's index
     inlines = [CallEventInline, CallbackInline]
     actions = ["hang_up"]
@@ -133,17 +165,58 @@ class CallAdmin(ReadOnlyAdmin):
         ("id", "call_sid"),
         "account",
         ("direction", "status", "ended_reason"),
+        ("error_code", "explanation"),
         ("caller_phone", "called_number", "answered_by"),
         ("created_at", "accepted_at", "answered_at", "ended_at", "duration_seconds"),
         ("held_until", "last_seen_at", "hangup_requested_at"),
         ("on_call_start_url", "on_call_end_url", "on_error_url"),
         "metadata",
     ]
+    readonly_fields = ["explanation"]
+
+    @admin.display(description="time (UTC)")
+    def time(self, call: Call) -> str:
+        return f"{call.created_at:%Y-%m-%d %H:%M:%S}"
+
+    @admin.display(description="account")
+    def customer(self, call: Call) -> str:
+        return account_link(call.account_id, call.account.email)
+
+    @admin.display(description="number")
+    def number(self, call: Call) -> str:
+        return call.numbers[0]
+
+    @admin.display(description="other party")
+    def other_party(self, call: Call) -> str:
+        return call.numbers[1]
+
+    @admin.display(description="outcome")
+    def result(self, call: Call) -> str:
+        """Show the outcome, and below it what went wrong or, if nothing did, why it ended.
+
+        A code breaks between its words, so that the list fits a window.
+        """
+        code = call.error_code or call.ended_reason
+        shown = format_html(
+            '<span class="outcome {}">{}</span>', call.outcome, _words(call.outcome)
+        )
+        words = format_html_join("", "{}<wbr>", ((word,) for word in re.findall("_?[^_]+", code)))
+        return format_html("{} <code title='{}'>{}</code>", shown, code, words) if code else shown
+
+    @admin.display(description="duration")
+    def length(self, call: Call) -> str:
+        minutes, seconds = divmod(call.duration_seconds, 60)
+        return f"{minutes}:{seconds:02}" if call.answered_at else "-"
+
+    @admin.display(description="meaning")
+    def explanation(self, call: Call) -> str:
+        explanation = explained(call.error_code) if call.error_code else None
+        return f"{explanation.meaning} {explanation.remedy}" if explanation else "-"
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Call], search_term: str
     ) -> tuple[QuerySet[Call], bool]:
-        """Match the whole term only: a partial match would scan all rows."""
+        """Match whole values or their beginning: another partial match would scan all rows."""
         return _found(queryset, search_term.strip()), False
 
     def has_hang_up_permission(self, request: HttpRequest) -> bool:
@@ -167,13 +240,36 @@ class CallAdmin(ReadOnlyAdmin):
 def _found(calls: QuerySet[Call], term: str) -> QuerySet[Call]:
     if not term:
         return calls
-    if CALL_SID.fullmatch(term):
-        return calls.filter(call_sid=term)
-    if is_id(term):
-        return calls.filter(Q(pk=term) | Q(account_id=term))
+    if _SID_BEGINNING.fullmatch(term):
+        return calls.filter(call_sid__startswith=term)
+    if account := _account(term):
+        # In the order of the account's index: in the order of ids, all calls would be read.
+        return calls.filter(account=account).order_by("-created_at", "-id")
+    if (number := number_typed(term)).startswith("+"):
+        return calls.filter(pk__in=_last_of(number))
+    if _ID_BEGINNING.fullmatch(term):
+        return calls.filter(pk__startswith=term)
+    return calls.none()
+
+
+def _account(term: str) -> Account | None:
     if "@" in term:
-        return calls.filter(account__in=Account.objects.with_email(term))
-    return calls.filter(Q(caller_phone=term) | Q(called_number=term))
+        return Account.objects.with_email(term).first()
+    return Account.objects.filter(pk=term).first() if is_id(term) else None
+
+
+def _last_of(number: str) -> list[str]:
+    """Return the ids of a number's last calls, on whichever side: two short walks on an index.
+
+    One query for both sides would sort every call of the number.
+    """
+    calls = Call.objects.order_by("-id")
+    sides = (calls.filter(caller_phone=number), calls.filter(called_number=number))
+    return [id for side in sides for id in side.values_list("pk", flat=True)[:MOST_OF_A_NUMBER]]
+
+
+def _words(name: str) -> str:
+    return name.replace("-", " ").capitalize()
 
 
 class CallbackAttemptInline(ReadOnlyInline):
@@ -188,12 +284,21 @@ class CallbackAttemptInline(ReadOnlyInline):
 
 @admin.register(CallbackDelivery)
 class CallbackDeliveryAdmin(ReadOnlyAdmin):
-    list_display = ["id", "kind", "account", "call", "state", "attempts", "last_result", "due_at"]
+    list_display = [
+        "created_at",
+        "kind",
+        "customer",
+        "state",
+        "attempts",
+        "last_result",
+        "due_at",
+    ]
     list_filter = ["state", "kind"]
     list_select_related = ["account", "call"]
     search_fields = ["call__call_sid__exact"]
-    search_help_text = "A CallSid."
+    search_help_text = "Search by CallSid."
     ordering = ["-id"]
+    ordering_of_account = ("-created_at", "-id")
     fields = [
         "id",
         "kind",
@@ -206,6 +311,10 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
     ]
     inlines = [CallbackAttemptInline]
     actions = ["send_now"]
+
+    @admin.display(description="account")
+    def customer(self, delivery: CallbackDelivery) -> str:
+        return account_link(delivery.account_id, delivery.account.email)
 
     def has_send_now_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("telephony.change_callbackdelivery"))

@@ -335,6 +335,26 @@ class Call(models.Model):
             models.Index(
                 fields=["account", "direction", "-created_at", "-id"], name="call_by_direction"
             ),
+            # The operators' filters, which find the calls of all accounts.
+            models.Index(fields=["caller_phone", "-id"], name="call_of_all_by_caller"),
+            models.Index(fields=["called_number", "-id"], name="call_of_all_by_called"),
+            models.Index(fields=["direction", "-id"], name="call_of_all_by_direction"),
+            models.Index(
+                OUTCOME,
+                F("id").desc(),
+                condition=~Q(ended_reason=""),
+                name="call_of_all_by_result",
+            ),
+            models.Index(
+                fields=["ended_reason", "-id"],
+                condition=~Q(ended_reason=""),
+                name="call_of_all_by_reason",
+            ),
+            models.Index(
+                fields=["error_code", "-id"],
+                condition=~Q(error_code=""),
+                name="call_of_all_by_error_code",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -343,6 +363,12 @@ class Call(models.Model):
     @property
     def outcome(self) -> str:
         return outcome_of(self.ended_reason, self.error_code)
+
+    @property
+    def numbers(self) -> tuple[str, str]:
+        """The account's own number, and the other party's."""
+        pair = (self.caller_phone, self.called_number)
+        return pair if self.direction == self.Direction.OUTBOUND else pair[::-1]
 
 
 class CallEvent(models.Model):
@@ -557,6 +583,15 @@ class CallbackDelivery(models.Model):
             models.Index(fields=["account", "-created_at", "-id"], name="delivery_by_account"),
             models.Index(
                 fields=["account", "state", "-created_at", "-id"], name="delivery_by_state"
+            ),
+            # What operators look at: those of all accounts that are not delivered.
+            models.Index(
+                fields=["due_at"], condition=Q(state="pending"), name="delivery_pending_of_all"
+            ),
+            models.Index(
+                fields=["state", "-id"],
+                condition=~Q(state="delivered"),
+                name="delivery_undelivered_of_all",
             ),
         ]
         verbose_name_plural = "callback deliveries"

@@ -15,7 +15,6 @@ from django.conf import settings
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType
 
 US_NUMBER = re.compile(r"\+1[0-9]{10}")
-_TYPED = re.compile(r"\+?[0-9(). -]{7,24}")
 
 _MAY_BE_USED = frozenset(
     {
@@ -69,21 +68,6 @@ class NumberProblem(NamedTuple):
 def us_number_problem(text: str) -> str | None:
     """Return the problem with a text that is not a US number in E.164; None for a US number."""
     return None if US_NUMBER.fullmatch(text) else "Use a US number in E.164, like +15551234567."
-
-
-def typed_number(text: str) -> str | None:
-    """Return the number in E.164 that somebody typed, a US one without ``+``; None if it is none.
-
-    "(202) 555-0187" is ``+12025550187``.
-    """
-    if not _TYPED.fullmatch(text):
-        return None
-    try:
-        number = phonenumbers.parse(text, "US")
-    except NumberParseException:
-        return None
-    is_possible = phonenumbers.is_possible_number(number)
-    return phonenumbers.format_number(number, PhoneNumberFormat.E164) if is_possible else None
 
 
 def registration_problem(phone_number: str) -> NumberProblem | None:

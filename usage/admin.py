@@ -16,6 +16,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     search_fields = ["call_sid__exact"]
     search_help_text = "Search by CallSid."
     ordering = ["-id"]  # by time of creation, on the primary key's index
+    ordering_of_account = ("-created_at", "-id")
 
 
 @admin.register(DailyUsage)

@@ -126,7 +126,9 @@ def _find_the_call(page: Page, call_sid: str) -> None:
     page.get_by_role("link", name="Calls", exact=True).first.click()
     page.locator("#searchbar").fill(call_sid)
     page.keyboard.press("Enter")
-    page.locator("#result_list").get_by_role("link", name=call_sid).click()
+    row = page.locator("#result_list tbody tr")
+    expect(row).to_have_count(1)
+    row.get_by_role("link").first.click()
 
 
 def _see_why_it_failed(page: Page) -> None:
