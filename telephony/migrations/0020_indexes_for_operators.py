@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('telephony', '0017_index_of_results'),
+        ('telephony', '0019_search_of_earlier_calls'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
