@@ -23,7 +23,7 @@ from telephony.callbacks.outbox import resend
 from telephony.engine.codes import MODEL_CODES, CallProblem, EndedReason, ErrorCode, explained
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent, PhoneNumber
-from telephony.numbering import number_typed
+from telephony.numbering import typed_number
 from telephony.numbers import phone_number_remove
 
 OUTCOMES = ("in-progress", "completed", "unanswered", "rejected", "failed")
@@ -245,7 +245,7 @@ def _found(calls: QuerySet[Call], term: str) -> QuerySet[Call]:
     if account := _account(term):
         # In the order of the account's index: in the order of ids, all calls would be read.
         return calls.filter(account=account).order_by("-created_at", "-id")
-    if (number := number_typed(term)).startswith("+"):
+    if number := typed_number(term):
         return calls.filter(pk__in=_last_of(number))
     if _ID_BEGINNING.fullmatch(term):
         return calls.filter(pk__startswith=term)

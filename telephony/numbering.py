@@ -58,6 +58,16 @@ def number_typed(text: str) -> str:
     return f"+1{number[-10:]}" if _NATIONAL.fullmatch(number) else f"+{number}"
 
 
+def typed_number(text: str) -> str | None:
+    """Return the number that a person typed, as :func:`number_typed` reads it; None if it is none.
+
+    A number has the length of a phone number in its country.
+    """
+    number = number_typed(text)
+    parsed = _parsed(number) if number.startswith("+") else None
+    return number if parsed and phonenumbers.is_possible_number(parsed) else None
+
+
 class NumberProblem(NamedTuple):
     """The reason a number may not be used: a stable code, and a sentence that says what to do."""
 
