@@ -51,11 +51,12 @@ _CREDENTIALS = re.compile(
     """,
     re.VERBOSE,
 )
-_SECRET_NAMES = re.compile(
-    r"authorization|cookie|password|secret|api_?key|auth_?token|access_?token|ticket|signature"
-    r"|^token$|^key$",
+_CREDENTIAL_NAMES = re.compile(
+    r"authorization|cookie|password|secret|api_?key|auth_?token|access_?token|^token$|^key$",
     re.IGNORECASE,
 )
+# What only our own names mean.
+_OWN_SECRET_NAMES = re.compile("ticket|signature", re.IGNORECASE)
 
 
 def configure_logging(*, json: bool) -> None:
@@ -139,14 +140,24 @@ def redact(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, An
 def _masked(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    if _SECRET_NAMES.search(name):
+    if names_credential(name) or _OWN_SECRET_NAMES.search(name):
         return MASK
     if isinstance(value, Mapping):
         return {str(key): _masked(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set):
         return [_masked("", inner) for inner in value]
-    return _CREDENTIALS.sub(_mask, str(value))
+    return without_credentials(str(value))
 
 
-def _mask(found: re.Match[str]) -> str:
-    return (found[found.lastindex] if found.lastindex else "") + MASK
+def names_credential(name: str) -> bool:
+    """Return True if a field with this name holds a credential, whoever named it."""
+    return _CREDENTIAL_NAMES.search(name) is not None
+
+
+def without_credentials(text: str, *, mask: str = MASK) -> str:
+    """Return the text with ``mask`` in place of everything that has the shape of a credential."""
+
+    def masked(found: re.Match[str]) -> str:
+        return (found[found.lastindex] if found.lastindex else "") + mask
+
+    return _CREDENTIALS.sub(masked, text)
