@@ -118,3 +118,14 @@ def _split(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if usable else None
+
+
+def without_query(url: str) -> str:
+    """Return a URL as pages show it: without what may be a credential, and not too long."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "not a URL"
+    shown = f"{parts.scheme}://{host}{parts.path}"[:200]
+    return f"{shown}?…" if parts.query else shown

@@ -607,26 +607,49 @@ class CallbackDelivery(models.Model):
         return max(self.due_at, self.held_by.probe_at) if self.held_by else self.due_at
 
 
-class CallbackAttempt(models.Model):
-    """One attempt to send a callback, and its result; kept for 30 days.
+class SealedAnswer(models.Model):
+    """A request to a customer's backend, and how it ended; kept for 30 days.
 
-    The response is sealed: it is the customer's own text, and may contain anything.
+    The response is sealed: it is the customer's own text, and may contain anything but credentials.
     """
 
     PURPOSE = "callback-answer"
 
-    delivery = models.ForeignKey(
-        CallbackDelivery, on_delete=models.CASCADE, related_name="attempt_list"
-    )
     at = models.DateTimeField(db_index=True)
     duration_ms = models.PositiveIntegerField()
     result = models.CharField(max_length=200, help_text="An HTTP status, or the name of a failure.")
     sealed_answer = models.BinaryField(null=True)
 
+    class Meta:
+        abstract = True
+
     def __str__(self) -> str:
         return f"{self.result} at {self.at}"
 
 
+class CallbackAttempt(SealedAnswer):
+    """One attempt to send a callback."""
+
+    delivery = models.ForeignKey(
+        CallbackDelivery, on_delete=models.CASCADE, related_name="attempt_list"
+    )
+
+
+class FailedRequest(SealedAnswer):
+    """A failed onCallStart or onToolCall, which are sent once and have no delivery."""
+
+    class Kind(models.TextChoices):
+        CALL_START = "onCallStart"
+        TOOL_CALL = "onToolCall"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="failed_requests")
+    kind = models.CharField(max_length=11, choices=Kind)
+    tool = models.CharField(max_length=64, blank=True)
+    url = models.CharField(max_length=2000, help_text="Without its query.")
+
+
+FAILED_IN_ORDER = Prefetch("failed_requests", FailedRequest.objects.order_by("at", "id"))
 ATTEMPTS_IN_ORDER = Prefetch("attempt_list", CallbackAttempt.objects.order_by("id"))
 
 

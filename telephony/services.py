@@ -21,6 +21,7 @@ from telephony.admission import account_lock
 from telephony.call_search import metadata_set
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
+from telephony.callbacks.attempts import Failure, keep_failed
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind, OnErrorCode
 from telephony.engine.costs import twilio_cost
@@ -85,13 +86,18 @@ def call_note(call: Call, kind: EventKind, *, at: datetime | None = None, **deta
 
 @transaction.atomic
 def call_record(
-    call_id: str, account_id: str, events: Iterable[Timed], outcome: Outcome | None = None
+    call_id: str,
+    account_id: str,
+    events: Iterable[Timed],
+    outcome: Outcome | None = None,
+    failed: Sequence[Failure] = (),
 ) -> None:
     """Store the state of a call in progress: entries of the timeline, and the conversation.
 
     The conversation comes from the engine that holds the call, so it is a sign of life too.
     """
     CallEvent.objects.bulk_create(_event(call_id, account_id, event) for event in events)
+    keep_failed(call_id, account_id, failed)
     now = timezone.now()
     if outcome is not None and Call.objects.live().filter(pk=call_id).update(last_seen_at=now):
         CallProgress.objects.update_or_create(
@@ -132,6 +138,7 @@ def call_end(
     errors: Sequence[tuple[OnErrorCode, str]] = (),
     problem: CallProblem | None = None,
     events: Iterable[Timed] = (),
+    failed: Sequence[Failure] = (),
 ) -> bool:
     """End a call: its record, its usage, the totals, onCallEnd. Return False if it has ended.
 
@@ -139,7 +146,8 @@ def call_end(
     one that the engine last stored counts, as far as it can be read. The timeline then says what is
     missing, and the estimate of an unknown cost is 0. A call that was never accepted leaves only a
     record. ``errors`` are ``(code, message)`` for onError, ``events`` the last entries of the
-    timeline. The last error or, without one, ``problem`` is the call's error code.
+    timeline, ``failed`` the last failed requests to the backend. The last error or, without one,
+    ``problem`` is the call's error code.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
@@ -150,7 +158,7 @@ def call_end(
         kept.delete()
     call.error_code = _error_code(reason, errors, problem, outcome)
     _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
-    call_record(call.id, call.account_id, events)
+    call_record(call.id, call.account_id, events, failed=failed)
     for code, message in errors:
         call_report_error(call, code=code, message=message)
     call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)

@@ -26,9 +26,10 @@ from core.api import (
 from core.schema import PAGE, endpoint
 from telephony.api.fields import MetadataField, OptionalTextField
 from telephony.call_search import LONGEST_VALUE, MOST_VALUES, Conditions, calls_found
+from telephony.callbacks import attempts
 from telephony.engine.codes import OUTCOMES, EventKind
 from telephony.hangup import call_request_hangup
-from telephony.models import Call, CallbackDelivery, CallEvent
+from telephony.models import FAILED_IN_ORDER, Call, CallbackDelivery, CallEvent, FailedRequest
 from telephony.twilio_rest import CALL_SID
 from usage.models import UsageRecord
 from usage.serializers import CostBreakdownSerializer
@@ -206,13 +207,51 @@ class CallbackSerializer(serializers.ModelSerializer[CallbackDelivery]):
         read_only_fields = fields
 
 
+class FailedRequestSerializer(serializers.ModelSerializer[FailedRequest]):
+    """An onCallStart or onToolCall that failed, and your backend's response."""
+
+    kind = serializers.ChoiceField(FailedRequest.Kind.values)
+    tool = OptionalTextField(allow_null=True, help_text="The name of the tool, for onToolCall.")
+    url = serializers.CharField(help_text="The URL, without its query.")
+    at = UtcDateTimeField()
+    durationMs = serializers.IntegerField(
+        source="duration_ms",
+        help_text="The time until the complete response arrived, or until the timeout.",
+    )
+    result = serializers.CharField(help_text="An HTTP status, or the name of a failure.")
+    answer = serializers.SerializerMethodField(
+        help_text="The first 500 bytes of your backend's response, as text. Credentials are masked."
+    )
+
+    class Meta:
+        model = FailedRequest
+        fields = ["kind", "tool", "url", "at", "durationMs", "result", "answer"]
+
+    def get_answer(self, request: FailedRequest) -> str:
+        return attempts.answer_of(request)
+
+
 class CallDetailSerializer(CallSerializer):
     costBreakdown = serializers.SerializerMethodField()
     timeline = CallEventSerializer(source="events", many=True)
     callbacks = CallbackSerializer(many=True)
+    failedRequests = FailedRequestSerializer(
+        source="failed_requests",
+        many=True,
+        help_text=(
+            "The failed onCallStart and the first failed onToolCall requests of the call, oldest "
+            "first; kept for 30 days."
+        ),
+    )
 
     class Meta(CallSerializer.Meta):
-        fields = [*CallSerializer.Meta.fields, "costBreakdown", "timeline", "callbacks"]
+        fields = [
+            *CallSerializer.Meta.fields,
+            "costBreakdown",
+            "timeline",
+            "callbacks",
+            "failedRequests",
+        ]
 
     @extend_schema_field(CostBreakdownSerializer(allow_null=True))
     def get_costBreakdown(self, call: Call) -> dict[str, int | float] | None:
@@ -292,5 +331,6 @@ def _one(call: Call, *, status: int = 200) -> Response:
         [call],
         Prefetch("events", CallEvent.objects.order_by("at", "id")),
         Prefetch("callbacks", CallbackDelivery.objects.defer("sealed_body").order_by("created_at")),
+        FAILED_IN_ORDER,
     )
     return Response({"call": CallDetailSerializer(call).data}, status=status)

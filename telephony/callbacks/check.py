@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from asgiref.sync import async_to_sync
@@ -22,6 +21,7 @@ from core.connections import give_connection_back
 from core.ids import new_id
 from telephony.bounded_json import NotUsable, decoded
 from telephony.call_sids import new_test_sid
+from telephony.callback_urls import without_query
 from telephony.callbacks import client
 from telephony.callbacks.answers import Decision, answer_of, decide
 from telephony.callbacks.configuration import Field
@@ -162,7 +162,7 @@ def _shown(field: Field, value: Any) -> str:
         case _ if field.is_secret:
             return "••••"
         case Url(), str():
-            return _without_query(value)
+            return without_query(value)
         case _, str():
             return value if len(value) <= 80 else f"{value[:80]}… ({len(value)} characters)"
         case Tools(), list():
@@ -170,13 +170,3 @@ def _shown(field: Field, value: Any) -> str:
     return (
         "nested too deeply" if is_deeper_than(value) else clipped(orjson.dumps(value).decode(), 80)
     )
-
-
-def _without_query(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "not a URL"
-    shown = f"{parts.scheme}://{host}{parts.path}"[:200]
-    return f"{shown}?…" if parts.query else shown

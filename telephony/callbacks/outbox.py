@@ -405,7 +405,7 @@ async def _send(attempt: Attempt) -> Result:
         retry_after=answer.retry_after,
         at=now,
         duration_ms=ms_since(started),
-        answer=attempts.answer_to_keep(answer.body, body),
+        answer=await attempts.response_to_keep(answer.body, sent=body),
     )
 
 

@@ -440,13 +440,17 @@ class EventKind(StrEnum):
     ACCEPTED = (
         "accepted",
         "Your backend accepted the call",
-        "`onCallStartMs`: how long it took to respond",
+        "`onCallStartMs`: how long it took to respond; `onCallStartStatus`: its HTTP status",
     )
-    DECLINED = "declined", "Your backend rejected the call", "`reason`; `onCallStartMs`"
+    DECLINED = (
+        "declined",
+        "Your backend rejected the call",
+        "`reason`; `onCallStartMs`; `onCallStartStatus`",
+    )
     NOT_ACCEPTED = (
         "not_accepted",
         "The call could not be accepted",
-        "`code`, as in onError; `onCallStartMs`",
+        "`code`, as in onError; `onCallStartMs`; `onCallStartStatus`, if there was a response",
         _TROUBLE,
     )
     REFUSED = (

@@ -15,6 +15,8 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from core.keyset import Cursor
 from telephony.call_search import metadata_index
+from telephony.callbacks import attempts
+from telephony.callbacks.attempts import Failure, Result
 from telephony.models import Call, CallbackDelivery
 from telephony.services import call_accept, call_connect, call_end, call_note
 
@@ -289,6 +291,7 @@ class TestOne:
             "attempts": 0,
             "lastResult": None,
         }
+        assert shown.pop("failedRequests") == []
         costs = shown.pop("costBreakdown")
         assert list(costs) == ["platformCost", "twilioCost", "openaiCost", "totalCost"]
         assert costs["platformCost"] == 0.1
@@ -309,6 +312,39 @@ class TestOne:
             "endedAt": "2026-04-05T09:31:03.000Z",
             "durationSeconds": 61,
         }
+
+    def test_failed_requests_come_with_the_response(
+        self, alice: Account, alice_api: APIClient
+    ) -> None:
+        call = call_of(alice)
+        result = Result("500", at=NOW, duration_ms=84, answer="It is down.")
+        late = Result("timeout", at=NOW + timedelta(seconds=9), duration_ms=30_000)
+        url = "https://your-backend.com/calls/tool?key=secret"
+        failures = [
+            Failure("onToolCall", url, late, "look_up_order"),
+            Failure("onCallStart", "https://your-backend.com/calls/start", result),
+        ]
+        attempts.keep_failed(call.id, call.account_id, failures)
+        assert self.get(alice_api, call.id)["failedRequests"] == [
+            {
+                "kind": "onCallStart",
+                "tool": None,
+                "url": "https://your-backend.com/calls/start",
+                "at": "2026-04-05T09:30:00.000Z",
+                "durationMs": 84,
+                "result": "500",
+                "answer": "It is down.",
+            },
+            {
+                "kind": "onToolCall",
+                "tool": "look_up_order",
+                "url": "https://your-backend.com/calls/tool?…",
+                "at": "2026-04-05T09:30:09.000Z",
+                "durationMs": 30_000,
+                "result": "timeout",
+                "answer": "",
+            },
+        ]
 
     def test_the_call_sid_identifies_it_too(self, alice: Account, alice_api: APIClient) -> None:
         call = call_of(alice)
@@ -357,8 +393,9 @@ class TestOne:
             CallbackDelivery.objects.create(
                 account=alice, call=call, kind=CallbackDelivery.Kind.ERROR, sealed_body=SECRET
             )
-        # The key, the call, its events, its callbacks, its usage.
-        with django_assert_num_queries(5), CaptureQueriesContext(connection) as queries:
+            attempts.keep_failed(call.id, alice.id, [Failure("onToolCall", "", Result("500"))])
+        # The key, the call, its events, its callbacks, its failed requests, its usage.
+        with django_assert_num_queries(6), CaptureQueriesContext(connection) as queries:
             shown = self.get(alice_api, call.id)
         assert len(shown["callbacks"]) == 6
         assert not any("sealed_body" in query["sql"] for query in queries)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from time import monotonic
 from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
@@ -16,7 +15,6 @@ from django.views.decorators.debug import sensitive_variables
 from telephony.admission import NotAdmitted
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
-from telephony.durations import ms_since
 from telephony.engine.codes import ErrorCode
 from telephony.engine.plan import CallPlan, Refusal, Transfer, sid_ending
 from telephony.models import Call
@@ -28,10 +26,15 @@ from telephony.voice.twilio_form import TwilioForm
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of onCallStart, and how many milliseconds it took."""
+    """The outcome of onCallStart: its HTTP status, if any, and how many milliseconds it took."""
 
     decision: CallPlan | Refusal | Transfer | CallStartFailed
     asked_ms: int
+    status: int | None = None
+
+    def for_timeline(self) -> dict[str, int]:
+        status = {} if self.status is None else {"onCallStartStatus": self.status}
+        return {"onCallStartMs": self.asked_ms, **status}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +98,17 @@ CallStart = Connect | Declined | Transferred | Failed | Forged | AlreadyEnded | 
 @sensitive_variables()
 async def ask_backend(pending: PendingCall) -> Answer:
     """Wait for the backend's response, at most 10 seconds. Runs no queries."""
-    call, began = pending.call, monotonic()
+    call = pending.call
     try:
-        decision: CallPlan | Refusal | Transfer | CallStartFailed = await ask(
+        asked = await ask(
             call.on_call_start_url,
             CallFacts.of(call),
             secrets=pending.secrets,
             message_id=f"msg_{call.id}",
         )
     except CallStartFailed as failure:
-        decision = failure
-    return Answer(decision, ms_since(began))
+        return Answer(failure, failure.result.duration_ms, failure.result.status)
+    return Answer(asked.decision, asked.duration_ms, asked.status)
 
 
 @sensitive_variables()
@@ -116,9 +119,9 @@ def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
         or that the caller hears. None for a test call, whose caller is signed in here.
     """
     decision = answer.decision
-    known: dict[str, Any] = {"asked_ms": answer.asked_ms}
+    known: dict[str, Any] = {"asked": answer.for_timeline()}
     if isinstance(decision, CallStartFailed):
-        transactions.fail(call, (decision.code, decision.message), **known)
+        transactions.fail(call, (decision.code, decision.message), decision.result, **known)
         return Failed(call, decision.code, decision.message)
     if form is not None and not _is_silent(decision):
         if doubt := _doubt(form, decision):

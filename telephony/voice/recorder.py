@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 
+from telephony.callbacks.attempts import Failure
 from telephony.db import in_database
 from telephony.outcomes import Outcome
 from telephony.services import Timed, call_record
@@ -20,6 +22,19 @@ log = structlog.get_logger(__name__)
 COLLECT_S = 0.5
 # How many entries may wait while the database is slow or down. Beyond that the oldest are dropped.
 MOST_EVENTS = 1000
+# Failed requests to the backend, for the whole call. The timeline has more of them.
+MOST_FAILED = 20
+
+
+@dataclass(slots=True)
+class Entries:
+    """What is not written yet: entries of the timeline, and failed requests to the backend."""
+
+    events: list[Timed] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+    def before(self, later: Entries) -> Entries:
+        return Entries((self.events + later.events)[-MOST_EVENTS:], self.failed + later.failed)
 
 
 class Recorder:
@@ -29,15 +44,23 @@ class Recorder:
         self._call_id = call_id
         self._account_id = account_id
         self._outcome = outcome
-        self._events: list[Timed] = []
+        self._entries = Entries()
+        self._failed = 0
         self._has_changed = False
         self._writing: asyncio.Task[None] | None = None
         self._is_urgent = asyncio.Event()
 
     def add(self, event: Timed) -> None:
         """Write an entry to the timeline, soon."""
-        self._events.append(event)
+        self._entries.events.append(event)
         self.changed()
+
+    def add_failed(self, request: Failure) -> None:
+        """Write how a request to the backend failed, soon, unless there are too many."""
+        if self._failed < MOST_FAILED:
+            self._failed += 1
+            self._entries.failed.append(request)
+            self.changed()
 
     def changed(self) -> None:
         """Write the changed conversation, soon."""
@@ -45,25 +68,28 @@ class Recorder:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
 
-    async def close(self) -> list[Timed]:
+    async def close(self) -> Entries:
         """Stop; return the entries that are not written yet, for the code that ends the call."""
         self._is_urgent.set()
         if self._writing is not None:
             await self._writing
-        events, self._events = self._events, []
-        return events
+        return self._take()
+
+    def _take(self) -> Entries:
+        entries, self._entries = self._entries, Entries()
+        return entries
 
     async def _write(self) -> None:
         while self._has_changed and not self._is_urgent.is_set():
             await self._moment()
             if self._is_urgent.is_set():
                 break
-            events, self._events, self._has_changed = self._events, [], False
+            entries, self._has_changed = self._take(), False
             try:
-                await in_database(record, self._call_id, self._account_id, events, self._outcome())
+                await in_database(record, self._call_id, self._account_id, entries, self._outcome())
             except Exception as error:
                 log.warning("call_not_recorded", call_id=self._call_id, error=type(error).__name__)
-                self._events = (events + self._events)[-MOST_EVENTS:]
+                self._entries = entries.before(self._entries)
                 self._has_changed = True
         self._writing = None
 
@@ -75,7 +101,5 @@ class Recorder:
             pass
 
 
-def record(
-    call_id: str, account_id: str, events: list[Timed], outcome: Callable[[], Outcome]
-) -> None:
-    call_record(call_id, account_id, events, outcome())
+def record(call_id: str, account_id: str, entries: Entries, outcome: Callable[[], Outcome]) -> None:
+    call_record(call_id, account_id, entries.events, outcome(), entries.failed)

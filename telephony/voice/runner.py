@@ -19,6 +19,7 @@ import structlog
 
 from core.outages import is_outage
 from telephony.bounded_json import NotUsable, decoded_leniently
+from telephony.callbacks.attempts import Failure
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
@@ -33,11 +34,10 @@ from telephony.engine.session import CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
-from telephony.models import Call
+from telephony.models import Call, FailedRequest
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
 from telephony.services import (
-    Timed,
     call_audio_ended,
     call_end,
     call_resume,
@@ -45,7 +45,7 @@ from telephony.services import (
     transcript_line,
 )
 from telephony.voice import model_side, transactions
-from telephony.voice.recorder import Recorder
+from telephony.voice.recorder import Entries, Recorder
 from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
@@ -258,11 +258,17 @@ class CallRunner:
                 name=call.name,
                 arguments=call.arguments,
                 secrets=self._secrets,
+                known=(self._plan.openai_api_key, self._plan.twilio_auth_token),
             )
         except ToolFailed as failure:
+            self._recorder.add_failed(self._failed(call.name, failure))
             self.receive(events.ToolFailed(call.call_id, failure.message))
         else:
             self.receive(events.ToolReturned(call.call_id, result))
+
+    def _failed(self, tool: str, failure: ToolFailed) -> Failure:
+        kind, url = FailedRequest.Kind.TOOL_CALL, self._plan.on_tool_call_url
+        return Failure(kind, url, failure.result, tool)
 
     async def _close_caller(self, after: AfterStream) -> None:
         """Store what Twilio is to do next, and only then end the stream so that it asks."""
@@ -348,7 +354,7 @@ class CallRunner:
             ended_at=self._wall_time(self._closed_at or finish.ended_at),
             outcome=partial(self._outcome_of, finish.transcript, finish.tool_runs, finish.usage),
             errors=self._errors,
-            events=await self._recorder.close(),
+            entries=await self._recorder.close(),
         )
         attempt = 0
         while attempt < END_TRIES:
@@ -392,7 +398,7 @@ class _End:
     ended_at: datetime
     outcome: Callable[[], Outcome]
     errors: list[tuple[OnErrorCode, str]]
-    events: list[Timed]
+    entries: Entries
 
 
 def end_call(end: _End) -> None:
@@ -414,7 +420,8 @@ def _is_ended_now(end: _End) -> bool:
         ended_at=end.ended_at,
         outcome=_come_to(end),
         errors=end.errors,
-        events=end.events,
+        events=end.entries.events,
+        failed=end.entries.failed,
     )
 
 

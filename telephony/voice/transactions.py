@@ -1,6 +1,6 @@
 """The database transactions of Twilio's webhooks and of test calls. Each function is one visit.
 
-``asked_ms`` is how long onCallStart took to respond or to fail. ``signed_by`` is the AccountSid
+``asked`` is what the timeline says about onCallStart's response. ``signed_by`` is the AccountSid
 whose token signed the webhook, if that was verified.
 """
 
@@ -28,10 +28,11 @@ from telephony.admission import (
     has_room_for_a_ring,
     standing_require,
 )
+from telephony.callbacks.attempts import Failure, Result, keep_failed
 from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind
 from telephony.engine.plan import CallPlan, sid_ending
-from telephony.models import Call, PhoneNumber, SealedPlan
+from telephony.models import Call, FailedRequest, PhoneNumber, SealedPlan
 from telephony.numbering import caller_id
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
 from telephony.outbound import outbound_call_taken
@@ -230,7 +231,7 @@ def receive_answer(call_id: str, form: TwilioForm) -> PendingCall | None:
 
 
 @transaction.atomic
-def accept(call: Call, plan: CallPlan, *, asked_ms: int, signed_by: str = "") -> str | None:
+def accept(call: Call, plan: CallPlan, *, asked: dict[str, Any], signed_by: str = "") -> str | None:
     """Accept the call: return its ticket, or None if it has ended or is to be hung up.
 
     Raises :class:`NotAdmitted` if the account may not have the call (any more).
@@ -242,9 +243,7 @@ def accept(call: Call, plan: CallPlan, *, asked_ms: int, signed_by: str = "") ->
     admission_confirm(account, call)
     _note_signature(call, signed_by)
     now = timezone.now()
-    call_accept(
-        call, metadata=plan.metadata, held_until=now + valid_for(plan), onCallStartMs=asked_ms
-    )
+    call_accept(call, metadata=plan.metadata, held_until=now + valid_for(plan), **asked)
     if plan.is_test:
         _close_unless_connected(call, at=now + valid_for(plan))
     return seal_plan(call, plan, now)
@@ -272,40 +271,52 @@ def reject_not_admitted(call: Call, refusal: NotAdmitted) -> Rejected:
 
 
 @transaction.atomic
-def refuse(call: Call, reason: str, *, asked_ms: int, signed_by: str = "") -> None:
+def refuse(call: Call, reason: str, *, asked: dict[str, Any], signed_by: str = "") -> None:
     """End a call that the backend rejected."""
     _note_signature(call, signed_by)
-    call_note(call, EventKind.DECLINED, reason=reason, onCallStartMs=asked_ms)
+    call_note(call, EventKind.DECLINED, reason=reason, **asked)
     _reject(call, status=Call.Status.BUSY if reason == "busy" else Call.Status.REJECTED)
 
 
 @transaction.atomic
-def transfer(call: Call, to: str, *, asked_ms: int, signed_by: str = "") -> bool:
+def transfer(call: Call, to: str, *, asked: dict[str, Any], signed_by: str = "") -> bool:
     """Transfer the call, which ends our part; return False if it has ended already."""
     account_lock(call.account_id)
     if not _is_wanted(Call.objects.select_for_update().get(pk=call.pk)):
         return False
     _note_signature(call, signed_by)
-    call_accept(call, onCallStartMs=asked_ms)
+    call_accept(call, **asked)
     call_note(call, EventKind.TRANSFERRED, to=to)
     call_end(call_id=call.id, status=Call.Status.COMPLETED, reason=EndedReason.TRANSFERRED)
     return True
 
 
 @transaction.atomic
-def distrust(call: Call, doubt: tuple[ErrorCode, str], *, asked_ms: int) -> None:
+def distrust(call: Call, doubt: tuple[ErrorCode, str], *, asked: dict[str, Any]) -> None:
     """End a call whose webhook is not from Twilio. The customer is told, unless there are many."""
     is_ring = call.direction == Call.Direction.INBOUND and call.accepted_at is None
     if is_ring and not _is_written_down(call.account):
         Call.objects.filter(pk=call.pk, accepted_at=None).delete()
     else:
-        fail(call, doubt, asked_ms=asked_ms)
+        fail(call, doubt, asked=asked)
 
 
 @transaction.atomic
-def fail(call: Call, error: tuple[ErrorCode, str], *, asked_ms: int) -> None:
-    """End a call that cannot be accepted, and tell its customer why."""
-    call_note(call, EventKind.NOT_ACCEPTED, code=error[0], onCallStartMs=asked_ms)
+def fail(
+    call: Call,
+    error: tuple[ErrorCode, str],
+    result: Result | None = None,
+    *,
+    asked: dict[str, Any],
+) -> None:
+    """End a call that cannot be accepted, and tell its customer why.
+
+    :param result: how onCallStart failed, if it did.
+    """
+    if result is not None:
+        failed = Failure(FailedRequest.Kind.CALL_START, call.on_call_start_url, result)
+        keep_failed(call.id, call.account_id, [failed])
+    call_note(call, EventKind.NOT_ACCEPTED, code=error[0], **asked)
     _reject(call, status=Call.Status.REJECTED, errors=[error])
 
 

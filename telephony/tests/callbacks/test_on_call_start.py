@@ -29,7 +29,8 @@ TOOL = {"name": "find_order", "parameters": {"type": "object", "properties": {}}
 async def ask(
     url: str, facts: CallFacts, secrets: Sequence[str] = (SECRET,)
 ) -> CallPlan | Refusal | Transfer:
-    return await on_call_start.ask(url, facts, secrets=secrets, message_id="msg_1")
+    asked = await on_call_start.ask(url, facts, secrets=secrets, message_id="msg_1")
+    return asked.decision
 
 
 async def failure(url: str, facts: CallFacts) -> CallStartFailed:
@@ -140,6 +141,33 @@ async def test_a_status_other_than_2xx_fails(
     assert failed.code == "call_start_bad_status"
     assert failed.message == f"onCallStart responded with status {status}."
     assert len(backend.received) == 1
+
+
+async def test_a_failure_has_the_response_without_the_credentials(
+    backend: Backend, facts: CallFacts
+) -> None:
+    backend.answers(500, PLAN | {"error": f"It is down, {SECRET}."})
+    result = (await failure(backend.url, facts)).result
+    assert (result.text, result.status) == ("500", 500)
+    assert 0 <= result.duration_ms < 5_000
+    assert "It is down, ••••••••." in result.answer
+    assert "You answer the phone." in result.answer
+    for canary in ("canary-token", "canary-key", SECRET):
+        assert canary not in result.answer
+
+
+async def test_a_failure_without_a_response_says_so(facts: CallFacts) -> None:
+    result = (await failure("http://127.0.0.1:1/", facts)).result
+    assert (result.text, result.status, result.answer) == ("unreachable", None, "")
+
+
+async def test_the_status_and_the_duration_of_a_usable_response(
+    backend: Backend, facts: CallFacts
+) -> None:
+    backend.answers(201, PLAN)
+    asked = await on_call_start.ask(backend.url, facts, secrets=(SECRET,), message_id="msg_1")
+    assert asked.status == 201
+    assert 0 <= asked.duration_ms < 5_000
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from accounts.models import Account, WebhookSecret
 from core.errors import ApiError
 from core.tests.waiting import until
 from telephony.callbacks import attempts, endpoints, outbox, schedule
-from telephony.callbacks.attempts import Result
+from telephony.callbacks.attempts import Failure, Result
 from telephony.db import in_database
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallbackEndpoint
 from telephony.tasks import forget_callback_attempts
@@ -1109,6 +1109,14 @@ def test_a_response_may_contain_a_short_turn_by_chance() -> None:
     assert attempts.answer_to_keep(b"ok", b"{}") == "ok", "onError"
 
 
+def test_a_failed_tool_may_not_repeat_its_arguments() -> None:
+    body = json.dumps({"arguments": {"name": "Ada Lovelace", "guests": 4}}).encode()
+    assert attempts.answer_to_keep(b"No table for Ada Lovelace", body) == attempts.ECHO
+    assert attempts.answer_to_keep(b"No table for 4", body) == "No table for 4"
+    nested = json.dumps({"arguments": {"order": [{"number": "A-1001"}]}}).encode()
+    assert attempts.answer_to_keep(b"There is no A-1001", nested) == attempts.ECHO
+
+
 def test_a_long_turn_is_recognized_by_its_beginning() -> None:
     turn = "I would like to know where my order is. " * 2_000
     for answer in (turn.encode(), b"x" * 499 + turn.encode(), json.dumps(turn).encode()):
@@ -1122,9 +1130,12 @@ def test_attempts_are_stored_for_30_days(call: Call) -> None:
     for days in (29, 31, 32, 33):
         at = timezone.now() - timedelta(days=days)
         attempts.keep_all([(delivery, Result(f"{days}", at=at, duration_ms=1))])
+        failure = Failure("onToolCall", "", Result(f"{days}", at=at))
+        attempts.keep_failed(call.id, call.account_id, [failure])
     assert attempts.delete_expired(at_most=2) == 2
     forget_callback_attempts(0)
     assert _attempts(call) == [("29", "")]
+    assert [each.result for each in call.failed_requests.all()] == ["29"]
 
 
 # Resending

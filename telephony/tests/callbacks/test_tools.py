@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from telephony.callbacks import tools
+from telephony.callbacks import attempts, tools
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed
 from telephony.tests.callbacks.conftest import SECRET, Backend
@@ -136,3 +136,39 @@ async def test_an_unusable_response_fails_the_tool(
     backend.answers_bytes(body)
     failed = await failure(backend.url, facts)
     assert (failed.code, failed.message) == ("tool_bad_answer", message)
+
+
+async def test_a_failure_has_the_response_without_the_credentials(
+    backend: Backend, facts: CallFacts
+) -> None:
+    backend.answers(
+        500, {"error": "Down", "sent": ["open sesame", SECRET], "openaiApiKey": "k" * 9}
+    )
+    with pytest.raises(ToolFailed) as raised:
+        await tools.run_tool(
+            backend.url,
+            facts,
+            name="find_order",
+            arguments={},
+            secrets=[SECRET],
+            known=["open sesame"],
+        )
+    result = raised.value.result
+    assert result.text == "500"
+    assert json.loads(result.answer) == {
+        "error": "Down",
+        "sent": ["••••••••"] * 2,
+        "openaiApiKey": "•••••••• (9 characters)",
+    }
+
+
+async def test_a_failure_without_a_response_says_why(facts: CallFacts) -> None:
+    result = (await failure("http://127.0.0.1:1/", facts)).result
+    assert (result.text, result.answer) == ("unreachable", "")
+
+
+async def test_a_response_that_repeats_the_arguments_is_not_kept(
+    backend: Backend, facts: CallFacts
+) -> None:
+    backend.answers(500, {"error": "There is no order 7."})
+    assert (await failure(backend.url, facts)).result.answer == attempts.ECHO

@@ -34,6 +34,7 @@ class Backend:
     plan: dict[str, Any] = field(default_factory=dict)
     received: list[tuple[str, Callback]] = field(default_factory=list)
     tool: Tool | None = None
+    start: Callable[[], web.StreamResponse] | None = None
     is_asked: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event | None = None
 
@@ -52,6 +53,8 @@ class Backend:
             self.is_asked.set()
             if self.may_answer is not None:
                 await self.may_answer.wait()
+            if self.start is not None:
+                return self.start()
             answer = {**self.plan} if self.answer is None else self.answer
             return web.json_response(answer, status=self.status)
         if request.path == "/tool":

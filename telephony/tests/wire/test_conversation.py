@@ -13,6 +13,7 @@ from sandbox.model import Close, Drop, Error, Fail, Say, Script, When
 from sandbox.phone.faults import Faults
 from sandbox.tests.customer import NUMBER
 from telephony.callbacks import tools
+from telephony.callbacks.attempts import answer_of
 from telephony.db import in_database
 from telephony.engine import toolbox
 from telephony.engine.after_stream import APOLOGY
@@ -98,9 +99,14 @@ async def test_tool_error(world, model, answer, told):
         ringing = await world.greeted()
         await ringing.person.say("Book a table")
         await ringing.person.hears("Sorry.")
-        await world.hang_up(ringing)
+        call = await world.hang_up(ringing)
     (created,) = openai.sessions[0].received_of("conversation.item.create")
     assert created["item"]["output"] == f'{{"error": "{told}"}}'
+    failed = await in_database(call.failed_requests.get)
+    assert (failed.kind, failed.tool) == ("onToolCall", "book_table")
+    assert failed.url == f"{world.backend.url}/tool"
+    assert (failed.result, answer_of(failed)) == (str(answer.status), answer.text or "")
+    assert failed.account_id == world.account.id
 
 
 async def test_the_tool_client_gives_up_when_the_session_does():

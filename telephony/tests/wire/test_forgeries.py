@@ -433,13 +433,15 @@ class TestAnothersRepetition:
             _, twiml = await post(world, fields)
             call = await in_database(Call.objects.get, call_sid=fields["CallSid"])
             if not is_connected:
-                await in_database(transactions.fail, call, late, asked_ms=10_000)
+                await in_database(transactions.fail, call, late, asked={"onCallStartMs": 10_000})
             async with aiohttp.ClientSession() as session:
                 socket = await session.ws_connect(f"ws://127.0.0.1:{world.media.port}/media")
                 await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
                 await socket.receive(timeout=10)  # the greeting: the call is connected
                 if is_connected:
-                    await in_database(transactions.fail, call, late, asked_ms=10_000)
+                    await in_database(
+                        transactions.fail, call, late, asked={"onCallStartMs": 10_000}
+                    )
                 assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
                 await socket.close()
             async with asyncio.timeout(10):

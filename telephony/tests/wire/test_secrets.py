@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
 
 import pytest
+from aiohttp import web
 from django.db import connection
 
-from sandbox.model import Script
+from sandbox.model import Call as CallTool
+from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
 from sandbox.tests.customer import ACCOUNT_SID, NUMBER
+from telephony.callbacks.attempts import answer_of
 from telephony.db import in_database
 from telephony.engine.session import CallSession
-from telephony.models import Call
+from telephony.models import Call, CallbackAttempt, FailedRequest
+from telephony.tests.wire.conftest import OPENAI_KEY
 
 TOKEN = "canary-of-the-twilio-token"
 KEY = "sk-canary-of-the-openai-key"
 
 
 def dump():
-    """Return every value of every table, as text."""
+    """Return every value of every table, as text; what is kept sealed for a page is opened."""
+    sealed = [*CallbackAttempt.objects.all(), *FailedRequest.objects.all()]
+    opened = [answer_of(each) for each in sealed]
     with connection.cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         tables = [name for (name,) in cursor.fetchall()]
@@ -27,7 +35,7 @@ def dump():
         for table in tables:
             cursor.execute(f'SELECT t::text FROM "{table}" t')  # noqa: S608
             rows += [text for (text,) in cursor.fetchall()]
-    return "\n".join(rows)
+    return "\n".join(rows + opened)
 
 
 def is_free_of_canaries(text):
@@ -114,3 +122,52 @@ async def test_a_key_that_openai_refuses_is_not_quoted(world, model, phone, logg
     assert error["code"] == "model_invalid_api_key"
     for text in (str(error), await in_database(dump), logged()):
         assert "sk-canar" not in text
+
+
+@pytest.mark.parametrize(
+    ("status", "form"),
+    [
+        (500, json.dumps),
+        (200, lambda plan: json.dumps(plan | {"voice": "bob"})),
+        (200, lambda plan: json.dumps(plan)[:-1]),
+        (200, lambda plan: json.dumps(plan)[: json.dumps(plan).index(KEY) + 9]),
+        (200, lambda plan: f"<pre>{html.escape(repr(plan))}</pre>"),
+    ],
+    ids=["status", "field", "broken", "cut off", "html"],
+)
+async def test_a_response_that_cannot_be_used_is_kept_without_them(
+    world, phone, logged, client, alice_api, status, form
+):
+    world.backend.start = lambda: web.Response(status=status, text=form(world.backend.plan))
+    call = await world.over(phone.ring(to=NUMBER))
+    assert call.ended_reason == "rejected"
+    await world.work()
+    failed = await in_database(call.failed_requests.get)
+    assert (failed.kind, failed.result) == ("onCallStart", str(status))
+    assert failed.url == f"{world.backend.url}/start"
+    assert "Be brief." in answer_of(failed) or "twilioA" in answer_of(failed)
+    await in_database(client.force_login, world.account)
+    page = await in_database(client.get, f"/dashboard/calls/{call.pk}")
+    api = await in_database(alice_api.get, f"/api/calls/{call.pk}")
+    assert api.json()["call"]["failedRequests"][0]["answer"] == answer_of(failed)
+    for text in (await in_database(dump), logged(), page.content.decode(), api.content.decode()):
+        assert is_free_of_canaries(text)
+        assert "sk-canar" not in text
+
+
+async def test_a_failed_tool_is_kept_without_them(world, model, phone, logged):
+    async def broken(body):
+        return web.json_response({"error": "No.", "env": [TOKEN, KEY]}, status=500)
+
+    world.backend.tool = broken
+    world.backend.plan["openaiApiKey"] = OPENAI_KEY  # which the model accepts
+    async with model(Script(turns=[CallTool("book_table", {}), Say("Sorry.")])):
+        ringing = phone.ring(to=NUMBER)
+        await ringing.person.hears("Hello.")
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Sorry.")
+        call = await world.hang_up(ringing)
+    failed = await in_database(call.failed_requests.get)
+    assert "No." in answer_of(failed)
+    for text in (await in_database(dump), logged()):
+        assert is_free_of_canaries(text)
