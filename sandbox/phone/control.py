@@ -52,7 +52,7 @@ class _Control:
                 from_=_number(body, "from", default=ANY_CALLER),
                 script=parse_script(body.get("script", [])),
                 hang_up_after=_seconds(body, "hangUpAfter"),
-                account=_account(body, self._phone.account),
+                account=_account(body),
                 voice_url=str(body.get("voiceUrl") or ""),
             )
         except (BadRequest, ScriptError) as error:
@@ -141,9 +141,11 @@ def _seconds(body: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _account(body: Mapping[str, Any], default: CarrierAccount) -> CarrierAccount:
-    sid = body.get("accountSid") or default.sid
-    token = body.get("authToken") or default.token
+def _account(body: Mapping[str, Any]) -> CarrierAccount | None:
+    """Return the account to call for, or None for the one that has the number."""
+    sid, token = body.get("accountSid"), body.get("authToken")
+    if not (sid or token):
+        return None
     if not (isinstance(sid, str) and is_account_sid(sid) and isinstance(token, str)):
         raise BadRequest("accountSid must be AC and 32 hex digits, authToken a text.")
     return CarrierAccount(sid, token)

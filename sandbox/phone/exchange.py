@@ -15,6 +15,7 @@ from sandbox.phone.clock import Clock
 from sandbox.phone.faults import NO_FAULTS, Faults
 from sandbox.phone.identity import Accounts, CarrierAccount
 from sandbox.phone.interpreter import Interpreter
+from sandbox.phone.numbers import Number, Numbers
 from sandbox.phone.outbound import Order, place
 from sandbox.phone.person import Step
 from sandbox.phone.stream import MediaStream
@@ -44,7 +45,7 @@ class Phone:
         self.account = CarrierAccount(account_sid, auth_token)
         self.accounts = Accounts(self.account)
         self.directory = Directory()
-        self.owners: dict[str, str] = {}  # number → AccountSid; other numbers belong to any account
+        self.numbers = Numbers()
         self.voice_url = voice_url
         self.speed = speed
         self.faults = faults
@@ -82,18 +83,22 @@ class Phone:
     ) -> Call:
         """Let somebody ring the number; return the call at once, as it begins.
 
+        A number whose voice webhook was set rings there, as the account's that set it.
+
         :param script: what the caller does once the call is answered; a test may do it by hand.
         :param hang_up_after: seconds of call time after the answer.
         :param call_sid: one that was used before, where that is what is tested.
         """
+        number = self.numbers.find(to)
+        if account is None and number is not None:
+            account = self.accounts.find(number.account_sid)
         call = self._call(to, from_, "inbound", account, faults, call_sid)
         call.journal.add("dials-in", call_sid=call.sid, number=to, caller=from_)
         if script:
             call.start(call.person.follow(script))
         if hang_up_after is not None:
             call.start(call.person.follow([Step("wait", hang_up_after), Step("hang_up")]))
-        url = voice_url or self.voice_url
-        self._begin(call, Interpreter(call, self.directory).fetch_and_run("voice", url))
+        self._begin(call, self._webhook_of(call, number, voice_url))
         return call
 
     def place(
@@ -113,6 +118,16 @@ class Phone:
             call.redirect(lambda: interpreter.run_text(twiml))
         else:
             call.redirect(lambda: interpreter.fetch_and_run("voice", url, method=method))
+
+    def _webhook_of(self, call: Call, number: Number | None, url: str) -> Work:
+        """Return the start of an inbound call. There are no applications and no trunks here."""
+        interpreter = Interpreter(call, self.directory)
+        if number is None or url or not (number.voice_url or number.rings_elsewhere):
+            return interpreter.fetch_and_run("voice", url or self.voice_url)
+        if number.rings_elsewhere:
+            call.journal.add("warning", message="The number has an application or a trunk.")
+            return interpreter.run_text("<Response><Reject/></Response>")
+        return interpreter.fetch_and_run("voice", number.voice_url, method=number.voice_method)
 
     async def join(self, call: Call, *, url: str, parameters: dict[str, str]) -> MediaStream:
         """Open an extra stream for the call by hand, also late or with another's parameters.

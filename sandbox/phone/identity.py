@@ -27,6 +27,10 @@ class Accounts:
     def __init__(self, *accounts: CarrierAccount) -> None:
         self._accounts = {account.sid: account for account in accounts}
 
+    def find(self, sid: str) -> CarrierAccount | None:
+        """Return an account that was used before."""
+        return self._accounts.get(sid)
+
     def authenticate(self, sid: str, token: str) -> CarrierAccount | None:
         if not (is_account_sid(sid) and token):
             return None

@@ -1,18 +1,19 @@
-"""Twilio's REST API for calls."""
+"""Twilio's REST API for calls and for phone numbers."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import BasicAuth, web
 
 from sandbox.phone.call import API_VERSION, Call, timestamp
 from sandbox.phone.exchange import Phone
 from sandbox.phone.identity import CarrierAccount, is_phone_number
+from sandbox.phone.numbers import Number
 from sandbox.phone.outbound import Order
 
 # Prices per started minute, and how long after a call's end its price is known.
@@ -27,6 +28,19 @@ _MAGIC_TO = {
     "+15005550004": (21216, "Account not allowed to call {}."),
 }
 _NOT_A_CALLER_ID = "+15005550001"
+# The voice webhook of a number that was just bought.
+_WELCOME_URL = "https://demo.twilio.com/welcome/voice/"
+# Of a list: numbers on a page, unless PageSize says otherwise, and the most that it may say.
+_PAGE_SIZE = 50
+_LARGEST_PAGE = 1000
+# The fields of a number that can be changed, by their names in a request.
+_CHANGEABLE = {
+    "FriendlyName": "friendly_name",
+    "VoiceUrl": "voice_url",
+    "VoiceMethod": "voice_method",
+    "VoiceApplicationSid": "voice_application_sid",
+    "TrunkSid": "trunk_sid",
+}
 
 
 class RestError(Exception):
@@ -50,16 +64,18 @@ class RestError(Exception):
 
 def add_routes(app: web.Application, phone: Phone, *, prefix: str = "/twilio") -> None:
     """Serve the API below the prefix."""
-    api = _CallsApi(phone)
+    api = _Api(phone)
     calls = f"{prefix}/{API_VERSION}/Accounts/{{account_sid}}/Calls"
     app.router.add_post(f"{calls}.json", api.create)
     app.router.add_get(f"{calls}/{{call_sid}}.json", api.fetch)
     app.router.add_post(f"{calls}/{{call_sid}}.json", api.update)
-    numbers = f"{prefix}/{API_VERSION}/Accounts/{{account_sid}}/IncomingPhoneNumbers.json"
-    app.router.add_get(numbers, api.list_numbers)
+    numbers = f"{prefix}/{API_VERSION}/Accounts/{{account_sid}}/IncomingPhoneNumbers"
+    app.router.add_get(f"{numbers}.json", api.list_numbers)
+    app.router.add_get(f"{numbers}/{{number_sid}}.json", api.fetch_number)
+    app.router.add_post(f"{numbers}/{{number_sid}}.json", api.update_number)
 
 
-class _CallsApi:
+class _Api:
     def __init__(self, phone: Phone) -> None:
         self._phone = phone
 
@@ -88,24 +104,38 @@ class _CallsApi:
         return web.json_response(resource(call))
 
     async def list_numbers(self, request: web.Request) -> web.Response:
-        """List the account's numbers: any number that is asked for, unless they are configured."""
+        """List the account's numbers in pages."""
         try:
             account = self._authenticate(request)
         except RestError as error:
             return error.response()
-        asked = request.query.get("PhoneNumber", "")
-        is_own = (
-            is_phone_number(asked) and self._phone.owners.get(asked, account.sid) == account.sid
+        query = request.query
+        found = self._phone.numbers.listed(
+            account.sid, query.get("PhoneNumber", ""), query.get("FriendlyName", "")
         )
-        return web.json_response(
-            {
-                "incoming_phone_numbers": [_number(account, asked)] if is_own else [],
-                "first_page_uri": str(request.rel_url),
-                "next_page_uri": None,
-                "page": 0,
-                "page_size": 50,
-            }
-        )
+        return web.json_response(_page_of_numbers(request, found))
+
+    async def fetch_number(self, request: web.Request) -> web.Response:
+        try:
+            number = self._find_number(request, self._authenticate(request))
+        except RestError as error:
+            return error.response()
+        return web.json_response(number_resource(number))
+
+    async def update_number(self, request: web.Request) -> web.Response:
+        """Change a number, which from then on belongs to this account alone."""
+        try:
+            number = self._find_number(request, self._authenticate(request))
+            _change_number(number, await request.post())
+        except RestError as error:
+            return error.response()
+        return web.json_response(number_resource(self._phone.numbers.give(number)))
+
+    def _find_number(self, request: web.Request, account: CarrierAccount) -> Number:
+        number = self._phone.numbers.with_sid(account.sid, request.match_info["number_sid"])
+        if number is None:
+            raise _not_found(request)
+        return number
 
     def _change(self, call: Call, form: Mapping[str, Any]) -> None:
         if call.is_over:
@@ -146,14 +176,96 @@ class _CallsApi:
     def _find(self, request: web.Request, account: CarrierAccount) -> Call:
         call = self._phone.calls.get(request.match_info["call_sid"])
         if call is None or call.account != account:
-            path = request.path[request.path.index(f"/{API_VERSION}/") :]
-            raise RestError(404, 20404, f"The requested resource {path} was not found")
+            raise _not_found(request)
         return call
 
 
-def _number(account: CarrierAccount, phone_number: str) -> dict[str, Any]:
-    sid = "PN" + hashlib.md5(phone_number.encode(), usedforsecurity=False).hexdigest()
-    return {"sid": sid, "account_sid": account.sid, "phone_number": phone_number}
+def _not_found(request: web.Request) -> RestError:
+    return RestError(404, 20404, f"The requested resource {_path(request)} was not found")
+
+
+def _path(request: web.Request) -> str:
+    """Return the path of a request as it is at Twilio, which has no prefix."""
+    return request.path[request.path.index(f"/{API_VERSION}/") :]
+
+
+def _page_of_numbers(request: web.Request, numbers: list[Number]) -> dict[str, Any]:
+    page = _whole(request.query.get("Page"), 0)
+    size = max(1, min(_whole(request.query.get("PageSize"), _PAGE_SIZE), _LARGEST_PAGE))
+    start, end = page * size, min((page + 1) * size, len(numbers))
+    filters = {
+        name: value
+        for name, value in request.query.items()
+        if name not in ("Page", "PageSize", "PageToken")
+    }
+
+    def uri(page: int, token: str = "") -> str:
+        query = {**filters, "PageSize": size, "Page": page}
+        return f"{_path(request)}?{urlencode(query | ({'PageToken': token} if token else {}))}"
+
+    return {
+        "incoming_phone_numbers": [number_resource(number) for number in numbers[start:end]],
+        "first_page_uri": uri(0),
+        "next_page_uri": uri(page + 1, f"PA{numbers[end - 1].sid}") if end < len(numbers) else None,
+        "previous_page_uri": uri(page - 1, f"PB{numbers[start].sid}") if 0 < start < end else None,
+        "page": page,
+        "page_size": size,
+        "start": start,
+        "end": max(start, end - 1),
+        "uri": uri(page),
+    }
+
+
+def _whole(text: str | None, default: int) -> int:
+    return int(text) if text and text.isascii() and text.isdecimal() else default
+
+
+def _change_number(number: Number, form: Mapping[str, Any]) -> None:
+    """Change what the form names. A trunk replaces an application, and the other way round."""
+    url, method = str(form.get("VoiceUrl", "")), str(form.get("VoiceMethod", "POST"))
+    if url and urlsplit(url).scheme not in ("http", "https"):
+        raise RestError(400, 21502, f"VoiceUrl is not valid: {url}")
+    if method not in ("GET", "POST"):
+        raise RestError(400, 21403, f"VoiceMethod is not valid: {method}")
+    for name, field in _CHANGEABLE.items():
+        if name in form:
+            setattr(number, field, str(form[name]))
+    if form.get("TrunkSid"):
+        number.voice_application_sid = ""
+    elif form.get("VoiceApplicationSid"):
+        number.trunk_sid = ""
+    number.changed_at = datetime.now(UTC)
+
+
+def number_resource(number: Number) -> dict[str, Any]:
+    """Return the IncomingPhoneNumber resource, as Twilio's libraries read it."""
+    uri = f"/{API_VERSION}/Accounts/{number.account_sid}/IncomingPhoneNumbers/{number.sid}"
+    changed = number.changed_at.strftime("%a, %d %b %Y %H:%M:%S +0000")
+    return {
+        "sid": number.sid,
+        "account_sid": number.account_sid,
+        "phone_number": number.phone_number,
+        "friendly_name": number.friendly_name or _formatted(number.phone_number),
+        "api_version": API_VERSION,
+        "beta": False,
+        "capabilities": {"voice": number.can_voice, "sms": True, "mms": True, "fax": False},
+        "date_created": changed,
+        "date_updated": changed,
+        "origin": "twilio",
+        "status": "in-use",
+        "status_callback": "",
+        "status_callback_method": "POST",
+        "trunk_sid": number.trunk_sid or None,
+        "voice_application_sid": number.voice_application_sid or None,
+        "voice_caller_id_lookup": False,
+        "voice_fallback_method": "POST",
+        "voice_fallback_url": None,
+        "voice_method": number.voice_method,
+        "voice_receive_mode": "voice",
+        "voice_url": number.voice_url or _WELCOME_URL,
+        "sms_url": "",
+        "uri": f"{uri}.json",
+    }
 
 
 def _order(form: Any) -> Order:

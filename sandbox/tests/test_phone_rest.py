@@ -18,6 +18,7 @@ from sandbox.phone import rest
 from sandbox.phone.callees import Callee
 from sandbox.phone.exchange import Phone
 from sandbox.phone.faults import Faults
+from sandbox.phone.numbers import STOCK, Number
 from sandbox.phone.person import Step
 from sandbox.speech import duration_ms
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, Customer, ended, running
@@ -375,11 +376,107 @@ async def test_a_call_that_rings_cannot_be_redirected(
     assert caught.value.code == 21220
 
 
+ENGINE_URL = "https://voice.example.org/voice"
+
+
 async def test_an_account_has_every_number_that_is_nobody_elses(
     phone: Phone, client: Client
 ) -> None:
-    phone.owners["+15550000001"] = "AC" + "f" * 32
+    phone.numbers.give(Number("AC" + "f" * 32, "+15550000001"))
     (number,) = await ask(client.incoming_phone_numbers.list, phone_number=NUMBER)
     assert (number.phone_number, number.account_sid) == (NUMBER, ACCOUNT_SID)
+    assert number.capabilities == {"voice": True, "sms": True, "mms": True, "fax": False}
+    assert number.voice_url == "https://demo.twilio.com/welcome/voice/"
+    assert number.date_updated.tzinfo == UTC
     assert await ask(client.incoming_phone_numbers.list, phone_number="+15550000001") == []
-    assert await ask(client.incoming_phone_numbers.list, phone_number="555") == []
+    assert await ask(client.incoming_phone_numbers.list, phone_number="+1555000000*") == []
+    in_stock = await ask(client.incoming_phone_numbers.list)
+    assert [number.phone_number for number in in_stock] == list(STOCK)
+
+
+async def test_numbers_are_listed_in_pages(phone: Phone, client: Client) -> None:
+    numbers = [f"+1555000{count:04}" for count in range(7)]
+    for number in numbers:
+        phone.numbers.give(Number(ACCOUNT_SID, number))
+    page = await ask(client.incoming_phone_numbers.page, phone_number="+1555000", page_size=3)
+    assert [number.phone_number for number in page] == numbers[:3]
+    second = await ask(page.next_page)
+    assert "PageToken=PA" in page.next_page_url
+    assert [number.phone_number for number in second] == numbers[3:6]
+    third = await ask(second.next_page)
+    assert [number.phone_number for number in third] == numbers[6:]
+    assert await ask(third.next_page) is None
+    before = await ask(third.previous_page)
+    assert [number.phone_number for number in before] == numbers[3:6]
+    streamed = await ask(
+        client.incoming_phone_numbers.list, phone_number="+1555000", limit=5, page_size=2
+    )
+    assert [number.phone_number for number in streamed] == numbers[:5]
+
+
+async def test_a_number_is_changed_and_is_then_nobody_elses(
+    api: str, phone: Phone, client: Client
+) -> None:
+    (number,) = await ask(client.incoming_phone_numbers.list, phone_number=NUMBER)
+    changed = await ask(number.update, voice_url=ENGINE_URL, voice_method="GET")
+    assert (changed.voice_url, changed.voice_method) == (ENGINE_URL, "GET")
+    fetched = await ask(client.incoming_phone_numbers(number.sid).fetch)
+    assert (fetched.phone_number, fetched.voice_url) == (NUMBER, ENGINE_URL)
+    other = client_for(api, "AC" + "e" * 32, "another-token")
+    assert await ask(other.incoming_phone_numbers.list, phone_number=NUMBER) == []
+    with pytest.raises(TwilioRestException) as caught:
+        await ask(other.incoming_phone_numbers(number.sid).fetch)
+    assert (caught.value.status, caught.value.code) == (404, 20404)
+
+
+async def test_a_trunk_replaces_an_application(phone: Phone, client: Client) -> None:
+    number = phone.numbers.give(Number(ACCOUNT_SID, NUMBER))
+    change = client.incoming_phone_numbers(number.sid).update
+    with_application = await ask(change, voice_application_sid="AP" + "1" * 32)
+    assert (with_application.voice_application_sid, with_application.trunk_sid) == (
+        "AP" + "1" * 32,
+        None,
+    )
+    with_trunk = await ask(change, trunk_sid="TK" + "1" * 32)
+    assert (with_trunk.voice_application_sid, with_trunk.trunk_sid) == (None, "TK" + "1" * 32)
+    assert (await ask(change, trunk_sid="")).trunk_sid is None
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [({"voice_url": "/voice"}, 21502), ({"voice_method": "PUT"}, 21403)]
+)
+async def test_a_change_that_is_refused(
+    phone: Phone, client: Client, change: dict[str, str], code: int
+) -> None:
+    number = phone.numbers.give(Number(ACCOUNT_SID, NUMBER))
+    with pytest.raises(TwilioRestException) as caught:
+        await ask(client.incoming_phone_numbers(number.sid).update, **change)
+    assert (caught.value.status, caught.value.code) == (400, code)
+
+
+async def test_a_call_goes_where_its_number_points(
+    phone: Phone, client: Client, customer: Customer
+) -> None:
+    customer.says("<Say>Right here</Say>", "/elsewhere")
+    number = phone.numbers.give(Number(ACCOUNT_SID, NUMBER))
+    await ask(
+        client.incoming_phone_numbers(number.sid).update, voice_url=f"{customer.base}/elsewhere"
+    )
+    assert (await ended(phone.ring(to=NUMBER))).line.heard == "Right here"
+    await ask(client.incoming_phone_numbers(number.sid).update, trunk_sid="TK" + "1" * 32)
+    call = await ended(phone.ring(to=NUMBER))
+    assert not call.is_answered
+    assert len(customer.requests) == 1
+
+
+async def test_a_call_is_signed_for_the_account_that_has_the_number(
+    api: str, phone: Phone, customer: Customer
+) -> None:
+    customer.says("<Hangup/>")
+    other = client_for(api, "AC" + "e" * 32, "another-token")
+    (number,) = await ask(other.incoming_phone_numbers.list, phone_number=NUMBER)
+    await ask(number.update, voice_url=customer.voice_url)
+    await ended(phone.ring(to=NUMBER))
+    (voice,) = customer.to("/voice")
+    assert voice.form["AccountSid"] == "AC" + "e" * 32
+    assert RequestValidator("another-token").validate(voice.url, voice.form, voice.signature or "")
