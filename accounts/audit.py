@@ -75,6 +75,11 @@ class Action(models.TextChoices):
     NUMBER_CHANGED = "phone_number.changed", "A phone number's settings were changed"
     NUMBER_REMOVED = "phone_number.removed", "A phone number was removed"
     NUMBER_BOUND = "phone_number.bound", "A phone number was bound to a Twilio account"
+    NUMBER_CONNECTED = "phone_number.connected", "A phone number's voice webhook was set at Twilio"
+    NUMBER_CLAIMED = (
+        "phone_number.claimed",
+        "A phone number was removed: whoever has it at Twilio registered it elsewhere",
+    )
     NUMBER_CONFIRMED = "phone_number.confirmed", "A phone number's Twilio account was set"
 
     SPENDING_LIMIT_CHANGED = "spending_limit.changed", "The spending limit was changed"

@@ -15,6 +15,8 @@ emails requested per network  ``MAILS_PER_ADDRESS``          1 hour
 emails requested per email    ``MAILS_PER_EMAIL``            1 hour
 test calls per account        10                             1 minute
 callback checks per account   10                             1 minute
+requests to Twilio            60, per account                1 minute
+wrong Twilio credentials      10, per account                15 minutes
 ============================  =============================  ==========
 
 Limits apply whether or not an email address has an account. Somebody who fails often enough on
@@ -24,7 +26,7 @@ purpose blocks the owner from signing in for that window; API keys and tokens ke
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,6 +46,7 @@ from core.sealing import keyed_hashes
 log = structlog.get_logger(__name__)
 
 ACCOUNT_ATTEMPTS = 10
+MOST_CREDENTIALS_USES = 60
 
 
 @contextmanager
@@ -120,6 +123,28 @@ def mail_request(request: HttpRequest, *, what: str, to: str) -> None:
 def account_attempt(account: Account, *, what: str) -> None:
     """Count a costly request of an account; raise 429 ``too_many_requests`` over the limit."""
     _limit(what, account.id, ACCOUNT_ATTEMPTS, minutes=1).take()
+
+
+@contextmanager
+def credentials_attempt(
+    account: Account, *, what: str, are_wrong: Callable[[Exception], bool]
+) -> Iterator[None]:
+    """Use credentials of another service inside; raise 429 ``too_many_requests`` over the limit.
+
+    Nobody shall guess them through us. Each attempt counts as a failure until it is none, else
+    concurrent ones would all pass. A success clears nothing: credentials that work would pay for
+    guesses at others.
+    """
+    failures = _limit(f"wrong {what}", account.id, ACCOUNT_ATTEMPTS, minutes=15)
+    _limit(what, account.id, MOST_CREDENTIALS_USES, minutes=1).take()
+    failures.take()
+    try:
+        yield
+    except Exception as error:
+        if not are_wrong(error):
+            AttemptCount.objects.give_back(failures.subject)
+        raise
+    AttemptCount.objects.give_back(failures.subject)
 
 
 def is_first_in_an_hour(account: Account, *, what: str, to: str = "") -> bool:

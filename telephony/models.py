@@ -13,7 +13,10 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
+from core.texts import validate_line
 from telephony.engine.codes import EndedReason, OutcomeGroup, outcome_of
+
+LONGEST_NUMBER_NAME = 64
 
 
 class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
@@ -34,6 +37,13 @@ class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
             last_outbound_id=Subquery(outbound.values("pk")[:1]),
         )
 
+    def with_last_failures(self) -> Self:
+        """Add the id of each number's last call that reported an error: ``last_failed_id``."""
+        failed = Call.objects.filter(account=OuterRef("account")).exclude(error_code="")
+        of_number = failed.alias(our_number=OUR_NUMBER).filter(our_number=OuterRef("phone_number"))
+        newest = of_number.order_by("-created_at")
+        return self.annotate(last_failed_id=Subquery(newest.values("pk")[:1]))
+
 
 class PhoneNumber(models.Model):
     """A US number, in E.164, and the URLs for its callbacks."""
@@ -41,6 +51,9 @@ class PhoneNumber(models.Model):
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="phone_numbers")
     phone_number = models.CharField(max_length=16, unique=True)
+    name = models.CharField(
+        max_length=LONGEST_NUMBER_NAME, blank=True, db_default="", validators=[validate_line]
+    )
     on_call_start_url = models.URLField(max_length=2000)
     on_call_end_url = models.URLField(max_length=2000)
     on_error_url = models.URLField(max_length=2000, blank=True)
@@ -56,7 +69,14 @@ class PhoneNumber(models.Model):
         null=True,
         blank=True,
         editable=False,
-        help_text="When Twilio first signed a call to it with the token from its backend.",
+        help_text="When Twilio first signed a call to it, or first confirmed that its Twilio "
+        "account has it.",
+    )
+    signed_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When Twilio last signed a call to it, give or take a minute.",
     )
     refused_account_sid = models.CharField(
         "refused Twilio account",
@@ -304,6 +324,14 @@ class Call(models.Model):
                 fields=["account", "caller_phone", "-created_at"],
                 condition=Q(direction="outbound"),
                 name="call_outbound_by_number",
+            ),
+            # The last failure of a number.
+            models.Index(
+                F("account"),
+                OUR_NUMBER,
+                F("created_at").desc(),
+                condition=~Q(error_code=""),
+                name="call_failed_by_number",
             ),
             # One index per filter, newest first.
             models.Index(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,19 +16,24 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts.actors import SYSTEM
 from accounts.audit import Action, audit, audit_by
+from accounts.mails import mail_queue
 from accounts.models import Account
+from accounts.throttling import credentials_attempt
 from core.connections import give_connection_back
 from core.errors import ApiError, invalid
+from core.texts import line_problem
 from telephony.callback_urls import callback_url_problem
-from telephony.models import Call, PhoneNumber, ReleasedNumber
+from telephony.models import LONGEST_NUMBER_NAME, Call, PhoneNumber, ReleasedNumber
 from telephony.numbering import registration_problem, us_number_problem
 from telephony.twilio_rest import (
+    BAD_CREDENTIALS,
     CarrierRejected,
     CarrierUnavailable,
     TwilioCredentials,
+    TwilioNumber,
     account_sid_problem,
     auth_token_problem,
-    has_number,
+    twilio_number,
 )
 
 # How long a released number with verified calls is kept from other accounts: Twilio may still send
@@ -35,6 +41,9 @@ from telephony.twilio_rest import (
 RESTS_FOR = timedelta(days=30)
 # How often an owner is told of calls from another Twilio account.
 TOLD_EVERY = timedelta(hours=1)
+CLAIMED_MAIL = "number_claimed"
+# How exactly the last signed call is known. Each call of a busy number would write the row.
+SIGNED_WITHIN = timedelta(minutes=1)
 
 
 @sensitive_variables("proof")
@@ -45,9 +54,12 @@ def phone_number_register(
     on_call_start_url: str,
     on_call_end_url: str,
     on_error_url: str = "",
+    name: str | None = None,
     proof: TwilioCredentials | None = None,
 ) -> tuple[PhoneNumber, bool]:
     """Return the account's record of a number, and whether it is new.
+
+    :param name: None leaves it as it is.
 
     A number that the account has already gets the new URLs and keeps its status. Raises 409
     ``phone_number_taken`` if another account has it, or registers it at the same moment. Raises 409
@@ -57,26 +69,27 @@ def phone_number_register(
     ``carrier_unavailable``. Raises 400 ``country_not_allowed`` and ``number_not_allowed`` too, and
     ``ValidationError`` with the invalid fields.
     """
-    _check(
+    fields_check(
         phone_number=phone_number,
         on_call_start_url=on_call_start_url,
         on_call_end_url=on_call_end_url,
         on_error_url=on_error_url,
-        **_fields_of(proof),
+        **(proof.as_fields() if proof else {}),
     )
-    if problem := registration_problem(phone_number):
-        raise invalid({"phoneNumber": [problem.message]}, problem.code)
-    urls = {
+    number_require_usable(phone_number)
+    values = {
         "on_call_start_url": on_call_start_url,
         "on_call_end_url": on_call_end_url,
         "on_error_url": on_error_url,
     }
+    if name is not None:
+        values["name"] = name
     if proof is not None:
-        _require_proof(proof, phone_number)
+        number_prove(account, proof, phone_number)
     try:
         with transaction.atomic():
             number, is_new = PhoneNumber.objects.update_or_create(
-                account=account, phone_number=phone_number, defaults=urls
+                account=account, phone_number=phone_number, defaults=values
             )
             # Only now: the insert above has waited for an account that releases the number at this
             # moment.
@@ -88,13 +101,26 @@ def phone_number_register(
             audit(account=account, action=action, number=phone_number)
             return number, is_new
     except IntegrityError:
-        raise ApiError(
-            409, "phone_number_taken", f"Another account has registered {phone_number}."
-        ) from None
+        raise taken(phone_number) from None
+
+
+def taken(phone_number: str) -> ApiError:
+    return ApiError(
+        409,
+        "phone_number_taken",
+        f"Another account has registered {phone_number}. If it is yours at Twilio, connect it with "
+        "your Twilio account, which moves it here.",
+    )
+
+
+def number_require_usable(phone_number: str) -> None:
+    """Raise 400 ``country_not_allowed`` or ``number_not_allowed`` unless it may be registered."""
+    if problem := registration_problem(phone_number):
+        raise invalid({"phoneNumber": [problem.message]}, problem.code)
 
 
 @sensitive_variables()
-def _check(**values: Any) -> None:
+def fields_check(**values: Any) -> None:
     """Raise ``ValidationError`` with the problems of a number's fields, by field name."""
     given = {name: value for name, value in values.items() if value or name not in _MAY_BE_EMPTY}
     problems = {
@@ -106,7 +132,14 @@ def _check(**values: Any) -> None:
         raise ValidationError(problems)
 
 
-_MAY_BE_EMPTY = frozenset({"on_error_url", "twilio_account_sid"})
+def name_problem(name: str) -> str | None:
+    """Return the problem with a text that cannot be the name of a number; None if it can."""
+    if len(name) > LONGEST_NUMBER_NAME:
+        return f"Use at most {LONGEST_NUMBER_NAME} characters."
+    return line_problem(name)
+
+
+_MAY_BE_EMPTY = frozenset({"on_error_url", "twilio_account_sid", "name"})
 _PROBLEMS: Mapping[str, Callable[[str], str | None]] = {
     "phone_number": us_number_problem,
     "on_call_start_url": callback_url_problem,
@@ -114,33 +147,51 @@ _PROBLEMS: Mapping[str, Callable[[str], str | None]] = {
     "on_error_url": callback_url_problem,
     "twilio_account_sid": account_sid_problem,
     "twilio_auth_token": auth_token_problem,
+    "name": name_problem,
 }
 
 
 @sensitive_variables("proof")
-def _fields_of(proof: TwilioCredentials | None) -> dict[str, str]:
-    if proof is None:
-        return {}
-    return {"twilio_account_sid": proof.account_sid, "twilio_auth_token": proof.auth_token}
+def number_prove(account: Account, proof: TwilioCredentials, phone_number: str) -> TwilioNumber:
+    """Return the number as Twilio has it; raise unless the Twilio account has it.
 
-
-@sensitive_variables("proof")
-def _require_proof(proof: TwilioCredentials, phone_number: str) -> None:
-    """Raise unless the number belongs to the Twilio account."""
-    give_connection_back()
-    try:
-        is_proven = has_number(proof, phone_number)
-    except CarrierUnavailable:
-        message = "Twilio could not be asked whether the number is yours. Try again in a minute."
-        raise ApiError(502, "carrier_unavailable", message) from None
-    except CarrierRejected as refusal:
-        raise _not_proven(str(refusal)) from None
-    if not is_proven:
+    The number of wrong credentials that an account may try is limited.
+    """
+    with asking_twilio(account):
+        found = twilio_number(proof, phone_number)
+    if found is None:
         raise _not_proven(f"{phone_number} does not belong to this Twilio account.")
+    return found
 
 
 def _not_proven(message: str) -> ApiError:
     return invalid({"twilioAccountSid": [message]}, "phone_number_not_proven")
+
+
+@contextmanager
+def asking_twilio(
+    account: Account, *, refused: Callable[[str], ApiError] = _not_proven
+) -> Iterator[None]:
+    """Ask Twilio inside, with credentials from the customer.
+
+    Raises 502 ``carrier_unavailable``, 429 ``too_many_requests``, and what ``refused`` makes of
+    Twilio's reason: 400 ``phone_number_not_proven``.
+    """
+    with credentials_attempt(account, what="requests to Twilio", are_wrong=_are_wrong):
+        give_connection_back()
+        try:
+            yield
+        except CarrierUnavailable:
+            message = "Twilio sent no usable response. Try again in a minute."
+            raise ApiError(502, "carrier_unavailable", message) from None
+        except CarrierRejected as refusal:
+            raise refused(str(refusal)) from refusal
+
+
+def _are_wrong(error: Exception) -> bool:
+    """Return True if Twilio does not know the credentials: not for an account without access."""
+    cause = error.__cause__
+    return isinstance(cause, CarrierRejected) and cause.code == BAD_CREDENTIALS
 
 
 def _released(
@@ -176,13 +227,15 @@ def released_numbers_forget() -> None:
 
 
 def phone_number_verified(*, account_id: str, phone_number: str, account_sid: str) -> None:
-    """Bind a number to the Twilio account that signed a call to it, unless it is bound."""
+    """Record a call to a number that Twilio signed, and bind it to the account if it is not."""
     number = PhoneNumber.objects.filter(account_id=account_id, phone_number=phone_number)
-    number.filter(twilio_account_sid=account_sid, verified_at=None).update(verified_at=Now())
+    long_ago = Q(signed_at=None) | Q(signed_at__lt=timezone.now() - SIGNED_WITHIN)
+    signed = {"verified_at": Coalesce("verified_at", Now()), "signed_at": Now()}
+    number.filter(long_ago, twilio_account_sid=account_sid).update(**signed)
     unbound = number.filter(twilio_account_sid="")
     if unbound.update(
+        **signed,
         twilio_account_sid=account_sid,
-        verified_at=Coalesce("verified_at", Now()),
         refused_account_sid="",
         refused_at=None,
     ):
@@ -211,7 +264,9 @@ def phone_number_refuse_account(*, number: PhoneNumber, account_sid: str) -> boo
 
 @transaction.atomic
 def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNumber:
-    """Change URLs, ``is_active`` or ``twilio_account_sid``; raise 404 unless it is the account's.
+    """Change what was registered, ``is_active`` or ``twilio_account_sid``.
+
+    Raises 404 unless the number is the account's.
 
     Raises ``ValidationError`` with the invalid fields.
 
@@ -219,7 +274,7 @@ def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNu
     choice to the next verified call.
     """
     number = PhoneNumber.objects.select_for_update().access(account, id)
-    _check(**changes)
+    fields_check(**changes)
     detail: dict[str, Any] = {"number": str(number), "changed": list(changes)}
     action = Action.NUMBER_CHANGED
     if "twilio_account_sid" in changes:
@@ -247,6 +302,17 @@ def phone_number_remove(*, account: Account, id: str, rests: bool = True) -> Non
 def phone_numbers_remove_all(*, account: Account) -> None:
     """Remove the account's numbers, as :func:`phone_number_remove` does."""
     _remove(list(PhoneNumber.objects.select_for_update().of(account)), rests=True)
+
+
+def number_claim(number: PhoneNumber) -> None:
+    """Remove a locked number that another account has proven to own, and tell its owner.
+
+    Who proved it is not the owner's business: the log says that we removed it.
+    """
+    owner = number.account
+    audit_by(SYSTEM, account=owner, action=Action.NUMBER_CLAIMED, number=str(number))
+    mail_queue(account=owner, name=CLAIMED_MAIL, number=str(number))
+    number.delete()
 
 
 def _remove(numbers: Iterable[PhoneNumber], *, rests: bool) -> None:

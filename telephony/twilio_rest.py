@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 import structlog
@@ -39,6 +39,9 @@ LONGEST_MESSAGE = 1_000  # of a Twilio error (characters)
 
 AUTH_TOKEN = re.compile(r"[!-~]+")
 CALL_SID = re.compile(r"CA[0-9a-fA-F]{32}")
+_LONGEST_SID = 34
+# The number of a page, and Twilio's token for it.
+CURSOR = re.compile(r"[0-9]{1,6}-[0-9A-Za-z]{1,100}")
 ACCOUNT_SID_RULE = "Use the Account SID: AC and 32 hex digits."
 
 
@@ -46,6 +49,14 @@ ACCOUNT_SID_RULE = "Use the Account SID: AC and 32 hex digits."
 class TwilioCredentials:
     account_sid: str
     auth_token: str = field(repr=False)
+
+    @sensitive_variables()
+    def as_fields(self) -> dict[str, str]:
+        """Return the values by the names of their fields, to check them. None may be empty."""
+        return {
+            "twilio_account_sid": self.account_sid or "none",
+            "twilio_auth_token": self.auth_token,
+        }
 
 
 def account_sid_problem(sid: str) -> str | None:
@@ -120,14 +131,116 @@ def place_call(
     return str(call.sid)
 
 
+@dataclass(frozen=True, slots=True)
+class TwilioNumber:
+    """A number as Twilio has it. Absent texts are ``""``.
+
+    Twilio ignores the voice webhook while the number has an application or a trunk.
+    """
+
+    sid: str
+    phone_number: str
+    name: str
+    voice_url: str
+    voice_method: str
+    application_sid: str
+    trunk_sid: str
+    can_voice: bool
+
+    @property
+    def ignores_webhook(self) -> bool:
+        return bool(self.application_sid or self.trunk_sid)
+
+    def points_to(self, voice_url: str) -> bool:
+        """Return True if Twilio posts the number's calls to the URL."""
+        webhook = (self.voice_method.upper(), self.voice_url)
+        return not self.ignores_webhook and webhook == ("POST", voice_url)
+
+
+@dataclass(frozen=True, slots=True)
+class TwilioPage:
+    """A page of an account's numbers; ``after`` is the cursor of the next one, "" for none."""
+
+    numbers: list[TwilioNumber]
+    after: str
+
+
 @sensitive_variables()
-def has_number(credentials: TwilioCredentials, phone_number: str) -> bool:
-    """Return True if the Twilio account has the number, in E.164. Raises as :func:`place_call`."""
+def twilio_numbers(
+    credentials: TwilioCredentials, *, size: int, after: str = "", phone_number: str = ""
+) -> TwilioPage:
+    """Return a page of the account's numbers. Raises as :func:`place_call`.
+
+    :param after: the cursor from the page before, see :data:`CURSOR`.
+    :param phone_number: only numbers that contain these digits.
+    """
+    page_number, _, page_token = after.partition("-")
+
+    def question(client: Client) -> TwilioPage:
+        page = client.incoming_phone_numbers.page(
+            phone_number=phone_number or unset,
+            page_number=page_number or unset,
+            page_token=page_token or unset,
+            page_size=size,
+        )
+        return TwilioPage([_as_number(each) for each in page], _cursor(page.next_page_url))
+
+    return _ask(credentials, question)
+
+
+@sensitive_variables()
+def twilio_number(credentials: TwilioCredentials, phone_number: str) -> TwilioNumber | None:
+    """Return the account's record of a number, in E.164; None if it does not have the number.
+
+    Raises as :func:`place_call`.
+    """
     found = _ask(
         credentials,
         lambda client: client.incoming_phone_numbers.list(phone_number=phone_number, limit=20),
     )
-    return any(number.phone_number == phone_number for number in found)
+    return next((_as_number(each) for each in found if each.phone_number == phone_number), None)
+
+
+@sensitive_variables()
+def point_number(credentials: TwilioCredentials, number: TwilioNumber, *, voice_url: str) -> None:
+    """Have Twilio post the number's calls to the URL, and take away its application and trunk.
+
+    Raises as :func:`place_call`.
+    """
+    removed: dict[str, Any] = {}
+    if number.application_sid:
+        removed["voice_application_sid"] = ""
+    if number.trunk_sid:
+        removed["trunk_sid"] = ""
+    changed = _ask(
+        credentials,
+        lambda client: client.incoming_phone_numbers(number.sid).update(
+            voice_url=voice_url, voice_method="POST", **removed
+        ),
+    )
+    if not _as_number(changed).points_to(voice_url):
+        raise _unavailable("a number that does not point where it was told")
+
+
+def _as_number(record: Any) -> TwilioNumber:
+    can = record.capabilities if isinstance(record.capabilities, dict) else {}
+    return TwilioNumber(
+        sid=clipped(record.sid, _LONGEST_SID),
+        phone_number=clipped(record.phone_number, 16),
+        name=clipped(record.friendly_name, 64),
+        voice_url=clipped(record.voice_url, 2000),
+        voice_method=clipped(record.voice_method, 8),
+        application_sid=clipped(record.voice_application_sid, _LONGEST_SID),
+        trunk_sid=clipped(record.trunk_sid, _LONGEST_SID),
+        # Numbers that only send messages can be hosted at Twilio, while calls go elsewhere.
+        can_voice=can.get("voice", True) is not False,
+    )
+
+
+def _cursor(next_page_url: str | None) -> str:
+    query = dict(parse_qsl(urlsplit(next_page_url or "").query))
+    cursor = f"{query.get('Page', '')}-{query.get('PageToken', '')}"
+    return cursor if CURSOR.fullmatch(cursor) else ""
 
 
 @sensitive_variables()
@@ -196,7 +309,7 @@ class _QuietHttpClient(HttpClient):
             partial(
                 _exchange,
                 method,
-                settings.TWILIO_API_URL + urlsplit(uri).path,
+                settings.TWILIO_API_URL + urlsplit(uri)._replace(scheme="", netloc="").geturl(),
                 params=params,
                 data=data,
                 headers=headers,

@@ -39,7 +39,8 @@ from core.tests.poisons import PEOPLES, POISONS, Poison, dealt
 from telephony.callbacks import outbox
 from telephony.models import Call, CallbackDelivery, PhoneNumber
 from telephony.services import call_note
-from telephony.tests.twilio_stand_in import running_twilio
+from telephony.tests.test_phone_numbers_api import numbers_at_twilio
+from telephony.tests.twilio_stand_in import Received, call_resource, running_twilio
 
 pytestmark = pytest.mark.django_db
 
@@ -50,10 +51,17 @@ OUTAGES = {"payments_unavailable", "plan_not_at_stripe"}
 
 @pytest.fixture(autouse=True)
 def nobody_else(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Twilio takes every call; Stripe is down, which is found out at once."""
+    """Twilio takes every call and has no numbers; Stripe is down, which is found out at once."""
     monkeypatch.setattr(stripe, "max_network_retries", 0)
     settings.LOGIN_FAILURES_PER_EMAIL = settings.REGISTRATIONS_PER_ADDRESS = 10**6
     with running_twilio() as twilio:
+
+        def asked_for(received: Received) -> None:
+            of_numbers = "/IncomingPhoneNumbers" in received.path
+            twilio.status = 200 if of_numbers else 201
+            twilio.body = numbers_at_twilio() if of_numbers else call_resource()
+
+        twilio.acts = asked_for
         settings.TWILIO_API_URL = twilio.url
         yield
 

@@ -6,12 +6,20 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from accounts.authentication import AccountRequest
 from accounts.permissions import IsActiveOrReadOnly
-from core.api import AnswerSerializer, FlagField, ObjectSerializer, UtcDateTimeField, validated
+from core.api import (
+    AnswerSerializer,
+    FlagField,
+    ObjectSerializer,
+    TextField,
+    UtcDateTimeField,
+    validated,
+)
 from core.schema import endpoint
 from telephony.api.fields import (
     AccountSidField,
@@ -20,9 +28,10 @@ from telephony.api.fields import (
     OptionalTextField,
     UsNumberField,
 )
-from telephony.models import PhoneNumber
+from telephony.connecting import Consents, OfferedNumber, numbers_at_twilio, phone_number_connect
+from telephony.models import LONGEST_NUMBER_NAME, PhoneNumber
 from telephony.numbers import phone_number_register, phone_number_remove, phone_number_update
-from telephony.twilio_rest import TwilioCredentials
+from telephony.twilio_rest import CURSOR, TwilioCredentials
 
 
 @extend_schema_serializer(component_name="PhoneNumberRegistration")
@@ -31,6 +40,7 @@ class RegistrationSerializer(ObjectSerializer):
     onCallStartUrl = CallbackUrlField(source="on_call_start_url")
     onCallEndUrl = CallbackUrlField(source="on_call_end_url")
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
+    name = TextField(required=False, allow_null=True, max_length=LONGEST_NUMBER_NAME)
     twilioAccountSid = AccountSidField(
         required=False,
         allow_null=True,
@@ -47,6 +57,64 @@ class RegistrationSerializer(ObjectSerializer):
         if sid and token:
             attrs["proof"] = TwilioCredentials(sid, token)
         return attrs
+
+
+class TwilioAccountSerializer(ObjectSerializer):
+    """The credentials of a Twilio account, which are used and not stored."""
+
+    twilioAccountSid = AccountSidField()
+    twilioAuthToken = AuthTokenField(help_text="It is used for this request and not stored.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        sid, token = attrs.pop("twilioAccountSid"), attrs.pop("twilioAuthToken")
+        return {**attrs, "credentials": TwilioCredentials(sid, token)}
+
+
+@extend_schema_field({"type": "string", "pattern": f"^{CURSOR.pattern}$"})
+class CursorField(TextField):
+    """The place of a page in Twilio's list."""
+
+    default_error_messages = {"format": "Send nextPage of the page before."}
+
+    def to_internal_value(self, data: Any) -> str:
+        cursor = super().to_internal_value(data)
+        if not CURSOR.fullmatch(cursor):
+            self.fail("format")
+        return cursor
+
+
+@extend_schema_serializer(component_name="TwilioAccount")
+class OfferRequestSerializer(TwilioAccountSerializer):
+    after = CursorField(required=False, allow_null=True, help_text="`nextPage` of the page before.")
+
+
+@extend_schema_serializer(component_name="PhoneNumberConnection")
+class ConnectionSerializer(TwilioAccountSerializer):
+    phoneNumber = UsNumberField(source="phone_number")
+    onCallStartUrl = CallbackUrlField(
+        source="on_call_start_url",
+        required=False,
+        allow_null=True,
+        help_text="Required for a new number. A number of yours keeps URLs that you leave out.",
+    )
+    onCallEndUrl = CallbackUrlField(source="on_call_end_url", required=False, allow_null=True)
+    onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
+    name = TextField(required=False, allow_null=True, max_length=LONGEST_NUMBER_NAME)
+    moveFromOtherAccount = FlagField(
+        default=False,
+        help_text="Whether to move a number that another Switchhook account has registered. It is "
+        "removed there, and its owner gets an email.",
+    )
+    replaceRouting = FlagField(
+        default=False,
+        help_text="Whether to remove the number from its SIP trunk or TwiML application at Twilio, "
+        "which would otherwise handle its calls.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        consents = Consents(attrs.pop("moveFromOtherAccount"), attrs.pop("replaceRouting"))
+        given = {name: value for name, value in attrs.items() if value is not None}
+        return super().validate({**given, "consents": consents})
 
 
 @extend_schema_field({"not": {}, "description": "A number cannot be changed."})
@@ -68,6 +136,7 @@ class ChangesSerializer(ObjectSerializer):
     onCallStartUrl = CallbackUrlField(source="on_call_start_url", required=False)
     onCallEndUrl = CallbackUrlField(source="on_call_end_url", required=False)
     onErrorUrl = CallbackUrlField(source="on_error_url", required=False, allow_null=True)
+    name = TextField(required=False, allow_null=True, max_length=LONGEST_NUMBER_NAME)
     isActive = FlagField(source="is_active", required=False)
     twilioAccountSid = AccountSidField(
         source="twilio_account_sid",
@@ -83,6 +152,7 @@ class ChangesSerializer(ObjectSerializer):
 
 class PhoneNumberSerializer(serializers.ModelSerializer[PhoneNumber]):
     phoneNumber = serializers.CharField(source="phone_number")
+    name = OptionalTextField(allow_null=True, help_text="What you call it. Null if you don't.")
     onCallStartUrl = serializers.CharField(source="on_call_start_url")
     onCallEndUrl = serializers.CharField(source="on_call_end_url")
     onErrorUrl = OptionalTextField(source="on_error_url", allow_null=True)
@@ -94,6 +164,7 @@ class PhoneNumberSerializer(serializers.ModelSerializer[PhoneNumber]):
         fields = [
             "id",
             "phoneNumber",
+            "name",
             "onCallStartUrl",
             "onCallEndUrl",
             "onErrorUrl",
@@ -122,6 +193,45 @@ class PhoneNumberDetailSerializer(PhoneNumberSerializer):
         ]
 
 
+class OfferedNumberSerializer(serializers.Serializer[OfferedNumber]):
+    phoneNumber = serializers.CharField(source="at_twilio.phone_number")
+    twilioName = OptionalTextField(source="at_twilio.name", allow_null=True)
+    voiceUrl = OptionalTextField(
+        source="at_twilio.voice_url",
+        allow_null=True,
+        help_text="The number's voice webhook. Twilio ignores it if there is an application or a "
+        "trunk.",
+    )
+    voiceMethod = OptionalTextField(source="at_twilio.voice_method", allow_null=True)
+    voiceApplicationSid = OptionalTextField(source="at_twilio.application_sid", allow_null=True)
+    trunkSid = OptionalTextField(source="at_twilio.trunk_sid", allow_null=True)
+    pointsHere = serializers.BooleanField(
+        source="points_here", help_text="Whether Twilio posts its calls to your `engineVoiceUrl`."
+    )
+    registeredBy = serializers.SerializerMethodField()
+    id = OptionalTextField(source="own_id", allow_null=True, help_text="Of your number.")
+
+    @extend_schema_field(
+        {
+            "type": ["string", "null"],
+            "enum": ["you", "other", None],
+            "description": "Whose number it is here: yours, or another account's. Null if it is "
+            "nobody's.",
+        }
+    )
+    def get_registeredBy(self, offered: OfferedNumber) -> str | None:
+        if offered.own:
+            return "you"
+        return "other" if offered.is_taken else None
+
+
+class OfferSerializer(AnswerSerializer):
+    numbers = OfferedNumberSerializer(many=True)
+    nextPage = OptionalTextField(
+        source="after", allow_null=True, help_text="Send it as `after`. Null on the last page."
+    )
+
+
 class PhoneNumberAnswerSerializer(AnswerSerializer):
     phoneNumber = PhoneNumberSerializer()
 
@@ -136,6 +246,9 @@ class PhoneNumbersSerializer(AnswerSerializer):
 
 class DeletedSerializer(AnswerSerializer):
     deleted = serializers.BooleanField()
+
+
+_TOO_MANY = {"too_many_requests": "There were too many requests to Twilio, or wrong credentials."}
 
 
 class PhoneNumberViewSet(ViewSet):
@@ -162,12 +275,14 @@ class PhoneNumberViewSet(ViewSet):
                 "phone_number_not_proven": "The number does not belong to that Twilio account.",
             },
             409: {
-                "phone_number_taken": "Another account has registered the number.",
+                "phone_number_taken": "Another account has registered the number. If it is yours, "
+                "use `POST /api/phone-numbers/connect`.",
                 "phone_number_resting": (
                     "Another account had the number until recently. Send `twilioAccountSid` and "
                     "`twilioAuthToken` to prove that it is yours, or wait."
                 ),
             },
+            429: _TOO_MANY,
             502: {"carrier_unavailable": "Twilio could not be asked whether the number is yours."},
         },
     )
@@ -177,6 +292,66 @@ class PhoneNumberViewSet(ViewSet):
             account=request.user, **validated(RegistrationSerializer, request)
         )
         return _one(number, status=201 if is_new else 200)
+
+    @endpoint(
+        "listTwilioNumbers",
+        "List the numbers of your Twilio account",
+        description="The numbers that you can connect: those in the US that receive calls. Up to "
+        "50 a page.",
+        request=OfferRequestSerializer,
+        answers={200: OfferSerializer},
+        errors={
+            400: {"phone_number_not_proven": "Twilio refused the credentials."},
+            429: _TOO_MANY,
+            502: {"carrier_unavailable": "Twilio could not be asked."},
+        },
+    )
+    @action(detail=False, methods=["post"], url_path="twilio")
+    def twilio(self, request: AccountRequest) -> Response:
+        asked = validated(OfferRequestSerializer, request)
+        offer = numbers_at_twilio(
+            account=request.user, credentials=asked["credentials"], after=asked.get("after") or ""
+        )
+        return Response(OfferSerializer(offer).data)
+
+    @endpoint(
+        "connectPhoneNumber",
+        "Register a number of your Twilio account, and set its voice webhook",
+        description="Switchhook verifies with your credentials that the number is yours, registers "
+        "it, and sets its voice webhook to your `engineVoiceUrl`. 201 for a new number; 200 for "
+        "one of yours. Repeating the request is safe.",
+        request=ConnectionSerializer,
+        answers={200: PhoneNumberDetailAnswerSerializer, 201: PhoneNumberDetailAnswerSerializer},
+        errors={
+            400: {
+                "country_not_allowed": "It is not a US number.",
+                "number_not_allowed": "It is not a landline, mobile or toll-free number, or it "
+                "receives no calls at Twilio.",
+                "phone_number_not_proven": "Twilio refused the credentials, or the number does not "
+                "belong to that Twilio account.",
+                "carrier_rejected": "The number is registered, but Twilio did not change its "
+                "webhook.",
+            },
+            409: {
+                "phone_number_taken": "Another account has registered the number. Send "
+                "`moveFromOtherAccount` to move it.",
+                "phone_number_routed": "The number has a SIP trunk or a TwiML application. Send "
+                "`replaceRouting` to remove it from there.",
+            },
+            429: _TOO_MANY,
+            502: {
+                "carrier_unavailable": "Twilio sent no usable response. Repeat the request: the "
+                "number may be registered and not point here yet."
+            },
+        },
+    )
+    @action(detail=False, methods=["post"])
+    def connect(self, request: AccountRequest) -> Response:
+        """Respond with 201 for a new number, or 200 for one that the account had already."""
+        number, is_new = phone_number_connect(
+            account=request.user, **validated(ConnectionSerializer, request)
+        )
+        return _detail(number, status=201 if is_new else 200)
 
     @endpoint(
         "getPhoneNumber",
@@ -207,8 +382,8 @@ class PhoneNumberViewSet(ViewSet):
         return Response({"deleted": True})
 
 
-def _detail(number: PhoneNumber) -> Response:
-    return Response({"phoneNumber": PhoneNumberDetailSerializer(number).data})
+def _detail(number: PhoneNumber, *, status: int = 200) -> Response:
+    return Response({"phoneNumber": PhoneNumberDetailSerializer(number).data}, status=status)
 
 
 def _one(number: PhoneNumber, *, status: int = 200) -> Response:

@@ -68,7 +68,7 @@ class TestRegister:
         assert list(response.json()) == ["phoneNumber"]
         assert re.fullmatch(r"c[0-9a-z]{24}", number.pop("id"))
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", number.pop("createdAt"))
-        assert number == {"phoneNumber": NUMBER, **URLS, "isActive": True}
+        assert number == {"phoneNumber": NUMBER, "name": None, **URLS, "isActive": True}
         assert PhoneNumber.objects.get().account == alice
 
     @pytest.mark.parametrize("on_error_url", ["absent", None])
@@ -300,6 +300,23 @@ class TestChange:
         assert response.json()["phoneNumber"]["onErrorUrl"] is None
         number.refresh_from_db()
         assert number.on_error_url == ""
+
+    def test_its_name_is_set_and_taken_away(
+        self, number: PhoneNumber, alice_api: APIClient
+    ) -> None:
+        for name, shown in (("Reservations", "Reservations"), (None, None)):
+            response = self.patch(alice_api, number.id, name=name)
+            assert response.json()["phoneNumber"]["name"] == shown
+        number.refresh_from_db()
+        assert number.name == ""
+
+    @pytest.mark.parametrize("name", ["", "x" * 65, "two\nlines", 7])
+    def test_what_is_no_name_is_refused(
+        self, number: PhoneNumber, alice_api: APIClient, name: Any
+    ) -> None:
+        response = self.patch(alice_api, number.id, name=name)
+        assert response.status_code == 400
+        assert list(response.json()["fields"]) == ["name"]
 
     def test_no_change_is_one_too(self, number: PhoneNumber, alice_api: APIClient) -> None:
         response = self.patch(alice_api, number.id)
