@@ -268,7 +268,6 @@ INSTALLED_APPS = [
     "procrastinate.contrib.django",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "djstripe",
     "allauth.account",  # the base of its second factors, otherwise unused
     "allauth.mfa",

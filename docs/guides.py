@@ -19,6 +19,7 @@ from django.utils.text import slugify
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from docs.highlighting import highlighted
 from docs.tables import without_markers
 
 FOLDER = settings.BASE_DIR / "docs"
@@ -184,7 +185,9 @@ def _code(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     Adjacent blocks with titles are variants of the same example.
     """
     title = _title(tokens[index])
-    name, code = escape(tokens[index].meta["name"]), escape(tokens[index].content)
+    language = tokens[index].info.partition(" ")[0]
+    name = escape(tokens[index].meta["name"])
+    code = highlighted(tokens[index].content, language)
     pre = f'<pre tabindex="0" role="region" aria-label="{name}"><code>{code}</code></pre>'
     if not title:
         return f'<div class="code">{pre}</div>\n'
@@ -205,6 +208,13 @@ def _table(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
 
 def _table_end(renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     return "</table></div>\n"
+
+
+def to_html(text: str) -> str:
+    """Return Markdown as HTML, with what the site adds."""
+    tokens = _markdown.parse(text)
+    _name_regions(tokens)
+    return str(_markdown.renderer.render(tokens, _markdown.options, {}))
 
 
 _markdown = MarkdownIt("commonmark", {"html": False}).enable("table")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -24,6 +26,7 @@ from core.pages import PUBLIC, page, public
 from core.schema import document, endpoint
 from docs.guides import GUIDES, SKILL, guide_text, guides_by_audience, read_guide
 from docs.readers import FILLED_IN, filled_in
+from docs.reference import reference
 
 MARKDOWN = "text/markdown; charset=utf-8"
 
@@ -109,4 +112,15 @@ def llms(request: HttpRequest) -> HttpResponse:
 @require_safe
 @public
 def api_reference(request: HttpRequest) -> HttpResponse:
-    return page(request, "docs/api.html", {"section": "api"})
+    context = {
+        "section": "api",
+        "reference": reference(),
+        "body": _reference_body(settings.PUBLIC_URL),
+    }
+    return page(request, "docs/api.html", context)
+
+
+@lru_cache(maxsize=2)
+def _reference_body(public_url: str) -> str:
+    """Return the chapters of the API reference, which are the same for everybody."""
+    return render_to_string("docs/api_body.html", {"reference": reference()})

@@ -35,6 +35,7 @@ PUBLIC = {
     "docs-operations": "/docs/operations",
     "docs-performance": "/docs/performance",
     "docs-licences": "/docs/licences",
+    "docs-api": "/docs/api",
     "checkout-paid": "/billing/checkout/paid",
     "checkout-left": "/billing/checkout/left",
     "portal-left": "/billing/portal/left",
@@ -90,7 +91,6 @@ class Place:
 
 PLACES = [
     *(Place(name, path, "visitor") for name, path in PUBLIC.items()),
-    Place("docs-api", "/docs/api", "visitor", is_ours=False),
     Place("not-found", "/there-is-no-such-page", "visitor", allowed="404 (Not Found)"),
     *(Place(name, path, "visitor", allowed="status of 4") for name, path in _OUTDATED.items()),
     *(Place(f"{name}-empty", path, "newcomer") for name, path in SECTIONS.items()),

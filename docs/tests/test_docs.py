@@ -93,9 +93,6 @@ class TestPages:
     def test_it_is_read_only(self) -> None:
         assert Client().post("/docs/callbacks").status_code == 405
 
-    def test_the_api_page_loads_the_document(self) -> None:
-        assert 'data-url="/api/schema"' in get("/docs/api")
-
     def test_addresses_are_those_of_this_installation(self, settings: Settings) -> None:
         settings.PUBLIC_URL = "https://calls.example.org"
         settings.ENGINE_URL = "https://voice.example.org"
