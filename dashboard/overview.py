@@ -7,7 +7,7 @@ number of calls.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -24,9 +24,11 @@ from core.engine_urls import engine_voice_url
 from core.money import dollars, price
 from core.pages import page
 from dashboard.access import PageRequest, for_customer
+from dashboard.call_words import milliseconds
 from dashboard.checklist import checklist_of
 from dashboard.rendering import STATUS_TONES, dashboard_page
-from telephony.models import Call
+from telephony.call_days import Latencies, days_since
+from telephony.models import Call, CallDay
 from usage.models import DailyUsage, TotalUsage
 from usage.spending import spending_of
 
@@ -37,15 +39,50 @@ LIVE_AT_MOST = 50
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A UTC day's calls and minutes."""
+    """A day's calls, in the account's time zone, and the minutes that were billed for that UTC day.
+
+    Latencies are in milliseconds; None without any.
+    """
 
     day: date
-    calls: int = 0
-    minutes: int = 0
+    calls: CallDay
+    minutes: int
 
     @property
     def timestamp(self) -> int:
         return int(datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC).timestamp())
+
+    @property
+    def failure_rate(self) -> float | None:
+        """Return the percentage of its calls that failed."""
+        return 100 * self.calls.failed / self.calls.calls if self.calls.calls else None
+
+    @property
+    def url(self) -> str:
+        """Return the list of these calls."""
+        return f"{reverse('calls')}?since={self.day}&until={self.day}"
+
+    @property
+    def cells(self) -> list[str]:
+        """Return the columns of the table of days."""
+        calls = self.calls
+        counts = (calls.calls, calls.completed, calls.unanswered, calls.rejected, calls.failed)
+        latencies = [
+            each.percentile(p) for each in (self.on_call_start, self.turns) for p in (0.5, 0.95)
+        ]
+        return [
+            *(f"{count:,}" for count in counts),
+            *("\N{EN DASH}" if each is None else milliseconds(each) for each in latencies),
+            f"{self.minutes:,}",
+        ]
+
+    @property
+    def on_call_start(self) -> Latencies:
+        return Latencies(self.calls.on_call_start)
+
+    @property
+    def turns(self) -> Latencies:
+        return Latencies(self.calls.turns)
 
 
 @for_customer
@@ -64,7 +101,7 @@ def overview(request: PageRequest) -> HttpResponse:
         "limit": _limit_reached(account),
         "base": dollars(settings.MONTHLY_BASE),
         "rate": price(settings.PER_MINUTE_RATE),
-        **_figures(account, timezone.now().date()),
+        **_figures(account, timezone.now().astimezone(UTC).date()),
         **_live_calls(account),
     }
     return dashboard_page(request, "overview", "dashboard/overview.html", context)
@@ -80,37 +117,73 @@ def live(request: PageRequest) -> HttpResponse:
 
 
 def _figures(account: Account, today: date) -> dict[str, Any]:
-    """Return the figures of this month and of the last days, from at most 31 rows."""
-    month, first = today.replace(day=1), today - timedelta(days=DAYS - 1)
-    known = [
-        Day(row.day, row.calls, row.minutes)
-        for row in DailyUsage.objects.of(account).since(min(month, first))
+    """Return the figures of this month and of the last days, from at most 31 rows of two tables.
+
+    :param today: the UTC day, by which minutes are billed.
+    """
+    here = timezone.localdate()
+    month, first = here.replace(day=1), here - timedelta(days=DAYS - 1)
+    calls = days_since(account, min(month, first))
+    in_month = [each for day, each in calls.items() if day >= month]
+    used = list(DailyUsage.objects.of(account).since(min(today.replace(day=1), first)))
+    minutes = sum(each.minutes for each in used if each.day >= today.replace(day=1))
+    by_day = {each.day: each.minutes for each in used}
+    days = [
+        Day(day, calls.get(day) or CallDay.empty(account, day), by_day.get(day, 0))
+        for day in (first + timedelta(days=number) for number in range(DAYS))
     ]
-    in_month = [each for each in known if each.day >= month]
-    minutes = sum(each.minutes for each in in_month)
-    days = _every_day(known, first)
     return {
-        "month": today,
+        "month": here,
+        "billed_month": today,
         "month_calls": sum(each.calls for each in in_month),
+        "month_failed": sum(each.failed for each in in_month),
         "month_minutes": minutes,
         "month_cost": dollars(minutes * settings.PER_MINUTE_RATE),
         "days": days,
-        "chart": json.dumps(
-            {
-                "days": [each.timestamp for each in days],
-                "calls": [each.calls for each in days],
-                "minutes": [each.minutes for each in days],
-            }
-        ),
-        "has_calls": any(each.calls for each in days),
+        "charts": _charts(days),
+        "failed_url": f"{reverse('calls')}?outcome=failed&since={month}",
+        "has_calls": any(each.calls.calls or each.minutes for each in days),
     }
 
 
-def _every_day(known: Iterable[Day], first: date) -> list[Day]:
-    """Return every day from the first one on, including days without calls."""
-    by_day = {each.day: each for each in known}
-    days = (first + timedelta(days=number) for number in range(DAYS))
-    return [by_day.get(day) or Day(day) for day in days]
+def _charts(days: Sequence[Day]) -> list[dict[str, Any]]:
+    """Return each chart's title and what ``charts.js`` draws: series with one value for a day."""
+    timestamps = [each.timestamp for each in days]
+
+    def chart(title: str, unit: str, kind: str, *series: dict[str, Any]) -> dict[str, Any]:
+        data = {"days": timestamps, "unit": unit, "kind": kind, "series": series}
+        return {"title": title, "data": json.dumps(data)}
+
+    def series(label: str, color: str, value: Callable[[Day], float | None]) -> dict[str, Any]:
+        return {"label": label, "color": color, "values": [value(each) for each in days]}
+
+    def latencies(title: str, of: Callable[[Day], Latencies]) -> dict[str, Any]:
+        half = series("p50", "--accent", lambda day: of(day).percentile(0.5))
+        most = series("p95", "--note", lambda day: of(day).percentile(0.95))
+        return chart(title, "ms", "lines", half, most)
+
+    return [
+        chart(
+            "Calls by outcome",
+            "calls",
+            "stack",
+            series("Completed", "--good", lambda day: day.calls.completed),
+            series("Not answered", "--quiet", lambda day: day.calls.unanswered),
+            series("Rejected", "--note", lambda day: day.calls.rejected),
+            series("Failed", "--bad", lambda day: day.calls.failed),
+        ),
+        chart(
+            "Failed calls", "%", "lines", series("Failed", "--bad", lambda day: day.failure_rate)
+        ),
+        latencies("Response time of onCallStart", lambda day: day.on_call_start),
+        latencies("Response time of the agent, tools included", lambda day: day.turns),
+        chart(
+            "Billed minutes (UTC days)",
+            "minutes",
+            "stack",
+            series("Minutes", "--accent", lambda day: day.minutes),
+        ),
+    ]
 
 
 def _limit_reached(account: Account) -> str:

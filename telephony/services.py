@@ -18,6 +18,7 @@ from django.utils import timezone
 from core.api import iso
 from core.texts import cleaned_json, cleaned_text
 from telephony.admission import account_lock
+from telephony.call_days import call_count
 from telephony.call_search import metadata_set
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
@@ -162,6 +163,7 @@ def call_end(
     for code, message in errors:
         call_report_error(call, code=code, message=message)
     call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)
+    call_count(call)
     if call.accepted_at is not None and call.call_sid:
         cost = cost_of(outcome)
         missing = outcome.missing | ({"cost"} if cost is None else set())
@@ -220,6 +222,7 @@ def call_resume(*, call_id: str) -> bool:
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_reason != EndedReason.ENGINE_LOST:
         return False
+    call_count(call, times=-1)
     call.status, call.ended_reason, call.error_code = Call.Status.IN_PROGRESS, "", ""
     call.ended_at, call.duration_seconds = None, 0
     call.last_seen_at = timezone.now()

@@ -17,7 +17,8 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import Account, ApiKey
 from dashboard.checklist import Step
 from dashboard.tests.pages import assert_well_made
-from telephony.models import Call, PhoneNumber
+from telephony.call_days import call_count
+from telephony.models import Call, CallDay, PhoneNumber
 from usage.models import DailyUsage, TotalUsage
 from usage.services import usage_record_create
 from usage.spending import spending_limit_set
@@ -38,7 +39,7 @@ class Page(HTMLParser):
         self.links: set[str] = set()
         self.inline: list[str] = []
         self.headings: list[int] = []
-        self.chart: dict[str, Any] | None = None
+        self.charts: list[dict[str, Any]] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -51,8 +52,16 @@ class Page(HTMLParser):
             self.headings.append(int(tag[1]))
         if tag == "style" or "style" in values or (tag == "script" and not values.get("src")):
             self.inline.append(tag)
-        if values.get("id") == "chart":
-            self.chart = json.loads(values["data-chart"])
+        if values.get("class") == "chart":
+            self.charts.append(json.loads(values["data-chart"]))
+
+    def series(self) -> dict[str, list[float | None]]:
+        """Return the values of every series by its label; of the latencies, onCallStart's."""
+        return {
+            each["label"]: each["values"]
+            for chart in reversed(self.charts)
+            for each in chart["series"]
+        }
 
 
 def page_of(response: Any) -> Page:
@@ -74,7 +83,15 @@ def call_of(account: Account, number: int = 1, **fields: Any) -> Call:
     return Call.objects.create(**known | fields)
 
 
-def used(account: Account, day: date, *, calls: int, minutes: int) -> None:
+def used(account: Account, day: date, *, calls: int, minutes: int, failed: int = 0) -> None:
+    CallDay.objects.create(
+        account=account,
+        day=day,
+        completed=calls - failed,
+        failed=failed,
+        on_call_start=[],
+        turns=[],
+    )
     DailyUsage.objects.create(account=account, day=day, calls=calls, minutes=minutes)
     total = TotalUsage.objects.total_of(account)
     total.calls, total.minutes = total.calls + calls, total.minutes + minutes
@@ -90,8 +107,7 @@ class TestOverview:
         assert response.context["month_minutes"] == 2
         assert response.context["month_cost"] == "$0.10"
         assert response.context["steps"] == []
-        assert page.chart is not None
-        assert (page.chart["calls"][-1], page.chart["minutes"][-1]) == (1, 2)
+        assert [page.series()[name][-1] for name in ("Completed", "Failed", "Minutes")] == [1, 0, 2]
         assert page.inline == []
         assert_well_made(response.content.decode())
         assert page.headings == sorted(page.headings)
@@ -103,7 +119,7 @@ class TestOverview:
         used(alice, timezone.now().date(), calls=7, minutes=70)
         call = call_of(alice)
         response = bob_web.get(PATH)
-        assert response.context["month_calls"] == response.context["total"].calls == 0
+        assert response.context["month_calls"] == response.context["month_minutes"] == 0
         assert response.context["steps"][3].done is False
         assert call.id not in response.content.decode()
 
@@ -118,10 +134,9 @@ class TestOverview:
         for account, count in ((alice, 10), (bob, 1000)):
             _history(account, count)
         for client in (alice_web, bob_web):
-            with django_assert_num_queries(
-                6
-            ):  # session, account, total, limit, days, calls in progress
-                assert page_of(client.get(PATH)).chart
+            # Session, account, total, limit, days of calls and of minutes, calls in progress.
+            with django_assert_num_queries(7):
+                assert page_of(client.get(PATH)).charts
 
     def test_the_checklist_costs_three_more(
         self,
@@ -134,7 +149,7 @@ class TestOverview:
         for account, count in ((alice, 10), (bob, 1000)):
             _history(account, count, seconds=0)
         for client in (alice_web, bob_web):
-            with django_assert_num_queries(9):
+            with django_assert_num_queries(10):
                 assert client.get(PATH).context["steps"]
 
 
@@ -229,22 +244,24 @@ class TestFigures:
         used(alice, date(2026, 7, 31), calls=100, minutes=1000)
         used(alice, date(2026, 8, 1), calls=1, minutes=2)
         used(alice, date(2026, 8, 2), calls=10, minutes=20)
-        used(alice, today, calls=1000, minutes=2000)
+        used(alice, today, calls=1000, minutes=2000, failed=250)
         response = alice_web.get(PATH)
         assert response.context["month_calls"] == 1011
         assert response.context["month_minutes"] == 2022
         text = response.content.decode()
         assert "$25.28" in text  # 25.275
         assert "at $0.0125 a minute, plus $7.00 a month" in text
-        assert "1,011</span> calls" in text
-        assert "All time: 1,111 calls, 3,022 minutes" in text
-        chart = page_of(response).chart
-        assert chart is not None
-        assert len(chart["days"]) == len(chart["calls"]) == len(chart["minutes"]) == 30
-        assert chart["days"][0] == datetime(2026, 8, 2, tzinfo=UTC).timestamp()
-        assert chart["days"][-1] == datetime(2026, 8, 31, tzinfo=UTC).timestamp()
-        assert chart["calls"] == [10, *[0] * 28, 1000]
-        assert chart["minutes"] == [20, *[0] * 28, 2000]
+        assert "1,011</span> calls ended" in text
+        assert "/dashboard/calls?outcome=failed&amp;since=2026-08-01" in text
+        page = page_of(response)
+        assert [len(chart["days"]) for chart in page.charts] == [30] * 5
+        assert page.charts[0]["days"][0] == datetime(2026, 8, 2, tzinfo=UTC).timestamp()
+        assert page.charts[0]["days"][-1] == datetime(2026, 8, 31, tzinfo=UTC).timestamp()
+        series = page.series()
+        assert series["Completed"] == [10, *[0] * 28, 750]
+        assert series["Failed"] == [0, *[0] * 28, 250]
+        assert series["Minutes"] == [20, *[0] * 28, 2000]
+        assert page.charts[1]["series"][0]["values"] == [0, *[None] * 28, 25]
 
     def test_the_table_has_the_same_numbers(
         self, alice: Account, alice_web: Client, today: date
@@ -263,7 +280,7 @@ class TestFigures:
         used(alice, date(2026, 8, 31), calls=5, minutes=6)
         response = alice_web.get(PATH)
         assert (response.context["month_calls"], response.context["month_cost"]) == (0, "$0.00")
-        assert response.context["days"][-2].calls == 5
+        assert response.context["days"][-2].calls.calls == 5
 
     @pytest.mark.parametrize(("who", "what"), [("alice", "test-call"), ("carol", "not active")])
     def test_no_call_in_the_last_days(self, request: Any, who: str, what: str) -> None:
@@ -271,7 +288,7 @@ class TestFigures:
         used(account, timezone.now().date() - timedelta(days=30), calls=5, minutes=6)
         response = request.getfixturevalue(f"{who}_web").get(PATH)
         text = response.content.decode()
-        assert page_of(response).chart is None
+        assert page_of(response).charts == []
         assert "uplot" not in text.lower()
         assert what in text.partition("No calls in the last 30 days")[2]
 
@@ -346,7 +363,14 @@ def _state(step: Step) -> str:
 
 
 def _ended_call(account: Account, *, seconds: int, number: int = 1) -> None:
-    call = call_of(account, number, ended_at=timezone.now(), status=Call.Status.COMPLETED)
+    call = call_of(
+        account,
+        number,
+        ended_at=timezone.now(),
+        ended_reason="caller_hangup",
+        status=Call.Status.COMPLETED,
+    )
+    call_count(call)
     with transaction.atomic():
         usage_record_create(
             account_id=account.id,

@@ -1,0 +1,120 @@
+"""How an account's calls came out, and how fast they were, by day: counted as each call ends.
+
+A call counts on the day it began, in the zone that its account had when it ended. Latencies are
+kept as counts of buckets, so that days can be added up; what is read from them is exact to 10 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Self
+
+from django.db import connection
+
+from accounts.models import Account
+from core.zones import zone_of
+from telephony.engine.codes import EventKind
+from telephony.models import Call, CallDay, CallEvent
+
+# Latencies are from 10 ms, in buckets that grow by a fifth, to more than a minute.
+_LEAST_MS = 10
+_PER_DOUBLING = 4
+BUCKETS = 52
+
+_ASKED = (EventKind.ACCEPTED, EventKind.DECLINED, EventKind.NOT_ACCEPTED)
+
+_BUMP = """
+    INSERT INTO telephony_callday AS day (
+        account_id, day, completed, unanswered, rejected, failed, on_call_start, turns
+    )
+    VALUES (
+        %(account_id)s, %(day)s, %(completed)s, %(unanswered)s, %(rejected)s, %(failed)s,
+        %(on_call_start)s::integer[], %(turns)s::integer[]
+    )
+    ON CONFLICT (account_id, day) DO UPDATE SET
+        completed = day.completed + EXCLUDED.completed,
+        unanswered = day.unanswered + EXCLUDED.unanswered,
+        rejected = day.rejected + EXCLUDED.rejected,
+        failed = day.failed + EXCLUDED.failed,
+        on_call_start = ARRAY(
+            SELECT coalesce(a, 0) + coalesce(b, 0)
+            FROM unnest(day.on_call_start, EXCLUDED.on_call_start) WITH ORDINALITY AS p (a, b, n)
+            ORDER BY n
+        ),
+        turns = ARRAY(
+            SELECT coalesce(a, 0) + coalesce(b, 0)
+            FROM unnest(day.turns, EXCLUDED.turns) WITH ORDINALITY AS p (a, b, n)
+            ORDER BY n
+        )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Latencies as counts of buckets."""
+
+    counts: Sequence[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+    @classmethod
+    def of(cls, milliseconds: Iterable[float]) -> Self:
+        counts = [0] * BUCKETS
+        for each in milliseconds:
+            counts[_bucket(each)] += 1
+        return cls(counts)
+
+    def percentile(self, share: float) -> int | None:
+        """Return the milliseconds that a share of them did not exceed; None if there are none."""
+        wanted = share * sum(self.counts)
+        seen = 0
+        for bucket, count in enumerate(self.counts):
+            seen += count
+            if count and seen >= wanted:
+                return round(_LEAST_MS * 2 ** ((bucket + 0.5) / _PER_DOUBLING))
+        return None
+
+
+def call_count(call: Call, *, times: int = 1) -> None:
+    """Count an ended call, in the transaction that ends it; ``times=-1`` undoes that."""
+    zone = Account.objects.values_list("time_zone", flat=True).get(pk=call.account_id)
+    asked, turns = _latencies(call)
+    values: dict[str, Any] = {
+        "account_id": call.account_id,
+        "day": call.created_at.astimezone(zone_of(zone)).date(),
+        **{name: times * (call.outcome == name) for name in CallDay.OUTCOMES},
+        "on_call_start": [times * count for count in asked.counts],
+        "turns": [times * count for count in turns.counts],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_BUMP, values)
+
+
+def days_since(account: Account, first: date) -> dict[date, CallDay]:
+    """Return the account's days with calls, from the first one on."""
+    days = CallDay.objects.of(account).filter(day__gte=first)
+    return {each.day: each for each in days}
+
+
+def _latencies(call: Call) -> tuple[Latencies, Latencies]:
+    """Return those of onCallStart and of the agent's turns, from the call's timeline."""
+    events = CallEvent.objects.filter(call=call, kind__in=[*_ASKED, EventKind.AGENT_SPOKE])
+    details = list(events.values_list("detail", flat=True))
+    return (
+        Latencies.of(_numbers(details, "onCallStartMs")),
+        Latencies.of(_numbers(details, "latencyMs")),
+    )
+
+
+def _numbers(details: Iterable[Any], name: str) -> Iterator[float]:
+    for detail in details:
+        value = detail.get(name) if isinstance(detail, dict) else None
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield value
+
+
+def _bucket(milliseconds: float) -> int:
+    if milliseconds <= _LEAST_MS:
+        return 0
+    return min(int(_PER_DOUBLING * math.log2(milliseconds / _LEAST_MS)), BUCKETS - 1)
