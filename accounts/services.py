@@ -10,6 +10,7 @@ from typing import NamedTuple
 from allauth.mfa.models import Authenticator
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import update_last_login
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -278,11 +279,20 @@ def _new_key(account: Account, label: str) -> NewKey:
 
 @sensitive_variables()
 def _prepared(email: str, password: str, **fields: str) -> Account:
-    """Return a new, unsaved account; raise ``ValidationError``."""
-    password_check(password, Account(email=normalize_email(email), **fields))
-    account = Account.objects.prepare(email, password, **fields)
-    account.full_clean(validate_unique=False, validate_constraints=False)
-    return account
+    """Return a new, unsaved account; raise ``ValidationError`` with everything that is wrong."""
+    candidate = Account(email=normalize_email(email), **fields)
+    problems: dict[str, list[str]] = {}
+    try:
+        candidate.full_clean({"password"}, validate_unique=False, validate_constraints=False)
+    except ValidationError as error:
+        problems |= error.message_dict
+    try:
+        password_check(password, candidate)
+    except ValidationError as error:
+        problems |= error.message_dict
+    if problems:
+        raise ValidationError(problems)
+    return Account.objects.prepare(email, password, **fields)
 
 
 @contextmanager
@@ -292,9 +302,11 @@ def _email_free(email: str) -> Iterator[None]:
         yield
     except IntegrityError:
         if Account.objects.with_email(email).exists():
-            raise ApiError(
-                409,
-                "email_taken",
-                "An account with this email address already exists. Sign in instead.",
-            ) from None
+            raise email_taken() from None
         raise
+
+
+def email_taken() -> ApiError:
+    return ApiError(
+        409, "email_taken", "An account with this email address already exists. Sign in instead."
+    )

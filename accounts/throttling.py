@@ -11,6 +11,7 @@ failed sign-ins per email     ``LOGIN_FAILURES_PER_EMAIL``   15 minutes
 wrong codes per account       ``LOGIN_FAILURES_PER_EMAIL``   15 minutes
 sign-ups per network          ``REGISTRATIONS_PER_ADDRESS``  1 hour
 sign-ups per email            ``REGISTRATIONS_PER_EMAIL``    1 hour
+look-ups of an email          ``REGISTRATIONS_PER_ADDRESS``  1 hour
 emails requested per network  ``MAILS_PER_ADDRESS``          1 hour
 emails requested per email    ``MAILS_PER_EMAIL``            1 hour
 test calls per account        10                             1 minute
@@ -107,6 +108,16 @@ def registration_attempt(request: HttpRequest, *, email: str) -> Iterator[None]:
         for limit in limits:
             AttemptCount.objects.give_back(limit.subject)
         raise
+
+
+def may_look_up_email(request: HttpRequest) -> bool:
+    """Return True if a sign-up with invalid input may learn whether its address is taken.
+
+    Such sign-ups do not count, so they would try any number of addresses.
+    """
+    most = settings.REGISTRATIONS_PER_ADDRESS
+    limit = _limit("email look-ups", client_network(request), most, minutes=60)
+    return AttemptCount.objects.take(limit.subject, most=most, window=limit.window) is None
 
 
 def mail_request(request: HttpRequest, *, what: str, to: str) -> None:

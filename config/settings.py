@@ -310,7 +310,10 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"times": "core.templatetags.times"},
+            "libraries": {
+                "forms": "core.templatetags.forms",
+                "times": "core.templatetags.times",
+            },
         },
     },
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
@@ -13,8 +13,11 @@ from django.core.exceptions import ValidationError
 from core import days
 from core.errors import ApiError
 from core.texts import validate_line
+from telephony.callback_urls import callback_url_problem
 from telephony.numbering import number_typed
 
+# The fields that errors are about whose code says so.
+_FIELDS_OF_CODES = {"email_taken": "email"}
 _CAPITAL = re.compile(r"[A-Z]")
 
 
@@ -53,16 +56,42 @@ class DayField(forms.DateField):
             raise ValidationError(days.RANGE, code="range")
 
 
+class CallbackUrlField(LineField):
+    """A URL of the customer's backend, by the rules of the service."""
+
+    def __init__(self, *, label: str, help_text: str, example: str, required: bool = True) -> None:
+        widget = forms.URLInput({"placeholder": f"https://your-backend.com/calls/{example}"})
+        super().__init__(label=label, help_text=help_text, required=required, widget=widget)
+
+    def validate(self, value: str) -> None:
+        super().validate(value)
+        if value and (problem := callback_url_problem(value)):
+            raise ValidationError(problem)
+
+
 def refuse(form: forms.Form, refusal: ApiError | ValidationError) -> None:
     """Show a service's error in the form, at the field that it names.
 
     A form's fields have the names of the service's arguments; an ``ApiError`` may have the API's.
     """
-    if isinstance(refusal, ApiError):
-        fields: Mapping[str, list[str]] = refusal.fields or {"": [refusal.message]}
-    else:
-        fields = refusal.message_dict if hasattr(refusal, "error_dict") else {"": refusal.messages}
-    for name, messages in fields.items():
+    for name, messages in _fields_of(refusal).items():
         field = _CAPITAL.sub(lambda capital: f"_{capital[0].lower()}", name)
         for message in messages:
             form.add_error(field if field in form.fields else None, message)
+
+
+def with_more(refusal: ApiError | ValidationError, check: Callable[[], object]) -> ValidationError:
+    """Return a service's error together with what another check finds, so that all is shown."""
+    fields = dict(_fields_of(refusal))
+    try:
+        check()
+    except (ApiError, ValidationError) as more:
+        fields |= _fields_of(more)
+    return ValidationError(fields)
+
+
+def _fields_of(refusal: ApiError | ValidationError) -> Mapping[str, list[str]]:
+    if isinstance(refusal, ApiError):
+        about = _FIELDS_OF_CODES.get(refusal.code, "")
+        return refusal.fields or {about: [refusal.message]}
+    return refusal.message_dict if hasattr(refusal, "error_dict") else {"": refusal.messages}

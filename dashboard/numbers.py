@@ -18,9 +18,10 @@ from core.engine_urls import engine_voice_url
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
-from dashboard.forms import LineField, PhoneNumberField, refuse
+from dashboard.forms import CallbackUrlField, PhoneNumberField, refuse
 from dashboard.rendering import dashboard_page
 from telephony.models import PhoneNumber
+from telephony.numbering import registration_problem, us_number_problem
 from telephony.numbers import (
     RESTS_FOR,
     numbers_with_last_calls,
@@ -35,23 +36,23 @@ _ABOUT_THE_NUMBER = ("phone_number_taken", _RESTING)
 
 
 class UrlsForm(forms.Form):
-    """The callback URLs of a number, validated by the service."""
+    """The callback URLs of a number."""
 
-    on_call_start_url = LineField(
+    on_call_start_url = CallbackUrlField(
         label="onCallStart URL",
         help_text="We ask your backend here how to handle each call.",
-        widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/start"}),
+        example="start",
     )
-    on_call_end_url = LineField(
+    on_call_end_url = CallbackUrlField(
         label="onCallEnd URL",
         help_text="We send the transcript and the cost here when a call ends.",
-        widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/end"}),
+        example="end",
     )
-    on_error_url = LineField(
+    on_error_url = CallbackUrlField(
         label="onError URL",
         required=False,
         help_text="We report errors here.",
-        widget=forms.URLInput({"placeholder": "https://your-backend.com/calls/error"}),
+        example="error",
     )
 
 
@@ -62,6 +63,15 @@ class RegistrationForm(UrlsForm):
     )
 
     field_order = ["phone_number"]
+
+    def clean_phone_number(self) -> str:
+        number = str(self.cleaned_data["phone_number"])
+        problem = us_number_problem(number)
+        if not problem and (unusable := registration_problem(number)):
+            problem = unusable.message
+        if problem:
+            raise ValidationError(problem)
+        return number
 
     def registration(self) -> dict[str, Any]:
         """Return the arguments of ``phone_number_register``."""

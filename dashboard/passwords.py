@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from accounts.links import account_to_reset
-from accounts.password_rules import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
+from accounts.password_rules import MAX_PASSWORD_LENGTH, PASSWORD_HELP
 from accounts.passwords import password_reset, password_reset_ask
 from accounts.throttling import mail_request
 from core.errors import ApiError
@@ -29,12 +29,12 @@ class AskForm(forms.Form):
 
 
 class NewPasswordForm(forms.Form):
+    """Takes a new password. The service checks it, because it knows whose it is."""
+
     password = forms.CharField(
         label="New password",
-        min_length=MIN_PASSWORD_LENGTH,
         max_length=MAX_PASSWORD_LENGTH,
         strip=False,
-        error_messages={"min_length": f"Use at least {MIN_PASSWORD_LENGTH} characters."},
         help_text=PASSWORD_HELP,
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
     )

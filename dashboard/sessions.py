@@ -12,15 +12,17 @@ from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
+from accounts.email_addresses import normalize_email
 from accounts.models import Account
-from accounts.password_rules import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, PASSWORD_HELP
+from accounts.password_rules import MAX_PASSWORD_LENGTH, PASSWORD_HELP
+from accounts.passwords import password_check
 from accounts.proofs import session_begin, session_pend
 from accounts.second_factors import has_second_factor
-from accounts.services import account_authenticate, account_sign_up
-from accounts.throttling import login_attempt, registration_attempt
+from accounts.services import account_authenticate, account_sign_up, email_taken
+from accounts.throttling import login_attempt, may_look_up_email, registration_attempt
 from billing.checkout import checkout_url_for
 from core import zones
 from core.errors import ApiError
@@ -33,10 +35,8 @@ class SignupForm(forms.Form):
         label="Email", max_length=254, widget=forms.EmailInput({"autocomplete": "email"})
     )
     password = forms.CharField(
-        min_length=MIN_PASSWORD_LENGTH,
         max_length=MAX_PASSWORD_LENGTH,
         strip=False,
-        error_messages={"min_length": f"Use at least {MIN_PASSWORD_LENGTH} characters."},
         help_text=PASSWORD_HELP,
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
     )
@@ -84,7 +84,24 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         else:
             session_begin(request, account)
             return redirect(checkout_url_for(account) or "overview")
+    if form.errors:
+        _find_more(request, form)
     return _form(request, "dashboard/sign_up.html", form)
+
+
+@sensitive_variables()
+def _find_more(request: HttpRequest, form: SignupForm) -> None:
+    """Add the errors that only the service finds, so that all are shown at once."""
+    given = form.cleaned_data
+    email = given.get("email", "")
+    candidate = Account(email=normalize_email(email), company_name=given.get("company_name", ""))
+    if "password" in given:
+        try:
+            password_check(given["password"], candidate)
+        except ValidationError as refusal:
+            refuse(form, refusal)
+    if email and may_look_up_email(request) and Account.objects.with_email(email).exists():
+        refuse(form, email_taken())
 
 
 @sensitive_post_parameters()

@@ -24,7 +24,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.email_addresses import normalize_email
 from accounts.password_rules import MAX_PASSWORD_LENGTH
-from accounts.passwords import password_change, password_require
+from accounts.passwords import password_change, password_check, password_require
 from accounts.second_factors import second_factors
 from accounts.services import MAX_ACTIVE_KEYS, company_rename, email_change, time_zone_change
 from accounts.sudo import needs_second_factor, needs_sudo
@@ -35,7 +35,7 @@ from core.errors import ApiError
 from core.pages import page
 from dashboard.access import PageRequest, View, for_customer
 from dashboard.confirmation import CONFIRMATIONS
-from dashboard.forms import LineField, refuse
+from dashboard.forms import LineField, refuse, with_more
 from dashboard.passwords import NewPasswordForm
 from dashboard.rendering import dashboard_page
 from operations.closing import account_delete
@@ -165,9 +165,13 @@ def change_email(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
 
 @_form_view("password", guard=needs_second_factor)
 def change_password(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
-    with login_attempt(request, email=request.user.email):
-        password_require(request.user, sent["current_password"])
-    password_change(account=request.user, password=sent["password"])
+    account, password = request.user, sent["password"]
+    try:
+        with login_attempt(request, email=account.email):
+            password_require(account, sent["current_password"])
+    except ApiError as refusal:
+        raise with_more(refusal, lambda: password_check(password, account)) from None
+    password_change(account=account, password=password)
     update_session_auth_hash(request, request.user)
     messages.success(request, "Password changed. All other sessions were signed out.")
     return redirect("settings")

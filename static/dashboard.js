@@ -2,6 +2,12 @@
 // Without this script all of it can be used as well.
 "use strict";
 
+// A wrong field, or the errors of a form, get the focus (autofocus). If the address has a fragment,
+// browsers go there instead, until the page has loaded.
+addEventListener("load", () => {
+  if (location.hash) document.querySelector("[autofocus]")?.focus();
+});
+
 // <form data-working="Saving…"> says so, and is sent once. The button is not disabled: it would lose
 // the focus, and Firefox keeps it so when the page is reloaded.
 const sending = new Map(); // buttons, and their labels

@@ -159,6 +159,38 @@ class TestSending:
             button.click()
 
 
+class TestErrors:
+    """After an error the keyboard is at the first wrong field."""
+
+    def test_on_a_page(self, visit: Visit) -> None:
+        page = visit("/dashboard/numbers/new")
+        page.get_by_label("Phone number").fill("+15551234567")
+        page.get_by_role("button", name="Register").click()
+        expect(page.get_by_text("Correct 2 fields:")).to_be_visible()
+        expect(page.get_by_label("onCallStart URL")).to_be_focused()
+        assert_accessible(page)
+        page.get_by_role("link", name="onCallEnd URL").click()
+        expect(page.get_by_label("onCallEnd URL")).to_be_focused()
+
+    def test_on_a_page_that_opens_at_a_part_of_it(self, visit: Visit, alice: Account) -> None:
+        number_of(alice)
+        page = visit("/dashboard/test-call")
+        check = page.locator("#check")
+        check.get_by_label("Caller").fill("nobody")
+        check.get_by_role("button", name="Run check").click()
+        expect(check.get_by_label("Caller")).to_be_focused()
+        expect(check.get_by_label("Caller")).to_have_attribute("aria-invalid", "true")
+
+    def test_in_a_part_that_a_script_inserts(self, visit: Visit, alice: Account) -> None:
+        number_of(alice)
+        page = visit("/dashboard/test-call")
+        caller = page.locator("#id_call-caller")
+        caller.fill("nobody")
+        page.get_by_role("button", name="Call with text").click()
+        expect(page.get_by_role("alert")).to_contain_text("Caller: ")
+        expect(caller).to_be_focused()
+
+
 COMPANY = "/dashboard/settings/company"
 
 

@@ -65,6 +65,26 @@ class TestSignUp:
         response = Client().post(self.PATH, NEW | {"email": "ALICE@example.org"})
         assert "An account with this email address already exists" in response.content.decode()
 
+    def test_everything_that_is_wrong_is_said_at_once(self, alice: Account) -> None:
+        form = {"email": alice.email, "password": "short", "company_name": "x" * 201}
+        errors = Client().post(self.PATH, form).context["form"].errors
+        assert set(errors) == {"email", "password", "company_name"}
+        assert "already exists" in errors["email"][0]
+
+    def test_a_weak_password_beside_an_invalid_address(self) -> None:
+        form = {"email": "erin", "password": "password"}
+        assert set(Client().post(self.PATH, form).context["form"].errors) == {"email", "password"}
+
+    def test_invalid_forms_do_not_look_up_any_number_of_addresses(
+        self, alice: Account, settings: Any
+    ) -> None:
+        settings.REGISTRATIONS_PER_ADDRESS = 2
+        found = [
+            Client().post(self.PATH, {"email": email, "password": "short"}).context["form"].errors
+            for email in ("erin@example.org", alice.email, alice.email)
+        ]
+        assert ["email" in errors for errors in found] == [False, True, False]
+
     def test_attempts_are_limited(self, settings: Any) -> None:
         settings.REGISTRATIONS_PER_EMAIL = 1
         Client().post(self.PATH, NEW)

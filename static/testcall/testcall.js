@@ -43,6 +43,8 @@ if (form) {
       throw new Error("The call could not be started. Reload the page and try again.");
     }
     status.innerHTML = text; // from our server, which escapes
+    const wrong = status.querySelector("[role=alert] a")?.hash; // the first wrong field
+    if (wrong) document.querySelector(wrong)?.focus();
     const ticket = status.querySelector("#test-call-ticket");
     const data = ticket && { ...ticket.dataset };
     ticket?.remove();
