@@ -43,7 +43,8 @@ class Action(models.TextChoices):
     DISABLED = "account.disabled", "The account was disabled"
     ENABLED = "account.enabled", "The account was enabled"
     RIGHTS_CHANGED = "account.rights_changed", "The account's rights in the admin were changed"
-    VIEWED = "account.viewed_by_support", "Support viewed the dashboard"
+    VIEWED = "account.viewed_by_support", "Support began to view the dashboard"
+    VIEW_ENDED = "account.view_by_support_ended", "Support stopped viewing the dashboard"
     CLOSED = "account.deleted", "The account was deleted"
     # Of earlier versions, in which operators could.
     REMOVED = "account.removed", "The account was removed from the database"

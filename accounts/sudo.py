@@ -22,7 +22,8 @@ from accounts.audit import Action, audit
 from accounts.models import Account
 from accounts.proof_form import ProofForm
 from accounts.proofs import is_proven_anew, owes_second_factor, prove_anew
-from core.pages import error_page, page
+from core.errors import ApiError
+from core.pages import page
 
 View = Callable[..., HttpResponseBase]
 
@@ -36,9 +37,7 @@ def needs_sudo(view: View) -> View:
     @wraps(view)
     def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if _looks_as_somebody_else(request):
-            return error_page(
-                request, 403, "You are viewing this dashboard as a customer, so you can't do this."
-            )
+            raise view_only()
         account = cast(Account, request.user)
         is_owed = owes_second_factor(request, account)
         if _INSTEAD_OF in request.POST:
@@ -73,6 +72,14 @@ def needs_second_factor(view: View) -> View:
 def to_second_step(request: HttpRequest) -> HttpResponseRedirect:
     """Redirect to the second-factor step, which leads back to this page."""
     return redirect(f"{reverse('second-step')}?{urlencode({'next': request.get_full_path()})}")
+
+
+VIEW_ONLY = "view_only"
+
+
+def view_only() -> ApiError:
+    """Return the refusal of what an operator may not do while viewing as a customer."""
+    return ApiError(403, VIEW_ONLY, "Changes are not allowed while you view as a customer.")
 
 
 def _looks_as_somebody_else(request: HttpRequest) -> bool:

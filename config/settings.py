@@ -309,6 +309,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "operations.impersonation.viewing",
             ],
             "libraries": {
                 "forms": "core.templatetags.forms",

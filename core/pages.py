@@ -89,11 +89,18 @@ def page(
 
 
 def error_page(
-    request: HttpRequest, status: int, message: str, *, explanation: str = "", back: str = ""
+    request: HttpRequest,
+    status: int,
+    message: str,
+    *,
+    explanation: str = "",
+    back: str = "",
+    has_frame: bool = False,
 ) -> HttpResponse:
     """Return an error page, without using the database or the session.
 
     :param back: the path of the page to open again.
+    :param has_frame: whether it has the navigation of who is signed in, which uses both.
     """
     context = {
         "status": status,
@@ -104,7 +111,8 @@ def error_page(
         "is_outage": status == 503,
         "sends_something": request.method not in ("GET", "HEAD"),
     }
-    return HttpResponse(render_to_string("error.html", context), status=status)
+    text = render_to_string("error.html", context, request if has_frame else None)
+    return HttpResponse(text, status=status)
 
 
 def page_of_form(request: HttpRequest) -> str:

@@ -8,21 +8,23 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import resolve, reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
+from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 from rest_framework.permissions import SAFE_METHODS
 
 from accounts.models import Account
 from accounts.permissions import require_active
+from accounts.sudo import VIEW_ONLY
 from core.errors import ApiError, unknown_path
 from core.pages import error_page, page_of_form, prefers_html
 from core.zones import zone_of
-from operations.impersonation import impersonated_by
+from operations.impersonation import impersonated_by, leave, visit_of
 
 
 class PageRequest(HttpRequest):
@@ -52,25 +54,81 @@ def for_customer(view: View) -> View:
         if not request.user.is_authenticated:
             return _to_sign_in(request)
         customer = impersonated_by(request)
+        if customer is None and visit_of(request):
+            return _to(request, leave(request))
         request.operator = request.user if customer else None  # type: ignore[attr-defined]
         if customer:
-            if request.method not in SAFE_METHODS:
-                return error_page(
-                    request,
-                    403,
-                    "You are viewing this dashboard as a customer, so you can't change anything.",
-                )
             request.user = customer
+            if request.method not in SAFE_METHODS:
+                return change_refused(request)
         with timezone.override(zone_of(request.user.time_zone)):
             try:
                 response = view(request, *args, **kwargs)
             except ApiError as refusal:
-                return error_page(request, refusal.status_code, refusal.message)
+                if refusal.code == VIEW_ONLY:
+                    return change_refused(request)
+                status = refusal.status_code
+                return error_page(request, status, refusal.message, has_frame=bool(customer))
         if isinstance(response, HttpResponseNotAllowed) and _is_opened(request):
             return redirect(_page_above(request.path))
         return response
 
     return never_cache(served)
+
+
+def change_refused(request: HttpRequest) -> HttpResponseBase:
+    """Tell an operator who views as a customer what was not done, on the page where it was tried.
+
+    A script gets the sentence as text.
+    """
+    name = request.resolver_match.url_name if request.resolver_match else None
+    what = f" ({CHANGES[name]})" if name in CHANGES else ""
+    reason = f"You are viewing as {request.user}; changes are not allowed."
+    text = f"Nothing was changed{what}. {reason}"
+    if not (prefers_html(request) or request.htmx):  # type: ignore[attr-defined]
+        return HttpResponse(text, status=403, content_type="text/plain; charset=utf-8")
+    messages.error(request, text)
+    page = page_of_form(request)
+    return _to(request, _page_above(request.path) if page == request.get_full_path() else page)
+
+
+# What an operator who views as a customer may try, by the name of its URL.
+CHANGES = {
+    "call-hang-up": "hang up the call",
+    "callback-resend": "send the callback again",
+    "change-company": "change the company name",
+    "change-email": "change the email address",
+    "change-password": "change the password",
+    "change-time-zone": "change the time zone",
+    "confirm-email": "confirm the email address",
+    "dashboard-billing-limit": "change the spending limit",
+    "dashboard-billing-manage": "open the billing portal",
+    "dashboard-billing-pay": "pay",
+    "delete-account": "delete the account",
+    "key-new": "create an API key",
+    "key-revoke": "revoke the API key",
+    "number": "change the number",
+    "number-account": "confirm the Twilio account",
+    "number-new": "register a number",
+    "number-remove": "remove the number",
+    "second-factor-app": "add an authenticator app",
+    "second-factor-codes": "create recovery codes",
+    "second-factor-passkey": "add a passkey",
+    "second-factor-remove": "remove the second factor",
+    "send-confirmation": "send the confirmation email",
+    "sign-out-everywhere": "sign out everywhere",
+    "test-call-check": "check the callback",
+    "test-call-give-up": "end the test call",
+    "test-call-start": "start a test call",
+    "webhook-secret": "show the webhook secret",
+    "webhook-secret-rotate": "rotate the webhook secret",
+}
+
+
+def _to(request: HttpRequest, path: str) -> HttpResponseBase:
+    """Redirect the whole page, also if htmx asked for a part of it."""
+    is_part = request.htmx  # type: ignore[attr-defined]
+    return HttpResponseClientRedirect(path) if is_part else redirect(path)
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponseBase:

@@ -492,7 +492,6 @@ def operators_pages(things: dict[str, str]) -> list[str]:
         "/admin/accounts/account/add/",
         f"{account}/change/",
         f"{account}/password/",
-        f"{account}/delete/",
         "/admin/password_change/",
         f"/admin/telephony/phonenumber/{things['number']}/change/",
         "/admin/auth/group/add/",

@@ -142,11 +142,12 @@ class TestTwelveHours:
         Account.objects.filter(pk=bob.pk).update(is_staff=True, is_superuser=True)
         assert web.post(f"/operators/impersonate/{alice.pk}").status_code == 302
         assert (
-            "You are viewing this dashboard as alice@example.org"
-            in web.get("/dashboard").content.decode()
+            "You are viewing as <b>alice@example.org</b>" in web.get("/dashboard").content.decode()
         )
         later(hours=12)
-        assert "alice@example.org" not in web.get("/dashboard").content.decode()
+        response = web.get("/dashboard", follow=True)
+        assert "/login" in response.redirect_chain[-1][0]
+        assert "alice@example.org" not in response.content.decode()
 
 
 class TestSudo:

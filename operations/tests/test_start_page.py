@@ -1,4 +1,4 @@
-"""The operators' start page, and their look at a customer's dashboard."""
+"""The operators' start page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -95,28 +94,3 @@ class TestFigures:
         assert "/admin/billing/meterproblem/?open=yes" in page
         for figure in [*todays_figures(), *needing_attention()]:
             assert olga.get(figure.url).status_code == 200
-
-
-class TestImpersonation:
-    def path(self, account: Account) -> str:
-        return reverse("impersonate", args=[account.pk])
-
-    def test_it_asks_first_and_is_logged(self, olga: Client, alice: Account) -> None:
-        assert "View the dashboard as alice" in olga.get(self.path(alice)).content.decode()
-        assert not LogEntry.objects.exists()
-        assert olga.post(self.path(alice))["Location"] == "/dashboard"
-        assert "Viewed the dashboard" in LogEntry.objects.get().get_change_message()
-
-    @pytest.mark.parametrize("who", ["alice_web", "client"])
-    def test_it_is_for_operators(self, request: Any, who: str, bob: Account) -> None:
-        client = request.getfixturevalue(who)
-        assert client.post(self.path(bob))["Location"].startswith("/admin/login/")
-
-    def test_nobody_looks_as_another_operator(self, olga: Client, operator: Account) -> None:
-        assert olga.post(self.path(operator)).status_code == 404
-
-    def test_it_ends(self, olga: Client, alice: Account) -> None:
-        olga.post(self.path(alice))
-        response = olga.post(reverse("stop-impersonating"))
-        assert response["Location"] == reverse("admin:accounts_account_change", args=[alice.pk])
-        assert "impersonates" not in olga.session

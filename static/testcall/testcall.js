@@ -39,6 +39,9 @@ if (form) {
       throw new Error("The call could not be started. Reload the page and try again.");
     }
     const text = await response.text();
+    if (response.status === 403 && response.headers.get("Content-Type")?.startsWith("text/plain")) {
+      throw new Error(text); // why an operator who views as a customer may not
+    }
     if (response.status === 404 || response.status === 403) {
       throw new Error("The call could not be started. Reload the page and try again.");
     }
