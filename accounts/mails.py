@@ -79,15 +79,21 @@ def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str =
             why="address not confirmed, or account disabled",
         )
         return
+    subject, body = mail_texts(account=account, name=name, context=context)
+    give_connection_back()
+    try:
+        EmailMessage(subject, body, to=[to or account.email]).send()
+    except ValueError as error:  # a header cannot hold the address, so a retry cannot help
+        log.error("mail_not_sent", account_id=account.id, mail=name, why=type(error).__name__)
+    else:
+        log.info("mail_sent", account_id=account.id, mail=name)
+
+
+def mail_texts(*, account: Account, name: str, context: dict[str, Any]) -> tuple[str, str]:
+    """Return the subject and the body of an email."""
     known = {"account": account, "public_url": settings.PUBLIC_URL}
     if make_link := _LINKS.get(name):
         known["link"] = make_link(account)
     text = render_to_string(f"mail/{name}.txt", known | context)
     subject, _, body = text.partition("\n\n")
-    give_connection_back()
-    try:
-        EmailMessage(subject.strip(), body, to=[to or account.email]).send()
-    except ValueError as error:  # a header cannot hold the address, so a retry cannot help
-        log.error("mail_not_sent", account_id=account.id, mail=name, why=type(error).__name__)
-    else:
-        log.info("mail_sent", account_id=account.id, mail=name)
+    return subject.strip(), body

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import Self
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Case, Exists, F, OuterRef, Prefetch, Q, Subquery, Value, When
-from django.db.models.functions import Now
+from django.db.models import Case, Exists, F, Func, OuterRef, Prefetch, Q, Subquery, Value, When
+from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 from accounts.models import Account
@@ -506,6 +507,35 @@ class CallProgress(models.Model):
         return f"Progress of {self.call_id}"
 
 
+def _origin_in(url: F | OuterRef) -> Lower:
+    origin = Func(url, Value(r"^([^/]*//[^/?#]*).*$"), Value(r"\1"), function="regexp_replace")
+    return Lower(
+        Func(
+            origin,
+            Value(r"^(https://.*?):(?:0*443)?$|^(http://.*?):(?:0*80)?$"),
+            Value(r"\1\2"),
+            function="regexp_replace",
+            output_field=models.CharField(),
+        )
+    )
+
+
+# The server that a callback goes to: scheme, host and port, without the scheme's own port, as
+# `telephony.callbacks.origins.shown` writes it. Each call can have its own URL, so only an
+# expression finds the callbacks of a server, and indexes contain it.
+ORIGIN = _origin_in(F("url"))
+
+# How a callback is doing, for people: one that is pending is waiting for its first attempt, or
+# failing.
+PROGRESS = Case(
+    When(state="delivered", then=Value("delivered")),
+    When(state="given-up", then=Value("given-up")),
+    When(Q(attempts__gt=0) | Q(held_by__isnull=False), then=Value("failing")),
+    default=Value("waiting"),
+    output_field=models.CharField(),
+)
+
+
 class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
     def under_way(self) -> Self:
         """Deliveries that a worker is sending now."""
@@ -521,18 +551,57 @@ class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
             due_at__lte=Now(),
         )
 
+    def to_endpoint(self, origin: str) -> Self:
+        """Deliveries to a server; ``origin`` as in :data:`ORIGIN`."""
+        return self.alias(goes_to=ORIGIN).filter(goes_to=origin)
+
+    def with_progress(self) -> Self:
+        """Add ``progress``: see :data:`PROGRESS`."""
+        return self.annotate(progress=PROGRESS)
+
+    def that_are(self, progress: str) -> Self:
+        return self.alias(fares=PROGRESS).filter(fares=progress)
+
     def with_attempts(self) -> Self:
         """Add the result of each attempt, without the responses."""
         with_endpoint = self.defer("sealed_body").select_related("held_by")
         return with_endpoint.prefetch_related(ATTEMPTS_IN_ORDER)
 
 
+# Callbacks that wait for a server are counted up to this.
+COUNTED_TO = 1000
+
+
+class CallbackEndpointQuerySet(OwnedQuerySet["CallbackEndpoint"]):
+    def failing(self) -> Self:
+        return self.filter(failed_attempts__gt=0)
+
+    def with_waiting(self) -> Self:
+        """Add ``waiting``, how many callbacks wait for it, and when the first is ``next_due``.
+
+        ``waiting`` is at most ``COUNTED_TO + 1``, for "more", so that it costs the same however
+        many wait.
+        """
+        pending = CallbackDelivery.objects.filter(
+            account=OuterRef("account"), state=CallbackDelivery.State.PENDING
+        )
+        theirs = pending.alias(goes_to=ORIGIN).filter(goes_to=_origin_in(OuterRef("origin")))
+        in_order = theirs.order_by("due_at").values("due_at")
+        return self.annotate(
+            waiting=Func(
+                ArraySubquery(in_order[: COUNTED_TO + 1]),
+                function="cardinality",
+                output_field=models.IntegerField(),
+            ),
+            next_due=Subquery(in_order[:1]),
+        )
+
+
 class CallbackEndpoint(models.Model):
-    """A server that an account's callbacks go to, while it does not respond.
+    """A server that an account's callbacks go to, while it accepts none of them.
 
     It is identified by its origin, ``https://host:port``: a server hangs or is unreachable whatever
-    the path, and each call can have its own URL. The first response, even an error, deletes the
-    row.
+    the path, and each call can have its own URL. The first 2xx response deletes the row.
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
@@ -543,10 +612,33 @@ class CallbackEndpoint(models.Model):
     probe_at = models.DateTimeField(
         db_default=Now(), help_text="When one callback may be tried again, if it keeps failing."
     )
+    failing_since = models.DateTimeField(
+        db_default=Now(), help_text="The first attempt that failed after the last 2xx response."
+    )
+    failed_at = models.DateTimeField(
+        db_default=Now(), db_index=True, help_text="The last attempt that failed."
+    )
+    failed_attempts = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Attempts since then, none of which had a 2xx response."
+    )
+    last_result = models.CharField(max_length=200, blank=True, db_default="")
+    last_url = models.CharField(
+        max_length=2000, blank=True, db_default="", help_text="Without its query."
+    )
+    alert_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the owner is told, if it still fails."
+    )
+
+    objects = CallbackEndpointQuerySet.as_manager()
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["account", "origin"], name="endpoint_of_account")
+        ]
+        indexes = [
+            models.Index(
+                fields=["alert_at"], condition=Q(alert_at__isnull=False), name="endpoint_alert"
+            )
         ]
 
     def __str__(self) -> str:
@@ -656,6 +748,34 @@ class CallbackDelivery(models.Model):
                 condition=~Q(state="delivered"),
                 name="delivery_undelivered_of_all",
             ),
+            # One index per filter of the page, newest first.
+            models.Index(
+                F("account"),
+                PROGRESS,
+                F("created_at").desc(),
+                F("id").desc(),
+                name="delivery_by_progress",
+            ),
+            models.Index(
+                F("account"),
+                ORIGIN,
+                F("created_at").desc(),
+                F("id").desc(),
+                name="delivery_by_origin",
+            ),
+            models.Index(
+                fields=["account", "-created_at", "-id"],
+                condition=Q(kind="onError"),
+                name="delivery_of_errors",
+            ),
+            # What waits for a server.
+            models.Index(
+                F("account"),
+                ORIGIN,
+                F("due_at"),
+                condition=Q(state="pending"),
+                name="delivery_waiting_for",
+            ),
         ]
         verbose_name_plural = "callback deliveries"
 
@@ -713,6 +833,75 @@ class FailedRequest(SealedAnswer):
 
 
 FAILED_IN_ORDER = Prefetch("failed_requests", FailedRequest.objects.order_by("at", "id"))
+
+
+class Incident(models.Model):
+    """Something that failed, and what the account's owner was told about it.
+
+    There is one row from the first failure until things went well again, and one more for the next
+    time. See ``telephony.incidents``.
+    """
+
+    class Kind(models.TextChoices):
+        ENDPOINT = "endpoint", "an endpoint accepts no callbacks"
+        GIVEN_UP = "given-up", "a callback was given up"
+        CALLS = "calls", "calls of a number fail"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=8, choices=Kind)
+    subject = models.CharField(
+        max_length=400, help_text="An origin, or for calls the number and the code."
+    )
+    facts = models.JSONField(default=dict, help_text="What the notice says; nothing secret.")
+    began_at = models.DateTimeField()
+    last_at = models.DateTimeField(help_text="The last failure that it includes.")
+    told_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "kind", "subject"],
+                condition=Q(ended_at=None),
+                name="one_open_incident",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["account", "told_at"], name="incident_told"),
+            models.Index(fields=["account", "subject", "told_at"], name="incident_of_subject"),
+            models.Index(fields=["last_at"], name="incident_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.subject}"
+
+
+class NotificationSettings(models.Model):
+    """How an account's owner is told about incidents; without a row, by email.
+
+    The webhook's URL grants whoever has it the right to post, so it is sealed.
+    """
+
+    PURPOSE = "notification-webhook"
+
+    account = models.OneToOneField(
+        Account, primary_key=True, on_delete=models.CASCADE, related_name="notification_settings"
+    )
+    emails_calls = models.BooleanField(default=True)
+    emails_callbacks = models.BooleanField(default=True)
+    sealed_webhook = models.BinaryField(null=True)
+    webhook_posted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it last accepted a message."
+    )
+    webhook_failed_at = models.DateTimeField(null=True, blank=True)
+    webhook_problem = models.CharField(
+        max_length=200, blank=True, help_text="Why the last message was not delivered."
+    )
+
+    def __str__(self) -> str:
+        return f"Notifications of {self.account_id}"
+
+
 ATTEMPTS_IN_ORDER = Prefetch("attempt_list", CallbackAttempt.objects.order_by("id"))
 
 

@@ -6,7 +6,8 @@ import structlog
 from procrastinate.contrib.django import app
 
 from core.queue import lanes
-from telephony.callbacks import attempts, outbox
+from telephony import incidents
+from telephony.callbacks import attempts, early, outbox
 from telephony.hangup import calls_of_nobody_request_hangup
 from telephony.idempotency import forget_expired
 from telephony.numbers import released_numbers_forget
@@ -26,10 +27,27 @@ async def probe_endpoint(endpoint_id: int) -> None:
     await outbox.probe(endpoint_id)
 
 
+@app.task(queue=lanes.UPKEEP)
+def send_waiting(account_id: str, origin: str, since: str, after: str, until: str) -> None:
+    early.send_some(early.Step(account_id, origin, since, after, until))
+
+
 @app.periodic(cron="* * * * *")
 @app.task(queue=lanes.UPKEEP, queueing_lock="resume_callbacks")
 def resume_callbacks(timestamp: int) -> None:
     outbox.resume()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queue=lanes.UPKEEP, queueing_lock="tell_of_endpoints")
+def tell_of_endpoints(timestamp: int) -> None:
+    incidents.tell_of_endpoints()
+
+
+@app.periodic(cron="23 * * * *")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_incidents")
+def forget_incidents(timestamp: int) -> None:
+    incidents.forget()
 
 
 @app.periodic(cron="* * * * *")

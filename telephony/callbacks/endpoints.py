@@ -1,11 +1,15 @@
-"""Endpoints that do not respond: their deliveries are held back, and one at a time is a probe.
+"""Endpoints that fail: what is known of them, and when their deliveries are held back.
 
 An endpoint is a server as one account uses it: two customers with the same host do not affect each
-other. We count consecutive attempts without a response (a timeout, no connection); any response,
-even an error, ends the count. From the third on, we send only a probe: after half a minute, then
-after a minute, up to every five minutes. A probe is a normal attempt of its delivery, so each
-delivery keeps its schedule. A delivery that is held back uses up no attempts, and is given up once
-no schedule would still be running. The first response releases all of them.
+other. It fails from the first attempt without a 2xx response until the next 2xx. If it fails for an
+hour, its owner is told (``telephony.incidents``).
+
+Of these attempts, we count consecutive ones without any response (a timeout, no connection); any
+response, even an error, ends that count. From the third on, its deliveries are held back, and we
+send only a probe: after half a minute, then after a minute, up to every five minutes. A probe is a
+normal attempt of its delivery, so each delivery keeps its schedule. A delivery that is held back
+uses up no attempts, and is given up once no schedule would still be running. The first response
+releases all of them.
 
 All decisions are made under the account's lock.
 """
@@ -15,14 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from core.queue.jobs import Queued, defer_many
+from telephony import incidents
+from telephony.callbacks.attempts import Result
 from telephony.callbacks.client import TimedOut, Unreachable
+from telephony.callbacks.origins import origin_of
 from telephony.models import CallbackDelivery, CallbackEndpoint
 
 PROBE_TASK = "telephony.tasks.probe_endpoint"
@@ -50,13 +56,6 @@ class Failing:
         self.may_be_probed, self.probe_for = False, at_most
 
 
-def origin_of(url: str) -> str:
-    """Return scheme, host and port of a URL in normalized form."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{parts.hostname}:{port}"
-
-
 def key_of(delivery: CallbackDelivery) -> Key:
     return delivery.account_id, origin_of(delivery.url)
 
@@ -80,23 +79,34 @@ def save_decisions(endpoints: Iterable[Failing]) -> None:
             this.update(probe_at=Now() + endpoint.probe_for)
 
 
-def note_all(attempts: Iterable[tuple[CallbackDelivery, str]]) -> None:
+def note_all(attempts: Iterable[tuple[CallbackDelivery, Result]]) -> None:
     """Save how attempts ended. An endpoint's first response releases its deliveries."""
-    results = [(key_of(delivery), result in _NO_ANSWER) for delivery, result in attempts]
-    known = {(each.account_id, each.origin): each for each in _known(key for key, _ in results)}
+    ended = [(delivery, key_of(delivery), result) for delivery, result in attempts]
+    stored = _known(key for _, key, _ in ended)
+    known = {(each.account_id, each.origin): each for each in stored}
     changed: dict[Key, CallbackEndpoint] = {}
-    for key, has_failed in results:
-        endpoint = known.get(key)
-        if has_failed and endpoint is None:
-            endpoint = known[key] = CallbackEndpoint(account_id=key[0], origin=key[1])
-        if endpoint is not None:
-            endpoint.failures = endpoint.failures + 1 if has_failed else 0
-            changed[key] = endpoint
+    for delivery, key, result in ended:
+        if key not in known and result.delivered:
+            continue
+        endpoint = known.setdefault(key, CallbackEndpoint(account_id=key[0], origin=key[1]))
+        if result.delivered:
+            _has_accepted(endpoint, result)
+        else:
+            _has_failed(endpoint, delivery, result)
+        changed[key] = endpoint
     for endpoint in changed.values():
         if endpoint.failures:
-            _has_failed(endpoint)
+            _save_for_probe(endpoint)
+        elif endpoint.failed_attempts:
+            _release(endpoint)
         elif endpoint.pk and _release(endpoint) < _RELEASED_AT_ONCE:
             endpoint.delete()
+
+
+def probe_now(endpoint: CallbackEndpoint) -> None:
+    """Queue a probe at once, besides the one that is scheduled."""
+    only_one = f"probe {endpoint.id} now"
+    defer_many(PROBE_TASK, [Queued({"endpoint_id": endpoint.id}, only_one=only_one)])
 
 
 def queue_lost_probes(overdue: timedelta) -> None:
@@ -117,7 +127,25 @@ def _known(keys: Iterable[Key]) -> QuerySet[CallbackEndpoint]:
     )
 
 
-def _has_failed(endpoint: CallbackEndpoint) -> None:
+def _has_accepted(endpoint: CallbackEndpoint, result: Result) -> None:
+    if endpoint.pk:
+        incidents.endpoint_recovered(endpoint, at=result.at)
+    endpoint.failures = endpoint.failed_attempts = 0
+    endpoint.alert_at = None
+
+
+def _has_failed(endpoint: CallbackEndpoint, delivery: CallbackDelivery, result: Result) -> None:
+    if not endpoint.failed_attempts:
+        endpoint.failing_since = result.at
+    endpoint.failures = endpoint.failures + 1 if result.text in _NO_ANSWER else 0
+    endpoint.failed_attempts += 1
+    endpoint.failed_at = result.at
+    endpoint.last_result = result.text
+    endpoint.last_url = delivery.url.partition("?")[0].partition("#")[0]
+    incidents.endpoint_failed(endpoint)
+
+
+def _save_for_probe(endpoint: CallbackEndpoint) -> None:
     wait = timedelta(0)
     if endpoint.failures >= FAILS_AFTER:
         wait = FIRST_PROBE * 2 ** min(endpoint.failures - FAILS_AFTER, 10)

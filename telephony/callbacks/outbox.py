@@ -34,6 +34,7 @@ from core.queue.jobs import Queued, defer, defer_many
 from core.sealing import CannotUnseal, seal, unseal
 from core.sweeps import each_alone
 from core.together import Together
+from telephony import incidents
 from telephony.callbacks import attempts, client, endpoints, payloads, schedule, signing
 from telephony.callbacks.attempts import Result
 from telephony.callbacks.payloads import CallFacts
@@ -165,7 +166,7 @@ def resend(delivery: CallbackDelivery) -> CallbackDelivery:
     A delivery that is due or in progress stays as it is. Raises 409 ``delivery_erased`` if it has
     ended: its content was erased then, so there is nothing to send.
     """
-    _lock(delivery.account_id)
+    lock(delivery.account_id)
     delivery = CallbackDelivery.objects.defer("sealed_body").get(pk=delivery.pk)
     if delivery.state != CallbackDelivery.State.PENDING:
         raise ApiError(409, "delivery_erased", _WHY_ERASED[delivery.state])
@@ -210,7 +211,7 @@ def _give_up(delivery_id: str) -> bool:
     account_id = held.values_list("account_id", flat=True).first()
     if account_id is None:
         return False
-    _lock(account_id)
+    lock(account_id)
     delivery = held.defer("sealed_body").first()
     if delivery is None:
         return False
@@ -427,7 +428,7 @@ def _record_all(records: list[Record]) -> None:
         if _note(delivery, result):
             later.append(Queued({"delivery_id": delivery.id}, at=delivery.due_at))
     _write(delivery for delivery, _ in counted)
-    endpoints.note_all((delivery, result.text) for delivery, result in counted if result.was_sent)
+    endpoints.note_all((delivery, result) for delivery, result in counted if result.was_sent)
     woken = _next_of({record.attempt.account_id for record in records})
     defer_many(TASK, [*later, *map(_waking, woken)])
 
@@ -451,7 +452,7 @@ def _note(delivery: CallbackDelivery, result: Result) -> bool:
         _end(delivery, CallbackDelivery.State.DELIVERED)
     elif due_at is None:
         _end(delivery, CallbackDelivery.State.GIVEN_UP)
-        _note_given_up(delivery)
+        _note_given_up(delivery, is_by_request=result.gone)
     else:
         delivery.due_at = due_at
         return True
@@ -554,7 +555,7 @@ def _queue_probe(endpoint_id: int) -> None:
     endpoint = CallbackEndpoint.objects.filter(pk=endpoint_id, probe_at__lte=Now()).first()
     if endpoint is None:
         return
-    _lock(endpoint.account_id)
+    lock(endpoint.account_id)
     first = CallbackDelivery.objects.filter(held_by=endpoint).order_by("due_at")[:1]
     for id in first.values_list("id", flat=True):
         CallbackDelivery.objects.filter(pk=id).update(held_by=None)
@@ -568,13 +569,16 @@ def _lock_all(account_ids: set[str], *, waits: bool) -> set[str]:
     return set(in_order.values_list("pk", flat=True))
 
 
-def _lock(account_id: str) -> None:
+def lock(account_id: str) -> None:
     """Lock an account, so that one worker at a time decides about its deliveries."""
     _lock_all({account_id}, waits=True)
 
 
-def _note_given_up(delivery: CallbackDelivery) -> None:
-    """Log it, and note it on a call that had no other problem."""
+def _note_given_up(delivery: CallbackDelivery, *, is_by_request: bool = False) -> None:
+    """Log it, note it on a call that had no other problem, and tell the owner.
+
+    With 410, their backend asked for it, so it is no news.
+    """
     log.warning(
         "callback_given_up",
         delivery_id=delivery.id,
@@ -584,6 +588,9 @@ def _note_given_up(delivery: CallbackDelivery) -> None:
         attempts=delivery.attempts,
         last_result=delivery.last_result,
     )
-    if not delivery.is_superseded:
-        calls = Call.objects.filter(pk=delivery.call_id, error_code="")
-        calls.exclude(ended_at=None).update(error_code=CallProblem.CALLBACK_GIVEN_UP)
+    if delivery.is_superseded:
+        return
+    calls = Call.objects.filter(pk=delivery.call_id, error_code="")
+    calls.exclude(ended_at=None).update(error_code=CallProblem.CALLBACK_GIVEN_UP)
+    if not is_by_request:
+        incidents.callback_given_up(delivery)
