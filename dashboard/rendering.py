@@ -15,6 +15,7 @@ from dashboard.access import PageRequest
 SECTIONS = (
     ("overview", "Overview"),
     ("calls", "Calls"),
+    ("callbacks", "Callbacks"),
     ("test-call", "Test call"),
     ("numbers", "Numbers"),
     ("keys", "API keys"),

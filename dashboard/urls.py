@@ -8,6 +8,7 @@ urlpatterns = [
     path("", include("dashboard.keys")),
     path("", include("dashboard.numbers")),
     path("", include("dashboard.calls")),
+    path("", include("dashboard.callbacks")),
     path("", include("dashboard.sessions")),
     path("", include("dashboard.confirmation")),
     path("", include("dashboard.passwords")),

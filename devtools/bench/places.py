@@ -13,6 +13,15 @@ from telephony.models import Call
 
 _PAGE = 100  # the most that the API serves
 _LIST = "/dashboard/calls"
+_BACKEND = "https://backend.example"  # which all made-up callbacks went to
+_CALLBACKS = {
+    "": {},
+    " that were given up": {"state": "given-up"},
+    " that fail": {"state": "failing"},
+    " of an endpoint": {"endpoint": _BACKEND},
+    " of onError": {"kind": "onError"},
+    " with all filters": {"endpoint": _BACKEND, "state": "waiting", "kind": "onError"},
+}
 _UNKNOWN = "+12025550100"
 
 
@@ -25,6 +34,10 @@ def places_of(account: Account) -> dict[str, str]:
         "overview": "/dashboard",
         "calls in progress": "/dashboard/live",
         **_call_pages(account, newest, middle),
+        **{
+            f"callbacks{name}": f"/dashboard/callbacks?{urlencode(query)}"
+            for name, query in _CALLBACKS.items()
+        },
         "test call": "/dashboard/test-call",
         "numbers": "/dashboard/numbers",
         "API keys": "/dashboard/keys",

@@ -12,6 +12,7 @@ Who = Literal["visitor", "newcomer", "customer", "halfway", "operator"]
 SECTIONS = {
     "overview": "/dashboard",
     "calls": "/dashboard/calls",
+    "callbacks": "/dashboard/callbacks",
     "test-call": "/dashboard/test-call",
     "numbers": "/dashboard/numbers",
     "keys": "/dashboard/keys",
