@@ -122,7 +122,9 @@ class BillingViewSet(ViewSet):
         description=(
             "Limits what your calls may cost in a month (UTC), without the base fee. You get an "
             "email at 50%, 80% and 100%. At 100%, new inbound and outbound calls are rejected "
-            "until you raise the limit or the next month begins. Calls in progress continue."
+            "until you raise the limit or the next month begins. Calls in progress continue. A "
+            "limit at or below what you have already spent is reached at once: the response then "
+            "has `isReached: true`."
         ),
         request=SpendingLimitSerializer,
         answers={200: SpendingSerializer},

@@ -6,6 +6,7 @@ The main page makes no request to Stripe. The parts that do are loaded after it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -29,10 +30,18 @@ from core.errors import ApiError
 from core.money import dollars, price
 from core.pages import page
 from dashboard.access import PageRequest, for_customer, reason_not_active
-from dashboard.forms import refuse
 from dashboard.rendering import STATUS_TONES, dashboard_page
-from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending, spending_limit_set, spending_of
+from usage.spending import (
+    LEAST_LIMIT,
+    MOST_LIMIT,
+    Spending,
+    limit_problem,
+    spending_limit_set,
+    spending_of,
+)
 
+# The field of the form that confirms a limit.
+_CONFIRMED = "confirmed"
 _INVOICE_BADGES = {"paid": "good", "open": "note", "uncollectible": "bad"}
 
 
@@ -46,6 +55,12 @@ class LimitForm(forms.Form):
         ),
     )
 
+    def clean_amount(self) -> Decimal | None:
+        amount: Decimal | None = self.cleaned_data["amount"]
+        if amount is not None and (problem := limit_problem(amount)):
+            raise ValidationError(problem)
+        return amount
+
 
 @for_customer
 @require_safe
@@ -57,18 +72,18 @@ def billing(request: PageRequest) -> HttpResponse:
 @for_customer
 @require_http_methods(["GET", "HEAD", "POST"])
 def spending_limit(request: PageRequest) -> HttpResponse:
-    """Set or remove the limit."""
+    """Set or remove the limit. One that would reject calls from now on has to be confirmed."""
     if request.method != "POST":
         return redirect(f"{reverse('dashboard-billing')}#limit")
     form = LimitForm(request.POST)
-    spending = None
-    if form.is_valid():
-        try:
-            spending = spending_limit_set(account=request.user, **form.cleaned_data)
-        except ValidationError as refusal:
-            refuse(form, refusal)
-    if spending is None:
-        return _page(request, spending_of(request.user), form, status=400)
+    before = spending_of(request.user)
+    if not form.is_valid():
+        return _page(request, before, form, status=400)
+    amount = form.cleaned_data["amount"]
+    stops_calls = replace(before, limit=amount).is_reached and not before.is_reached
+    if stops_calls and _CONFIRMED not in request.POST:
+        return _confirm_limit(request, before, amount)
+    spending = spending_limit_set(account=request.user, amount=amount)
     if spending.is_reached:
         messages.warning(
             request, "Spending limit saved. You have already reached it, so new calls are rejected."
@@ -78,6 +93,18 @@ def spending_limit(request: PageRequest) -> HttpResponse:
     else:
         messages.success(request, f"Spending limit set to {dollars(spending.limit)} a month.")
     return redirect("dashboard-billing")
+
+
+def _confirm_limit(request: PageRequest, spending: Spending, amount: Decimal) -> HttpResponse:
+    context = {
+        "amount": amount,
+        "limit": dollars(amount),
+        "spent": dollars(spending.spent),
+        "confirmed": _CONFIRMED,
+    }
+    return dashboard_page(
+        request, "dashboard-billing", "dashboard/billing_limit_confirm.html", context
+    )
 
 
 @for_customer

@@ -76,7 +76,8 @@ def spending_of(account: Account) -> Spending:
     return Spending(limit, minutes)
 
 
-def _limit_problem(amount: Decimal) -> str | None:
+def limit_problem(amount: Decimal) -> str | None:
+    """Return why an amount (USD) cannot be a limit, in one sentence, or None."""
     in_bounds = amount.is_finite() and LEAST_LIMIT <= amount <= MOST_LIMIT
     if in_bounds and amount == amount.quantize(_CENT):
         return None
@@ -90,7 +91,7 @@ def spending_limit_set(*, account: Account, amount: Decimal | None) -> Spending:
     No email is sent for marks that the new limit has already reached: the page shows them. Raises
     ``ValidationError`` at ``amount``.
     """
-    if amount is not None and (problem := _limit_problem(amount)):
+    if amount is not None and (problem := limit_problem(amount)):
         raise ValidationError({"amount": [problem]})
     month = timezone.now().astimezone(UTC).date().replace(day=1)
     defaults = {"amount": amount, "month": month}

@@ -103,9 +103,43 @@ class TestLimit:
         alice_web.post(LIMIT, {"amount": ""})
         assert spending_of(alice).limit is None
 
+    @pytest.mark.parametrize("amount", ["5", "4.99"])
+    def test_one_that_stops_calls_has_to_be_confirmed(
+        self, alice: Account, alice_web: Client, amount: str
+    ) -> None:
+        spend(alice, 100)
+        response = alice_web.post(LIMIT, {"amount": amount})
+        text = response.content.decode()
+        assert response.status_code == 200
+        assert "already spent <b>$5.00</b>" in text
+        assert f'name="amount" value="{amount}"' in text
+        assert "New inbound and outbound calls are rejected" in text
+        assert not SpendingLimit.objects.exists()
+        assert_well_made(text)
+
+    def test_one_above_what_is_spent_has_not(self, alice: Account, alice_web: Client) -> None:
+        spend(alice, 100)
+        assert alice_web.post(LIMIT, {"amount": "5.01"}).status_code == 302
+        assert spending_of(alice).limit == Decimal("5.01")
+
+    def test_nor_one_while_calls_are_rejected_anyway(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        spend(alice, 100)
+        spending_limit_set(account=alice, amount=Decimal(5))
+        assert alice_web.post(LIMIT, {"amount": "4"}).status_code == 302
+        assert spending_of(alice).limit == 4
+
+    def test_a_confirmation_is_no_way_around_the_bounds(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        spend(alice, 100)
+        assert alice_web.post(LIMIT, {"amount": "-1", "confirmed": "yes"}).status_code == 400
+        assert alice_web.post(LIMIT, {"amount": "-1"}).status_code == 400
+
     def test_one_that_is_reached_is_said(self, alice: Account, alice_web: Client) -> None:
         spend(alice, 100)
-        alice_web.post(LIMIT, {"amount": "5"})
+        alice_web.post(LIMIT, {"amount": "5", "confirmed": "yes"})
         assert (
             "You have already reached it, so new calls are rejected."
             in alice_web.get(PAGE).content.decode()

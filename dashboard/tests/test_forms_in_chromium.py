@@ -15,6 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import Account
 from accounts.proofs import SUDO_HOLDS
 from accounts.sessions import SessionStore
+from dashboard.tests.test_billing import spend
 from dashboard.tests.test_numbers import number_of
 from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE, Watch, context_of, is_too_wide
 
@@ -189,6 +190,17 @@ class TestErrors:
         page.get_by_role("button", name="Call with text").click()
         expect(page.get_by_role("alert")).to_contain_text("Caller: ")
         expect(caller).to_be_focused()
+
+
+def test_a_spending_limit_that_stops_calls_is_confirmed(visit: Visit, alice: Account) -> None:
+    spend(alice, 100)
+    page = visit("/dashboard/billing")
+    page.get_by_label("Monthly limit in US dollars").fill("3")
+    page.get_by_role("button", name="Save limit").click()
+    expect(page.get_by_role("heading", name="Reject new calls from now on?")).to_be_visible()
+    assert_accessible(page)
+    page.get_by_role("button", name="Set limit and reject new calls").click()
+    expect(page.get_by_text("Your spending limit of $3.00 is reached.")).to_be_visible()
 
 
 COMPANY = "/dashboard/settings/company"
