@@ -313,6 +313,7 @@ TEMPLATES = [
             ],
             "libraries": {
                 "forms": "core.templatetags.forms",
+                "inline_markdown": "core.templatetags.inline_markdown",
                 "times": "core.templatetags.times",
             },
         },

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from statistics import median
+from typing import Any, TypeGuard
 
 from telephony.engine.codes import EndedReason, EventKind
 from telephony.models import Call, CallEvent
@@ -29,7 +30,36 @@ _DETAILS = {
 _SPOKEN = "for {}"
 _TOOK = "after {}"
 # What a detail begins with; the database keeps no order.
-_FIRST = ("tool", "code", "reason", "ms", "onCallStartMs")
+_FIRST = ("tool", "code", "reason", "ms", "onCallStartMs", "onCallStartStatus")
+
+# Milliseconds after which a caller notices that something takes long, by kind of event or name.
+_SLOW = {
+    "onCallStartMs": 3_000,
+    "latencyMs": 2_000,
+    EventKind.MODEL_READY: 3_000,
+    EventKind.GREETED: 3_000,
+    EventKind.TOOL_RETURNED: 3_000,
+    EventKind.TOOL_FAILED: 3_000,
+    EventKind.TOOL_TIMEOUT: 3_000,
+}
+_TOOL_ENDS = (EventKind.TOOL_RETURNED, EventKind.TOOL_FAILED, EventKind.TOOL_TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A detail of an event; ``is_slow`` marks a time that a caller notices."""
+
+    text: str
+    is_slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long something took in a call."""
+
+    label: str
+    text: str
+    is_slow: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +69,7 @@ class Line:
     at: datetime
     offset: str
     text: str
-    details: list[str]
+    details: list[Detail]
     tone: str
 
 
@@ -66,9 +96,54 @@ def line_of(event: CallEvent, call: Call) -> Line:
         at=event.at,
         offset=f"{max(0.0, (event.at - call.created_at).total_seconds()):.1f} s",
         text=kind.meaning if kind else _plain(event.kind),
-        details=[detail for detail in details if detail],
+        details=[detail for detail in details if detail.text],
         tone="bad" if kind and kind.is_trouble else "",
     )
+
+
+def latencies_of(events: Iterable[CallEvent]) -> list[Latency]:
+    """Return how long a caller waited, as far as the events tell: the median and the slowest."""
+    times: dict[str, list[tuple[float, bool]]] = {}
+    for event in events:
+        for name, value in event.detail.items():
+            label = _waited_for(event.kind, name)
+            if label and _is_number(value):
+                times.setdefault(label, []).append((value, _is_slow(event.kind, name, value)))
+    return [_latency(label, times[label]) for label in _LABELS if label in times]
+
+
+_LABELS = ("onCallStart", "First audio", "Agent", "Tools")
+
+
+def _waited_for(kind: str, name: str) -> str:
+    """Return the label of a time that the caller waited; "" for other details."""
+    match kind, name:
+        case _, "onCallStartMs":
+            return "onCallStart"
+        case EventKind.GREETED, "ms":
+            return "First audio"
+        case _, "latencyMs":
+            return "Agent"
+        case _, "ms" if kind in _TOOL_ENDS:
+            return "Tools"
+    return ""
+
+
+def _latency(label: str, times: list[tuple[float, bool]]) -> Latency:
+    values = [value for value, _ in times]
+    text = milliseconds(median(values))
+    if len(values) > 1:
+        text = f"{text} (slowest {milliseconds(max(values))})"
+    return Latency(label, text, any(is_slow for _, is_slow in times))
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_slow(kind: str, name: str, value: float) -> bool:
+    limit = _SLOW.get(name) or (_SLOW.get(kind) if name == "ms" else None)
+    return limit is not None and value > limit
 
 
 def length(seconds: int) -> str:
@@ -82,11 +157,15 @@ def milliseconds(count: float) -> str:
     return f"{count / 1000:.1f} s" if count >= 1000 else f"{count:.0f} ms"
 
 
-def _detail(kind: str, name: str, value: Any) -> str:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and name in _DETAILS:
+def _detail(kind: str, name: str, value: Any) -> Detail:
+    is_slow = _is_number(value) and _is_slow(kind, name, value)
+    return Detail(_words(kind, name, value), is_slow)
+
+
+def _words(kind: str, name: str, value: Any) -> str:
+    if _is_number(value) and name in _DETAILS:
         return _DETAILS[name].format(milliseconds(value))
-    if is_number and name == "ms":
+    if _is_number(value) and name == "ms":
         return (_SPOKEN if kind == EventKind.CALLER_SPOKE else _TOOK).format(milliseconds(value))
     match kind, name:
         case EventKind.ENDED, "reason":
@@ -95,6 +174,8 @@ def _detail(kind: str, name: str, value: Any) -> str:
             return str(value)
         case _, ("tool" | "code" | "message" | "model" | "why" | "to" | "reason"):
             return str(value)
+        case _, "onCallStartStatus":
+            return f"with status {value}"
         case _, "by":
             return "" if value == "unknown" else f"by {value}"
     return f"{name}: {value}" if not isinstance(value, Mapping) else ""

@@ -22,11 +22,14 @@ from core.money import dollars, price
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, ERROR_CODES, CallFilters, own_numbers
-from dashboard.call_words import length, line_of, milliseconds, outcome_label, outcome_tone
+from dashboard.call_notices import notices_of
+from dashboard.call_words import latencies_of, length, line_of, outcome_label, outcome_tone
 from dashboard.rendering import dashboard_page
-from telephony.callbacks import attempts, outbox
+from dashboard.responses import attempt_shown, request_shown
+from telephony.callback_urls import without_query
+from telephony.callbacks import outbox
 from telephony.hangup import call_request_hangup
-from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent
+from telephony.models import Call, CallbackDelivery, CallEvent
 from usage.models import UsageRecord
 
 PAGE_SIZE = 50
@@ -92,15 +95,12 @@ def export(request: PageRequest) -> HttpResponseBase:
 @for_customer
 @require_safe
 def call(request: PageRequest, id: str) -> HttpResponse:
-    """One call. htmx refreshes a part of it while it is in progress, and all of it at its end."""
+    """One call. htmx refreshes it while it is in progress and for a moment after its end."""
     found = Call.objects.access(request.user, id)
     context = _facts(found) | {"call": found, "not_active": reason_not_active(request.user)}
     if not _wants_part(request):
         return dashboard_page(request, "calls", "dashboard/call.html", context)
-    response = render(request, "dashboard/call_part.html", context)
-    if "live" in request.GET and found.ended_at:
-        response["HX-Refresh"] = "true"
-    return response
+    return render(request, "dashboard/call_part.html", context)
 
 
 @for_customer
@@ -153,7 +153,7 @@ def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
 
 
 def _facts(call: Call) -> dict[str, Any]:
-    """Return the context of a call's page, with four queries."""
+    """Return the context of a call's page, with six queries."""
     now = timezone.now()
     is_live = call.ended_at is None
     sids = [call.call_sid] if call.call_sid and call.ended_at else []
@@ -162,7 +162,11 @@ def _facts(call: Call) -> dict[str, Any]:
     newest = CallEvent.objects.filter(call=call).order_by("-at", "-id")[: MOST_EVENTS + 1]
     events = list(newest)[:MOST_EVENTS][::-1]
     deliveries = list(call.callbacks.with_attempts().order_by("created_at", "id"))
+    failed = list(call.failed_requests.order_by("at", "id"))
     return {
+        "notices": notices_of(call, events, deliveries),
+        "latencies": latencies_of(events),
+        "responses": [request_shown(each) for each in failed],
         "row": _row(call, record),
         "is_live": is_live,
         "is_watched": (
@@ -171,10 +175,19 @@ def _facts(call: Call) -> dict[str, Any]:
             or any(_is_being_sent(delivery, now) for delivery in deliveries)
         ),
         "costs": _costs(record) if record else [],
+        "urls": [(name, without_query(url)) for name, url in _urls(call) if url],
         "lines": [line_of(event, call) for event in events],
         "most_events": MOST_EVENTS if len(newest) > MOST_EVENTS else 0,
         "deliveries": [_delivery(delivery) for delivery in deliveries],
     }
+
+
+def _urls(call: Call) -> list[tuple[str, str]]:
+    return [
+        ("onCallStart", call.on_call_start_url),
+        ("onCallEnd", call.on_call_end_url),
+        ("onError", call.on_error_url),
+    ]
 
 
 def _is_being_sent(delivery: CallbackDelivery, now: datetime) -> bool:
@@ -199,17 +212,7 @@ def _delivery(delivery: CallbackDelivery) -> dict[str, Any]:
         "is_pending": delivery.state == CallbackDelivery.State.PENDING,
         "tone": tones[delivery.state],
         "label": "On hold" if delivery.held_by else labels[delivery.state],
-        "attempts": [_attempt(attempt) for attempt in delivery.attempt_list.all()],
-    }
-
-
-def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
-    return {
-        "at": attempt.at,
-        "took": milliseconds(attempt.duration_ms),
-        "result": attempt.result.replace("_", " "),
-        "tone": "good" if attempt.result.startswith("2") else "bad",
-        "answer": attempts.answer_of(attempt),
+        "attempts": [attempt_shown(attempt) for attempt in delivery.attempt_list.all()],
     }
 
 

@@ -17,9 +17,11 @@ from accounts.throttling import account_attempt
 from core.errors import ApiError
 from core.pages import PERMISSIONS_POLICY_WITH_MICROPHONE, page
 from dashboard.access import PageRequest, for_customer
+from dashboard.call_notices import notices_of
 from dashboard.call_words import length, line_of, outcome_label, outcome_tone
 from dashboard.forms import PhoneNumberField, refuse
 from dashboard.rendering import dashboard_page
+from dashboard.responses import check_shown, request_shown
 from telephony.call_sids import TEST_PREFIX
 from telephony.callbacks.check import Check, call_start_check
 from telephony.callbacks.on_call_start import TIMEOUT_SECONDS
@@ -105,6 +107,7 @@ def _test_call_page(
         "form": call_form,
         "check_form": check_form or CallForm(request, prefix="check"),
         "check": check,
+        "answer": check_shown(check) if check else None,
         "timeout": TIMEOUT_SECONDS,
         "keypad": "123456789*0#",
         "has_numbers": bool(call_form.numbers),
@@ -148,12 +151,14 @@ def start(request: PageRequest) -> HttpResponse:
 def live(request: PageRequest, call_id: str) -> HttpResponse:
     """Show the progress of a test call; polled until the call ends."""
     call = _access(request, call_id)
-    events = call.events.order_by("at", "id")[:MOST_EVENTS]
+    events = list(call.events.order_by("at", "id")[:MOST_EVENTS])
     seconds = call.duration_seconds
     if call.answered_at and not call.ended_at:
         seconds = int((timezone.now() - call.answered_at).total_seconds())
     context = {
         "call": call,
+        "notices": notices_of(call, events, call.callbacks.defer("sealed_body")),
+        "responses": [request_shown(each) for each in call.failed_requests.order_by("at", "id")],
         "lines": [line_of(event, call) for event in events],
         "length": length(seconds),
         "label": outcome_label(call),

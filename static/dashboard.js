@@ -57,6 +57,19 @@ document.addEventListener("htmx:load", (event) => {
   }
 });
 
+// <details id="…"> that are renewed stay as they were opened or closed.
+const folds = new Map();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  for (const fold of event.detail.target.querySelectorAll("details[id]")) {
+    folds.set(fold.id, fold.open);
+  }
+});
+document.addEventListener("htmx:load", (event) => {
+  for (const fold of event.target.querySelectorAll("details[id]")) {
+    fold.open = folds.get(fold.id) ?? fold.open;
+  }
+});
+
 // A part of a page that cannot be had says so, where it says that it works.
 for (const failure of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(failure, (event) => {

@@ -28,7 +28,7 @@ from dashboard.call_filters import OUTCOMES
 from dashboard.tests.pages import assert_well_made
 from telephony.call_search import metadata_index
 from telephony.callbacks import attempts
-from telephony.callbacks.attempts import Result
+from telephony.callbacks.attempts import Failure, Result
 from telephony.engine.codes import OutcomeGroup
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint, PhoneNumber
 from telephony.services import call_accept, call_connect, call_end, call_note
@@ -627,18 +627,19 @@ class TestOne:
         assert_well_made(text)
         assert "End call" in text
         assert f'action="{PATH}/{call.id}/hangup"' in text
-        assert f'hx-get="{PATH}/{call.id}?live=1"' in text
+        assert f'hx-get="{PATH}/{call.id}"' in text
         assert "We send onCallEnd when the call ends." in text
 
     def test_htmx_follows_it_to_its_end(self, alice: Account, alice_web: Client) -> None:
         call = call_of(alice, **LIVE)
-        part = alice_web.get(f"{PATH}/{call.id}?live=1", headers=HTMX)
-        assert "<html" not in part.content.decode()
-        assert 'hx-trigger="every 2s"' in part.content.decode()
-        assert "HX-Refresh" not in part
+        part = alice_web.get(f"{PATH}/{call.id}", headers=HTMX).content.decode()
+        assert "<html" not in part
+        assert 'hx-trigger="every 2s"' in part
+        assert "End call" in part
         call_end(call_id=call.id, status=Call.Status.COMPLETED, reason="caller_hangup")
-        part = alice_web.get(f"{PATH}/{call.id}?live=1", headers=HTMX)
-        assert part["HX-Refresh"] == "true"
+        part = alice_web.get(f"{PATH}/{call.id}", headers=HTMX).content.decode()
+        assert "Caller hung up" in part
+        assert "End call" not in part
         assert 'hx-trigger="every 2s"' in self.get(alice_web, call.id), "callbacks are on their way"
         Call.objects.update(ended_at=NOW)
         assert "hx-trigger" not in self.get(alice_web, call.id)
@@ -695,8 +696,11 @@ class TestOne:
         for number in range(5):
             call_note(call, f"event_{number}")
             delivery_of(call)
-        # The session, the account, the call, its usage, events, callbacks and their attempts.
-        with django_assert_num_queries(7), CaptureQueriesContext(connection) as queries:
+            failure = Failure("onToolCall", "", Result("500", answer="It is down."), "book")
+            attempts.keep_failed(call.id, alice.id, [failure])
+        # The session, the account, the call, its usage, events, callbacks, their attempts, and
+        # failed requests.
+        with django_assert_num_queries(8), CaptureQueriesContext(connection) as queries:
             self.get(alice_web, call.id)
         assert not any("sealed_body" in query["sql"] for query in queries)
 

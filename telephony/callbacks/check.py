@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from telephony.call_sids import new_test_sid
 from telephony.callback_urls import without_query
 from telephony.callbacks import client
 from telephony.callbacks.answers import Decision, answer_of, decide
+from telephony.callbacks.attempts import answer_to_keep
 from telephony.callbacks.configuration import Field
 from telephony.callbacks.kinds import AccountSid, Tools, Url
 from telephony.callbacks.on_call_start import post
@@ -46,12 +47,16 @@ class FieldCheck:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result. ``problem`` is a sentence if the response has no fields to check."""
+    """The result. ``problem`` is a sentence if the response has no fields to check.
+
+    ``answer`` is the beginning of the response, without credentials.
+    """
 
     url: str
     call_sid: str
     seconds: float
     status: int | None = None
+    answer: str = ""
     problem: str = ""
     fields: Sequence[FieldCheck] = ()
     ignored: Sequence[str] = ()
@@ -74,23 +79,28 @@ def call_start_check(*, number: PhoneNumber, caller: str) -> Check:
         answer = async_to_sync(post)(url, facts, secrets=secrets, message_id=f"msg_{new_id()}")
     except client.CallbackFailed as failure:
         seconds = time.monotonic() - began
-        return Check(
-            url, facts.call_sid, seconds, problem=sentence(f"No response: {failure.reason}")
-        )
-    seconds = time.monotonic() - began
-    return _checked(url, facts.call_sid, seconds, answer)
+        problem = sentence(f"No response: {failure.reason}")
+        return Check(without_query(url), facts.call_sid, seconds, problem=problem)
+    response = Check(
+        without_query(url),
+        facts.call_sid,
+        time.monotonic() - began,
+        answer.status,
+        answer_to_keep(answer.body, b"{}", known=secrets),
+    )
+    return _checked(response, answer)
 
 
 @sensitive_variables()
-def _checked(url: str, call_sid: str, seconds: float, answer: client.Answer) -> Check:
+def _checked(response: Check, answer: client.Answer) -> Check:
     if not 200 <= answer.status < 300:
         problem = "Respond with a status from 200 to 299. The call would be rejected."
-        return Check(url, call_sid, seconds, answer.status, problem)
+        return replace(response, problem=problem)
     try:
         body = decoded(answer.body)
     except NotUsable as error:
         problem = f"The response {error}. The call would be rejected."
-        return Check(url, call_sid, seconds, answer.status, problem)
+        return replace(response, problem=problem)
     problems: Mapping[str, list[str]] = {}
     try:
         outcome = _outcome(decide(body))
@@ -98,14 +108,11 @@ def _checked(url: str, call_sid: str, seconds: float, answer: client.Answer) -> 
         outcome = _rejected(error)
         problems = _by_field(error)
     if whole := problems.get("body"):
-        return Check(url, call_sid, seconds, answer.status, " ".join(whole))
+        return replace(response, problem=" ".join(whole))
     known = answer_of(body).fields
     unknown = sorted(clipped(name, 64) for name in set(body) - {each.name for each in known})
-    return Check(
-        url,
-        call_sid,
-        seconds,
-        answer.status,
+    return replace(
+        response,
         fields=[_field(each, body, problems.get(each.name, ())) for each in known],
         ignored=unknown[:50],
         outcome=outcome,
