@@ -48,8 +48,8 @@ def mail_queue(*, account: Account, name: str, to: str = "", **context: JSONValu
     """Queue an email; it is sent after the caller's transaction commits.
 
     :param to: an address other than the account's own.
-    :param context: values for the template besides ``account``, ``public_url`` and ``link``. They
-        are stored in the queue, so they must not be secret.
+    :param context: values for the template besides ``account``, ``public_url``, ``support`` and
+        ``link``. They are stored in the queue, so they must not be secret.
 
     Without a mail server (``EMAIL_URL``) this only logs a warning.
     """
@@ -91,7 +91,11 @@ def mail_send(*, account: Account, name: str, context: dict[str, Any], to: str =
 
 def mail_texts(*, account: Account, name: str, context: dict[str, Any]) -> tuple[str, str]:
     """Return the subject and the body of an email."""
-    known = {"account": account, "public_url": settings.PUBLIC_URL}
+    known = {
+        "account": account,
+        "public_url": settings.PUBLIC_URL,
+        "support": settings.SUPPORT_URL or settings.SUPPORT_EMAIL or settings.PUBLIC_URL,
+    }
     if make_link := _LINKS.get(name):
         known["link"] = make_link(account)
     text = render_to_string(f"mail/{name}.txt", known | context)

@@ -16,7 +16,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config.unsafe import (
     bad_address,
+    bad_email,
     bad_host,
+    bad_link,
     leaky_mail_server,
     weak_key,
     weak_webhook_secret,
@@ -148,6 +150,25 @@ ENGINE_URL = _own_address("ENGINE_URL", "https", f"http://127.0.0.1:{PORT}", tak
 MEDIA_STREAM_URL = _own_address(
     "MEDIA_URL", "wss", f"ws://127.0.0.1:{MEDIA_PORT}/media", takes_path=True
 )
+
+# Pages of the operators' own, which our pages and emails link to. Unless set, they are not shown.
+
+
+def _link(name: str) -> str:
+    """Return the https:// URL of a page, or "" if the variable is empty."""
+    url = str(env.str(name, default=""))
+    if url and (fault := bad_link(url)):
+        raise ImproperlyConfigured(f"{name} {fault}")
+    return url
+
+
+TERMS_URL = _link("TERMS_URL")
+PRIVACY_URL = _link("PRIVACY_URL")
+SUPPORT_URL = _link("SUPPORT_URL")
+SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", default="")
+if SUPPORT_EMAIL and (fault := bad_email(SUPPORT_EMAIL)):
+    raise ImproperlyConfigured(f"SUPPORT_EMAIL {fault}")
+STATUS_URL = _link("STATUS_URL")
 
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS",
@@ -314,6 +335,7 @@ TEMPLATES = [
             "libraries": {
                 "forms": "core.templatetags.forms",
                 "inline_markdown": "core.templatetags.inline_markdown",
+                "installation": "core.templatetags.installation",
                 "times": "core.templatetags.times",
             },
         },

@@ -12,6 +12,9 @@ from ipaddress import ip_address
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
 _LEAST_LENGTH = 50
 # A key of 50 random hexadecimal digits has fewer than ten different ones once in 10,000 keys.
 _LEAST_DIFFERENT = 10
@@ -105,6 +108,24 @@ def bad_address(address: str, schemes: Sequence[str], *, takes_path: bool = True
     else:
         return ""
     return f"{fault} (it is {_without_credentials(address)!r})."
+
+
+def bad_link(url: str) -> str:
+    """Check the URL of a page on another site, which may have a query and a fragment."""
+    parts = _split(url)
+    if parts is None or parts.scheme != "https" or not parts.hostname:
+        return f"must begin with https:// and a host (it is {_without_credentials(url)!r})."
+    if parts.username is not None or parts.password is not None:
+        return "must not contain a user name or a password."
+    return ""
+
+
+def bad_email(address: str) -> str:
+    try:
+        validate_email(address)
+    except ValidationError:
+        return f"must be an email address, like support@switchhook.example (it is {address!r})."
+    return ""
 
 
 def bad_host(host: str, *, only_loopback: bool) -> str:

@@ -21,7 +21,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core.errors import page_not_found
-from core.money import dollars, price
 from core.pages import PUBLIC, page, public
 from core.schema import document, endpoint
 from docs.guides import GUIDES, SKILL, guide_text, guides_by_audience, read_guide
@@ -57,8 +56,7 @@ class SchemaView(APIView):
 @require_safe
 @public
 def landing(request: HttpRequest) -> HttpResponse:
-    context = {"base": dollars(settings.MONTHLY_BASE), "rate": price(settings.PER_MINUTE_RATE)}
-    return page(request, "landing.html", context)
+    return page(request, "landing.html")
 
 
 @require_safe

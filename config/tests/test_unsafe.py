@@ -6,7 +6,9 @@ import pytest
 
 from config.unsafe import (
     bad_address,
+    bad_email,
     bad_host,
+    bad_link,
     leaky_mail_server,
     weak_key,
     weak_webhook_secret,
@@ -170,3 +172,37 @@ def test_a_mail_server_that_leaks(address: str) -> None:
     fault = leaky_mail_server(address)
     assert fault
     assert "hunter2" not in fault
+
+
+class TestLinks:
+    @pytest.mark.parametrize(
+        "url",
+        ["https://a.example", "https://a.example/terms/", "https://a.example:8443/x?lang=en#top"],
+    )
+    def test_a_page_on_another_site(self, url: str) -> None:
+        assert bad_link(url) == ""
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://a.example",
+            "javascript:alert(1)",
+            "//a.example",
+            "a.example",
+            "https://",
+            "https://a.example/with space",
+            "https://a.example:port",
+        ],
+    )
+    def test_anything_else_is_refused(self, url: str) -> None:
+        assert bad_link(url).startswith("must begin with https://")
+
+    def test_credentials_are_not_repeated(self) -> None:
+        fault = bad_link("https://user:hunter2@a.example")
+        assert fault
+        assert "hunter2" not in fault
+
+    def test_an_email_address(self) -> None:
+        assert bad_email("support@a.example") == ""
+        for address in ("support", "support@", "a b@c.example", "<support@a.example>"):
+            assert bad_email(address).startswith("must be an email address"), address

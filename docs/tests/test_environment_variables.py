@@ -12,7 +12,7 @@ from docs.tests.test_guides import codes, rows
 ROOT = Path(__file__).resolve().parents[2]
 
 _VARIABLE = re.compile(
-    r"""(?:env\.\w+|environ\.get|_number|_flag|_address|_own_address)\(\s*"([A-Z_]+)\"""",
+    r"""(?:env\.\w+|environ\.get|_number|_flag|_link|_address|_own_address)\(\s*"([A-Z_]+)\"""",
     re.VERBOSE,
 )
 # Of no interest to operators.

@@ -68,7 +68,7 @@ def test_guides_have_them() -> None:
 
 @pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
 def test_each_colour_can_be_read(is_dark: bool) -> None:
-    colors = variables("app.css", is_dark=is_dark) | variables("docs.css", is_dark=is_dark)
+    colors = variables("palette.css", is_dark=is_dark) | variables("docs.css", is_dark=is_dark)
     own = [name for name in colors if name.startswith("hl-")]
     assert {f"hl-{name.removeprefix('hl-')}" for name in own} == CLASSES
     for name in [*own, "good", "quiet", "ink", "accent"]:
