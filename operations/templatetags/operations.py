@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import template
 
-from operations.start_page import Figure, needing_attention, todays_figures
+from operations.start_page import failures, needing_attention, todays_figures
 
 register = template.Library()
 
 
-@register.simple_tag
-def figures_of_today() -> list[Figure]:
-    return todays_figures()
-
-
-@register.simple_tag
-def attention() -> list[Figure]:
-    return needing_attention()
+@register.inclusion_tag("operations/start_page.html")
+def start_page() -> dict[str, Any]:
+    failed = failures()
+    return {
+        "problems": needing_attention(failed),
+        "failures": failed,
+        "today": todays_figures(),
+    }

@@ -6,14 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import Account
 from billing.models import MeterProblem
+from billing.tests.plans import planned
 from core.ids import first_id_of
-from operations.start_page import needing_attention, todays_figures
+from core.queue.jobs import defer
+from operations import start_page
+from operations.start_page import failures, needing_attention, todays_figures
 from telephony.models import Call, CallbackDelivery
 from usage.models import UsageRecord
 
@@ -30,7 +36,13 @@ def olga(operator: Account) -> Client:
 
 
 def call_of(account: Account, **fields: Any) -> Call:
-    return Call.objects.create(
+    call = call_with(account, **fields)
+    call.save(force_insert=True)
+    return call
+
+
+def call_with(account: Account, **fields: Any) -> Call:
+    return Call(
         account=account,
         direction="inbound",
         status="in-progress",
@@ -64,33 +76,155 @@ class TestFigures:
         used(bob, "CA3", minutes=90, id=first_id_of(yesterday), created_at=yesterday)
         call_of(alice)
         call_of(alice, ended_at=timezone.now())
-        counts = {figure.label: figure.count for figure in todays_figures()}
-        assert counts == {
-            "calls in progress": 1,
-            "calls ended today": 3,
-            "minutes today": 6,
-            "new accounts today": 2,
+        texts = {figure.label: figure.text for figure in todays_figures()}
+        assert texts == {
+            "calls in progress": "1",
+            "calls ended today": "3",
+            "minutes today": "6",
+            "new accounts today": "2",
         }
 
-    def test_nothing_needs_attention(self, alice: Account) -> None:
-        assert needing_attention() == []
+    def test_nothing_needs_attention(self, olga: Client, alice: Account) -> None:
+        assert needing_attention(failures()) == []
+        text = olga.get(INDEX).content.decode()
+        assert "Nothing needs your attention." in text
+        assert "No call has failed." in text
 
     def test_what_needs_attention(self, alice: Account) -> None:
         MeterProblem.objects.create(kind="refused", key="refused-CA1", account=alice, detail={})
         for attempts in (1, 5):
-            CallbackDelivery.objects.create(
-                account=alice,
-                call=call_of(alice),
-                kind="onCallEnd",
-                url="https://example.org/end",
-                attempts=attempts,
-            )
-        found = {figure.label: figure.text for figure in needing_attention()}
+            callback_of(call_of(alice), attempts=attempts)
+        found = {figure.label: figure.text for figure in needing_attention(failures())}
         assert found == {"meter problems": "1", "callbacks that keep failing": "1"}
+
+    def test_how_long_something_waits(self, alice: Account) -> None:
+        """A job without a time is one that should have run at once."""
+        ProcrastinateJob.objects.all().delete()
+        callback_of(call_of(alice), due_at=timezone.now() - timedelta(hours=3, minutes=5))
+        callback_of(call_of(alice), due_at=timezone.now() + timedelta(hours=1))
+        defer("billing.tasks.check_status", account_id=alice.id)
+        assert set(self.labels()) == {"is how long the oldest callback has been overdue"}
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE procrastinate_events SET at = at - interval '25 minutes'")
+        assert self.labels() == {
+            "is how long the oldest callback has been overdue": "3 h",
+            "is how long the oldest job has been overdue": "25 min",
+        }
+
+    def labels(self) -> dict[str, str]:
+        return {figure.label: figure.text for figure in needing_attention(failures())}
 
     def test_the_page_links_to_the_lists(self, olga: Client, alice: Account) -> None:
         MeterProblem.objects.create(kind="refused", key="refused-CA1", account=alice, detail={})
         page = olga.get(INDEX).content.decode()
         assert "/admin/billing/meterproblem/?open=yes" in page
-        for figure in [*todays_figures(), *needing_attention()]:
-            assert olga.get(figure.url).status_code == 200
+        fail(alice, "engine_lost")
+        fail(alice, "")
+        failed = failures()
+        figures = [*failed.by_code, *failed.by_account, *needing_attention(failed)]
+        assert len(figures) == 5
+        for figure in [*todays_figures(), *figures]:
+            assert olga.get(figure.url).status_code == 200, figure
+        for cause in failed.by_code:
+            assert "No calls match" not in olga.get(cause.url).content.decode()
+
+
+class TestFailures:
+    def test_they_are_counted_by_code_and_account(
+        self, olga: Client, alice: Account, bob: Account
+    ) -> None:
+        for account, code in ((alice, "model_unreachable"), (bob, "model_unreachable"), (bob, "")):
+            fail(account, code)
+        yesterday = timezone.now() - timedelta(days=1, minutes=1)
+        fail(alice, "tool_failed", id=f"{first_id_of(yesterday)}{'0' * 16}")
+        end(alice, "caller_hangup")
+        end(alice, "rejected")
+        call_of(alice)
+        failed = failures()
+        assert {f.label: f.text for f in failed.by_code} == {
+            "model_unreachable": "2",
+            "model_error": "1",
+        }
+        assert [(f.label, f.text) for f in failed.by_account] == [
+            ("bob@example.org", "2"),
+            ("alice@example.org", "1"),
+        ]
+        assert failed.rate == "60.0% of the last 5 calls failed"
+        text = olga.get(INDEX).content.decode()
+        assert "60.0% of the last 5 calls failed." in text
+
+    @pytest.mark.parametrize(
+        ("code", "label"),
+        [
+            ("engine_lost", "calls lost with their engine in the last 24 hours"),
+            ("internal_error", "calls ended by an internal error in the last 24 hours"),
+        ],
+    )
+    def test_a_crash_needs_attention(self, alice: Account, code: str, label: str) -> None:
+        fail(alice, code)
+        [figure] = needing_attention(failures())
+        assert (figure.label, figure.text) == (label, "1")
+
+    @pytest.mark.parametrize(("completed", "is_shown"), [(18, False), (19, True), (20, False)])
+    def test_many_of_enough_calls_need_attention(
+        self, alice: Account, completed: int, is_shown: bool
+    ) -> None:
+        fail(alice, "model_unreachable")
+        for _ in range(completed):
+            end(alice, "caller_hangup")
+        shown = [figure.text for figure in needing_attention(failures())]
+        assert shown == (["5.0%"] if is_shown else [])
+
+    def test_the_page_reads_no_history_and_asks_no_more(
+        self, olga: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(start_page, "MOST", 100)
+        olga.get(INDEX)
+        queries = []
+        for count in (1, 3_000):
+            make_history(alice, count)
+            with planned() as plans, CaptureQueriesContext(connection) as captured:
+                olga.get(INDEX)
+            queries.append(len(captured))
+        assert plans.rows_looked_at <= 3 * 100
+        assert queries[0] == queries[1]
+
+
+def make_history(account: Account, count: int) -> None:
+    """Make calls that ended an hour and more ago, half of them failed, each with a callback."""
+    calls = [
+        call_with(account, ended_reason=("model_error", "caller_hangup")[number % 2])
+        for number in range(count)
+    ]
+    for call in calls:
+        call.ended_at = timezone.now()
+    Call.objects.bulk_create(calls, batch_size=1000)
+    CallbackDelivery.objects.bulk_create(
+        (
+            CallbackDelivery(
+                account=account,
+                call=call,
+                kind="onCallEnd",
+                url=call.on_call_end_url,
+                state="delivered",
+            )
+            for call in calls
+        ),
+        batch_size=1000,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE telephony_call, telephony_callbackdelivery")
+
+
+def fail(account: Account, error_code: str, **fields: Any) -> Call:
+    return end(account, "model_error", error_code=error_code, **fields)
+
+
+def end(account: Account, reason: str, **fields: Any) -> Call:
+    return call_of(account, ended_reason=reason, ended_at=timezone.now(), **fields)
+
+
+def callback_of(call: Call, **fields: Any) -> None:
+    CallbackDelivery.objects.create(
+        account=call.account, call=call, kind="onCallEnd", url="https://example.org/end", **fields
+    )
