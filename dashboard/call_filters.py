@@ -8,7 +8,6 @@ from typing import Any
 
 from django import forms
 from django.http import QueryDict
-from django.utils import timezone
 
 from accounts.models import Account
 from core.zones import midnight
@@ -65,12 +64,6 @@ class CallFilters(forms.Form):
     )
     since = DayField(label="From")
     until = DayField(label="To")
-
-    def __init__(self, *args: Any, **known: Any) -> None:
-        super().__init__(*args, **known)
-        zone = timezone.get_current_timezone_name().replace("_", " ")
-        for name in ("since", "until"):
-            self.fields[name].label = f"{self.fields[name].label} ({zone})"
 
     def clean_number(self) -> str:
         return number_typed(self.cleaned_data["number"])

@@ -43,10 +43,18 @@ class PhoneNumberField(LineField):
 
 
 class DayField(forms.DateField):
-    """A day within the range that calls can be filtered by."""
+    """A day within the range that calls can be filtered by, in the active time zone.
+
+    The page names the zone in an element with the id ``zone``.
+    """
 
     def __init__(self, *, label: str) -> None:
-        attributes = {"type": "date", "min": str(days.FIRST), "max": str(days.LAST)}
+        attributes = {
+            "type": "date",
+            "min": str(days.FIRST),
+            "max": str(days.LAST),
+            "aria-describedby": "zone",
+        }
         widget = forms.DateInput(attributes, "%Y-%m-%d")
         super().__init__(label=label, required=False, widget=widget)
 

@@ -34,6 +34,12 @@ def offset(value: datetime, text: str) -> SafeString:
 
 
 @register.simple_tag
+def zone_name() -> str:
+    """Write the active zone's name: ``America/New York``."""
+    return timezone.get_current_timezone_name().replace("_", " ")
+
+
+@register.simple_tag
 def day(value: date) -> SafeString:
     """Write the day of a time in the active zone, or a day: ``3 Nov 2026``."""
     return _day(timezone.localtime(value) if isinstance(value, datetime) else value)

@@ -118,10 +118,10 @@ class TestFilters:
         text = b"".join(response).decode()
         assert [number for number in range(4) if f"+1980555000{number}" in text] == found
 
-    def test_fields_name_the_zone(self, call: Call, alice_web: Client) -> None:
+    def test_the_zone_is_named(self, call: Call, alice_web: Client) -> None:
         text = alice_web.get("/dashboard/calls").content.decode()
-        assert "From (America/New York)</label>" in text
-        assert "To (America/New York)</label>" in text
+        assert 'id="zone">Days and times are in America/New York.' in text
+        assert text.count('aria-describedby="zone"') == 2
 
     def test_an_export_has_the_accounts_day_in_its_name_and_utc_inside(
         self, call: Call, alice_web: Client, monkeypatch: pytest.MonkeyPatch
