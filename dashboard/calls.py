@@ -106,6 +106,7 @@ def call(request: PageRequest, id: str) -> HttpResponse:
 @for_customer
 @require_POST
 def hang_up(request: PageRequest, id: str) -> HttpResponse:
+    """Hang up, and go to the call's page or ``back`` to the overview."""
     found = Call.objects.of(request.user).access(request.user, id)
     try:
         require_active(request.user)
@@ -117,6 +118,8 @@ def hang_up(request: PageRequest, id: str) -> HttpResponse:
             request,
             "Hanging up. The call ends within seconds, or when answered if it is still ringing.",
         )
+    if request.POST.get("back") == "overview":
+        return redirect("overview")
     return redirect("call", found.id)
 
 

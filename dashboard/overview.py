@@ -14,7 +14,6 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponse
-from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -22,19 +21,17 @@ from django.views.decorators.http import require_safe
 from accounts.models import Account
 from core.engine_urls import engine_voice_url
 from core.money import dollars, price
-from core.pages import page
 from dashboard.access import PageRequest, for_customer
 from dashboard.call_words import milliseconds
 from dashboard.checklist import checklist_of
+from dashboard.live_calls import live_calls
 from dashboard.rendering import STATUS_TONES, dashboard_page
 from telephony.call_days import Latencies, days_since
-from telephony.models import Call, CallDay
+from telephony.models import CallDay
 from usage.models import DailyUsage, TotalUsage
 from usage.spending import spending_of
 
 DAYS = 30
-# The most calls in progress that are listed. An account may have more.
-LIVE_AT_MOST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +99,9 @@ def overview(request: PageRequest) -> HttpResponse:
         "base": dollars(settings.MONTHLY_BASE),
         "rate": price(settings.PER_MINUTE_RATE),
         **_figures(account, timezone.now().astimezone(UTC).date()),
-        **_live_calls(account),
+        **live_calls(account),
     }
     return dashboard_page(request, "overview", "dashboard/overview.html", context)
-
-
-@for_customer
-@require_safe
-def live(request: PageRequest) -> HttpResponse:
-    """The calls in progress, as the part of the page that refreshes itself."""
-    if not request.htmx:
-        return redirect("overview")
-    return page(request, "dashboard/live_calls.html", _live_calls(request.user))
 
 
 def _figures(account: Account, today: date) -> dict[str, Any]:
@@ -192,13 +180,4 @@ def _limit_reached(account: Account) -> str:
     return dollars(spending.limit) if spending.limit is not None and spending.is_reached else ""
 
 
-def _live_calls(account: Account) -> dict[str, Any]:
-    calls = Call.objects.of(account).live().order_by("-created_at", "-id")
-    found = list(calls[: LIVE_AT_MOST + 1])
-    return {"live_calls": found[:LIVE_AT_MOST], "has_more": len(found) > LIVE_AT_MOST}
-
-
-urlpatterns = [
-    path("dashboard", overview, name="overview"),
-    path("dashboard/live", live, name="live-calls"),
-]
+urlpatterns = [path("dashboard", overview, name="overview")]

@@ -4,6 +4,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("", include("dashboard.overview")),
+    path("", include("dashboard.live_calls")),
     path("", include("dashboard.billing")),
     path("", include("dashboard.keys")),
     path("", include("dashboard.numbers")),

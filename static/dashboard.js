@@ -33,6 +33,27 @@ for (const input of document.querySelectorAll("[data-own-time-zone]")) {
   input.value = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
 }
 
+// <span data-seconds="190">3 min 10 s</span> counts on. The server's clock said when it began.
+const counted = new WeakMap();
+function count() {
+  for (const text of document.querySelectorAll("[data-seconds]")) {
+    if (!counted.has(text)) counted.set(text, performance.now() - text.dataset.seconds * 1000);
+    const seconds = Math.floor((performance.now() - counted.get(text)) / 1000);
+    const minutes = Math.floor(seconds / 60), rest = seconds % 60;
+    text.textContent = minutes ? `${minutes} min ${String(rest).padStart(2, "0")} s` : `${rest} s`;
+  }
+}
+count();
+setInterval(count, 1000);
+document.addEventListener("htmx:load", count);
+
+// Calls in progress wait to be renewed while somebody is asked whether to hang up.
+for (const stage of ["htmx:beforeRequest", "htmx:beforeSwap"]) {
+  document.addEventListener(stage, (event) => {
+    if (event.target.querySelector(":scope > .live details[open]")) event.preventDefault();
+  });
+}
+
 // A part of a page that is asked for after the session has ended is not the sign-in: the page is,
 // with the filters that were just chosen.
 document.addEventListener("htmx:beforeSwap", (event) => {

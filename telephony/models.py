@@ -16,6 +16,7 @@ from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
 from core.texts import validate_line
+from telephony.call_sids import is_test_sid
 from telephony.engine.codes import EndedReason, OutcomeGroup, outcome_of
 
 LONGEST_NUMBER_NAME = 64
@@ -389,6 +390,10 @@ class Call(models.Model):
 
     def __str__(self) -> str:
         return self.call_sid or self.id
+
+    @property
+    def is_test(self) -> bool:
+        return is_test_sid(self.call_sid or "")
 
     @property
     def outcome(self) -> str:
