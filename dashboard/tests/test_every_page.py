@@ -22,6 +22,9 @@ from docs.guides import GUIDES
 # Axe takes most of the time, and finds at one width nearly all that it finds at the other.
 SIZES_FOR_AXE = (PHONE,) if IS_SHORT else (PHONE, DESKTOP)
 
+# The pixels of a phone's page that navigation and notices may take.
+BEGINS_BEFORE = 200
+
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
@@ -55,11 +58,15 @@ def test_it_is_fit_for_everybody(
         for size in (DESKTOP, PHONE):
             _resize(page, size)
             assert not is_too_wide(page)
+        if place.path.startswith("/dashboard"):
+            assert _top_of_title(page) < BEGINS_BEFORE
         assert _what_keys_do_not_reach(page) == []
         assert watch.problems == []  # before axe, some styles of which the policy refuses
         for size in SIZES_FOR_AXE:
             _resize(page, size)
             assert _what_axe_finds(page, place) == []
+        page.emulate_media(color_scheme="dark")
+        assert _what_axe_finds(page, place, rules=["color-contrast"]) == []
     finally:
         page.close()
 
@@ -68,12 +75,18 @@ def _resize(page: Page, size: tuple[int, int]) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})
 
 
-def _what_axe_finds(page: Page, place: Place) -> list[str]:
+def _top_of_title(page: Page) -> float:
+    return float(page.evaluate("document.querySelector('h1').getBoundingClientRect().top"))
+
+
+def _what_axe_finds(page: Page, place: Place, rules: list[str] | None = None) -> list[str]:
     """All that axe objects to; in a library's markup, what is against WCAG, not good practice."""
     options: dict[str, Any] = {
         "resultTypes": ["violations"]
     }  # to tell the rest takes twice as long
-    if not place.is_ours:
+    if rules:
+        options["runOnly"] = rules
+    elif not place.is_ours:
         options["runOnly"] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
     found = Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]

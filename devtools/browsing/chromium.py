@@ -24,7 +24,7 @@ _ARGUMENTS = (
 )
 
 DESKTOP = (1280, 900)
-PHONE = (390, 844)
+PHONE = (375, 812)
 
 
 @contextmanager
