@@ -79,6 +79,12 @@ def short(moment: datetime) -> str:
     return f"{local.day} {local:%b %Y, %H:%M} {abbreviation(local)}"
 
 
+def clock(moment: datetime) -> str:
+    """Return ``14:05 EST``."""
+    local = timezone.localtime(moment)
+    return f"{local:%H:%M} {abbreviation(local)}"
+
+
 def midnight(day: date) -> datetime:
     """Return the moment in UTC at which a day begins in the active zone.
 

@@ -13,12 +13,13 @@ from core import zones
 
 register = template.Library()
 
-_FORMS = {"long": zones.long, "short": zones.short}
+_FORMS = {"long": zones.long, "short": zones.short, "clock": zones.clock}
 
 
 @register.simple_tag
 def moment(value: datetime | None, form: str = "long") -> str:
-    """Write a time as ``3 Nov 2026, 14:05:11 EST``; ``short`` leaves out the seconds.
+    """Write a time as ``3 Nov 2026, 14:05:11 EST``; ``short`` leaves out the seconds, and
+    ``clock`` the day as well.
 
     Its title is the time in UTC. No time is a dash.
     """

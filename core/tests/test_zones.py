@@ -85,6 +85,9 @@ class TestTags:
             "1 Nov 2026, 18:30 UTC+13</time>"
         )
 
+    def test_a_moment_of_today_may_be_the_time_alone(self) -> None:
+        assert ">18:30 UTC+13</time>" in rendered('{% moment at "clock" %}', at=FIRST)
+
     def test_no_moment_is_a_dash(self) -> None:
         assert rendered("{% moment at %}", at=None) == "\N{EN DASH}"
 

