@@ -47,13 +47,6 @@ count();
 setInterval(count, 1000);
 document.addEventListener("htmx:load", count);
 
-// Calls in progress wait to be renewed while somebody is asked whether to hang up.
-for (const stage of ["htmx:beforeRequest", "htmx:beforeSwap"]) {
-  document.addEventListener(stage, (event) => {
-    if (event.target.querySelector(":scope > .live details[open]")) event.preventDefault();
-  });
-}
-
 // A part of a page that is asked for after the session has ended is not the sign-in: the page is,
 // with the filters that were just chosen.
 document.addEventListener("htmx:beforeSwap", (event) => {
@@ -78,9 +71,12 @@ document.addEventListener("htmx:load", (event) => {
   }
 });
 
-// <details id="…"> that are renewed stay as they were opened or closed.
+// <details id="…"> that are renewed stay as they were opened or closed. What has the focus in them
+// keeps it: htmx itself gives it back too early, while they are closed.
 const folds = new Map();
+let focused = "";
 document.addEventListener("htmx:beforeSwap", (event) => {
+  focused = document.activeElement.closest("details[id]") ? document.activeElement.id : "";
   for (const fold of event.detail.target.querySelectorAll("details[id]")) {
     folds.set(fold.id, fold.open);
   }
@@ -88,6 +84,9 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 document.addEventListener("htmx:load", (event) => {
   for (const fold of event.target.querySelectorAll("details[id]")) {
     fold.open = folds.get(fold.id) ?? fold.open;
+  }
+  if (focused && document.activeElement === document.body) {
+    document.getElementById(focused)?.focus();
   }
 });
 
