@@ -24,7 +24,9 @@
   if (fate) keep(fate);
   else if (account) open();
 
-  if (account) document.addEventListener("submit", (event) => save(event.target));
+  if (account) document.addEventListener("submit", (event) => {
+    if (!event.defaultPrevented) save(event.target); // and no script sends it
+  });
 
   function meta(name) {
     return document.querySelector(`meta[name=${name}]`)?.content;

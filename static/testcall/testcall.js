@@ -35,7 +35,8 @@ if (form) {
   /** Have the call begin; return what opens the media socket, or null if there is no call. */
   async function ring() {
     const response = await fetch(form.action, { method: "POST", body: new FormData(form) });
-    if (response.redirected || response.status >= 500) {
+    if (response.redirected) throw new Error("Your session has ended. Reload the page to sign in.");
+    if (response.status >= 500) {
       throw new Error("The call could not be started. Reload the page and try again.");
     }
     const text = await response.text();
