@@ -84,6 +84,7 @@ class Action(models.TextChoices):
     NUMBER_CONFIRMED = "phone_number.confirmed", "A phone number's Twilio account was set"
 
     SPENDING_LIMIT_CHANGED = "spending_limit.changed", "The spending limit was changed"
+    NOTIFICATIONS_CHANGED = "notifications.changed", "The notification settings were changed"
 
 
 SUPPORT = "support"

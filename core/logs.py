@@ -48,6 +48,8 @@ _CREDENTIALS = re.compile(
     # Stripe's pages, which anybody with the URL can open.
     | (https://(?:checkout|billing|invoice|pay)\.stripe\.com/)[^\s"']+
     | (\b(?:cs_live|cs_test|bps)_)\w{10,}
+
+    | (https://hooks\.slack\.com/)[^\s"']+   # posts to a customer's channel
     """,
     re.VERBOSE,
 )

@@ -6,6 +6,9 @@
   every :data:`ENDPOINT_EVERY`; if it still fails then, that is when.
 - **A callback that is given up**, at most once a day and endpoint, unless the owner was told that
   the endpoint fails.
+- **Calls of a number that fail** with an error code, until a call of that number goes well. The
+  owner is told at most once a day of each code, and that calls go well again if they failed for
+  longer than :data:`RECOVERY_AFTER`. Test calls from the dashboard do not count.
 
 The owner is told in the transaction that stores it (``telephony.notices`` queues the messages), and
 under the account's lock, so once, however many workers there are and whichever of them dies.
@@ -16,19 +19,24 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import Account
-from core.api import iso
+from core.queue.jobs import defer
 from core.sweeps import each_alone
 from telephony import notices
+from telephony.call_sids import is_test_sid
 from telephony.callbacks.origins import origin_of, shown
-from telephony.models import CallbackDelivery, CallbackEndpoint, Incident
+from telephony.models import Call, CallbackDelivery, CallbackEndpoint, Incident
 from telephony.notices import Event
+
+CALL_TASK = "telephony.tasks.consider_call"
 
 FAILS_FOR, FAILS_AFTER = timedelta(hours=1), 3
 ENDPOINT_EVERY = timedelta(hours=6)
+RECOVERY_AFTER = timedelta(hours=1)
 DAY = timedelta(days=1)
 # The most incidents of a kind that an account is told about in a day.
 MOST_A_DAY = 10
@@ -90,6 +98,7 @@ def _endpoint_tell(endpoint_id: int) -> bool:
         endpoint.origin,
         began_at=endpoint.failing_since,
         now=now,
+        told_at=now,
         facts={
             "endpoint": endpoint.last_url,
             "origin": shown(endpoint.origin),
@@ -136,6 +145,7 @@ def callback_given_up(delivery: CallbackDelivery) -> None:
         subject,
         began_at=delivery.created_at,
         now=now,
+        told_at=now,
         ended_at=now,
         facts={
             "endpoint": delivery.url.partition("?")[0].partition("#")[0],
@@ -149,6 +159,107 @@ def callback_given_up(delivery: CallbackDelivery) -> None:
     notices.tell(incident, Event.FAILED)
 
 
+# Calls
+
+
+def call_ended(call: Call) -> None:
+    """Queue a job for a call that failed, or that may end an incident, in the caller's transaction.
+
+    A call that goes well while nothing fails, as nearly all do, costs one look at an index.
+    """
+    if is_test_sid(call.call_sid or ""):
+        return
+    if call.outcome == "failed" or (call.outcome == "completed" and _failing_calls(call).exists()):
+        defer(CALL_TASK, call_id=call.pk)
+
+
+@transaction.atomic
+def call_consider(call_id: str) -> None:
+    """Begin, continue or end the incident that an ended call belongs to."""
+    call = Call.objects.filter(pk=call_id).first()
+    if call is None:
+        return
+    Account.objects.select_for_update(no_key=True).get(pk=call.account_id)
+    call.refresh_from_db()
+    if call.outcome == "failed":
+        _call_failed(call)
+    elif call.outcome == "completed":
+        _calls_recovered(call)
+
+
+def _call_failed(call: Call) -> None:
+    now, at = timezone.now(), call.ended_at or timezone.now()
+    code = call.error_code or call.ended_reason
+    same = Incident.objects.filter(
+        account_id=call.account_id,
+        kind=Incident.Kind.CALLS,
+        subject=_subject(call.numbers[0], code),
+    )
+    incident = same.filter(ended_at=None).first()
+    if incident is None:
+        if same.filter(ended_at__gte=at).exists():
+            return  # A later call went well.
+        incident = _begin(
+            call.account_id,
+            Incident.Kind.CALLS,
+            _subject(call.numbers[0], code),
+            began_at=at,
+            now=at,
+            facts={},
+            told_at=None,
+        )
+    incident.last_at = max(incident.last_at, at)
+    is_news = incident.told_at is None and _may_tell_of(call.account_id, code, now)
+    if is_news:
+        incident.told_at = now
+        incident.facts = _facts_of(call, code)
+    incident.save(update_fields=["last_at", "told_at", "facts"])
+    if is_news:
+        notices.tell(incident, Event.FAILED)
+
+
+def _facts_of(call: Call, code: str) -> dict[str, Any]:
+    number, other = call.numbers
+    return {
+        "number": number,
+        "other": other,
+        "direction": call.direction,
+        "code": code,
+        "call": call.pk,
+    }
+
+
+def _may_tell_of(account_id: str, code: str, now: datetime) -> bool:
+    told = _told(account_id, Incident.Kind.CALLS, now - DAY)
+    is_known = any(each.facts.get("code") == code for each in told[:MOST_A_DAY])
+    return not is_known and _next_place(account_id, Incident.Kind.CALLS, now) is None
+
+
+def _calls_recovered(call: Call) -> None:
+    at = call.ended_at or timezone.now()
+    ended = list(_failing_calls(call).filter(began_at__lte=at).order_by("began_at", "pk"))
+    Incident.objects.filter(pk__in=[each.pk for each in ended]).update(ended_at=at)
+    known = [each for each in ended if each.told_at and at - each.began_at > RECOVERY_AFTER]
+    if known:  # One message for all codes.
+        first = known[0]
+        first.ended_at = at
+        notices.tell(first, Event.RECOVERED)
+
+
+def _failing_calls(call: Call) -> QuerySet[Incident]:
+    """Return the open incidents of the call's number. An account has few open ones."""
+    return Incident.objects.filter(
+        account_id=call.account_id,
+        kind=Incident.Kind.CALLS,
+        ended_at=None,
+        subject__startswith=_subject(call.numbers[0], ""),
+    )
+
+
+def _subject(number: str, code: str) -> str:
+    return f"{number} {code}"
+
+
 # All kinds
 
 
@@ -160,16 +271,17 @@ def _begin(
     began_at: datetime,
     now: datetime,
     facts: dict[str, Any],
+    told_at: datetime | None,
     ended_at: datetime | None = None,
 ) -> Incident:
     return Incident.objects.create(
         account_id=account_id,
         kind=kind,
         subject=subject,
-        facts=facts | {"since": iso(began_at)},
+        facts=facts,
         began_at=began_at,
         last_at=now,
-        told_at=now,
+        told_at=told_at,
         ended_at=ended_at,
     )
 
@@ -180,7 +292,7 @@ def _lock_of(endpoint_id: int) -> Account | None:
     return Account.objects.select_for_update(no_key=True).filter(pk__in=theirs).first()
 
 
-def _told(account_id: str, kind: Incident.Kind, after: datetime) -> Any:
+def _told(account_id: str, kind: Incident.Kind, after: datetime) -> QuerySet[Incident]:
     """Return the incidents of a kind that the owner was told about since then, newest first."""
     told = Incident.objects.filter(account_id=account_id, kind=kind, told_at__gt=after)
     return told.order_by("-told_at")
@@ -188,8 +300,9 @@ def _told(account_id: str, kind: Incident.Kind, after: datetime) -> Any:
 
 def _next_place(account_id: str, kind: Incident.Kind, now: datetime) -> datetime | None:
     """Return when the owner may be told of another incident; None if they may be told now."""
-    times = list(_told(account_id, kind, now - DAY).values_list("told_at", flat=True)[:MOST_A_DAY])
-    return times[-1] + DAY if len(times) == MOST_A_DAY else None
+    told = [each.told_at for each in _told(account_id, kind, now - DAY)[:MOST_A_DAY]]
+    last = told[-1] if len(told) == MOST_A_DAY else None
+    return last + DAY if last else None
 
 
 def forget() -> None:
@@ -199,6 +312,8 @@ def forget() -> None:
     stale = CallbackEndpoint.objects.filter(~Exists(held), failed_at__lt=now - STALE_AFTER)
     ids = list(stale.order_by("failed_at").values_list("id", flat=True)[:_AT_ONCE])
     each_alone(ids, _endpoint_forget, what="deletion of an endpoint", back_off=lambda _: None)
+    quiet = Incident.objects.filter(kind=Incident.Kind.CALLS, ended_at=None)
+    quiet.filter(last_at__lt=now - STALE_AFTER).update(ended_at=now)
     old = Incident.objects.filter(last_at__lt=now - KEPT_FOR, ended_at__isnull=False)
     while Incident.objects.filter(pk__in=old.values("pk")[:_AT_ONCE]).delete()[0]:
         pass

@@ -2,20 +2,32 @@
 
 Both have the same text: that of the email's template. They are queued in the transaction that
 stores the incident. The webhook takes what Slack's incoming webhooks take, a POST of
-``{"text": …}``; if it fails, that is shown with the settings, and the email is sent all the same.
+``{"text": …}``; if it fails, it is tried again a few times, that is shown with the settings, and
+the email is sent all the same. Its URL is a secret: jobs and logs do not have it.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.utils import timezone
 
-from accounts.mails import mail_queue
+from accounts.audit import Action, audit
+from accounts.mails import mail_queue, mail_texts
+from accounts.models import Account
+from core.connections import give_connection_back
 from core.queue.jobs import defer
+from core.sealing import CannotUnseal, seal, unseal
 from core.zones import short, zone_of
+from telephony.callback_urls import callback_url_problem
+from telephony.callbacks import client
 from telephony.callbacks.client import (
     BadUrl,
     BlockedAddress,
@@ -24,9 +36,21 @@ from telephony.callbacks.client import (
     TooLarge,
     Unreachable,
 )
+from telephony.callbacks.origins import origin_of, shown
+from telephony.db import in_database
+from telephony.explanations import guide_section_url, section_of
 from telephony.models import COUNTED_TO, Incident, NotificationSettings
 
 POST_TASK = "telephony.tasks.post_notice"
+
+
+WEBHOOK_TIMEOUT_SECONDS = 10.0
+_WEBHOOK_ANSWER = 64 * 1024
+TEST_MESSAGE = "This is a test message from Switchhook. Alerts about your account appear here."
+
+
+class NotPosted(Exception):
+    """The webhook did not accept a message."""
 
 
 class Event(StrEnum):
@@ -71,14 +95,156 @@ def settings_of(account_id: str) -> NotificationSettings:
     return stored or NotificationSettings(account_id=account_id)
 
 
+@transaction.atomic
+def emails_set(*, account: Account, calls: bool, callbacks: bool) -> None:
+    """Choose the incidents that emails tell of."""
+    settings = _locked_settings(account)
+    if (settings.emails_calls, settings.emails_callbacks) == (calls, callbacks):
+        return
+    settings.emails_calls, settings.emails_callbacks = calls, callbacks
+    settings.save(update_fields=["emails_calls", "emails_callbacks"])
+    audit(
+        account=account,
+        action=Action.NOTIFICATIONS_CHANGED,
+        emails_about_calls=calls,
+        emails_about_callbacks=callbacks,
+    )
+
+
+@transaction.atomic
+def webhook_set(*, account: Account, url: str) -> None:
+    """Set the webhook, or remove it with ``""``; raise ``ValidationError`` at ``url``."""
+    if url and (problem := callback_url_problem(url)):
+        raise ValidationError({"url": [problem]})
+    settings = _locked_settings(account)
+    settings.sealed_webhook = seal(url.encode(), purpose=settings.PURPOSE) if url else None
+    settings.webhook_posted_at = settings.webhook_failed_at = None
+    settings.webhook_problem = ""
+    settings.save()
+    audit(
+        account=account,
+        action=Action.NOTIFICATIONS_CHANGED,
+        webhook=shown(origin_of(url)) if url else "removed",
+    )
+
+
+def webhook_of(settings: NotificationSettings) -> str:
+    """Return the URL of the webhook; ``""`` for none, or if its key was removed."""
+    try:
+        return unseal(settings.sealed_webhook or b"", purpose=settings.PURPOSE).decode()
+    except CannotUnseal:
+        return ""
+
+
+def masked(url: str) -> str:
+    """Return a URL that is a secret as pages show it: ``https://hooks.slack.com/…a1B2``."""
+    return f"{shown(origin_of(url))}/…{url[-4:]}" if url else ""
+
+
+def webhook_test(*, account: Account) -> str:
+    """Send a test message now; return what went wrong, or ``""``."""
+    url = webhook_of(settings_of(account.pk))
+    give_connection_back()
+    problem = async_to_sync(_posted)(url, TEST_MESSAGE)
+    _note(account.pk, problem)
+    return problem
+
+
+async def post(incident_id: int, event: Event) -> None:
+    """Send the message about an incident to the webhook; raise :class:`NotPosted`."""
+    message = await in_database(_message, incident_id, event)
+    if message is None:
+        return
+    problem = await _posted(message.url, message.text)
+    await in_database(_note, message.account_id, problem)
+    if problem:
+        raise NotPosted(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    account_id: str
+    url: str = field(repr=False)
+    text: str
+
+
+def _message(incident_id: int, event: Event) -> _Message | None:
+    """Return what to send; None if there is no webhook any more."""
+    incident = Incident.objects.select_related("account").filter(pk=incident_id).first()
+    url = webhook_of(settings_of(incident.account_id)) if incident else ""
+    if incident is None or not url or not incident.account.is_active:
+        return None
+    name = _MAILS[Incident.Kind(incident.kind), event]
+    subject, body = mail_texts(account=incident.account, name=name, context=context_of(incident))
+    return _Message(incident.account_id, url, slack_text(subject, body))
+
+
+def slack_text(subject: str, body: str) -> str:
+    """Return an email as a message: a bold subject, and paragraphs without line breaks.
+
+    Slack reads ``&``, ``<`` and ``>`` as markup unless they are escaped.
+    """
+    paragraphs = (" ".join(each.split()) for each in body.strip().split("\n\n"))
+    return "\n\n".join([f"*{_escaped(subject)}*", *map(_escaped, paragraphs)])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+async def _posted(url: str, text: str) -> str:
+    """POST a message; return what went wrong, or ``""``."""
+    body = json.dumps({"text": text}).encode()
+    try:
+        answer = await client.post(
+            url, body, {}, timeout=WEBHOOK_TIMEOUT_SECONDS, at_most=_WEBHOOK_ANSWER
+        )
+    except client.CallbackFailed as failure:
+        return answer_in_words(failure.code)
+    return "" if 200 <= answer.status < 300 else answer_in_words(str(answer.status))
+
+
+def _note(account_id: str, problem: str) -> None:
+    now = timezone.now()
+    outcome: dict[str, Any] = {"webhook_failed_at": now} if problem else {"webhook_posted_at": now}
+    theirs = NotificationSettings.objects.filter(pk=account_id, sealed_webhook__isnull=False)
+    theirs.update(webhook_problem=problem, **outcome)
+
+
+def _locked_settings(account: Account) -> NotificationSettings:
+    NotificationSettings.objects.get_or_create(account=account)
+    return NotificationSettings.objects.select_for_update().get(account=account)
+
+
 def context_of(incident: Incident) -> dict[str, Any]:
     """Return the values for the text of a message: texts, ready to be read."""
     lasted = (incident.ended_at or incident.last_at) - incident.began_at
-    return incident.facts | {
-        "since": moment(incident.began_at, incident.account.time_zone),
-        "lasted": in_words(lasted),
-        "answer": answer_in_words(str(incident.facts.get("result", ""))),
+    return (
+        _explanation(incident)
+        | incident.facts
+        | {
+            "since": moment(incident.began_at, incident.account.time_zone),
+            "lasted": in_words(lasted),
+            "answer": answer_in_words(str(incident.facts.get("result", ""))),
+        }
+    )
+
+
+def _explanation(incident: Incident) -> dict[str, str]:
+    """Return what an error code means and what to do about it, for incidents of calls."""
+    code = incident.facts.get("code")
+    if code is None:
+        return {}
+    found = section_of(code)
+    return {
+        "meaning": _plain(found.meaning) if found else "",
+        "remedy": _plain(found.remedy) if found else "",
+        "guide": guide_section_url(code),
     }
+
+
+def _plain(markdown: str) -> str:
+    return markdown.replace("`", "").replace("**", "")
 
 
 def answer_in_words(result: str) -> str:

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from core.api import iso
 from core.texts import cleaned_json, cleaned_text
+from telephony import incidents
 from telephony.admission import account_lock
 from telephony.call_days import call_count
 from telephony.call_search import metadata_set
@@ -173,6 +174,7 @@ def call_end(
             )
         record = _record_usage(call, call.call_sid, cost or Decimal(0))
         outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
+    incidents.call_ended(call)
     return True
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import structlog
+from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
 from core.queue import lanes
-from telephony import incidents
+from telephony import incidents, notices
 from telephony.callbacks import attempts, early, outbox
 from telephony.hangup import calls_of_nobody_request_hangup
 from telephony.idempotency import forget_expired
+from telephony.notices import NotPosted
 from telephony.numbers import released_numbers_forget
 
 log = structlog.get_logger(__name__)
@@ -36,6 +38,22 @@ def send_waiting(account_id: str, origin: str, since: str, after: str, until: st
 @app.task(queue=lanes.UPKEEP, queueing_lock="resume_callbacks")
 def resume_callbacks(timestamp: int) -> None:
     outbox.resume()
+
+
+# After 4, 16, 64, … seconds: 23 minutes in all, for a webhook that is down for a moment.
+_WHILE_WEBHOOK_IS_DOWN = RetryStrategy(
+    max_attempts=5, exponential_wait=4, retry_exceptions=[NotPosted]
+)
+
+
+@app.task(queue=lanes.CALLBACKS, retry=_WHILE_WEBHOOK_IS_DOWN)
+async def post_notice(incident_id: int, event: str) -> None:
+    await notices.post(incident_id, notices.Event(event))
+
+
+@app.task(queue=lanes.UPKEEP)
+def consider_call(call_id: str) -> None:
+    incidents.call_consider(call_id)
 
 
 @app.periodic(cron="* * * * *")

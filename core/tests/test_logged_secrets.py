@@ -156,6 +156,7 @@ class TestSecrets:
             "checkout": "https://checkout.stripe.com/c/pay/cs_live_a1b2c3d4e5f6g7h8i9j0#fidkdWxOYHw",
             "portal": "https://billing.stripe.com/p/session/live_YWNjdF8xTXJ2",
             "invoice": "https://invoice.stripe.com/i/acct_1/live_YWNjdF8xTXJ2?s=ap",
+            "Slack": "https://hooks.slack.com/services/T0/B0/a1B2c3D4e5F6g7H8i9J0",
             "sandbox": "http://localhost/sandbox/payments/checkout/cs_test_a1b2c3d4e5f6g7h8i9j0",
         }
 
