@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("dashboard.confirmation")),
     path("", include("dashboard.passwords")),
     path("", include("dashboard.settings")),
+    path("", include("dashboard.notifications")),
     path("", include("dashboard.activity")),
     path("", include("dashboard.signing_out")),
     path("", include("dashboard.second_factor")),

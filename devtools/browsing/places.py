@@ -51,6 +51,7 @@ _OUTDATED = {
 }
 _CUSTOMERS = {
     "activity": "/dashboard/settings/activity",
+    "notifications": "/dashboard/settings/notifications",
     "number-new": "/dashboard/numbers/new",
     "number": "/dashboard/numbers/{number}",
     "call": "/dashboard/calls/{call}",
