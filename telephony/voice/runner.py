@@ -7,6 +7,7 @@ event for the session, which returns the actions to carry out.
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ import structlog
 
 from core.outages import is_outage
 from telephony.bounded_json import NotUsable, decoded_leniently
-from telephony.callbacks.attempts import Failure
+from telephony.callbacks import client
+from telephony.callbacks.attempts import Failure, Result
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
+from telephony.durations import ms_since
 from telephony.engine import actions, events, model_reader, model_writer
 from telephony.engine.actions import Action
 from telephony.engine.after_stream import APOLOGY, AfterStream, Say
@@ -251,6 +254,7 @@ class CallRunner:
             self.receive(events.ModelUnreachable(failure.reason, failure.status))
 
     async def _run_tool(self, call: actions.RunTool) -> None:
+        at, began = datetime.now(UTC), time.monotonic()
         try:
             result = await run_tool(
                 self._plan.on_tool_call_url,
@@ -260,15 +264,20 @@ class CallRunner:
                 secrets=self._secrets,
                 known=(self._plan.openai_api_key, self._plan.twilio_auth_token),
             )
+        except asyncio.CancelledError:
+            if not self._finished.done():  # the session's deadline, which is the first to pass
+                late = Result(client.TimedOut.code, at=at, duration_ms=ms_since(began))
+                self._note_failed(call.name, late)
+            raise
         except ToolFailed as failure:
-            self._recorder.add_failed(self._failed(call.name, failure))
+            self._note_failed(call.name, failure.result)
             self.receive(events.ToolFailed(call.call_id, failure.message))
         else:
             self.receive(events.ToolReturned(call.call_id, result))
 
-    def _failed(self, tool: str, failure: ToolFailed) -> Failure:
+    def _note_failed(self, tool: str, result: Result) -> None:
         kind, url = FailedRequest.Kind.TOOL_CALL, self._plan.on_tool_call_url
-        return Failure(kind, url, failure.result, tool)
+        self._recorder.add_failed(Failure(kind, url, result, tool))
 
     async def _close_caller(self, after: AfterStream) -> None:
         """Store what Twilio is to do next, and only then end the stream so that it asks."""

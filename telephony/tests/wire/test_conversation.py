@@ -76,10 +76,13 @@ async def test_tool_timeout(world, model, monkeypatch):
         ringing = await world.greeted()
         await ringing.person.say("Book a table")
         await ringing.person.hears("Sorry.")
-        await world.hang_up(ringing)
+        call = await world.hang_up(ringing)
     answers.set()
     (created,) = openai.sessions[0].received_of("conversation.item.create")
     assert created["item"]["output"] == '{"error": "The tool did not respond in time."}'
+    failed = await in_database(call.failed_requests.get)
+    assert (failed.tool, failed.result, answer_of(failed)) == ("book_table", "timeout", "")
+    assert failed.duration_ms >= 290
 
 
 @pytest.mark.parametrize(
