@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from telephony.engine.bounds import sentence
+from telephony.engine.bounds import clipped, sentence
 from telephony.engine.codes import (
     MODEL_PREFIX,
     CallProblem,
@@ -22,6 +22,8 @@ Tone = Literal["bad", "note", "neutral"]
 
 # A code's message in the timeline is OpenAI's, which says little without the meaning.
 _IN_OPENAIS_WORDS = frozenset({ErrorCode.MODEL_REJECTED_CONFIGURATION.value})
+# Characters of a message. The timeline has all of it.
+_LONGEST = 300
 _HEARD = {"busy": "The caller heard a busy signal.", "rejected": "The call was not answered."}
 
 
@@ -64,6 +66,7 @@ def _of_code(
     code, message = call.error_code, _message(call.error_code, events)
     if not message:
         return _explained(tone, code, _specifics(code, events, given_up))
+    message = clipped(message, _LONGEST)
     if _is_openais(code):
         return _explained(tone, code, f"OpenAI says: “{message}”")
     notice = _explained(tone, code)
@@ -135,4 +138,6 @@ def _detail(kind: EventKind, events: Sequence[CallEvent]) -> dict[str, Any]:
 
 
 def _sentence(text: object) -> str:
-    return sentence(text[:1].upper() + text[1:]) if isinstance(text, str) and text else ""
+    if not isinstance(text, str) or not text:
+        return ""
+    return sentence(clipped(text[:1].upper() + text[1:], _LONGEST))

@@ -15,7 +15,7 @@ from devtools.browsing.authenticator import code
 from devtools.browsing.chromium import context_of
 from devtools.browsing.places import Who
 from devtools.processes import Processes
-from sandbox.demo.calls import TwoCalls
+from sandbox.demo.calls import CALLER, TwoCalls
 from sandbox.demo.console import Console
 from sandbox.demo.customer import EMAIL, PASSWORD, set_up
 from sandbox.demo.wire import Wire
@@ -35,7 +35,7 @@ _cookies: dict[tuple[str, Who], Any] = {}
 def make_people(url: str, sandbox_url: str) -> dict[str, str]:
     """Register a new customer, and one who has paid and has two calls.
 
-    Return the ids of the customer's account, number and a call, for the paths of places.
+    Return the ids of the customer's account, number and calls, for the paths of places.
     """
     return asyncio.run(_make_people(url, sandbox_url))
 
@@ -61,11 +61,26 @@ async def _make_people(url: str, sandbox_url: str) -> dict[str, str]:
         _, account = await api.ask("GET", "/api/account")
         _, numbers = await api.ask("GET", "/api/phone-numbers")
         _, call = await api.ask("GET", f"/api/calls/{inbound.sid}")
+        number_id = numbers["phoneNumbers"][0]["id"]
         return {
             "account": account["account"]["id"],
-            "number": numbers["phoneNumbers"][0]["id"],
+            "number": number_id,
             "call": call["call"]["id"],
+            "failed_call": await _ring(api, sandbox, number_id, "error=500"),
+            "rejected_call": await _ring(api, sandbox, number_id, "reject=busy"),
         }
+
+
+async def _ring(api: Wire, sandbox: Wire, number_id: str, query: str) -> str:
+    """Call the number while its backend behaves as the query says; return the call's id."""
+    path = f"/api/phone-numbers/{number_id}"
+    start_url = f"{sandbox.base}/backend/calls/start"
+    _, answer = await api.ask("PATCH", path, {"onCallStartUrl": f"{start_url}?{query}"})
+    body = {"to": answer["phoneNumber"]["phoneNumber"], "from": CALLER, "script": []}
+    events = [event async for event in sandbox.lines("POST", "/phone/calls", body)]
+    await api.ask("PATCH", path, {"onCallStartUrl": start_url})
+    _, call = await api.ask("GET", f"/api/calls/{events[0]['call_sid']}")
+    return str(call["call"]["id"])
 
 
 def log_in(context: BrowserContext, url: str, who: Who) -> None:

@@ -55,6 +55,8 @@ _CUSTOMERS = {
     "number-new": "/dashboard/numbers/new",
     "number": "/dashboard/numbers/{number}",
     "call": "/dashboard/calls/{call}",
+    "call-failed": "/dashboard/calls/{failed_call}",
+    "call-rejected": "/dashboard/calls/{rejected_call}",
     "second-factor": "/dashboard/settings/second-factor",
     "second-factor-app": "/dashboard/settings/second-factor/app",
     "docs-signed-in": "/docs/getting-started",
