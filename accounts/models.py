@@ -121,6 +121,12 @@ class Account(AbstractBaseUser, PermissionsMixin):
         validators=[validate_time_zone],
         help_text="The zone in which the dashboard shows times, such as America/New_York.",
     )
+    hides_checklist = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Whether the owner has hidden the steps to a first call.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     USERNAME_FIELD = "email"

@@ -1,12 +1,19 @@
-"""The steps to an account's first successful call."""
+"""The steps to an account's first real call, until one was connected or they are hidden."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.urls import path
+from django.views.decorators.http import require_POST
+
 from accounts.models import Account
+from dashboard.access import PageRequest, for_customer
 from telephony.call_sids import TEST_PREFIX
-from telephony.models import Call
+from telephony.models import Call, CallQuerySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +25,19 @@ class Step:
 
 
 def checklist_of(account: Account) -> list[Step]:
-    """Return the steps in order. The first one that is not done is the next one.
+    """Return the steps in order; none if they are hidden or done.
 
-    The first inbound call that is not a test call shows that Twilio points to Switchhook.
+    The first one that is not done is the next one. The first inbound call that is not a test call
+    shows that Twilio points to Switchhook.
     """
-    inbound = Call.objects.of(account).filter(direction=Call.Direction.INBOUND)
-    asked_about = inbound.exclude(call_sid__startswith=TEST_PREFIX)
-    # Ordered as the index is: otherwise PostgreSQL scans the calls of all accounts.
-    newest = asked_about.order_by("-created_at", "-id").values_list("id", flat=True)
+    real = Call.objects.of(account).exclude(call_sid__startswith=TEST_PREFIX)
+    if account.hides_checklist or _has_any(real.that_came_out("completed")):
+        return []
     done = {
         "pay": account.status == Account.Status.ACTIVE,
         "key": account.api_keys.active().exists(),
         "number": account.phone_numbers.exists(),
-        "twilio": newest.first() is not None,
+        "twilio": _has_any(real.filter(direction=Call.Direction.INBOUND)),
         "call": False,  # the list is gone by then
     }
     upcoming = next(name for name, is_done in done.items() if not is_done)
@@ -40,10 +47,32 @@ def checklist_of(account: Account) -> list[Step]:
     ]
 
 
+def _has_any(calls: CallQuerySet) -> bool:
+    """Return True if there is a call. All that is skipped are test calls, which people make.
+
+    Ordered as the index is: otherwise PostgreSQL scans the calls of all accounts.
+    """
+    return calls.order_by("-created_at", "-id").values_list("id", flat=True).first() is not None
+
+
 _TITLES = {
     "pay": "Pay",
     "key": "Create an API key",
     "number": "Register a number",
-    "twilio": "Connect Twilio",
-    "call": "Make a test call",
+    "twilio": "Point Twilio here",
+    "call": "Have your agent answer a call",
 }
+
+
+@for_customer
+@require_POST
+def show_checklist(request: PageRequest) -> HttpResponse:
+    """Hide the steps, or show them again. This is a view of the account, and in no audit log."""
+    hides = request.POST.get("show") != "yes"
+    Account.objects.filter(pk=request.user.pk).update(hides_checklist=hides)
+    if hides:
+        messages.success(request, "Checklist hidden. To see it again, go to Settings.")
+    return redirect("overview")
+
+
+urlpatterns = [path("dashboard/checklist", show_checklist, name="checklist")]

@@ -91,8 +91,7 @@ def overview(request: PageRequest) -> HttpResponse:
         "account": account,
         "status": account.effective_status,
         "badge": STATUS_TONES[account.effective_status],
-        # Minutes count from the moment a call is connected, so a call that has some succeeded.
-        "steps": [] if total.minutes else checklist_of(account),
+        "steps": checklist_of(account),
         "voice_url": engine_voice_url(),
         "total": total,
         "limit": _limit_reached(account),

@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
@@ -18,6 +19,7 @@ from accounts.models import Account, ApiKey
 from dashboard.checklist import Step
 from dashboard.tests.pages import assert_well_made
 from telephony.call_days import call_count
+from telephony.call_sids import new_test_sid
 from telephony.models import Call, CallDay, PhoneNumber
 from usage.models import DailyUsage, TotalUsage
 from usage.services import usage_record_create
@@ -134,8 +136,9 @@ class TestOverview:
         for account, count in ((alice, 10), (bob, 1000)):
             _history(account, count)
         for client in (alice_web, bob_web):
-            # Session, account, total, limit, days of calls and of minutes, calls in progress.
-            with django_assert_num_queries(7):
+            # Session, account, a call that completed, total, limit, days of calls and of minutes,
+            # calls in progress.
+            with django_assert_num_queries(8):
                 assert page_of(client.get(PATH)).charts
 
     def test_the_checklist_costs_three_more(
@@ -147,16 +150,16 @@ class TestOverview:
         django_assert_num_queries: DjangoAssertNumQueries,
     ) -> None:
         for account, count in ((alice, 10), (bob, 1000)):
-            _history(account, count, seconds=0)
+            _history(account, count, reason="model_session")
         for client in (alice_web, bob_web):
-            with django_assert_num_queries(10):
+            with django_assert_num_queries(11):
                 assert client.get(PATH).context["steps"]
 
 
 class TestStatus:
     def test_active(self, alice_web: Client) -> None:
         page = page_of(alice_web.get(PATH))
-        assert set(page.forms) == {("post", "/logout")}
+        assert set(page.forms) == {("post", "/logout"), ("post", "/dashboard/checklist")}
 
     def test_who_has_not_paid_can(self, carol_web: Client) -> None:
         response = carol_web.get(PATH)
@@ -177,7 +180,7 @@ class TestStatus:
         assert "Contact support" in text
         assert alice.id in text
         # Neither paying nor a card helps.
-        assert set(page_of(response).forms) == {("post", "/logout")}
+        assert {path for _, path in page_of(response).forms} == {"/logout", "/dashboard/checklist"}
 
     def test_a_spending_limit_that_is_reached(
         self, alice: Account, bob: Account, alice_web: Client, bob_web: Client
@@ -196,7 +199,8 @@ class TestChecklist:
         response = carol_web.get(PATH)
         assert _states(response) == ["next", "to do", "to do", "to do", "to do"]
         page = page_of(response)
-        assert page.links >= {"/dashboard/keys", "/dashboard/numbers", "/dashboard/test-call"}
+        connect = "/dashboard/numbers/connect"
+        assert page.links >= {"/dashboard/keys", connect, "/dashboard/test-call"}
         assert page.inline == []
 
     def test_the_address_for_twilio_is_there(self, carol_web: Client, settings: Any) -> None:
@@ -221,9 +225,46 @@ class TestChecklist:
         call_of(alice, direction=Call.Direction.OUTBOUND)
         assert _states(alice_web.get(PATH))[3] == "to do"
 
-    def test_a_call_without_a_minute_was_none(self, alice: Account, alice_web: Client) -> None:
-        _ended_call(alice, seconds=0)
+    @pytest.mark.parametrize("reason", ["model_session", "rejected", "canceled", ""])
+    def test_a_call_that_was_not_connected_changes_nothing(
+        self, alice: Account, alice_web: Client, reason: str
+    ) -> None:
+        _ended_call(alice, seconds=0, reason=reason)
         assert alice_web.get(PATH).context["steps"]
+
+    def test_a_test_call_is_not_a_call_from_twilio(self, alice: Account, alice_web: Client) -> None:
+        PhoneNumber.objects.create(account=alice, phone_number="+15550002222")
+        ApiKey.objects.create(account=alice, label="Default", prefix="rtk_abc", digest="1")
+        _ended_call(alice, seconds=61, call_sid=new_test_sid())
+        assert _states(alice_web.get(PATH)) == ["done", "done", "done", "next", "to do"]
+
+    def test_it_is_hidden_and_shown_again(
+        self, alice: Account, alice_web: Client, bob: Account, bob_web: Client
+    ) -> None:
+        settings_page = "/dashboard/settings"
+        assert "Show checklist" not in alice_web.get(settings_page).content.decode()
+        assert alice_web.post("/dashboard/checklist")["Location"] == PATH
+        text = alice_web.get(PATH).content.decode()
+        assert "Your first call" not in text
+        assert "go to Settings" in text
+        assert bob_web.get(PATH).context["steps"]
+        assert "Show checklist" in alice_web.get(settings_page).content.decode()
+        alice_web.post("/dashboard/checklist", {"show": "yes"})
+        assert alice_web.get(PATH).context["steps"]
+
+    def test_what_decides_that_it_is_done_is_read_from_an_index(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        _history(alice, 3, reason="model_session")
+        with CaptureQueriesContext(connection) as queries:
+            alice_web.get(PATH)
+        (sql,) = [each["sql"] for each in queries if "CASE WHEN" in each["sql"]]
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {sql}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert "call_by_result" in plan
+        assert "Sort" not in plan
 
     def test_it_is_gone_after_a_call(self, alice: Account, alice_web: Client) -> None:
         _ended_call(alice, seconds=1)
@@ -363,14 +404,11 @@ def _state(step: Step) -> str:
     return "done" if step.done else "next" if step.is_next else "to do"
 
 
-def _ended_call(account: Account, *, seconds: int, number: int = 1) -> None:
-    call = call_of(
-        account,
-        number,
-        ended_at=timezone.now(),
-        ended_reason="caller_hangup",
-        status=Call.Status.COMPLETED,
-    )
+def _ended_call(
+    account: Account, *, seconds: int, number: int = 1, reason: str = "caller_hangup", **fields: Any
+) -> None:
+    known = {"ended_at": timezone.now(), "status": Call.Status.COMPLETED, "ended_reason": reason}
+    call = call_of(account, number, **known | fields)
     call_count(call)
     with transaction.atomic():
         usage_record_create(
@@ -386,7 +424,7 @@ def _ended_call(account: Account, *, seconds: int, number: int = 1) -> None:
         )
 
 
-def _history(account: Account, count: int, *, seconds: int = 30) -> None:
+def _history(account: Account, count: int, **fields: Any) -> None:
     """So many calls, through the one way in which they are counted."""
     for number in range(count):
-        _ended_call(account, seconds=seconds, number=number)
+        _ended_call(account, number=number, **{"seconds": 30} | fields)
