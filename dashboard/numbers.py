@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.urls import path
+from django.urls import path, reverse
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.permissions import require_active
 from core.engine_urls import engine_voice_url
 from core.errors import ApiError
+from core.keyset import Cursor, page_of
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_words import outcome_label, outcome_tone
-from dashboard.forms import CallbackUrlField, PhoneNumberField, refuse
+from dashboard.forms import CallbackUrlField, LineField, PhoneNumberField, refuse
 from dashboard.rendering import dashboard_page
-from telephony.models import PhoneNumber
+from telephony.engine.plan import LONGEST_AUTH_TOKEN
+from telephony.models import LONGEST_NUMBER_NAME, PhoneNumber
 from telephony.numbering import registration_problem, us_number_problem
 from telephony.numbers import (
     RESTS_FOR,
-    numbers_with_last_calls,
+    NumberState,
+    number_states,
     phone_number_register,
     phone_number_remove,
     phone_number_update,
 )
 from telephony.twilio_rest import TwilioCredentials
 
+PAGE_SIZE = 50
 _RESTING = "phone_number_resting"
 _ABOUT_THE_NUMBER = ("phone_number_taken", _RESTING)
+
+
+class SearchForm(forms.Form):
+    q = LineField(
+        label="Search",
+        required=False,
+        max_length=LONGEST_NUMBER_NAME,
+        widget=forms.TextInput({"type": "search", "placeholder": "Number or name"}),
+    )
+
+
+class NameForm(forms.Form):
+    name = LineField(
+        label="Name",
+        required=False,
+        max_length=LONGEST_NUMBER_NAME,
+        help_text="To tell your numbers apart. Callers can't see it.",
+        widget=forms.TextInput({"autocomplete": "off"}),
+    )
 
 
 class UrlsForm(forms.Form):
@@ -56,13 +81,13 @@ class UrlsForm(forms.Form):
     )
 
 
-class RegistrationForm(UrlsForm):
+class RegistrationForm(NameForm, UrlsForm):
     phone_number = PhoneNumberField(
         label="Phone number",
         help_text="One of your US Twilio numbers, such as (555) 123-4567.",
     )
 
-    field_order = ["phone_number"]
+    field_order = ["phone_number", "name"]
 
     def clean_phone_number(self) -> str:
         number = str(self.cleaned_data["phone_number"])
@@ -92,12 +117,34 @@ class ProvenRegistrationForm(RegistrationForm):
     )
 
     # Right below the number's error.
-    field_order = ["phone_number", "twilio_account_sid", "twilio_auth_token"]
+    field_order = ["phone_number", "twilio_account_sid", "twilio_auth_token", "name"]
 
     def registration(self) -> dict[str, Any]:
         fields = dict(self.cleaned_data)
         proof = TwilioCredentials(fields.pop("twilio_account_sid"), fields.pop("twilio_auth_token"))
         return {**fields, "proof": proof}
+
+
+class CredentialsForm(forms.Form):
+    """The credentials of a Twilio account, which no page repeats."""
+
+    twilio_account_sid = forms.CharField(
+        label="Account SID",
+        max_length=34,
+        widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
+    )
+    twilio_auth_token = forms.CharField(
+        label="Auth token",
+        max_length=LONGEST_AUTH_TOKEN,
+        help_text="We use it for this and don't store it.",
+        widget=forms.PasswordInput({"autocomplete": "off"}),
+    )
+
+    @sensitive_variables()
+    def credentials(self) -> TwilioCredentials:
+        """Return what was typed into a valid form."""
+        known = self.cleaned_data
+        return TwilioCredentials(known["twilio_account_sid"], known["twilio_auth_token"])
 
 
 class TwilioAccountForm(forms.Form):
@@ -110,27 +157,54 @@ class TwilioAccountForm(forms.Form):
     )
 
 
-class ChangesForm(UrlsForm):
+class ChangesForm(NameForm, UrlsForm):
     is_active = forms.BooleanField(
         label="Active",
         required=False,
         help_text="Turn this off to reject calls to this number and block calls from it.",
     )
 
+    field_order = ["name"]
+
 
 @for_customer
 @require_safe
 def numbers(request: PageRequest) -> HttpResponse:
-    known = [
-        {
-            "number": number,
-            "call": call,
-            "label": outcome_label(call) if call else "",
-            "tone": outcome_tone(call) if call else "",
-        }
-        for number, call in numbers_with_last_calls(request.user)
-    ]
-    return _page(request, "dashboard/numbers.html", {"numbers": known})
+    """List the numbers that match, newest first."""
+    search = SearchForm(request.GET)
+    text = search.cleaned_data["q"] if search.is_valid() else ""
+    before, after = request.GET.get("before", ""), request.GET.get("after", "")
+    own = PhoneNumber.objects.of(request.user)
+    page = page_of(
+        own.matching(text).with_last_calls() if text else own.with_last_calls(),
+        size=PAGE_SIZE,
+        before=Cursor.read(before),
+        after=Cursor.read(after),
+    )
+
+    def place(**cursor: str) -> str:
+        return f"{reverse('numbers')}?{urlencode({'q': text, **cursor} if text else cursor)}"
+
+    context = {
+        "search": search,
+        "numbers": [_row(state) for state in number_states(request.user, page.rows)],
+        "is_whole": not (text or before or after),
+        "newer": place(before=page.before) if page.before else "",
+        "older": place(after=page.after) if page.after else "",
+    }
+    return _page(request, "dashboard/numbers.html", context)
+
+
+def _row(state: NumberState) -> dict[str, Any]:
+    call, failure = state.last_call, state.last_failure
+    return {
+        "number": state.number,
+        "call": call,
+        "label": outcome_label(call) if call else "",
+        "tone": outcome_tone(call) if call else "",
+        "failure": failure,
+        "failure_tone": "bad" if failure and failure.outcome == "failed" else "amber",
+    }
 
 
 @sensitive_post_parameters()
@@ -176,27 +250,46 @@ def number(request: PageRequest, id: str) -> HttpResponse:
         else:
             messages.success(request, f"Saved {found}.")
             return redirect("numbers")
-    return _number_page(request, found, form)
+    return number_page(request, found, form)
 
 
 def _changes_form(number: PhoneNumber) -> ChangesForm:
     return ChangesForm(initial={name: getattr(number, name) for name in ChangesForm.base_fields})
 
 
-def _number_page(
+def number_page(
     request: PageRequest,
     number: PhoneNumber,
-    form: ChangesForm,
+    form: ChangesForm | None = None,
     *,
     account_form: TwilioAccountForm | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
+    """Return a number's page.
+
+    :param context: of a check at Twilio.
+    """
+    form = form or _changes_form(number)
     # The rejected account may be forged, so it gets a button of its own and is never filled in.
     shown = account_form or TwilioAccountForm(
         prefix="twilio", initial={"twilio_account_sid": number.twilio_account_sid}
     )
-    status = 400 if form.is_bound or shown.is_bound else 200
-    context = {"form": form, "account_form": shown, "number": number, "rests_for": RESTS_FOR}
-    return _page(request, "dashboard/number.html", context, status=status)
+    known_sid = {"twilio_account_sid": number.twilio_account_sid}
+    check_form = CredentialsForm(prefix="check", initial=known_sid)
+    status = 400 if form.is_bound or shown.is_bound or context else 200
+    (state,) = number_states(
+        request.user, PhoneNumber.objects.of(request.user).with_last_calls().filter(pk=number.pk)
+    )
+    known = {
+        "form": form,
+        "account_form": shown,
+        "number": number,
+        "state": _row(state),
+        "rests_for": RESTS_FOR,
+        "check_form": check_form,
+        **(context or {}),
+    }
+    return _page(request, "dashboard/number.html", known, status=status)
 
 
 @for_customer
@@ -228,7 +321,7 @@ def confirm_account(request: PageRequest, id: str) -> HttpResponse:
             )
             messages.success(request, f"{found} {says}.")
             return redirect("number", id=found.id)
-    return _number_page(request, found, _changes_form(found), account_form=form)
+    return number_page(request, found, account_form=form)
 
 
 def _asking_for_proof(form: RegistrationForm) -> RegistrationForm:

@@ -5,8 +5,10 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("dashboard.overview")),
     path("", include("dashboard.live_calls")),
+    path("", include("dashboard.checklist")),
     path("", include("dashboard.billing")),
     path("", include("dashboard.keys")),
+    path("", include("dashboard.connecting")),
     path("", include("dashboard.numbers")),
     path("", include("dashboard.calls")),
     path("", include("dashboard.callbacks")),

@@ -18,15 +18,17 @@ from core.ids import new_id
 from core.texts import validate_line
 from telephony.call_sids import is_test_sid
 from telephony.engine.codes import EndedReason, OutcomeGroup, outcome_of
+from telephony.numbering import number_digits
 
 LONGEST_NUMBER_NAME = 64
 
 
 class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
     def with_last_calls(self) -> Self:
-        """Add the ids of each number's last inbound and outbound call, if there are any.
+        """Add the ids of each number's last calls, if there are any: one index lookup for each.
 
-        ``last_inbound_id`` and ``last_outbound_id``: one index lookup for each.
+        ``last_inbound_id``, ``last_outbound_id``, and ``last_failed_id`` of the last one that
+        reported an error.
         """
         calls = Call.objects.filter(account=OuterRef("account")).order_by("-created_at")
         inbound = calls.filter(
@@ -35,17 +37,19 @@ class PhoneNumberQuerySet(OwnedQuerySet["PhoneNumber"]):
         outbound = calls.filter(
             direction=Call.Direction.OUTBOUND, caller_phone=OuterRef("phone_number")
         )
+        failed = calls.exclude(error_code="").alias(our_number=OUR_NUMBER)
+        failed = failed.filter(our_number=OuterRef("phone_number"))
         return self.annotate(
             last_inbound_id=Subquery(inbound.values("pk")[:1]),
             last_outbound_id=Subquery(outbound.values("pk")[:1]),
+            last_failed_id=Subquery(failed.values("pk")[:1]),
         )
 
-    def with_last_failures(self) -> Self:
-        """Add the id of each number's last call that reported an error: ``last_failed_id``."""
-        failed = Call.objects.filter(account=OuterRef("account")).exclude(error_code="")
-        of_number = failed.alias(our_number=OUR_NUMBER).filter(our_number=OuterRef("phone_number"))
-        newest = of_number.order_by("-created_at")
-        return self.annotate(last_failed_id=Subquery(newest.values("pk")[:1]))
+    def matching(self, text: str) -> Self:
+        """Numbers whose name has the text in it, or that have its digits in them."""
+        digits = number_digits(text)
+        found = Q(name__icontains=text)
+        return self.filter(found | Q(phone_number__contains=digits) if digits else found)
 
 
 class PhoneNumber(models.Model):

@@ -58,6 +58,12 @@ def number_typed(text: str) -> str:
     return f"+1{number[-10:]}" if _NATIONAL.fullmatch(number) else f"+{number}"
 
 
+def number_digits(text: str) -> str:
+    """Return the digits to look for in numbers, from part of a number; "" for any other text."""
+    digits = _PUNCTUATION.sub("", text).removeprefix("+")
+    return digits if digits.isascii() and digits.isdecimal() else ""
+
+
 def typed_number(text: str) -> str | None:
     """Return the number that a person typed, as :func:`number_typed` reads it; None if it is none.
 

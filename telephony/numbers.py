@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -331,16 +332,36 @@ def _remove(numbers: Iterable[PhoneNumber], *, rests: bool) -> None:
         number.delete()
 
 
-def numbers_with_last_calls(account: Account) -> list[tuple[PhoneNumber, Call | None]]:
-    """Return the account's numbers, oldest first, each with its last call. Runs two queries."""
-    numbers = list(PhoneNumber.objects.of(account).with_last_calls().order_by("created_at", "id"))
-    ids = {id for number in numbers for id in _last_ids(number)}
+@dataclass(frozen=True, slots=True)
+class NumberState:
+    """A number, its last call, and the last one that reported an error (``error_code``)."""
+
+    number: PhoneNumber
+    last_call: Call | None
+    last_failure: Call | None
+
+
+def number_states(account: Account, numbers: Iterable[PhoneNumber]) -> list[NumberState]:
+    """Return the states of numbers ``with_last_calls``, in their order. Runs one query."""
+    known = list(numbers)
+    ids = {id for number in known for id in (*_last_ids(number), _last_failed_id(number)) if id}
     calls = Call.objects.of(account).in_bulk(list(ids)) if ids else {}
-    return [(number, _latest(calls[id] for id in _last_ids(number))) for number in numbers]
+    return [
+        NumberState(
+            number,
+            last_call=_latest(calls[id] for id in _last_ids(number)),
+            last_failure=calls.get(_last_failed_id(number)),
+        )
+        for number in known
+    ]
 
 
 def _last_ids(number: Any) -> list[str]:
     return [id for id in (number.last_inbound_id, number.last_outbound_id) if id]
+
+
+def _last_failed_id(number: Any) -> str:
+    return str(number.last_failed_id or "")
 
 
 def _latest(calls: Iterable[Call]) -> Call | None:

@@ -82,11 +82,11 @@ class TestList:
         inbound = call_of(alice, 5)
         call_of(bob, 0)
         call_of(alice, 0, called_number="+15550000002")
-        assert self.shown(alice_web) == [inbound, None]
+        assert self.shown(alice_web) == [None, inbound]
         outbound = call_of(
             alice, 1, direction="outbound", caller_phone=NUMBER, called_number="+15550000001"
         )
-        assert self.shown(alice_web) == [outbound, None]
+        assert self.shown(alice_web) == [None, outbound]
 
     def shown(self, web: Client) -> list[Call | None]:
         return [known["call"] for known in web.get(LIST).context["numbers"]]
@@ -120,7 +120,76 @@ class TestList:
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
             plan = str(cursor.fetchone()[0])
         assert "call_inbound_by_number" in plan
+        assert "call_failed_by_number" in plan
         assert "'Seq Scan', 'Parent Relationship': 'SubPlan'" not in plan
+
+    def test_it_says_when_twilio_signed_a_call_and_what_failed_last(
+        self, alice: Account, bob: Account, alice_web: Client
+    ) -> None:
+        number = number_of(alice)
+        assert "No call from Twilio yet" in alice_web.get(LIST).content.decode()
+        PhoneNumber.objects.update(signed_at=timezone.now())
+        call_of(alice, 9, error_code="model_session")
+        failed = call_of(
+            alice,
+            5,
+            direction="outbound",
+            caller_phone=NUMBER,
+            called_number="+15550000001",
+            error_code="carrier_rejected",
+        )
+        call_of(alice, 1, ended_reason="agent_hangup")
+        call_of(alice, 0, called_number="+15550000001", error_code="timeout")
+        call_of(bob, 0, error_code="timeout")
+        for path in (LIST, f"{LIST}/{number.id}"):
+            text = alice_web.get(path).content.decode()
+            assert "carrier_rejected" in text
+            assert f"/dashboard/calls/{failed.id}" in text
+            assert "model_session" not in text
+            assert "timeout" not in text
+            assert "Call from Twilio yet" not in text
+            assert_well_made(text)
+
+    @pytest.mark.parametrize(
+        ("searched", "found"),
+        [
+            ("front", True),
+            ("FRONT DESK", True),
+            ("(555) 123", True),
+            ("4567", True),
+            ("back", False),
+            ("999", False),
+            ("%", False),
+            ("_", False),
+        ],
+    )
+    def test_it_is_searched_by_name_and_number(
+        self, alice: Account, alice_web: Client, searched: str, found: bool
+    ) -> None:
+        number_of(alice)
+        PhoneNumber.objects.update(name="Front desk")
+        response = alice_web.get(LIST, {"q": searched})
+        assert bool(response.context["numbers"]) is found
+        assert ("No numbers match" in response.content.decode()) is not found
+        assert_well_made(response.content.decode())
+
+    def test_pages_follow_each_other(self, alice: Account, bob: Account, alice_web: Client) -> None:
+        numbers = [f"+1555000{count:04}" for count in range(101)]
+        for number in numbers:
+            number_of(alice, number)
+        number_of(bob)
+        found: list[str] = []
+        path = LIST + "?q=555"
+        while path:
+            context = alice_web.get(path).context
+            found += [str(row["number"]) for row in context["numbers"]]
+            path = context["older"]
+        assert found == numbers[::-1]
+        newest = alice_web.get(LIST).context
+        second = alice_web.get(newest["older"]).context
+        first = alice_web.get(second["newer"]).context
+        assert [len(each["numbers"]) for each in (first, second)] == [50, 50]
+        assert (first["newer"], second["newer"] != "") == ("", True)
 
     @pytest.mark.parametrize(
         ("who", "sentence"), [("carol", "Complete the checkout"), ("dave", "suspended")]
@@ -197,8 +266,9 @@ class TestChange:
         text = alice_web.get(path).content.decode()
         assert FORM["on_call_start_url"] in text
         assert_well_made(text)
-        changes = URLS | {"on_error_url": "https://your-backend.com/error"}
+        changes = URLS | {"on_error_url": "https://your-backend.com/error", "name": "Front desk"}
         assert alice_web.post(path, changes)["Location"] == LIST
+        assert "Front desk" in alice_web.get(LIST).content.decode()
         number.refresh_from_db()
         assert (number.is_active, number.on_error_url) == (False, changes["on_error_url"])
         alice_web.post(path, URLS | {"is_active": "on"})

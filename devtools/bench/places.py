@@ -40,6 +40,7 @@ def places_of(account: Account) -> dict[str, str]:
         },
         "test call": "/dashboard/test-call",
         "numbers": "/dashboard/numbers",
+        "numbers that match": "/dashboard/numbers?q=555",
         "API keys": "/dashboard/keys",
         "billing": "/dashboard/billing",
         "settings": "/dashboard/settings",
