@@ -40,6 +40,7 @@ _EACH_IN_FULL = 20
 _NEWEST_IN_FULL = 500
 _NUMBERS = 5
 _BACKEND = "https://backend.example"
+_READY_AFTER_S = 1  # the model, after the caller is connected
 _OPENAI_PER_SECOND = Decimal("0.0012")  # roughly the cost of a minute of conversation
 
 # (ended_reason, status, whether it connected, its share of inbound and of outbound calls)
@@ -86,7 +87,7 @@ _COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
         *("id", "account_id", "call_sid", "direction", "status", "caller_phone", "called_number"),
         *("answered_by", "ended_reason", "metadata"),
         *("on_call_start_url", "on_call_end_url", "on_error_url"),
-        *("created_at", "accepted_at", "answered_at", "last_seen_at", "ended_at"),
+        *("created_at", "accepted_at", "answered_at", "billed_from", "last_seen_at", "ended_at"),
         "duration_seconds",
     ),
     UsageRecord: (
@@ -122,6 +123,16 @@ class MadeUp:
     answered_at: datetime | None
     ended_at: datetime
     seconds: int
+
+    @property
+    def billed_from(self) -> datetime | None:
+        """When the model was ready."""
+        return self.answered_at and self.answered_at + timedelta(seconds=_READY_AFTER_S)
+
+    @property
+    def minutes(self) -> int:
+        """The billed minutes."""
+        return whole_minutes(max(self.seconds - _READY_AFTER_S, 0))
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -244,7 +255,7 @@ def _rows(
             _add_usage(rows, account_id, call, chance)
             day = call.ended_at.astimezone(UTC).date()
             days[day] += 1
-            minutes[day] += whole_minutes(call.seconds)
+            minutes[day] += call.minutes
         if number % _EACH_IN_FULL == 0 or number >= count - _NEWEST_IN_FULL:
             _add_details(rows, account_id, call, chance)
         if len(rows.calls) == _AT_A_TIME:
@@ -260,19 +271,19 @@ def _call(account_id: str, call: MadeUp, chance: random.Random) -> Row:
         *(call.id, account_id, call.sid, call.direction, call.status, *call.ends),
         *(answered_by, call.reason, metadata),
         *(f"{_BACKEND}/start", f"{_BACKEND}/end", f"{_BACKEND}/error"),
-        *(call.created_at, call.accepted_at, call.answered_at),
+        *(call.created_at, call.accepted_at, call.answered_at, call.billed_from),
         *(call.answered_at and call.ended_at, call.ended_at, call.seconds),
     )
 
 
 def _add_usage(rows: Rows, account_id: str, call: MadeUp, chance: random.Random) -> None:
     record_id = _id_at(call.ended_at, chance)
-    minutes = whole_minutes(call.seconds)
+    minutes = call.minutes
     rows.usage.append(
         (
             *(record_id, account_id, call.sid, call.direction, *call.ends),
             *(call.seconds, minutes, minutes * settings.PER_MINUTE_RATE),
-            *(_twilio_cost(call.direction, call.our_number, minutes),),
+            *(_twilio_cost(call.direction, call.our_number, whole_minutes(call.seconds)),),
             *(call.seconds * _OPENAI_PER_SECOND, call.ended_at),
         )
     )
@@ -289,12 +300,11 @@ _twilio_cost = lru_cache(maxsize=1000)(twilio_cost)
 def _add_details(rows: Rows, account_id: str, call: MadeUp, chance: random.Random) -> None:
     """Add a call's timeline, and the callbacks that were sent about it."""
     first = EventKind.RECEIVED if call.direction == "inbound" else EventKind.PLACED
-    ready_at = call.answered_at and call.answered_at + timedelta(seconds=1)
     timeline: list[tuple[datetime | None, EventKind, dict[str, Any]]] = [
         (call.created_at, first, {}),
         (call.accepted_at, EventKind.ACCEPTED, {}),
         (call.answered_at, EventKind.CONNECTED, {}),
-        (ready_at, EventKind.MODEL_READY, {}),
+        (call.billed_from, EventKind.MODEL_READY, {}),
         (call.ended_at, EventKind.ENDED, {"reason": call.reason}),
     ]
     for at, kind, detail in timeline:

@@ -256,7 +256,13 @@ class Call(models.Model):
     answered_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="When the caller's audio was connected, which starts billing.",
+        help_text="When the caller's audio was connected.",
+    )
+    billed_from = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When the model accepted its configuration, which starts billing. None if it "
+        "never did, or failed before the agent said or did anything.",
     )
     held_until = models.DateTimeField(
         db_default=Now() + UNCONNECTED_LASTS,

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -34,7 +35,8 @@ _KINDS: dict[str, type[int | float]] = {
 class Outcome:
     """A conversation's outcome. ``transcript`` and ``tool_calls`` have the format of onCallEnd.
 
-    ``missing`` names what could not be read: ``transcript``, ``cost``.
+    ``missing`` names what could not be read: ``transcript``, ``cost``. ``billed_from`` is
+    stored beside the sealed rest, as ``Call.billed_from``: a call whose seal is lost is charged.
     """
 
     model: str = ""
@@ -42,6 +44,7 @@ class Outcome:
     usage: TokenUsage = field(default_factory=TokenUsage)
     missing: frozenset[str] = frozenset()
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    billed_from: datetime | None = None
 
 
 def sealed(outcome: Outcome) -> bytes:

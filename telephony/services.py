@@ -67,7 +67,7 @@ def call_accept(
 
 @transaction.atomic
 def call_connect(call: Call, *, now: datetime, engine_id: str = "") -> bool:
-    """Connect the caller's audio, which starts billing; return False if the call has ended.
+    """Connect the caller's audio; return False if the call has ended.
 
     :param engine_id: the engine that holds the call. It reports the call from now on. Until its
         first report, the call has cost nothing.
@@ -100,8 +100,11 @@ def call_record(
     """
     CallEvent.objects.bulk_create(_event(call_id, account_id, event) for event in events)
     keep_failed(call_id, account_id, failed)
+    if outcome is None:
+        return
     now = timezone.now()
-    if outcome is not None and Call.objects.live().filter(pk=call_id).update(last_seen_at=now):
+    seen = {"last_seen_at": now, "billed_from": outcome.billed_from}
+    if Call.objects.live().filter(pk=call_id).update(**seen):
         CallProgress.objects.update_or_create(
             call_id=call_id,
             defaults={"account_id": account_id, "sealed": sealed(outcome), "updated_at": now},
@@ -146,16 +149,21 @@ def call_end(
 
     Everything that learns of an end calls this, and the first one wins. Without an ``outcome``, the
     one that the engine last stored counts, as far as it can be read. The timeline then says what is
-    missing, and the estimate of an unknown cost is 0. A call that was never accepted leaves only a
-    record. ``errors`` are ``(code, message)`` for onError, ``events`` the last entries of the
-    timeline, ``failed`` the last failed requests to the backend. The last error or, without one,
+    missing, and the estimate of an unknown cost is 0. Minutes are billed from the
+    ``billed_from`` of the ``outcome``, and without one from that of the call, which the engine
+    stored. A call that was never accepted leaves only a record. ``errors`` are ``(code, message)``
+    for onError, ``events`` the last entries of the timeline, ``failed`` the last failed requests to
+    the backend. The last error or, without one,
     ``problem`` is the call's error code.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
         return False
     kept = CallProgress.objects.filter(call=call).first()
-    outcome = outcome or (opened(kept) if kept else Outcome())
+    if outcome is None:
+        outcome = opened(kept) if kept else Outcome()
+    else:
+        call.billed_from = outcome.billed_from
     if kept:
         kept.delete()
     call.error_code = _error_code(reason, errors, problem, outcome)
@@ -238,15 +246,19 @@ def call_resume(*, call_id: str) -> bool:
 def _close(call: Call, *, status: str, reason: EndedReason, ended_at: datetime) -> None:
     call.status, call.ended_reason = status, reason
     call.ended_at = max(ended_at, call.answered_at or call.created_at)
-    if call.answered_at:
-        seconds = (call.ended_at - call.answered_at).total_seconds()
-        call.duration_seconds = math.ceil(seconds)
-    call.save(update_fields=_END)
+    call.duration_seconds = _seconds(call.answered_at, call.ended_at)
+    call.save(update_fields=[*_END, "billed_from"])
+
+
+def _seconds(since: datetime | None, until: datetime) -> int:
+    """Return the time between the two, in started seconds; 0 if it never began."""
+    return max(math.ceil((until - since).total_seconds()), 0) if since else 0
 
 
 def _record_usage(call: Call, call_sid: str, openai_cost: Decimal) -> UsageRecord:
     # A call that was ended as lost was already charged for what was known then.
     record = usage_record_complete if call.lost_at else usage_record_create
+    ended_at = call.ended_at or timezone.now()
     return record(
         account_id=call.account_id,
         call_sid=call_sid,
@@ -254,13 +266,15 @@ def _record_usage(call: Call, call_sid: str, openai_cost: Decimal) -> UsageRecor
         caller_phone=call.caller_phone,
         called_number=call.called_number,
         duration_seconds=call.duration_seconds,
+        billed_seconds=_seconds(call.billed_from, ended_at),
         twilio_cost=_twilio_cost(call, call_sid),
         openai_cost=openai_cost,
-        ended_at=call.ended_at or timezone.now(),
+        ended_at=ended_at,
     )
 
 
 def _twilio_cost(call: Call, call_sid: str) -> Decimal:
+    """Return the estimate of Twilio's charges: Twilio bills from the answer, model or not."""
     if is_test_sid(call_sid):
         return Decimal(0)
     inbound = call.direction == Call.Direction.INBOUND

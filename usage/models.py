@@ -52,8 +52,10 @@ class UsageRecord(models.Model):
     direction = models.CharField(max_length=8)
     caller_phone = models.CharField(max_length=64)
     called_number = models.CharField(max_length=64)
-    duration_seconds = models.PositiveIntegerField()
-    minutes = models.PositiveIntegerField(help_text="The duration, rounded up to whole minutes.")
+    duration_seconds = models.PositiveIntegerField(help_text="How long the caller was connected.")
+    minutes = models.PositiveIntegerField(
+        help_text="The billed minutes: from when the model was ready, rounded up to whole minutes."
+    )
     platform_cost = models.DecimalField(max_digits=12, decimal_places=6)
     twilio_cost = models.DecimalField(max_digits=12, decimal_places=6)
     openai_cost = models.DecimalField(max_digits=12, decimal_places=6)

@@ -21,7 +21,10 @@ from usage.spending import LEAST_LIMIT, MOST_LIMIT, Spending
 class CostBreakdownSerializer(ObjectSerializer):
     """In USD. Twilio's and OpenAI's costs are estimates from published prices."""
 
-    platformCost = NumberField(help_text="Minutes times `perMinuteRate`.")
+    platformCost = NumberField(
+        help_text="Minutes times `perMinuteRate`. Minutes count from when the model is ready, so a "
+        "call whose model never starts has none."
+    )
     twilioCost = NumberField()
     openaiCost = NumberField()
     totalCost = NumberField(help_text="The sum of the others.")
@@ -36,7 +39,9 @@ class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
     callSid = serializers.CharField(source="call_sid")
     callerPhone = serializers.CharField(source="caller_phone")
     calledNumber = serializers.CharField(source="called_number")
-    durationSeconds = serializers.IntegerField(source="duration_seconds")
+    durationSeconds = serializers.IntegerField(
+        source="duration_seconds", help_text="How long the caller's audio was connected."
+    )
     costBreakdown = CostBreakdownField(source="cost_breakdown")
     createdAt = UtcDateTimeField(source="created_at")
 

@@ -29,7 +29,11 @@ _BUMP_TOTAL = """
 
 
 class Used(TypedDict):
-    """The usage of a call; costs in USD. It counts for the UTC day on which the call ended."""
+    """The usage of a call; costs in USD. It counts for the UTC day on which the call ended.
+
+    ``duration_seconds`` is the time of the caller's audio. ``billed_seconds`` is the part of it for
+    which the platform charges.
+    """
 
     account_id: str
     call_sid: str
@@ -37,6 +41,7 @@ class Used(TypedDict):
     caller_phone: str
     called_number: str
     duration_seconds: int
+    billed_seconds: int
     twilio_cost: Decimal
     openai_cost: Decimal
     ended_at: datetime
@@ -81,8 +86,9 @@ def usage_record_complete(**used: Unpack[Used]) -> UsageRecord:
 def _record(used: Used) -> UsageRecord:
     """Return an unsaved record of the usage."""
     ended_at = used["ended_at"]
-    facts = {name: value for name, value in used.items() if name != "ended_at"}
-    minutes = whole_minutes(used["duration_seconds"])
+    not_stored = ("billed_seconds", "ended_at")
+    facts = {name: value for name, value in used.items() if name not in not_stored}
+    minutes = whole_minutes(used["billed_seconds"])
     cost = minutes * settings.PER_MINUTE_RATE
     return UsageRecord(**facts, minutes=minutes, platform_cost=cost, created_at=ended_at)
 

@@ -79,6 +79,7 @@ class Subscriber:
                 caller_phone="+15550001111",
                 called_number="+15551234567",
                 duration_seconds=seconds,
+                billed_seconds=seconds,
                 twilio_cost=Decimal(0),
                 openai_cost=Decimal(0),
                 ended_at=ended_at,

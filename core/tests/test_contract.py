@@ -698,6 +698,7 @@ def record(*, seconds: int, at: datetime | None = None, email: str = EMAIL) -> N
             caller_phone="+19805551234",
             called_number=NUMBER,
             duration_seconds=seconds,
+            billed_seconds=seconds,
             twilio_cost=Decimal("0.0129"),
             openai_cost=Decimal("0.018"),
             ended_at=at or timezone.now(),

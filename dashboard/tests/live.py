@@ -16,9 +16,8 @@ def live_call_of(account: Account, number: int, *, minutes: int) -> Call:
     """A call that is in its so many\'th minute."""
     now = timezone.now()
     answered_at = now - timedelta(minutes=minutes, seconds=-20)
-    return call_of(
-        account, number, accepted_at=answered_at, answered_at=answered_at, last_seen_at=now
-    )
+    times = dict.fromkeys(("accepted_at", "answered_at", "billed_from"), answered_at)
+    return call_of(account, number, last_seen_at=now, **times)
 
 
 def hang_up(call: Call, *, ended_at: datetime | None = None) -> None:

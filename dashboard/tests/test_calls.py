@@ -77,6 +77,7 @@ def ended_call_of(account: Account) -> Call:
     call = call_of(account, **LIVE)
     call_accept(call, onCallStartMs=84)
     call_connect(call, now=NOW + timedelta(seconds=2))
+    Call.objects.filter(pk=call.pk).update(billed_from=NOW + timedelta(seconds=2))
     for kind, detail in (
         ("model_ready", {"model": "gpt-realtime-1.5", "ms": 310}),
         ("caller_spoke", {"ms": 1900}),

@@ -95,6 +95,7 @@ def test_it_works(erin: Account) -> None:
         caller_phone="+19805551234",
         called_number="+15551234567",
         duration_seconds=90,
+        billed_seconds=90,
         twilio_cost=Decimal(0),
         openai_cost=Decimal(0),
         ended_at=call.created_at,

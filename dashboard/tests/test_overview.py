@@ -418,6 +418,7 @@ def _ended_call(
             caller_phone=call.caller_phone,
             called_number=call.called_number,
             duration_seconds=seconds,
+            billed_seconds=seconds,
             twilio_cost=Decimal(0),
             openai_cost=Decimal(0),
             ended_at=timezone.now(),

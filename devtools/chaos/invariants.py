@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
@@ -21,6 +22,8 @@ _APART_S = 1.0
 _BEAT_S = 4.0
 # A call that its engine had not yet reported as connected costs nothing.
 _UNSAID_S = 4.0
+# How long the stand-in for OpenAI takes to accept a configuration, on a busy machine.
+_READY_WITHIN_S = 4.0
 # A call whose audio was never connected ends at most a minute after its ticket.
 _ENDED_WITHIN_S = 90.0
 # A callback whose worker was killed is sent again after half a minute.
@@ -28,7 +31,8 @@ _DELIVERED_WITHIN_S = 30.0
 
 _CALLS = """
     SELECT call_sid, ended_reason, duration_seconds, answered_at, ended_at,
-        extract(epoch FROM ended_at - answered_at)::float8, lost_at
+        extract(epoch FROM ended_at - answered_at)::float8, lost_at,
+        extract(epoch FROM ended_at - billed_from)::float8
     FROM telephony_call WHERE call_sid = ANY(%s)
 """
 _CHARGED = """
@@ -58,7 +62,10 @@ _METER = (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A call's row in the database; ``lasted`` is the duration of its audio, or None."""
+    """A call's row in the database, ``lasted`` and ``billed`` in seconds.
+
+    ``lasted`` is the duration of its audio, ``billed`` the part of it since the model was ready.
+    """
 
     call_sid: str
     reason: str
@@ -66,6 +73,7 @@ class Record:
     lasted: float | None
     is_ended: bool
     was_lost: bool
+    billed: float | None
 
 
 async def check(
@@ -106,7 +114,9 @@ async def check(
 async def records_of(system: System, sids: Collection[str]) -> dict[str, Record]:
     rows = await system.query(_CALLS, list(sids))
     return {
-        row[0]: Record(row[0], row[1], row[2], row[5], row[4] is not None, row[6] is not None)
+        row[0]: Record(
+            row[0], row[1], row[2], row[5], row[4] is not None, row[6] is not None, row[7]
+        )
         for row in rows
     }
 
@@ -146,6 +156,7 @@ def expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
             sent=_about(placed),
             came=f"{lasted:.2f} s recorded, {life:.2f} s talked ({record.reason})",
         )
+        _expect_billed(notes, placed, record, least=lasted)
         return
     known = placed.killed_at - placed.call.opened
     least = 0.0 if known < _UNSAID_S else known - _BEAT_S
@@ -154,6 +165,17 @@ def expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
         least <= lasted <= max(life, known) + _APART_S,
         sent=_about(placed),
         came=f"{lasted:.2f} s recorded, {known:.2f} s until the kill",
+    )
+    _expect_billed(notes, placed, record, least=least)
+
+
+def _expect_billed(notes: Notes, placed: Placed, record: Record, *, least: float) -> None:
+    lasted, billed = record.lasted or 0.0, record.billed or 0.0
+    notes.expect(
+        "A call is billed from when its model was ready, a moment after its audio.",
+        least - _READY_WITHIN_S <= billed <= lasted,
+        sent=_about(placed),
+        came=f"{billed:.2f} s of {lasted:.2f} s billed",
     )
 
 
@@ -180,7 +202,7 @@ async def _expect_charged_once(system: System, notes: Notes, records: dict[str, 
         )
         notes.expect(
             "The charge matches the record.",
-            seconds == record.duration and minutes == -(-seconds // 60),
+            seconds == record.duration and minutes == math.ceil((record.billed or 0.0) / 60),
             sent=record,
             came=f"{seconds} s, {minutes} minutes",
         )

@@ -246,7 +246,8 @@ _SCHEMAS: dict[str, Json] = {
             "durationSeconds": {
                 "type": "integer",
                 "minimum": 0,
-                "description": "Since the caller was connected to the model; 0 if they were not.",
+                "description": "How long the caller's audio was connected; 0 if it was not. "
+                "Minutes are billed from when the model is ready, a little later.",
             },
             "endedReason": _ref("EndedReason"),
             "transcript": {"type": "array", "items": _ref("TranscriptLine")},

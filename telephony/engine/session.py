@@ -121,6 +121,7 @@ class CallSession:
         self._leave: tuple[EndedReason, Dial | None] = (EndedReason.INTERNAL_ERROR, None)
         self._reason = EndedReason.INTERNAL_ERROR  # until the call has ended
         self._ended_at = now
+        self._billed_from: float | None = None
         self._is_patient = True  # waits for what the model has yet to report
 
         self._context.start_timer(Timer.LENGTH, plan.max_duration_seconds)
@@ -131,6 +132,14 @@ class CallSession:
     def deadline(self) -> float | None:
         """The time at which :class:`TimePassed` is due; None once the session is finished."""
         return self._context.timers.next()
+
+    @property
+    def billed_from(self) -> float | None:
+        """The time from which minutes are billed: when the model accepted its configuration.
+
+        None until then, and for a call whose model failed before the agent said or did anything.
+        """
+        return self._billed_from
 
     @property
     def usage(self) -> TokenUsage:
@@ -172,6 +181,7 @@ class CallSession:
     def _model_configured(self, event: events.ModelConfigured) -> None:
         if self.phase is Phase.STARTING and self._context.is_connected:
             self.phase = Phase.TALKING
+            self._billed_from = self._now
             self._startup.succeeded()
             self._rest()
             early, self._early = self._early, []
@@ -540,6 +550,8 @@ class CallSession:
         """End the call because the model failed; a call that was already ending ends as planned."""
         self._do(actions.ReportError(code, clipped(sentence(message))))
         self._is_patient = False
+        if not (self.playback.total or self._tools.kept()):
+            self._billed_from = None
         self._end(*(self._leave if self.phase is Phase.LEAVING else (reason, Say(APOLOGY))))
 
     def _end(self, reason: EndedReason, after: AfterStream = None) -> None:

@@ -42,6 +42,7 @@ def ended_call_of(account: Account, number: int = 1) -> Call:
     call = call_of(account, number, created_at=NOW, metadata={"customerId": "cust_123"})
     call_accept(call, metadata=call.metadata)
     call_connect(call, now=NOW + timedelta(seconds=2))
+    Call.objects.filter(pk=call.pk).update(billed_from=NOW + timedelta(seconds=2))
     call_end(
         call_id=call.id,
         status=Call.Status.COMPLETED,

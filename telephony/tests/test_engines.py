@@ -41,11 +41,11 @@ ENGINE = "engine"
 
 @pytest.fixture
 def connected(call):
-    """A call that was connected ten minutes ago, and is held by an engine."""
+    """A call that an engine holds, whose caller and model were connected ten minutes ago."""
     engine_beat(ENGINE)
     call_accept(call)
     assert call_connect(call, now=timezone.now() - 10 * MINUTE, engine_id=ENGINE)
-    Call.objects.update(last_seen_at=timezone.now())
+    Call.objects.update(last_seen_at=timezone.now(), billed_from=call.answered_at)
     return call
 
 
@@ -176,7 +176,7 @@ class TestTheReturn:
             status="completed",
             reason="caller_hangup",
             ended_at=ended_at,
-            outcome=Outcome(),
+            outcome=Outcome(billed_from=call.answered_at),
         )
 
     def test_it_is_live_again(self, connected):

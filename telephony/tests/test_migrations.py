@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.forms.models import model_to_dict
 from django.utils import timezone
@@ -108,3 +110,17 @@ def test_search_of_earlier_calls(alice: Account) -> None:
     with connection.schema_editor() as editor:
         migration("0019_search_of_earlier_calls").fill(None, editor)
     assert set(MetadataValue.objects.values_list("value", "call", "account", "created_at")) == known
+
+
+def test_a_call_in_progress_is_billed_from_when_its_model_was_ready(alice: Account) -> None:
+    now = timezone.now()
+    ready, unready, waiting, ended = (call_of(alice, number) for number in range(1, 5))
+    for call in (ready, unready, ended):
+        call_connect(call, now=now)
+    for call in (ready, ended):
+        call_note(call, EventKind.MODEL_READY, at=now + timedelta(seconds=1))
+    Call.objects.filter(pk=ended.pk).update(ended_at=now)
+    migration("0027_billed_from").bill_live_calls(apps, None)
+    found = dict(Call.objects.values_list("pk", "billed_from"))
+    assert found.pop(ready.pk) == now + timedelta(seconds=1)
+    assert found == {unready.pk: None, waiting.pk: None, ended.pk: None}

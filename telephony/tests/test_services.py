@@ -14,7 +14,7 @@ from django.utils import timezone
 from core.sealing import seal, unseal
 from telephony.engine.codes import EndedReason, ErrorCode
 from telephony.engine.costs import TokenUsage
-from telephony.models import CallbackDelivery, CallEvent, CallProgress
+from telephony.models import Call, CallbackDelivery, CallEvent, CallProgress
 from telephony.outcomes import Outcome, opened
 from telephony.services import (
     call_accept,
@@ -32,9 +32,10 @@ CALL_SID = "CA" + "0" * 32
 
 @pytest.fixture
 def connected(call):
-    """A call that was connected now."""
+    """A call that was connected now. Its model was ready at once."""
     call_accept(call)
     assert call_connect(call, now=timezone.now())
+    Call.objects.update(billed_from=call.answered_at)
     return call
 
 
@@ -49,6 +50,7 @@ class TestTheEnd:
             "gpt-realtime-1.5",
             [transcript_line("user", "Hi", connected.answered_at, interrupted=False)],
             TokenUsage(audio_out=1000),
+            billed_from=connected.answered_at,
         )
         ended_at = connected.answered_at + timedelta(seconds=61)
         assert end(connected, ended_at=ended_at, outcome=outcome)
@@ -167,6 +169,80 @@ class TestErrorCode:
         call_resume(call_id=connected.id)
         connected.refresh_from_db()
         assert (connected.error_code, connected.outcome) == ("", "in-progress")
+
+
+class TestBilling:
+    """Minutes count from when the model was ready; Twilio's count from the connection."""
+
+    @pytest.fixture
+    def unready(self, connected):
+        """A connected call whose model is not ready yet."""
+        Call.objects.update(billed_from=None)
+        return connected
+
+    def after(self, call, seconds):
+        return call.answered_at + timedelta(seconds=seconds)
+
+    def ready_after(self, call, seconds):
+        return Outcome("gpt-realtime-1.5", billed_from=self.after(call, seconds))
+
+    def charged(self):
+        """The minutes of the usage record, of the totals, and Twilio's estimate."""
+        record = UsageRecord.objects.get()
+        assert TotalUsage.objects.get().minutes == record.minutes
+        assert DailyUsage.objects.get().minutes == record.minutes
+        return record.minutes, record.platform_cost, record.twilio_cost
+
+    def test_a_call_whose_model_was_never_ready_has_no_minutes(self, unready):
+        end(unready, ended_at=self.after(unready, 61), outcome=Outcome())
+        assert self.charged() == (0, 0, Decimal("0.0258"))
+        assert told(unready)["durationSeconds"] == UsageRecord.objects.get().duration_seconds == 61
+        assert told(unready)["costBreakdown"]["platformCost"] == 0
+        assert TotalUsage.objects.get().calls == 1
+
+    def test_the_time_before_that_is_free(self, unready):
+        end(unready, ended_at=self.after(unready, 61), outcome=self.ready_after(unready, 1))
+        assert self.charged() == (1, Decimal("0.05"), Decimal("0.0258"))
+        assert told(unready)["durationSeconds"] == 61
+
+    def test_the_sweep_bills_from_what_was_stored(self, unready):
+        call_record(unready.id, unready.account_id, [], self.ready_after(unready, 1))
+        call_end_lost(call_id=unready.id, ended_at=self.after(unready, 121))
+        assert self.charged()[0] == 2
+
+    def test_it_bills_although_the_conversation_cannot_be_read(self, unready, settings):
+        call_record(unready.id, unready.account_id, [], self.ready_after(unready, 1))
+        settings.SECRET_KEY = "another" * 10
+        call_end_lost(call_id=unready.id, ended_at=self.after(unready, 61))
+        assert self.charged()[0] == 1
+
+    def test_a_call_that_is_lost_before_it_was_stored_is_free(self, unready):
+        call_end_lost(call_id=unready.id, ended_at=self.after(unready, 61))
+        assert self.charged()[0] == 0
+
+    def test_a_call_that_was_lost_before_it_was_stored_is_billed_when_it_returns(self, unready):
+        call_end_lost(call_id=unready.id, ended_at=self.after(unready, 10))
+        assert UsageRecord.objects.get().minutes == 0
+        assert call_resume(call_id=unready.id)
+        end(unready, ended_at=self.after(unready, 121), outcome=self.ready_after(unready, 1))
+        assert [each.minutes for each in UsageRecord.objects.order_by("part")] == [0, 2]
+        assert TotalUsage.objects.get().minutes == 2
+
+    def test_a_late_write_changes_no_ended_call(self, unready):
+        end(unready, ended_at=self.after(unready, 5), outcome=Outcome())
+        call_record(unready.id, unready.account_id, [], self.ready_after(unready, 1))
+        unready.refresh_from_db()
+        assert unready.billed_from is None
+
+    def test_the_engine_knows_better_than_what_it_stored(self, unready):
+        """Its model failed before the agent had said a word."""
+        call_record(unready.id, unready.account_id, [], self.ready_after(unready, 1))
+        end(unready, ended_at=self.after(unready, 5), outcome=Outcome())
+        assert self.charged()[0] == 0
+
+    def test_a_call_that_ended_before_that_has_no_negative_minutes(self, unready):
+        end(unready, ended_at=self.after(unready, 1), outcome=self.ready_after(unready, 2))
+        assert self.charged()[0] == 0
 
 
 class TestProgress:

@@ -385,7 +385,14 @@ class CallRunner:
     ) -> Outcome:
         transcript = self._in_format(lines)
         tool_calls = [tool_call_line(run, self._wall_time(run.at)) for run in tool_runs]
-        return Outcome(self._plan.model, transcript, usage, tool_calls=tool_calls)
+        billed_from = self._session.billed_from
+        return Outcome(
+            self._plan.model,
+            transcript,
+            usage,
+            tool_calls=tool_calls,
+            billed_from=None if billed_from is None else self._wall_time(billed_from),
+        )
 
     def _in_format(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
         """Return the turns in the format of onCallEnd."""

@@ -41,7 +41,8 @@ def used(account: Account, number: int = 1, **fields: Any) -> Any:
         "openai_cost": Decimal("0.031416"),
         "ended_at": NOON,
     }
-    return values | fields
+    given = values | fields
+    return {"billed_seconds": given["duration_seconds"]} | given
 
 
 def totals(account: Account) -> tuple[int, int]:
@@ -79,6 +80,13 @@ class TestRecord:
         stored = record(alice, duration_seconds=0, twilio_cost=Decimal(0), openai_cost=Decimal(0))
         assert stored.total_cost == 0
         assert totals(alice) == (1, 0)
+
+    def test_only_billed_seconds_make_minutes(self, alice: Account) -> None:
+        assert record(alice, 1, duration_seconds=61, billed_seconds=60).minutes == 1
+        free = record(alice, 2, duration_seconds=61, billed_seconds=0)
+        assert (free.duration_seconds, free.minutes, free.platform_cost) == (61, 0, 0)
+        assert free.twilio_cost == Decimal("0.0258")
+        assert totals(alice) == (2, 1)
 
     def test_the_day_is_the_one_of_utc(self, alice: Account) -> None:
         evening = datetime(2026, 3, 31, 22, 30, tzinfo=timezone(timedelta(hours=-5)))
@@ -128,6 +136,12 @@ class TestCompletion:
         assert complete(alice, duration_seconds=1, openai_cost=Decimal(0)).minutes == 2
         assert UsageRecord.objects.count() == 1
 
+    def test_minutes_that_were_free_are_added(self, alice: Account) -> None:
+        """The record that came too early knew nothing of a model that was ready."""
+        record(alice, duration_seconds=61, billed_seconds=0)
+        assert complete(alice, duration_seconds=200, billed_seconds=198).minutes == 4
+        assert totals(alice) == (1, 4)
+
     def test_a_call_that_was_not_recorded_gets_one_record(self, alice: Account) -> None:
         assert complete(alice) == UsageRecord.objects.get()
         assert totals(alice) == (1, 2)
@@ -151,6 +165,7 @@ class TestTransactions:
                 caller_phone="",
                 called_number="",
                 duration_seconds=1,
+                billed_seconds=1,
                 twilio_cost=Decimal(0),
                 openai_cost=Decimal(0),
                 ended_at=NOON,

@@ -58,6 +58,7 @@ def use(account: Account, number: int, minutes: int, at: datetime | None = None)
             caller_phone="+19805551234",
             called_number="+15551234567",
             duration_seconds=minutes * 60,
+            billed_seconds=minutes * 60,
             twilio_cost=Decimal("1.00"),
             openai_cost=Decimal("2.00"),
             ended_at=at or timezone.now(),

@@ -34,7 +34,8 @@ def record(account: Account, number: int, **fields: Any) -> UsageRecord:
         "ended_at": timezone.now(),
     }
     with transaction.atomic():
-        return usage_record_create(**values | fields)
+        used = values | fields
+        return usage_record_create(billed_seconds=used["duration_seconds"], **used)
 
 
 @pytest.mark.django_db
@@ -94,6 +95,7 @@ class TestUsage:
                     caller_phone="+19805551234",
                     called_number="+15551234567",
                     duration_seconds=130,
+                    billed_seconds=130,
                     twilio_cost=Decimal(0),
                     openai_cost=Decimal(0),
                     ended_at=timezone.now(),

@@ -6,6 +6,7 @@ Customers see the signed links of their own calls, and know the token that Twili
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ NEEDS_NETWORK = True
 # A call that Twilio reports as ended is ended 8 s later, by a job that runs every 5 s.
 WAIT_S = 15.0
 UNANSWERED = ("busy", "failed", "no-answer", "canceled")
+_READY_WITHIN_S = 2.0
 _FRAMES = {"frame_every": 0.5}
 
 
@@ -150,9 +152,9 @@ async def _compare(context: Context, notes: Notes, line: Line, call: LiveCall, s
     charged = await _charged(context, call.call_sid)
     notes.expect(
         "The time talked is charged.",
-        charged is not None and charged - call.seconds >= -1,
+        _is_for(charged, call.seconds),
         sent=sent,
-        came=f"{charged} s were charged, and {call.seconds:.1f} s talked",
+        came=f"{charged} minutes were charged, and {call.seconds:.1f} s talked",
     )
 
 
@@ -185,9 +187,18 @@ async def _until_ended(context: Context, line: Line, call: LiveCall) -> dict[str
     return {}
 
 
+def _is_for(minutes: int | None, seconds: float) -> bool:
+    """Return True if the minutes are those of that time, or of a little less.
+
+    Minutes begin when the model is ready.
+    """
+    return minutes in {math.ceil(seconds / 60), math.ceil((seconds - _READY_WITHIN_S) / 60)}
+
+
 async def _charged(context: Context, call_sid: str) -> int | None:
+    """Return the minutes that were charged, or None before the usage is recorded."""
     rows = await context.query(
-        "SELECT duration_seconds FROM usage_usagerecord WHERE call_sid = %s", call_sid
+        "SELECT minutes FROM usage_usagerecord WHERE call_sid = %s", call_sid
     )
     return int(rows[0][0]) if rows else None
 
@@ -291,9 +302,9 @@ async def _delete_during_calls(context: Context, notes: Notes) -> None:
         charged = await _charged_soon(context, call.call_sid)
         notes.expect(
             "Minutes of a deleted account are kept.",
-            charged is not None and abs(charged - call.seconds) <= 2,
+            _is_for(charged, call.seconds),
             sent=f"{call.seconds:.1f} s talked",
-            came=charged,
+            came=f"{charged} minutes",
         )
         await call.hang_up()
 

@@ -25,8 +25,11 @@ def a_call(*, lasted: float = 60.0, killed_after: float | None = None) -> Placed
     return Placed(Customer(nobody, line), "CA1", "engine", call, killed_at)
 
 
-def a_record(lasted: float) -> Record:
-    return Record("CA1", "caller_hangup", round(lasted), lasted, is_ended=True, was_lost=False)
+def a_record(lasted: float, billed: float | None = None) -> Record:
+    billed = lasted if billed is None else billed
+    return Record(
+        "CA1", "caller_hangup", round(lasted), lasted, is_ended=True, was_lost=False, billed=billed
+    )
 
 
 def told(placed: Placed, webhook_id: str, *texts: str, reason: str = "caller_hangup") -> None:
@@ -58,6 +61,13 @@ def test_minutes(killed_after: float | None, recorded: float, holds: bool) -> No
     report = Report()
     placed = a_call(lasted=60.0, killed_after=killed_after)
     expect_right_minutes(Notes("kills", report), placed, a_record(recorded))
+    assert (not report.findings) is holds
+
+
+@pytest.mark.parametrize(("billed", "holds"), [(59.0, True), (0.0, False), (60.5, False)])
+def test_billed_minutes(billed: float, holds: bool) -> None:
+    report = Report()
+    expect_right_minutes(Notes("kills", report), a_call(), a_record(60.0, billed))
     assert (not report.findings) is holds
 
 

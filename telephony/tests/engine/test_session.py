@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from telephony.engine import startup
 from telephony.engine.actions import (
     CancelTool,
     ClearAudio,
@@ -618,6 +619,84 @@ class TestModelTrouble:
         assert call.took(Finish)[0].transcript == (
             Line("assistant", 100.0, "Well,", interrupted=True),
         )
+
+
+class TestBilling:
+    """The platform's minutes begin when the model has accepted its configuration."""
+
+    def test_nothing_is_billed_before_the_model_is_ready(self):
+        call = _starting()
+        assert call.session.billed_from is None
+        call.now += 1.5
+        call.receive(ModelReady())
+        assert call.session.billed_from is None
+        call.now += 0.5
+        call.receive(ModelConfigured())
+        assert call.session.billed_from == 102.0
+        call.now += 3
+        call.receive(ModelConfigured())
+        assert call.session.billed_from == 102.0
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            ModelUnreachable("refused", 401),
+            ModelErrored("invalid_value", "No such voice.", param="session.audio"),
+            ModelErrored("insufficient_quota", "No money."),
+            ModelClosed(1013, "insufficient_quota"),
+            CallerHungUp(),
+            HangupRequested(),
+        ],
+    )
+    def test_a_call_that_ends_before_that_is_free(self, event):
+        call = _starting()
+        call.receive(ModelReady())
+        call.receive(event)
+        call.receive(ModelConfigured())
+        assert call.ever(Finish)
+        assert call.session.billed_from is None
+
+    def test_a_model_that_is_never_ready_is_free(self):
+        call = _starting()
+        call.wait(startup.STARTUP_S)
+        assert call.ever(Finish)[0].reason == "model_error"
+        assert call.session.billed_from is None
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            ResponseDone("r1", "failed", error_code="insufficient_quota"),
+            ModelErrored("insufficient_quota", "No money."),
+            ModelClosed(1011),
+        ],
+    )
+    def test_a_call_whose_model_fails_before_the_agent_did_anything_is_free(self, event):
+        call = Conversation()
+        call.listen()
+        call.heard("Hello?")
+        call.respond("r1")
+        call.receive(event)
+        assert call.ever(ReportError)
+        assert call.session.billed_from is None
+
+    def test_a_call_whose_model_fails_after_a_word_is_billed(self):
+        call = Conversation()
+        call.respond()
+        call.say(20)
+        call.receive(ModelClosed(1011))
+        assert call.session.billed_from == 100.0
+
+    def test_a_call_whose_model_fails_after_a_tool_call_is_billed(self):
+        call = Conversation()
+        call.call_tool()
+        call.receive(ToolReturned("c1", "ok"))
+        call.receive(ModelClosed(1011))
+        assert call.session.billed_from == 100.0
+
+    def test_a_call_that_ends_without_a_failure_is_billed(self):
+        call = Conversation()
+        call.receive(CallerHungUp())
+        assert call.session.billed_from == 100.0
 
 
 def _starting():
