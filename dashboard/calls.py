@@ -18,7 +18,7 @@ from django_htmx.http import push_url
 from accounts.permissions import require_active
 from core.errors import ApiError
 from core.keyset import Cursor, page_of
-from core.money import dollars, price
+from core.money import dollars, small_dollars
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, ERROR_CODES, CallFilters, own_numbers
@@ -171,6 +171,7 @@ def _facts(call: Call) -> dict[str, Any]:
         "latencies": latencies_of(events),
         "responses": [request_shown(each) for each in failed],
         "row": _row(call, record),
+        "cost": small_dollars(record.total_cost) if record else "",
         "is_live": is_live,
         "is_watched": (
             call.ended_at is None
@@ -200,10 +201,10 @@ def _is_being_sent(delivery: CallbackDelivery, now: datetime) -> bool:
 
 def _costs(record: UsageRecord) -> list[tuple[str, str]]:
     return [
-        (f"Switchhook, {record.minutes} min", price(record.platform_cost)),
-        ("Twilio (estimate)", price(record.twilio_cost)),
-        ("OpenAI (estimate)", price(record.openai_cost)),
-        ("Total", price(record.total_cost)),
+        (f"Switchhook, {record.minutes} min", small_dollars(record.platform_cost)),
+        ("Twilio (estimate)", small_dollars(record.twilio_cost)),
+        ("OpenAI (estimate)", small_dollars(record.openai_cost)),
+        ("Total", small_dollars(record.total_cost)),
     ]
 
 

@@ -62,6 +62,14 @@ def test_a_call_is_found_by_its_sid(
     assert f">{sid}<" not in olga.get(path, {"q": f"CA{2:032x}"}).content.decode()
 
 
+def test_the_cost_of_a_call_is_shown_in_cents(
+    olga: Client, usage: list[UsageRecord | DailyUsage | TotalUsage]
+) -> None:
+    shown = olga.get(reverse("admin:usage_usagerecord_changelist")).content.decode()
+    assert "$0.16" in shown
+    assert "0.157216" not in shown
+
+
 def test_nothing_can_be_changed(
     olga: Client, usage: list[UsageRecord | DailyUsage | TotalUsage]
 ) -> None:
