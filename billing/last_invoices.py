@@ -10,7 +10,7 @@ from datetime import datetime
 import stripe
 import structlog
 
-from billing.plan import PRODUCT_ID
+from billing.plan import PRODUCT_ID, product_of_line
 from billing.refunds import invoice_refund
 
 log = structlog.get_logger(__name__)
@@ -50,12 +50,7 @@ def later_months_refund(customer_id: str, *, after: datetime) -> None:
 
 def _base_cents(invoice: stripe.Invoice, after: datetime) -> int:
     return sum(
-        line.amount
-        for line in invoice.lines.data
-        if line.period.start > after.timestamp() and _product_of(line) == PRODUCT_ID
+        line["amount"]
+        for line in invoice.to_dict()["lines"]["data"]
+        if line["period"]["start"] > after.timestamp() and product_of_line(line) == PRODUCT_ID
     )
-
-
-def _product_of(line: stripe.InvoiceLineItem) -> str:
-    details = line.pricing and line.pricing.price_details
-    return details.product if details else ""

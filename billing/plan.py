@@ -56,6 +56,12 @@ def is_base_price(price: Mapping[str, Any]) -> bool:
     return product_id == PRODUCT_ID and recurring.get("usage_type") == "licensed"
 
 
+def product_of_line(line: Mapping[str, Any]) -> str:
+    """Return the id of the product that an invoice line (its JSON) is for, or ""."""
+    details = (line.get("pricing") or {}).get("price_details") or {}
+    return str(details.get("product") or "")
+
+
 def price_ids() -> tuple[str, str]:
     """Return the ids of the base price and the minute price at the amounts of the settings.
 

@@ -25,7 +25,7 @@ from accounts.models import Account
 from billing.checkout import checkout_open
 from billing.customers import has_payment_method
 from billing.portal import invoices_of, portal_url_for, upcoming_invoice_of
-from billing.serializers import invoice_body, upcoming_invoice_body
+from billing.serializers import LINE_KINDS, OTHER_LINE, invoice_body, upcoming_invoice_body
 from core.errors import ApiError
 from core.money import dollars, price
 from core.pages import page
@@ -42,6 +42,7 @@ from usage.spending import (
 
 # The field of the form that confirms a limit.
 _CONFIRMED = "confirmed"
+_KINDS = [*LINE_KINDS.values(), OTHER_LINE]
 _INVOICE_BADGES = {"paid": "good", "open": "note", "uncollectible": "bad"}
 
 
@@ -189,9 +190,10 @@ def _to_stripe(request: PageRequest, address_for: Callable[[Account], str]) -> H
 def _invoice(body: dict[str, Any]) -> dict[str, Any]:
     """Return an invoice of the API in the form the page shows."""
     return {
-        **_period(body),
         "number": body["number"] or body["id"],
         "amount": _amount(body["amount"], body["currency"]),
+        "created": datetime.fromisoformat(body["createdAt"]),
+        "lines": _lines(body),
         "status": body["status"],
         "badge": _INVOICE_BADGES.get(body["status"], ""),
         "url": body["hostedUrl"],
@@ -199,22 +201,27 @@ def _invoice(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _upcoming(body: dict[str, Any]) -> dict[str, Any]:
-    lines = [
+    return {
+        "amount": _amount(body["amount"], body["currency"]),
+        "due": datetime.fromisoformat(body["periodEnd"]),
+        "lines": _lines(body),
+    }
+
+
+def _lines(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines of an invoice, the base fee first, each with what it pays for."""
+    lines = sorted(body["lines"], key=lambda line: _KINDS.index(line["kind"]))
+    return [
         {
+            "kind": line["kind"],
             "description": line["description"],
             "quantity": line["quantity"],
             "amount": _amount(line["amount"], body["currency"]),
+            "start": datetime.fromisoformat(line["periodStart"]),
+            "end": datetime.fromisoformat(line["periodEnd"]),
         }
-        for line in body["lines"]
+        for line in lines
     ]
-    return {**_period(body), "amount": _amount(body["amount"], body["currency"]), "lines": lines}
-
-
-def _period(body: dict[str, Any]) -> dict[str, datetime]:
-    return {
-        "start": datetime.fromisoformat(body["periodStart"]),
-        "end": datetime.fromisoformat(body["periodEnd"]),
-    }
 
 
 def _amount(amount: float, currency: str) -> str:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import Account
+from billing.plan import PRODUCT_ID
 from billing.tests.subscribing import check, down, subscribe
 from billing.tests.watched import Thing, WatchedStripe
 from usage.models import DailyUsage, TotalUsage
@@ -107,6 +108,15 @@ class TestPortal:
         assert anonymous_api.post(self.PATH).status_code == 401
 
 
+BASE_LINE = {
+    "amount": 500,
+    "description": "The base fee",
+    "period": {"start": 1_775_088_000, "end": 1_777_680_000},
+    "pricing": {"price_details": {"price": "price_1", "product": PRODUCT_ID}},
+    "quantity": 1,
+}
+
+
 class TestInvoices:
     PATH = "/api/billing/invoices"
 
@@ -123,6 +133,7 @@ class TestInvoices:
                 "total": 735,
                 "currency": "usd",
                 "hosted_invoice_url": "https://invoice.example/1",
+                "lines": {"data": [BASE_LINE, {**BASE_LINE, "pricing": None}]},
             }
         )
         return invoice
@@ -130,6 +141,14 @@ class TestInvoices:
     def test_it_works(self, carol_api: APIClient, invoice: Thing) -> None:
         response = carol_api.get(self.PATH)
         assert response.status_code == 200
+        line = {
+            "kind": "base_fee",
+            "description": "The base fee",
+            "quantity": 1,
+            "amount": 5,
+            "periodStart": "2026-04-02T00:00:00.000Z",
+            "periodEnd": "2026-05-02T00:00:00.000Z",
+        }
         assert response.json() == {
             "invoices": [
                 {
@@ -142,6 +161,7 @@ class TestInvoices:
                     "status": "paid",
                     "hostedUrl": "https://invoice.example/1",
                     "createdAt": "2026-03-31T23:33:20.000Z",
+                    "lines": [line, line | {"kind": "other"}],
                 }
             ]
         }

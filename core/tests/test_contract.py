@@ -764,6 +764,15 @@ class TestBilling:
         answer = customer.post("/api/billing/checkout")
         answer.is_error("openCheckout", 409, "already_subscribed")
 
+    LINE = {
+        "kind": "base_fee",
+        "description": "Months ...",
+        "quantity": 1,
+        "amount": 5,
+        "periodStart": "2026-05-01T...",
+        "periodEnd": "2026-06-01T...",
+    }
+
     def test_invoices(self, server: Server) -> None:
         customer = server.registered()
         assert customer.get("/api/billing/invoices").body == {"invoices": []}
@@ -783,6 +792,7 @@ class TestBilling:
                         "status": "paid",
                         "hostedUrl": "https://invoice.stripe.com/i/...",
                         "createdAt": "2026-04-01T...",
+                        "lines": [self.LINE],
                     }
                 ]
             },
@@ -803,7 +813,7 @@ class TestBilling:
                 "periodEnd": "2026-06-01T...",
                 "amount": 5,
                 "currency": "usd",
-                "lines": [{"description": "Months ...", "quantity": 1, "amount": 5}] * 2,
+                "lines": [self.LINE] * 2,
             },
         )
         assert body["amount"] == 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -186,6 +188,34 @@ class TestStripesPages:
         assert carol_web.get(path).status_code == 405
 
 
+def cells(text: str) -> list[list[str]]:
+    """Return the words of each cell in the rows of a table's body."""
+    body = text.partition("<tbody>")[2]
+    return [
+        [words(cell) for cell in re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL)]
+        for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    ]
+
+
+def words(markup: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", "", markup).split())
+
+
+def pays_for(web: Client) -> list[list[str]]:
+    """Return what the page says that each invoice pays for, newest first."""
+    text = web.get(INVOICES, headers=HTMX).content.decode()
+    rows = text.partition("<tbody>")[2].split("</tr>")[:-1]
+    parts = [row.split("</div>")[:-1] for row in rows]
+    return [[words(part.rpartition("<div")[2].partition(">")[2]) for part in row] for row in parts]
+
+
+def month_of(customer_id: str) -> str:
+    """Return the current period of the customer's subscription, as the pages write it."""
+    item = testing.subscription_of(customer_id)["items"]["data"][0]
+    days = (datetime.fromtimestamp(item[f"current_period_{end}"], UTC) for end in ("start", "end"))
+    return " to ".join(f"{day.day} {day:%b %Y}" for day in days)
+
+
 class TestInvoices:
     def test_it_works(self, subscriber: Account, carol_web: Client) -> None:
         [invoice] = testing.invoices_of(testing.customers()[0]["id"])
@@ -194,6 +224,18 @@ class TestInvoices:
         for known in (invoice["number"], "$5.00", "paid", invoice["hosted_invoice_url"]):
             assert known in text
         assert_well_made(text)
+
+    def test_each_says_what_it_pays_for(self, subscriber: Account, carol_web: Client) -> None:
+        """The first one pays for the month that begins, each later one for its minutes too."""
+        customer_id = testing.customers()[0]["id"]
+        first = month_of(customer_id)
+        assert pays_for(carol_web) == [[f"Base fee, {first}"]]
+        testing.turn_to_renewal(customer_id)
+        second = month_of(customer_id)
+        assert pays_for(carol_web) == [
+            [f"Base fee, {second}", f"0 minutes, {first}"],
+            [f"Base fee, {first}"],
+        ]
 
     def test_without_a_script_it_is_a_page(self, subscriber: Account, carol_web: Client) -> None:
         assert f'href="{INVOICES}"' in carol_web.get(PAGE).content.decode()
@@ -217,6 +259,11 @@ class TestUpcoming:
     def test_it_works(self, subscriber: Account, carol_web: Client) -> None:
         text = carol_web.get(UPCOMING, headers=HTMX).content.decode()
         assert '<span class="figure">$5.00</span> so far' in text
+        rows = cells(text)
+        now, then = month_of(testing.customers()[0]["id"]).split(" to ")
+        assert rows[1][1:] == [f"{now} to {then}", "$0.00"]
+        assert rows[0][0] == "Base fee"
+        assert rows[0][1].startswith(f"{then} to ")
         assert_well_made(text)
 
     def test_without_a_subscription_there_is_none(self, carol_web: Client) -> None:
