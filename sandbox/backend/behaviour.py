@@ -4,12 +4,16 @@
 - ``transfer=+1…``;
 - ``greeting=…``, or empty for none;
 - ``omit=field,field``: a response without them;
+- ``set={…}``: a response with these fields instead of its own;
+- ``raw=…``: a response whose body is this text, as it stands;
+- ``tool-error=status``: every tool fails with that status;
 - ``script=[…]``: for the sandbox's model, see its README;
 - on every callback ``slow=seconds`` and ``error=status``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +28,9 @@ class WrongQuery(ValueError):
 
 def answer_to_call(call: Mapping[str, Any], tools_url: str, query: Mapping[str, str]) -> Any:
     """Return the response to onCallStart."""
-    answer = _answer(call, tools_url, query)
+    tool_error = query.get("tool-error")
+    answer = _answer(call, f"{tools_url}?error={tool_error}" if tool_error else tools_url, query)
+    answer |= _fields(query.get("set", "{}"))
     for name in query.get("omit", "").split(","):
         answer.pop(name, None)
     return answer
@@ -45,6 +51,21 @@ def _answer(call: Mapping[str, Any], tools_url: str, query: Mapping[str, str]) -
         except ValueError as error:
             raise WrongQuery(f"script is not JSON: {error}.") from None
     return plan
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise WrongQuery(f"set is not JSON: {error}.") from None
+    if not isinstance(fields, dict):
+        raise WrongQuery("set is not a JSON object.")
+    return fields
+
+
+def raw_answer(query: Mapping[str, str]) -> str | None:
+    """Return the body of every response, if the query has one."""
+    return query.get("raw")
 
 
 def _spoken(message: str) -> dict[str, str]:

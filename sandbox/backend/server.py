@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from sandbox.backend import signatures
-from sandbox.backend.behaviour import answer_to_call, delay_s, error_status
+from sandbox.backend.behaviour import answer_to_call, delay_s, error_status, raw_answer
 from sandbox.backend.journal import Journal
 from sandbox.backend.page import render
 from sandbox.backend.restaurant import UnknownTool, run_tool
@@ -62,7 +63,8 @@ class Backend:
                 )
             except ValueError as error:
                 status, reply = 400, {"error": str(error)}
-            self._journal.write(name, dict(request.query), verdicts, body, status, reply)
+            said = reply.text if isinstance(reply, Raw) else reply
+            self._journal.write(name, dict(request.query), verdicts, body, status, said)
             return _json(reply, status)
 
         return handle
@@ -72,6 +74,8 @@ class Backend:
         if not isinstance(body, dict):
             raise ValueError("The body is not a JSON object.")
         await self._dawdle(delay_s(request.query))
+        if (raw := raw_answer(request.query)) is not None:
+            return 200, Raw(raw)
         if status := error_status(request.query):
             return status, {"error": f"The URL asked for status {status}."}
         return answer(body, request)
@@ -118,6 +122,13 @@ class Backend:
         self._journal.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A body that is sent as it stands."""
+
+    text: str
+
+
 def _start(body: dict[str, Any], request: web.Request) -> Reply:
     tools_url = f"{request.url.origin()}{PREFIX}/tools"
     return 200, answer_to_call(body, tools_url, request.query)
@@ -140,5 +151,5 @@ def _tool(body: dict[str, Any], _request: web.Request) -> Reply:
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
-    text = json.dumps(value, ensure_ascii=False)
+    text = value.text if isinstance(value, Raw) else json.dumps(value, ensure_ascii=False)
     return web.Response(text=text, status=status, content_type="application/json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +86,7 @@ def item_from_client(given: dict[str, Any], new_id: str) -> Item:
 def decode_audio(text: str, path: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for text that is not ASCII
         raise ClientError(
             f"Invalid '{path}'. Expected base64-encoded audio bytes.", param=path
         ) from None

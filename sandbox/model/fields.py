@@ -133,6 +133,22 @@ class AnyObject:
 
 
 @dataclass(frozen=True)
+class Function(Fields):
+    """A function tool, whose parameters are the JSON Schema of an object."""
+
+    def check(self, value: Any, path: str) -> None:
+        super().check(value, path)
+        kind = (value.get("parameters") or {}).get("type", "object")
+        if kind != "object":
+            raise ClientError(
+                f"Invalid schema for function '{value['name']}': schema must be a JSON Schema of "
+                f"'type: \"object\"', got 'type: \"{kind}\"'.",
+                code="invalid_function_parameters",
+                param=f"{path}.parameters",
+            )
+
+
+@dataclass(frozen=True)
 class MapOf:
     """An object with any fields, all of one kind."""
 

@@ -14,6 +14,7 @@ from sandbox.model.fields import (
     Choice,
     Fields,
     Flag,
+    Function,
     ListOf,
     MapOf,
     Number,
@@ -88,7 +89,7 @@ _TOOLS = ListOf(
     Tagged(
         "type",
         {
-            "function": Fields(
+            "function": Function(
                 {
                     "type": Text(),
                     "name": _NAME,

@@ -72,6 +72,33 @@ async def test_it_works() -> None:
         assert plan.greeting
 
 
+async def test_fields_that_the_query_sets() -> None:
+    async with serving() as client:
+        fields = json.dumps({"voice": "cedar", "openaiApiKey": "sk-wrong"})
+        _, answer = await post(client, START, params={"set": fields})
+        assert (answer["voice"], answer["openaiApiKey"]) == ("cedar", "sk-wrong")
+        for wrong in ("{", "[]"):
+            status, answer = await post(client, START, params={"set": wrong})
+            assert (status, list(answer)) == (400, ["error"])
+
+
+async def test_a_body_as_it_stands() -> None:
+    async with (
+        serving() as client,
+        client.post(START, json=CALL, params={"raw": "<h1>Oops"}) as response,
+    ):
+        assert (response.status, await response.text()) == (200, "<h1>Oops")
+        assert (await journal(client))[-1]["answer"] == "<h1>Oops"
+
+
+async def test_tools_that_fail() -> None:
+    async with serving() as client:
+        _, answer = await post(client, START, params={"tool-error": "503"})
+        tool = {"toolName": "look_up_order", "arguments": {}}
+        path = answer["onToolCallUrl"].removeprefix(str(client.make_url("/")).rstrip("/"))
+        assert (await post(client, path, tool))[0] == 503
+
+
 async def test_the_sandbox_has_a_backend_and_a_model() -> None:
     app = create_app(voice_url="http://127.0.0.1:1/voice")
     async with TestClient(TestServer(app)) as client:
