@@ -6,6 +6,8 @@ import asyncio
 import io
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -13,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from devtools.browsing.authenticator import code
 from devtools.browsing.chromium import context_of
+from devtools.browsing.failures import make_failures
 from devtools.browsing.places import Who
 from devtools.processes import Processes
 from sandbox.demo.calls import CALLER, TwoCalls
@@ -32,12 +35,12 @@ CREDENTIALS: dict[Who, tuple[str, str]] = {
 _cookies: dict[tuple[str, Who], Any] = {}
 
 
-def make_people(url: str, sandbox_url: str) -> dict[str, str]:
+def make_people(url: str, sandbox_url: str, *, with_failures: bool = False) -> dict[str, str]:
     """Register a new customer, and one who has paid and has two calls.
 
     Return the ids of the customer's account, number and calls, for the paths of places.
     """
-    return asyncio.run(_make_people(url, sandbox_url))
+    return asyncio.run(_make_people(url, sandbox_url, with_failures=with_failures))
 
 
 async def make_operator(processes: Processes) -> None:
@@ -46,18 +49,26 @@ async def make_operator(processes: Processes) -> None:
     await processes.run("operator", *manage, "--no-input", f"--email={OPERATOR}")
 
 
-async def _make_people(url: str, sandbox_url: str) -> dict[str, str]:
+@asynccontextmanager
+async def made_customer(url: str, sandbox_url: str) -> AsyncIterator[tuple[Wire, Wire, str]]:
+    """Register a customer who has paid; yield their API, the sandbox's, and their number."""
     jar = aiohttp.CookieJar(unsafe=True)  # keeps the cookies of an IP address too
     async with aiohttp.ClientSession(cookie_jar=jar) as session:
         api, sandbox = Wire(session, url), Wire(session, sandbox_url)
+        _, number = await set_up(api, sandbox, Console(io.StringIO()))
+        yield api, sandbox, number
+
+
+async def _make_people(url: str, sandbox_url: str, *, with_failures: bool) -> dict[str, str]:
+    async with made_customer(url, sandbox_url) as (api, sandbox, number):
         newcomer = {"email": NEWCOMER, "password": PASSWORD, "companyName": "New Company"}
         await api.ask("POST", "/api/auth/register", newcomer)
-        _, number = await set_up(api, sandbox, Console(io.StringIO()))
         async with TwoCalls(api, sandbox, number) as calls:
             for call in calls:
                 async for _ in call.happenings():
                     pass
             inbound, _ = calls
+        failures = await make_failures(api, sandbox) if with_failures else {}
         _, account = await api.ask("GET", "/api/account")
         _, numbers = await api.ask("GET", "/api/phone-numbers")
         _, call = await api.ask("GET", f"/api/calls/{inbound.sid}")
@@ -68,6 +79,7 @@ async def _make_people(url: str, sandbox_url: str) -> dict[str, str]:
             "call": call["call"]["id"],
             "failed_call": await _ring(api, sandbox, number_id, "error=500"),
             "rejected_call": await _ring(api, sandbox, number_id, "reject=busy"),
+            **failures,
         }
 
 

@@ -17,13 +17,23 @@ from devtools.browsing.chromium import (
     is_too_wide,
     launched,
 )
+from devtools.browsing.failures import FAILURES
 from devtools.browsing.people import contexts, make_operator, make_people
-from devtools.browsing.places import PLACES
+from devtools.browsing.places import PLACES, Place
 from devtools.development import LOCAL_DIR
 from devtools.isolated import run_isolated
 from devtools.processes import Processes
 
 FOLDER = LOCAL_DIR / "screenshots"
+
+# Each failure's call, the list of them, and the emails about them.
+_FAILURES = [
+    *(Place(each.slug, f"/dashboard/calls/{{{each.slug}}}", "customer") for each in FAILURES),
+    Place("failures", "/dashboard/calls?outcome=failed", "customer"),
+    Place("failures-all", "/dashboard/calls", "customer"),
+    Place("failures-callbacks", "/dashboard/callbacks", "customer"),
+    Place("failures-mails", "/sandbox/mail/", "visitor"),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,15 +64,18 @@ def _take(only: str, folder: Path) -> int:
     """Take all screenshots; return 1 if a page has a problem."""
     url = os.environ["ISOLATED_URL"]
     folder.mkdir(parents=True, exist_ok=True)
-    ids = make_people(url, os.environ["ISOLATED_SANDBOX_URL"])
+    places = [place for place in (*PLACES, *_FAILURES) if only in place.name]
+    ids = make_people(
+        url,
+        os.environ["ISOLATED_SANDBOX_URL"],
+        with_failures=any(place in _FAILURES for place in places),
+    )
     wrong = 0
     with launched() as browser:
         for size in (DESKTOP, PHONE):
             for dark in (False, True):
                 people = contexts(browser, url, size, dark=dark)
-                for place in PLACES:
-                    if only not in place.name:
-                        continue
+                for place in places:
                     page = people[place.who].new_page()
                     watch = Watch(page, allowed=place.allowed)
                     page.goto(url + place.path.format(**ids), wait_until="networkidle")
