@@ -49,7 +49,7 @@
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       scales: {
         x: { range: (_, first, last) => [first - HALF_A_DAY, last + HALF_A_DAY] },
-        y: { range: (_, least, most) => [0, Math.max((most ?? 0) * 1.1, 1)] },
+        y: { range: (_, least, most) => [0, Math.max((most ?? 0) * 1.1, unit === "%" ? 10 : 1)] },
       },
       axes: [
         axis({ grid: { show: false }, size: 28, space: 60, incrs: [1, 2, 7, 14].map((n) => n * 24 * 3600),

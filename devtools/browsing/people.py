@@ -68,7 +68,6 @@ async def _make_people(url: str, sandbox_url: str, *, with_failures: bool) -> di
                 async for _ in call.happenings():
                     pass
             inbound, _ = calls
-        failures = await make_failures(api, sandbox) if with_failures else {}
         _, account = await api.ask("GET", "/api/account")
         _, numbers = await api.ask("GET", "/api/phone-numbers")
         _, call = await api.ask("GET", f"/api/calls/{inbound.sid}")
@@ -79,7 +78,7 @@ async def _make_people(url: str, sandbox_url: str, *, with_failures: bool) -> di
             "call": call["call"]["id"],
             "failed_call": await _ring(api, sandbox, number_id, "error=500"),
             "rejected_call": await _ring(api, sandbox, number_id, "reject=busy"),
-            **failures,
+            **(await make_failures(api, sandbox) if with_failures else {}),
         }
 
 

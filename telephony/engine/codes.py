@@ -163,7 +163,7 @@ class ErrorCode(StrEnum):
     CALL_START_BAD_ANSWER = (
         "call_start_bad_answer",
         "The response of onCallStart is not JSON, is too large, or has fields that cannot be used.",
-        "Correct the fields that `message` names.",
+        "Correct the fields that the error message names.",
     )
     ACCOUNT_SID_MISMATCH = (
         "account_sid_mismatch",
@@ -191,7 +191,7 @@ class ErrorCode(StrEnum):
     MODEL_REJECTED_CONFIGURATION = (
         "model_rejected_configuration",
         "OpenAI refused the configuration of the call.",
-        "Correct what `message` names.",
+        "Correct what OpenAI's message names.",
     )
     MODEL_DISCONNECTED = (
         "model_disconnected",
@@ -288,7 +288,7 @@ MODEL_CODES_MEANING = (
     f"`{MODEL_PREFIX}invalid_api_key`, `{MODEL_PREFIX}insufficient_quota` or "
     f"`{MODEL_PREFIX}session_expired`."
 )
-MODEL_CODES_REMEDY = "Correct what `message` names."
+MODEL_CODES_REMEDY = "Correct what OpenAI's message names."
 
 
 def model_error_code(code: str) -> ModelErrorCode:
