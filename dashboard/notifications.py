@@ -36,6 +36,7 @@ class WebhookForm(forms.Form):
         widget=forms.URLInput(
             {
                 "autocomplete": "off",
+                "data-secret": True,  # whoever knows it can post to the channel
                 "spellcheck": "false",
                 "placeholder": "https://hooks.slack.com/services/…",
             }

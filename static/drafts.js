@@ -24,9 +24,22 @@
   if (fate) keep(fate);
   else if (account) open();
 
-  if (account) document.addEventListener("submit", (event) => {
-    if (!event.defaultPrevented) save(event.target); // and no script sends it
-  });
+  if (account) {
+    document.addEventListener("submit", (event) => {
+      if (!event.defaultPrevented) save(event.target); // and no script sends it
+    });
+    // A form that htmx sends stays on its page, which is left only if the form did not arrive.
+    document.addEventListener("htmx:beforeSwap", ({ detail: { xhr, requestConfig } }) => {
+      const isOutdated = xhr.status === 403;
+      const hasEnded = xhr.responseURL && new URL(xhr.responseURL).pathname === "/login";
+      if (requestConfig.verb !== "post" || !(isOutdated || hasEnded)) return;
+      const form = requestConfig.elt.closest("form");
+      if (form) save(form);
+      if (!isOutdated) return; // static/dashboard.js leads to the sign-in
+      keep("lost");
+      location.reload();
+    });
+  }
 
   function meta(name) {
     return document.querySelector(`meta[name=${name}]`)?.content;
@@ -70,6 +83,7 @@
     for (const [name, value, checked] of draft.fields) {
       const field = fieldsOf(form).find((each) =>
         each.name === name && (each.type !== "radio" || each.value === value));
+      if (!field) continue; // of a part that was loaded later
       if (checked === null) field.value = value;
       else field.checked = checked;
     }
@@ -79,7 +93,7 @@
 
   function isFor(form, draft) {
     const names = new Set(fieldsOf(form).map((field) => field.name));
-    return target(form) === draft.to && draft.fields.every(([name]) => names.has(name));
+    return target(form) === draft.to && draft.fields.some(([name]) => names.has(name));
   }
 
   function fieldsOf(form) {
@@ -92,7 +106,7 @@
 
   /** The path that a form is sent to. */
   function target(form) {
-    const action = form.getAttribute("action") ?? location.href;
+    const action = form.getAttribute("action") ?? form.getAttribute("hx-post") ?? location.href;
     return new URL(action, location.href).pathname;
   }
 

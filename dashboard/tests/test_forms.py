@@ -66,3 +66,8 @@ class TestErrors:
         errors = response.context["forms"]["password"].errors
         assert set(errors) == {"current_password", "password"}
         assert 'name="current_password"' in focused(response.content.decode())
+
+
+def test_a_webhook_of_notifications_is_a_secret_to_drafts(alice_web: Client) -> None:
+    text = alice_web.get("/dashboard/settings/notifications").content.decode()
+    assert re.search(r'<input type="url" name="url"[^>]* data-secret', text)
