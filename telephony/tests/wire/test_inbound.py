@@ -175,6 +175,8 @@ async def test_the_timeline_tells_how_long_things_took(world, model):
         call = await world.hang_up(ringing)
     took = {event.kind: event.detail for event in await in_database(list, call.events.all())}
     assert 0 <= took["accepted"]["onCallStartMs"] < 10_000
+    assert took["accepted"]["onCallStartStatus"] == 200
+    assert not await in_database(call.failed_requests.exists), "which would cost the caller time"
     assert 0 <= took["model_ready"]["ms"] < 10_000
     assert 0 <= took["greeted"]["ms"] < 10_000
     assert 0 < took["caller_spoke"]["ms"] < 10_000
