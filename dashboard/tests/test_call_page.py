@@ -82,13 +82,13 @@ class TestNotices:
         call_note(call, "error", code="model_unreachable", message="Another one.")
         call_note(call, "error", code="call_start_bad_answer", message=message)
         [said] = notices_in(page_of(alice_web, call))
-        assert said.startswith(f"{message} Correct the fields that message names.")
+        assert said.startswith(f"{message} {ErrorCode.CALL_START_BAD_ANSWER.remedy}")
 
     def test_a_very_long_message_is_cut(self, alice: Account, alice_web: Client) -> None:
         call = call_of(alice, **FAILED, error_code="call_start_bad_answer")
         call_note(call, "error", code="call_start_bad_answer", message="No. " * 1_000)
         [said] = notices_in(page_of(alice_web, call))
-        assert "… Correct the fields" in said
+        assert f"… {ErrorCode.CALL_START_BAD_ANSWER.remedy}" in said
         assert len(said) < 500
 
     def test_openais_words_come_after_ours(self, alice: Account, alice_web: Client) -> None:
