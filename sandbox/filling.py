@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,9 +25,17 @@ from django.utils import timezone
 from accounts.models import Account
 from billing.models import MeterEvent
 from core.ids import first_id_of
-from telephony.engine.codes import EndedReason, EventKind
+from telephony.call_days import Latencies
+from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind, outcome_of
 from telephony.engine.costs import twilio_cost
-from telephony.models import Call, CallbackDelivery, CallEvent, PhoneNumber
+from telephony.models import (
+    Call,
+    CallbackDelivery,
+    CallDay,
+    CallEvent,
+    MetadataValue,
+    PhoneNumber,
+)
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 from usage.services import whole_minutes
 
@@ -41,21 +49,25 @@ _NEWEST_IN_FULL = 500
 _NUMBERS = 5
 _BACKEND = "https://backend.example"
 _READY_AFTER_S = 1  # the model, after the caller is connected
+# In the metadata of every call that was accepted.
+COMMON_VALUE = "phone"
 _OPENAI_PER_SECOND = Decimal("0.0012")  # roughly the cost of a minute of conversation
 
-# (ended_reason, status, whether it connected, its share of inbound and of outbound calls)
+# (ended_reason, error_code, status, whether it connected, its share of inbound and outbound calls)
 _ENDS = (
-    (EndedReason.CALLER_HANGUP, "completed", True, 48, 40),
-    (EndedReason.AGENT_HANGUP, "completed", True, 30, 25),
-    (EndedReason.TRANSFERRED, "completed", True, 5, 2),
-    (EndedReason.INACTIVITY, "completed", True, 3, 3),
-    (EndedReason.MAX_DURATION, "completed", True, 1, 1),
-    (EndedReason.MODEL_ERROR, "completed", True, 2, 2),
-    (EndedReason.ENGINE_LOST, "completed", True, 1, 1),
-    (EndedReason.REJECTED, "rejected", False, 10, 2),
-    (EndedReason.NO_ANSWER, "no-answer", False, 0, 14),
-    (EndedReason.BUSY, "busy", False, 0, 7),
-    (EndedReason.FAILED, "failed", False, 0, 3),
+    (EndedReason.CALLER_HANGUP, "", "completed", True, 46, 39),
+    (EndedReason.CALLER_HANGUP, CallProblem.TOOL_FAILED, "completed", True, 2, 1),
+    (EndedReason.AGENT_HANGUP, "", "completed", True, 30, 25),
+    (EndedReason.TRANSFERRED, "", "completed", True, 5, 2),
+    (EndedReason.INACTIVITY, "", "completed", True, 3, 3),
+    (EndedReason.MAX_DURATION, "", "completed", True, 1, 1),
+    (EndedReason.MODEL_ERROR, "model_insufficient_quota", "completed", True, 2, 2),
+    (EndedReason.ENGINE_LOST, ErrorCode.ENGINE_LOST, "completed", True, 1, 1),
+    (EndedReason.REJECTED, "", "rejected", False, 7, 0),
+    (EndedReason.REJECTED, ErrorCode.CALL_START_TIMEOUT, "rejected", False, 3, 2),
+    (EndedReason.NO_ANSWER, "", "no-answer", False, 0, 14),
+    (EndedReason.BUSY, "", "busy", False, 0, 7),
+    (EndedReason.FAILED, CallProblem.NOT_CONNECTED, "failed", False, 0, 3),
 )
 
 Row = tuple[Any, ...]
@@ -66,6 +78,7 @@ class Rows:
     """The rows of some calls, by table, with values in the order of ``_COLUMNS``."""
 
     calls: list[Row] = field(default_factory=list)
+    metadata: list[Row] = field(default_factory=list)
     usage: list[Row] = field(default_factory=list)
     meter: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
@@ -74,6 +87,7 @@ class Rows:
     def write(self) -> None:
         for model, rows in (
             (Call, self.calls),
+            (MetadataValue, self.metadata),
             (UsageRecord, self.usage),
             (MeterEvent, self.meter),
             (CallEvent, self.events),
@@ -85,11 +99,12 @@ class Rows:
 _COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
     Call: (
         *("id", "account_id", "call_sid", "direction", "status", "caller_phone", "called_number"),
-        *("answered_by", "ended_reason", "metadata"),
+        *("answered_by", "ended_reason", "error_code", "metadata"),
         *("on_call_start_url", "on_call_end_url", "on_error_url"),
         *("created_at", "accepted_at", "answered_at", "billed_from", "last_seen_at", "ended_at"),
         "duration_seconds",
     ),
+    MetadataValue: ("account_id", "call_id", "created_at", "value"),
     UsageRecord: (
         *("id", "account_id", "call_sid", "direction", "caller_phone", "called_number"),
         *("duration_seconds", "minutes", "platform_cost", "twilio_cost", "openai_cost"),
@@ -117,6 +132,7 @@ class MadeUp:
     our_number: str
     other: str
     reason: EndedReason
+    error_code: str
     status: str
     created_at: datetime
     accepted_at: datetime | None
@@ -141,6 +157,47 @@ class MadeUp:
         return pair if self.direction == "inbound" else pair[::-1]
 
 
+@dataclass(slots=True)
+class Days:
+    """Sums by UTC day: of accepted calls and their minutes, and of all calls."""
+
+    calls: Counter[date] = field(default_factory=Counter)
+    minutes: Counter[date] = field(default_factory=Counter)
+    outcomes: Counter[tuple[date, str]] = field(default_factory=Counter)
+    on_call_start: defaultdict[date, list[float]] = field(default_factory=lambda: defaultdict(list))
+    turns: defaultdict[date, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, call: MadeUp, chance: random.Random) -> None:
+        if call.accepted_at:
+            day = call.ended_at.astimezone(UTC).date()
+            self.calls[day] += 1
+            self.minutes[day] += call.minutes
+        began = call.created_at.astimezone(UTC).date()
+        self.outcomes[began, outcome_of(call.reason, call.error_code)] += 1
+        self.on_call_start[began].append(chance.lognormvariate(5, 0.6))
+        if call.answered_at:
+            self.turns[began].append(chance.lognormvariate(6.7, 0.4))
+
+    def save(self, account: Account) -> None:
+        DailyUsage.objects.bulk_create(
+            DailyUsage(account=account, day=day, calls=self.calls[day], minutes=self.minutes[day])
+            for day in self.calls
+        )
+        TotalUsage.objects.create(
+            account=account, calls=self.calls.total(), minutes=self.minutes.total()
+        )
+        CallDay.objects.bulk_create(
+            CallDay(
+                account=account,
+                day=day,
+                on_call_start=Latencies.of(self.on_call_start[day]).counts,
+                turns=Latencies.of(self.turns[day]).counts,
+                **{outcome: self.outcomes[day, outcome] for outcome in CallDay.OUTCOMES},
+            )
+            for day in self.on_call_start
+        )
+
+
 class AlreadyCalled(Exception):
     """The account already has calls."""
 
@@ -155,16 +212,12 @@ def fill(account: Account, *, calls: int, seed: int = 1, now: datetime | None = 
         raise AlreadyCalled
     numbers = _numbers_of(account, _chance(f"{seed} {account.email} numbers"))
     chance = _chance(f"{seed} {account.email}")
-    days: Counter[date] = Counter()
-    minutes: Counter[date] = Counter()
+    days = Days()
     made_up = _made_up(chance, numbers, calls, (now or timezone.now()) - _LATEST)
     _trust_references()
-    for rows in _ahead(_rows(account.id, chance, made_up, calls, days, minutes)):
+    for rows in _ahead(_rows(account.id, chance, made_up, calls, days)):
         rows.write()
-    DailyUsage.objects.bulk_create(
-        DailyUsage(account=account, day=day, calls=days[day], minutes=minutes[day]) for day in days
-    )
-    TotalUsage.objects.create(account=account, calls=days.total(), minutes=minutes.total())
+    days.save(account)
 
 
 def _chance(seed: str) -> random.Random:
@@ -211,14 +264,14 @@ def _made_up(
     chance: random.Random, numbers: Sequence[str], count: int, latest: datetime
 ) -> Iterator[MadeUp]:
     """Yield calls, oldest first."""
-    inbound_shares = list(accumulate(end[3] for end in _ENDS))
-    outbound_shares = list(accumulate(end[4] for end in _ENDS))
+    inbound_shares = list(accumulate(end[4] for end in _ENDS))
+    outbound_shares = list(accumulate(end[5] for end in _ENDS))
     step = YEAR / max(count, 1)
     for number in range(count):
         created_at = latest - YEAR + (number + chance.random()) * step
         is_inbound = chance.random() < 0.7
         shares = inbound_shares if is_inbound else outbound_shares
-        reason, status, connected, *_ = chance.choices(_ENDS, cum_weights=shares)[0]
+        reason, error_code, status, connected, *_ = chance.choices(_ENDS, cum_weights=shares)[0]
         seconds = min(3540, 3 + int(chance.expovariate(1 / 150))) if connected else 0
         answered_at = created_at + timedelta(seconds=4) if connected else None
         yield MadeUp(
@@ -228,6 +281,7 @@ def _made_up(
             our_number=chance.choice(numbers),
             other=f"+1555{chance.randrange(10**7):07}",
             reason=reason,
+            error_code=error_code,
             status=status,
             created_at=created_at,
             accepted_at=None
@@ -244,18 +298,15 @@ def _rows(
     chance: random.Random,
     calls: Iterable[MadeUp],
     count: int,
-    days: Counter[date],
-    minutes: Counter[date],
+    days: Days,
 ) -> Iterator[Rows]:
     """Yield the rows in batches, and sum them up by day."""
     rows = Rows()
     for number, call in enumerate(calls):
-        rows.calls.append(_call(account_id, call, chance))
+        _add_call(rows, account_id, call, chance)
+        days.add(call, chance)
         if call.accepted_at:
             _add_usage(rows, account_id, call, chance)
-            day = call.ended_at.astimezone(UTC).date()
-            days[day] += 1
-            minutes[day] += call.minutes
         if number % _EACH_IN_FULL == 0 or number >= count - _NEWEST_IN_FULL:
             _add_details(rows, account_id, call, chance)
         if len(rows.calls) == _AT_A_TIME:
@@ -264,15 +315,23 @@ def _rows(
     yield rows
 
 
-def _call(account_id: str, call: MadeUp, chance: random.Random) -> Row:
-    metadata = json.dumps({"order": f"A-{chance.randrange(10_000)}"}) if call.accepted_at else None
+def _add_call(rows: Rows, account_id: str, call: MadeUp, chance: random.Random) -> None:
+    metadata = None
+    if call.accepted_at:
+        values = {"order": f"A-{chance.randrange(10_000)}", "source": COMMON_VALUE}
+        metadata = json.dumps(values)
+        rows.metadata += [
+            (account_id, call.id, call.created_at, value) for value in values.values()
+        ]
     answered_by = "human" if call.direction == "outbound" and call.answered_at else ""
-    return (
-        *(call.id, account_id, call.sid, call.direction, call.status, *call.ends),
-        *(answered_by, call.reason, metadata),
-        *(f"{_BACKEND}/start", f"{_BACKEND}/end", f"{_BACKEND}/error"),
-        *(call.created_at, call.accepted_at, call.answered_at, call.billed_from),
-        *(call.answered_at and call.ended_at, call.ended_at, call.seconds),
+    rows.calls.append(
+        (
+            *(call.id, account_id, call.sid, call.direction, call.status, *call.ends),
+            *(answered_by, call.reason, call.error_code, metadata),
+            *(f"{_BACKEND}/start", f"{_BACKEND}/end", f"{_BACKEND}/error"),
+            *(call.created_at, call.accepted_at, call.answered_at, call.billed_from),
+            *(call.answered_at and call.ended_at, call.ended_at, call.seconds),
+        )
     )
 
 

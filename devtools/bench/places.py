@@ -9,6 +9,7 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 from accounts.models import Account
+from sandbox.filling import COMMON_VALUE
 from telephony.models import Call
 
 _PAGE = 100  # the most that the API serves
@@ -64,6 +65,13 @@ def _call_pages(account: Account, newest: Call, middle: Call) -> dict[str, str]:
         "failed": {"outcome": "failed"},
         "failed, from the middle": {"outcome": "failed", "after": place},
         "of a month": month,
+        "of a caller": {"q": middle.caller_phone},
+        "of a caller unknown": {"q": _UNKNOWN},
+        "with a CallSid": {"q": middle.call_sid or ""},
+        "with metadata of all": {"q": COMMON_VALUE},
+        "with metadata of all, from the middle": {"q": COMMON_VALUE, "after": place},
+        "with metadata of none": {"q": "nothing has this"},
+        "with an error code": {"code": "tool_failed"},
         "with all filters": {
             "number": number,
             "direction": "inbound",
@@ -86,6 +94,8 @@ def _api(newest: Call, middle: Call, *, calls: int, records: int) -> dict[str, s
         "API: calls, the last page": f"/api/calls?limit={_PAGE}&offset={max(calls - _PAGE, 0)}",
         "API: calls in progress": f"/api/calls?limit={_PAGE}&live=true",
         "API: calls since the middle": f"/api/calls?limit={_PAGE}&{since}",
+        "API: calls with metadata": f"/api/calls?limit={_PAGE}&metadata={COMMON_VALUE}",
+        "API: calls with an error code": f"/api/calls?limit={_PAGE}&errorCode=tool_failed",
         "API: usage": f"/api/usage?limit={_PAGE}",
         "API: usage, the last page": f"/api/usage?limit={_PAGE}&offset={max(records - _PAGE, 0)}",
         "API: the newest call": f"/api/calls/{newest.id}",
