@@ -20,6 +20,7 @@ import requests
 from django.contrib import admin
 from django.core.management import get_commands, load_command_class
 from django.test import Client
+from django.utils import timezone
 from markdown_it import MarkdownIt
 
 from accounts.models import Account
@@ -168,8 +169,11 @@ class TestSignaturesInPython:
 class TestOperations:
     def test_every_figure_that_may_need_attention(self) -> None:
         shown = set(rows("operations", "figure"))
-        source = inspect.getsource(start_page.needing_attention)
-        assert shown == set(re.findall(r'Figure\(\s*"([^"]+)"', source))
+        counted = {label for label, _, _ in start_page._to_be_counted(timezone.now())}
+        waits = re.findall(r'Figure\("([^"]+)"', inspect.getsource(start_page._waiting))
+        assert "calls failed" in inspect.getsource(start_page._share)
+        crashes = start_page._CRASHES.values()
+        assert shown == {*crashes, "of the last calls failed", *waits, *counted}
 
     def test_every_kind_of_meter_problem(self) -> None:
         kinds = {codes(name)[0] for name in rows("operations", "kind")}
