@@ -570,9 +570,16 @@ class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
         """Deliveries to a server; ``origin`` as in :data:`ORIGIN`."""
         return self.alias(goes_to=ORIGIN).filter(goes_to=origin)
 
-    def with_progress(self) -> Self:
-        """Add ``progress``: see :data:`PROGRESS`."""
-        return self.annotate(progress=PROGRESS)
+    def waiting_for(self, origin: str | Lower) -> Self:
+        """Deliveries that wait for a server, those that are due first, first.
+
+        A range, which keeps the origin in the order: only ``delivery_waiting_for`` has that order.
+        With an equation, PostgreSQL may take an index by time alone, and read all that wait.
+        """
+        pending = self.filter(state=CallbackDelivery.State.PENDING).alias(goes_to=ORIGIN)
+        return pending.filter(goes_to__gte=origin, goes_to__lte=origin).order_by(
+            "goes_to", "due_at"
+        )
 
     def that_are(self, progress: str) -> Self:
         return self.alias(fares=PROGRESS).filter(fares=progress)
@@ -597,11 +604,8 @@ class CallbackEndpointQuerySet(OwnedQuerySet["CallbackEndpoint"]):
         ``waiting`` is at most ``COUNTED_TO + 1``, for "more", so that it costs the same however
         many wait.
         """
-        pending = CallbackDelivery.objects.filter(
-            account=OuterRef("account"), state=CallbackDelivery.State.PENDING
-        )
-        theirs = pending.alias(goes_to=ORIGIN).filter(goes_to=_origin_in(OuterRef("origin")))
-        in_order = theirs.order_by("due_at").values("due_at")
+        theirs = CallbackDelivery.objects.filter(account=OuterRef("account"))
+        in_order = theirs.waiting_for(_origin_in(OuterRef("origin"))).values("due_at")
         return self.annotate(
             waiting=Func(
                 ArraySubquery(in_order[: COUNTED_TO + 1]),

@@ -60,7 +60,7 @@ class Step:
 @transaction.atomic
 def send_all(account: Account, origin: str) -> bool:
     """Begin to send what waits for a server; return False if nothing waits."""
-    last = _pending(account.pk, origin).order_by("-due_at").values_list("due_at", flat=True).first()
+    last = _pending(account.pk, origin).reverse().values_list("due_at", flat=True).first()
     if last is None:
         return False
     now = timezone.now().isoformat()
@@ -73,7 +73,7 @@ def send_some(step: Step) -> None:
     """Take a step, and queue the one after it."""
     outbox.lock(step.account_id)
     pending = _pending(step.account_id, step.origin)
-    if pending.filter(due_at__lte=Now(), held_by=None).exists():
+    if pending.filter(due_at__lte=Now(), held_by=None).first():
         step.queue_soon()
         return
     since = datetime.fromisoformat(step.since)
@@ -82,7 +82,7 @@ def send_some(step: Step) -> None:
     if endpoint and not step.is_first and endpoint.failing_since < since <= endpoint.failed_at:
         return  # It has accepted nothing.
     silent = endpoint if endpoint and endpoint.failures >= endpoints.FAILS_AFTER else None
-    if silent and pending.filter(held_by__isnull=False).exists():
+    if silent and silent.held.exists():
         known.update(probe_at=Now())
         endpoints.probe_now(silent)
         after = max(step.after, (since + timedelta.resolution).isoformat())
@@ -100,7 +100,7 @@ def _bring_forward(pending: CallbackDeliveryQuerySet, step: Step, *, at_most: in
         held_by=None,
         claimed_until=None,
     )
-    some = list(later.order_by("due_at").values_list("id", "due_at")[:at_most])
+    some = list(later.values_list("id", "due_at")[:at_most])
     if not some:
         return ""
     ids = [id for id, _ in some]
@@ -112,7 +112,6 @@ def _bring_forward(pending: CallbackDeliveryQuerySet, step: Step, *, at_most: in
 
 
 def _pending(account_id: str, origin: str) -> CallbackDeliveryQuerySet:
-    pending = CallbackDelivery.objects.filter(
-        account_id=account_id, state=CallbackDelivery.State.PENDING
-    )
-    return pending.to_endpoint(shown(origin))
+    """Return what waits for a server, in the order in which it is due, without the bodies."""
+    theirs = CallbackDelivery.objects.filter(account_id=account_id)
+    return theirs.waiting_for(shown(origin)).defer("sealed_body")
