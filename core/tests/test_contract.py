@@ -200,6 +200,8 @@ ENDPOINTS = [
     ("registerPhoneNumber", "POST", "/api/phone-numbers"),
     ("listPhoneNumbers", "GET", "/api/phone-numbers"),
     ("removePhoneNumber", "DELETE", "/api/phone-numbers/clx"),
+    ("listTwilioNumbers", "POST", "/api/phone-numbers/twilio"),
+    ("connectPhoneNumber", "POST", "/api/phone-numbers/connect"),
     ("placeCall", "POST", "/api/outbound"),
     ("listUsage", "GET", "/api/usage"),
     ("getCurrentUsage", "GET", "/api/usage/current"),
@@ -423,6 +425,7 @@ class TestPhoneNumbers:
         "phoneNumber": {
             "id": "clx...",
             "phoneNumber": "+15551234567",
+            "name": None,  # added to the reference
             "onCallStartUrl": "https://your-backend.com/calls/start",
             "onCallEndUrl": "https://your-backend.com/calls/end",
             "onErrorUrl": None,
@@ -436,7 +439,7 @@ class TestPhoneNumbers:
         number = answer.is_like("registerPhoneNumber", 201, self.EXAMPLE)["phoneNumber"]
         assert is_id(number.pop("id"))
         assert TIME.fullmatch(number.pop("createdAt"))
-        assert number == NUMBER_BODY | {"onErrorUrl": None, "isActive": True}
+        assert number == NUMBER_BODY | {"name": None, "onErrorUrl": None, "isActive": True}
 
     def test_on_error_url_is_optional(self, server: Server) -> None:
         url = "https://your-backend.com/calls/error"
