@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from django.conf import settings
@@ -58,6 +59,14 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, and the text up to the next one: without markup, in one line."""
+
+    heading: Heading
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Guide:
     """A rendered guide; ``summary`` is its first paragraph."""
 
@@ -66,6 +75,7 @@ class Guide:
     summary: str
     html: str
     headings: tuple[Heading, ...]
+    sections: tuple[Section, ...]
 
 
 def all_guides() -> list[Guide]:
@@ -98,7 +108,7 @@ def _render(slug: str, modified_ns: int, addresses: Addresses) -> Guide:
     summary, *_ = _texts(tokens, "p")
     headings = tuple(Heading(slugify(heading), heading) for heading in _texts(tokens, "h2"))
     html = _markdown.renderer.render(tokens, _markdown.options, {})
-    return Guide(slug, title, summary, html, headings)
+    return Guide(slug, title, summary, html, headings, tuple(_sections(tokens)))
 
 
 def _source(slug: str) -> str:
@@ -141,6 +151,17 @@ def _text_of(inline: Token) -> str:
     return "".join(
         " " if child.type == "softbreak" else child.content for child in inline.children or []
     )
+
+
+def _sections(tokens: Sequence[Token]) -> Iterator[Section]:
+    starts = [index for index, token in enumerate(tokens) if token.type == "heading_open"]
+    for start, end in pairwise([*starts, len(tokens)]):
+        title = _text_of(tokens[start + 1])
+        texts = [
+            _text_of(token) if token.type == "inline" else token.content
+            for token in tokens[start + 2 : end]
+        ]
+        yield Section(Heading(slugify(title), title), " ".join(" ".join(texts).split()))
 
 
 def _name_regions(tokens: Sequence[Token]) -> None:

@@ -7,6 +7,7 @@ from docs import views
 urlpatterns = [
     path("", views.landing, name="landing"),
     re_path(r"^docs/?$", views.index, name="docs"),
+    path("docs/search-<slug:digest>.json", views.search, name="docs-search"),
     path("docs/api", views.api_reference, name="api-reference"),
     path("docs/<slug:slug>", views.guide, name="guide"),
     path("docs/<slug:slug>.md", views.guide_markdown, name="guide-markdown"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -26,6 +27,7 @@ from core.schema import document, endpoint
 from docs.guides import GUIDES, SKILL, guide_text, guides_by_audience, read_guide
 from docs.readers import FILLED_IN, filled_in
 from docs.reference import reference
+from docs.search import search_index
 
 MARKDOWN = "text/markdown; charset=utf-8"
 
@@ -60,9 +62,28 @@ def landing(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+def search(request: HttpRequest, digest: str) -> HttpResponse:
+    """Return the index for the search. A page from before a deploy gets the current one."""
+    current = search_index()
+    response = HttpResponse(current.json, content_type="application/json")
+    is_current = digest == current.digest
+    response["Cache-Control"] = "public, max-age=31536000, immutable" if is_current else PUBLIC
+    return response
+
+
+@require_safe
 @public
 def index(request: HttpRequest) -> HttpResponse:
-    return page(request, "docs/index.html", {"section": "docs", "audiences": guides_by_audience()})
+    return page(request, "docs/index.html", _docs())
+
+
+def _docs() -> dict[str, Any]:
+    """Return what the pages of the guides share."""
+    return {
+        "section": "docs",
+        "audiences": guides_by_audience(),
+        "search_index": search_index(),
+    }
 
 
 @require_safe
@@ -71,12 +92,7 @@ def guide(request: HttpRequest, slug: str) -> HttpResponse:
     if slug not in GUIDES:
         return page_not_found(request, LookupError(slug))
     found = read_guide(slug)
-    context = {
-        "section": "docs",
-        "audiences": guides_by_audience(),
-        "guide": found,
-        "html": found.html,
-    }
+    context = _docs() | {"guide": found, "html": found.html}
     if request.user.is_authenticated and slug in FILLED_IN:
         context |= {"html": filled_in(found.html, request.user), "is_own": True}
     return page(request, "docs/guide.html", context)
@@ -112,6 +128,7 @@ def llms(request: HttpRequest) -> HttpResponse:
 def api_reference(request: HttpRequest) -> HttpResponse:
     context = {
         "section": "api",
+        "search_index": search_index(),
         "reference": reference(),
         "body": _reference_body(settings.PUBLIC_URL),
     }
