@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 from drf_spectacular.renderers import (
     OpenApiJsonRenderer,
@@ -29,6 +30,7 @@ from docs.readers import FILLED_IN, filled_in
 from docs.reference import reference
 from docs.search import search_index
 
+# Compressed pages (gzip_page) have no secret beside text that a link can choose.
 MARKDOWN = "text/markdown; charset=utf-8"
 
 
@@ -62,6 +64,7 @@ def landing(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@gzip_page
 def search(request: HttpRequest, digest: str) -> HttpResponse:
     """Return the index for the search. A page from before a deploy gets the current one."""
     current = search_index()
@@ -72,6 +75,7 @@ def search(request: HttpRequest, digest: str) -> HttpResponse:
 
 
 @require_safe
+@gzip_page
 @public
 def index(request: HttpRequest) -> HttpResponse:
     return page(request, "docs/index.html", _docs())
@@ -87,6 +91,7 @@ def _docs() -> dict[str, Any]:
 
 
 @require_safe
+@gzip_page
 @public
 def guide(request: HttpRequest, slug: str) -> HttpResponse:
     if slug not in GUIDES:
@@ -124,6 +129,7 @@ def llms(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@gzip_page
 @public
 def api_reference(request: HttpRequest) -> HttpResponse:
     context = {

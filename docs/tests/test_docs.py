@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import html
 import json
 import re
@@ -63,6 +64,14 @@ class TestPages:
         text = response.content.decode()
         assert '<html lang="en">' in text
         assert len(re.findall(r"<main\b", text)) == 1
+
+    @pytest.mark.parametrize("path", ["/docs", "/docs/callbacks", "/docs/api"])
+    def test_it_is_compressed(self, path: str) -> None:
+        response = Client().get(path, headers={"accept-encoding": "gzip"})
+        assert response["Content-Encoding"] == "gzip"
+        assert "Accept-Encoding" in response["Vary"]
+        assert gzip.decompress(response.content).decode().startswith("<!doctype html>")
+        assert not Client().get(path).has_header("Content-Encoding")
 
     @pytest.mark.parametrize("path", PAGES)
     def test_it_has_a_title_and_a_description(self, path: str) -> None:
