@@ -26,7 +26,10 @@ PUBLIC = {
     "/llms.txt",
     "/SKILL.md",
     "/api/schema",
+    "/docs/search-1.json",
 }
+# The same for everybody, signed in or not. So are the guides as Markdown.
+FOR_ALL = {"/llms.txt", "/SKILL.md", "/api/schema", "/docs/search-1.json"}
 # What a path's parameters are replaced by: one thing that exists, as far as that is known.
 STAND_INS = {"slug": "getting-started"}
 
@@ -96,7 +99,7 @@ def test_who_is_logged_in(who: str, request: pytest.FixtureRequest) -> None:
         browser.force_login(account)
         response = browser.get(path)
         assert_closed(path, response)
-        if path not in {"/llms.txt", "/SKILL.md", "/api/schema"} and not path.endswith(".md"):
+        if path not in FOR_ALL and not path.endswith(".md"):
             assert_private(path, response)
 
 
