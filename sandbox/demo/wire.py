@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from html.parser import HTMLParser
 from typing import Any
 
@@ -58,14 +58,18 @@ class Wire:
             async for line in response.content:
                 yield json.loads(line)
 
-    async def submit_page(self, url: str) -> str:
-        """Submit a page's form as filled in, like a browser; return the URL that it leads to.
-
-        The session must keep cookies.
-        """
+    async def page(self, url: str) -> str:
+        """Return the HTML of a page. The session must keep cookies."""
         async with self._session.get(url) as response:
-            form = _Form(await response.text())
-        async with self._session.post(url, data=form.values, headers={"Referer": url}) as response:
+            return await response.text()
+
+    async def submit_page(self, url: str, values: Mapping[str, str] | None = None) -> str:
+        """Submit a page's form like a browser; return the URL that it leads to.
+
+        :param values: what is typed into fields. The others stay as the page fills them in.
+        """
+        filled = _Form(await self.page(url)).values | dict(values or {})
+        async with self._session.post(url, data=filled, headers={"Referer": url}) as response:
             if not (response.ok and response.history):
                 raise DemoFailed(f"The form at {url} was answered with {response.status}.")
             return str(response.url)
