@@ -29,7 +29,8 @@ from core.sweeps import each_alone
 from telephony import notices
 from telephony.call_sids import is_test_sid
 from telephony.callbacks.origins import origin_of, shown
-from telephony.models import Call, CallbackDelivery, CallbackEndpoint, Incident
+from telephony.engine.codes import EventKind
+from telephony.models import Call, CallbackDelivery, CallbackEndpoint, CallEvent, Incident
 from telephony.notices import Event
 
 CALL_TASK = "telephony.tasks.consider_call"
@@ -225,8 +226,15 @@ def _facts_of(call: Call, code: str) -> dict[str, Any]:
         "other": other,
         "direction": call.direction,
         "code": code,
+        "message": _message_of(call),
         "call": call.pk,
     }
+
+
+def _message_of(call: Call) -> str:
+    """Return the last error's own words, such as the field that is missing; "" without one."""
+    errors = CallEvent.objects.filter(call=call, kind=EventKind.ERROR).order_by("-at", "-id")
+    return str((errors.values_list("detail__message", flat=True).first()) or "")
 
 
 def _may_tell_of(account_id: str, code: str, now: datetime) -> bool:

@@ -452,7 +452,7 @@ def _note(delivery: CallbackDelivery, result: Result) -> bool:
         _end(delivery, CallbackDelivery.State.DELIVERED)
     elif due_at is None:
         _end(delivery, CallbackDelivery.State.GIVEN_UP)
-        _note_given_up(delivery, is_by_request=result.gone)
+        _note_given_up(delivery)
     else:
         delivery.due_at = due_at
         return True
@@ -574,11 +574,8 @@ def lock(account_id: str) -> None:
     _lock_all({account_id}, waits=True)
 
 
-def _note_given_up(delivery: CallbackDelivery, *, is_by_request: bool = False) -> None:
-    """Log it, note it on a call that had no other problem, and tell the owner.
-
-    With 410, their backend asked for it, so it is no news.
-    """
+def _note_given_up(delivery: CallbackDelivery) -> None:
+    """Log it, note it on a call that had no other problem, and tell the owner."""
     log.warning(
         "callback_given_up",
         delivery_id=delivery.id,
@@ -592,5 +589,4 @@ def _note_given_up(delivery: CallbackDelivery, *, is_by_request: bool = False) -
         return
     calls = Call.objects.filter(pk=delivery.call_id, error_code="")
     calls.exclude(ended_at=None).update(error_code=CallProblem.CALLBACK_GIVEN_UP)
-    if not is_by_request:
-        incidents.callback_given_up(delivery)
+    incidents.callback_given_up(delivery)

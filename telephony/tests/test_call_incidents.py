@@ -102,7 +102,7 @@ def test_the_email_says_why_and_what_to_do(alice: Account) -> None:
     text = " ".join(message.body.split())
     assert message.to == [alice.email]
     assert f"A call from {PERSON} to {NUMBER} failed at 5 Apr 2026, 05:30 EDT." in text
-    assert TIMEOUT.meaning in text
+    assert "It failed." in text, "what exactly happened"
     assert TIMEOUT.remedy in text
     assert f"/dashboard/calls/{call.id}" in text
     assert "/docs/reasons-and-errors#call_start_timeout" in text

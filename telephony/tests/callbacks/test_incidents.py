@@ -343,13 +343,14 @@ async def test_who_was_told_of_the_endpoint_is_not_told_of_its_callbacks(
     assert await emails() == []
 
 
-async def test_a_backend_that_asks_to_end_the_retries_is_no_news(
+async def test_a_backend_that_ends_the_retries_by_mistake_learns_of_it(
     call: Call, backend: Backend
 ) -> None:
     await enqueue(call)
     await fail(call, backend, times=1, status=410)
     assert (await in_database(CallbackDelivery.objects.get, call=call)).state == "given-up"
-    assert await emails() == []
+    ((subject, _),) = await emails()
+    assert subject.endswith("was given up")
 
 
 async def test_the_email_names_the_call(call: Call, backend: Backend) -> None:
