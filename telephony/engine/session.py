@@ -122,6 +122,7 @@ class CallSession:
         self._reason = EndedReason.INTERNAL_ERROR  # until the call has ended
         self._ended_at = now
         self._billed_from: float | None = None
+        self._has_responded = False  # other than with a failure
         self._is_patient = True  # waits for what the model has yet to report
 
         self._context.start_timer(Timer.LENGTH, plan.max_duration_seconds)
@@ -137,7 +138,8 @@ class CallSession:
     def billed_from(self) -> float | None:
         """The time from which minutes are billed: when the model accepted its configuration.
 
-        None until then, and for a call whose model failed before the agent said or did anything.
+        None until then, and for a call whose model failed before it had responded once: an agent
+        that only listens has responded too, with nothing to say.
         """
         return self._billed_from
 
@@ -385,6 +387,7 @@ class CallSession:
         if not self._answers.done(event):
             return False
         self._usage += event.usage
+        self._has_responded |= event.status != "failed"
         for said in event.said:
             self._transcript.complete(said.item_id, "assistant", said.text, self._now)
         return True
@@ -550,7 +553,7 @@ class CallSession:
         """End the call because the model failed; a call that was already ending ends as planned."""
         self._do(actions.ReportError(code, clipped(sentence(message))))
         self._is_patient = False
-        if not (self.playback.total or self._tools.kept()):
+        if not (self._has_responded or self.playback.total):
             self._billed_from = None
         self._end(*(self._leave if self.phase is Phase.LEAVING else (reason, Say(APOLOGY))))
 

@@ -693,6 +693,25 @@ class TestBilling:
         call.receive(ModelClosed(1011))
         assert call.session.billed_from == 100.0
 
+    @pytest.mark.parametrize("status", ["completed", "cancelled", "incomplete"])
+    @pytest.mark.parametrize("event", [ModelClosed(1011), ModelErrored("session_expired", "Over.")])
+    def test_a_call_whose_agent_only_listens_is_billed(self, status, event):
+        call = Conversation()
+        call.listen()
+        call.heard("Dictate this, please.")
+        call.respond()
+        call.done(status=status)
+        call.now += 3_000
+        call.receive(event)
+        assert call.ever(ReportError)
+        assert call.session.billed_from == 100.0
+
+    def test_a_call_whose_model_fails_after_a_tool_of_ours_is_billed(self):
+        call = Conversation()
+        call.call_tool("transfer_call", '{"to": "+15551234567"}')
+        call.receive(ModelClosed(1011))
+        assert call.session.billed_from == 100.0
+
     def test_a_call_that_ends_without_a_failure_is_billed(self):
         call = Conversation()
         call.receive(CallerHungUp())
