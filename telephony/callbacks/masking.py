@@ -36,6 +36,8 @@ _LONGEST_CUT = 512
 _MOST_SHOWN = 1024
 # Shorter ones are parts of words.
 _SHORTEST_KNOWN = 6
+# Each is looked for in each text of the response.
+_MOST_KNOWN = 64
 # How often an encoding may be wrapped in another.
 _MOST_WRAPPINGS = 8
 
@@ -103,6 +105,8 @@ def _masked_json(body: bytes, known: set[str]) -> str | None:
         value = json.loads(text, object_pairs_hook=found.object)
         if is_deeper_than(value):
             return None
+        if len(found.known) > _MOST_KNOWN:
+            return NOT_SHOWN
         shown = found.value(value)
         if shown == value and not found.is_any:
             return text
@@ -231,8 +235,9 @@ def _has_more(text: str, known: set[str], seen: tuple[int, ...]) -> bool:
 
 
 _TAG = re.compile("<[^<>]*>")
+# Of a run of backslashes, only the whole is tried: else a long one takes time by the square.
 _ESCAPE = re.compile(
-    r"\\+(?:u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|(?=[^\\\w]))"
+    r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|(?=[^\\\w]))"
 )
 
 
