@@ -30,6 +30,7 @@ from telephony import notices
 from telephony.call_sids import is_test_sid
 from telephony.callbacks.origins import origin_of, shown
 from telephony.engine.codes import EventKind
+from telephony.engine.plan import is_phone_number
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint, CallEvent, Incident
 from telephony.notices import Event
 
@@ -47,6 +48,8 @@ STALE_AFTER = timedelta(days=7)
 KEPT_FOR = timedelta(days=90)
 _AT_ONCE = 1000
 _PUT_OFF = timedelta(minutes=10)
+
+UNKNOWN_NUMBER = "an unknown number"
 
 
 # Endpoints. The callers of the first two hold the account's lock.
@@ -223,7 +226,8 @@ def _facts_of(call: Call, code: str) -> dict[str, Any]:
     number, other = call.numbers
     return {
         "number": number,
-        "other": other,
+        # Whoever sends a webhook in Twilio's name chooses it: a link would look like ours.
+        "other": other if is_phone_number(other) else UNKNOWN_NUMBER,
         "direction": call.direction,
         "code": code,
         "message": _message_of(call),

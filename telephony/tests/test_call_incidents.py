@@ -108,6 +108,15 @@ def test_the_email_says_why_and_what_to_do(alice: Account) -> None:
     assert "/docs/reasons-and-errors#call_start_timeout" in text
 
 
+@pytest.mark.parametrize("caller", ["https://evil.example/fix", "anonymous", "sip:evil.example"])
+def test_a_caller_who_is_no_number_is_not_quoted(alice: Account, caller: str) -> None:
+    """Anybody who knows a number can send a webhook for it, with any caller."""
+    fails(alice, caller_phone=caller)
+    (message,) = sent()
+    assert f"A call from an unknown number to {NUMBER} failed" in " ".join(message.body.split())
+    assert caller not in message.body
+
+
 def test_an_outbound_call(alice: Account) -> None:
     fails(alice, direction="outbound", caller_phone=NUMBER, called_number=PERSON)
     (message,) = sent()
