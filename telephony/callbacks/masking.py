@@ -12,8 +12,9 @@ import html
 import json
 import re
 import unicodedata
+from base64 import b64decode
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -223,6 +224,8 @@ def _hides_some(text: str, known: set[str], seen: tuple[int, ...]) -> bool:
     for _ in range(_MOST_WRAPPINGS):
         if _has_more(text, known, seen) or _has_more(_TAG.sub("", text), known, seen):
             return True
+        if any(any(_credentials(inner, known)) for inner in _decoded(text)):
+            return True
         inner = _unwrapped(text)
         if inner == text:
             return False
@@ -232,6 +235,22 @@ def _hides_some(text: str, known: set[str], seen: tuple[int, ...]) -> bool:
 
 def _has_more(text: str, known: set[str], seen: tuple[int, ...]) -> bool:
     return any(few < many for few, many in zip(seen, _credentials(text, known), strict=True))
+
+
+# A gateway may wrap a whole response in it: {"isBase64Encoded": true, "body": "eyJ0d…"}.
+_BASE64 = re.compile(r"[0-9A-Za-z+/_-]{16,}")
+_HEX = re.compile("(?:[0-9a-fA-F]{2}){16,}")
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """Yield what the texts in Base64 and in hex within a text say."""
+    for found in _BASE64.finditer(text):
+        whole = found[0][: len(found[0]) // 4 * 4]
+        yield b64decode(whole, altchars=b"-_" if {*"-_"} & {*whole} else None).decode(
+            errors="replace"
+        )
+    for found in _HEX.finditer(text):
+        yield bytes.fromhex(found[0]).decode(errors="replace")
 
 
 _TAG = re.compile("<[^<>]*>")

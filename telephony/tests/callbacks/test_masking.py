@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import time
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
@@ -139,6 +140,24 @@ class TestText:
     def test_nothing_is_shown_if_an_encoding_hides_some(self, text: str) -> None:
         assert shown(text.encode()) == NOT_SHOWN
 
+    @pytest.mark.parametrize(
+        "encoded",
+        [
+            b64encode(json.dumps(PLAN).encode()),
+            urlsafe_b64encode(f"ÿ?>{json.dumps(PLAN)}".encode()).rstrip(b"="),
+            json.dumps(PLAN).encode().hex().encode(),
+        ],
+    )
+    def test_nothing_is_shown_of_a_response_in_base64_or_hex(self, encoded: bytes) -> None:
+        assert shown(encoded) == NOT_SHOWN
+        assert shown(b"data:application/json;base64," + encoded[:140]) == NOT_SHOWN
+        gateway = {"statusCode": 200, "isBase64Encoded": True, "body": encoded.decode()}
+        assert shown(gateway) == json.dumps({**gateway, "body": NOT_SHOWN}, ensure_ascii=False)
+
+    def test_other_base64_is_shown(self) -> None:
+        trace = b64encode(bytes(range(256))).decode()
+        assert shown({"trace": trace}) == json.dumps({"trace": trace})
+
     def test_encodings_without_end(self) -> None:
         assert shown(b"&" + b"amp;" * 50 + b"x") == NOT_SHOWN
 
@@ -240,10 +259,23 @@ def test_any_bytes_are_survived(body: bytes) -> None:
         b"<" * 16_000,
         b"\\" * 1_000_000,
         json.dumps("\\" * 8_000).encode(),
+        b"a/" * 8_000,
+        json.dumps("ab-" * 5_000).encode(),
         b"[" * 16_000,
         json.dumps({"headers": [f"{n:06}" for n in range(800)], "a": ["&amp;"] * 800}).encode(),
     ],
-    ids=["texts", "names", "entities", "tags", "bytes", "backslashes", "deep", "secrets"],
+    ids=[
+        "texts",
+        "names",
+        "entities",
+        "tags",
+        "bytes",
+        "backslashes",
+        "base64",
+        "words",
+        "deep",
+        "secrets",
+    ],
 )
 def test_hostile_ones_take_little_time(body: bytes) -> None:
     """An engine does this beside its calls, and regular expressions keep the GIL."""
