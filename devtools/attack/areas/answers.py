@@ -287,6 +287,8 @@ def _odd(account: Any) -> list[tuple[str, Any]]:
         b"NaN",
         b"<html>",
         b"[" * 50_000,
+        orjson.dumps("\\" * 8_000),
+        orjson.dumps({"headers": [f"{n:06}" for n in range(800)], "a": ["&amp;"] * 700}),
     ]
     refusals = [{"reject": True, "reason": value} for value in wrong]
     refusals += [{"reject": True, "message": value} for value in wrong]
@@ -385,6 +387,8 @@ async def _try_tools(context: Context, notes: Notes, line: Line, watch: _Watch) 
         ("a gzip bomb", _sends(gzip.compress(b" " * (100 * _MIB)), encoding="gzip")),
         ("lone surrogates", b'{"result":"\\ud800"}'),
         ("nothing", b""),
+        ("800 secrets", orjson.dumps({"headers": [f"{n:06}" for n in range(800)]})),
+        ("backslashes", orjson.dumps("\\" * 8_000)),
     ]
     for name, result in results[:: 4 if context.is_short else 1]:
         line.desk.tool = result
