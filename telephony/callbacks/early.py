@@ -28,7 +28,7 @@ from telephony.models import CallbackDelivery, CallbackDeliveryQuerySet, Callbac
 
 TASK = "telephony.tasks.send_waiting"
 BATCH = 100
-_LOOK_AGAIN = timedelta(seconds=2)
+_LOOK_AGAIN, _LOOK_SELDOM = timedelta(seconds=2), timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Step:
         only_one = f"send waiting {self.account_id} {self.origin}"
         defer(TASK, at=at, only_one=only_one, **asdict(self))
 
-    def queue_soon(self) -> None:
-        self.queue(at=timezone.now() + _LOOK_AGAIN)
+    def queue_soon(self, *, after: timedelta = _LOOK_AGAIN) -> None:
+        self.queue(at=timezone.now() + min(max(after, _LOOK_AGAIN), _LOOK_SELDOM))
 
 
 @transaction.atomic
@@ -73,8 +73,9 @@ def send_some(step: Step) -> None:
     """Take a step, and queue the one after it."""
     outbox.lock(step.account_id)
     pending = _pending(step.account_id, step.origin)
-    if pending.filter(due_at__lte=Now(), held_by=None).first():
-        step.queue_soon()
+    if due := pending.filter(due_at__lte=Now(), held_by=None).first():
+        # An account with thousands of slow endpoints can have a chain for each of them.
+        step.queue_soon(after=(timezone.now() - due.due_at) / 4)
         return
     since = datetime.fromisoformat(step.since)
     known = CallbackEndpoint.objects.filter(account_id=step.account_id, origin=step.origin)

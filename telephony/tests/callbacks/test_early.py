@@ -97,6 +97,25 @@ async def test_only_those_of_the_account_and_the_endpoint_are_sent(
     assert await states(bob) == ["pending"]
 
 
+async def test_a_chain_that_waits_for_long_looks_seldom(alice: Account, backend: Backend) -> None:
+    """Each look is a job, and an account may have a chain for each of thousands of endpoints."""
+    await fill(alice, backend.url, 1)
+    assert await send_all(alice, backend.url)
+    await in_database(CallbackDelivery.objects.update, due_at=timezone.now() - timedelta(hours=1))
+    await work("upkeep")
+    (at,) = await in_database(_next_looks)
+    assert timedelta(seconds=50) < at - timezone.now() <= timedelta(minutes=1)
+
+
+def _next_looks() -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select scheduled_at from procrastinate_jobs where status = 'todo' and task_name = %s",
+            [early.TASK],
+        )
+        return [at for (at,) in cursor.fetchall()]
+
+
 async def test_an_endpoint_that_still_fails_gets_one_batch(
     alice: Account, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
