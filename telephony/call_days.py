@@ -99,7 +99,10 @@ def days_since(account: Account, first: date) -> dict[date, CallDay]:
 
 def _latencies(call: Call) -> tuple[Latencies, Latencies]:
     """Return those of onCallStart and of the agent's turns, from the call's timeline."""
-    events = CallEvent.objects.filter(call=call, kind__in=[*_ASKED, EventKind.AGENT_SPOKE])
+    # An engine that was cut off adds to the timeline before the call's loss is undone.
+    events = CallEvent.objects.filter(
+        call=call, kind__in=[*_ASKED, EventKind.AGENT_SPOKE], at__lte=call.ended_at
+    )
     details = list(events.values_list("detail", flat=True))
     return (
         Latencies.of(_numbers(details, "onCallStartMs")),

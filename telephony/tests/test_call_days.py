@@ -105,6 +105,26 @@ class TestCounting:
         day = self.day(alice)
         assert (day.completed, day.failed, sum(day.on_call_start)) == (1, 0, 1)
 
+    def test_what_an_engine_reports_after_the_loss_counts_when_the_call_ends(
+        self, alice: Account, call: Call
+    ) -> None:
+        now = timezone.now()
+        call_accept(call)
+        call_connect(call, now=now)
+        call_note(call, EventKind.AGENT_SPOKE, at=now, latencyMs=100)
+        call_end_lost(call_id=call.id, ended_at=now + timedelta(seconds=5))
+        later = now + timedelta(seconds=20)
+        call_note(call, EventKind.AGENT_SPOKE, at=later, latencyMs=800)
+        call_resume(call_id=call.id)
+        assert not any(self.day(alice).turns)
+        call_end(
+            call_id=call.id,
+            status="completed",
+            reason=EndedReason.CALLER_HANGUP,
+            ended_at=later + timedelta(seconds=1),
+        )
+        assert sum(self.day(alice).turns) == 2
+
     def test_nobody_sees_the_days_of_another(self, bob: Account, call: Call) -> None:
         self.end(call)
         assert days_since(bob, date(2000, 1, 1)) == {}
