@@ -94,9 +94,10 @@ def test_days_of_calls(ended: list[Call]) -> None:
     known = rows()
     assert sum(day["failed"] for day in known) == 4
     CallDay.objects.all().delete()
-    with connection.cursor() as cursor:
-        cursor.execute(migration("0024_call_days")._COUNT)
-    assert rows() == known
+    for _ in range(2):  # it can be run again
+        with connection.schema_editor() as editor:
+            migration("0029_days_of_earlier_calls").fill(None, editor)
+        assert rows() == known
 
 
 def test_search_of_earlier_calls(alice: Account) -> None:
@@ -120,7 +121,7 @@ def test_a_call_in_progress_is_billed_from_when_its_model_was_ready(alice: Accou
     for call in (ready, ended):
         call_note(call, EventKind.MODEL_READY, at=now + timedelta(seconds=1))
     Call.objects.filter(pk=ended.pk).update(ended_at=now)
-    migration("0027_billed_from").bill_live_calls(apps, None)
+    migration("0028_billed_from_of_calls_in_progress").bill_live_calls(apps, None)
     found = dict(Call.objects.values_list("pk", "billed_from"))
     assert found.pop(ready.pk) == now + timedelta(seconds=1)
     assert found == {unready.pk: None, waiting.pk: None, ended.pk: None}
