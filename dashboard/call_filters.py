@@ -7,15 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
-from django.http import QueryDict
 
 from accounts.models import Account
 from core.zones import midnight
-from dashboard.forms import DayField, LineField
+from dashboard.forms import DayField, FilterForm, LineField
 from telephony.call_search import LONGEST_VALUE, Found, calls_found, search
 from telephony.engine.codes import CallProblem, ErrorCode
 from telephony.models import Call, PhoneNumber
-from telephony.numbering import number_typed
+from telephony.numbering import normalize_number
 
 OUTCOMES = {
     "in-progress": "In progress",
@@ -31,7 +30,7 @@ ERROR_CODES = sorted([*ErrorCode, *CallProblem])
 MOST_OFFERED = 200
 
 
-class CallFilters(forms.Form):
+class CallFilters(FilterForm):
     """The filters of the list and its export, as given in the URL."""
 
     q = LineField(
@@ -66,7 +65,7 @@ class CallFilters(forms.Form):
     until = DayField(label="To")
 
     def clean_number(self) -> str:
-        return number_typed(self.cleaned_data["number"])
+        return normalize_number(self.cleaned_data["number"])
 
     def clean(self) -> dict[str, Any]:
         since, until = self.cleaned_data.get("since"), self.cleaned_data.get("until")
@@ -92,15 +91,6 @@ class CallFilters(forms.Form):
                 until=midnight(until + timedelta(days=1)) if until else None,
             ),
         )
-
-    def query(self, **more: str) -> str:
-        """Return the filters that are set, plus ``more``, as a query string: ``?…`` or ``""``."""
-        query = QueryDict(mutable=True)
-        for name in self.fields:
-            if value := self.cleaned_data.get(name) if self.is_valid() else self.data.get(name):
-                query[name] = str(value)
-        query.update({name: value for name, value in more.items() if value})
-        return f"?{query.urlencode()}" if query else ""
 
 
 def own_numbers(account: Account) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dashboard.call_words import result_words
 from telephony.engine.bounds import clipped, sentence
 from telephony.engine.codes import (
     MODEL_PREFIX,
@@ -13,7 +14,6 @@ from telephony.engine.codes import (
     EndedReason,
     ErrorCode,
     EventKind,
-    explained,
 )
 from telephony.explanations import guide_section_url, section_of
 from telephony.models import Call, CallbackDelivery, CallEvent
@@ -74,7 +74,7 @@ def _of_code(
 
 
 def _explained(tone: Tone, code: str, specifics: str = "") -> Notice:
-    known = explained(code)
+    known = section_of(code)
     if known is None:
         return Notice(tone, f"The call failed with `{code}`.", specifics, "", code)
     return Notice(tone, known.meaning, specifics, known.remedy, code)
@@ -121,7 +121,7 @@ def _specifics(code: str, events: Sequence[CallEvent], given_up: Sequence[Callba
 
 def _given_up(deliveries: Sequence[CallbackDelivery]) -> str:
     return " ".join(
-        f"The last attempt to send {each.kind} ended with {each.last_result.replace('_', ' ')}."
+        f"The last attempt to send {each.kind} ended with {result_words(each.last_result)}."
         for each in deliveries
     )
 

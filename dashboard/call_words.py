@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, TypeGuard
 
 from telephony.engine.codes import EndedReason, EventKind
-from telephony.models import Call, CallEvent
+from telephony.models import Call, CallbackDelivery, CallEvent
 
 STATUSES = {
     Call.Status.QUEUED: "Queued",
@@ -18,6 +18,15 @@ STATUSES = {
 }
 # How a badge looks, by outcome.
 _TONES = {"in-progress": "note", "completed": "good", "failed": "bad"}
+
+# The states of callbacks, by ``CallbackDelivery.progress``.
+DELIVERY_LABELS = {
+    "failing": "Failing",
+    "waiting": "Waiting",
+    "given-up": "Given up",
+    "delivered": "Delivered",
+}
+_DELIVERY_TONES = {"failing": "bad", "waiting": "note", "given-up": "bad", "delivered": "good"}
 
 # What the database has may have been written by another version, and be none of these.
 _REASONS = {reason.value: reason for reason in EndedReason}
@@ -85,6 +94,26 @@ def outcome_label(call: Call) -> str:
 def outcome_tone(call: Call) -> str:
     """Return how that badge looks."""
     return _TONES.get(call.outcome, "")
+
+
+def code_tone(call: Call) -> str:
+    """Return how an error code looks: a call can complete in spite of one."""
+    return "bad" if call.outcome == "failed" else "amber"
+
+
+def delivery_label(delivery: CallbackDelivery) -> str:
+    """Return what the badge of a callback says."""
+    return "On hold" if delivery.held_by_id else DELIVERY_LABELS[delivery.progress]
+
+
+def delivery_tone(delivery: CallbackDelivery) -> str:
+    """Return how that badge looks."""
+    return _DELIVERY_TONES[delivery.progress]
+
+
+def result_words(result: str) -> str:
+    """Return the result of a request to a backend: an HTTP status, or ``timed out``."""
+    return result.replace("_", " ")
 
 
 def line_of(event: CallEvent, call: Call) -> Line:

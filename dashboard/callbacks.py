@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path, reverse
 from django.utils.cache import patch_vary_headers
@@ -23,7 +23,13 @@ from accounts.throttling import account_attempt
 from core.errors import ApiError
 from core.keyset import Cursor, page_of
 from dashboard.access import PageRequest, for_customer, reason_not_active
-from dashboard.forms import LineField
+from dashboard.call_words import (
+    DELIVERY_LABELS,
+    delivery_label,
+    delivery_tone,
+    result_words,
+)
+from dashboard.forms import FilterForm, LineField
 from dashboard.rendering import dashboard_page
 from telephony.callbacks import early, endpoints, outbox
 from telephony.callbacks.origins import origin_of, shown
@@ -41,19 +47,11 @@ MOST_ENDPOINTS = 20
 # Numbers whose servers are suggested.
 MOST_NUMBERS = 200
 
-STATES = {
-    "failing": "Failing",
-    "waiting": "Waiting",
-    "given-up": "Given up",
-    "delivered": "Delivered",
-}
-_TONES = {"failing": "bad", "waiting": "note", "given-up": "bad", "delivered": "good"}
 
-
-class CallbackFilters(forms.Form):
+class CallbackFilters(FilterForm):
     """The filters of the list, as given in the URL."""
 
-    state = forms.ChoiceField(choices=[("", "Any"), *STATES.items()], required=False)
+    state = forms.ChoiceField(choices=[("", "Any"), *DELIVERY_LABELS.items()], required=False)
     endpoint = LineField(
         required=False,
         max_length=2000,
@@ -96,15 +94,6 @@ class CallbackFilters(forms.Form):
         if chosen["kind"]:
             deliveries = deliveries.filter(kind=chosen["kind"])
         return deliveries
-
-    def query(self, **more: str) -> str:
-        """Return the filters that are set, plus ``more``, as a query string: ``?…`` or ``""``."""
-        query = QueryDict(mutable=True)
-        for name in self.fields:
-            if value := self.cleaned_data.get(name) if self.is_valid() else self.data.get(name):
-                query[name] = str(value)
-        query.update({name: value for name, value in more.items() if value})
-        return f"?{query.urlencode()}" if query else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +156,20 @@ def callbacks(request: PageRequest) -> HttpResponse:
 @require_POST
 def send(request: PageRequest, id: str) -> HttpResponse:
     """Send one callback now."""
+    _resend(request, id)
+    return _back(request)
+
+
+@for_customer
+@require_POST
+def send_from_call(request: PageRequest, id: str) -> HttpResponse:
+    """Send one callback now, from its call's page."""
+    delivery = _resend(request, id)
+    return redirect(f"{reverse('call', args=[delivery.call_id])}#callbacks")
+
+
+def _resend(request: PageRequest, id: str) -> CallbackDelivery:
+    """Send one of the account's callbacks now, and say so on the next page."""
     delivery = CallbackDelivery.objects.defer("sealed_body").access(request.user, id)
     try:
         require_active(request.user)
@@ -175,7 +178,7 @@ def send(request: PageRequest, id: str) -> HttpResponse:
         messages.error(request, refusal.message)
     else:
         messages.success(request, f"Sending {delivery.kind} now.")
-    return _back(request)
+    return delivery
 
 
 @for_customer
@@ -219,7 +222,7 @@ def _failing(account: Account) -> list[_Endpoint]:
             origin=shown(each.origin),
             since=each.failing_since,
             attempts=each.failed_attempts,
-            result=_words(each.last_result),
+            result=result_words(each.last_result),
             waiting=counted(each.waiting),  # type: ignore[attr-defined]
             next_at=_next_at(each),
         )
@@ -244,27 +247,19 @@ def _suggested(account: Account, failing: list[_Endpoint]) -> list[str]:
 
 
 def _row(delivery: CallbackDelivery) -> dict[str, Any]:
-    is_pending = delivery.state == CallbackDelivery.State.PENDING
-    state = delivery.state
-    if is_pending:
-        state = "failing" if delivery.attempts or delivery.held_by else "waiting"
     return {
         "delivery": delivery,
-        "is_pending": is_pending,
-        "label": "On hold" if delivery.held_by else STATES[state],
-        "tone": _TONES[state],
+        "is_pending": delivery.state == CallbackDelivery.State.PENDING,
+        "label": delivery_label(delivery),
+        "tone": delivery_tone(delivery),
         "origin": shown(origin_of(delivery.url)),
-        "result": _words(delivery.last_result),
+        "result": result_words(delivery.last_result),
     }
-
-
-def _words(result: str) -> str:
-    """Return the result of an attempt as the page of a call writes it."""
-    return result.replace("_", " ")
 
 
 urlpatterns = [
     path("dashboard/callbacks", callbacks, name="callbacks"),
     path("dashboard/callbacks/send", send_all, name="callbacks-send"),
     path("dashboard/callbacks/<str:id>/send", send, name="callback-send"),
+    path("dashboard/deliveries/<str:id>/resend", send_from_call, name="callback-resend"),
 ]

@@ -23,11 +23,19 @@ from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, ERROR_CODES, CallFilters, own_numbers
 from dashboard.call_notices import notices_of
-from dashboard.call_words import latencies_of, length, line_of, outcome_label, outcome_tone
+from dashboard.call_words import (
+    code_tone,
+    delivery_label,
+    delivery_tone,
+    latencies_of,
+    length,
+    line_of,
+    outcome_label,
+    outcome_tone,
+)
 from dashboard.rendering import dashboard_page
 from dashboard.responses import attempt_shown, request_shown
 from telephony.callback_urls import without_query
-from telephony.callbacks import outbox
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery, CallEvent
 from usage.models import UsageRecord
@@ -123,20 +131,6 @@ def hang_up(request: PageRequest, id: str) -> HttpResponse:
     return redirect("call", found.id)
 
 
-@for_customer
-@require_POST
-def resend(request: PageRequest, id: str) -> HttpResponse:
-    delivery = CallbackDelivery.objects.defer("sealed_body").access(request.user, id)
-    try:
-        require_active(request.user)
-        outbox.resend(delivery)
-    except ApiError as refusal:
-        messages.error(request, refusal.message)
-    else:
-        messages.success(request, f"Sending {delivery.kind} now.")
-    return redirect(f"{reverse('call', args=[delivery.call_id])}#callbacks")
-
-
 def _wants_part(request: PageRequest) -> bool:
     """Return True if htmx wants a part. To restore history, it needs the whole page."""
     return bool(request.htmx) and not request.htmx.history_restore_request
@@ -149,7 +143,7 @@ def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
         "direction": DIRECTIONS[Call.Direction(call.direction)],
         "label": outcome_label(call),
         "tone": outcome_tone(call),
-        "code_tone": "bad" if call.outcome == "failed" else "amber",
+        "code_tone": code_tone(call),
         "length": length(call.duration_seconds) if call.ended_at else "",
         "cost": dollars(record.total_cost) if record else "",
     }
@@ -209,13 +203,11 @@ def _costs(record: UsageRecord) -> list[tuple[str, str]]:
 
 
 def _delivery(delivery: CallbackDelivery) -> dict[str, Any]:
-    tones = {"delivered": "good", "given-up": "bad", "pending": "note"}
-    labels = {"delivered": "Delivered", "given-up": "Failed", "pending": "Pending"}
     return {
         "delivery": delivery,
         "is_pending": delivery.state == CallbackDelivery.State.PENDING,
-        "tone": tones[delivery.state],
-        "label": "On hold" if delivery.held_by else labels[delivery.state],
+        "tone": delivery_tone(delivery),
+        "label": delivery_label(delivery),
         "attempts": [attempt_shown(attempt) for attempt in delivery.attempt_list.all()],
     }
 
@@ -225,5 +217,4 @@ urlpatterns = [
     path("dashboard/calls.csv", export, name="calls-export"),
     path("dashboard/calls/<str:id>", call, name="call"),
     path("dashboard/calls/<str:id>/hangup", hang_up, name="call-hang-up"),
-    path("dashboard/deliveries/<str:id>/resend", resend, name="callback-resend"),
 ]

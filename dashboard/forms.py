@@ -9,12 +9,13 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 
 from core import days
 from core.errors import ApiError
 from core.texts import validate_line
 from telephony.callback_urls import callback_url_problem
-from telephony.numbering import number_typed
+from telephony.numbering import normalize_number
 
 # The fields that errors are about whose code says so.
 _FIELDS_OF_CODES = {"email_taken": "email"}
@@ -27,8 +28,21 @@ class LineField(forms.CharField):
     default_validators = [validate_line]
 
 
+class FilterForm(forms.Form):
+    """The filters of a list, as given in the URL."""
+
+    def query(self, **more: str) -> str:
+        """Return the filters that are set, plus ``more``, as a query string: ``?…`` or ``""``."""
+        query = QueryDict(mutable=True)
+        for name in self.fields:
+            if value := self.cleaned_data.get(name) if self.is_valid() else self.data.get(name):
+                query[name] = str(value)
+        query.update({name: value for name, value in more.items() if value})
+        return f"?{query.urlencode()}" if query else ""
+
+
 class PhoneNumberField(LineField):
-    """A phone number as people write it, returned in E.164 if it is one; see ``number_typed``."""
+    """A phone number as people write it: see ``normalize_number``, which returns E.164."""
 
     # Longer than any notation, and short enough to repeat in an error.
     LONGEST = 64
@@ -39,7 +53,7 @@ class PhoneNumberField(LineField):
         super().__init__(**options)
 
     def to_python(self, value: Any) -> str:
-        return number_typed(super().to_python(value) or "")
+        return normalize_number(super().to_python(value) or "")
 
 
 class DayField(forms.DateField):

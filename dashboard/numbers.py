@@ -20,7 +20,7 @@ from core.engine_urls import engine_voice_url
 from core.errors import ApiError
 from core.keyset import Cursor, page_of
 from dashboard.access import PageRequest, for_customer, reason_not_active
-from dashboard.call_words import outcome_label, outcome_tone
+from dashboard.call_words import code_tone, outcome_label, outcome_tone
 from dashboard.forms import CallbackUrlField, LineField, PhoneNumberField, refuse
 from dashboard.rendering import dashboard_page
 from telephony.engine.plan import LONGEST_AUTH_TOKEN
@@ -203,7 +203,7 @@ def _row(state: NumberState) -> dict[str, Any]:
         "label": outcome_label(call) if call else "",
         "tone": outcome_tone(call) if call else "",
         "failure": failure,
-        "failure_tone": "bad" if failure and failure.outcome == "failed" else "amber",
+        "failure_tone": code_tone(failure) if failure else "",
     }
 
 

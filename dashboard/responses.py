@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboard.call_words import milliseconds
+from dashboard.call_words import milliseconds, result_words
 from telephony.callbacks.attempts import answer_of
 from telephony.callbacks.check import Check
 from telephony.models import FailedRequest, SealedAnswer
@@ -15,7 +15,7 @@ def attempt_shown(sent: SealedAnswer) -> dict[str, Any]:
     return {
         "at": sent.at,
         "took": milliseconds(sent.duration_ms),
-        "result": sent.result.replace("_", " "),
+        "result": result_words(sent.result),
         "tone": "good" if sent.result.startswith("2") else "bad",
         "answer": answer_of(sent),
     }

@@ -28,7 +28,7 @@ from core.ids import is_id
 from core.texts import validate_line
 from operations.closing import account_delete
 from telephony.models import PhoneNumber, ReleasedNumber
-from telephony.numbering import typed_number
+from telephony.numbering import parse_number
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -338,7 +338,7 @@ def _found(accounts: QuerySet[Account], term: str) -> QuerySet[Account]:
     if term.startswith(KEY_PREFIX):
         keys = ApiKey.objects.filter(prefix=term[: ApiKey.PREFIX_LENGTH])
         return accounts.filter(pk__in=keys.values("account"))
-    if number := typed_number(term):
+    if number := parse_number(term):
         owners = [
             model.objects.filter(phone_number=number).values("account")
             for model in (PhoneNumber, ReleasedNumber)

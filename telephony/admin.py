@@ -20,13 +20,19 @@ from core.admin import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, account_link, a
 from core.errors import ApiError
 from core.ids import is_id
 from telephony.callbacks.outbox import resend
-from telephony.engine.codes import MODEL_CODES, CallProblem, EndedReason, ErrorCode, explained
+from telephony.engine.codes import (
+    MODEL_CODES,
+    OUTCOMES,
+    CallProblem,
+    EndedReason,
+    ErrorCode,
+)
+from telephony.explanations import section_of
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent, PhoneNumber
-from telephony.numbering import typed_number
+from telephony.numbering import parse_number
 from telephony.numbers import phone_number_remove
 
-OUTCOMES = ("in-progress", "completed", "unanswered", "rejected", "failed")
 # How far back the calls of a number are found.
 MOST_OF_A_NUMBER = 1000
 # Long enough that few calls have the same.
@@ -210,7 +216,7 @@ class CallAdmin(ReadOnlyAdmin):
 
     @admin.display(description="meaning")
     def explanation(self, call: Call) -> str:
-        explanation = explained(call.error_code) if call.error_code else None
+        explanation = section_of(call.error_code) if call.error_code else None
         return f"{explanation.meaning} {explanation.remedy}" if explanation else "-"
 
     def get_search_results(
@@ -241,15 +247,25 @@ def _found(calls: QuerySet[Call], term: str) -> QuerySet[Call]:
     if not term:
         return calls
     if _SID_BEGINNING.fullmatch(term):
-        return calls.filter(call_sid__startswith=term)
+        return calls.filter(call_sid__range=_beginning_with(term, length=34, last="f"))
     if account := _account(term):
         # In the order of the account's index: in the order of ids, all calls would be read.
         return calls.filter(account=account).order_by("-created_at", "-id")
-    if number := typed_number(term):
+    if number := parse_number(term):
         return calls.filter(pk__in=_last_of(number))
     if _ID_BEGINNING.fullmatch(term):
-        return calls.filter(pk__startswith=term)
+        return calls.filter(pk__range=_beginning_with(term, length=25, last="z"))
     return calls.none()
+
+
+def _beginning_with(term: str, *, length: int, last: str) -> tuple[str, str]:
+    """Return the first and the last text of a length with this beginning.
+
+    An index has a range in any collation, but a prefix only in C: see ``core.database.schema``.
+
+    :param last: the last character of their alphabet.
+    """
+    return term, term.ljust(length, last)
 
 
 def _account(term: str) -> Account | None:

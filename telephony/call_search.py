@@ -19,7 +19,7 @@ from accounts.models import Account
 from core.ids import is_id
 from core.keyset import BY_TIME, Order
 from telephony.models import Call, CallQuerySet, MetadataValue
-from telephony.numbering import typed_number
+from telephony.numbering import parse_number
 from telephony.twilio_rest import CALL_SID
 
 # Of a call's metadata, the first values can be found, if they are short enough.
@@ -62,7 +62,7 @@ def search(text: str) -> Conditions:
         return Conditions(call_sid=text)
     if is_id(text):
         return Conditions(id=text)
-    if number := typed_number(text):
+    if number := parse_number(text):
         return Conditions(other_number=number)
     return Conditions(metadata=text)
 

@@ -129,3 +129,8 @@ def without_query(url: str) -> str:
         return "not a URL"
     shown = f"{parts.scheme}://{host}{parts.path}"[:200]
     return f"{shown}?…" if parts.query else shown
+
+
+def address_of(url: str) -> str:
+    """Return a callback URL as emails name it, and as it may be stored: without its query."""
+    return url.partition("?")[0].partition("#")[0]

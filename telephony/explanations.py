@@ -6,7 +6,7 @@ Meanings and remedies are those of ``telephony.engine.codes``; the causes are he
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.urls import reverse
 from django.utils.text import slugify
@@ -53,10 +53,14 @@ OTHER_MODEL_CODES = Section(
 
 
 def section_of(code: str) -> Section | None:
-    """Return the section on a code, or None if there is no such code."""
+    """Return the section on a code, or None if this version does not know the code.
+
+    All of OpenAI's codes that are not known by name share one section.
+    """
     found = SECTIONS.get(code)
     if found is None and code.startswith(MODEL_PREFIX):
-        return OTHER_MODEL_CODES
+        name = code.removeprefix(MODEL_PREFIX)
+        return replace(OTHER_MODEL_CODES, meaning=f"OpenAI reported `{name}`.")
     return found
 
 

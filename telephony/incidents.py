@@ -28,6 +28,7 @@ from core.queue.jobs import defer
 from core.sweeps import each_alone
 from telephony import notices
 from telephony.call_sids import is_test_sid
+from telephony.callback_urls import address_of
 from telephony.callbacks.origins import origin_of, shown
 from telephony.engine.codes import EventKind
 from telephony.engine.plan import is_phone_number
@@ -152,7 +153,7 @@ def callback_given_up(delivery: CallbackDelivery) -> None:
         told_at=now,
         ended_at=now,
         facts={
-            "endpoint": delivery.url.partition("?")[0].partition("#")[0],
+            "endpoint": address_of(delivery.url),
             "origin": shown(subject),
             "result": delivery.last_result,
             "attempts": delivery.attempts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
-from typing import Self
+from typing import Self, get_args
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
@@ -435,7 +435,7 @@ class CallEvent(models.Model):
 class CallDay(models.Model):
     """An account's ended calls of one day, by outcome, and their latencies: see ``call_days``."""
 
-    OUTCOMES = ("completed", "unanswered", "rejected", "failed")
+    OUTCOMES = get_args(OutcomeGroup)
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+", db_index=False)
     day = models.DateField(help_text="The day in the account's time zone on which they began.")
@@ -807,6 +807,13 @@ class CallbackDelivery(models.Model):
         if self.state != self.State.PENDING:
             return None
         return max(self.due_at, self.held_by.probe_at) if self.held_by else self.due_at
+
+    @property
+    def progress(self) -> str:
+        """Return the state; if it is pending, ``failing`` or, before any attempt, ``waiting``."""
+        if self.state != self.State.PENDING:
+            return self.state
+        return "failing" if self.attempts or self.held_by_id else "waiting"
 
 
 class SealedAnswer(models.Model):

@@ -46,7 +46,7 @@ _PUNCTUATION = re.compile(r"[\s().\-\u2010-\u2015/]+")
 _NATIONAL = re.compile(r"1?[2-9][0-9]{9}")
 
 
-def number_typed(text: str) -> str:
+def normalize_number(text: str) -> str:
     """Return a number that a person typed in E.164; any other text without its punctuation.
 
     Ten digits, with or without a 1 before them, are a US number: ``(555) 123-4444``. A ``+`` that
@@ -64,12 +64,12 @@ def number_digits(text: str) -> str:
     return digits if digits.isascii() and digits.isdecimal() else ""
 
 
-def typed_number(text: str) -> str | None:
-    """Return the number that a person typed, as :func:`number_typed` reads it; None if it is none.
+def parse_number(text: str) -> str | None:
+    """Return the number that a person typed, in E.164; None if it is no number.
 
     A number has the length of a phone number in its country.
     """
-    number = number_typed(text)
+    number = normalize_number(text)
     parsed = _parsed(number) if number.startswith("+") else None
     return number if parsed and phonenumbers.is_possible_number(parsed) else None
 

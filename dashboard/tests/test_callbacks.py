@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from dashboard import callbacks
+from dashboard.call_words import DELIVERY_LABELS
 from dashboard.tests.mails import jobs
 from dashboard.tests.pages import Page, assert_well_made
 from dashboard.tests.test_calls import call_of
@@ -91,8 +92,8 @@ class TestList:
         delivery = delivery_of(alice, **fields)
         (row,) = get(alice_web).context["rows"]
         assert row["label"] == label
-        found = {each: shown(alice_web, state=each) for each in callbacks.STATES}
-        assert found == {each: [delivery.id] if each == state else [] for each in callbacks.STATES}
+        found = {each: shown(alice_web, state=each) for each in DELIVERY_LABELS}
+        assert found == {each: [delivery.id] if each == state else [] for each in DELIVERY_LABELS}
 
     def test_one_that_is_held_back(self, alice: Account, alice_web: Client) -> None:
         probe_at = timezone.now() + timedelta(minutes=3)

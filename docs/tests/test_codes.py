@@ -55,12 +55,16 @@ def test_its_words_are_sentences(each: Section) -> None:
 
 
 def test_a_code_of_openai_that_is_new_leads_to_the_section_on_those() -> None:
-    assert section_of("model_brand_new") is OTHER_MODEL_CODES
+    found = section_of("model_brand_new")
+    assert found
+    assert found.meaning == "OpenAI reported `brand_new`."
+    assert found.remedy == OTHER_MODEL_CODES.remedy
     assert guide_section_url("model_brand_new") == "/docs/reasons-and-errors#other-codes-of-openai"
     assert section("model_brand_new")
 
 
 def test_what_is_no_code_leads_to_the_guide() -> None:
+    assert section_of("nonsense") is None
     assert guide_section_url("nonsense") == "/docs/reasons-and-errors"
 
 

@@ -26,6 +26,7 @@ from django.utils import timezone
 
 from core.queue.jobs import Queued, defer_many
 from telephony import incidents
+from telephony.callback_urls import address_of
 from telephony.callbacks.attempts import Result
 from telephony.callbacks.client import TimedOut, Unreachable
 from telephony.callbacks.origins import origin_of
@@ -141,7 +142,7 @@ def _has_failed(endpoint: CallbackEndpoint, delivery: CallbackDelivery, result: 
     endpoint.failed_attempts += 1
     endpoint.failed_at = result.at
     endpoint.last_result = result.text
-    endpoint.last_url = delivery.url.partition("?")[0].partition("#")[0]
+    endpoint.last_url = address_of(delivery.url)
     incidents.endpoint_failed(endpoint)
 
 

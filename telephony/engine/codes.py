@@ -379,23 +379,6 @@ MODEL_CODES: Mapping[str, Explanation] = {
 }
 
 
-def explained(code: str) -> Explanation | None:
-    """Return what a call's error code means; None for a code that this version does not know."""
-    if (known := _EXPLAINED.get(code)) is not None:
-        return known
-    if code.startswith(MODEL_PREFIX):
-        name = code.removeprefix(MODEL_PREFIX)
-        return Explanation(f"OpenAI reported `{name}`.", MODEL_CODES_REMEDY)
-    return None
-
-
-_EXPLAINED: Mapping[str, Explanation] = {
-    **{each.value: Explanation(each.meaning, each.remedy) for each in ErrorCode},
-    **{each.value: Explanation(each.meaning, each.remedy) for each in CallProblem},
-    **MODEL_CODES,
-}
-
-
 def outcome_of(ended_reason: str, error_code: str) -> str:
     """Return the outcome of a call: "in-progress" or an ``OutcomeGroup``.
 

@@ -19,9 +19,10 @@ from billing.tests.plans import planned
 from core.admin import CappedPaginator
 from core.ids import new_id
 from core.sealing import seal
-from telephony.admin import MOST_OF_A_NUMBER, OUTCOMES
+from telephony.admin import MOST_OF_A_NUMBER
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Result
+from telephony.engine.codes import OUTCOMES
 from telephony.models import Call, CallbackDelivery, CallProgress, PhoneNumber, SealedPlan
 from telephony.services import call_note
 
@@ -211,6 +212,16 @@ class TestCalls:
             with planned() as plans:
                 text_of(olga, CALLS, **search)
             assert plans.rows_looked_at <= 2 * MOST_OF_A_NUMBER + 2, search
+
+    @pytest.mark.parametrize("term", ["{sid:.10}", "{id:.22}"])
+    def test_a_search_by_the_beginning_uses_an_index_in_any_collation(
+        self, olga: Client, call: Call, term: str
+    ) -> None:
+        """An index finds a range in any, but what LIKE matches only in C, which tests use."""
+        with CaptureQueriesContext(connection) as queries:
+            text = text_of(olga, CALLS, q=term.format(sid=call.call_sid, id=call.id))
+        assert page_of(call) in text
+        assert not any(" LIKE " in query["sql"] for query in queries)
 
     def test_the_number_of_queries_does_not_grow(self, olga: Client, alice: Account) -> None:
         counts = []

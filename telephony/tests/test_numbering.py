@@ -9,7 +9,7 @@ from telephony.numbering import (
     call_problem,
     country_of,
     may_be_called,
-    number_typed,
+    normalize_number,
     registration_problem,
 )
 
@@ -165,7 +165,7 @@ def test_what_only_looks_like_the_us_is_another_country(number: str, country: st
     ],
 )
 def test_a_us_number_is_understood_as_people_type_it(typed: str) -> None:
-    assert number_typed(typed) == "+15551234444"
+    assert normalize_number(typed) == "+15551234444"
 
 
 @pytest.mark.parametrize(
@@ -181,4 +181,4 @@ def test_a_us_number_is_understood_as_people_type_it(typed: str) -> None:
     ],
 )
 def test_any_other_text_only_loses_its_punctuation(typed: str, number: str) -> None:
-    assert number_typed(typed) == number
+    assert normalize_number(typed) == number

@@ -13,7 +13,6 @@ from telephony.engine.codes import (
     ErrorCode,
     EventKind,
     OutcomeGroup,
-    explained,
     model_error_code,
     outcome_of,
 )
@@ -35,29 +34,8 @@ def test_a_reason_has_a_label_and_a_sentence(reason: EndedReason) -> None:
     assert reason.outcome in get_args(OutcomeGroup)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        *ErrorCode,
-        *CallProblem,
-        "model_invalid_api_key",
-        "model_insufficient_quota",
-        "model_something_new",
-    ],
-)
-def test_a_code_says_what_happened_and_what_to_do(code: str) -> None:
-    explanation = explained(code)
-    assert explanation
-    assert explanation.meaning.endswith(".")
-    assert explanation.remedy.endswith(".")
-
-
 def test_no_two_codes_are_the_same() -> None:
     assert not set(ErrorCode) & set(CallProblem)
-
-
-def test_a_code_of_another_version_has_no_explanation() -> None:
-    assert explained("of_another_version") is None
 
 
 class TestOutcome:
