@@ -228,7 +228,9 @@ class Call(models.Model):
         REJECTED = "rejected"
 
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="calls")
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="calls", db_index=False
+    )
     call_sid = models.CharField(max_length=34, unique=True, null=True, blank=True)
     direction = models.CharField(max_length=8, choices=Direction)
     status = models.CharField(max_length=11, choices=Status)
@@ -420,7 +422,7 @@ class CallEvent(models.Model):
     """An entry of a call's timeline: an event and its time, never what was said."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
-    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="events")
+    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="events", db_index=False)
     at = models.DateTimeField(default=timezone.now)
     kind = models.CharField(max_length=40)
     detail = models.JSONField(default=dict, blank=True)
@@ -540,11 +542,8 @@ def _origin_in(url: F | OuterRef) -> Lower:
 # expression finds the callbacks of a server, and indexes contain it.
 ORIGIN = _origin_in(F("url"))
 
-# How a callback is doing, for people: one that is pending is waiting for its first attempt, or
-# failing.
+# The progress of a pending callback in SQL: see ``CallbackDelivery.progress``.
 PROGRESS = Case(
-    When(state="delivered", then=Value("delivered")),
-    When(state="given-up", then=Value("given-up")),
     When(Q(attempts__gt=0) | Q(held_by__isnull=False), then=Value("failing")),
     default=Value("waiting"),
     output_field=models.CharField(),
@@ -582,7 +581,11 @@ class CallbackDeliveryQuerySet(OwnedQuerySet["CallbackDelivery"]):
         )
 
     def that_are(self, progress: str) -> Self:
-        return self.alias(fares=PROGRESS).filter(fares=progress)
+        """Deliveries with this ``progress``, each kind from an index."""
+        if progress in CallbackDelivery.State.values:
+            return self.filter(state=progress)
+        pending = self.filter(state=CallbackDelivery.State.PENDING)
+        return pending.alias(goes=PROGRESS).filter(goes=progress)
 
     def with_attempts(self) -> Self:
         """Add the result of each attempt, without the responses."""
@@ -683,8 +686,10 @@ class CallbackDelivery(models.Model):
         GIVEN_UP = "given-up"
 
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
-    call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="callbacks")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
+    call = models.ForeignKey(
+        Call, on_delete=models.CASCADE, related_name="callbacks", db_index=False
+    )
     kind = models.CharField(max_length=9, choices=Kind)
     url = models.URLField(max_length=2000)
     sealed_body = models.BinaryField(null=True)
@@ -758,7 +763,7 @@ class CallbackDelivery(models.Model):
             models.Index(
                 fields=["account", "state", "-created_at", "-id"], name="delivery_by_state"
             ),
-            # What operators look at: those of all accounts that are not delivered.
+            # What operators look at: those of all accounts that are not delivered, and errors.
             models.Index(
                 fields=["due_at"], condition=Q(state="pending"), name="delivery_pending_of_all"
             ),
@@ -767,13 +772,17 @@ class CallbackDelivery(models.Model):
                 condition=~Q(state="delivered"),
                 name="delivery_undelivered_of_all",
             ),
+            models.Index(
+                fields=["-id"], condition=Q(kind="onError"), name="delivery_of_errors_of_all"
+            ),
             # One index per filter of the page, newest first.
             models.Index(
                 F("account"),
                 PROGRESS,
                 F("created_at").desc(),
                 F("id").desc(),
-                name="delivery_by_progress",
+                condition=Q(state="pending"),
+                name="delivery_pending_by_progress",
             ),
             models.Index(
                 F("account"),

@@ -46,7 +46,9 @@ class UsageRecord(models.Model):
     """
 
     id = models.CharField(primary_key=True, max_length=25, default=new_id, editable=False)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="usage_records")
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="usage_records", db_index=False
+    )
     call_sid = models.CharField(max_length=34)
     part = models.PositiveSmallIntegerField(default=1, db_default=1)
     direction = models.CharField(max_length=8)
