@@ -120,9 +120,14 @@ def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
     """
     decision = answer.decision
     known: dict[str, Any] = {"asked": answer.for_timeline()}
+    is_free = isinstance(decision, CallStartFailed) or _is_silent(decision)
+    is_recorded = not (form is not None and is_free and transactions.leave_out(call))
     if isinstance(decision, CallStartFailed):
-        transactions.fail(call, (decision.code, decision.message), decision.result, **known)
+        if is_recorded:
+            transactions.fail(call, (decision.code, decision.message), decision.result, **known)
         return Failed(call, decision.code, decision.message)
+    if isinstance(decision, Refusal) and not is_recorded:
+        return Declined(call, decision.reason, decision.message)
     if form is not None and not _is_silent(decision):
         if doubt := _doubt(form, decision):
             transactions.distrust(call, doubt, **known)

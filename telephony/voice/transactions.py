@@ -62,7 +62,7 @@ _NOT_ADMITTED = {
 }
 # Anybody who knows a number can send calls that lead nowhere. Each account records, and reports to
 # its backend, at most this many rejected calls a minute: more would fill the tables and delay its
-# callbacks.
+# callbacks. See also leave_out.
 MOST_REFUSED = 30
 
 
@@ -294,11 +294,28 @@ def transfer(call: Call, to: str, *, asked: dict[str, Any], signed_by: str = "")
 @transaction.atomic
 def distrust(call: Call, doubt: tuple[ErrorCode, str], *, asked: dict[str, Any]) -> None:
     """End a call whose webhook is not from Twilio. The customer is told, unless there are many."""
-    is_ring = call.direction == Call.Direction.INBOUND and call.accepted_at is None
-    if is_ring and not _is_written_down(call.account):
-        Call.objects.filter(pk=call.pk, accepted_at=None).delete()
-    else:
+    if not _is_left_out(call):
         fail(call, doubt, asked=asked)
+
+
+@transaction.atomic
+def leave_out(call: Call) -> bool:
+    """Return True for a ring that is not recorded: one of very many whose sender may be anybody.
+
+    Only the Twilio account of a bound number can send its rings, and its backend may fail or reject
+    as many callers as there are.
+    """
+    theirs = PhoneNumber.objects.filter(account_id=call.account_id)
+    bound = theirs.filter(phone_number=call.called_number).exclude(twilio_account_sid="")
+    return not bound.exists() and _is_left_out(call)
+
+
+def _is_left_out(call: Call) -> bool:
+    is_ring = call.direction == Call.Direction.INBOUND and call.accepted_at is None
+    if not is_ring or _is_written_down(call.account):
+        return False
+    Call.objects.filter(pk=call.pk, accepted_at=None).delete()
+    return True
 
 
 @transaction.atomic

@@ -363,6 +363,21 @@ class TestForgedRings:
         if not is_spent:
             assert "<Connect" in (await post(world, form()))[1]
 
+    @pytest.mark.parametrize("plan", [{"reject": True}, {"voice": "nobody"}])
+    async def test_few_are_kept_of_those_that_the_backend_rejects_or_fails_for(
+        self, world, monkeypatch, plan
+    ):
+        """Its response says nothing about the sender, who needs to know only the number."""
+        monkeypatch.setattr(transactions, "MOST_REFUSED", 2)
+        world.backend.plan = plan
+        answers = [await post(world, form(), token="forged") for _ in range(5)]
+        assert answers == [(200, REJECTED)] * 5
+        assert await in_database(Call.objects.count) == 2
+        # Only its Twilio account can send calls to a bound number.
+        await in_database(PhoneNumber.objects.update, twilio_account_sid=ACCOUNT_SID)
+        assert [await post(world, form()) for _ in range(3)] == [(200, REJECTED)] * 3
+        assert await in_database(Call.objects.count) == 5
+
 
 def ring(world, **fields):
     return Call.objects.create(
