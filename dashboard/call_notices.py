@@ -14,6 +14,7 @@ from telephony.engine.codes import (
     EndedReason,
     ErrorCode,
     EventKind,
+    model_error_code,
 )
 from telephony.explanations import guide_section_url, section_of
 from telephony.models import Call, CallbackDelivery, CallEvent
@@ -22,6 +23,8 @@ Tone = Literal["bad", "note", "neutral"]
 
 # A code's message in the timeline is OpenAI's, which says little without the meaning.
 _IN_OPENAIS_WORDS = frozenset({ErrorCode.MODEL_REJECTED_CONFIGURATION.value})
+# Its message is ours, and adds nothing: OpenAI's has a part of the key.
+_WRONG_KEY = model_error_code("invalid_api_key")
 # Characters of a message. The timeline has all of it.
 _LONGEST = 300
 _HEARD = {"busy": "The caller heard a busy signal.", "rejected": "The call was not answered."}
@@ -67,6 +70,8 @@ def _of_code(
     if not message:
         return _explained(tone, code, _specifics(code, events, given_up))
     message = clipped(message, _LONGEST)
+    if code == _WRONG_KEY:
+        return _explained(tone, code)
     if _is_openais(code):
         return _explained(tone, code, f"OpenAI says: “{message}”")
     notice = _explained(tone, code)

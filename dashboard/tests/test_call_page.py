@@ -92,12 +92,19 @@ class TestNotices:
         assert len(said) < 500
 
     def test_openais_words_come_after_ours(self, alice: Account, alice_web: Client) -> None:
-        call = call_of(alice, ended_reason="model_error", error_code="model_invalid_api_key")
-        call_note(call, "error", code="model_invalid_api_key", message="Incorrect API key.")
+        call = call_of(alice, ended_reason="model_error", error_code="model_model_not_found")
+        call_note(call, "error", code="model_model_not_found", message="No such model.")
         [said] = notices_in(page_of(alice_web, call))
-        assert said.startswith(
-            "OpenAI refused the API key. OpenAI says: “Incorrect API key.” Return a valid key"
-        )
+        assert said.startswith("OpenAI has no such model")
+        assert "OpenAI says: “No such model.”" in said
+
+    def test_our_own_message_about_a_wrong_key_is_not_put_in_openais_mouth(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        call = call_of(alice, ended_reason="model_error", error_code="model_invalid_api_key")
+        call_note(call, "error", code="model_invalid_api_key", message="Not accepted.")
+        [said] = notices_in(page_of(alice_web, call))
+        assert said.startswith("OpenAI refused the API key. Return a valid key")
 
     @pytest.mark.parametrize(
         ("code", "kind", "detail", "said"),
