@@ -15,6 +15,7 @@ from telephony.admission import account_lock
 from telephony.models import Call
 from telephony.outcomes import Outcome
 from telephony.services import call_accept, call_connect, call_end_lost, call_resume
+from telephony.voice.recorder import Entries
 from telephony.voice.runner import _End, end_call
 
 TALKED = timedelta(seconds=20)
@@ -29,7 +30,7 @@ def test_it_is_the_end_that_the_caller_made(alice: Account) -> None:
         ended_at=call.answered_at + TALKED,
         outcome=lambda: Outcome("gpt-realtime-1.5"),
         errors=[],
-        events=[],
+        entries=Entries(),
     )
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
