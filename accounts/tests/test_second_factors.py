@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from accounts.second_factors import (
 )
 from accounts.services import account_close
 from core.errors import ApiError
+from core.tests.waiting import until_it_waits
 from devtools.browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
@@ -103,7 +104,7 @@ def test_of_two_at_once_one_counts(
         with transaction.atomic():
             code_require(alice, tried)
             other = pool.submit(_takes, alice, tried)
-            _wait_until_it_waits(other)
+            until_it_waits(other)
         assert other.result() is False
 
 
@@ -116,14 +117,6 @@ def _takes(account: Account, tried: str) -> bool:
         return True
     finally:
         connection.close()
-
-
-def _wait_until_it_waits(other: Future[bool]) -> None:
-    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
-    with connection.cursor() as cursor:
-        while cursor.rowcount < 1 and not other.done():
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-            cursor.execute(waiting, [connection.settings_dict["NAME"]])
 
 
 class TestRecoveryCodes:

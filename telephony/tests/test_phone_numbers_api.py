@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,6 +18,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from core.tests.described import validator
+from core.tests.waiting import until_it_waits
 from telephony.models import PhoneNumber, ReleasedNumber
 from telephony.numbers import (
     RESTS_FOR,
@@ -212,24 +212,10 @@ class TestRace:
             with transaction.atomic():
                 phone_number_remove(account=alice, id=number.id)
                 registering = pool.submit(race, [bob_api])
-                wait_for_a_waiter()
+                until_it_waits(registering)
             assert registering.result(timeout=10) == [409]
         assert not PhoneNumber.objects.exists()
         assert ReleasedNumber.objects.get().account == alice
-
-
-def wait_for_a_waiter() -> None:
-    """Return once another connection to this database waits for this one."""
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-    )
-    end = time.monotonic() + 10
-    with connection.cursor() as cursor:
-        while time.monotonic() < end:
-            cursor.execute(waiting)
-            if cursor.fetchone()[0]:
-                return
-    raise AssertionError("Nobody waits.")
 
 
 def race(apis: list[APIClient]) -> list[int]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account
+from core.tests.waiting import until_it_waits
 from telephony.admission import account_lock
 from telephony.models import Call
 from telephony.outcomes import Outcome
@@ -36,7 +36,7 @@ def test_it_is_the_end_that_the_caller_made(alice: Account) -> None:
         with transaction.atomic():
             account_lock(alice.pk)
             ending = pool.submit(end_it, end)
-            wait_until_it_waits(ending)
+            until_it_waits(ending)
             assert call_resume(call_id=call.pk)
         ending.result(timeout=10)
     call.refresh_from_db()
@@ -64,14 +64,3 @@ def end_it(end: _End) -> None:
         end_call(end)
     finally:
         connection.close()
-
-
-def wait_until_it_waits(other: Future[None]) -> None:
-    blocked = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-    deadline = time.monotonic() + 10
-    with connection.cursor() as cursor:
-        while cursor.rowcount < 1:
-            assert not other.done()
-            assert time.monotonic() < deadline, "Nobody waits."
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-            cursor.execute(blocked)
