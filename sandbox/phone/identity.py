@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 
 _ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_E164 = re.compile(r"\+(1[0-9]{10}|[2-9][0-9]{6,14})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +48,5 @@ def is_account_sid(text: str) -> bool:
 
 
 def is_phone_number(text: str) -> bool:
-    """Return True for a number in E.164."""
+    """Return True for a number in E.164; ``+1`` is followed by ten digits."""
     return _E164.fullmatch(text) is not None
