@@ -199,9 +199,9 @@ def _page_of_numbers(request: web.Request, numbers: list[Number]) -> dict[str, A
         if name not in ("Page", "PageSize", "PageToken")
     }
 
-    def uri(page: int, token: str = "") -> str:
+    def uri(page: int, place: str = "") -> str:
         query = {**filters, "PageSize": size, "Page": page}
-        return f"{_path(request)}?{urlencode(query | ({'PageToken': token} if token else {}))}"
+        return f"{_path(request)}?{urlencode(query | ({'PageToken': place} if place else {}))}"
 
     return {
         "incoming_phone_numbers": [number_resource(number) for number in numbers[start:end]],
