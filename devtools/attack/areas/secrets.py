@@ -15,7 +15,8 @@ NEEDS_NETWORK = False
 
 # What mail programs and people append to a link, or cut off.
 _ENDS = ("", "/", ".", ",", ")", ">", "_", "x", "%20", "%0a", "=", "-", "]", "&x=1", "?x=1", "//")
-_LINK = re.compile(r"https://app\.example\.com(/[^\s]+)")
+# The links that open something by themselves. Others lead to pages for those who are signed in.
+_LINK = re.compile(r"https://app\.example\.com(/(?:password/reset|email/confirm)/[^\s]+)")
 
 
 async def attack(context: Context, notes: Notes) -> None:
