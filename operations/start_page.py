@@ -161,11 +161,11 @@ def _waiting(now: datetime) -> Iterator[Figure]:
     due_at = callbacks.order_by("due_at").values_list("due_at", flat=True).first()
     if due_at:
         url = _list(CallbackDelivery, state__exact=pending)
-        yield Figure("is how long the oldest callback has been overdue", _age(now - due_at), url)
+        yield Figure("behind on callbacks", _age(now - due_at), url)
     times = [time for time in (_oldest_scheduled(now), _oldest_immediate(now)) if time]
     if times:
         url = _list(ProcrastinateJob, status__exact="todo")
-        yield Figure("is how long the oldest job has been overdue", _age(now - min(times)), url)
+        yield Figure("behind on jobs", _age(now - min(times)), url)
 
 
 def _oldest_scheduled(now: datetime) -> datetime | None:

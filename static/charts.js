@@ -14,7 +14,7 @@
   let charts = [];
 
   function inUnit(unit) {
-    if (unit === "%") return (value) => `${exact.format(value)} %`;
+    if (unit === "%") return (value) => `${exact.format(value)}%`;
     if (unit === "ms") {
       return (value) => value < 1000 ? `${exact.format(value)} ms` : `${exact.format(value / 1000)} s`;
     }

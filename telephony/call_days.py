@@ -1,7 +1,7 @@
 """How an account's calls came out, and how fast they were, by day: counted as each call ends.
 
 A call counts on the day it began, in the zone that its account had when it ended. Latencies are
-kept as counts of buckets, so that days can be added up; what is read from them is exact to 10 %.
+kept as counts of buckets, so that days can be added up; a percentile is accurate to within 10%.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Connects a customer's Twilio account: lists its numbers, points them here and registers them.
 
-The credentials are used and not stored. Who has them owns the numbers of that Twilio account, and
-can send their calls anywhere: so they outweigh a registration, whoever made it and however many
-calls it has verified. A number has one Twilio account at a time. Because the other registration may
-be the same company's, for instance of its production, moving a number takes consent.
+The credentials are used and not stored. Whoever has them controls the numbers of that Twilio
+account, and can send their calls anywhere. So they outweigh a registration, whoever made it and
+however many calls it has verified. A number has one Twilio account at a time. Because the other
+registration may be the same company's, for instance of its production, moving a number takes
+consent.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ _CAUSES_OF_MODEL_CODES: Mapping[str, str] = {
     "invalid_value": "Often a setting that the chosen `model` does not support.",
 }
 
-_PLACED_CALLS = "Only calls that you place end like this."
+_PLACED_CALLS = "Only outbound calls end like this."
 
 #: Reasons that are not also codes of onError: cause and remedy. Empty where nothing is wrong.
 _OF_REASON: Mapping[EndedReason, tuple[str, str]] = {

@@ -104,7 +104,7 @@ class TestNotices:
         call = call_of(alice, ended_reason="model_error", error_code="model_invalid_api_key")
         call_note(call, "error", code="model_invalid_api_key", message="Not accepted.")
         [said] = notices_in(page_of(alice_web, call))
-        assert said.startswith("OpenAI refused the API key. Return a valid key")
+        assert said.startswith("OpenAI refused the API key. Return a valid OpenAI API key")
 
     @pytest.mark.parametrize(
         ("code", "kind", "detail", "said"),
@@ -209,7 +209,7 @@ class TestResponses:
         assert bob_web.get(f"{PATH}/{call.id}").status_code == 404
 
     def test_without_any_there_is_no_heading(self, alice: Account, alice_web: Client) -> None:
-        assert "Responses of your backend" not in page_of(alice_web, call_of(alice))
+        assert 'id="responses"' not in page_of(alice_web, call_of(alice))
 
     def test_the_urls_of_a_call_are_shown_without_credentials(
         self, alice: Account, alice_web: Client

@@ -38,11 +38,11 @@ def test_a_refresh_keeps_what_is_open_and_focused(alice: Account, visit: Visit) 
     page = visit(f"{PATH}/{call.id}")
     page.evaluate("window.isSamePage = true")
     page.get_by_text("Details: times, IDs and URLs").click()
-    page.get_by_text("End call", exact=True).click()
-    page.get_by_role("button", name="End call now").focus()
+    page.get_by_text("Hang up…", exact=True).click()
+    page.get_by_role("button", name="Hang up now").focus()
     call_note(call, "caller_spoke", ms=1900)
     expect(page.get_by_text("The caller spoke")).to_be_visible()
-    expect(page.get_by_role("button", name="End call now")).to_be_focused()
+    expect(page.get_by_role("button", name="Hang up now")).to_be_focused()
     expect(page.get_by_text(call.id)).to_be_visible()
     call_end(
         call_id=call.id,
@@ -51,7 +51,7 @@ def test_a_refresh_keeps_what_is_open_and_focused(alice: Account, visit: Visit) 
         errors=[("model_invalid_api_key", "Incorrect API key provided.")],
     )
     expect(page.get_by_text("OpenAI refused the API key.")).to_be_visible()
-    expect(page.get_by_role("button", name="End call now")).to_have_count(0)
+    expect(page.get_by_role("button", name="Hang up now")).to_have_count(0)
     expect(page.get_by_text(call.id)).to_be_visible()
     assert page.evaluate("window.isSamePage")
 

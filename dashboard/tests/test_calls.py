@@ -618,7 +618,7 @@ class TestOne:
         ):
             assert words in text, words
         assert f'action="/dashboard/deliveries/{delivery.id}/resend"' in text
-        assert "End call" not in text
+        assert "Hang up now" not in text
         assert "what was said" not in text
         assert "http-equiv" not in text
 
@@ -626,7 +626,7 @@ class TestOne:
         call = call_of(alice, **LIVE)
         text = self.get(alice_web, call.id)
         assert_well_made(text)
-        assert "End call" in text
+        assert "Hang up now" in text
         assert f'action="{PATH}/{call.id}/hangup"' in text
         assert f'hx-get="{PATH}/{call.id}"' in text
         assert "We send onCallEnd when the call ends." in text
@@ -636,11 +636,11 @@ class TestOne:
         part = alice_web.get(f"{PATH}/{call.id}", headers=HTMX).content.decode()
         assert "<html" not in part
         assert 'hx-trigger="every 2s"' in part
-        assert "End call" in part
+        assert "Hang up now" in part
         call_end(call_id=call.id, status=Call.Status.COMPLETED, reason="caller_hangup")
         part = alice_web.get(f"{PATH}/{call.id}", headers=HTMX).content.decode()
         assert "Caller hung up" in part
-        assert "End call" not in part
+        assert "Hang up now" not in part
         assert 'hx-trigger="every 2s"' in self.get(alice_web, call.id), "callbacks are on their way"
         Call.objects.update(ended_at=NOW)
         assert "hx-trigger" not in self.get(alice_web, call.id)
@@ -723,7 +723,7 @@ class TestHangUp:
 
     def test_only_active_accounts_may(self, dave: Account, dave_web: Client) -> None:
         call = call_of(dave, **LIVE)
-        assert "End call" not in dave_web.get(f"{PATH}/{call.id}").content.decode()
+        assert "Hang up now" not in dave_web.get(f"{PATH}/{call.id}").content.decode()
         response = dave_web.post(f"{PATH}/{call.id}/hangup", follow=True)
         assert "is suspended" in response.content.decode()
         call.refresh_from_db()

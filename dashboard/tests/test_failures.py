@@ -107,7 +107,7 @@ def test_the_owner_gets_an_email_for_each_code(
         _load_until_there(page, mailbox, mail)
         expect(mail).to_have_count(1)
         expect(mail).to_contain_text(f"{running.url}/docs/reasons-and-errors#{code}")
-    given_up = page.locator("article", has_text="was given up")
+    given_up = page.locator("article", has_text="We gave up on a callback")
     _load_until_there(page, mailbox, given_up)
     expect(given_up).to_have_count(1)
 

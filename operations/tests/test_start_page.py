@@ -103,12 +103,12 @@ class TestFigures:
         callback_of(call_of(alice), due_at=timezone.now() - timedelta(hours=3, minutes=5))
         callback_of(call_of(alice), due_at=timezone.now() + timedelta(hours=1))
         defer("billing.tasks.check_status", account_id=alice.id)
-        assert set(self.labels()) == {"is how long the oldest callback has been overdue"}
+        assert set(self.labels()) == {"behind on callbacks"}
         with connection.cursor() as cursor:
             cursor.execute("UPDATE procrastinate_events SET at = at - interval '25 minutes'")
         assert self.labels() == {
-            "is how long the oldest callback has been overdue": "3 h",
-            "is how long the oldest job has been overdue": "25 min",
+            "behind on callbacks": "3 h",
+            "behind on jobs": "25 min",
         }
 
     def labels(self) -> dict[str, str]:

@@ -317,13 +317,13 @@ MODEL_CODES: Mapping[str, Explanation] = {
         (
             "invalid_api_key",
             "OpenAI refused the API key.",
-            "Return a valid key of OpenAI in `openaiApiKey`. Keys are listed at "
+            "Return a valid OpenAI API key in `openaiApiKey`. You find your keys at "
             "platform.openai.com/api-keys.",
         ),
         (
             "account_deactivated",
             "OpenAI has deactivated the account of the API key.",
-            "Contact OpenAI, or return a key of another account in `openaiApiKey`.",
+            "Contact OpenAI, or return the key of another account in `openaiApiKey`.",
         ),
         (
             "insufficient_quota",

@@ -314,7 +314,7 @@ async def give_up(call: Call, backend: Backend) -> CallbackDelivery:
 
 
 def given_up(backend: Backend) -> tuple[str, list[str]]:
-    return (f"A callback to {backend.url} was given up", ["alice@example.org"])
+    return (f"We gave up on a callback to {backend.url}", ["alice@example.org"])
 
 
 async def test_a_callback_that_is_given_up_is_told_once_a_day(
@@ -350,7 +350,7 @@ async def test_a_backend_that_ends_the_retries_by_mistake_learns_of_it(
     await fail(call, backend, times=1, status=410)
     assert (await in_database(CallbackDelivery.objects.get, call=call)).state == "given-up"
     ((subject, _),) = await emails()
-    assert subject.endswith("was given up")
+    assert subject.startswith("We gave up on a callback")
 
 
 async def test_the_email_names_the_call(call: Call, backend: Backend) -> None:
@@ -359,7 +359,7 @@ async def test_the_email_names_the_call(call: Call, backend: Backend) -> None:
     (message,) = mail.outbox
     mail.outbox.clear()
     text = " ".join(message.body.split())
-    assert "onCallEnd of this call, after 8 attempts" in text
+    assert "onCallEnd for this call after 8 attempts" in text
     assert f"/dashboard/calls/{call.id}" in text
     assert f"{backend.url}/end responded with HTTP 500 the last time" in text
 
