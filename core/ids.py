@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-_SHAPE = re.compile(r"c[0-9a-z]{24}")
+SHAPE = re.compile(r"c[0-9a-z]{24}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _counter = itertools.count()
@@ -30,7 +30,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Return True if the text has the shape of an id, so that others cost no query."""
-    return _SHAPE.fullmatch(text) is not None
+    return SHAPE.fullmatch(text) is not None
 
 
 def made_at(id: str) -> datetime:

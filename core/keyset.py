@@ -5,6 +5,7 @@ Every page costs the same wherever it is, nothing is counted, and new rows do no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db.models import Model, Q, QuerySet
 
-from core.ids import is_id
+from core.ids import SHAPE
 
 Row = TypeVar("Row", bound=Model)
 
@@ -21,10 +22,13 @@ Row = TypeVar("Row", bound=Model)
 Order = tuple[str, str]
 BY_TIME: Order = ("created_at", "pk")
 
+# A cursor: microseconds since 1970, and an id.
+CURSOR = re.compile(rf"[0-9]{{1,16}}-{SHAPE.pattern}")
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A row's position in the list; as text ``<microseconds since 1970>-<id>``."""
+    """A row's position in the list; as text, see :data:`CURSOR`."""
 
     created_at: datetime
     id: str
@@ -36,11 +40,9 @@ class Cursor:
     @classmethod
     def read(cls, text: str) -> Cursor | None:
         """Parse a cursor; return None if it is invalid."""
+        if not CURSOR.fullmatch(text):
+            return None
         microseconds, _, id = text.partition("-")
-        if not (microseconds.isascii() and microseconds.isdecimal() and len(microseconds) <= 16):
-            return None
-        if not is_id(id):
-            return None
         seconds, rest = divmod(int(microseconds), 1_000_000)
         return cls(datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest), id)
 

@@ -15,6 +15,7 @@ from rest_framework.viewsets import ViewSet
 from accounts.authentication import AccountRequest
 from accounts.models import Account
 from accounts.permissions import IsActiveOrReadOnly
+from core import keyset
 from core.api import (
     AnswerSerializer,
     MomentField,
@@ -87,7 +88,7 @@ _CONDITIONS = {
 }
 CURSOR = OpenApiParameter(
     "cursor",
-    str,
+    {"type": "string", "pattern": f"^{keyset.CURSOR.pattern}$"},
     description="The `nextCursor` of the page before. Unlike `offset`, it takes the same time on "
     "every page, and calls that come in meanwhile shift nothing. Leave out `offset`.",
 )

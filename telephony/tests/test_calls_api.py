@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import Account
 from core.keyset import Cursor
+from core.schema import document
 from telephony.call_search import metadata_index
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Failure, Result
@@ -171,6 +173,18 @@ class TestList:
         metadata_index(calls["outbound"])
         found = [call["id"] for call in self.get(alice_api, **query)["calls"]]
         assert found == [calls[name].id for name in names.split()]
+
+    @pytest.mark.parametrize(
+        "cursor", ["", "1-c", "x", f"1-c{24 * '0'}0", f"1{16 * '0'}-c{24 * '0'}"]
+    )
+    def test_cursors_that_are_refused_are_not_as_described(
+        self, alice: Account, alice_api: APIClient, cursor: str
+    ) -> None:
+        parameters = document()["paths"]["/api/calls"]["get"]["parameters"]
+        (described,) = [each["schema"] for each in parameters if each["name"] == "cursor"]
+        assert re.search(described["pattern"], str(Cursor.of(call_of(alice))))
+        assert not re.search(described["pattern"], cursor)
+        assert alice_api.get("/api/calls", {"cursor": cursor}).status_code == 400
 
     def test_a_cursor_and_an_offset_do_not_go_together(
         self, alice: Account, alice_api: APIClient
