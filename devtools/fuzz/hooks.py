@@ -1,7 +1,8 @@
 """Schemathesis's hooks, for what a valid request needs and a schema cannot express.
 
 A password must not be guessable. A limit is in whole cents. A number exists, and its proof is
-absent or valid. A call goes from one of the account's numbers to one that may be called, with
+absent or valid. Twilio accepts the credentials of an account. A list begins at a cursor or at an
+offset. A call goes from one of the account's numbers to one that may be called, with
 credentials that the carrier knows. Only a call in progress can be hung up. Deliberately invalid
 requests are not changed.
 """
@@ -27,6 +28,7 @@ Body = dict[str, Any]
 TIMEOUT_S = 20
 LONGEST_EMAIL = 254
 EMAIL = f"{CUSTOMER}@example.com"
+CREDENTIALS = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
 # In the sandbox, the last digits of a number decide how a call ends.
 DOES_NOT_ANSWER = "+12025550002"
 CALLEES = [DOES_NOT_ANSWER, "+12025550001", "+12025550003", "+12025550100"]  # busy, fails, answers
@@ -40,6 +42,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     label = case.operation.label
     if label in BODIES and isinstance(case.body, dict) and is_valid(case, ParameterLocation.BODY):
         case.body = BODIES[label](case.body)
+    if label == LIST_CALLS and "cursor" in case.query and is_valid(case, ParameterLocation.QUERY):
+        case.query = {name: value for name, value in case.query.items() if name != "offset"}
     if label == HANG_UP and is_valid(case, ParameterLocation.PATH) and next(_serial) % 2:
         case.path_parameters = {"id": call_that_is_on()}
     if label == RESEND and is_valid(case, ParameterLocation.PATH):
@@ -78,10 +82,23 @@ def number(body: Body) -> Body:
 
     The proof is one that the sandbox's carrier accepts, or absent.
     """
-    named = body | {"phoneNumber": _fictional(int(body["phoneNumber"][-7:]))}
-    proof = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
-    is_proven = any(body.get(name) for name in proof)
-    return named | (proof if is_proven else dict.fromkeys(proof))
+    is_proven = any(body.get(name) for name in CREDENTIALS)
+    return _of_the_sandbox(body) | (CREDENTIALS if is_proven else dict.fromkeys(CREDENTIALS))
+
+
+def twilio_account(body: Body) -> Body:
+    """Use the sandbox's Twilio account: nobody knows the credentials of another."""
+    return body | CREDENTIALS
+
+
+def connection(body: Body) -> Body:
+    """Connect a number of the sandbox; a new one needs the URLs that its owner may leave out."""
+    urls = {name: url for name, url in callback_urls().items() if not body.get(name)}
+    return twilio_account(_of_the_sandbox(body) | urls)
+
+
+def _of_the_sandbox(body: Body) -> Body:
+    return body | {"phoneNumber": _fictional(int(body["phoneNumber"][-7:]))}
 
 
 def _fictional(number: int) -> str:
@@ -111,8 +128,7 @@ def order(number: str, callee: str) -> Body:
     return {
         "from": number,
         "to": callee,
-        "twilioAccountSid": SANDBOX_ACCOUNT_SID,
-        "twilioAuthToken": SANDBOX_AUTH_TOKEN,
+        **CREDENTIALS,
         **callback_urls(),
     }
 
@@ -164,6 +180,7 @@ def _ask(method: str, path: str, body: Body | None = None) -> Any:
     return response.json()
 
 
+LIST_CALLS = "GET /api/calls"
 HANG_UP = "POST /api/calls/{id}/hangup"
 RESEND = "POST /api/deliveries/{id}/resend"
 BODIES: dict[str, Callable[[Body], Body]] = {
@@ -172,4 +189,6 @@ BODIES: dict[str, Callable[[Body], Body]] = {
     "POST /api/auth/login": login,
     "POST /api/outbound": outbound_call,
     "POST /api/phone-numbers": number,
+    "POST /api/phone-numbers/connect": connection,
+    "POST /api/phone-numbers/twilio": twilio_account,
 }

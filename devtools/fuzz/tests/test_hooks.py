@@ -48,6 +48,20 @@ def test_half_a_proof_becomes_a_whole_one(sent: str) -> None:
     assert hooks.number(body)["twilioAccountSid"] is None
 
 
+def test_a_connection_has_what_a_new_number_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOLATED_SANDBOX_URL", "http://127.0.0.1:1")
+    own = "https://your-backend.com/calls/start"
+    body = {"phoneNumber": "+12125550100", "twilioAccountSid": "x", "twilioAuthToken": "x"}
+    connection = hooks.connection(body | {"onCallStartUrl": own, "onCallEndUrl": None})
+    assert connection == {
+        "phoneNumber": "+15555550100",
+        **hooks.CREDENTIALS,
+        **hooks.callback_urls(),
+        "onCallStartUrl": own,
+    }
+    assert_is(connection, "PhoneNumberConnectionRequest")
+
+
 @pytest.mark.parametrize(("limit", "sent"), [(25.1414, 25.14), (7, 7), (None, None)])
 def test_a_limit_is_whole_cents(limit: float | None, sent: float | None) -> None:
     assert hooks.spending_limit({"monthlyLimit": limit}) == {"monthlyLimit": sent}
