@@ -28,6 +28,7 @@ Body = dict[str, Any]
 TIMEOUT_S = 20
 LONGEST_EMAIL = 254
 EMAIL = f"{CUSTOMER}@example.com"
+UNLIKE_OTHERS = "a long walk in the rain"
 CREDENTIALS = {"twilioAccountSid": SANDBOX_ACCOUNT_SID, "twilioAuthToken": SANDBOX_AUTH_TOKEN}
 # In the sandbox, the last digits of a number decide how a call ends.
 DOES_NOT_ANSWER = "+12025550002"
@@ -57,19 +58,24 @@ def is_valid(case: Any, location: ParameterLocation) -> bool:
 def registration(body: Body) -> Body:
     """Give each account a unique email address and a password that cannot be guessed."""
     email = f"{next(_serial)}.{body['email']}"
+    email = email if len(email) <= LONGEST_EMAIL else body["email"]
     password = body["password"]
-    is_guessed = _is_common(password.lower()) or len(set(password.strip())) < 4
-    is_guessed = is_guessed or _is_like(password, body.get("companyName") or "")
-    return {
-        **body,
-        "email": email if len(email) <= LONGEST_EMAIL else body["email"],
-        "password": f"{password[:900]}, {next(_serial)} walks" if is_guessed else password,
-    }
+    if any(_is_like(password, text) for text in (*email.split("@"), body.get("companyName") or "")):
+        password = UNLIKE_OTHERS
+    elif _is_common(password.lower()) or len(set(password.strip())) < 4:
+        password = f"{password[:900]}, {next(_serial)} walks"
+    return {**body, "email": email, "password": password}
 
 
 def _is_like(one: str, other: str) -> bool:
     """Return True if two texts may be too similar; the product checks more precisely."""
-    return SequenceMatcher(None, one.lower(), other.lower()).quick_ratio() > 0.5
+    one, other = _plain(one), _plain(other)
+    return bool(other) and SequenceMatcher(None, one, other).quick_ratio() > 0.5
+
+
+def _plain(text: str) -> str:
+    """Return the beginning of what the product compares."""
+    return "".join(filter(str.isalnum, text.casefold()))[:100]
 
 
 def login(body: Body) -> Body:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.password_validation import CommonPasswordValidator
+from django.core.exceptions import ValidationError
 
+from accounts.models import Account
+from accounts.password_rules import NotTheAccountsOwn
 from core.tests.described import assert_is
 from devtools.fuzz import hooks
 from telephony.numbering import registration_problem
@@ -31,6 +34,22 @@ def test_a_common_password_gets_an_uncommon_end(password: str) -> None:
     replaced = hooks.registration(REGISTRATION | {"password": password})["password"]
     assert replaced.startswith(password)
     CommonPasswordValidator().validate(replaced)
+
+
+@pytest.mark.parametrize(
+    "likeness",
+    [
+        {"companyName": "3N2^^^C~~~G(.9é", "password": "3n2 c---g 9é -"},
+        {"email": "reservations@company.com", "password": "Reservations!"},
+        {"email": "you@company-of-mine.com", "password": "company of mine"},
+    ],
+)
+def test_a_password_like_another_field_is_replaced(likeness: dict[str, str]) -> None:
+    body = REGISTRATION | likeness
+    account = Account(email=body["email"], company_name=body.get("companyName", ""))
+    with pytest.raises(ValidationError):
+        NotTheAccountsOwn().validate(body["password"], account)
+    NotTheAccountsOwn().validate(hooks.registration(body)["password"], account)
 
 
 def test_another_password_stays() -> None:
