@@ -6,9 +6,10 @@
   every :data:`ENDPOINT_EVERY`; if it still fails then, that is when.
 - **A callback that is given up**, at most once a day and endpoint, unless the owner was told that
   the endpoint fails.
-- **Calls of a number that fail** with an error code, until a call of that number goes well. The
-  owner is told at most once a day of each code, and that calls go well again if they failed for
-  longer than :data:`RECOVERY_AFTER`. Test calls from the dashboard do not count.
+- **Calls of a number that fail** with an error code, or in which a tool fails, until a call of
+  that number goes well. The owner is told at most once a day of each code, and that calls go well
+  again if they failed for longer than :data:`RECOVERY_AFTER`. Test calls from the dashboard do not
+  count.
 
 The owner is told in the transaction that stores it (``telephony.notices`` queues the messages), and
 under the account's lock, so once, however many workers there are and whichever of them dies.
@@ -30,7 +31,7 @@ from telephony import notices
 from telephony.call_sids import is_test_sid
 from telephony.callback_urls import address_of
 from telephony.callbacks.origins import origin_of, shown
-from telephony.engine.codes import EventKind
+from telephony.engine.codes import CallProblem, EventKind
 from telephony.engine.plan import is_phone_number
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint, CallEvent, Incident
 from telephony.notices import Event
@@ -48,6 +49,8 @@ MOST_A_DAY = 10
 STALE_AFTER = timedelta(days=7)
 KEPT_FOR = timedelta(days=90)
 _AT_ONCE = 1000
+# The problems of completed calls that their owner is told about.
+_TOOL_PROBLEMS = (CallProblem.TOOL_FAILED, CallProblem.TOOL_TIMEOUT)
 _PUT_OFF = timedelta(minutes=10)
 
 UNKNOWN_NUMBER = "an unknown number"
@@ -174,7 +177,7 @@ def call_ended(call: Call) -> None:
     """
     if is_test_sid(call.call_sid or ""):
         return
-    if call.outcome == "failed" or (call.outcome == "completed" and _failing_calls(call).exists()):
+    if _is_news(call) or (call.outcome == "completed" and _failing_calls(call).exists()):
         defer(CALL_TASK, call_id=call.pk)
 
 
@@ -186,10 +189,15 @@ def call_consider(call_id: str) -> None:
         return
     Account.objects.select_for_update(no_key=True).get(pk=call.account_id)
     call.refresh_from_db()
-    if call.outcome == "failed":
-        _call_failed(call)
-    elif call.outcome == "completed":
+    if call.outcome == "completed":
         _calls_recovered(call)
+    if _is_news(call):
+        _call_failed(call)
+
+
+def _is_news(call: Call) -> bool:
+    """Return True for a call that failed, and for a completed one in which a tool did."""
+    return call.outcome == "failed" or call.error_code in _TOOL_PROBLEMS
 
 
 def _call_failed(call: Call) -> None:
@@ -231,6 +239,7 @@ def _facts_of(call: Call, code: str) -> dict[str, Any]:
         "other": other if is_phone_number(other) else UNKNOWN_NUMBER,
         "direction": call.direction,
         "code": code,
+        "is_tool": code in _TOOL_PROBLEMS,
         "message": _message_of(call),
         "call": call.pk,
     }
@@ -238,7 +247,8 @@ def _facts_of(call: Call, code: str) -> dict[str, Any]:
 
 def _message_of(call: Call) -> str:
     """Return the last error's own words, such as the field that is missing; "" without one."""
-    errors = CallEvent.objects.filter(call=call, kind=EventKind.ERROR).order_by("-at", "-id")
+    kinds = [EventKind.ERROR, EventKind.TOOL_FAILED]
+    errors = CallEvent.objects.filter(call=call, kind__in=kinds).order_by("-at", "-id")
     return str((errors.values_list("detail__message", flat=True).first()) or "")
 
 
@@ -250,7 +260,8 @@ def _may_tell_of(account_id: str, code: str, now: datetime) -> bool:
 
 def _calls_recovered(call: Call) -> None:
     at = call.ended_at or timezone.now()
-    ended = list(_failing_calls(call).filter(began_at__lte=at).order_by("began_at", "pk"))
+    others = _failing_calls(call).exclude(subject=_subject(call.numbers[0], call.error_code))
+    ended = list(others.filter(began_at__lte=at).order_by("began_at", "pk"))
     Incident.objects.filter(pk__in=[each.pk for each in ended]).update(ended_at=at)
     known = [each for each in ended if each.told_at and at - each.began_at > RECOVERY_AFTER]
     if known:  # One message for all codes.

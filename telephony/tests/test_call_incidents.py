@@ -14,9 +14,10 @@ from accounts.models import Account
 from dashboard.tests.mails import jobs, sent
 from telephony import incidents
 from telephony.call_sids import new_test_sid
-from telephony.engine.codes import EndedReason, ErrorCode
+from telephony.engine.codes import EndedReason, ErrorCode, EventKind
 from telephony.models import Call, Incident, NotificationSettings
-from telephony.services import call_accept, call_end
+from telephony.outcomes import Outcome
+from telephony.services import call_accept, call_end, call_note
 
 pytestmark = pytest.mark.django_db
 
@@ -115,6 +116,45 @@ def test_a_caller_who_is_no_number_is_not_quoted(alice: Account, caller: str) ->
     (message,) = sent()
     assert f"A call from an unknown number to {NUMBER} failed" in " ".join(message.body.split())
     assert caller not in message.body
+
+
+def with_failed_tool(account: Account, *, at: datetime = NOW) -> Call:
+    call = call_of(account, created_at=at)
+    call_accept(call)
+    call_note(call, EventKind.TOOL_FAILED, at=at, tool="t", message="The tool t failed.")
+    run = {"toolName": "t", "status": "failed", "result": "", "timestamp": "2026-04-05"}
+    call_end(
+        call_id=call.id,
+        status="completed",
+        reason=EndedReason.CALLER_HANGUP,
+        ended_at=at,
+        outcome=Outcome("gpt-realtime-1.5", tool_calls=[run]),
+    )
+    look()
+    return call
+
+
+def test_a_tool_that_fails_in_a_completed_call(alice: Account) -> None:
+    with_failed_tool(alice)
+    (message,) = sent()
+    assert message.subject == f"Calls to {NUMBER} have a failing tool: tool_failed"
+    text = " ".join(message.body.split())
+    assert f"A tool failed in a call from {PERSON} to {NUMBER}, which ended at" in text
+    assert "The tool t failed." in text
+    later = NOW + timedelta(hours=2)
+    with_failed_tool(alice, at=later)
+    assert subjects() == [], "not again until a call went well"
+    goes_well(alice, at=later + timedelta(hours=1))
+    assert subjects() == [WORKS]
+
+
+def test_a_tool_that_fails_shows_that_calls_are_accepted_again(alice: Account) -> None:
+    fails(alice)
+    assert subjects() == [FAILING]
+    with_failed_tool(alice, at=NOW + timedelta(hours=2))
+    assert sorted(subjects()) == sorted(
+        [WORKS, f"Calls to {NUMBER} have a failing tool: tool_failed"]
+    )
 
 
 def test_an_outbound_call(alice: Account) -> None:
