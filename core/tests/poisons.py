@@ -87,12 +87,14 @@ PEOPLES = (
 def dealt(doors: Iterable[Door]) -> Iterator[tuple[Poison, Door]]:
     """Yield each poison with some of the doors, and the next one with others.
 
-    That is every sixth door, or forty where there are more: the hundreds are all of a kind.
+    That is every twelfth door, or twenty where there are more: the hundreds are all of a kind.
     ``EVERY_POISON=1``, which ``bin/test --all`` sets, gives all of them to each.
     """
     doors = list(doors)
     # So that each poison has a door, and each door a poison.
-    step = min(max(6, len(doors) // 40), len(doors), len(POISONS))
+    most = min(len(doors), len(POISONS))
+    step = min(max(6, len(doors) // 40), most)
+    step = 2 * step if 2 * step <= most else step
     if not IS_SHORT:
         step = 1
     for number, poison in enumerate(POISONS):
