@@ -25,9 +25,8 @@ from core.api import (
     page_with_cursor,
 )
 from core.schema import PAGE, endpoint
-from telephony.api.fields import MetadataField, OptionalTextField
+from telephony.api.fields import AnswerFields, MetadataField, OptionalTextField
 from telephony.call_search import LONGEST_VALUE, MOST_VALUES, Conditions, calls_found
-from telephony.callbacks import attempts
 from telephony.engine.codes import OUTCOMES, EventKind
 from telephony.hangup import call_request_hangup
 from telephony.models import FAILED_IN_ORDER, Call, CallbackDelivery, CallEvent, FailedRequest
@@ -208,28 +207,16 @@ class CallbackSerializer(serializers.ModelSerializer[CallbackDelivery]):
         read_only_fields = fields
 
 
-class FailedRequestSerializer(serializers.ModelSerializer[FailedRequest]):
+class FailedRequestSerializer(AnswerFields, serializers.ModelSerializer[FailedRequest]):
     """An onCallStart or onToolCall that failed, and your backend's response."""
 
     kind = serializers.ChoiceField(FailedRequest.Kind.values)
     tool = OptionalTextField(allow_null=True, help_text="The name of the tool, for onToolCall.")
     url = serializers.CharField(help_text="The URL, without its query.")
-    at = UtcDateTimeField()
-    durationMs = serializers.IntegerField(
-        source="duration_ms",
-        help_text="The time until the complete response arrived, or until the timeout.",
-    )
-    result = serializers.CharField(help_text="An HTTP status, or the name of a failure.")
-    answer = serializers.SerializerMethodField(
-        help_text="The first 500 bytes of your backend's response, as text. Credentials are masked."
-    )
 
     class Meta:
         model = FailedRequest
         fields = ["kind", "tool", "url", "at", "durationMs", "result", "answer"]
-
-    def get_answer(self, request: FailedRequest) -> str:
-        return attempts.answer_of(request)
 
 
 class CallDetailSerializer(CallSerializer):

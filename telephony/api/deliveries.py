@@ -22,8 +22,8 @@ from core.api import (
     page_with_more,
 )
 from core.schema import PAGE, endpoint
-from telephony.api.fields import OptionalTextField
-from telephony.callbacks import attempts, outbox
+from telephony.api.fields import AnswerFields, OptionalTextField
+from telephony.callbacks import outbox
 from telephony.models import (
     ATTEMPTS_IN_ORDER,
     CallbackAttempt,
@@ -42,23 +42,10 @@ class DeliveryFilterSerializer(ObjectSerializer):
     state = serializers.ChoiceField(CallbackDelivery.State.values, required=False)
 
 
-class AttemptSerializer(serializers.ModelSerializer[CallbackAttempt]):
-    at = UtcDateTimeField()
-    durationMs = serializers.IntegerField(
-        source="duration_ms",
-        help_text="The time until the complete response arrived, or until the timeout.",
-    )
-    result = serializers.CharField(help_text="An HTTP status, or the name of a failure.")
-    answer = serializers.SerializerMethodField(
-        help_text="The first 500 bytes of your backend's response, as text."
-    )
-
+class AttemptSerializer(AnswerFields, serializers.ModelSerializer[CallbackAttempt]):
     class Meta:
         model = CallbackAttempt
         fields = ["at", "durationMs", "result", "answer"]
-
-    def get_answer(self, attempt: CallbackAttempt) -> str:
-        return attempts.answer_of(attempt)
 
 
 class DeliverySerializer(serializers.ModelSerializer[CallbackDelivery]):

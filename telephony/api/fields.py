@@ -12,10 +12,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from core.api import TextField
+from core.api import TextField, UtcDateTimeField
 from telephony.callback_urls import LONGEST_URL, callback_url_problem
+from telephony.callbacks.attempts import answer_of
 from telephony.callbacks.payloads import METADATA_LIMITS, metadata_problem
 from telephony.engine.plan import ACCOUNT_SID, LONGEST_AUTH_TOKEN, is_phone_number
+from telephony.models import SealedAnswer
 from telephony.numbering import US_NUMBER, us_number_problem
 from telephony.twilio_rest import AUTH_TOKEN, account_sid_problem, auth_token_problem
 
@@ -101,3 +103,20 @@ class OptionalTextField(serializers.CharField):
 
     def to_representation(self, value: str) -> str | None:  # type: ignore[override]
         return value or None
+
+
+class AnswerFields(serializers.Serializer[SealedAnswer]):
+    """How a request to the customer's backend ended."""
+
+    at = UtcDateTimeField()
+    durationMs = serializers.IntegerField(
+        source="duration_ms",
+        help_text="The time until the complete response arrived, or until the timeout.",
+    )
+    result = serializers.CharField(help_text="An HTTP status, or the name of a failure.")
+    answer = serializers.SerializerMethodField(
+        help_text="The first 500 bytes of your backend's response, as text. Credentials are masked."
+    )
+
+    def get_answer(self, request: SealedAnswer) -> str:
+        return answer_of(request)

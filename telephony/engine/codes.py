@@ -133,8 +133,8 @@ class EndedReason(StrEnum):
     )
 
 
-class ErrorCode(StrEnum):
-    """Error codes of onError; ``meaning`` and ``remedy`` are sentences in Markdown."""
+class _Explained(StrEnum):
+    """Codes with a ``meaning`` and a ``remedy``: sentences in Markdown."""
 
     meaning: str
     remedy: str
@@ -144,6 +144,10 @@ class ErrorCode(StrEnum):
         member._value_ = value
         member.meaning, member.remedy = meaning, remedy
         return member
+
+
+class ErrorCode(_Explained):
+    """Error codes of onError."""
 
     CALL_START_TIMEOUT = (
         "call_start_timeout",
@@ -210,20 +214,8 @@ class ErrorCode(StrEnum):
     )
 
 
-class CallProblem(StrEnum):
-    """What else can go wrong with a call: ``errorCode`` in the API, but never in onError.
-
-    ``meaning`` and ``remedy`` are sentences in Markdown.
-    """
-
-    meaning: str
-    remedy: str
-
-    def __new__(cls, value: str, meaning: str, remedy: str) -> Self:
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning, member.remedy = meaning, remedy
-        return member
+class CallProblem(_Explained):
+    """What else can go wrong with a call: ``errorCode`` in the API, but never in onError."""
 
     PAYMENT_REQUIRED = (
         "payment_required",
@@ -274,8 +266,8 @@ class CallProblem(StrEnum):
     CALLBACK_GIVEN_UP = (
         "callback_given_up",
         "Your backend did not accept a callback of this call, so we gave it up.",
-        "Check that the URL responds with a status from 200 to 299, and read what is missing with "
-        "`GET /api/calls/{id}`.",
+        "Check that the URL responds with a status from 200 to 299. `GET /api/calls/{id}` has the "
+        "call's timeline and cost, but not its transcript.",
     )
 
 
