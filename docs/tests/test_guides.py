@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,6 +26,7 @@ from billing.metering.delivery import OLDEST
 from billing.models import MeterEvent, MeterProblem, StatusCheck, StripeCustomer
 from core.schema import document
 from docs.guides import FOLDER, GUIDES, SKILL
+from docs.tests.backends import listening
 from operations import start_page
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 from sandbox.payments.business.cards import CARDS
@@ -262,28 +260,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run the backend of the guide; return its URL."""
     file = tmp_path_factory.mktemp("guide") / "backend.py"
     file.write_text(blocks("callbacks", "python")[0], encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        "PORT": str(port),
-        "WEBHOOK_SECRET": SECRET,
-        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
-        "TWILIO_AUTH_TOKEN": "token",
-        "OPENAI_API_KEY": "sk-1",
-        "BACKEND_URL": "https://your-backend.com",
-        "PYTHONUNBUFFERED": "1",
-    }
-    backend = subprocess.Popen(
-        [sys.executable, file],
-        env={"PATH": os.environ["PATH"], **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with backend:
-        assert backend.stdout
-        assert f":{port}" in backend.stdout.readline()  # it prints this when it listens
-        yield f"http://127.0.0.1:{port}"
-        backend.kill()
+    with listening([sys.executable, file], secret=SECRET) as backend:
+        yield backend
 
 
 class TestBackend:

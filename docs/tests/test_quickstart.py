@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from markdown_it import MarkdownIt
 
 from devtools.tests.development import Development
 from docs.guides import FOLDER
+from docs.tests.backends import listening
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN
 from sandbox.demo.console import Console
 from sandbox.demo.payment import pay
@@ -119,26 +117,9 @@ def test_it_works(running: Development, tmp_path: Path, variant: str) -> None:
     assert calls[0]["callSid"] in said
 
 
-@contextmanager
-def listening(folder: Path, variant: str) -> Iterator[str]:
-    """Run the guide's backend; return its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PORT": str(port),
-        "WEBHOOK_SECRET": SECRET,
-        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
-        "TWILIO_AUTH_TOKEN": "token",
-        "OPENAI_API_KEY": "sk-1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    command = program(folder, variant, backend(variant))
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert f":{port}" in process.stdout.readline()  # it prints this when it listens
-        yield f"http://127.0.0.1:{port}"
-        process.kill()
+def guides(folder: Path, variant: str) -> AbstractContextManager[str]:
+    """Run the guide's backend; yield its URL."""
+    return listening(program(folder, variant, backend(variant)), secret=SECRET)
 
 
 @pytest.mark.parametrize("variant", ["Python", "Node"])
@@ -160,7 +141,7 @@ class TestBackend:
             now=now,
         )
         error = payloads.error(self.FACTS, code="model_failed", message="Why.", now=now)
-        with listening(tmp_path, variant) as url:
+        with guides(tmp_path, variant) as url:
             start = self.post(f"{url}/calls/start", payloads.call_start(self.FACTS, now))
             plan: Any = parse_plan(start.json())
             assert "+19805551234" in plan.system_prompt

@@ -6,10 +6,8 @@ judges which requests are signed correctly.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from markdown_it import MarkdownIt
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from docs.guides import FOLDER
+from docs.tests.backends import listening
 from telephony.callbacks import payloads, signing
 from telephony.callbacks.payloads import CallFacts
 
@@ -76,29 +75,11 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         pytest.skip(f"there is no {runner} here")
     file = tmp_path_factory.mktemp("sample") / f"backend.{suffix}"
     file.write_text(sample.code, encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PORT": str(port),
-        "WEBHOOK_SECRET": SECRET,
-        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
-        "TWILIO_AUTH_TOKEN": "token",
-        "OPENAI_API_KEY": "sk-1",
-        "BACKEND_URL": "https://your-backend.com",
-        "PYTHONUNBUFFERED": "1",
-    }
     with (
         (file.parent / "errors").open("w") as errors,
-        subprocess.Popen(
-            [runner, file], env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process,
+        listening([runner, file], secret=SECRET, errors=errors) as backend,
     ):
-        assert process.stdout
-        assert f":{port}" in process.stdout.readline()  # it prints this when it listens
-        yield f"http://127.0.0.1:{port}/calls/start"
-        assert process.poll() is None
-        process.kill()
+        yield f"{backend}/calls/start"
 
 
 def payload() -> bytes:

@@ -82,6 +82,13 @@ async def tell() -> list[tuple[str, list[str]]]:
     return await emails()
 
 
+async def fail_for_an_hour(call: Call, backend: Backend) -> None:
+    """Let the callback of a call fail for so long that its owner is to be told."""
+    await enqueue(call)
+    await fail(call, backend)
+    await age()
+
+
 async def emails() -> list[tuple[str, list[str]]]:
     await work("mail")
     found = [(each.subject, list(each.to)) for each in mail.outbox]
@@ -127,9 +134,7 @@ async def test_two_attempts_are_not_enough(call: Call, backend: Backend) -> None
 async def test_the_owner_is_told_when_it_accepts_a_callback_again(
     call: Call, backend: Backend
 ) -> None:
-    await enqueue(call)
-    await fail(call, backend)
-    await age()
+    await fail_for_an_hour(call, backend)
     assert await tell() == [failing(backend)]
     backend.answers(200)
     await attempt(call)
@@ -174,9 +179,7 @@ async def test_one_that_fails_again_and_again_is_told_every_six_hours(
     told = []
     for _ in range(2):
         call = await in_database(new_call, alice, backend.url)
-        await enqueue(call)
-        await fail(call, backend)
-        await age()
+        await fail_for_an_hour(call, backend)
         told += await tell()
         backend.answers(200)
         await attempt(call)
@@ -184,9 +187,7 @@ async def test_one_that_fails_again_and_again_is_told_every_six_hours(
     assert told == [failing(backend), recovered(backend)]
 
     call = await in_database(new_call, alice, backend.url)
-    await enqueue(call)
-    await fail(call, backend)
-    await age()
+    await fail_for_an_hour(call, backend)
     assert await tell() == []
     await pass_time(incidents.ENDPOINT_EVERY)
     await age(incidents.ENDPOINT_EVERY)
@@ -258,9 +259,7 @@ async def test_the_email_says_what_fails(call: Call, backend: Backend, alice: Ac
 
 
 async def test_many_workers_tell_once(call: Call, backend: Backend) -> None:
-    await enqueue(call)
-    await fail(call, backend)
-    await age()
+    await fail_for_an_hour(call, backend)
     barrier = Barrier(6, timeout=30)
 
     def sweep() -> None:
@@ -280,9 +279,7 @@ async def test_many_workers_tell_once(call: Call, backend: Backend) -> None:
 async def test_a_worker_that_dies_before_the_commit_has_told_nothing(
     call: Call, backend: Backend
 ) -> None:
-    await enqueue(call)
-    await fail(call, backend)
-    await age()
+    await fail_for_an_hour(call, backend)
 
     def die() -> None:
         with transaction.atomic():
@@ -297,9 +294,7 @@ async def test_a_worker_that_dies_before_the_commit_has_told_nothing(
 
 async def test_emails_can_be_turned_off(call: Call, backend: Backend, alice: Account) -> None:
     await in_database(NotificationSettings.objects.create, account=alice, emails_callbacks=False)
-    await enqueue(call)
-    await fail(call, backend)
-    await age()
+    await fail_for_an_hour(call, backend)
     assert await tell() == []
 
 
@@ -334,9 +329,7 @@ async def test_a_callback_that_is_given_up_is_told_once_a_day(
 async def test_who_was_told_of_the_endpoint_is_not_told_of_its_callbacks(
     call: Call, backend: Backend
 ) -> None:
-    await enqueue(call)
-    await fail(call, backend)
-    await age()
+    await fail_for_an_hour(call, backend)
     assert await tell() == [failing(backend)]
     await fail(call, backend, times=len(schedule.RETRY_DELAYS) - 2)
     assert (await in_database(CallbackDelivery.objects.get, call=call)).state == "given-up"
@@ -370,9 +363,7 @@ async def test_the_email_names_the_call(call: Call, backend: Backend) -> None:
 async def test_an_endpoint_that_is_not_used_any_more_is_forgotten(
     call: Call, backend: Backend
 ) -> None:
-    await enqueue(call)
-    await fail(call, backend)
-    await age()
+    await fail_for_an_hour(call, backend)
     await tell()
     await in_database(incidents.forget)
     assert await in_database(CallbackEndpoint.objects.count) == 1
