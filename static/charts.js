@@ -4,14 +4,12 @@
 (() => {
   const HEIGHT = 180;
   const HALF_A_DAY = 12 * 3600;
-  const hosts = [...document.querySelectorAll(".chart")];
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
   const short = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
   const round = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const exact = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
   const dayOf = (seconds) => short.format(new Date(seconds * 1000));
   const steps = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((power) => [1, 2, 5].map((n) => n * 10 ** power));
-  let charts = [];
 
   function inUnit(unit) {
     if (unit === "%") return (value) => `${exact.format(value)}%`;
@@ -74,17 +72,22 @@
     return new uPlot(options, [days, ...shown.map((each) => each.drawn)], host);
   }
 
-  function draw() {
-    for (const each of charts) each.destroy();
-    charts = hosts.map(chart);
-  }
-
-  draw();
+  const drawn = new Map();
   const resized = new ResizeObserver((entries) => {
     for (const { target } of entries) {
-      charts[hosts.indexOf(target)].setSize({ width: target.clientWidth, height: HEIGHT });
+      drawn.get(target).setSize({ width: target.clientWidth, height: HEIGHT });
     }
   });
-  for (const host of hosts) resized.observe(host);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+
+  function draw(host) {
+    drawn.get(host)?.destroy();
+    drawn.set(host, chart(host));
+    resized.observe(host);
+  }
+
+  // Each in a task of its own: all at once would hold up a phone.
+  for (const host of document.querySelectorAll(".chart")) setTimeout(() => draw(host));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const host of drawn.keys()) draw(host);
+  });
 })();
