@@ -17,12 +17,13 @@ from accounts.services import account_close
 from billing.closing import subscriptions_end, subscriptions_end_soon
 from core.errors import ApiError
 from telephony.hangup import calls_request_hangup
+from telephony.notices import notification_settings_delete
 from telephony.numbers import phone_numbers_remove_all
 
 log = structlog.get_logger(__name__)
 
-# A request that was in progress when the account was closed may still accept a call or register a
-# number.
+# A request that was in progress when the account was closed may still accept a call, register a
+# number or set a webhook.
 SETTLED_AFTER = timedelta(seconds=10)
 # Longer than any call, including ringing and the time to find calls of dead engines.
 CALLS_END_WITHIN = timedelta(hours=2)
@@ -38,7 +39,7 @@ _LATER_LOOKS = timedelta(minutes=1)
 def account_delete(*, account: Account) -> int:
     """Delete an account for good; return the number of calls in progress that are being ended.
 
-    Its numbers, keys and sessions end now, its subscription after its calls
+    Its numbers, keys, sessions and notification webhook end now, its subscription after its calls
     (:func:`account_end`). Records of calls, usage and invoices stay. Raises 409 ``operator`` for
     operators, who lose their rights in the admin first.
     """
@@ -50,7 +51,7 @@ def account_delete(*, account: Account) -> int:
             "This account belongs to an operator. Remove its operator rights in the admin first.",
         )
     account_close(account=account)
-    phone_numbers_remove_all(account=account)
+    _remove_registered(account)
     calls = calls_request_hangup(account=account)
     subscriptions_end_soon(account=account)
     log.info("account_deleted", account_id=account.id, live_calls=calls)
@@ -67,12 +68,17 @@ def account_end(*, account_id: str) -> None:
     if account is None or account.closed_at is None:
         return
     now = timezone.now()
-    phone_numbers_remove_all(account=account)  # else nobody could ever register a late one
+    _remove_registered(account)  # else a late number could never be registered by anybody
     live = calls_request_hangup(account=account)
     may_be_more = now < account.closed_at + SETTLED_AFTER
     is_waited_for = live and now < account.closed_at + CALLS_END_WITHIN
     if may_be_more or is_waited_for or not subscriptions_end(account_id, given_up=live):
         subscriptions_end_soon(account=account, at=_next_look(account.closed_at))
+
+
+def _remove_registered(account: Account) -> None:
+    phone_numbers_remove_all(account=account)
+    notification_settings_delete(account=account)
 
 
 def _next_look(closed_at: datetime) -> datetime:

@@ -128,6 +128,11 @@ def webhook_set(*, account: Account, url: str) -> None:
     )
 
 
+def notification_settings_delete(*, account: Account) -> None:
+    """Forget the account's settings, and with them the webhook, which is a secret."""
+    NotificationSettings.objects.filter(account=account).delete()
+
+
 def webhook_of(settings: NotificationSettings) -> str:
     """Return the URL of the webhook; ``""`` for none, or if its key was removed."""
     try:

@@ -27,7 +27,8 @@ from dashboard.tests.test_settings import call_of
 from operations.closing import account_end
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
-from telephony.models import PhoneNumber
+from telephony.models import NotificationSettings, PhoneNumber
+from telephony.notices import webhook_set
 from telephony.numbers import phone_number_register
 from usage.models import UsageRecord
 from usage.services import usage_record_create
@@ -136,6 +137,23 @@ def test_a_number_that_comes_too_late_is_no_longer_taken(erin: Account) -> None:
     phone_number_register(account=erin, phone_number="+15551234567", **urls)
     do_billing_jobs()
     assert not PhoneNumber.objects.exists()
+
+
+class TestNotificationWebhook:
+    """Its URL is a secret: whoever has it can post to the channel."""
+
+    def test_it_is_forgotten_at_once(self, alice: Account, bob: Account, alice_web: Client) -> None:
+        for account in (alice, bob):
+            webhook_set(account=account, url="https://hooks.example/services/x")
+        delete(alice_web, alice.email)
+        assert NotificationSettings.objects.get().account == bob
+
+    def test_one_that_comes_too_late_is_forgotten_with_the_calls(self, carol: Account) -> None:
+        """A request that sets one was in progress when the account was closed."""
+        delete(logged_in(carol), carol.email)
+        webhook_set(account=carol, url="https://hooks.example/services/x")
+        do_billing_jobs()
+        assert not NotificationSettings.objects.exists()
 
 
 def web_key(account: Account) -> APIClient:
