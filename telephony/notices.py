@@ -148,10 +148,10 @@ def masked(url: str) -> str:
 
 def webhook_test(*, account: Account) -> str:
     """Send a test message now; return what went wrong, or ``""``."""
-    url = webhook_of(settings_of(account.pk))
+    settings = settings_of(account.pk)
     give_connection_back()
-    problem = async_to_sync(_posted)(url, TEST_MESSAGE)
-    _note(account.pk, problem)
+    problem = async_to_sync(_posted)(webhook_of(settings), TEST_MESSAGE)
+    _note(settings, problem)
     return problem
 
 
@@ -161,14 +161,14 @@ async def post(incident_id: int, event: Event) -> None:
     if message is None:
         return
     problem = await _posted(message.url, message.text)
-    await in_database(_note, message.account_id, problem)
+    await in_database(_note, message.settings, problem)
     if problem:
         raise NotPosted(problem)
 
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    account_id: str
+    settings: NotificationSettings
     url: str = field(repr=False)
     text: str
 
@@ -176,12 +176,15 @@ class _Message:
 def _message(incident_id: int, event: Event) -> _Message | None:
     """Return what to send; None if there is no webhook any more."""
     incident = Incident.objects.select_related("account").filter(pk=incident_id).first()
-    url = webhook_of(settings_of(incident.account_id)) if incident else ""
-    if incident is None or not url or not incident.account.is_active:
+    if incident is None or not incident.account.is_active:
+        return None
+    settings = settings_of(incident.account_id)
+    url = webhook_of(settings)
+    if not url:
         return None
     name = _MAILS[Incident.Kind(incident.kind), event]
     subject, body = mail_texts(account=incident.account, name=name, context=context_of(incident))
-    return _Message(incident.account_id, url, slack_text(subject, body))
+    return _Message(settings, url, slack_text(subject, body))
 
 
 def slack_text(subject: str, body: str) -> str:
@@ -209,11 +212,14 @@ async def _posted(url: str, text: str) -> str:
     return "" if 200 <= answer.status < 300 else answer_in_words(str(answer.status))
 
 
-def _note(account_id: str, problem: str) -> None:
+def _note(settings: NotificationSettings, problem: str) -> None:
+    """Store how a message went, unless the webhook was replaced or removed in the meantime."""
     now = timezone.now()
     outcome: dict[str, Any] = {"webhook_failed_at": now} if problem else {"webhook_posted_at": now}
-    theirs = NotificationSettings.objects.filter(pk=account_id, sealed_webhook__isnull=False)
-    theirs.update(webhook_problem=problem, **outcome)
+    same = NotificationSettings.objects.filter(
+        pk=settings.pk, sealed_webhook=bytes(settings.sealed_webhook or b"")
+    )
+    same.update(webhook_problem=problem, **outcome)
 
 
 def _locked_settings(account: Account) -> NotificationSettings:

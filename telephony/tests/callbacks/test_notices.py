@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from aiohttp import web
 from django.core import mail
 from django.db import connection
 from django.utils import timezone
@@ -136,6 +137,25 @@ async def test_a_webhook_that_was_removed_gets_nothing(
     await in_database(lambda: notices.webhook_set(account=alice, url=""))
     await work()
     assert backend.received == []
+
+
+@pytest.mark.usefixtures("webhook")
+@pytest.mark.parametrize("status", [200, 503])
+async def test_how_the_old_webhook_responds_is_not_said_of_the_new_one(
+    incident: Incident, backend: Backend, alice: Account, status: int
+) -> None:
+    new = f"{backend.url}/new"
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await in_database(lambda: notices.webhook_set(account=alice, url=new))
+        return web.Response(status=status)
+
+    backend.answer = answer
+    await tell(incident)
+    stored = await stored_settings()
+    assert await in_database(notices.webhook_of, stored) == new
+    assert (stored.webhook_posted_at, stored.webhook_failed_at) == (None, None)
+    assert stored.webhook_problem == ""
 
 
 async def test_it_goes_to_public_addresses_only(
