@@ -24,7 +24,7 @@ from accounts.sudo import VIEW_ONLY
 from core.errors import ApiError, unknown_path
 from core.pages import error_page, page_of_form, prefers_html
 from core.zones import zone_of
-from operations.impersonation import impersonated_by, leave, visit_of
+from operations.impersonation import Ending, leave, visited_in
 
 
 class PageRequest(HttpRequest):
@@ -53,9 +53,9 @@ def for_customer(view: View) -> View:
     def served(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _to_sign_in(request)
-        customer = impersonated_by(request)
-        if customer is None and visit_of(request):
-            return _to(request, leave(request))
+        customer = visited_in(request)
+        if isinstance(customer, Ending):
+            return _to(request, leave(request, customer))
         request.operator = request.user if customer else None  # type: ignore[attr-defined]
         if customer:
             request.user = customer

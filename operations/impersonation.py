@@ -1,13 +1,15 @@
 """Impersonation: operators view the dashboard as a customer, for half an hour and read-only.
 
 The customer's audit log has the beginning and the end of each visit. A visit ends when the operator
-stops it or signs out, or when its time is over; a job notes the end if no request comes after it.
+stops it or signs out, or when its time or the right to it is over (:class:`Ending`); a job notes
+the end if no request comes after it.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, cast
 
 import structlog
@@ -25,7 +27,7 @@ from accounts.actors import Actor, ActorKind, Origin
 from accounts.audit import Action, AuditEvent, audit, audit_by
 from accounts.models import Account
 from accounts.permissions import may_operate_on
-from accounts.proofs import began_too_long_ago, has_shown_second_factor
+from accounts.proofs import OPERATORS_STAY, began_too_long_ago, has_shown_second_factor
 from accounts.sudo import needs_sudo
 from core.ids import made_at, new_id
 from core.pages import page
@@ -69,19 +71,48 @@ class Viewing:
     ends_at: datetime
 
 
+class Ending(StrEnum):
+    """Why a visit is over that nobody has stopped, as the customer's audit log says it."""
+
+    TIME_LIMIT = "time limit"
+    OLD_SIGN_IN = "sign-in expired"
+    NO_PERMISSION = "permission removed"
+    OPERATORS_ACCOUNT = "account belongs to an operator"
+
+
+# The same, to the operator.
+_REASONS = {
+    Ending.TIME_LIMIT: f"a visit ends after {LASTS // timedelta(minutes=1)} minutes",
+    Ending.OLD_SIGN_IN: f"you signed in more than {OPERATORS_STAY // timedelta(hours=1)} hours ago",
+    Ending.NO_PERMISSION: "you no longer have permission",
+    Ending.OPERATORS_ACCOUNT: "the account now belongs to an operator",
+}
+
+
 def visit_of(request: HttpRequest) -> Visit | None:
     """Return the visit in the session, even if it is over."""
     kept = request.session.get(_SESSION_KEY)
     return Visit(**kept) if isinstance(kept, dict) else None
 
 
-def impersonated_by(request: HttpRequest) -> Account | None:
-    """Return the customer whose dashboard the operator is viewing, or None."""
+def visited_in(request: HttpRequest) -> Account | Ending | None:
+    """Return the customer whose dashboard the operator is viewing, or why that is over.
+
+    None if there is no visit.
+    """
     visit = visit_of(request)
-    if visit is None or visit.ends_at <= timezone.now() or not _may_impersonate(request):
+    if visit is None:
         return None
+    if visit.ends_at <= timezone.now():
+        return Ending.TIME_LIMIT
+    if began_too_long_ago(request.session):
+        return Ending.OLD_SIGN_IN
+    if not _has_right(request):
+        return Ending.NO_PERMISSION
     account = Account.objects.filter(pk=visit.account_id, is_superuser=False).first()
-    return account if account and may_operate_on(cast(Account, request.user), account) else None
+    if account is None or not may_operate_on(cast(Account, request.user), account):
+        return Ending.OPERATORS_ACCOUNT
+    return account
 
 
 def viewing(request: HttpRequest) -> dict[str, Viewing | None]:
@@ -91,8 +122,9 @@ def viewing(request: HttpRequest) -> dict[str, Viewing | None]:
     visit = visit_of(request) if hasattr(request, "session") else None
     if visit is None:
         return {"viewing": None}
-    customer = cast(Account, request.user) if is_replaced else impersonated_by(request)
-    return {"viewing": Viewing(customer, visit.ends_at) if customer else None}
+    customer = request.user if is_replaced else visited_in(request)
+    is_on = isinstance(customer, Account)
+    return {"viewing": Viewing(cast(Account, customer), visit.ends_at) if is_on else None}
 
 
 @for_operators
@@ -125,15 +157,15 @@ def stop(request: HttpRequest) -> HttpResponse:
     return redirect(_page_of(visit)) if visit else redirect("landing")
 
 
-def leave(request: HttpRequest) -> str:
-    """End a visit whose time or right is over; return the path of the account in the admin."""
-    visit = _end(request, "time limit")
+def leave(request: HttpRequest, ending: Ending) -> str:
+    """End a visit that is over; return the path to go to, which the operator may open."""
+    visit = _end(request, ending)
     messages.warning(
         request,
-        "You are no longer viewing the dashboard as a customer: a visit ends after "
-        f"{LASTS // timedelta(minutes=1)} minutes. Nothing was changed.",
+        "You are no longer viewing the dashboard as a customer: "
+        f"{_REASONS[ending]}. Nothing was changed.",
     )
-    return _page_of(visit) if visit else reverse("overview")
+    return _page_of(visit) if visit and _has_right(request) else reverse("overview")
 
 
 def note_sign_out(sender: Any, request: HttpRequest | None, **_: Any) -> None:
@@ -191,6 +223,9 @@ def _page_of(visit: Visit) -> str:
 
 
 def _may_impersonate(request: HttpRequest) -> bool:
+    return _has_right(request) and not began_too_long_ago(request.session)
+
+
+def _has_right(request: HttpRequest) -> bool:
     may = bool(getattr(request.user, "is_staff", False) and request.user.has_perm(_MAY))
-    is_over = began_too_long_ago(request.session)
-    return may and has_shown_second_factor(request.session) and not is_over
+    return may and has_shown_second_factor(request.session)

@@ -7,7 +7,7 @@ from procrastinate.contrib.django import app
 from accounts.actors import Actor, ActorKind
 from accounts.models import Account
 from core.queue import lanes
-from operations.impersonation import visit_end
+from operations.impersonation import Ending, visit_end
 
 
 @app.task(queue=lanes.UPKEEP)
@@ -15,4 +15,4 @@ def end_visit(account_id: str, visit_id: str, operator_id: str) -> None:
     """Log the end of a visit whose operator just left it."""
     email = Account.objects.filter(pk=operator_id).values_list("email", flat=True).first() or ""
     operator = Actor(ActorKind.OPERATOR, operator_id, email)
-    visit_end(account_id=account_id, visit_id=visit_id, operator=operator, how="time limit")
+    visit_end(account_id=account_id, visit_id=visit_id, operator=operator, how=Ending.TIME_LIMIT)

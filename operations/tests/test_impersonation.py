@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -104,6 +105,44 @@ class TestEnd:
         assert "no longer viewing" in visitor.get(admin_of(alice)).content.decode()
         assert ends(alice) == ["time limit"]
         assert BANNER not in visitor.get(OVERVIEW).content.decode()
+
+    @pytest.mark.parametrize(
+        ("who", "change", "how", "said"),
+        [
+            (
+                "operator",
+                {"is_staff": False},
+                "permission removed",
+                "you no longer have permission",
+            ),
+            (
+                "alice",
+                {"is_staff": True, "is_superuser": True},
+                "account belongs to an operator",
+                "the account now belongs to an operator",
+            ),
+        ],
+    )
+    def test_a_right_that_is_lost_is_not_called_a_time_limit(
+        self, request: Any, visitor: Client, who: str, change: Any, how: str, said: str
+    ) -> None:
+        Account.objects.filter(pk=request.getfixturevalue(who).pk).update(**change)
+        response = visitor.get(OVERVIEW, follow=True)
+        assert response.status_code == 200
+        text = response.content.decode()
+        assert f"no longer viewing the dashboard as a customer: {said}. Nothing" in text
+        assert BANNER not in text
+        assert ends(request.getfixturevalue("alice")) == [how]
+
+    def test_a_sign_in_of_long_ago(self, visitor: Client, alice: Account) -> None:
+        """The operator signs in again, and is back at the account."""
+        session = visitor.session
+        session["began"] -= timedelta(hours=12).total_seconds()
+        session.save()
+        assert visitor.get(OVERVIEW)["Location"] == admin_of(alice)
+        response = visitor.get(admin_of(alice), follow=True)
+        assert "you signed in more than 12 hours ago." in response.content.decode()
+        assert ends(alice) == ["sign-in expired"]
 
     def test_a_form_sent_after_it_changes_nobody(
         self, visitor: Client, operator: Account, alice: Account, later: Later
