@@ -90,9 +90,18 @@ _REASONS = {
 
 
 def visit_of(request: HttpRequest) -> Visit | None:
-    """Return the visit in the session, even if it is over."""
+    """Return the visit in the session, even if it is over.
+
+    One with other fields, which another release stored, is dropped. Its job notes the end.
+    """
     kept = request.session.get(_SESSION_KEY)
-    return Visit(**kept) if isinstance(kept, dict) else None
+    if kept is None:
+        return None
+    try:
+        return Visit(**kept)
+    except TypeError:
+        del request.session[_SESSION_KEY]
+        return None
 
 
 def visited_in(request: HttpRequest) -> Account | Ending | None:

@@ -144,6 +144,18 @@ class TestEnd:
         assert "you signed in more than 12 hours ago." in response.content.decode()
         assert ends(alice) == ["sign-in expired"]
 
+    @pytest.mark.parametrize("kept", [{"id": "x"}, {"account": 1}, "x"])
+    def test_a_visit_that_another_release_stored_is_dropped(
+        self, visitor: Client, kept: object
+    ) -> None:
+        session = visitor.session
+        session["impersonates"] = kept
+        session.save()
+        response = visitor.get(OVERVIEW)
+        assert response.status_code == 200
+        assert "You are viewing as" not in response.content.decode()
+        assert "impersonates" not in visitor.session
+
     def test_a_form_sent_after_it_changes_nobody(
         self, visitor: Client, operator: Account, alice: Account, later: Later
     ) -> None:
