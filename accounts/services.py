@@ -156,6 +156,13 @@ def time_zone_change(*, account: Account, time_zone: str) -> None:
     audit(account=account, action=Action.TIME_ZONE_CHANGED, before=before, after=time_zone)
 
 
+def checklist_hide(*, account: Account, hides: bool) -> None:
+    """Hide the steps to a first call on the overview, or show them again."""
+    # Not audited: it changes what a page shows, and nothing that the account is or may do.
+    account.hides_checklist = hides
+    account.save(update_fields=["hides_checklist"])
+
+
 @transaction.atomic
 def account_close(*, account: Account) -> None:
     """Disable an account permanently: its keys, sessions and tokens end.

@@ -11,6 +11,7 @@ from django.urls import path
 from django.views.decorators.http import require_POST
 
 from accounts.models import Account
+from accounts.services import checklist_hide
 from dashboard.access import PageRequest, for_customer
 from telephony.call_sids import TEST_PREFIX
 from telephony.models import Call, CallQuerySet
@@ -67,9 +68,9 @@ _TITLES = {
 @for_customer
 @require_POST
 def show_checklist(request: PageRequest) -> HttpResponse:
-    """Hide the steps, or show them again. This is a view of the account, and in no audit log."""
+    """Hide the steps, or show them again."""
     hides = request.POST.get("show") != "yes"
-    Account.objects.filter(pk=request.user.pk).update(hides_checklist=hides)
+    checklist_hide(account=request.user, hides=hides)
     if hides:
         messages.success(request, "Checklist hidden. To see it again, go to Settings.")
     return redirect("overview")

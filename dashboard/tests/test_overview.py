@@ -15,7 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from accounts.audit import AuditEvent
 from accounts.models import Account, ApiKey
+from accounts.services import checklist_hide
 from dashboard.checklist import Step
 from dashboard.tests.pages import assert_well_made
 from dashboard.tests.test_calls import make_history, plan_of
@@ -252,6 +254,16 @@ class TestChecklist:
         assert "Show checklist" in alice_web.get(settings_page).content.decode()
         alice_web.post("/dashboard/checklist", {"show": "yes"})
         assert alice_web.get(PATH).context["steps"]
+
+    def test_hiding_it_is_a_preference_and_not_in_the_audit_log(
+        self, alice: Account, bob: Account
+    ) -> None:
+        for hides in (True, False):
+            checklist_hide(account=alice, hides=hides)
+            for account, is_hidden in ((alice, hides), (bob, False)):
+                account.refresh_from_db()
+                assert account.hides_checklist is is_hidden
+        assert not AuditEvent.objects.of(alice).exists()
 
     def test_what_decides_that_it_is_done_is_read_from_an_index(
         self, alice: Account, alice_web: Client
