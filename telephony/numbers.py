@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,10 +120,13 @@ def number_require_usable(phone_number: str) -> None:
         raise invalid({"phoneNumber": [problem.message]}, problem.code)
 
 
+_MAY_BE_EMPTY = frozenset({"on_error_url", "name"})
+
+
 @sensitive_variables()
-def fields_check(**values: Any) -> None:
+def fields_check(*, may_be_empty: Container[str] = _MAY_BE_EMPTY, **values: Any) -> None:
     """Raise ``ValidationError`` with the problems of a number's fields, by field name."""
-    given = {name: value for name, value in values.items() if value or name not in _MAY_BE_EMPTY}
+    given = {name: value for name, value in values.items() if value or name not in may_be_empty}
     problems = {
         name: [problem]
         for name, problem_of in _PROBLEMS.items()
@@ -140,7 +143,6 @@ def name_problem(name: str) -> str | None:
     return line_problem(name)
 
 
-_MAY_BE_EMPTY = frozenset({"on_error_url", "twilio_account_sid", "name"})
 _PROBLEMS: Mapping[str, Callable[[str], str | None]] = {
     "phone_number": us_number_problem,
     "on_call_start_url": callback_url_problem,
@@ -275,7 +277,7 @@ def phone_number_update(*, account: Account, id: str, **changes: Any) -> PhoneNu
     choice to the next verified call.
     """
     number = PhoneNumber.objects.select_for_update().access(account, id)
-    fields_check(**changes)
+    fields_check(may_be_empty=_MAY_BE_EMPTY | {"twilio_account_sid"}, **changes)
     detail: dict[str, Any] = {"number": str(number), "changed": list(changes)}
     action = Action.NUMBER_CHANGED
     if "twilio_account_sid" in changes:

@@ -52,9 +52,9 @@ class TwilioCredentials:
 
     @sensitive_variables()
     def as_fields(self) -> dict[str, str]:
-        """Return the values by the names of their fields, to check them. None may be empty."""
+        """Return the values by the names of their fields, to check them."""
         return {
-            "twilio_account_sid": self.account_sid or "none",
+            "twilio_account_sid": self.account_sid,
             "twilio_auth_token": self.auth_token,
         }
 

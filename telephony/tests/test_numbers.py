@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from accounts.models import Account
 from telephony.models import PhoneNumber
-from telephony.numbers import phone_number_register, phone_number_update
+from telephony.numbers import fields_check, phone_number_register, phone_number_update
 from telephony.twilio_rest import TwilioCredentials
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +59,15 @@ def test_all_that_is_wrong_is_said_at_once(alice: Account) -> None:
         "twilio_account_sid",
         "twilio_auth_token",
     }
+
+
+def test_an_account_sid_may_only_be_empty_in_a_change(alice: Account) -> None:
+    """There, it leaves a number's Twilio account open."""
+    with pytest.raises(ValidationError) as refused:
+        fields_check(**TwilioCredentials("", "token").as_fields())
+    assert set(refused.value.message_dict) == {"twilio_account_sid"}
+    with pytest.raises(ValidationError):
+        fields_check(twilio_account_sid="")
 
 
 @pytest.mark.parametrize(
