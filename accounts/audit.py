@@ -79,7 +79,7 @@ class Action(models.TextChoices):
     NUMBER_CONNECTED = "phone_number.connected", "A phone number's voice webhook was set at Twilio"
     NUMBER_CLAIMED = (
         "phone_number.claimed",
-        "A phone number was removed: whoever has it at Twilio registered it elsewhere",
+        "A phone number was removed: its Twilio account connected it to another Switchhook account",
     )
     NUMBER_CONFIRMED = "phone_number.confirmed", "A phone number's Twilio account was set"
 

@@ -137,17 +137,15 @@ def account_attempt(account: Account, *, what: str) -> None:
 
 
 @contextmanager
-def credentials_attempt(
-    account: Account, *, what: str, are_wrong: Callable[[Exception], bool]
-) -> Iterator[None]:
-    """Use credentials of another service inside; raise 429 ``too_many_requests`` over the limit.
+def twilio_attempt(account: Account, *, are_wrong: Callable[[Exception], bool]) -> Iterator[None]:
+    """Use Twilio credentials inside; raise 429 ``too_many_requests`` over the limit.
 
-    Nobody shall guess them through us. Each attempt counts as a failure until it is none, else
-    concurrent ones would all pass. A success clears nothing: credentials that work would pay for
-    guesses at others.
+    This keeps people from guessing credentials through us. An attempt counts as a failure until it
+    succeeds: otherwise concurrent attempts would all pass. A success does not reset the count,
+    because working credentials could then pay for guesses at others.
     """
-    failures = _limit(f"wrong {what}", account.id, ACCOUNT_ATTEMPTS, minutes=15)
-    _limit(what, account.id, MOST_CREDENTIALS_USES, minutes=1).take()
+    failures = _limit("wrong requests to Twilio", account.id, ACCOUNT_ATTEMPTS, minutes=15)
+    _limit("requests to Twilio", account.id, MOST_CREDENTIALS_USES, minutes=1).take()
     failures.take()
     try:
         yield

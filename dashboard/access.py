@@ -82,9 +82,8 @@ def change_refused(request: HttpRequest) -> HttpResponseBase:
     A script gets the sentence as text.
     """
     name = request.resolver_match.url_name if request.resolver_match else None
-    what = f" ({CHANGES[name]})" if name in CHANGES else ""
-    reason = f"You are viewing as {request.user}; changes are not allowed."
-    text = f"Nothing was changed{what}. {reason}"
+    what = CHANGES.get(name or "", "change anything")
+    text = f"You can't {what} while you view as {request.user}. Nothing was changed."
     if not (prefers_html(request) or request.htmx):  # type: ignore[attr-defined]
         return HttpResponse(text, status=403, content_type="text/plain; charset=utf-8")
     messages.error(request, text)

@@ -37,7 +37,7 @@ from telephony.twilio_rest import CURSOR, TwilioCredentials
 MOST_AT_ONCE = 20
 BEGUN_WITHIN_S = 20.0
 
-_UNFINISHED = "Not connected yet, because Twilio took too long. Try it again."
+_UNFINISHED = "Not connected: Twilio took too long. Try again."
 
 
 class AccountForm(CredentialsForm):

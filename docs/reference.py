@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -100,7 +100,7 @@ class Reference:
     groups: tuple[Group, ...]
     errors: tuple[Response, ...]
     error: Field
-    objects: tuple[Field, ...] = field(default=())
+    objects: tuple[Field, ...]
 
 
 def reference() -> Reference:

@@ -310,7 +310,7 @@ class CallbackDeliveryAdmin(ReadOnlyAdmin):
         "due_at",
     ]
     list_filter = ["state", "kind"]
-    list_select_related = ["account", "call"]
+    list_select_related = ["account"]
     search_fields = ["call__call_sid__exact"]
     search_help_text = "Search by CallSid."
     ordering = ["-id"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Self
 
@@ -56,7 +56,7 @@ _BUMP = """
 class Latencies:
     """Latencies as counts of buckets."""
 
-    counts: Sequence[int] = field(default_factory=lambda: [0] * BUCKETS)
+    counts: Sequence[int]
 
     @classmethod
     def of(cls, milliseconds: Iterable[float]) -> Self:

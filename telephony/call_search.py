@@ -1,7 +1,7 @@
 """Search in an account's calls, by any combination of conditions.
 
-Each condition has an index that lists the calls in the list's order, so the first page costs the
-same however long the history is.
+Each condition has an index in the list's order, so that its first page costs the same however long
+the history is. A combination uses one of these indexes and filters the rest.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ _CAUSES: Mapping[str, str] = {
     ),
     CallProblem.ACCOUNT_DISABLED: "Support disabled the account. Nobody can sign in to it.",
     CallProblem.TOO_MANY_CALLS: (
-        "Calls that take long or do not end hold their places. Inbound callers hear a busy signal."
+        "Long calls, and calls that never end, count towards the limit. Inbound callers hear a "
+        "busy signal."
     ),
     CallProblem.CARRIER_REJECTED: (
         "The credentials are wrong, the number does not belong to that Twilio account, the account "
@@ -209,8 +210,8 @@ _OF_REASON: Mapping[EndedReason, tuple[str, str]] = {
     EndedReason.FAILED: (
         "The number does not exist or cannot be reached, Twilio refused the call, or Twilio could "
         "not connect its audio to us.",
-        "Look at the timeline for `carrier_rejected` with Twilio's code, and at the call in "
-        "Twilio's console.",
+        "Look at the timeline for `carrier_rejected` with Twilio's code, and at the call in the "
+        "Twilio Console.",
     ),
     EndedReason.CANCELED: (
         "Someone canceled the call at Twilio while the phone rang, or the browser of a test call "

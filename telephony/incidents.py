@@ -25,16 +25,18 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import Account
+from core.api import iso
 from core.queue.jobs import defer
 from core.sweeps import each_alone
 from telephony import notices
+from telephony.call_problems import TELLING, problem_of
 from telephony.call_sids import is_test_sid
 from telephony.callback_urls import address_of
 from telephony.callbacks.origins import origin_of, shown
-from telephony.engine.codes import CallProblem, EventKind
+from telephony.engine.codes import CallProblem
 from telephony.engine.plan import is_phone_number
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint, CallEvent, Incident
-from telephony.notices import Event
+from telephony.notices import Event, plain
 
 CALL_TASK = "telephony.tasks.consider_call"
 
@@ -233,6 +235,8 @@ def _call_failed(call: Call) -> None:
 
 def _facts_of(call: Call, code: str) -> dict[str, Any]:
     number, other = call.numbers
+    kinds = CallEvent.objects.filter(call=call, kind__in=TELLING)
+    problem = problem_of(code, list(kinds.order_by("at", "id")))
     return {
         "number": number,
         # Whoever sends a webhook in Twilio's name chooses it: a link would look like ours.
@@ -240,16 +244,12 @@ def _facts_of(call: Call, code: str) -> dict[str, Any]:
         "direction": call.direction,
         "code": code,
         "is_tool": code in _TOOL_PROBLEMS,
-        "message": _message_of(call),
+        "what": plain(problem.what),
+        "specifics": problem.specifics,
+        "remedy": plain(problem.remedy),
+        "at": iso(call.ended_at or timezone.now()),
         "call": call.pk,
     }
-
-
-def _message_of(call: Call) -> str:
-    """Return the last error's own words, such as the field that is missing; "" without one."""
-    kinds = [EventKind.ERROR, EventKind.TOOL_FAILED]
-    errors = CallEvent.objects.filter(call=call, kind__in=kinds).order_by("-at", "-id")
-    return str((errors.values_list("detail__message", flat=True).first()) or "")
 
 
 def _may_tell_of(account_id: str, code: str, now: datetime) -> bool:
@@ -261,7 +261,8 @@ def _may_tell_of(account_id: str, code: str, now: datetime) -> bool:
 def _calls_recovered(call: Call) -> None:
     at = call.ended_at or timezone.now()
     others = _failing_calls(call).exclude(subject=_subject(call.numbers[0], call.error_code))
-    ended = list(others.filter(began_at__lte=at).order_by("began_at", "pk"))
+    # Jobs run in any order: a call that failed later goes on failing.
+    ended = list(others.filter(last_at__lte=at).order_by("began_at", "pk"))
     Incident.objects.filter(pk__in=[each.pk for each in ended]).update(ended_at=at)
     known = [each for each in ended if each.told_at and at - each.began_at > RECOVERY_AFTER]
     if known:  # One message for all codes.
@@ -330,7 +331,7 @@ def _next_place(account_id: str, kind: Incident.Kind, now: datetime) -> datetime
 
 
 def forget() -> None:
-    """Close what nothing was heard of for a week, and delete what is over for long."""
+    """Close incidents without a failure for a week, and delete those that ended long ago."""
     now = timezone.now()
     held = CallbackDelivery.objects.filter(held_by=OuterRef("pk"))
     stale = CallbackEndpoint.objects.filter(~Exists(held), failed_at__lt=now - STALE_AFTER)

@@ -38,7 +38,7 @@ from telephony.callbacks.client import (
 )
 from telephony.callbacks.origins import origin_of, shown
 from telephony.db import in_database
-from telephony.explanations import guide_section_url, section_of
+from telephony.explanations import guide_section_url
 from telephony.models import COUNTED_TO, Incident, NotificationSettings
 
 POST_TASK = "telephony.tasks.post_notice"
@@ -70,10 +70,10 @@ _MAILS = {
 _RESULTS = {
     TimedOut.code: "did not respond in time",
     Unreachable.code: "could not be reached",
-    TlsFailed.code: "has no valid TLS certificate",
-    BlockedAddress.code: "has no public address",
-    TooLarge.code: "sent a response that is too large",
-    BadUrl.code: "has a URL that may not be called",
+    TlsFailed.code: "did not have a valid TLS certificate",
+    BlockedAddress.code: "had no public address",
+    TooLarge.code: "sent a response that was too large",
+    BadUrl.code: "had a URL that we may not call",
 }
 
 
@@ -230,31 +230,23 @@ def _locked_settings(account: Account) -> NotificationSettings:
 def context_of(incident: Incident) -> dict[str, Any]:
     """Return the values for the text of a message: texts, ready to be read."""
     lasted = (incident.ended_at or incident.last_at) - incident.began_at
-    return (
-        _explanation(incident)
-        | incident.facts
-        | {
-            "since": moment(incident.began_at, incident.account.time_zone),
-            "lasted": in_words(lasted),
-            "answer": answer_in_words(str(incident.facts.get("result", ""))),
-        }
-    )
-
-
-def _explanation(incident: Incident) -> dict[str, str]:
-    """Return what an error code means and what to do about it, for incidents of calls."""
-    code = incident.facts.get("code")
-    if code is None:
-        return {}
-    found = section_of(code)
-    return {
-        "meaning": _plain(found.meaning) if found else "",
-        "remedy": _plain(found.remedy) if found else "",
-        "guide": guide_section_url(code),
+    return incident.facts | {
+        "guide": guide_section_url(incident.facts.get("code", "")),
+        "since": moment(incident.began_at, incident.account.time_zone),
+        "at": _at(incident),
+        "lasted": in_words(lasted),
+        "answer": answer_in_words(str(incident.facts.get("result", ""))),
     }
 
 
-def _plain(markdown: str) -> str:
+def _at(incident: Incident) -> str:
+    """Return when the call ended that the message is about; "" for another kind of incident."""
+    at = incident.facts.get("at")
+    return moment(datetime.fromisoformat(at), incident.account.time_zone) if at else ""
+
+
+def plain(markdown: str) -> str:
+    """Return a sentence in Markdown as an email has it."""
     return markdown.replace("`", "").replace("**", "")
 
 

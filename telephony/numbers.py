@@ -19,7 +19,7 @@ from accounts.actors import SYSTEM
 from accounts.audit import Action, audit, audit_by
 from accounts.mails import mail_queue
 from accounts.models import Account
-from accounts.throttling import credentials_attempt
+from accounts.throttling import twilio_attempt
 from core.connections import give_connection_back
 from core.errors import ApiError, invalid
 from core.texts import line_problem
@@ -180,7 +180,7 @@ def asking_twilio(
     Raises 502 ``carrier_unavailable``, 429 ``too_many_requests``, and what ``refused`` makes of
     Twilio's reason: 400 ``phone_number_not_proven``.
     """
-    with credentials_attempt(account, what="requests to Twilio", are_wrong=_are_wrong):
+    with twilio_attempt(account, are_wrong=_are_wrong):
         give_connection_back()
         try:
             yield

@@ -77,7 +77,7 @@ _EXPLAINED = {
     "Twilio Console, and check that the account is not suspended or closed.",
     20005: "This Twilio account is suspended or closed. See the Twilio Console.",
     20008: "These are Twilio's test credentials. Use the live ones.",
-    20429: "Twilio gets too many requests for this account. Try again in a minute.",
+    20429: "Twilio is receiving too many requests for this account. Try again in a minute.",
 }
 
 

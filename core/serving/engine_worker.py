@@ -93,7 +93,7 @@ class EngineWorker(ASGIWorker):
         self._begin_to_drain()
         while not lifespan._app_finished and not self._quick_shutdown:
             if self.loop.time() > deadline:
-                self.log.warning("Stopping with calls still going on: graceful_timeout is over.")
+                self.log.warning("Stopping with calls in progress: graceful_timeout has passed.")
                 break
             await asyncio.sleep(_POLL_S)
         lifespan._task.cancel()

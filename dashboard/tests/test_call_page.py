@@ -57,8 +57,8 @@ class TestNotices:
         call = call_of(alice, ended_reason=reason, error_code=code)
         text = page_of(alice_web, call)
         [notice] = notices_of(call, [], [])
-        assert notice.what.endswith(".")
-        assert notice.remedy.endswith(".")
+        assert notice.problem.what.endswith(".")
+        assert notice.problem.remedy.endswith(".")
         assert tone_in(text) == ("bad" if reason == "rejected" else "note")
         assert f'href="{guide_section_url(code)}"' in text
         [said] = notices_in(text)

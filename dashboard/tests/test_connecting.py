@@ -121,7 +121,7 @@ class TestConnect:
     ) -> None:
         monkeypatch.setattr(connecting, "BEGUN_WITHIN_S", 0.0)
         text = connected(alice_web, NUMBER).content.decode()
-        assert "because Twilio took too long" in text
+        assert "Not connected: Twilio took too long" in text
         assert not PhoneNumber.objects.exists()
 
     def test_one_of_another_account_is_moved_with_consent(

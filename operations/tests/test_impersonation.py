@@ -206,15 +206,17 @@ class TestRefusals:
         response = visitor.post(dashboard_paths()[name], headers=headers)
         assert response["Location"] == "/dashboard/settings?from=here"
         text = visitor.get(response["Location"]).content.decode()
-        assert f"Nothing was changed ({CHANGES[name]})." in text.replace("&#x27;", "'")
-        assert "You are viewing as alice@example.org; changes are not allowed." in text
+        said = (
+            f"You can't {CHANGES[name]} while you view as alice@example.org. Nothing was changed."
+        )
+        assert said in text.replace("&#x27;", "'")
         assert AuditEvent.objects.of(alice).count() == before
 
     def test_each_form_has_a_name(self, visitor: Client, alice_web: Client) -> None:
         """Every view that takes a form says what it did not do."""
         for name, path in dashboard_paths().items():
             takes_forms = "POST" in alice_web.put(path).headers.get("Allow", "")
-            is_refused = b"changes are not allowed" in visitor.put(path).content
+            is_refused = b"while you view as" in visitor.put(path).content
             assert not (takes_forms and is_refused) or name in CHANGES, name
 
     def test_a_form_that_says_not_where_it_was(self, visitor: Client) -> None:
@@ -226,7 +228,7 @@ class TestRefusals:
         response = visitor.get(f"{SETTINGS}/second-factor/app", headers={"Accept": "text/html"})
         assert response["Location"] == f"{SETTINGS}/second-factor"
         text = visitor.get(response["Location"]).content.decode()
-        assert "Nothing was changed (add an authenticator app)." in text
+        assert "add an authenticator app while you view as" in text
 
     def test_htmx_reloads_the_page(self, visitor: Client) -> None:
         headers = {"HX-Request": "true", "Referer": "http://testserver/dashboard/calls"}
@@ -238,8 +240,7 @@ class TestRefusals:
         assert response.status_code == 403
         assert response["Content-Type"] == "text/plain; charset=utf-8"
         assert response.content.decode() == (
-            "Nothing was changed (start a test call). "
-            "You are viewing as alice@example.org; changes are not allowed."
+            "You can't start a test call while you view as alice@example.org. Nothing was changed."
         )
 
 

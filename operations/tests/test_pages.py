@@ -118,7 +118,7 @@ class TestInABrowser:
         form = page.get_by_role("region", name="Company")
         form.get_by_label("Company").fill("Other")
         form.get_by_role("button").click()
-        expect(page.locator("#messages")).to_contain_text("(change the company name)")
+        expect(page.locator("#messages")).to_contain_text("change the company name")
         page.mouse.wheel(0, 2000)
         expect(banner).to_be_in_viewport()
         assert_fit(page, page.url)

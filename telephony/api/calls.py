@@ -1,6 +1,6 @@
 """``/api/calls``
 
-Each filter of the list has an index: see ``telephony.call_search``.
+Each filter of the list has an index, and a combination uses one: see ``telephony.call_search``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from telephony.call_search import LONGEST_VALUE, MOST_VALUES, Conditions, calls_
 from telephony.engine.codes import OUTCOMES, EventKind
 from telephony.hangup import call_request_hangup
 from telephony.models import FAILED_IN_ORDER, Call, CallbackDelivery, CallEvent, FailedRequest
+from telephony.numbering import parse_number
 from telephony.twilio_rest import CALL_SID
 from usage.models import UsageRecord
 from usage.serializers import CostBreakdownSerializer
@@ -70,8 +71,15 @@ class FilterSerializer(ObjectSerializer):
             since=given.get("since"),
             until=given.get("until"),
             is_live=given.get("live"),
+            number=_number_in(given.get("phoneNumber", "")),
+            other_number=_number_in(given.get("otherPhone", "")),
             **{name: given[key] for key, name in _CONDITIONS.items() if key in given},
         )
+
+
+def _number_in(text: str) -> str:
+    """Return a number in E.164. A plus sign that a client did not encode arrives as a space."""
+    return parse_number(text) or text
 
 
 # The texts among the filters, by their names in the API.
@@ -79,8 +87,6 @@ _CONDITIONS = {
     "direction": "direction",
     "outcome": "outcome",
     "errorCode": "error_code",
-    "phoneNumber": "number",
-    "otherPhone": "other_number",
     "metadata": "metadata",
     "callSid": "call_sid",
     "id": "id",

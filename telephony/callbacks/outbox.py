@@ -406,7 +406,7 @@ async def _send(attempt: Attempt) -> Result:
         retry_after=answer.retry_after,
         at=now,
         duration_ms=ms_since(started),
-        answer=await attempts.response_to_keep(answer.body, sent=body),
+        answer=await attempts.response_to_keep(answer.body, sent=body, known=secrets),
     )
 
 

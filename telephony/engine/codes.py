@@ -309,7 +309,7 @@ MODEL_CODES: Mapping[str, Explanation] = {
         (
             "invalid_api_key",
             "OpenAI refused the API key.",
-            "Return a valid OpenAI API key in `openaiApiKey`. You find your keys at "
+            "Return a valid OpenAI API key in `openaiApiKey`. Find your keys at "
             "platform.openai.com/api-keys.",
         ),
         (
@@ -351,7 +351,7 @@ MODEL_CODES: Mapping[str, Explanation] = {
         (
             "slow_down",
             "OpenAI asked for fewer requests.",
-            "Call again, and place more calls at a time only gradually.",
+            "Call again, and increase the number of simultaneous calls gradually.",
         ),
         ("server_error", "OpenAI failed to produce a response.", _LOOK_AT_STATUS),
         ("no_response", "The model did not begin a response.", _LOOK_AT_STATUS),
@@ -363,7 +363,7 @@ MODEL_CODES: Mapping[str, Explanation] = {
         (
             "session_expired",
             "The call reached OpenAI's longest session.",
-            "Return a lower `maxDurationSeconds`, so that the agent can end the call first.",
+            "Return a lower `maxDurationSeconds`, so that Switchhook ends the call first.",
         ),
         ("invalid_request_error", "OpenAI refused a request of the call.", _CORRECT_VALUE),
         ("invalid_value", "OpenAI refused a value in a request of the call.", _CORRECT_VALUE),

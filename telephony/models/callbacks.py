@@ -117,7 +117,8 @@ class CallbackEndpoint(models.Model):
     """A server that an account's callbacks go to, while it accepts none of them.
 
     It is identified by its origin, ``https://host:port``: a server hangs or is unreachable whatever
-    the path, and each call can have its own URL. The first 2xx response deletes the row.
+    the path, and each call can have its own URL. The row is deleted after the first 2xx response,
+    once its held callbacks are released.
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")

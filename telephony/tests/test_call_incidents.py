@@ -14,7 +14,7 @@ from accounts.models import Account
 from dashboard.tests.mails import jobs, sent
 from telephony import incidents
 from telephony.call_sids import new_test_sid
-from telephony.engine.codes import EndedReason, ErrorCode, EventKind
+from telephony.engine.codes import EndedReason, ErrorCode, EventKind, OnErrorCode, model_error_code
 from telephony.models import Call, Incident, NotificationSettings
 from telephony.outcomes import Outcome
 from telephony.services import call_accept, call_end, call_note
@@ -40,7 +40,7 @@ def call_of(account: Account, number: str = NUMBER, **fields: Any) -> Call:
 
 
 def fails(
-    account: Account, code: ErrorCode = TIMEOUT, *, at: datetime = NOW, **fields: Any
+    account: Account, code: OnErrorCode = TIMEOUT, *, at: datetime = NOW, **fields: Any
 ) -> Call:
     """Let a call fail, and its job run."""
     call = call_of(account, created_at=at, **fields)
@@ -102,7 +102,7 @@ def test_the_email_says_why_and_what_to_do(alice: Account) -> None:
     (message,) = sent()
     text = " ".join(message.body.split())
     assert message.to == [alice.email]
-    assert f"A call from {PERSON} to {NUMBER} failed at 5 Apr 2026, 05:30 EDT." in text
+    assert f"A call from {PERSON} to {NUMBER} failed on 5 Apr 2026, 05:30 EDT." in text
     assert "It failed." in text, "what exactly happened"
     assert TIMEOUT.remedy in text
     assert f"/dashboard/calls/{call.id}" in text
@@ -139,7 +139,7 @@ def test_a_tool_that_fails_in_a_completed_call(alice: Account) -> None:
     (message,) = sent()
     assert message.subject == f"Calls to {NUMBER} have a failing tool: tool_failed"
     text = " ".join(message.body.split())
-    assert f"A tool failed in a call from {PERSON} to {NUMBER}, which ended at" in text
+    assert f"A tool failed in a call from {PERSON} to {NUMBER}, which ended on" in text
     assert "The tool t failed." in text
     later = NOW + timedelta(hours=2)
     with_failed_tool(alice, at=later)
@@ -155,6 +155,35 @@ def test_a_tool_that_fails_shows_that_calls_are_accepted_again(alice: Account) -
     assert sorted(subjects()) == sorted(
         [WORKS, f"Calls to {NUMBER} have a failing tool: tool_failed"]
     )
+
+
+def test_the_email_dates_the_call_that_it_is_about(alice: Account) -> None:
+    """What may not be told on one day is told with a later call."""
+    fails(alice)
+    fails(alice, called_number=OTHER_NUMBER)
+    assert subjects() == [FAILING], "one a day for this code"
+    pass_a_day()
+    fails(alice, at=NOW + timedelta(days=1), called_number=OTHER_NUMBER)
+    (message,) = sent()
+    assert "failed on 6 Apr 2026, 09:30 UTC." in " ".join(message.body.split())
+
+
+def test_a_call_that_went_well_before_a_failure_ends_nothing(alice: Account) -> None:
+    """Jobs run in any order."""
+    fails(alice)
+    fails(alice, at=NOW + timedelta(hours=3))
+    sent()
+    goes_well(alice, at=NOW + timedelta(hours=2))
+    assert subjects() == []
+    assert Incident.objects.filter(ended_at=None).exists()
+
+
+def test_the_email_says_whose_words_it_has(alice: Account) -> None:
+    fails(alice, model_error_code("model_not_found"))
+    (message,) = sent()
+    text = " ".join(message.body.split())
+    assert "OpenAI has no such model" in text
+    assert "OpenAI says: “It failed.”" in text
 
 
 def test_an_outbound_call(alice: Account) -> None:

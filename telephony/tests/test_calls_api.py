@@ -144,6 +144,7 @@ class TestList:
             ({"errorCode": "call_start_timeout"}, "failed"),
             ({"phoneNumber": "+15551234567"}, "outbound failed"),
             ({"otherPhone": "+12025550100"}, "outbound"),
+            ({"otherPhone": " 12025550100"}, "outbound"),  # a plus sign that is not encoded
             ({"metadata": "A-1"}, "outbound"),
             ({"callSid": f"CA{1:032x}"}, "failed"),
             ({"outcome": "failed", "direction": "outbound"}, ""),

@@ -121,7 +121,7 @@ def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
     decision = answer.decision
     known: dict[str, Any] = {"asked": answer.for_timeline()}
     is_free = isinstance(decision, CallStartFailed) or _is_silent(decision)
-    is_recorded = not (form is not None and is_free and transactions.leave_out(call))
+    is_recorded = not (form is not None and is_free and transactions.drop_if_many(call))
     if isinstance(decision, CallStartFailed):
         if is_recorded:
             transactions.fail(call, (decision.code, decision.message), decision.result, **known)

@@ -62,7 +62,7 @@ _NOT_ADMITTED = {
 }
 # Anybody who knows a number can send calls that lead nowhere. Each account records, and reports to
 # its backend, at most this many rejected calls a minute: more would fill the tables and delay its
-# callbacks. See also leave_out.
+# callbacks. See also drop_if_many.
 MOST_REFUSED = 30
 
 
@@ -294,23 +294,24 @@ def transfer(call: Call, to: str, *, asked: dict[str, Any], signed_by: str = "")
 @transaction.atomic
 def distrust(call: Call, doubt: tuple[ErrorCode, str], *, asked: dict[str, Any]) -> None:
     """End a call whose webhook is not from Twilio. The customer is told, unless there are many."""
-    if not _is_left_out(call):
+    if not _dropped(call):
         fail(call, doubt, asked=asked)
 
 
 @transaction.atomic
-def leave_out(call: Call) -> bool:
-    """Return True for a ring that is not recorded: one of very many whose sender may be anybody.
+def drop_if_many(call: Call) -> bool:
+    """Delete a ring that is one of too many whose sender may be anybody; return True if it was.
 
     Only the Twilio account of a bound number can send its rings, and its backend may fail or reject
     as many callers as there are.
     """
     theirs = PhoneNumber.objects.filter(account_id=call.account_id)
     bound = theirs.filter(phone_number=call.called_number).exclude(twilio_account_sid="")
-    return not bound.exists() and _is_left_out(call)
+    return not bound.exists() and _dropped(call)
 
 
-def _is_left_out(call: Call) -> bool:
+def _dropped(call: Call) -> bool:
+    """Delete a ring that is one too many in this minute; return True if it was."""
     is_ring = call.direction == Call.Direction.INBOUND and call.accepted_at is None
     if not is_ring or _is_written_down(call.account):
         return False

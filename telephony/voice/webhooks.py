@@ -87,7 +87,7 @@ def _twilio_view(view: View) -> View:
 def _wrong_method(method: str) -> HttpResponse:
     """Say what to fix, to a person who opens this URL in a browser."""
     text = (
-        f"This URL accepts POST, but this request is a {method}. In the Twilio console, set your "
+        f"This URL accepts POST, but this request is a {method}. In the Twilio Console, set your "
         "number's voice webhook to HTTP POST.\n"
     )
     response = HttpResponse(text, status=405, content_type="text/plain; charset=utf-8")

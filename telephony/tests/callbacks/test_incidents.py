@@ -354,7 +354,7 @@ async def test_the_email_names_the_call(call: Call, backend: Backend) -> None:
     text = " ".join(message.body.split())
     assert "onCallEnd for this call after 8 attempts" in text
     assert f"/dashboard/calls/{call.id}" in text
-    assert f"{backend.url}/end responded with HTTP 500 the last time" in text
+    assert f"The last time, {backend.url}/end responded with HTTP 500." in text
 
 
 # What is forgotten

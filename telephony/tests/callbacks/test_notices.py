@@ -165,7 +165,7 @@ async def test_it_goes_to_public_addresses_only(
     names.addresses["hooks.test"] = ["127.0.0.1"]
     await in_database(lambda: notices.webhook_set(account=alice, url="https://hooks.test/x"))
     await tell(incident)
-    assert (await in_database(_settings)).webhook_problem == "has no public address"
+    assert (await in_database(_settings)).webhook_problem == "had no public address"
 
 
 async def test_the_url_is_nowhere_in_plain_text(

@@ -73,7 +73,7 @@ class TestTheMethod:
             assert response.status == 405
             assert response.headers["Allow"] == "POST"
             assert await response.text() == (
-                f"This URL accepts POST, but this request is a {method}. In the Twilio console, "
+                f"This URL accepts POST, but this request is a {method}. In the Twilio Console, "
                 "set your number's voice webhook to HTTP POST.\n"
             )
 
