@@ -88,21 +88,29 @@ def phone_number_register(
     if proof is not None:
         number_prove(account, proof, phone_number)
     try:
-        with transaction.atomic():
-            number, is_new = PhoneNumber.objects.update_or_create(
-                account=account, phone_number=phone_number, defaults=values
-            )
-            # Only now: the insert above has waited for an account that releases the number at this
-            # moment.
-            if known := _released(account, phone_number, proof):
-                for name, value in known.items():
-                    setattr(number, name, value)
-                number.save(update_fields=list(known))
-            action = Action.NUMBER_REGISTERED if is_new else Action.NUMBER_CHANGED
-            audit(account=account, action=action, number=phone_number)
-            return number, is_new
+        return _registered(account, phone_number, values, proof)
     except IntegrityError:
         raise taken(phone_number) from None
+
+
+@transaction.atomic
+def _registered(
+    account: Account,
+    phone_number: str,
+    values: dict[str, str],
+    proof: TwilioCredentials | None,
+) -> tuple[PhoneNumber, bool]:
+    number, is_new = PhoneNumber.objects.update_or_create(
+        account=account, phone_number=phone_number, defaults=values
+    )
+    # Only now: the insert above has waited for an account that releases the number at this moment.
+    if known := _released(account, phone_number, proof):
+        for field, value in known.items():
+            setattr(number, field, value)
+        number.save(update_fields=list(known))
+    action = Action.NUMBER_REGISTERED if is_new else Action.NUMBER_CHANGED
+    audit(account=account, action=action, number=phone_number)
+    return number, is_new
 
 
 def taken(phone_number: str) -> ApiError:

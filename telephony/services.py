@@ -149,12 +149,14 @@ def call_end(
 
     Everything that learns of an end calls this, and the first one wins. Without an ``outcome``, the
     one that the engine last stored counts, as far as it can be read. The timeline then says what is
-    missing, and the estimate of an unknown cost is 0. Minutes are billed from the
-    ``billed_from`` of the ``outcome``, and without one from that of the call, which the engine
-    stored. A call that was never accepted leaves only a record. ``errors`` are ``(code, message)``
-    for onError, ``events`` the last entries of the timeline, ``failed`` the last failed requests to
-    the backend. The last error or, without one,
-    ``problem`` is the call's error code.
+    missing, and the estimate of an unknown cost is 0. Minutes are billed from the ``billed_from``
+    of the ``outcome`` or, without one, of the call, where the engine stored it. A call that was
+    never accepted leaves only a record.
+
+    :param errors: ``(code, message)`` for onError. The last one or, without any, the ``problem`` is
+        the call's error code.
+    :param events: the last entries of the timeline.
+    :param failed: the last failed requests to the backend.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
@@ -174,16 +176,19 @@ def call_end(
     call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)
     call_count(call)
     if call.accepted_at is not None and call.call_sid:
-        cost = cost_of(outcome)
-        missing = outcome.missing | ({"cost"} if cost is None else set())
-        if missing:
-            call_note(
-                call, EventKind.INCOMPLETE, at=call.ended_at, missing=", ".join(sorted(missing))
-            )
-        record = _record_usage(call, call.call_sid, cost or Decimal(0))
-        outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
+        _charge_and_report(call, call.call_sid, outcome)
     incidents.call_ended(call)
     return True
+
+
+def _charge_and_report(call: Call, call_sid: str, outcome: Outcome) -> None:
+    """Record the usage of an accepted call that has ended, and send onCallEnd."""
+    cost = cost_of(outcome)
+    missing = outcome.missing | ({"cost"} if cost is None else set())
+    if missing:
+        call_note(call, EventKind.INCOMPLETE, at=call.ended_at, missing=", ".join(sorted(missing)))
+    record = _record_usage(call, call_sid, cost or Decimal(0))
+    outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
 
 
 def _error_code(

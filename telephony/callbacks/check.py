@@ -31,7 +31,7 @@ from telephony.callbacks.on_call_start import post
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.problems import PlanError
 from telephony.engine.bounds import clipped, is_deeper_than, sentence
-from telephony.engine.plan import CallPlan, Refusal, Transfer
+from telephony.engine.plan import CallPlan, Refusal, Transfer, sid_ending
 from telephony.models import PhoneNumber
 
 
@@ -163,7 +163,7 @@ def _shown(field: Field, value: Any) -> str:
         case _, str() if field.is_secret:
             return f"•••••••• ({len(value)} characters)"
         case AccountSid(), str() if len(value) > 12:
-            return f"{value[:2]}…{value[-4:]}"
+            return sid_ending(value)
         case AccountSid(), _:
             return "••••"
         case _ if field.is_secret:

@@ -22,6 +22,7 @@ from core.logs import names_credential, without_credentials
 from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, SPOKEN_REFUSAL, TRANSFER
 from telephony.callbacks.kinds import AccountSid
 from telephony.engine.bounds import is_deeper_than
+from telephony.engine.plan import sid_ending
 
 MASK = "••••••••"
 NOT_SHOWN = "(Not shown: it may contain credentials.)"
@@ -55,7 +56,7 @@ def _plain(name: str) -> str:
 
 _SECRET = frozenset(_plain(field.name) for field in _FIELDS.values() if field.is_secret)
 _SIDS = frozenset(_plain(field.name) for field in _FIELDS.values() if field.kind == AccountSid())
-_SID = re.compile(r"(?<![0-9A-Za-z])AC[0-9a-fA-F]{28}([0-9a-fA-F]{4})(?![0-9A-Za-z])")
+_SID = re.compile(r"(?<![0-9A-Za-z])AC[0-9a-fA-F]{32}(?![0-9A-Za-z])")
 _TOKEN = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{32}(?![0-9A-Za-z])")  # Twilio's auth token
 _OPENAI_KEY = re.compile(r"(?<![0-9A-Za-z])sk-[\w-]+")
 
@@ -175,8 +176,7 @@ def _size(value: Any) -> str:
 
 
 def _short_sid(value: Any) -> str:
-    found = _SID.fullmatch(value) if isinstance(value, str) else None
-    return f"AC…{found[1]}" if found else MASK
+    return sid_ending(value) if isinstance(value, str) and _SID.fullmatch(value) else MASK
 
 
 def _recognizable(texts: Iterable[str]) -> set[str]:
@@ -193,7 +193,7 @@ def _masked_text(text: str, known: set[str]) -> str:
         return text
     for each in sorted(known, key=len, reverse=True):
         text = text.replace(each, MASK)
-    text = _SID.sub(r"AC…\1", _without_named(text))
+    text = _SID.sub(lambda found: sid_ending(found[0]), _without_named(text))
     return _TOKEN.sub(MASK, _OPENAI_KEY.sub(MASK, text))
 
 
