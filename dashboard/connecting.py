@@ -6,7 +6,6 @@ fields. They are in no page and in no session.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -25,9 +24,10 @@ from accounts.permissions import require_active
 from core.engine_urls import engine_voice_url
 from core.errors import ApiError
 from dashboard.access import PageRequest, for_customer, reason_not_active
+from dashboard.forms import problem_in
 from dashboard.numbers import CredentialsForm, UrlsForm, number_page
 from dashboard.rendering import dashboard_page
-from telephony.connecting import Consents, Offer, numbers_at_twilio, phone_number_connect
+from telephony.connecting import Consents, OfferedNumber, numbers_at_twilio, phone_number_connect
 from telephony.models import PhoneNumber
 from telephony.numbering import number_digits
 from telephony.twilio_rest import CURSOR, TwilioCredentials
@@ -120,29 +120,26 @@ def _connect_chosen(
     for number in chosen:
         problem = _UNFINISHED
         if monotonic() - began < BEGUN_WITHIN_S:
-            problem = _problem_of(
-                lambda number=number: phone_number_connect(  # type: ignore[misc]
-                    account=request.user,
-                    phone_number=number,
-                    credentials=account_form.credentials(),
-                    consents=form.consents(),
-                    **form.urls(),
-                )
-            )
+            problem = _connect_one(request, number, account_form, form)
         results.append(Result(number, problem))
     return results
 
 
 @sensitive_variables()
-def _problem_of(act: Callable[[], object]) -> str:
-    """Return why Twilio or the service refuses to act; "" if it does not."""
+def _connect_one(
+    request: PageRequest, number: str, account_form: AccountForm, form: ConnectionForm
+) -> str:
+    """Return why Twilio or the service refuses; "" if the number is connected."""
     try:
-        act()
-    except ApiError as refusal:
-        said = [text for texts in (refusal.fields or {}).values() for text in texts]
-        return " ".join(said) or refusal.message
-    except ValidationError as refusal:
-        return " ".join(dict.fromkeys(refusal.messages))
+        phone_number_connect(
+            account=request.user,
+            phone_number=number,
+            credentials=account_form.credentials(),
+            consents=form.consents(),
+            **form.urls(),
+        )
+    except (ApiError, ValidationError) as refusal:
+        return problem_in(refusal)
     return ""
 
 
@@ -151,20 +148,15 @@ def _offered(account: Account, form: AccountForm, after: str) -> dict[str, Any]:
     """Return the numbers to choose from, or why there are none."""
     if not form.is_valid():
         return {}
-    found: list[Offer] = []
-    problem = _problem_of(
-        lambda: found.append(
-            numbers_at_twilio(
-                account=account,
-                credentials=form.credentials(),
-                after=after,
-                digits=form.cleaned_data["find"],
-            )
+    try:
+        offer = numbers_at_twilio(
+            account=account,
+            credentials=form.credentials(),
+            after=after,
+            digits=form.cleaned_data["find"],
         )
-    )
-    if problem:
-        return {"problem": problem}
-    (offer,) = found
+    except (ApiError, ValidationError) as refusal:
+        return {"problem": problem_in(refusal)}
     return {
         "offer": offer,
         "after": after,
@@ -208,39 +200,34 @@ def number_check(request: PageRequest, id: str) -> HttpResponse:
     credentials, form = CredentialsForm(request.POST, prefix="check"), ConnectionForm(request.POST)
     context: dict[str, Any] = {"number": number, "check_form": credentials}
     if credentials.is_valid() and form.is_valid():
-        if request.POST.get("step") == "point":
-            context["problem"] = _problem_of(
-                lambda: phone_number_connect(
+        known = credentials.credentials()
+        try:
+            if request.POST.get("step") == "point":
+                phone_number_connect(
                     account=request.user,
                     phone_number=number.phone_number,
-                    credentials=credentials.credentials(),
+                    credentials=known,
                     consents=form.consents(),
                 )
-            )
-        if not context.get("problem"):
-            context |= _where_it_points(request.user, number, credentials.credentials())
+            context["checked"] = _at_twilio(request.user, number, known)
+        except (ApiError, ValidationError) as refusal:
+            context["problem"] = problem_in(refusal)
     if request.htmx:
         return render(request, "dashboard/number_at_twilio.html", context)
     return number_page(request, number, context=context)
 
 
 @sensitive_variables()
-def _where_it_points(
+def _at_twilio(
     account: Account, number: PhoneNumber, credentials: TwilioCredentials
-) -> dict[str, Any]:
-    found: list[Offer] = []
+) -> OfferedNumber:
+    """Return the number as Twilio has it; raise ``ValidationError`` if this account has not."""
     digits = number.phone_number
-    problem = _problem_of(
-        lambda: found.append(
-            numbers_at_twilio(account=account, credentials=credentials, digits=digits)
-        )
-    )
-    if problem:
-        return {"problem": problem}
-    same = [each for each in found[0].numbers if each.at_twilio.phone_number == digits]
-    if not same:
-        return {"problem": f"{number} does not belong to this Twilio account."}
-    return {"checked": same[0]}
+    offer = numbers_at_twilio(account=account, credentials=credentials, digits=digits)
+    for each in offer.numbers:
+        if each.at_twilio.phone_number == digits:
+            return each
+    raise ValidationError(f"{number} does not belong to this Twilio account.")
 
 
 urlpatterns = [

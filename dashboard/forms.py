@@ -102,6 +102,12 @@ def refuse(form: forms.Form, refusal: ApiError | ValidationError) -> None:
             form.add_error(field if field in form.fields else None, message)
 
 
+def problem_in(refusal: ApiError | ValidationError) -> str:
+    """Return all that a service's error says, as one text."""
+    said = [message for messages in _fields_of(refusal).values() for message in messages]
+    return " ".join(dict.fromkeys(said))
+
+
 def with_more(refusal: ApiError | ValidationError, check: Callable[[], object]) -> ValidationError:
     """Return a service's error together with what another check finds, so that all is shown."""
     fields = dict(_fields_of(refusal))

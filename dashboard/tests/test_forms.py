@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.test import Client
 
 from accounts.models import Account
+from core.errors import ApiError
+from dashboard.forms import problem_in
 from dashboard.tests.pages import assert_well_made
 
 pytestmark = pytest.mark.django_db
@@ -66,6 +69,21 @@ class TestErrors:
         errors = response.context["forms"]["password"].errors
         assert set(errors) == {"current_password", "password"}
         assert 'name="current_password"' in focused(response.content.decode())
+
+
+@pytest.mark.parametrize(
+    ("refusal", "text"),
+    [
+        (ApiError(409, "taken", "It is taken."), "It is taken."),
+        (ApiError(400, "invalid", "Wrong.", fields={"a": ["A.", "B."], "b": ["A."]}), "A. B."),
+        (ValidationError({"a": ["A."], "b": ["B.", "A."]}), "A. B."),
+        (ValidationError("A."), "A."),
+    ],
+)
+def test_a_services_error_in_one_text_says_each_thing_once(
+    refusal: ApiError | ValidationError, text: str
+) -> None:
+    assert problem_in(refusal) == text
 
 
 def test_a_webhook_of_notifications_is_a_secret_to_drafts(alice_web: Client) -> None:
