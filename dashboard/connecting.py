@@ -37,6 +37,7 @@ from telephony.twilio_rest import CURSOR, TwilioCredentials
 MOST_AT_ONCE = 20
 BEGUN_WITHIN_S = 20.0
 
+_LONGEST_NUMBER = 16  # in E.164, with its +
 _UNFINISHED = "Not connected: Twilio took too long. Try again."
 
 
@@ -114,6 +115,9 @@ def _connect_chosen(
         return []
     if not 0 < len(chosen) <= MOST_AT_ONCE:
         form.add_error(None, f"Choose 1 to {MOST_AT_ONCE} numbers.")
+        return []
+    if any(len(number) > _LONGEST_NUMBER for number in chosen):
+        form.add_error(None, "Choose numbers from the list.")  # and repeat none of these
         return []
     began = monotonic()
     results = []

@@ -116,6 +116,12 @@ class TestConnect:
         assert "Choose 1 to 20 numbers." in connected(alice_web, *numbers).content.decode()
         assert not PhoneNumber.objects.exists()
 
+    def test_one_that_is_too_long_is_not_repeated(self, alice_web: Client) -> None:
+        text = connected(alice_web, NUMBER, "x" * 17).content.decode()
+        assert "Choose numbers from the list." in text
+        assert "x" * 17 not in text
+        assert not PhoneNumber.objects.exists()
+
     def test_where_twilio_is_slow_the_rest_is_left_for_later(
         self, alice: Account, alice_web: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
