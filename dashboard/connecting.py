@@ -32,13 +32,16 @@ from telephony.models import PhoneNumber
 from telephony.numbering import number_digits
 from telephony.twilio_rest import CURSOR, TwilioCredentials
 
-# The most numbers that are connected at once, and the seconds after which no other is begun: each
-# takes two requests to Twilio.
+# The most numbers that are connected at once.
 MOST_AT_ONCE = 20
-BEGUN_WITHIN_S = 20.0
+# The seconds after which no other number is begun, nor the list. Each number takes two requests to
+# Twilio, of at most TIMEOUT_SECONDS (10 s): so a request holds a thread for at most 30 s.
+BEGUN_WITHIN_S = 10.0
 
 _LONGEST_NUMBER = 16  # in E.164, with its +
+_LONGEST_NUMBER = 16  # in E.164, with its +
 _UNFINISHED = "Not connected: Twilio took too long. Try again."
+_NOT_LISTED = "Twilio took too long to list the numbers again. To see them, choose Show numbers."
 
 
 class AccountForm(CredentialsForm):
@@ -95,11 +98,14 @@ def connect(request: PageRequest) -> HttpResponse:
     require_active(request.user)
     account_form, form = AccountForm(request.POST), ConnectionForm(request.POST)
     context: dict[str, Any] = {"form": form}
+    begin_until = monotonic() + BEGUN_WITHIN_S
     if request.POST.get("step") == "connect":
-        results = _connect_chosen(request, account_form, form)
+        results = _connect_chosen(request, account_form, form, begin_until)
         if results and not any(result.problem for result in results):
             return _connected(request, results)
         context |= {"results": results, "chosen": set(request.POST.getlist("number"))}
+        if monotonic() >= begin_until:
+            return _page(request, account_form, context | {"problem": _NOT_LISTED})
     after = request.POST.get("after", "")
     context |= _offered(request.user, account_form, after if CURSOR.fullmatch(after) else "")
     return _page(request, account_form, context)
@@ -107,9 +113,12 @@ def connect(request: PageRequest) -> HttpResponse:
 
 @sensitive_variables()
 def _connect_chosen(
-    request: PageRequest, account_form: AccountForm, form: ConnectionForm
+    request: PageRequest, account_form: AccountForm, form: ConnectionForm, begin_until: float
 ) -> list[Result]:
-    """Connect each chosen number alone: one that fails keeps no other back."""
+    """Connect each chosen number alone: one that fails keeps no other back.
+
+    :param begin_until: when no other number is begun (``monotonic()``).
+    """
     chosen = list(dict.fromkeys(request.POST.getlist("number")))
     if not (account_form.is_valid() and form.is_valid()):
         return []
@@ -119,11 +128,10 @@ def _connect_chosen(
     if any(len(number) > _LONGEST_NUMBER for number in chosen):
         form.add_error(None, "Choose numbers from the list.")  # and repeat none of these
         return []
-    began = monotonic()
     results = []
     for number in chosen:
         problem = _UNFINISHED
-        if monotonic() - began < BEGUN_WITHIN_S:
+        if monotonic() < begin_until:
             problem = _connect_one(request, number, account_form, form)
         results.append(Result(number, problem))
     return results

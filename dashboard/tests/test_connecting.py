@@ -24,6 +24,7 @@ from telephony.tests.numbers_at_twilio import (
     serving_numbers,
 )
 from telephony.tests.twilio_stand_in import ACCOUNT_SID, AUTH_TOKEN
+from telephony.twilio_rest import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.django_db
 
@@ -123,12 +124,19 @@ class TestConnect:
         assert not PhoneNumber.objects.exists()
 
     def test_where_twilio_is_slow_the_rest_is_left_for_later(
-        self, alice: Account, alice_web: Client, monkeypatch: pytest.MonkeyPatch
+        self, alice_web: Client, monkeypatch: pytest.MonkeyPatch, twilio: NumbersAtTwilio
     ) -> None:
+        """The list of numbers too: a request holds a thread."""
         monkeypatch.setattr(connecting, "BEGUN_WITHIN_S", 0.0)
         text = connected(alice_web, NUMBER).content.decode()
         assert "Not connected: Twilio took too long" in text
+        assert "Twilio took too long to list the numbers again." in text
+        assert not twilio.requests
         assert not PhoneNumber.objects.exists()
+
+    def test_a_request_holds_a_thread_for_half_a_minute_at_most(self) -> None:
+        """The last number is begun just in time, and takes two requests; then none is listed."""
+        assert connecting.BEGUN_WITHIN_S + 2 * TIMEOUT_SECONDS <= 30
 
     def test_one_of_another_account_is_moved_with_consent(
         self, alice: Account, bob: Account, alice_web: Client
