@@ -10,6 +10,7 @@ client doesn't read at once.
 from __future__ import annotations
 
 import errno
+import math
 import re
 import select
 import socket
@@ -177,6 +178,8 @@ class WebWorker(ThreadWorker):
         self.cfg.set("sendfile", False)  # it would bypass ``Outgoing``
         #: The connections that wait for their client, longest wait first.
         self.waiting: dict[Connection, None] = {}
+        #: When a request must have arrived, because the worker is stopping; ``time.monotonic()``.
+        self.last_request_by = math.inf
 
     def init_process(self) -> None:
         # If probes queued behind requests, a hanging database would delay them, and an orchestrator
@@ -198,6 +201,10 @@ class WebWorker(ThreadWorker):
 
     def _await_request(self, connection: Connection, seconds: float) -> None:
         self._wait(connection, EVENT_READ, self._read, seconds)
+        connection.timeout = self._request_by(seconds)
+
+    def _request_by(self, seconds: float) -> float:
+        return min(time.monotonic() + seconds, self.last_request_by)
 
     def _read(self, connection: Connection) -> None:
         if data := self._received(connection):
@@ -206,7 +213,7 @@ class WebWorker(ThreadWorker):
     def _take(self, connection: Connection, data: bytes) -> None:
         incoming = connection.incoming
         if not incoming.received:
-            connection.timeout = time.monotonic() + request_limits.REQUEST_WITHIN_S
+            connection.timeout = self._request_by(request_limits.REQUEST_WITHIN_S)
         try:
             incoming.take(data)
         except HeadTooLarge:
@@ -333,6 +340,11 @@ class WebWorker(ThreadWorker):
                 self._drop(connection)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Limit all waits to the deadline; gunicorn calls this before it stops."""
+        """Wait for no request longer than this; gunicorn calls it when it begins to stop.
+
+        A request that a thread handles then may leave its connection open for the next one later.
+        """
+        self.last_request_by = deadline
         for connection in self.waiting:
-            connection.timeout = min(connection.timeout, deadline)
+            if not connection.sock.unsent:
+                connection.timeout = min(connection.timeout, deadline)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 
@@ -24,10 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 MANY = 30
 
 # Responds with the number of bytes received, with 3 or 20 MB, or with the number of connections in
-# memory, without garbage collection. For "/endless", it does not return after the response.
+# memory, without garbage collection. For "/endless", it does not return after the response. For
+# "/blocking", it first reads a pipe of that name.
 APPLICATION = """
 import asyncio
 import gc
+import pathlib
 
 from core.serving import engine_http
 from core import request_limits
@@ -41,6 +44,8 @@ request_limits.WAITING = {waiting!r}
 LARGE = {{"/large": 3_000_000, "/huge": 20_000_000}}
 
 def answer(path, size):
+    if path == "/blocking":
+        open(pathlib.Path(__file__).with_name("blocking")).read()
     if path == "/held":
         held = [each for each in gc.get_objects() if isinstance(each, engine_http.BoundedProtocol)]
         return str(len(held)).encode()
@@ -484,19 +489,61 @@ def test_slow_clients_do_not_block_the_production_server() -> None:
         assert ordinary.status() == 200
 
 
-def test_a_stopping_worker_does_not_wait_for_clients(tmp_path: Path) -> None:
-    (tmp_path / "counting.py").write_text(APPLICATION.format(within=60, waiting=256))
-    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as ends:
-        process = start_gunicorn("web", tmp_path, listening)
-        ends.callback(process.kill)
-        clients = [Client(listening.getsockname()[1]) for _ in range(3)]
-        for client in clients:
-            ends.callback(client.close)
-        idle, slow, last = clients
+class TestStopping:
+    @pytest.fixture
+    def port(self, tmp_path: Path) -> Iterator[int]:
+        (tmp_path / "counting.py").write_text(APPLICATION.format(within=60, waiting=256))
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.process = start_gunicorn("web", tmp_path, listening)
+            yield int(listening.getsockname()[1])
+            self.process.kill()
+            self.process.wait(10)
+
+    @pytest.fixture
+    def client(self, port: int) -> Iterator[Callable[[], Client]]:
+        with ExitStack() as ends:
+
+            def client() -> Client:
+                return ends.enter_context(closing(Client(port)))
+
+            yield client
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def assert_ends(self) -> None:
+        assert self.process.wait(20) == 0  # less than the 30 seconds that requests may take
+
+    def test_slow_and_idle_clients_are_not_waited_for(self, client: Callable[[], Client]) -> None:
+        idle, slow = client(), client()
         idle.send(GET)
         assert idle.status() == 200
         slow.send(HALF_A_BODY)
-        last.send(GET)
-        assert last.status() == 200
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0  # less than the 30 seconds that requests may take
+        self.stop()
+        self.assert_ends()
+
+    def test_nor_are_clients_that_become_idle_later(
+        self, client: Callable[[], Client], tmp_path: Path
+    ) -> None:
+        idle, busy = client(), client()
+        idle.send(GET)
+        assert idle.status() == 200
+        os.mkfifo(tmp_path / "blocking")
+        busy.send(GET.replace(b"/", b"/blocking", 1))
+        with (tmp_path / "blocking").open("w"):  # as soon as the application has opened it
+            self.stop()
+            assert idle.is_closed()
+        assert busy.status() == 200
+        self.assert_ends()
+
+    def test_a_response_arrives_whole(self, client: Callable[[], Client]) -> None:
+        idle, busy = client(), client()
+        idle.send(GET)
+        assert idle.status() == 200
+        busy.send(GET_HUGE)
+        assert busy.socket.recv(1, socket.MSG_PEEK)  # the response has started
+        self.stop()
+        assert idle.is_closed()
+        assert len(busy.answer()[1]) == 20_000_000
+        busy.close()
+        self.assert_ends()
