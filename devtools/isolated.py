@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg import sql
 
 from devtools.development import LOCAL_DIR, end_on_signals, serve
+from devtools.ports import free_ports
 from devtools.postgres import embedded_url
 from devtools.processes import Failed, Processes
 
@@ -78,7 +78,7 @@ def own_database(name: str) -> Iterator[str]:
 
 def environment(database_url: str) -> dict[str, str]:
     """Return the environment of the isolated product, without any of the caller's settings."""
-    port, media_port, sandbox_port = map(str, _free_ports(3))
+    port, media_port, sandbox_port = map(str, free_ports(3))
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return {
         **kept,
@@ -94,14 +94,6 @@ def environment(database_url: str) -> dict[str, str]:
         "ISOLATED_SANDBOX_URL": f"http://127.0.0.1:{sandbox_port}",
         **_NO_THROTTLE,
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as sockets:
-        return [
-            sockets.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            for _ in range(count)
-        ]
 
 
 async def _run(work: Work, output: TextIO) -> None:

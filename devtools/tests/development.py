@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.tests.web import database_url
+from devtools.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 _READY_WITHIN_S = 60
@@ -61,7 +61,7 @@ def development(host: str = "127.0.0.1") -> Iterator[Development]:
 
     :param host: the host name in its URLs.
     """
-    port = first_of_free_ports()
+    port = free_ports(3)[0]
     public = {"PUBLIC_URL": f"http://{host}:{port}"}
     with start(development_environment(port) | public, stderr=subprocess.STDOUT) as process:
         running = Development(port, host, process)
@@ -71,20 +71,6 @@ def development(host: str = "127.0.0.1") -> Iterator[Development]:
         finally:
             running.end()
             sys.stdout.write("".join(running.lines))
-
-
-def first_of_free_ports() -> int:
-    """Return the first of three free ports in a row."""
-    while True:
-        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-                third.bind(("127.0.0.1", port + 2))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def development_environment(port: int) -> dict[str, str]:

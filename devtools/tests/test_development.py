@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from devtools.tests.development import development_environment, first_of_free_ports, start
+from devtools.ports import free_ports
+from devtools.tests.development import development_environment, start
 
 
 @pytest.fixture
 def port() -> int:
-    return first_of_free_ports()
+    return free_ports(3)[0]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from core.tests.waiting import until
 from core.tests.web import database_url, is_free
+from devtools.ports import free_ports
 from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
 from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @asynccontextmanager
 async def engine(model_url):
     """Run the engine as in production, gunicorn and all; yield its process and its URL."""
-    port, media_port = _free_port(), _free_port()
+    port, media_port = free_ports(2)
     environment = {
         **os.environ,
         "DEBUG": "1",
@@ -77,11 +77,6 @@ def _kill(process):
     """kill -9, the arbiter and its worker alike."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 @pytest.fixture
