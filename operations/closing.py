@@ -76,6 +76,7 @@ def account_end(*, account_id: str) -> None:
         subscriptions_end_soon(account=account, at=_next_look(account.closed_at))
 
 
+@transaction.atomic
 def _remove_registered(account: Account) -> None:
     phone_numbers_remove_all(account=account)
     notification_settings_delete(account=account)
