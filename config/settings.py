@@ -26,6 +26,7 @@ from config.unsafe import (
 )
 from core import request_limits
 from core.logs import configure_logging
+from core.version import VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOCAL_DIR = BASE_DIR / ".local"
@@ -458,7 +459,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Switchhook",
-    "VERSION": "1.0.0",
+    "VERSION": VERSION,
     "DESCRIPTION": (BASE_DIR / "docs" / "openapi" / "introduction.md").read_text(encoding="utf-8"),
     "COMPONENT_SPLIT_REQUEST": True,
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,

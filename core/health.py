@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import sync_and_async_middleware
 
 from core.connections import database_within, give_connection_back
+from core.version import VERSION
 
 _drain = Event()
 
@@ -62,9 +63,10 @@ def stop_being_ready() -> None:
 def readyz(request: HttpRequest) -> HttpResponse:
     """Return 200 if the database responds, migrations are applied and no drain is in progress."""
     if _drain.is_set():
-        return JsonResponse({"status": "draining"}, status=503)
-    status, body = _readiness.of_now()
-    return JsonResponse(body, status=status)
+        status, body = 503, {"status": "draining"}
+    else:
+        status, body = _readiness.of_now()
+    return JsonResponse({**body, "version": VERSION}, status=status)
 
 
 class _Readiness:

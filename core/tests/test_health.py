@@ -15,6 +15,7 @@ from core import connections, health
 from core.connections import Patience
 from core.database.base import Pool
 from core.health import require_migrations
+from core.version import VERSION
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def test_livez_asks_nobody():
 def test_readyz():
     response = Client().get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ok"}
+    assert response.json() == {"status": "ok", "version": VERSION}
 
 
 @pytest.mark.django_db
@@ -56,7 +57,7 @@ def test_a_process_that_is_about_to_stop_is_alive_and_not_ready(monkeypatch):
     health.stop_being_ready()
     response = Client().get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"status": "draining"}
+    assert response.json() == {"status": "draining", "version": VERSION}
     assert Client().get("/livez").status_code == 200
 
 
@@ -72,7 +73,7 @@ def test_a_missing_migration_is_counted():
     response = Client().get("/readyz")
     assert response.status_code == 503
     body = response.json()
-    assert body == {"status": "migrations_missing", "count": 1}
+    assert body == {"status": "migrations_missing", "count": 1, "version": VERSION}
 
 
 @pytest.mark.django_db
@@ -91,7 +92,7 @@ def test_a_database_that_went_away():
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     response = Client().get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"status": "database_unavailable"}
+    assert response.json() == {"status": "database_unavailable", "version": VERSION}
     connection.close()  # as the end of a request does, outside of tests
     assert Client().get("/readyz").status_code == 200
 
@@ -100,7 +101,7 @@ def test_a_database_that_went_away():
 def test_a_pool_that_has_no_connection_left(no_connection: Pool) -> None:
     """It comes back after the answer: whoever waited for it would not give one."""
     response = Client().get("/readyz")
-    assert response.json() == {"status": "database_unavailable"}
+    assert response.json() == {"status": "database_unavailable", "version": VERSION}
 
 
 @pytest.mark.django_db(transaction=True)

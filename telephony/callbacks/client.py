@@ -21,6 +21,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 
+from core.version import VERSION
 from telephony.callback_urls import callback_url_problem, is_public_address
 from telephony.callbacks.sliced_parsing import Connector, Padded
 from telephony.engine.bounds import clipped
@@ -177,7 +178,7 @@ async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # post() sets the time limit
-        headers={"Content-Type": "application/json", "User-Agent": "Switchhook/1"},
+        headers={"Content-Type": "application/json", "User-Agent": f"Switchhook/{VERSION}"},
     ) as session:
         try:
             yield session

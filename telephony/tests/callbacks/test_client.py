@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.client_proto import ResponseHandler
 from pytest_socket import SocketConnectBlockedError
 
+from core.version import VERSION
 from telephony.callbacks import client, sliced_parsing
 from telephony.callbacks.client import Answer, CallbackFailed, retry_after_seconds
 from telephony.tests.callbacks.conftest import Backend, Certificate, Names, RawHandler, serve
@@ -42,7 +43,7 @@ async def test_post_sends_and_returns_json(backend: Backend) -> None:
     assert received.path == "/calls/start"
     assert received.body == b'{"a":1}'
     assert received.headers["Content-Type"] == "application/json"
-    assert received.headers["User-Agent"] == "Switchhook/1"
+    assert received.headers["User-Agent"] == f"Switchhook/{VERSION}"
     assert received.headers["webhook-id"] == "msg_1"
 
 
