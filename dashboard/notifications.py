@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
-from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.throttling import account_attempt
 from core.errors import ApiError
-from dashboard.access import PageRequest, View, for_customer
-from dashboard.forms import LineField, refuse
+from dashboard.access import PageRequest, for_customer
+from dashboard.form_views import empty_forms, form_view
+from dashboard.forms import LineField
 from dashboard.rendering import dashboard_page
 from telephony import notices
 
@@ -46,49 +46,43 @@ class WebhookForm(forms.Form):
 
 _FORMS: dict[str, type[forms.Form]] = {"emails": EmailsForm, "webhook": WebhookForm}
 
-Act = Callable[[PageRequest, dict[str, Any]], None]
+
+def _show(
+    request: PageRequest, bound: Mapping[str, forms.Form], *, status: int = 200
+) -> HttpResponse:
+    chosen = notices.settings_of(request.user.pk)
+    initial = {"emails": {"calls": chosen.emails_calls, "callbacks": chosen.emails_callbacks}}
+    context = {
+        "forms": {**empty_forms(_FORMS, initial), **bound},
+        "settings": chosen,
+        "webhook": notices.masked(notices.webhook_of(chosen)),
+    }
+    return dashboard_page(
+        request, "settings", "dashboard/notifications.html", context, status=status
+    )
+
+
+_form_view = partial(form_view, _FORMS, _show)
 
 
 @for_customer
 @require_safe
 def notifications(request: PageRequest) -> HttpResponse:
-    return _show(request)
-
-
-def _form_view(name: str) -> Callable[[Act], View]:
-    """Serve the POST of one form. Errors are shown in it, next to the other one."""
-
-    def decorate(act: Act) -> View:
-        @sensitive_post_parameters()
-        @for_customer
-        @require_POST
-        @sensitive_variables()
-        def served(request: PageRequest) -> HttpResponse:
-            form = _FORMS[name](request.POST, auto_id=f"{name}_%s")
-            if form.is_valid():
-                try:
-                    act(request, form.cleaned_data)
-                except (ApiError, ValidationError) as refusal:
-                    refuse(form, refusal)
-                else:
-                    return redirect("notifications")
-            return _show(request, {name: form}, status=400)
-
-        return served
-
-    return decorate
+    return _show(request, {})
 
 
 @_form_view("emails")
-def change_emails(request: PageRequest, sent: dict[str, Any]) -> None:
+def change_emails(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     notices.emails_set(account=request.user, calls=sent["calls"], callbacks=sent["callbacks"])
     messages.success(request, "Email settings saved.")
+    return redirect("notifications")
 
 
 @_form_view("webhook")
-def change_webhook(request: PageRequest, sent: dict[str, Any]) -> None:
+def change_webhook(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     notices.webhook_set(account=request.user, url=sent["url"])
     messages.success(request, "Webhook saved. Send a test message to check that it works.")
+    return redirect("notifications")
 
 
 @for_customer
@@ -115,24 +109,6 @@ def test_webhook(request: PageRequest) -> HttpResponse:
     else:
         messages.success(request, "The webhook accepted the test message.")
     return redirect("notifications")
-
-
-def _show(
-    request: PageRequest, bound: dict[str, forms.Form] | None = None, *, status: int = 200
-) -> HttpResponse:
-    chosen = notices.settings_of(request.user.pk)
-    initial = {"emails": {"calls": chosen.emails_calls, "callbacks": chosen.emails_callbacks}}
-    shown = {
-        name: form(auto_id=f"{name}_%s", initial=initial.get(name)) for name, form in _FORMS.items()
-    }
-    context = {
-        "forms": shown | (bound or {}),
-        "settings": chosen,
-        "webhook": notices.masked(notices.webhook_of(chosen)),
-    }
-    return dashboard_page(
-        request, "settings", "dashboard/notifications.html", context, status=status
-    )
 
 
 urlpatterns = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any
 
 from django import forms
@@ -19,8 +19,7 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from accounts.email_addresses import normalize_email
 from accounts.password_rules import MAX_PASSWORD_LENGTH
@@ -33,9 +32,10 @@ from billing.closing import customer_update_soon
 from core import zones
 from core.errors import ApiError
 from core.pages import page
-from dashboard.access import PageRequest, View, for_customer
+from dashboard.access import PageRequest, for_customer
 from dashboard.confirmation import CONFIRMATIONS
-from dashboard.forms import LineField, refuse, with_more
+from dashboard.form_views import empty_forms, form_view
+from dashboard.forms import LineField, with_more
 from dashboard.passwords import NewPasswordForm
 from dashboard.rendering import dashboard_page
 from operations.closing import account_delete
@@ -94,7 +94,7 @@ class DeletionForm(forms.Form):
     )
 
 
-_FORMS = {
+_FORMS: dict[str, type[forms.Form]] = {
     "email": EmailForm,
     "password": PasswordForm,
     "company": CompanyForm,
@@ -102,13 +102,36 @@ _FORMS = {
     "deletion": DeletionForm,
 }
 
-Act = Callable[[PageRequest, dict[str, Any]], HttpResponse]
+
+def _show(
+    request: PageRequest, bound: Mapping[str, forms.Form], *, status: int = 200
+) -> HttpResponse:
+    initial = {
+        "company": {"company_name": request.user.company_name},
+        "zone": {"time_zone": request.user.time_zone},
+    }
+    context = {
+        "forms": {**empty_forms(_FORMS, initial), **bound},
+        "second_factors": second_factors(request.user).count(),
+        "keys": request.user.api_keys.active().count(),
+        "most_keys": MAX_ACTIVE_KEYS,
+        "countries": settings.ALLOWED_COUNTRIES,
+        "sends_mail": settings.SENDS_MAIL,
+        "time_zones": _offered_time_zones(),
+        "now": timezone.now(),
+        "rests_for": RESTS_FOR,
+        **_concurrency(request),
+    }
+    return dashboard_page(request, "settings", "dashboard/settings.html", context, status=status)
+
+
+_form_view = partial(form_view, _FORMS, _show)
 
 
 @for_customer
 @require_safe
 def index(request: PageRequest) -> HttpResponse:
-    return _show(request)
+    return _show(request, {})
 
 
 @for_customer
@@ -116,33 +139,6 @@ def index(request: PageRequest) -> HttpResponse:
 def concurrency(request: PageRequest) -> HttpResponse:
     """Return the part of the page with the number of calls in progress, for htmx."""
     return render(request, "dashboard/settings_concurrency.html", _concurrency(request))
-
-
-def _form_view(name: str, *, guard: Callable[[View], View]) -> Callable[[Act], View]:
-    """Serve the POST of one form. Errors are shown in it, among the other forms.
-
-    :param guard: the decorator that asks for proof of identity first.
-    """
-
-    def decorate(act: Act) -> View:
-        @sensitive_post_parameters()
-        @for_customer
-        @require_POST
-        @guard
-        @sensitive_variables()
-        def served(request: PageRequest) -> HttpResponse:
-            form = _FORMS[name](request.POST, auto_id=f"{name}_%s")
-            if form.is_valid():
-                try:
-                    return act(request, form.cleaned_data)
-                except (ApiError, ValidationError) as refusal:
-                    refuse(form, refusal)
-                    request.user.refresh_from_db()
-            return _show(request, {name: form}, status=400)
-
-        return served
-
-    return decorate
 
 
 @_form_view("email", guard=needs_sudo)
@@ -177,7 +173,7 @@ def change_password(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     return redirect("settings")
 
 
-@_form_view("company", guard=lambda view: view)
+@_form_view("company")
 def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     with transaction.atomic():
         company_rename(account=request.user, company_name=sent["company_name"])
@@ -186,7 +182,7 @@ def change_company(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     return redirect("settings")
 
 
-@_form_view("zone", guard=lambda view: view)
+@_form_view("zone")
 def change_time_zone(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
     time_zone_change(account=request.user, time_zone=sent["time_zone"])
     messages.success(request, "Time zone saved.")
@@ -206,32 +202,6 @@ def delete(request: PageRequest, sent: dict[str, Any]) -> HttpResponse:
 @require_safe
 def deleted(request: HttpRequest) -> HttpResponse:
     return page(request, "dashboard/account_deleted.html")
-
-
-def _show(
-    request: PageRequest, bound: dict[str, forms.Form] | None = None, *, status: int = 200
-) -> HttpResponse:
-    initial = {
-        "company": {"company_name": request.user.company_name},
-        "zone": {"time_zone": request.user.time_zone},
-    }
-    shown: dict[str, forms.Form] = {
-        name: form(auto_id=f"{name}_%s", initial=initial.get(name)) for name, form in _FORMS.items()
-    }
-    shown |= bound or {}
-    context = {
-        "forms": shown,
-        "second_factors": second_factors(request.user).count(),
-        "keys": request.user.api_keys.active().count(),
-        "most_keys": MAX_ACTIVE_KEYS,
-        "countries": settings.ALLOWED_COUNTRIES,
-        "sends_mail": settings.SENDS_MAIL,
-        "time_zones": _offered_time_zones(),
-        "now": timezone.now(),
-        "rests_for": RESTS_FOR,
-        **_concurrency(request),
-    }
-    return dashboard_page(request, "settings", "dashboard/settings.html", context, status=status)
 
 
 @cache
