@@ -174,8 +174,9 @@ def _require_usable_at_twilio(number: TwilioNumber, consents: Consents) -> None:
         raise ApiError(
             409,
             "phone_number_routed",
-            f"{number.phone_number} belongs to {has} at Twilio, which then ignores the number's "
-            "webhook. To connect it, agree that it is removed from there.",
+            f"At Twilio, {number.phone_number} is routed to {has}, so Twilio ignores its voice "
+            "webhook. Remove that routing at Twilio, or let us replace it (`replaceRouting` in the "
+            "API).",
         )
 
 
