@@ -19,7 +19,7 @@ _UTTERANCE_GAP_MS = 400
 
 
 class LineClosed(Exception):
-    """The call has ended: the person cannot be reached."""
+    """The call ended while somebody waited for something on the line; its argument is the events."""
 
 
 class FarEnd(Protocol):
@@ -101,7 +101,7 @@ class Line:
         deadline = None if within is None else self._clock.now() + within
         while not holds():
             if self._is_closed:
-                raise LineClosed
+                raise LineClosed(self._journal.events)
             if deadline is not None and self._clock.now() >= deadline:
                 return False
             await self._ticked.wait()
