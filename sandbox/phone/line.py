@@ -19,7 +19,7 @@ _UTTERANCE_GAP_MS = 400
 
 
 class LineClosed(Exception):
-    """The call ended while somebody waited for something on the line; its argument is the events."""
+    """The call has ended: the person cannot be reached. The argument is its events."""
 
 
 class FarEnd(Protocol):
