@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -85,18 +86,14 @@ PEOPLES = (
 
 
 def dealt(doors: Iterable[Door]) -> Iterator[tuple[Poison, Door]]:
-    """Yield each poison with some of the doors, and the next one with others.
+    """Yield every poison with every door; in a short run, each poison and each door once at least.
 
-    That is every twelfth door, or twenty where there are more: the hundreds are all of a kind.
-    ``EVERY_POISON=1``, which ``bin/test --all`` sets, gives all of them to each.
+    The hundreds of doors are all of a kind: one mechanism guards them. ``EVERY_POISON=1``, which
+    ``bin/test --all`` sets, makes it a long run.
     """
     doors = list(doors)
-    # So that each poison has a door, and each door a poison.
-    most = min(len(doors), len(POISONS))
-    step = min(max(6, len(doors) // 40), most)
-    step = 2 * step if 2 * step <= most else step
     if not IS_SHORT:
-        step = 1
-    for number, poison in enumerate(POISONS):
-        for door in doors[number % step :: step]:
-            yield poison, door
+        yield from product(POISONS, doors)
+        return
+    for number in range(max(len(POISONS), len(doors))):
+        yield POISONS[number % len(POISONS)], doors[number % len(doors)]
