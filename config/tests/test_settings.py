@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from django.test import Client
+
+from config.environment import Misconfigured
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +27,7 @@ PRODUCTION = {
     "DATABASE_URL": "postgresql://switchhook@127.0.0.1:1/nobody_connects",
     "STRIPE_SECRET_KEY": "sk_live_0123456789abcdefghijklmn",
 }
+SETTINGS = "config.settings"
 DEVELOPMENT = {"DEBUG": "1", "SECRET_KEY": "x", "DATABASE_URL": PRODUCTION["DATABASE_URL"]}
 
 
@@ -38,13 +42,22 @@ def run(*command: str, environment: dict[str, str]) -> subprocess.CompletedProce
     )
 
 
-def refusal(environment: dict[str, str], *command: str) -> str:
-    """Return the one line that a process ends with, which must be all that it says."""
-    ended = run(*(command or ("manage.py", "check")), environment=environment)
+def ending(environment: dict[str, str], *command: str) -> list[str]:
+    """Return the lines that a process ends with, which must be all that it says."""
+    ended = run(*command, environment=environment)
     assert ended.returncode == 1
     assert ended.stdout == ""
-    [line] = ended.stderr.splitlines()
-    return line
+    return ended.stderr.splitlines()
+
+
+def refusal(environment: dict[str, str]) -> str:
+    """Return what the settings say: whatever follows from a value is no second problem."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "environ", environment)
+        with pytest.raises(Misconfigured) as raised:
+            runpy.run_path(str(ROOT / "config/settings.py"))
+    [problem] = raised.value.problems
+    return str(problem)
 
 
 def test_it_works() -> None:
@@ -56,6 +69,7 @@ def test_it_works() -> None:
     "name",
     [
         "SECRET_KEY",
+        "DATABASE_URL",
         "PUBLIC_URL",
         "ENGINE_URL",
         "MEDIA_URL",
@@ -107,13 +121,72 @@ def test_production_names_what_is_missing(name: str) -> None:
         ("STATUS_URL", "status.switchhook.example"),
         ("TRUSTED_PROXIES", "0"),
         ("HOST", "engine.example"),
+        ("EMAIL_URL", "smtp+tls://user:pass/word@mail.example:587"),
+        ("EMAIL_FROM", "Switchhook <no-reply>"),
+        ("ALLOWED_COUNTRIES", "US,UK"),
+        ("WEB_CONCURRENCY", "0"),
         ("DEBUG", "ture"),
         ("SANDBOX", "maybe"),
     ],
 )
 def test_production_refuses(name: str, value: str) -> None:
-    line = refusal({**PRODUCTION, name: value})
-    assert line.split()[0].partition("=")[0] == name  # CALLBACK_ALLOW_PRIVATE=1
+    assert refusal({**PRODUCTION, name: value}).split()[0] == name
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("manage.py", "migrate"),
+        ("manage.py", "worker"),
+        ("-m", "gunicorn", "--config=config/gunicorn.conf.py", "--workers=2"),
+    ],
+)
+def test_all_that_is_missing_or_wrong_is_named_at_once(command: tuple[str, ...]) -> None:
+    wrong = {
+        "SECRET_KEY_FALLBACKS": "a,b",
+        "PROCESS": "wbe",
+        "PORT": "http",
+        "HOST": "engine.example",
+        "ALLOWED_HOSTS": "*",
+        "EMAIL_URL": "mail.example",
+        "EMAIL_FROM": "Switchhook",
+        "ALLOWED_COUNTRIES": "US, USA",
+        "DATABASE_POOL_SIZE": "0",
+    }
+    headline, *lines = ending(wrong, *command)
+    assert headline == f"{len(lines)} environment variables are missing or wrong:"
+    assert sorted(line.split()[0] for line in lines) == sorted([*PRODUCTION, *wrong])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "switchhook",
+        "postgresql://switchhook:pass/word@database.example/switchhook",
+        "postgresql://switchhook:password@database.example:port/switchhook",
+        "postgresql://switchhook:password@database.example",
+    ],
+)
+def test_the_address_of_a_database(url: str) -> None:
+    line = refusal({**PRODUCTION, "DATABASE_URL": url})
+    assert line.startswith("DATABASE_URL ")
+    assert "postgresql://user:password@host:5432/name" in line
+    assert "pass/word" not in line
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    empty = dict.fromkeys(("EMAIL_URL", "PORT", "ALLOWED_COUNTRIES", "SANDBOX", "HOST"), "")
+    assert run("manage.py", "check", environment=PRODUCTION | empty).returncode == 0
+
+
+def test_a_key_may_begin_with_a_dollar_sign() -> None:
+    script = "from django.conf import settings; print(settings.SECRET_KEY)"
+    environment = {**PRODUCTION, "SECRET_KEY": f"${KEY}", "DJANGO_SETTINGS_MODULE": SETTINGS}
+    assert run("-c", script, environment=environment).stdout == f"${KEY}\n"
+
+
+def test_nothing_is_demanded_while_nobody_knows_what_this_is() -> None:
+    assert refusal({"DEBUG": "ture", "HOST": "10.0.0.7"}).startswith("DEBUG must be 1 or 0")
 
 
 def test_production_takes_what_is_safe() -> None:
@@ -176,6 +249,12 @@ def test_a_key_is_not_repeated() -> None:
     assert key not in refusal({**PRODUCTION, "STRIPE_SECRET_KEY": key})
 
 
+def test_one_problem_is_one_line() -> None:
+    environment = {key: value for key, value in PRODUCTION.items() if key != "SECRET_KEY"}
+    [line] = ending(environment, "manage.py", "check")
+    assert line.startswith("SECRET_KEY is not set. Set it to 50 random characters or more")
+
+
 def test_the_sandbox_never_runs_beside_a_live_key() -> None:
     live = {**DEVELOPMENT, "STRIPE_SECRET_KEY": PRODUCTION["STRIPE_SECRET_KEY"]}
     assert "SANDBOX" in refusal({**live, "SANDBOX": "1"})
@@ -183,11 +262,10 @@ def test_the_sandbox_never_runs_beside_a_live_key() -> None:
     assert run("-c", script, environment=live).stdout == "False False\n"
 
 
-def test_gunicorn_says_it_as_plainly() -> None:
-    environment = {key: value for key, value in PRODUCTION.items() if key != "SECRET_KEY"}
+def test_a_worker_is_none_of_gunicorns() -> None:
     command = ("-m", "gunicorn", "--config=config/gunicorn.conf.py")
-    assert refusal(environment, *command).startswith("SECRET_KEY is not set.")
-    assert "PROCESS must be" in refusal({**PRODUCTION, "PROCESS": "wbe"}, *command)
+    [line] = ending({**PRODUCTION, "PROCESS": "worker"}, *command)
+    assert line.startswith("PROCESS must be web or engine")
 
 
 class TestEncryption:
