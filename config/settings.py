@@ -258,6 +258,7 @@ MIDDLEWARE = [
     "core.middleware.RequestIdMiddleware",
     "core.boundary.BoundaryMiddleware",
     "core.health.health_checks",
+    "core.self_check.self_checks",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from core import self_check
 from telephony.callbacks import client
 from telephony.voice import websocket
 from telephony.voice.caller_side import CallerSide
@@ -18,7 +19,7 @@ from telephony.voice.drain_state import drain_state
 from telephony.voice.heartbeat import Heartbeat
 from telephony.voice.live import LiveCalls
 from telephony.voice.unadmitted import MOST_WAITING, UnadmittedSockets
-from telephony.voice.websocket import Handler, Limits
+from telephony.voice.websocket import Handler, Limits, Socket
 
 _LOOK_AGAIN_S = 0.2
 # Twilio's messages have a few hundred bytes, its parameters a few thousand at most. The second
@@ -99,4 +100,26 @@ def _accept(
 ) -> Handler | None:
     if path.partition("?")[0] != urlsplit(settings.MEDIA_STREAM_URL).path:
         return None
+    challenge = headers.get(self_check.HEADER)
+    if self_check.is_ours(challenge):
+        return _SelfCheck(challenge, calls.engine_id)
     return CallerSide(calls, unadmitted, headers.get("X-Twilio-Signature", ""))
+
+
+class _SelfCheck(Handler):
+    """Sends the answer to a challenge of ``manage.py doctor``, and closes the socket."""
+
+    def __init__(self, challenge: str, engine_id: str) -> None:
+        self._challenge = challenge
+        self._engine_id = engine_id
+
+    def on_open(self, socket: Socket) -> None:
+        forwarded_for = ",".join(socket.headers.getall("X-Forwarded-For", ()))
+        answer = self_check.answer_to(
+            self._challenge,
+            forwarded_for=forwarded_for,
+            peer=socket.peer,
+            engine_id=self._engine_id,
+        )
+        socket.send(answer)
+        socket.close()

@@ -9,6 +9,7 @@ import json
 import aiohttp
 import psycopg
 
+from core import self_check
 from core.tests.waiting import until
 from core.tests.web import database_url
 from telephony.db import in_database
@@ -73,6 +74,23 @@ async def test_a_socket_without_a_ticket_is_closed(world):
                 pass
         assert socket.close_code == 1008
     assert kept() == 0
+
+
+async def test_an_engine_answers_a_challenge_of_its_installation(world):
+    challenge = self_check.new_challenge()
+    headers = {self_check.HEADER: challenge, "X-Forwarded-For": "192.0.2.1"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        socket = await socket_of(world, session)
+        answer = (await socket.receive(5)).data
+        assert (await socket.receive(5)).type == aiohttp.WSMsgType.CLOSE
+    facts = self_check.read_answer(answer.encode(), challenge)
+    assert facts["engine_id"] == world.media.calls.engine_id
+    assert facts["forwarded_for"] == "192.0.2.1"
+    # A socket that brings another challenge waits for its start like any other.
+    async with aiohttp.ClientSession(headers={self_check.HEADER: "x"}) as session:
+        socket = await socket_of(world, session)
+        await socket.send_json(start(form()["CallSid"], "no ticket"))
+        assert (await socket.receive(5)).data == 1008
 
 
 async def test_a_ticket_is_looked_up_again_if_the_database_was_away(world, model):
