@@ -12,6 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from core.static_files import fault_of_static_files
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
     # Here, in the arbiter: a setting that is missing ends it, instead of one worker after another.
@@ -19,6 +21,8 @@ try:
     bind = f"{host}:{settings.PORT}"
 except ImproperlyConfigured as error:
     sys.exit(str(error))
+if fault := fault_of_static_files():
+    sys.exit(fault)
 
 process = settings.PROCESS
 if process == "web":

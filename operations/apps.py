@@ -8,6 +8,7 @@ class OperationsConfig(AppConfig):
     def ready(self) -> None:
         from django.contrib.auth.signals import user_logged_out
 
+        import core.static_files  # noqa: F401 (its check)
         from operations.impersonation import note_sign_out
 
         user_logged_out.connect(note_sign_out, dispatch_uid="end-of-impersonation")

@@ -13,13 +13,14 @@ import pytest
 from django.test import Client
 
 from config.environment import Misconfigured
+from devtools.collected import collected_static_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # Of fixed digits: what tests are named after must be the same in each of their processes.
 KEY = hashlib.sha256(b"production").hexdigest()
 
-PRODUCTION = {
+REQUIRED = {
     "SECRET_KEY": KEY,
     "PUBLIC_URL": "https://switchhook.example",
     "ENGINE_URL": "https://engine.switchhook.example",
@@ -27,6 +28,7 @@ PRODUCTION = {
     "DATABASE_URL": "postgresql://switchhook@127.0.0.1:1/nobody_connects",
     "STRIPE_SECRET_KEY": "sk_live_0123456789abcdefghijklmn",
 }
+PRODUCTION = {**REQUIRED, "STATIC_ROOT": str(collected_static_files(ROOT / ".local"))}
 SETTINGS = "config.settings"
 DEVELOPMENT = {"DEBUG": "1", "SECRET_KEY": "x", "DATABASE_URL": PRODUCTION["DATABASE_URL"]}
 
@@ -155,7 +157,7 @@ def test_all_that_is_missing_or_wrong_is_named_at_once(command: tuple[str, ...])
     }
     headline, *lines = ending(wrong, *command)
     assert headline == f"{len(lines)} environment variables are missing or wrong:"
-    assert sorted(line.split()[0] for line in lines) == sorted([*PRODUCTION, *wrong])
+    assert sorted(line.split()[0] for line in lines) == sorted([*REQUIRED, *wrong])
 
 
 @pytest.mark.parametrize(
@@ -266,6 +268,14 @@ def test_a_worker_is_none_of_gunicorns() -> None:
     command = ("-m", "gunicorn", "--config=config/gunicorn.conf.py")
     [line] = ending({**PRODUCTION, "PROCESS": "worker"}, *command)
     assert line.startswith("PROCESS must be web or engine")
+
+
+def test_a_deployment_without_static_files_is_noticed() -> None:
+    nowhere = {**PRODUCTION, "STATIC_ROOT": "/nowhere"}
+    [line] = ending(nowhere, "-m", "gunicorn", "--config=config/gunicorn.conf.py")
+    assert line.startswith("There are no static files in /nowhere.")
+    ended = run("manage.py", "check", "--deploy", environment=nowhere)
+    assert "(switchhook.W001) There are no static files in /nowhere." in ended.stderr
 
 
 class TestEncryption:

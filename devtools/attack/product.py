@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devtools.collected import collected_static_files
+from devtools.development import LOCAL_DIR
 from devtools.processes import ROOT, Failed
 
 WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA = 8000, 8010, 8011, 8020, 8021
@@ -47,6 +49,7 @@ def settings() -> dict[str, str]:
         "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
         "EMAIL_FROM": "Switchhook <no-reply@example.com>",
         "WEB_CONCURRENCY": "1",
+        "STATIC_ROOT": str(collected_static_files(LOCAL_DIR)),
         # Without a network of our own, nothing listens at these addresses.
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "HTTP_PROXY": "http://127.0.0.1:9",
