@@ -55,7 +55,18 @@ worker_tmp_dir = memory if os.path.isdir(memory) else None
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let no request wait long for the database."""
+    """Let no request wait long for the database, and begin the heartbeat of a web process."""
     from core.connections import serve_requests
 
     serve_requests()
+    if process == "web":  # an engine's begins with its media listener
+        from telephony.heartbeat import ThreadsHeartbeat
+        from telephony.models import Process
+
+        worker.heartbeat = ThreadsHeartbeat(Process.Kind.WEB)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """End the heartbeat of a web process."""
+    if heartbeat := getattr(worker, "heartbeat", None):
+        heartbeat.stop()

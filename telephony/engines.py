@@ -1,4 +1,4 @@
-"""Tracks which engines are up, and ends the calls that dead engines left behind.
+"""Ends the calls that dead engines left behind.
 
 An engine writes a heartbeat (``telephony.voice.heartbeat``). An engine without one for
 ``LOST_AFTER``, while the database was reachable, is considered dead, and its calls are ended.
@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 
 from core.sweeps import each_alone
 from telephony.engine.codes import EndedReason
-from telephony.models import Call, CallQuerySet, Engine
+from telephony.models import Call, CallQuerySet, Process
 from telephony.services import call_end, call_end_lost, call_leave_alone
 
 log = structlog.get_logger(__name__)
@@ -53,23 +53,9 @@ _LOOK = """
 """
 
 
-def engine_beat(engine_id: str, *, is_draining: bool = False) -> bool:
-    """Write an engine's heartbeat; return False if the engine was unknown, or considered dead."""
-    told = {"last_seen_at": Now(), "is_draining": is_draining}
-    if Engine.objects.filter(pk=engine_id).update(**told):
-        return True
-    Engine.objects.create(pk=engine_id, is_draining=is_draining)
-    return False
-
-
-def engine_leave(engine_id: str) -> None:
-    """Delete a stopped engine; calls that it may still hold end as lost."""
-    Engine.objects.filter(pk=engine_id).delete()
-
-
 def are_others_ready(engine_id: str) -> bool:
     """Return True if another engine accepts new calls."""
-    others = Engine.objects.exclude(pk=engine_id).filter(is_draining=False)
+    others = Process.objects.engines().exclude(pk=engine_id).filter(is_draining=False)
     return others.filter(last_seen_at__gt=Now() - UP_WITHIN).exists()
 
 
@@ -104,17 +90,24 @@ def calls_end_stale(now: datetime, *, watched_for: timedelta = timedelta.max) ->
 
 
 def _strike_off(now: datetime) -> None:
-    """Remove the silent engines. They held their calls until their last heartbeat."""
-    silent = Engine.objects.filter(last_seen_at__lt=now - LOST_AFTER)
+    """Take the silent engines for dead. They held their calls until their last heartbeat."""
+    silent = Process.objects.engines().filter(last_seen_at__lt=now - LOST_AFTER)
 
     def strike(engine_id: str) -> bool:
         engine = silent.select_for_update(skip_locked=True).filter(pk=engine_id).first()
         if engine is None:
             return False
-        log.warning("engine_lost", engine_id=engine_id, last_seen_at=engine.last_seen_at)
+        log.warning(
+            "engine_lost",
+            engine_id=engine_id,
+            host=engine.host,
+            pid=engine.pid,
+            last_seen_at=engine.last_seen_at,
+        )
         held = Call.objects.live().filter(engine_id=engine_id, last_seen_at__gt=F("answered_at"))
         held.filter(last_seen_at__lt=engine.last_seen_at).update(last_seen_at=engine.last_seen_at)
-        engine.delete()
+        engine.lost_at = now
+        engine.save(update_fields=["lost_at"])
         return True
 
     ids = list(silent.values_list("pk", flat=True))

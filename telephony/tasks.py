@@ -13,6 +13,7 @@ from telephony.hangup import calls_of_nobody_request_hangup
 from telephony.idempotency import forget_expired
 from telephony.notices import NotPosted
 from telephony.numbers import released_numbers_forget
+from telephony.processes import processes_forget
 
 log = structlog.get_logger(__name__)
 
@@ -96,3 +97,9 @@ def forget_callback_attempts(timestamp: int) -> None:
     """Delete attempts that are older than 30 days."""
     while attempts.delete_expired(at_most=BATCH) == BATCH:
         pass
+
+
+@app.periodic(cron="29 * * * *")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_processes")
+def forget_processes(timestamp: int) -> None:
+    processes_forget()

@@ -34,7 +34,7 @@ async def serve() -> None:
     from telephony.models import Call
     from telephony.services import call_audio_ended
     from telephony.voice.caller_side import redeem_ticket
-    from telephony.voice.heartbeat import Heartbeat
+    from telephony.voice.heartbeat import EngineHeartbeat
     from telephony.voice.live import Look, look_after
     from telephony.voice.media import MediaListener
     from telephony.voice.recorder import record
@@ -50,7 +50,7 @@ async def serve() -> None:
         )
         return Call(call_sid=started.call_sid, account_id="bench"), plan, []
 
-    class Unheard(Heartbeat):
+    class Unheard(EngineHeartbeat):
         """Beats nowhere: it would need a connection of its own."""
 
         def start(self) -> None:

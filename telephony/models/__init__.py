@@ -28,7 +28,6 @@ from telephony.models.calls import (
     MetadataValue,
     SealedPlan,
 )
-from telephony.models.engines import Engine, Watch
 from telephony.models.incidents import Incident, NotificationSettings
 from telephony.models.numbers import (
     LONGEST_NUMBER_NAME,
@@ -36,6 +35,7 @@ from telephony.models.numbers import (
     PhoneNumberQuerySet,
     ReleasedNumber,
 )
+from telephony.models.processes import SILENT_AFTER, Process, ProcessQuerySet, Watch
 
 __all__ = [
     "ATTEMPTS_IN_ORDER",
@@ -47,6 +47,7 @@ __all__ = [
     "OUR_NUMBER",
     "OUTCOME",
     "PROGRESS",
+    "SILENT_AFTER",
     "UNCONNECTED_LASTS",
     "Call",
     "CallDay",
@@ -58,7 +59,6 @@ __all__ = [
     "CallbackDeliveryQuerySet",
     "CallbackEndpoint",
     "CallbackEndpointQuerySet",
-    "Engine",
     "FailedRequest",
     "IdempotencyKey",
     "Incident",
@@ -66,6 +66,8 @@ __all__ = [
     "NotificationSettings",
     "PhoneNumber",
     "PhoneNumberQuerySet",
+    "Process",
+    "ProcessQuerySet",
     "ReleasedNumber",
     "SealedAnswer",
     "SealedPlan",

@@ -15,7 +15,7 @@ from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
 from telephony.call_sids import is_test_sid
 from telephony.engine.codes import EndedReason, OutcomeGroup, outcome_of
-from telephony.models.engines import Engine
+from telephony.models.processes import Process
 
 # The longest that a call may wait for its audio: a phone rings for two minutes, and Twilio queues
 # calls that are placed too quickly.
@@ -49,7 +49,7 @@ class CallQuerySet(OwnedQuerySet["Call"]):
 
     def orphans(self) -> Self:
         """Live calls whose engine is gone."""
-        theirs = Engine.objects.filter(pk=OuterRef("engine_id"))
+        theirs = Process.objects.engines().filter(pk=OuterRef("engine_id"))
         return self.exclude(engine_id="").filter(~Exists(theirs))
 
     def with_a_place(self, now: datetime) -> Self:

@@ -19,11 +19,10 @@ from telephony.engines import (
     are_others_ready,
     calls_end_stale,
     calls_sweep,
-    engine_beat,
-    engine_leave,
 )
-from telephony.models import Call, CallbackDelivery, Engine, Watch
+from telephony.models import Call, CallbackDelivery, Process, Watch
 from telephony.outcomes import Outcome
+from telephony.processes import Identity, process_beat
 from telephony.services import (
     call_accept,
     call_audio_ended,
@@ -37,6 +36,10 @@ from usage.models import DailyUsage, TotalUsage, UsageRecord
 pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
 ENGINE = "engine"
+
+
+def engine_beat(engine_id, **report):
+    return process_beat(Identity(Process.Kind.ENGINE, id=engine_id), **report)
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def is_live(call):
 
 def silence(duration):
     """Make the engine silent for this long, and its calls with it."""
-    Engine.objects.update(last_seen_at=timezone.now() - duration)
+    Process.objects.update(last_seen_at=timezone.now() - duration)
     Call.objects.update(last_seen_at=timezone.now() - duration)
 
 
@@ -67,16 +70,12 @@ def watched(duration, *, gap=timedelta(seconds=2)):
 
 
 class TestAnEngine:
-    def test_it_is_known_from_its_first_heartbeat_to_its_end(self):
-        assert not engine_beat(ENGINE)
-        assert engine_beat(ENGINE)
-        engine_leave(ENGINE)
-        assert not engine_beat(ENGINE)
-
     def test_others_are_ready_that_speak_and_are_not_about_to_stop(self):
         engine_beat(ENGINE)
         assert not are_others_ready(ENGINE)
         engine_beat("other", is_draining=True)
+        assert not are_others_ready(ENGINE)
+        process_beat(Identity(Process.Kind.WORKER))
         assert not are_others_ready(ENGINE)
         engine_beat("other")
         assert are_others_ready(ENGINE)
@@ -92,11 +91,24 @@ class TestTheSweep:
         connected.refresh_from_db()
         assert connected.ended_reason == "engine_lost"
         assert connected.ended_at == connected.last_seen_at
-        assert not Engine.objects.exists()
+        engine = Process.objects.with_state().get()
+        assert engine.state == Process.State.SILENT
+        assert engine.last_seen_at < engine.lost_at
+
+    def test_an_engine_that_was_taken_for_dead_may_return(self, connected):
+        silence(LOST_AFTER + timedelta(seconds=1))
+        watched(MINUTE)
+        calls_sweep()
+        assert not engine_beat(ENGINE)
+        assert engine_beat(ENGINE)
+        assert Process.objects.with_state().get().state == Process.State.UP
+        assert call_resume(call_id=connected.id)
+        watched(MINUTE)
+        assert calls_sweep() == 0
 
     def test_they_are_charged_until_it_last_spoke(self, connected):
         silence(timedelta(seconds=30))
-        Engine.objects.update(last_seen_at=timezone.now() - timedelta(seconds=20))
+        Process.objects.update(last_seen_at=timezone.now() - timedelta(seconds=20))
         watched(MINUTE)
         assert calls_sweep() == 1
         connected.refresh_from_db()
@@ -128,7 +140,7 @@ class TestTheSweep:
         watched(since, gap=gap)
         assert calls_sweep() == 0
         assert is_live(connected)
-        assert Engine.objects.exists()
+        assert Process.objects.exists()
 
     def test_two_processes_sweep_in_turn(self, connected):
         silence(LOST_AFTER + timedelta(seconds=1))
@@ -147,7 +159,7 @@ class TestTheSweep:
         engine_beat(ENGINE)
         call_accept(call)
         assert call_connect(call, now=timezone.now() - 2 * LOST_AFTER, engine_id=ENGINE)
-        Engine.objects.update(last_seen_at=timezone.now() - 1.5 * LOST_AFTER)
+        Process.objects.update(last_seen_at=timezone.now() - 1.5 * LOST_AFTER)
         watched(MINUTE)
         assert calls_sweep() == 1
         assert (UsageRecord.objects.get().minutes, TotalUsage.objects.get().minutes) == (0, 0)
@@ -166,7 +178,7 @@ class TestTheReturn:
     def lose(self, call, *, seconds):
         """End it as lost this many seconds after it began."""
         Call.objects.update(last_seen_at=call.answered_at + timedelta(seconds=seconds))
-        Engine.objects.all().delete()
+        Process.objects.all().delete()
         assert calls_end_stale(timezone.now()) == 1
 
     def end(self, call, *, seconds):
@@ -216,7 +228,7 @@ class TestTheReturn:
         other = Call.objects.get(pk=connected.pk)
         other.pk, other.call_sid = new_id(), "CA" + "1" * 32
         other.save(force_insert=True)
-        Engine.objects.all().delete()
+        Process.objects.all().delete()
         assert calls_end_stale(timezone.now() + MINUTE) == 2
         refuse("telephony_call", f"NEW.ended_at IS NULL AND NEW.id = '{connected.pk}'")
         live._take_back([connected.pk, other.pk])

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
-from django.db import connection, connections
 
 from core.connections import database_within
-from core.ids import new_id
 from telephony.db import in_database
-from telephony.engines import are_others_ready, calls_sweep, engine_beat, engine_leave
+from telephony.engines import are_others_ready, calls_sweep
+from telephony.heartbeat import Heartbeat
+from telephony.models import Process
+from telephony.processes import Identity, process_beat
 from telephony.voice.drain_state import drain_state
 
 log = structlog.get_logger(__name__)
 
-R = TypeVar("R")
-
 BEAT_S = 2.0
 SWEEP_S = 2.0
-# A query that takes longer has failed. Without a limit, one hanging heartbeat would be the last.
-_BEAT_WITHIN_S = 3.0
 # Ending all calls of one engine may take this long.
 _SWEEP_WITHIN_S = 60.0
 
@@ -34,77 +29,24 @@ _SWEEP_WITHIN_S = 60.0
 _KEEP_SWEEPING_S = 150.0
 
 
-class Heartbeat:
-    """Write an engine's heartbeat, from a thread and over a connection that nothing else waits for.
+class EngineHeartbeat(Heartbeat):
+    """The heartbeat of an engine, which also ends the calls of dead ones.
 
-    The pool can be exhausted, and its threads can wait for a locked row. Neither means that the
-    engine is dead.
+    ``count_calls`` returns how many calls it holds.
     """
 
     def __init__(self) -> None:
-        self.engine_id = new_id()
-        self.is_draining = False
-        self._thread = ThreadPoolExecutor(
-            1, thread_name_prefix="heartbeat", initializer=_connect_beside_the_pool
-        )
-        self._tasks: list[asyncio.Task[None]] = []
+        super().__init__(Identity(Process.Kind.ENGINE), every=BEAT_S)
+        self.count_calls: Callable[[], int] = lambda: 0
 
-    def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._beat_on()), asyncio.create_task(sweep_on())]
+    def _works(self) -> list[Coroutine[Any, Any, None]]:
+        return [*super()._works(), sweep_on()]
 
-    async def drain(self) -> None:
-        """Report that the engine is draining, now and in every later heartbeat."""
-        self.is_draining = True
-        if self._tasks:
-            await self._beat()
-
-    async def stop(self) -> None:
-        """Report that the engine has exited, and stop the heartbeat."""
-        tasks, self._tasks = self._tasks, []
-        if not tasks:
-            return
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        with suppress(Exception):  # the database is down: the other engines notice our silence
-            await self._do(partial(engine_leave, self.engine_id))
-        await self._do(connections.close_all)
-        self._thread.shutdown()
-
-    async def _beat_on(self) -> None:
-        while True:
-            await self._beat()
-            await asyncio.sleep(BEAT_S)
-
-    async def _beat(self) -> None:
-        try:
-            await self._do(partial(engine_beat, self.engine_id, is_draining=self.is_draining))
-            if self.is_draining:
-                drain_state.has_others = await self._do(partial(are_others_ready, self.engine_id))
-        except Exception as error:
-            log.warning("heartbeat_failed", error=type(error).__name__)
-
-    async def _do(self, function: Callable[[], R]) -> R:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, _or_close, function)
-
-
-def _or_close(function: Callable[[], R]) -> R:
-    """Call the function; close the connection after any failure, so that it is not reused."""
-    try:
-        with database_within(_BEAT_WITHIN_S):
-            return function()
-    except Exception:
-        connection.close()
-        raise
-
-
-def _connect_beside_the_pool() -> None:
-    """Give this thread a connection outside the pool."""
-    settings = connections.settings["default"]
-    options = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
-    kind = type(connections["default"])
-    connections["default"] = kind({**settings, "OPTIONS": options}, "default")
+    async def _write(self) -> None:
+        is_draining, calls = self.is_draining, self.count_calls()
+        await self._do(partial(process_beat, self.me, is_draining=is_draining, calls=calls))
+        if self.is_draining:
+            drain_state.has_others = await self._do(partial(are_others_ready, self.me.id))
 
 
 async def sweep_on() -> None:

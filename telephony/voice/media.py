@@ -16,7 +16,7 @@ from telephony.callbacks import client
 from telephony.voice import websocket
 from telephony.voice.caller_side import CallerSide
 from telephony.voice.drain_state import drain_state
-from telephony.voice.heartbeat import Heartbeat
+from telephony.voice.heartbeat import EngineHeartbeat
 from telephony.voice.live import LiveCalls
 from telephony.voice.unadmitted import MOST_WAITING, UnadmittedSockets
 from telephony.voice.websocket import Handler, Limits, Socket
@@ -31,14 +31,14 @@ class MediaListener:
     """The listener for media sockets, and the calls that came in through it."""
 
     def __init__(
-        self, listener: websocket.Listener, calls: LiveCalls, heartbeat: Heartbeat
+        self, listener: websocket.Listener, calls: LiveCalls, heartbeat: EngineHeartbeat
     ) -> None:
         self._listener = listener
         self.calls = calls
         self._heartbeat = heartbeat
 
     @classmethod
-    async def start(cls, host: str, port: int, heartbeat: Heartbeat | None = None) -> Self:
+    async def start(cls, host: str, port: int, heartbeat: EngineHeartbeat | None = None) -> Self:
         """Listen; raise :class:`OSError` if the port is taken.
 
         :param heartbeat: a replacement for the heartbeat that is written to the database.
@@ -47,8 +47,9 @@ class MediaListener:
         gc.collect()
         gc.freeze()
         drain_state.accept_calls()
-        heartbeat = heartbeat or Heartbeat()
-        calls = LiveCalls(heartbeat.engine_id)
+        heartbeat = heartbeat or EngineHeartbeat()
+        calls = LiveCalls(heartbeat.me.id)
+        heartbeat.count_calls = calls.__len__
         accept = partial(_accept, calls, UnadmittedSockets())
         listener = await websocket.listen(
             host, port, accept, limits=_LIMITS, most_waiting=MOST_WAITING

@@ -10,7 +10,7 @@ from procrastinate.contrib.django import app
 from core.queue import lanes
 from telephony.db import in_database
 from telephony.engine.codes import EndedReason, EventKind
-from telephony.models import Call, Engine
+from telephony.models import Call, Process
 from telephony.services import call_end, call_note
 from telephony.voice.handover import forget_expired_plans
 from telephony.voice.heartbeat import keep_sweeping
@@ -37,7 +37,7 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
 
 def _has_engine(call: Call, *, since: datetime) -> bool:
     """Return True if the call's engine reported the call well after ``since``."""
-    engines = Engine.objects.filter(pk=call.engine_id)
+    engines = Process.objects.filter(pk=call.engine_id)
     return engines.filter(last_seen_at__gt=since + CLOSE_AFTER / 2).exists()
 
 

@@ -15,6 +15,9 @@ from procrastinate.contrib.django import app
 
 from core.queue.lanes import PLACES
 from core.queue.worker import Worker
+from telephony.heartbeat import Heartbeat
+from telephony.models import Process
+from telephony.processes import Identity
 
 # Longer than nearly all jobs take: they wait for others for 30 seconds at most.
 _GRACE_S = 60.0
@@ -53,8 +56,18 @@ class Command(BaseCommand):
 async def _work(places: dict[str, int], grace: float) -> bool:
     """Run a worker until a signal ends it; return True if threads are left that do not end."""
     worker = Worker(app, places, grace=grace)
+    heartbeat = Heartbeat(Identity(Process.Kind.WORKER, queues=tuple(places)))
     loop = asyncio.get_running_loop()
+    draining: set[asyncio.Task[None]] = set()
+
+    def stop() -> None:
+        worker.stop()
+        draining.add(loop.create_task(heartbeat.drain()))
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, worker.stop)
+        loop.add_signal_handler(number, stop)
+    heartbeat.start()
     await worker.run()
+    # Not after an error: a worker that fails stays in the list of processes, as silent.
+    await heartbeat.stop()
     return worker.leaves_threads

@@ -10,8 +10,8 @@ import pytest
 from core.tests.waiting import until
 from sandbox.model import Say, Script
 from telephony.db import in_database
-from telephony.engines import engine_beat
-from telephony.models import Call
+from telephony.models import Call, Process
+from telephony.processes import Identity, process_beat
 from telephony.tests.wire.test_forgeries import start, ticket_in
 from telephony.tests.wire.test_refusals import BUSY, form, post
 from telephony.voice.drain_state import drain_state
@@ -20,7 +20,7 @@ from telephony.voice.drain_state import drain_state
 @pytest.fixture
 def another(transactional_db):
     """Another engine, which accepts calls."""
-    engine_beat("another")
+    process_beat(Identity(Process.Kind.ENGINE, id="another"))
 
 
 @pytest.fixture

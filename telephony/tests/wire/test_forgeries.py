@@ -19,7 +19,7 @@ from telephony import links
 from telephony.admission import RING_LASTS
 from telephony.db import in_database
 from telephony.engines import calls_end_stale
-from telephony.models import Call, Engine, PhoneNumber, ReleasedNumber
+from telephony.models import Call, PhoneNumber, Process, ReleasedNumber
 from telephony.numbers import phone_number_register, phone_number_remove, phone_number_update
 from telephony.services import call_end
 from telephony.tests.wire.test_refusals import (
@@ -83,7 +83,7 @@ class TestTheRecordFollowsTheSocket:
             assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
             # The engine reports that it is up, as it does all the time.
             later = timezone.now() + 2 * CLOSE_AFTER
-            await in_database(Engine.objects.update, last_seen_at=later)
+            await in_database(Process.objects.update, last_seen_at=later)
             await close(call)
             assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
             assert (await world.hang_up(ringing)).ended_reason == "caller_hangup"
