@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -12,10 +13,12 @@ from django.views.decorators.debug import sensitive_variables
 from accounts.models import Account
 from core.connections import give_connection_back
 from core.errors import ApiError, invalid
+from core.observers import tell
 from telephony import links
 from telephony.admission import account_lock, admission_require
 from telephony.call_search import metadata_index
 from telephony.engine.codes import CallProblem, EndedReason, EventKind
+from telephony.facts import CallStarted
 from telephony.idempotency import RequestKey
 from telephony.models import UNCONNECTED_LASTS, Call, IdempotencyKey, PhoneNumber
 from telephony.numbering import call_problem, kind_problem
@@ -87,6 +90,7 @@ def outbound_call_queue(
         metadata_index(call)
     if request_key:
         request_key.use_for(call)
+    transaction.on_commit(partial(tell, CallStarted(call)))
     return call, None
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from core.api import iso
+from core.observers import tell
 from core.texts import cleaned_json, cleaned_text
 from telephony import incidents
 from telephony.admission import account_lock
@@ -28,6 +30,7 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind, OnErrorCode
 from telephony.engine.costs import twilio_cost
 from telephony.engine.tool_runs import ToolRun
+from telephony.facts import CallEnded, CallResumed
 from telephony.models import Call, CallEvent, CallProgress
 from telephony.outcomes import Outcome, cost_of, opened, sealed
 from usage.models import UsageRecord
@@ -175,13 +178,16 @@ def call_end(
         call_report_error(call, code=code, message=message)
     call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)
     call_count(call)
+    record = None
     if call.accepted_at is not None and call.call_sid:
-        _charge_and_report(call, call.call_sid, outcome)
+        record = _charge_and_report(call, call.call_sid, outcome)
     incidents.call_ended(call)
+    ended = CallEnded(call, outcome.model, outcome.usage, len(outcome.tool_calls), record)
+    transaction.on_commit(partial(tell, ended))
     return True
 
 
-def _charge_and_report(call: Call, call_sid: str, outcome: Outcome) -> None:
+def _charge_and_report(call: Call, call_sid: str, outcome: Outcome) -> UsageRecord:
     """Record the usage of an accepted call that has ended, and send onCallEnd."""
     cost = cost_of(outcome)
     missing = outcome.missing | ({"cost"} if cost is None else set())
@@ -189,6 +195,7 @@ def _charge_and_report(call: Call, call_sid: str, outcome: Outcome) -> None:
         call_note(call, EventKind.INCOMPLETE, at=call.ended_at, missing=", ".join(sorted(missing)))
     record = _record_usage(call, call_sid, cost or Decimal(0))
     outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
+    return record
 
 
 def _error_code(
@@ -245,6 +252,7 @@ def call_resume(*, call_id: str) -> bool:
     outbox.withdraw_end(call)
     call_note(call, EventKind.RESUMED)
     log.warning("call_resumed", call_id=call_id)
+    transaction.on_commit(partial(tell, CallResumed(call)))
     return True
 
 

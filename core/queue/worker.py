@@ -31,6 +31,7 @@ from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.tasks import Task
 
 from core.connections import run_and_let_go
+from core.observers import tell
 from core.outages import is_outage
 from core.queue import lanes
 from core.queue.connection import QueueConnector, listen
@@ -159,6 +160,15 @@ class Stopping(Exception):
     """The worker is stopping, so it no longer waits for the database."""
 
 
+class JobEnded(NamedTuple):
+    """A run of a job ended as ``succeeded`` or ``failed``, or is to be run again: ``retried``."""
+
+    task: str
+    queue: str
+    outcome: str
+    seconds: float
+
+
 class _End(NamedTuple):
     job: Job
     status: str
@@ -268,8 +278,11 @@ class Worker:
 
     async def _run_job(self, job: Job) -> None:
         """Run a job, and record how it ended."""
+        began = time.monotonic()
         try:
             end = await self._outcome_of(job)
+            outcome = end if isinstance(end, str) else "retried"
+            tell(JobEnded(job.task_name, job.queue, outcome, time.monotonic() - began))
             if isinstance(end, datetime):
                 await self._retry_in_outages(self._put_back, job.id, self._id, end)
             else:

@@ -29,6 +29,7 @@ from django.utils import timezone
 from accounts.models import Account, WebhookSecret
 from core.connections import database_within
 from core.errors import ApiError
+from core.observers import tell
 from core.outages import is_outage
 from core.queue.jobs import Queued, defer, defer_many
 from core.sealing import CannotUnseal, seal, unseal
@@ -42,6 +43,7 @@ from telephony.callbacks.schedule import asked_delay, retry_delay
 from telephony.db import in_database
 from telephony.durations import ms_since
 from telephony.engine.codes import CallProblem, ErrorCode
+from telephony.facts import CallbackSent
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint
 
 log = structlog.get_logger(__name__)
@@ -75,6 +77,7 @@ class Attempt:
     """
 
     delivery_id: str
+    kind: str
     account_id: str
     url: str
     sealed_body: bytes = field(repr=False)
@@ -151,6 +154,7 @@ async def deliver(delivery_id: str) -> None:
         attempt = await _claimed(delivery_id)
     if attempt:
         result = await _send(attempt)
+        tell(CallbackSent(attempt.delivery_id, attempt.kind, result))
         await _recorded(attempt, result)
 
 
@@ -348,7 +352,7 @@ def _claim_all(ids: list[str]) -> dict[str, Attempt]:
 
 _RESERVE = """
 UPDATE telephony_callbackdelivery SET claimed_until = clock_timestamp() + %(claim)s
-WHERE id = ANY(%(ids)s) RETURNING id, account_id, url, sealed_body, claimed_until
+WHERE id = ANY(%(ids)s) RETURNING id, kind, account_id, url, sealed_body, claimed_until
 """
 
 
@@ -360,10 +364,11 @@ def _reserve(ids: list[str]) -> dict[str, Attempt]:
         values: dict[str, Any] = {"ids": ids, "claim": CLAIM}
         cursor.execute(_RESERVE, values)
         rows = cursor.fetchall()
-    secrets = WebhookSecret.objects.in_bulk({row[1] for row in rows})
+    secrets = WebhookSecret.objects.in_bulk({row[2] for row in rows})
     return {
         id: Attempt(
             delivery_id=id,
+            kind=kind,
             account_id=account_id,
             url=url,
             sealed_body=bytes(sealed_body or b""),
@@ -371,7 +376,7 @@ def _reserve(ids: list[str]) -> dict[str, Attempt]:
             claimed_until=claimed_until,
             claimed_at=claimed_at,
         )
-        for id, account_id, url, sealed_body, claimed_until in rows
+        for id, kind, account_id, url, sealed_body, claimed_until in rows
     }
 
 

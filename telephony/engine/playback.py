@@ -116,17 +116,22 @@ class Playback:
         self._marks.append(_Mark(self._number, self._item_id, self._sent, self.total))
         return str(self._number)
 
-    def played(self, name: str, now: float) -> None:
-        """Process a mark that came back; ignore one that was cleared or is not ours."""
+    def played(self, name: str, now: float) -> tuple[str, int] | None:
+        """Process a mark that came back; ignore one that was cleared or is not ours.
+
+        Return the mark's item, and how many milliseconds of it have been played now.
+        """
         number = int(name) if name.isascii() and name.isdecimal() else 0
         if number > self._number:
-            return
+            return None
+        mark = None
         while self._marks and self._marks[0].number <= number:
             mark = self._marks.popleft()
             self._heard_item, self._heard, self._heard_at = mark.item_id, mark.position, now
             self._heard_total, self._told_at = mark.total, now
         if self._marks and self._marks[0].item_id != self._heard_item:
             self._heard_item, self._heard = self._marks[0].item_id, 0
+        return (mark.item_id, mark.position // BYTES_PER_MS) if mark else None
 
     def give_up(self) -> None:
         """Assume that all audio was heard, since its marks are overdue."""

@@ -110,6 +110,8 @@ class CallSession:
         self._speech_item = ""
         self._spoke_since = now
         self._waiting_since: float | None = None  # for a response
+        # The item of a response that the caller does not hear yet, and since when they wait for it.
+        self._awaited: tuple[str, float] | None = None
         self._is_silent = True  # no one has spoken yet
         self._started = now
         # Items with turns that the caller typed or pressed before the model was configured.
@@ -142,6 +144,11 @@ class CallSession:
         that only listens has responded too, with nothing to say.
         """
         return self._billed_from
+
+    @property
+    def is_over(self) -> bool:
+        """Return True once the call has ended for the caller."""
+        return self.phase is Phase.DRAINING or self.phase is Phase.FINISHED
 
     @property
     def usage(self) -> TokenUsage:
@@ -196,7 +203,7 @@ class CallSession:
     # The caller speaks, presses keys, hangs up
 
     def _speech_started(self, event: events.SpeechStarted) -> None:
-        self._spoke_since, self._waiting_since = self._now, None
+        self._spoke_since, self._waiting_since, self._awaited = self._now, None, None
         self._speech_item = event.item_id
         self._is_silent = False
         self._answers.caller_speaks()
@@ -239,7 +246,7 @@ class CallSession:
 
     def _speech_became(self, item_id: str) -> None:
         """End the caller's speech: it has become an item, even if its end was not reported."""
-        if self._speaking and not self._is_over and item_id in ("", self._speech_item):
+        if self._speaking and not self.is_over and item_id in ("", self._speech_item):
             self._speech_stopped()
 
     def _speech_end_lost(self) -> None:
@@ -304,11 +311,19 @@ class CallSession:
     # The caller hears
 
     def _mark_played(self, event: events.MarkPlayed) -> None:
-        self.playback.played(event.name, self._now)
+        if played := self.playback.played(event.name, self._now):
+            self._note_heard(*played)
         if self.phase is Phase.LEAVING:
             self._context.start_timer(Timer.GOODBYE, GOODBYE_S)
         self._rest()
         self._leave_when_heard()
+
+    def _note_heard(self, item_id: str, played_ms: int) -> None:
+        """Report how long the caller waited for a response, with the first mark in it."""
+        if self._awaited and self._awaited[0] == item_id:
+            since, self._awaited = self._awaited[1], None
+            began = max(self._context.ms_since(since) - played_ms, 0)
+            self._do(actions.TurnHeard(began))
 
     def _marks_overdue(self) -> None:
         """Assume that the caller has heard everything, if enough time has passed for it."""
@@ -321,6 +336,7 @@ class CallSession:
     def _agent_audio_started(self, event: events.AgentAudioStarted) -> None:
         if self._waiting_since is not None:
             self._note(EventKind.AGENT_SPOKE, latencyMs=self._context.ms_since(self._waiting_since))
+            self._awaited = (event.item_id, self._waiting_since)
         elif self._is_silent:
             self._note(EventKind.GREETED, ms=self._context.ms_since(self._started))
         self._waiting_since, self._is_silent = None, False
@@ -464,7 +480,7 @@ class CallSession:
 
     def _tool_ended(self, is_last: bool | None, call_id: str, answer: Any) -> None:
         """Send the model the result of a tool, if it was pending and the call continues."""
-        if is_last is None or self._is_over:
+        if is_last is None or self.is_over:
             return
         self._answer_call(call_id, answer)
         if is_last:
@@ -559,7 +575,7 @@ class CallSession:
 
     def _end(self, reason: EndedReason, after: AfterStream = None) -> None:
         """End the caller's side; the model's continues until the last transcript arrives."""
-        if self._is_over:
+        if self.is_over:
             return
         self.phase = Phase.DRAINING
         self._reason, self._ended_at = reason, self._now
@@ -625,7 +641,7 @@ class CallSession:
 
     def _time_passed(self, event: events.TimePassed) -> None:
         for key in self._timers.due(self._now):
-            if not self._is_over or isinstance(key, ToolTimer) or key is Timer.TRANSCRIPT:
+            if not self.is_over or isinstance(key, ToolTimer) or key is Timer.TRANSCRIPT:
                 self._unless_model_fails(partial(self._timer_expired, key))
 
     def _timer_expired(self, key: Key) -> None:
@@ -684,10 +700,6 @@ class CallSession:
             self._context.start_timer(Timer.IDLE, self._inactivity_s)
 
     # Shortcuts
-
-    @property
-    def _is_over(self) -> bool:
-        return self.phase is Phase.DRAINING or self.phase is Phase.FINISHED
 
     @property
     def _now(self) -> float:

@@ -12,11 +12,13 @@ from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
+from core.observers import tell
 from telephony.admission import NotAdmitted
 from telephony.callbacks.on_call_start import CallStartFailed, ask
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.codes import ErrorCode
 from telephony.engine.plan import CallPlan, Refusal, Transfer, sid_ending
+from telephony.facts import CallStartAsked
 from telephony.models import Call
 from telephony.voice import transactions
 from telephony.voice.handover import valid_for
@@ -98,17 +100,36 @@ CallStart = Connect | Declined | Transferred | Failed | Forged | AlreadyEnded | 
 @sensitive_variables()
 async def ask_backend(pending: PendingCall) -> Answer:
     """Wait for the backend's response, at most 10 seconds. Runs no queries."""
-    call = pending.call
+    answer = await _ask(pending.call, pending.secrets)
+    outcome = _outcome_of(answer.decision)
+    tell(CallStartAsked(pending.call, outcome, answer.status, answer.asked_ms / 1000))
+    return answer
+
+
+@sensitive_variables()
+async def _ask(call: Call, secrets: list[str]) -> Answer:
     try:
         asked = await ask(
             call.on_call_start_url,
             CallFacts.of(call),
-            secrets=pending.secrets,
+            secrets=secrets,
             message_id=f"msg_{call.id}",
         )
     except CallStartFailed as failure:
         return Answer(failure, failure.result.duration_ms, failure.result.status)
     return Answer(asked.decision, asked.duration_ms, asked.status)
+
+
+def _outcome_of(decision: CallPlan | Refusal | Transfer | CallStartFailed) -> str:
+    match decision:
+        case CallPlan():
+            return "accepted"
+        case Refusal():
+            return "rejected"
+        case Transfer():
+            return "transferred"
+        case CallStartFailed():
+            return decision.code
 
 
 @sensitive_variables()

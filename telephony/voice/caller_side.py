@@ -11,11 +11,13 @@ from django.utils import timezone
 
 from accounts.models import WebhookSecret
 from core.client_address import network_of
+from core.observers import tell
 from core.outages import is_outage
 from telephony.db import in_database
 from telephony.engine.events import CallerHungUp, Event
 from telephony.engine.plan import CallPlan
 from telephony.engine.twilio_codec import MULAW, CallerAudio, StreamStarted, decode
+from telephony.facts import CallHeld, CallReleased
 from telephony.models import Call
 from telephony.services import call_connect
 from telephony.voice import signatures, websocket
@@ -160,11 +162,13 @@ class CallerSide(Handler):
         runner_class = BrowserCallRunner if plan.is_test else CallRunner
         runner = runner_class(Connection(call, plan, secrets, self._socket, started.stream_sid))
         self._calls.add(call.id, runner)
+        tell(CallHeld(call))
         try:
             self._hand_over_to(runner)
             await runner.run()
         finally:
             self._calls.remove(call.id)
+            tell(CallReleased(call))
 
     async def _redeem_ticket(self, started: StreamStarted) -> tuple[Call, CallPlan, list[str]]:
         """Use the ticket; retry while the database is down and the caller waits."""

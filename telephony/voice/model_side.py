@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from django.conf import settings
 
-from telephony.engine import events
 from telephony.engine.plan import CallPlan
 from telephony.voice import websocket
 from telephony.voice.websocket import ConnectFailed, Handler, Socket
@@ -55,7 +54,7 @@ class ModelSide(Handler):
         self._runner.model_message(text)
 
     def on_close(self, code: int, reason: str) -> None:
-        self._runner.receive(events.ModelClosed(code, reason))
+        self._runner.model_closed(code, reason)
 
     def on_blocked(self) -> None:
         self._runner.model_blocked()

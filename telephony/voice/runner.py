@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import structlog
 
+from core.observers import tell
 from core.outages import is_outage
 from telephony.bounded_json import NotUsable, decoded_leniently
 from telephony.callbacks import client
@@ -37,6 +38,7 @@ from telephony.engine.session import CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
+from telephony.facts import ModelConnected, ModelDisconnected, Noted, TurnHeard
 from telephony.models import Call, FailedRequest
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
@@ -151,6 +153,12 @@ class CallRunner:
     def model_opened(self, socket: Socket) -> None:
         self._model = socket
 
+    def model_closed(self, code: int, reason: str) -> None:
+        """Handle the closed socket of the model, whichever side closed it."""
+        if not self._session.is_over:
+            tell(ModelDisconnected(self._call, code))
+        self.receive(events.ModelClosed(code, reason))
+
     def request_hangup(self) -> None:
         self.receive(events.HangupRequested())
 
@@ -222,7 +230,11 @@ class CallRunner:
                 if tool := self._tools.pop(action.call_id, None):
                     tool.cancel()
             case actions.Note():
-                self._recorder.add((datetime.now(UTC), action.kind, action.detail))
+                at = datetime.now(UTC)
+                self._recorder.add((at, action.kind, action.detail))
+                tell(Noted(self._call, at, action.kind, action.detail))
+            case actions.TurnHeard():
+                tell(TurnHeard(self._call, action.latency_ms))
             case actions.ReportError():
                 self._errors.append((action.code, action.message))
             case actions.CloseCaller():
@@ -248,10 +260,19 @@ class CallRunner:
 
     async def _connect_model(self) -> None:
         """Open the model's socket. The session has its own deadline for the whole connect."""
+        began = time.monotonic()
         try:
             await model_side.connect(self._plan, self)
         except ConnectFailed as failure:
+            self._tell_connect(
+                "refused" if failure.status else "unreachable", failure.status, began
+            )
             self.receive(events.ModelUnreachable(failure.reason, failure.status))
+        else:
+            self._tell_connect("connected", None, began)
+
+    def _tell_connect(self, outcome: str, status: int | None, began: float) -> None:
+        tell(ModelConnected(self._call, outcome, status, time.monotonic() - began))
 
     async def _run_tool(self, call: actions.RunTool) -> None:
         at, began = datetime.now(UTC), time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from django.utils import timezone
 
 from accounts.models import Account, WebhookSecret
 from accounts.throttling import is_one_of_few
+from core.observers import tell
 from core.queue.jobs import defer
 from telephony.admission import (
     RING_LASTS,
@@ -32,6 +34,7 @@ from telephony.callbacks.attempts import Failure, Result, keep_failed
 from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind
 from telephony.engine.plan import CallPlan, sid_ending
+from telephony.facts import CallStarted
 from telephony.models import Call, FailedRequest, PhoneNumber, SealedPlan
 from telephony.numbering import caller_id
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
@@ -139,14 +142,24 @@ def receive_on(
         call_note(call, EventKind.RECEIVED)
     elif not _may_ask_again(call, account, digest):
         return Rejected("rejected", "repeated")
+    refusal = _refusal(account, call)
+    if refusal and is_new and not _is_written_down(account):
+        call.delete()
+        return Rejected(refusal.word, refusal.why)
+    if is_new:
+        transaction.on_commit(partial(tell, CallStarted(call)))
+    if refusal:
+        return _reject_not_admitted(call, refusal)
+    return PendingCall(call, _secrets(account), is_answered=False)
+
+
+def _refusal(account: Account, call: Call) -> NotAdmitted | None:
+    """Return why the account may not have the call, if it may not."""
     try:
         admission_require(account, besides=call)
     except NotAdmitted as refusal:
-        if is_new and not _is_written_down(account):
-            call.delete()
-            return Rejected(refusal.word, refusal.why)
-        return _reject_not_admitted(call, refusal)
-    return PendingCall(call, _secrets(account), is_answered=False)
+        return refusal
+    return None
 
 
 def _is_written_down(account: Account) -> bool:
@@ -188,6 +201,7 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
         ring = _ring(number, form.caller)
         call, is_new = Call.objects.get_or_create(call_sid=form.call_sid, defaults=ring)
         if is_new:
+            transaction.on_commit(partial(tell, CallStarted(call)))
             call_note(call, EventKind.RECEIVED)
             message = (
                 f"A call to {number} came from the Twilio account {sid_ending(form.account_sid)}, "

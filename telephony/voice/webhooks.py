@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
+from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -20,10 +21,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from core.connections import database_within
+from core.observers import tell
 from core.outages import cause_of, is_outage
 from telephony.db import in_database
 from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.plan import ACCOUNT_SID
+from telephony.facts import WebhookAnswered
 from telephony.links import InvalidLink, call_id_of
 from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
@@ -102,15 +105,22 @@ def _apologizing(view: View) -> View:
     """
 
     @wraps(view)
-    async def wrapped(*args: Any, **kwargs: Any) -> HttpResponse:
+    async def wrapped(form: TwilioForm, **kwargs: str) -> HttpResponse:
+        began, status, apologized = monotonic(), 500, False
         try:
             async with asyncio.timeout(_ANSWERED_WITHIN_S):
-                return await view(*args, **kwargs)
+                response = await view(form, **kwargs)
         except Exception as error:
             if not isinstance(error, TimeoutError) and not is_outage(error):
                 raise
             log.error("apologized_to_caller", error=cause_of(error))
-            return twiml.hang_up(APOLOGY)
+            response, apologized = twiml.hang_up(APOLOGY), True
+        else:
+            status = response.status_code
+        finally:
+            seconds = monotonic() - began
+            tell(WebhookAnswered(view.__name__, form.call_sid, status, seconds, apologized))
+        return response
 
     return wrapped
 

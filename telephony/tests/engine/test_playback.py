@@ -55,6 +55,18 @@ class TestMarks:
         playback.played(name, 0.5)
         assert heard(playback, 0.5) == [("a1", 500)]
 
+    def test_a_mark_tells_how_much_of_its_item_was_played(self):
+        playback = Playback()
+        playback.sent("a1", 160, 0.0)
+        playback.sent("a2", SECOND, 0.0)
+        playback.sent("a2", 800, 0.0)
+        playback.end_all()
+        assert playback.played("1", 1.0) == ("a1", 20)
+        assert playback.played("3", 2.0) == ("a2", 1100)
+        assert playback.played("3", 2.0) is None
+        assert playback.played("x", 2.0) is None
+        assert playback.played("9", 2.0) is None
+
     def test_a_mark_confirms_those_before_it(self):
         playback = Playback()
         playback.sent("a1", SECOND, 0.0)

@@ -19,6 +19,7 @@ from telephony.engine.actions import (
     RunTool,
     SendMark,
     ToModel,
+    TurnHeard,
 )
 from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.costs import TokenUsage
@@ -1039,6 +1040,62 @@ class TestTimeline:
         call.wait(0.6)
         call.receive(AgentAudioStarted("a1"))
         assert call.notes("agent_spoke") == [("agent_spoke", {"latencyMs": 600})]
+
+    def test_when_the_response_was_heard_follows_from_its_first_mark(self):
+        call = Conversation()
+        call.heard("Where is my order?", "u1")
+        call.wait(0.45)
+        call.say(1000, item="a1")
+        call.receive(AgentAudioStarted("a1"))
+        call.wait(1.2)
+        call.receive(MarkPlayed("1"))
+        assert call.took(TurnHeard) == [TurnHeard(650)]
+        call.say(1000, item="a1")
+        call.wait(1)
+        call.receive(MarkPlayed("2"))
+        assert len(call.ever(TurnHeard)) == 1
+
+    def test_audio_before_the_response_does_not_count_as_the_response(self):
+        call = Conversation()
+        call.say(1000, item="a1")
+        call.heard("Where is my order?", "u1")
+        call.say(1000, item="a2")
+        call.receive(AgentAudioStarted("a2"))
+        call.wait(1)
+        call.receive(MarkPlayed("1"))
+        assert call.took(TurnHeard) == []
+        call.wait(1)
+        call.receive(MarkPlayed("2"))
+        assert call.took(TurnHeard) == [TurnHeard(1000)]
+
+    def test_a_caller_who_interrupts_at_once_has_heard_no_response(self):
+        call = Conversation()
+        call.heard("Where is", "u1")
+        call.say(1000, item="a1")
+        call.receive(AgentAudioStarted("a1"))
+        call.listen("u2")
+        call.receive(MarkPlayed("1"))
+        assert call.ever(TurnHeard) == []
+
+    def test_speech_after_all_was_sent_ends_the_wait_for_the_response(self):
+        call = Conversation()
+        call.heard("Where is", "u1")
+        call.say(1000, item="a1", ended=True)
+        call.receive(AgentAudioStarted("a1"))
+        call.session.playback.give_up()
+        call.listen("u2")
+        call.heard("my order?", "u2")
+        call.say(1000, item="a1")
+        call.receive(MarkPlayed("2"))
+        assert call.ever(TurnHeard) == []
+
+    def test_a_mark_that_comes_too_early_makes_no_negative_latency(self):
+        call = Conversation()
+        call.heard("Where is my order?", "u1")
+        call.say(1000, item="a1")
+        call.receive(AgentAudioStarted("a1"))
+        call.receive(MarkPlayed("1"))
+        assert call.took(TurnHeard) == [TurnHeard(0)]
 
     def test_how_much_was_heard_before_an_interruption(self):
         call = Conversation()

@@ -1,0 +1,82 @@
+"""What observers are told about calls, over the wire."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from core.observers import observe
+from sandbox.model import Call as CallTool
+from sandbox.model import Drop, Say, Script
+from telephony import facts
+from telephony.tests.wire.test_conversation import LONG
+
+
+@pytest.fixture
+def told():
+    """The facts so far."""
+    told: list[object] = []
+    kinds = [
+        kind for kind in vars(facts).values() if getattr(kind, "__module__", "") == facts.__name__
+    ]
+    ends = [observe(kind, told.append) for kind in kinds]
+    yield told
+    for end in ends:
+        end()
+
+
+def of(told, kind):
+    return [fact for fact in told if type(fact) is kind]
+
+
+async def test_a_call_is_told_from_its_webhook_to_its_callback(world, model, told):
+    async def book(body):
+        return web.json_response({"result": "table seven"})
+
+    world.backend.tool = book
+    turns = [(Say("Let me look."), CallTool("book_table", {})), Say(LONG), Say("All right.")]
+    async with model(Script(turns=turns)):
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await ringing.person.hears("Let me look.")
+        await ringing.person.interrupt("Stop")
+        await ringing.person.hears("All right.")
+        call = await world.hang_up(ringing)
+    await world.told("end")
+
+    at_any_time = (facts.Noted, facts.TurnHeard, facts.WebhookAnswered)
+    assert [type(fact).__name__ for fact in told if not isinstance(fact, at_any_time)] == [
+        "CallStarted",
+        "CallStartAsked",
+        "CallHeld",
+        "ModelConnected",
+        "CallEnded",
+        "CallReleased",
+        "CallbackSent",
+    ]
+    answered = of(told, facts.WebhookAnswered)
+    assert {(fact.webhook, fact.status) for fact in answered} >= {("inbound", 200)}
+    assert {(fact.call_sid, fact.apologized) for fact in answered} == {(call.call_sid, False)}
+    (asked,) = of(told, facts.CallStartAsked)
+    assert (asked.call.id, asked.outcome, asked.status) == (call.id, "accepted", 200)
+    (connected,) = of(told, facts.ModelConnected)
+    assert (connected.outcome, connected.status) == ("connected", None)
+    assert of(told, facts.TurnHeard)
+    kinds = {note.kind for note in of(told, facts.Noted)}
+    assert kinds >= {"model_ready", "greeted", "agent_spoke", "interrupted", "tool_returned"}
+    (ended,) = of(told, facts.CallEnded)
+    assert (ended.call.ended_reason, ended.tool_calls) == ("caller_hangup", 1)
+    assert ended.usage.audio_out > 0
+    assert ended.record is not None
+    assert ended.record.call_sid == call.call_sid
+    (sent,) = of(told, facts.CallbackSent)
+    assert (sent.kind, sent.result.text) == ("onCallEnd", "204")
+    assert not of(told, facts.ModelDisconnected)
+
+
+async def test_a_lost_model_is_told(world, model, told):
+    async with model(Script(turns=[Drop()])):
+        ringing = await world.greeted()
+        await ringing.person.say("Hello?")
+        await world.over(ringing)
+    assert [fact.code for fact in of(told, facts.ModelDisconnected)] == [1006]
