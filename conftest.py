@@ -83,6 +83,21 @@ def logged() -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Copy the tests' database from one that is migrated already."""
+    from django.db import connection
+
+    from devtools.development import LOCAL_DIR
+    from devtools.isolated import migrate
+    from devtools.migrated import migrated_database
+    from devtools.postgres import embedded_url
+
+    server = os.environ.get("DATABASE_URL") or embedded_url(LOCAL_DIR)
+    template = migrated_database(server, "development", migrate)
+    connection.settings_dict["TEST"]["TEMPLATE"] = template
+
+
+@pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> None:
     """Clear the tables after a test with transactions by deleting rows.
 

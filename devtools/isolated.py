@@ -13,12 +13,11 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
-from urllib.parse import urlsplit
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from psycopg import sql
 
+from devtools import migrated
 from devtools.development import LOCAL_DIR, end_on_signals, serve
 from devtools.ports import free_ports
 from devtools.postgres import embedded_url
@@ -64,16 +63,15 @@ def run_isolated(name: str, work: Work) -> None:
 
 @contextmanager
 def own_database(name: str) -> Iterator[str]:
-    """Create a database beside the default one; yield its URL, and drop it at the end."""
+    """Yield the URL of a migrated database beside the default one, and drop it at the end."""
     server = os.environ.get("DATABASE_URL") or embedded_url(LOCAL_DIR)
-    database = f"switchhook_{name}_{os.getpid()}"
-    identifier = sql.Identifier(database)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
-        try:
-            yield urlsplit(server)._replace(path=f"/{database}").geturl()
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+    with migrated.own_database(server, "development", migrate, purpose=name) as url:
+        yield url
+
+
+def migrate(url: str) -> None:
+    """Migrate a database for development."""
+    migrated.manage("migrate", "--run-syncdb", environment=environment(url))
 
 
 def environment(database_url: str) -> dict[str, str]:

@@ -51,7 +51,6 @@ def main() -> None:
         sys.exit(_PARTS[options.of](options))
     with own_database("bench") as url:
         os.environ |= environment(url)
-        _manage("migrate", "--no-input", "--verbosity=0")
         with _backend() as backend:
             filling = _part("filling", options, f"--url={backend.url}")
             subprocess.run(filling, cwd=ROOT, check=True)
@@ -83,10 +82,6 @@ def _options() -> argparse.Namespace:
 def _part(name: str, options: argparse.Namespace, *more: str) -> list[str]:
     own = [sys.executable, "-m", "devtools.bench.deliveries", f"--of={name}", *more]
     return [*own, f"--count={options.count}", f"--accounts={options.accounts}"]
-
-
-def _manage(*command: str) -> None:
-    subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, check=True)
 
 
 class Backend:

@@ -23,5 +23,6 @@ def test_the_database_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with own_database("test") as url, psycopg.connect(url) as connection:
         name = connection.info.dbname
         assert name != psycopg.conninfo.conninfo_to_dict(database_url())["dbname"]
+        assert connection.execute("SELECT count(*) FROM telephony_call").fetchone() == (0,)
     with pytest.raises(psycopg.OperationalError, match=f'"{name}" does not exist'):
         psycopg.connect(url)
