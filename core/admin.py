@@ -33,6 +33,14 @@ class CappedPaginator(Paginator):
         return self.object_list.order_by()[: self.MOST].count()
 
 
+class OrderedPaginator(CappedPaginator):
+    """Counts in the order of the list, for a list whose order is that of the index to read."""
+
+    @cached_property
+    def count(self) -> int:
+        return self.object_list[: self.MOST].count()
+
+
 class ListAdmin(admin.ModelAdmin):
     """A list that reports an invalid filter instead of failing.
 

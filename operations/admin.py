@@ -12,7 +12,8 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
-import operations.accounts  # noqa: F401  (registers its pages)
+import operations.accounts
+import operations.processes  # noqa: F401  (registers its page)
 from core.admin import ReadOnlyAdmin, ReadOnlyInline
 
 admin.site.unregister(ProcrastinateJob)

@@ -9,14 +9,23 @@ import re
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
 from accounts.audit import Action, audit
 from accounts.models import Account
-from core.admin import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, account_link, asks_first
+from core.admin import (
+    ListAdmin,
+    OrderedPaginator,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    account_link,
+    asks_first,
+)
 from core.errors import ApiError
 from core.ids import is_id
 from telephony.callbacks.outbox import resend
@@ -29,10 +38,20 @@ from telephony.engine.codes import (
 )
 from telephony.explanations import section_of
 from telephony.hangup import call_request_hangup
-from telephony.models import Call, CallbackAttempt, CallbackDelivery, CallEvent, PhoneNumber
+from telephony.models import (
+    HALF_HOUR,
+    Call,
+    CallbackAttempt,
+    CallbackDelivery,
+    CallEvent,
+    PhoneNumber,
+    Process,
+)
 from telephony.numbering import parse_number
 from telephony.numbers import phone_number_remove
 
+# The most engines that a filter lists.
+_MOST_ENGINES = 50
 # How far back the calls of a number are found.
 MOST_OF_A_NUMBER = 1000
 # Long enough that few calls have the same.
@@ -154,10 +173,31 @@ class ErrorCodeFilter(admin.SimpleListFilter):
         return queryset.filter(error_code=code) if code else queryset
 
 
+class EngineFilter(admin.SimpleListFilter):
+    """Offers the engines that are listed; the ID of one that is gone works too."""
+
+    title = "engine"
+    parameter_name = "engine"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        engines = Process.objects.filter(kind=Process.Kind.ENGINE).order_by("host", "started_at")
+        known = {engine.pk: f"{engine.host}:{engine.pid}" for engine in engines[:_MOST_ENGINES]}
+        if chosen := self.value():
+            known.setdefault(chosen, chosen)
+        return list(known.items())
+
+    def has_output(self) -> bool:
+        return True  # else its parameter would be ignored
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Call]) -> QuerySet[Call]:
+        engine = self.value()
+        return queryset.filter(engine_id=engine) if engine else queryset
+
+
 @admin.register(Call)
 class CallAdmin(ReadOnlyAdmin):
     list_display = ["time", "customer", "number", "other_party", "direction", "result", "length"]
-    list_filter = [OutcomeFilter, "direction", ReasonFilter, ErrorCodeFilter]
+    list_filter = [OutcomeFilter, "direction", ReasonFilter, ErrorCodeFilter, EngineFilter]
     list_select_related = ["account"]
     search_fields = ["call_sid"]  # what is searched follows from the term: `_found`
     search_help_text = (
@@ -175,10 +215,37 @@ class CallAdmin(ReadOnlyAdmin):
         ("caller_phone", "called_number", "answered_by"),
         ("created_at", "accepted_at", "answered_at", "ended_at", "duration_seconds"),
         ("held_until", "last_seen_at", "hangup_requested_at"),
+        "engine",
         ("on_call_start_url", "on_call_end_url", "on_error_url"),
         "metadata",
     ]
-    readonly_fields = ["explanation"]
+    readonly_fields = ["explanation", "engine"]
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Order an engine's calls by half hours first, as its index does: by time all the same."""
+        if EngineFilter.parameter_name in request.GET:
+            return [HALF_HOUR.desc(), "-id"]
+        return super().get_ordering(request)
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
+    ) -> Paginator:
+        is_of_engine = EngineFilter.parameter_name in request.GET
+        kind = OrderedPaginator if is_of_engine else self.paginator
+        return kind(queryset, *args, **kwargs)
+
+    @admin.display(description="engine")
+    def engine(self, call: Call) -> str:
+        """Show the process that held the call, and link to its other calls."""
+        if not call.engine_id:
+            return "-"
+        process = Process.objects.filter(pk=call.engine_id).first()
+        shown = call.engine_id
+        if process:
+            url = reverse("admin:telephony_process_change", args=[process.pk])
+            shown = format_html('<a href="{}">{}:{}</a>', url, process.host, process.pid)
+        others = f"{reverse('admin:telephony_call_changelist')}?engine={call.engine_id}"
+        return format_html('{} · <a href="{}">its calls</a>', shown, others)
 
     @admin.display(description="time (UTC)")
     def time(self, call: Call) -> str:

@@ -79,3 +79,9 @@ def processes_counted() -> Counter[tuple[str, str]]:
     """Return the number of processes by kind and state, such as ``("engine", "draining")``."""
     rows = Process.objects.with_state().values_list("kind", "state").annotate(count=Count("pk"))  # type: ignore[misc]
     return Counter({(kind, state): count for kind, state, count in rows})
+
+
+def versions_counted() -> Counter[str]:
+    """Return the number of processes that run in each version."""
+    heard = Process.objects.heard().values_list("version").annotate(count=Count("pk"))
+    return Counter(dict(heard))

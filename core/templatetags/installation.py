@@ -1,4 +1,4 @@
-"""What the operators of this installation have set, on a page: ``{% load installation %}``."""
+"""What is true of this installation, on a page: ``{% load installation %}``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from django import template
 from django.conf import settings
 
 from core.money import dollars, price
+from core.version import VERSION
 
 register = template.Library()
+
+
+@register.simple_tag
+def version() -> str:
+    return VERSION
 
 
 @register.simple_tag

@@ -6,16 +6,29 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 
+from accounts.models import Account
 from core.tests.waiting import until
 from core.tests.web import ROOT, database_url, web_process
 from core.version import VERSION
 from telephony.db import in_database
 from telephony.models import Process
+from telephony.processes import Identity, process_beat
+from telephony.tests.test_admin import CALLS, text_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+PROCESSES = reverse("admin:telephony_process_changelist")
+
+
+@pytest.fixture
+def olga(client: Client, operator: Account) -> Client:
+    client.force_login(operator)
+    return client
 
 
 def worker_process() -> subprocess.Popen[bytes]:
@@ -36,6 +49,7 @@ async def listed() -> dict[str, Process]:
     return {process.kind: process for process in await in_database(list, Process.objects.all())}
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_a_process_that_exits_leaves_the_list_and_one_that_is_killed_stays() -> None:
     async def are_up() -> bool:
         return (await listed()).keys() == {"web", "worker"}
@@ -51,3 +65,30 @@ async def test_a_process_that_exits_leaves_the_list_and_one_that_is_killed_stays
     assert (await listed()).keys() == {"worker"}
     assert (up["worker"].pid, up["worker"].queues) == (worker.pid, "mail,upkeep")
     assert {process.version for process in up.values()} == {VERSION}
+
+
+@pytest.mark.django_db
+class TestThePage:
+    def test_it_says_what_runs_where(self, olga: Client) -> None:
+        engine = Identity(Process.Kind.ENGINE, host="a.example", pid=7)
+        process_beat(engine, is_draining=True, calls=3)
+        process_beat(Identity(Process.Kind.WORKER, queues=("mail",), host="b.example"))
+        text = text_of(olga, PROCESSES)
+        for shown in ("a.example", "draining for 0", "3 in progress", "b.example", "mail", VERSION):
+            assert shown in text, shown
+        assert f"{CALLS}?engine={engine.id}&amp;outcome=in-progress" in text
+        assert "Several versions" not in text
+
+    def test_it_says_since_when_a_process_is_silent(self, olga: Client) -> None:
+        process_beat(Identity(Process.Kind.WORKER))
+        Process.objects.update(last_seen_at=timezone.now() - timedelta(minutes=7, seconds=5))
+        assert "silent for 7" in text_of(olga, PROCESSES)
+
+    def test_it_says_that_two_versions_are_running(self, olga: Client) -> None:
+        for version in ("1.1.0", "1.1.0", "1.0.0"):
+            process_beat(Identity(Process.Kind.WEB, version=version))
+        shown = "Several versions are running: 1.0.0 (1 process) and 1.1.0 (2 processes)."
+        assert shown in text_of(olga, PROCESSES)
+
+    def test_every_page_says_which_version_served_it(self, olga: Client) -> None:
+        assert f"Switchhook {VERSION}</p>" in text_of(olga, PROCESSES)

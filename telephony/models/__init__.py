@@ -16,6 +16,7 @@ from telephony.models.callbacks import (
     SealedAnswer,
 )
 from telephony.models.calls import (
+    HALF_HOUR,
     OTHER_NUMBER,
     OUR_NUMBER,
     OUTCOME,
@@ -41,6 +42,7 @@ __all__ = [
     "ATTEMPTS_IN_ORDER",
     "COUNTED_TO",
     "FAILED_IN_ORDER",
+    "HALF_HOUR",
     "LONGEST_NUMBER_NAME",
     "ORIGIN",
     "OTHER_NUMBER",

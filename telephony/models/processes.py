@@ -12,19 +12,23 @@ from django.db.models.functions import Now
 # Longer than a process that is up goes without a heartbeat. Calls do not wait for it: see
 # ``telephony.engines``.
 SILENT_AFTER = timedelta(seconds=20)
+_IS_SILENT = Q(lost_at__isnull=False) | Q(last_seen_at__lt=Now() - SILENT_AFTER)
 
 
 class ProcessQuerySet(models.QuerySet["Process"]):
     def with_state(self) -> Self:
         """Annotate with ``state``, one of :class:`Process.State`."""
-        is_silent = Q(lost_at__isnull=False) | Q(last_seen_at__lt=Now() - SILENT_AFTER)
         state = Case(
-            When(is_silent, then=Value(Process.State.SILENT)),
+            When(_IS_SILENT, then=Value(Process.State.SILENT)),
             When(is_draining=True, then=Value(Process.State.DRAINING)),
             default=Value(Process.State.UP),
             output_field=models.CharField(),
         )
         return self.annotate(state=state)
+
+    def heard(self) -> Self:
+        """Processes that are not silent."""
+        return self.exclude(_IS_SILENT)
 
     def engines(self) -> Self:
         """Engines that have not been taken for dead."""

@@ -23,7 +23,15 @@ from telephony.admin import MOST_OF_A_NUMBER
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Result
 from telephony.engine.codes import OUTCOMES
-from telephony.models import Call, CallbackDelivery, CallProgress, PhoneNumber, SealedPlan
+from telephony.models import (
+    Call,
+    CallbackDelivery,
+    CallProgress,
+    PhoneNumber,
+    Process,
+    SealedPlan,
+)
+from telephony.processes import Identity, process_beat
 from telephony.services import call_note
 
 pytestmark = pytest.mark.django_db
@@ -212,6 +220,35 @@ class TestCalls:
             with planned() as plans:
                 text_of(olga, CALLS, **search)
             assert plans.rows_looked_at <= 2 * MOST_OF_A_NUMBER + 2, search
+
+    def test_an_engines_calls_are_found_also_after_it_is_gone(
+        self, olga: Client, alice: Account
+    ) -> None:
+        here, gone = Identity(Process.Kind.ENGINE, host="a.example", pid=7), new_id()
+        process_beat(here)
+        mine, other = call_of(alice, 1, engine_id=here.id), call_of(alice, 2, engine_id=gone)
+        text = text_of(olga, CALLS, engine=here.id)
+        assert page_of(mine) in text
+        assert page_of(other) not in text
+        assert "a.example:7" in text
+        text = text_of(olga, CALLS, engine=gone)
+        assert page_of(mine) not in text
+        assert page_of(other) in text
+        assert f"{CALLS}?engine={gone}" in text_of(olga, page_of(other))
+        assert page_of(Process.objects.get()) in text_of(olga, page_of(mine))
+
+    def test_an_engines_calls_are_read_from_its_index(self, olga: Client, alice: Account) -> None:
+        make_history(alice, 3000)
+        gone = new_id()
+        mine = [call_of(alice, 5000 + number, engine_id=gone) for number in range(3)]
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE telephony_call")
+        with planned() as plans:
+            text = text_of(olga, CALLS, engine=gone)
+        places = [text.index(page_of(call)) for call in mine]
+        assert places == sorted(places, reverse=True)
+        assert "call_of_engine" in plans.indexes
+        assert plans.rows_looked_at <= 100
 
     @pytest.mark.parametrize("term", ["{sid:.10}", "{id:.22}"])
     def test_a_search_by_the_beginning_uses_an_index_in_any_collation(
