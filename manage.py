@@ -8,7 +8,12 @@ from pathlib import Path
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    if os.environ.get("DEBUG"):
+    from config.environment import Environment
+
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    # An image is built before anybody has configured it.
+    Environment.is_tolerant = command == "collectstatic"
+    if Environment(os.environ).flag("DEBUG", default=False):
         from devtools.running import adopt_addresses
 
         adopt_addresses(Path(__file__).resolve().parent / ".local", os.environ)
@@ -17,7 +22,6 @@ def main() -> None:
 
     from accounts.actors import SYSTEM, acting, shell
 
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         # Its worker runs jobs, which nobody has typed in.
         with acting(SYSTEM if command == "procrastinate" else shell(command)):

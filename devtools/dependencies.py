@@ -55,7 +55,8 @@ def pinned(name: str) -> dict[str, str]:
 
 def shipped() -> dict[str, str]:
     """Return the packages locked for this operating system: some are for others."""
-    return {name: version for name, version in locked("requirements").items() if _is_here(name)}
+    packages = locked("requirements") | locked("requirements-embedded")
+    return {name: version for name, version in packages.items() if _is_here(name)}
 
 
 def licence_of(package: str) -> str:

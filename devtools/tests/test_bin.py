@@ -31,7 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     """The scripts and requirements of a new checkout, in a folder with a space in its name."""
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / "bin", folder / "bin")
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-embedded.lock", "requirements-dev.lock"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 

