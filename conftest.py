@@ -11,6 +11,7 @@ Django is imported inside the fixtures: the call engine's tests load this file a
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import sys
@@ -80,6 +81,27 @@ def logged() -> Iterator[Callable[[], str]]:
     root.addHandler(handler)
     yield text.getvalue
     root.removeHandler(handler)
+
+
+@pytest.fixture
+def log_lines() -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """A function that returns the log lines so far, as production writes them.
+
+    With the name of an event, those of the event alone.
+    """
+    from core.logs import formatter
+
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(formatter(json=True))
+    logging.getLogger().addHandler(handler)
+
+    def lines(event: str = "") -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in text.getvalue().splitlines()]
+        return [line for line in found if line["event"] == event or not event]
+
+    yield lines
+    logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from core.logs import name_process
 from core.static_files import fault_of_static_files
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -41,6 +42,7 @@ elif process == "engine":
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
 else:
     sys.exit(f"PROCESS must be web or engine (it is {process!r}).")
+name_process(process)
 
 keepalive = 5
 limit_request_line = 4094

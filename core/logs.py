@@ -1,5 +1,8 @@
 """Logging for every process: JSON in production, readable lines in development.
 
+Each line names the process and its version. Lines about a request or a call also have what
+``log_scope`` and ``bind_contextvars`` have bound.
+
 No log line should hold a credential. Anything with the shape or the name of one is masked anyway,
 and tracebacks have no local variables, which may hold credentials.
 """
@@ -8,12 +11,15 @@ from __future__ import annotations
 
 import logging.config
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from core.paths import hidden_parts, shown_path
+from core.version import VERSION
 
 MASK = "[redacted]"
 # Shorter parts may be words of a traceback.
@@ -60,39 +66,48 @@ _CREDENTIAL_NAMES = re.compile(
 # What only our own names mean.
 _OWN_SECRET_NAMES = re.compile("ticket|signature", re.IGNORECASE)
 
+_process = "command"
+
+
+def name_process(name: str) -> None:
+    """Set what each line of this process has as ``process``: ``web``, ``engine`` or ``worker``."""
+    global _process
+    _process = name
+
+
+@contextmanager
+def log_scope(**values: Any) -> Iterator[None]:
+    """Add values to the log lines of this block; what the block binds besides ends with it."""
+    before = get_contextvars()
+    bind_contextvars(**values)
+    try:
+        yield
+    finally:
+        clear_contextvars()
+        bind_contextvars(**before)
+
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
 
 def configure_logging(*, json: bool) -> None:
     """Send the logs of structlog and the standard library to standard error, in one format."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    formatter = {
-        "()": structlog.stdlib.ProcessorFormatter,
-        "foreign_pre_chain": shared,
-        "processors": [
-            structlog.processors.format_exc_info,
-            hide_path,
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            redact,
-            structlog.processors.JSONRenderer(default=str)
-            if json
-            else structlog.dev.ConsoleRenderer(colors=False),
-        ],
-    }
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"default": formatter},
+            "formatters": {"default": {"()": lambda: formatter(json=json)}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "default"}},
             "root": {"handlers": ["stderr"], "level": "INFO"},
             "loggers": {
@@ -109,6 +124,27 @@ def configure_logging(*, json: bool) -> None:
         }
     )
     logging.captureWarnings(True)
+
+
+def formatter(*, json: bool) -> structlog.stdlib.ProcessorFormatter:
+    """Return the formatter of every log line."""
+    as_text: list[Any] = [structlog.dev.ConsoleRenderer(colors=False)]
+    as_json: list[Any] = [_name_source, structlog.processors.JSONRenderer(default=str)]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[
+            structlog.processors.format_exc_info,
+            hide_path,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            redact,
+            *(as_json if json else as_text),
+        ],
+    )
+
+
+def _name_source(_logger: Any, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Add which process wrote the line, in which version."""
+    return {**event, "process": _process, "version": VERSION}
 
 
 def hide_path(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import structlog
 from django.db import connection, transaction
 
+from core.logs import log_scope
 from core.outages import is_outage
 
 log = structlog.get_logger(__name__)
@@ -23,30 +24,34 @@ def each_alone(
     what: str,
     back_off: Callable[[T], object],
     in_transaction: bool = True,
+    logged_as: str = "id",
     passes: tuple[type[Exception], ...] = (),
 ) -> int:
     """Process each item in its own transaction; return how many were done.
 
-    ``do`` returns True if there was something to do. A failure is logged with the item's id and
-    passed to ``back_off``, which lets the next sweep begin with other items. If the database is
-    gone, that is no item's fault, and the error is raised.
+    ``do`` returns True if there was something to do. Log lines about an item have its id, and what
+    ``do`` binds to them ends with the item. A failure is logged and passed to ``back_off``, which
+    lets the next sweep begin with other items. If the database is gone, that is no item's fault,
+    and the error is raised.
 
     :param what: the item and the action, for the log.
     :param in_transaction: False if ``do`` waits for another service, and so must not hold one.
+    :param logged_as: the name of the id in log lines.
     :param passes: errors that concern all items, and are raised.
     """
     count = 0
     for each in ids:
-        try:
-            with transaction.atomic() if in_transaction else nullcontext():
-                count += bool(do(each))
-        except passes:
-            raise
-        except Exception as error:
-            if _is_gone(error):
+        with log_scope(**{logged_as: each}):
+            try:
+                with transaction.atomic() if in_transaction else nullcontext():
+                    count += bool(do(each))
+            except passes:
                 raise
-            log.error("sweep_item_failed", what=what, id=each, error=type(error).__name__)
-            _back_off(each, back_off, what)
+            except Exception as error:
+                if _is_gone(error):
+                    raise
+                log.error("sweep_item_failed", what=what, error=type(error).__name__)
+                _back_off(each, back_off, what)
     return count
 
 
@@ -57,7 +62,7 @@ def _back_off(item: T, back_off: Callable[[T], object], what: str) -> None:
     except Exception as error:
         if _is_gone(error):
             raise
-        log.error("sweep_item_not_put_off", what=what, id=item, error=type(error).__name__)
+        log.error("sweep_item_not_put_off", what=what, error=type(error).__name__)
 
 
 def _is_gone(error: Exception) -> bool:

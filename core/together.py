@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -34,7 +35,8 @@ class Together(Generic[T, R]):
         result: asyncio.Future[R] = loop.create_future()
         queue.waiting.append((item, result))
         if queue.work is None:
-            queue.work = asyncio.create_task(self._work(queue))
+            # A fresh context: log lines of a batch are not about its first item.
+            queue.work = asyncio.create_task(self._work(queue), context=Context())
         return await result
 
     async def _work(self, queue: _Queue[T, R]) -> None:

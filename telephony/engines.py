@@ -19,6 +19,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from core.sweeps import each_alone
+from telephony.call_log import bind_call
 from telephony.engine.codes import EndedReason
 from telephony.models import Call, CallQuerySet, Process
 from telephony.services import call_end, call_end_lost, call_leave_alone
@@ -99,7 +100,6 @@ def _strike_off(now: datetime) -> None:
             return False
         log.warning(
             "engine_lost",
-            engine_id=engine_id,
             host=engine.host,
             pid=engine.pid,
             last_seen_at=engine.last_seen_at,
@@ -111,7 +111,9 @@ def _strike_off(now: datetime) -> None:
         return True
 
     ids = list(silent.values_list("pk", flat=True))
-    each_alone(ids, strike, what="loss of an engine", back_off=lambda _: None)
+    each_alone(
+        ids, strike, what="loss of an engine", logged_as="engine_id", back_off=lambda _: None
+    )
 
 
 def _end_all(calls: CallQuerySet) -> int:
@@ -121,9 +123,12 @@ def _end_all(calls: CallQuerySet) -> int:
         call = calls.filter(pk=call_id).select_for_update(skip_locked=True).first()
         if call is None:
             return False
+        bind_call(call)
         if call.last_seen_at is None:
             return call_end(call_id=call_id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
         return call_end_lost(call_id=call_id, ended_at=call.audio_ended_at or call.last_seen_at)
 
     ids = list(calls.values_list("pk", flat=True)[:SWEPT_AT_ONCE])
-    return each_alone(ids, end, what="end of a call", back_off=call_leave_alone)
+    return each_alone(
+        ids, end, what="end of a call", logged_as="call_id", back_off=call_leave_alone
+    )

@@ -50,7 +50,13 @@ def calls_of_nobody_request_hangup(*, at_most: int = 1000) -> int:
     unasked = Call.objects.live().to_be_swept(timezone.now())
     unasked = unasked.filter(nobodys, hangup_requested_at=None)
     call_ids = list(unasked.values_list("pk", flat=True)[:at_most])
-    return each_alone(call_ids, _request, what="hang-up of a call", back_off=call_leave_alone)
+    return each_alone(
+        call_ids,
+        _request,
+        what="hang-up of a call",
+        logged_as="call_id",
+        back_off=call_leave_alone,
+    )
 
 
 def _request(call_id: str) -> bool:

@@ -16,6 +16,7 @@ from core.errors import ApiError, invalid
 from core.observers import tell
 from telephony import links
 from telephony.admission import account_lock, admission_require
+from telephony.call_log import bind_call
 from telephony.call_search import metadata_index
 from telephony.engine.codes import CallProblem, EndedReason, EventKind
 from telephony.facts import CallStarted
@@ -97,6 +98,7 @@ def outbound_call_queue(
 @sensitive_variables("dialing")
 def outbound_call_dial(call: Call, dialing: Dialing) -> Call:
     """Have Twilio place a queued call; return the call, or raise :class:`NotPlaced`."""
+    bind_call(call)
     give_connection_back()
     try:
         call.call_sid = place_call(
@@ -112,6 +114,7 @@ def outbound_call_dial(call: Call, dialing: Dialing) -> Call:
         raise _rejected(call, refusal) from None
     except CarrierUnavailable as failure:
         raise _unavailable(call, failure) from None
+    bind_call(call)
     outbound_call_taken(call_id=call.id, call_sid=call.call_sid)
     return call
 

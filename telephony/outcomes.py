@@ -63,7 +63,7 @@ def opened(kept: CallProgress) -> Outcome:
     try:
         return _read(json.loads(unseal(kept.sealed, purpose=CallProgress.PURPOSE)))
     except (CannotUnseal, ValueError, RecursionError) as error:  # e.g. its key was removed
-        log.error("call_progress_lost", call_id=kept.call_id, error=type(error).__name__)
+        log.error("call_progress_lost", error=type(error).__name__)
         return Outcome(missing=frozenset({"transcript", "cost"}))
 
 

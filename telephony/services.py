@@ -22,6 +22,7 @@ from core.texts import cleaned_json, cleaned_text
 from telephony import incidents
 from telephony.admission import account_lock
 from telephony.call_days import call_count
+from telephony.call_log import about, log_end
 from telephony.call_search import metadata_set
 from telephony.call_sids import is_test_sid
 from telephony.callbacks import outbox, payloads
@@ -154,7 +155,7 @@ def call_end(
     one that the engine last stored counts, as far as it can be read. The timeline then says what is
     missing, and the estimate of an unknown cost is 0. Minutes are billed from the ``billed_from``
     of the ``outcome`` or, without one, of the call, where the engine stored it. A call that was
-    never accepted leaves only a record.
+    never accepted leaves only a record. Each end leaves a line in the log.
 
     :param errors: ``(code, message)`` for onError. The last one or, without any, the ``problem`` is
         the call's error code.
@@ -164,26 +165,28 @@ def call_end(
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_at is not None:
         return False
-    kept = CallProgress.objects.filter(call=call).first()
-    if outcome is None:
-        outcome = opened(kept) if kept else Outcome()
-    else:
-        call.billed_from = outcome.billed_from
-    if kept:
-        kept.delete()
-    call.error_code = _error_code(reason, errors, problem, outcome)
-    _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
-    call_record(call.id, call.account_id, events, failed=failed)
-    for code, message in errors:
-        call_report_error(call, code=code, message=message)
-    call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)
-    call_count(call)
-    record = None
-    if call.accepted_at is not None and call.call_sid:
-        record = _charge_and_report(call, call.call_sid, outcome)
-    incidents.call_ended(call)
+    with about(call):
+        kept = CallProgress.objects.filter(call=call).first()
+        if outcome is None:
+            outcome = opened(kept) if kept else Outcome()
+        else:
+            call.billed_from = outcome.billed_from
+        if kept:
+            kept.delete()
+        call.error_code = _error_code(reason, errors, problem, outcome)
+        _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
+        call_record(call.id, call.account_id, events, failed=failed)
+        for code, message in errors:
+            call_report_error(call, code=code, message=message)
+        call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)
+        call_count(call)
+        record = None
+        if call.accepted_at is not None and call.call_sid:
+            record = _charge_and_report(call, call.call_sid, outcome)
+        incidents.call_ended(call)
     ended = CallEnded(call, outcome.model, outcome.usage, len(outcome.tool_calls), record)
     transaction.on_commit(partial(tell, ended))
+    transaction.on_commit(partial(log_end, call, record), robust=True)
     return True
 
 
@@ -251,7 +254,8 @@ def call_resume(*, call_id: str) -> bool:
     call.save(update_fields=[*_END, "last_seen_at"])
     outbox.withdraw_end(call)
     call_note(call, EventKind.RESUMED)
-    log.warning("call_resumed", call_id=call_id)
+    with about(call):
+        log.warning("call_resumed")
     transaction.on_commit(partial(tell, CallResumed(call)))
     return True
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +30,7 @@ from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Job
 from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.tasks import Task
+from structlog.contextvars import bind_contextvars
 
 from core.connections import run_and_let_go
 from core.observers import tell
@@ -278,6 +280,9 @@ class Worker:
 
     async def _run_job(self, job: Job) -> None:
         """Run a job, and record how it ended."""
+        ids = {name: id for name, id in job.task_kwargs.items() if name.endswith("_id")}
+        # For this job alone: it has a task of its own.
+        bind_contextvars(**{**ids, "job_id": job.id, "task": job.task_name})
         began = time.monotonic()
         try:
             end = await self._outcome_of(job)
@@ -290,7 +295,7 @@ class Worker:
         except Stopping:
             pass  # it stays ours until another worker finds that we are gone
         except Exception as error:
-            log.exception("job_end_not_written", job_id=job.id, task=job.task_name, exc_info=error)
+            log.exception("job_end_not_written", exc_info=error)
             self._in_doubt.add(job.queue)
         finally:
             del self._running[job.queue][job.id or 0]
@@ -300,7 +305,7 @@ class Worker:
         """Run a job; return its final status, or the time of its retry."""
         task = self._app.tasks.get(job.task_name)
         if task is None:
-            log.error("job_unknown", job_id=job.id, task=job.task_name)
+            log.error("job_unknown")
             return "failed"
         try:
             await self._call(task, job.task_kwargs)
@@ -312,8 +317,6 @@ class Worker:
             again = _time_of_retry(task, job, error)
             (log.warning if again else log.error)(
                 "job_failed",
-                job_id=job.id,
-                task=job.task_name,
                 attempts=job.attempts + 1,
                 again_at=again and again.isoformat(),
                 exc_info=error,
@@ -326,7 +329,10 @@ class Worker:
             await task(**arguments)
             return
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._threads, lambda: run_and_let_go(task, **arguments))
+        run = copy_context().run
+        work = loop.run_in_executor(
+            self._threads, lambda: run(lambda: run_and_let_go(task, **arguments))
+        )
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from structlog.contextvars import bind_contextvars
 
-from core.logs import MASK, redact
+from core.logs import MASK, log_scope, redact
+from core.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def logged(code: str) -> list[dict[str, Any]]:
     """Return what a process with the production set-up writes when it runs the code."""
-    set_up = "import logging, structlog; from core.logs import configure_logging"
+    set_up = "import logging, structlog; from core.logs import configure_logging, name_process"
     ended = subprocess.run(
         [sys.executable, "-c", f"{set_up}\nconfigure_logging(json=True)\n{code}"],
         cwd=ROOT,
@@ -31,21 +36,47 @@ def logged(code: str) -> list[dict[str, Any]]:
 
 def test_it_works() -> None:
     ours, foreign = logged(
+        "name_process('engine')\n"
         "structlog.get_logger('telephony').info('call_ended', seconds=47)\n"
         "logging.getLogger('gunicorn.error').warning('Worker %s', 7)"
     )
     assert ours.pop("timestamp").endswith("Z")
+    source = {"process": "engine", "version": VERSION}
     assert ours == {
         "event": "call_ended",
         "seconds": 47,
         "level": "info",
         "logger": "telephony",
+        **source,
     }
-    assert (foreign["event"], foreign["level"], foreign["logger"]) == (
-        "Worker 7",
-        "warning",
-        "gunicorn.error",
-    )
+    assert foreign.pop("timestamp").endswith("Z")
+    assert foreign == {
+        "event": "Worker 7",
+        "level": "warning",
+        "logger": "gunicorn.error",
+        **source,
+    }
+
+
+def test_a_scope_adds_to_lines_and_ends_with_all_that_was_bound_in_it(
+    log_lines: Callable[..., list[dict[str, Any]]],
+) -> None:
+    log, foreign = structlog.get_logger("test"), logging.getLogger("test")
+    bind_contextvars(request_id="r1")
+    with log_scope(call_id="c1"):
+        with log_scope(call_id="c2"):
+            bind_contextvars(call_sid="CA2")
+            log.info("inner")
+        with pytest.raises(ValueError, match="x"), log_scope(call_sid="CA1"):
+            raise ValueError("x")
+        foreign.warning("outer")
+    log.info("after")
+    names = ("event", "request_id", "call_id", "call_sid")
+    assert [tuple(line.get(name) for name in names) for line in log_lines()] == [
+        ("inner", "r1", "c2", "CA2"),
+        ("outer", "r1", "c1", None),
+        ("after", "r1", None, None),
+    ]
 
 
 def test_a_traceback_has_no_local_variables_and_no_credentials() -> None:

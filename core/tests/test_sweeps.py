@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 from django.db import connection
+from structlog.contextvars import bind_contextvars
 
 from accounts.models import AttemptCount
 from core.sweeps import each_alone
@@ -40,6 +42,27 @@ def test_one_that_cannot_be_put_off(logged: Callable[[], str]) -> None:
     back_off = _fails_at(1, LookupError(), [])
     assert each_alone(range(3), do, what="test", back_off=back_off) == 2
     assert "sweep_item_not_put_off" in logged()
+
+
+def test_log_lines_name_the_item_and_forget_it(
+    log_lines: Callable[..., list[dict[str, Any]]],
+) -> None:
+    def do(number: int) -> bool:
+        bind_contextvars(call_sid=f"CA{number}")
+        if number == 1:
+            raise ValueError
+        structlog.get_logger("test").info("done")
+        return True
+
+    each_alone(range(3), do, what="test", logged_as="call_id", back_off=lambda _: None)
+    structlog.get_logger("test").info("over")
+    lines = [(line["event"], line.get("call_id"), line.get("call_sid")) for line in log_lines()]
+    assert lines == [
+        ("done", 0, "CA0"),
+        ("sweep_item_failed", 1, "CA1"),
+        ("done", 2, "CA2"),
+        ("over", None, None),
+    ]
 
 
 def test_what_is_to_pass_passes() -> None:

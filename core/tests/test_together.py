@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from core.together import Together
 
@@ -31,6 +33,18 @@ async def test_waiting_items_are_batched() -> None:
     assert await asyncio.gather(*results) == [0, 2, 4, 6, 8, 10]
     assert doubling.batches == [[0, 1, 2], [3, 4, 5]]
     assert await together(7) == 14, "a new batch starts"
+
+
+async def test_log_lines_of_a_batch_are_not_about_its_first_item() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def note(items: list[str]) -> list[None]:
+        seen.append(get_contextvars())
+        return [None] * len(items)
+
+    with bound_contextvars(call_id="c1"):
+        await Together(note, at_most=1)("one")
+    assert seen == [{}]
 
 
 async def test_a_bad_item_fails_alone() -> None:

@@ -14,11 +14,13 @@ from typing import Any
 
 import psycopg
 import pytest
+import structlog
 from django.db import connection
 from procrastinate import App
 from procrastinate.contrib.django import app as the_app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.exceptions import ConnectorException
+from structlog.contextvars import bind_contextvars
 
 from accounts.models import AttemptCount
 from core.connections import run_and_let_go
@@ -155,6 +157,34 @@ async def test_a_failing_job_and_an_unknown_one_are_marked_failed(app: App) -> N
     async with working(app):
         await until_it_is(failing, "failed")
         await until_it_is(unknown, "failed")
+
+
+async def test_log_lines_of_a_job_name_it_and_what_it_is_about(
+    app: App, log_lines: Callable[..., list[dict[str, Any]]]
+) -> None:
+    log = structlog.get_logger("test")
+
+    @app.task(name="in a thread", queue=lanes.CALLS)
+    def in_a_thread(call_id: str) -> None:
+        bind_contextvars(call_sid="CA1")
+        log.info("done")
+
+    @app.task(name="in the loop", queue=lanes.CALLS)
+    async def in_the_loop(**_: str) -> None:
+        log.info("done")
+        raise LookupError
+
+    first = await queue("in a thread", lanes.CALLS, args='{"call_id": "c1"}')
+    second = await queue("in the loop", lanes.CALLS, args='{"delivery_id": "d1", "kind": "x"}')
+    async with working(app, {lanes.CALLS: 1}):
+        await until_it_is(first, "succeeded")
+        await until_it_is(second, "failed")
+    names = ("event", "task", "job_id", "call_id", "call_sid", "delivery_id", "kind")
+    assert [tuple(line.get(name) for name in names) for line in log_lines()] == [
+        ("done", "in a thread", first, "c1", "CA1", None, None),
+        ("done", "in the loop", second, None, None, "d1", None),
+        ("job_failed", "in the loop", second, None, None, "d1", None),
+    ]
 
 
 async def test_a_job_queued_under_an_old_name_of_its_task_runs(app: App) -> None:

@@ -29,6 +29,7 @@ from django.utils import timezone
 from accounts.models import Account, WebhookSecret
 from core.connections import database_within
 from core.errors import ApiError
+from core.logs import log_scope
 from core.observers import tell
 from core.outages import is_outage
 from core.queue.jobs import Queued, defer, defer_many
@@ -36,6 +37,7 @@ from core.sealing import CannotUnseal, seal, unseal
 from core.sweeps import each_alone
 from core.together import Together
 from telephony import incidents
+from telephony.call_log import names_of
 from telephony.callbacks import attempts, client, endpoints, payloads, schedule, signing
 from telephony.callbacks.attempts import Result
 from telephony.callbacks.payloads import CallFacts
@@ -79,6 +81,8 @@ class Attempt:
     delivery_id: str
     kind: str
     account_id: str
+    call_id: str
+    call_sid: str
     url: str
     sealed_body: bytes = field(repr=False)
     secret: WebhookSecret
@@ -153,9 +157,10 @@ async def deliver(delivery_id: str) -> None:
     while attempt and attempt.is_late:
         attempt = await _claimed(delivery_id)
     if attempt:
-        result = await _send(attempt)
-        tell(CallbackSent(attempt.delivery_id, attempt.kind, result))
-        await _recorded(attempt, result)
+        with log_scope(call_id=attempt.call_id, call_sid=attempt.call_sid):
+            result = await _send(attempt)
+            tell(CallbackSent(attempt.delivery_id, attempt.kind, result))
+            await _recorded(attempt, result)
 
 
 async def probe(endpoint_id: int) -> None:
@@ -352,7 +357,9 @@ def _claim_all(ids: list[str]) -> dict[str, Attempt]:
 
 _RESERVE = """
 UPDATE telephony_callbackdelivery SET claimed_until = clock_timestamp() + %(claim)s
-WHERE id = ANY(%(ids)s) RETURNING id, kind, account_id, url, sealed_body, claimed_until
+WHERE id = ANY(%(ids)s)
+RETURNING id, kind, account_id, url, sealed_body, claimed_until, call_id,
+    (SELECT call_sid FROM telephony_call WHERE telephony_call.id = call_id)
 """
 
 
@@ -370,13 +377,15 @@ def _reserve(ids: list[str]) -> dict[str, Attempt]:
             delivery_id=id,
             kind=kind,
             account_id=account_id,
+            call_id=call_id,
+            call_sid=call_sid or "",
             url=url,
             sealed_body=bytes(sealed_body or b""),
             secret=secrets[account_id],
             claimed_until=claimed_until,
             claimed_at=claimed_at,
         )
-        for id, kind, account_id, url, sealed_body, claimed_until in rows
+        for id, kind, account_id, url, sealed_body, claimed_until, call_id, call_sid in rows
     }
 
 
@@ -585,7 +594,7 @@ def _note_given_up(delivery: CallbackDelivery) -> None:
         "callback_given_up",
         delivery_id=delivery.id,
         account_id=delivery.account_id,
-        call_id=delivery.call_id,
+        **names_of(delivery.call),
         kind=delivery.kind,
         attempts=delivery.attempts,
         last_result=delivery.last_result,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-import structlog
 from django.db import connection
 from django.utils import timezone
 
@@ -279,7 +278,9 @@ class TestStaleCalls:
         call.refresh_from_db()
         assert call.ended_reason == "failed"
 
-    def test_a_call_that_cannot_be_ended_keeps_no_other_from_its_end(self, alice, monkeypatch):
+    def test_a_call_that_cannot_be_ended_keeps_no_other_from_its_end(
+        self, alice, monkeypatch, log_lines
+    ):
         monkeypatch.setattr(engines, "SWEPT_AT_ONCE", 2)
         long_ago = timezone.now() - timedelta(hours=1)
         calls = [
@@ -296,11 +297,10 @@ class TestStaleCalls:
         ]
         bad = ", ".join(f"'{call.pk}'" for call in calls[:2])
         refuse("telephony_call", f"NEW.ended_at IS NOT NULL AND NEW.id IN ({bad})")
-        with structlog.testing.capture_logs() as logs:
-            ended = [calls_end_stale(timezone.now()) for _ in range(3)]
+        ended = [calls_end_stale(timezone.now()) for _ in range(3)]
         assert sum(ended) == 2
         assert {call.pk for call in Call.objects.live()} == {call.pk for call in calls[:2]}
-        failed = [line["id"] for line in logs if line["event"] == "sweep_item_failed"]
+        failed = [line["call_id"] for line in log_lines("sweep_item_failed")]
         assert sorted(failed) == sorted(call.pk for call in calls[:2])
         with connection.cursor() as cursor:
             cursor.execute("DROP TRIGGER refuse ON telephony_call")

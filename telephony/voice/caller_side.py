@@ -8,11 +8,13 @@ import orjson
 import structlog
 from django.db import transaction
 from django.utils import timezone
+from structlog.contextvars import bind_contextvars
 
 from accounts.models import WebhookSecret
 from core.client_address import network_of
 from core.observers import tell
 from core.outages import is_outage
+from telephony.call_log import bind_call, names_of
 from telephony.db import in_database
 from telephony.engine.events import CallerHungUp, Event
 from telephony.engine.plan import CallPlan
@@ -141,22 +143,26 @@ class CallerSide(Handler):
         if started.format != MULAW:
             self._socket.close(POLICY_VIOLATION, f"The stream must be {MULAW}.")
             return
+        self.names = {"call_sid": started.call_sid}
         self._admission = asyncio.get_running_loop().create_task(self._admit(started))
 
     async def _admit(self, started: StreamStarted) -> None:
         """Admit the call if its ticket is valid, and hold the call until it ends."""
+        bind_contextvars(**self.names)
         try:
             call, plan, secrets = await self._redeem_ticket(started)
         except InvalidTicket as error:
-            log.warning("ticket_refused", call_sid=started.call_sid, why=str(error))
+            log.warning("ticket_refused", why=str(error))
             self._forget()
             self._socket.close(POLICY_VIOLATION, "The ticket is not valid.")
             return
         except Exception as error:
-            log.error("admission_failed", call_sid=started.call_sid, error=type(error).__name__)
+            log.error("admission_failed", error=type(error).__name__)
             self._forget()
             self._socket.close(websocket.INTERNAL_ERROR)
             return
+        self.names = names_of(call)
+        bind_call(call)
         self._socket.admit()
         self._unadmitted.remove(self._network, self._socket)
         runner_class = BrowserCallRunner if plan.is_test else CallRunner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -61,7 +62,8 @@ def keep_sweeping() -> None:
     loop = asyncio.get_running_loop()
     _asked_at[loop] = loop.time()
     if loop not in _sweepers or _sweepers[loop].done():
-        _sweepers[loop] = loop.create_task(_sweep_while_asked(loop))
+        # A fresh context: its log lines are not about the job that asks.
+        _sweepers[loop] = loop.create_task(_sweep_while_asked(loop), context=Context())
 
 
 _asked_at: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()

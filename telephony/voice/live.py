@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,8 @@ class LiveCalls:
         self._runners[call_id] = _held[call_id] = runner
         self._is_empty.clear()
         if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
+            # A fresh context: its log lines are not about this call.
+            self._watching = asyncio.create_task(self._watch(), context=Context())
 
     def remove(self, call_id: str) -> None:
         self._runners.pop(call_id, None)
@@ -121,5 +123,6 @@ def _take_back(call_ids: list[str]) -> None:
         call_ids,
         lambda call_id: call_resume(call_id=call_id),
         what="return of a call",
+        logged_as="call_id",
         back_off=lambda _: None,
     )

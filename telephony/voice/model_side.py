@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 
+from telephony.call_log import names_of
 from telephony.engine.plan import CallPlan
 from telephony.voice import websocket
 from telephony.voice.websocket import ConnectFailed, Handler, Socket
@@ -46,6 +47,7 @@ async def _open(plan: CallPlan, runner: CallRunner) -> None:
 class ModelSide(Handler):
     def __init__(self, runner: CallRunner) -> None:
         self._runner = runner
+        self.names = names_of(runner.call)
 
     def on_open(self, socket: Socket) -> None:
         self._runner.model_opened(socket)

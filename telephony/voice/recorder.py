@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 import structlog
@@ -44,6 +45,7 @@ class Recorder:
         self._call_id = call_id
         self._account_id = account_id
         self._outcome = outcome
+        self._context = copy_context()  # sockets and timers, which add entries, have others
         self._entries = Entries()
         self._failed = 0
         self._has_changed = False
@@ -66,7 +68,7 @@ class Recorder:
         """Write the changed conversation, soon."""
         self._has_changed = True
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
+            self._writing = asyncio.create_task(self._write(), context=self._context.copy())
 
     async def close(self) -> Entries:
         """Stop; return the entries that are not written yet, for the code that ends the call."""
@@ -88,7 +90,7 @@ class Recorder:
             try:
                 await in_database(record, self._call_id, self._account_id, entries, self._outcome())
             except Exception as error:
-                log.warning("call_not_recorded", call_id=self._call_id, error=type(error).__name__)
+                log.warning("call_not_recorded", error=type(error).__name__)
                 self._entries = entries.before(self._entries)
                 self._has_changed = True
         self._writing = None

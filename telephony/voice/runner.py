@@ -10,6 +10,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +22,7 @@ import structlog
 from core.observers import tell
 from core.outages import is_outage
 from telephony.bounded_json import NotUsable, decoded_leniently
+from telephony.call_log import about
 from telephony.callbacks import client
 from telephony.callbacks.attempts import Failure, Result
 from telephony.callbacks.payloads import CallFacts
@@ -77,7 +79,10 @@ class Connection:
 
 
 class CallRunner:
-    """Runs a call, from a valid ticket on an open media stream until the call has ended."""
+    """Runs a call, from a valid ticket on an open media stream until the call has ended.
+
+    The call's tasks have the log context in which it was created.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._call = connection.call
@@ -87,6 +92,7 @@ class CallRunner:
         self._encoder = Encoder(connection.stream_sid)
 
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
         self._session = CallSession(self._plan, self._started, may_call=self._may_transfer_to)
@@ -114,18 +120,21 @@ class CallRunner:
         return number != self._call.called_number and may_be_called(number)
 
     @property
+    def call(self) -> Call:
+        return self._call
+
+    @property
     def auth_token(self) -> str:
         """The token with which Twilio signs this call's requests."""
         return self._plan.twilio_auth_token
 
     async def run(self) -> None:
         """Run the call until it has ended and is recorded."""
-        with structlog.contextvars.bound_contextvars(call_id=self._call.id):
-            self._connecting = self._spawn(self._connect_model())
-            self._set_alarm()
-            finish = await self._finished
-            await self._let_go()
-            await self._record_end(finish)
+        self._connecting = self._spawn(self._connect_model())
+        self._set_alarm()
+        finish = await self._finished
+        await self._let_go()
+        await self._record_end(finish)
 
     def caller_audio(self, payload: bytes) -> None:
         """Keep a frame of the caller's audio that no relay carried, until the model is ready."""
@@ -335,7 +344,8 @@ class CallRunner:
             log.warning("audio_end_not_recorded", error=type(error).__name__)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(coroutine)
+        # Sockets and timers call from contexts of their own.
+        task = self._loop.create_task(coroutine, context=self._context.copy())
         task.add_done_callback(self._task_done)
         return task
 
@@ -348,7 +358,8 @@ class CallRunner:
     def _abandon(self, error: BaseException) -> None:
         """End the call after a bug of ours, as gently as possible. Every call must get an end."""
         where = "".join(traceback.format_tb(error.__traceback__))
-        log.error("call_abandoned", error=type(error).__name__, where=where)
+        with about(self._call):
+            log.error("call_abandoned", error=type(error).__name__, where=where)
         if not self._finished.done():
             now = self._loop.time()
             self._errors.append((ErrorCode.INTERNAL_ERROR, ErrorCode.INTERNAL_ERROR.meaning))

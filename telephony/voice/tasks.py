@@ -8,6 +8,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from core.queue import lanes
+from telephony.call_log import bind_call
 from telephony.db import in_database
 from telephony.engine.codes import EndedReason, EventKind
 from telephony.models import Call, Process
@@ -27,6 +28,7 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
     of a call with audio follows the socket. If its engine is dead, the sweep ends it.
     """
     call = Call.objects.get(pk=call_id)
+    bind_call(call)
     if call.ended_at is not None:
         return
     if call.answered_at is None:

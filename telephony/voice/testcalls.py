@@ -10,6 +10,7 @@ from asgiref.sync import async_to_sync
 from django.views.decorators.debug import sensitive_variables
 
 from core.connections import give_connection_back
+from telephony.call_log import bind_call
 from telephony.call_sids import new_test_sid
 from telephony.models import PhoneNumber
 from telephony.voice import transactions
@@ -25,5 +26,6 @@ def call_test_start(*, number: PhoneNumber, caller: str) -> CallStart:
     received = transactions.receive_on(number, call_sid=new_test_sid(), caller=caller)
     if isinstance(received, Rejected):
         return received
+    bind_call(received.call)
     give_connection_back()
     return carry_out(received.call, async_to_sync(ask_backend)(received), form=None)

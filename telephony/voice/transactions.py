@@ -30,6 +30,7 @@ from telephony.admission import (
     has_room_for_a_ring,
     standing_require,
 )
+from telephony.call_log import about, log_rejection
 from telephony.callbacks.attempts import Failure, Result, keep_failed
 from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind
@@ -114,7 +115,7 @@ def receive_inbound(form: TwilioForm) -> PendingCall | Rejected:
         .first()
     )
     if number is None:
-        log.info("number_unknown", called=form.called)
+        _rejected_unrecorded("number_unknown", form.call_sid, form.called)
         return Rejected("rejected", "number_unknown")
     if number.twilio_account_sid not in ("", form.account_sid):
         _refuse_account(number, form)
@@ -133,7 +134,7 @@ def receive_on(
     account = account_lock(number.account_id)
     if not Call.objects.filter(call_sid=call_sid).exists() and not has_room_for_a_ring(number):
         # Nothing is recorded: the sender of these would fill the table.
-        log.warning("too_many_unverified_rings", number_id=number.id)
+        _rejected_unrecorded("too_many_unverified_rings", call_sid, number.phone_number)
         return Rejected("busy", "too_many_calls")
     call, is_new = Call.objects.get_or_create(
         call_sid=call_sid, defaults=_ring(number, caller) | {"webhook_digest": digest}
@@ -141,10 +142,12 @@ def receive_on(
     if is_new:
         call_note(call, EventKind.RECEIVED)
     elif not _may_ask_again(call, account, digest):
+        _rejected_unrecorded("repeated", call_sid, number.phone_number)
         return Rejected("rejected", "repeated")
     refusal = _refusal(account, call)
     if refusal and is_new and not _is_written_down(account):
         call.delete()
+        _rejected_unrecorded(refusal.why, call_sid, number.phone_number)
         return Rejected(refusal.word, refusal.why)
     if is_new:
         transaction.on_commit(partial(tell, CallStarted(call)))
@@ -160,6 +163,12 @@ def _refusal(account: Account, call: Call) -> NotAdmitted | None:
     except NotAdmitted as refusal:
         return refusal
     return None
+
+
+def _rejected_unrecorded(why: str, call_sid: str, number: str) -> None:
+    """Leave a line in the log, if the surrounding transaction commits."""
+    line = partial(log_rejection, why=why, call_sid=call_sid, number=number)
+    transaction.on_commit(line, robust=True)
 
 
 def _is_written_down(account: Account) -> bool:
@@ -211,6 +220,8 @@ def _refuse_account(number: PhoneNumber, form: TwilioForm) -> None:
             )
             call_note(call, EventKind.REFUSED, why=ErrorCode.ACCOUNT_SID_MISMATCH)
             _reject(call, errors=[(ErrorCode.ACCOUNT_SID_MISMATCH, message)])
+            return
+    _rejected_unrecorded(ErrorCode.ACCOUNT_SID_MISMATCH, form.call_sid, number.phone_number)
 
 
 def _reject_not_admitted(call: Call, refusal: NotAdmitted) -> Rejected:
@@ -330,6 +341,7 @@ def _dropped(call: Call) -> bool:
     if not is_ring or _is_written_down(call.account):
         return False
     Call.objects.filter(pk=call.pk, accepted_at=None).delete()
+    _rejected_unrecorded("too_many_rejected", call.call_sid or "", call.called_number)
     return True
 
 
@@ -365,7 +377,8 @@ def _reject(
     """
     locked = Call.objects.select_for_update().get(pk=call.pk)
     if locked.answered_at is not None or SealedPlan.objects.filter(call=locked).exists():
-        log.warning("rejected_call_already_connected", call_id=call.id)
+        with about(call):
+            log.warning("rejected_call_already_connected")
         return
     call_end(
         call_id=call.id,

@@ -19,10 +19,12 @@ import structlog
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
+from structlog.contextvars import bind_contextvars
 
 from core.connections import database_within
 from core.observers import tell
 from core.outages import cause_of, is_outage
+from telephony.call_log import bind_call
 from telephony.db import in_database
 from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.plan import ACCOUNT_SID
@@ -82,6 +84,7 @@ def _twilio_view(view: View) -> View:
         )
         if not CALL_SID.fullmatch(form.call_sid):
             return HttpResponse("CallSid is missing or malformed.\n", status=400)
+        bind_contextvars(call_sid=form.call_sid)  # until the next request, like the request's id
         return await view(form, **kwargs)
 
     return wrapped
@@ -143,6 +146,7 @@ def _linked(purpose: str) -> Callable[[View], View]:
                 return HttpResponse("This link is not valid.\n", status=403)
             if not await _visit(transactions.is_call_of, call_id, form.call_sid):
                 return HttpResponse("This link belongs to another call.\n", status=403)
+            bind_contextvars(call_id=call_id)
             if (token := live.auth_token_of(call_id)) and not form.is_signed_with(token):
                 return HttpResponse("X-Twilio-Signature does not match.\n", status=403)
             return await view(form, call_id)
@@ -253,6 +257,7 @@ async def _answer_outbound(form: TwilioForm, call_id: str) -> HttpResponse:
 @sensitive_variables()
 async def _start(form: TwilioForm, pending: PendingCall) -> HttpResponse:
     """Ask the customer's backend, carry out its decision, and render it as TwiML."""
+    bind_call(pending.call)
     answer = await ask_backend(pending)
     start = await _visit(carry_out, pending.call, answer, form)
     match start:

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from multidict import MultiMapping
@@ -34,6 +35,7 @@ from picows import (
     ws_create_server,
 )
 
+from core.logs import log_scope
 from telephony.voice.listening_socket import ListeningSocket
 
 log = logging.getLogger(__name__)
@@ -118,8 +120,10 @@ class Handler:
     """The callbacks of one side for its socket. All are called in the event loop.
 
     An exception is logged without its message, which might quote the caller, and closes the socket
-    with 1011.
+    with 1011. ``names`` are added to that line.
     """
+
+    names: Mapping[str, str] = MappingProxyType({})
 
     def on_open(self, socket: Socket) -> None:
         """Called when the upgrade is complete."""
@@ -559,7 +563,8 @@ class _Side(WSListener):
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        _log_failure("A websocket's handler", error)
+        with log_scope(**self._handler.names):
+            _log_failure("A websocket's handler", error)
         self.socket.close(INTERNAL_ERROR)
 
 

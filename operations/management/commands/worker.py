@@ -13,6 +13,7 @@ import uvloop
 from django.core.management.base import BaseCommand, CommandError
 from procrastinate.contrib.django import app
 
+from core.logs import name_process
 from core.queue.lanes import PLACES
 from core.queue.worker import Worker
 from telephony.heartbeat import Heartbeat
@@ -46,6 +47,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no queue {min(unknown)!r}. The queues are {', '.join(PLACES)}."
             )
+        name_process("worker")
         if uvloop.run(_work({name: PLACES[name] for name in names}, grace)):
             # A job that outlasts its grace period continues in a thread, which Python would wait
             # for. The job is queued again, for other workers.

@@ -319,6 +319,7 @@ async def test_retries_follow_the_schedule(
             "delivery_id": delivery.id,
             "account_id": call.account_id,
             "call_id": call.id,
+            "call_sid": call.call_sid,
             "kind": "onCallEnd",
             "attempts": 8,
             "last_result": "503",
