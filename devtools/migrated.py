@@ -26,14 +26,15 @@ _LOCK = 0x7377686B  # any number that nobody else takes
 Migrate = Callable[[str], None]
 
 
-def migrated_database(server: str, kind: str, migrate: Migrate) -> str:
+def migrated_database(server: str, kind: str, migrate: Migrate, root: Path = ROOT) -> str:
     """Return the name of the migrated database, which is made first if there is none.
 
     :param server: the URL of any database on the server.
     :param kind: tells apart databases that are migrated in different ways.
+    :param root: the checkout whose migrations these are.
     """
     of_kind = f"{_PREFIX}_{kind}_migrated_"
-    name = of_kind + _digest()
+    name = of_kind + _digest(root)
     with _alone(server) as connection:
         there = _names(connection)
         if name not in there:
@@ -48,11 +49,13 @@ def migrated_database(server: str, kind: str, migrate: Migrate) -> str:
 
 
 @contextmanager
-def own_database(server: str, kind: str, migrate: Migrate, *, purpose: str) -> Iterator[str]:
+def own_database(
+    server: str, kind: str, migrate: Migrate, *, purpose: str, root: Path = ROOT
+) -> Iterator[str]:
     """Yield the URL of a migrated database of this process, and drop it at the end."""
     of_purpose = f"{_PREFIX}_{purpose}_of_"
     name = f"{of_purpose}{os.getpid()}"
-    template = migrated_database(server, kind, migrate)
+    template = migrated_database(server, kind, migrate, root)
     with psycopg.connect(server, autocommit=True) as connection:
         for old in _names(connection):
             # Of a process that was killed.
@@ -65,12 +68,17 @@ def own_database(server: str, kind: str, migrate: Migrate, *, purpose: str) -> I
             _run(connection, "DROP DATABASE {} WITH (FORCE)", name)
 
 
-def manage(*command: str, environment: Mapping[str, str]) -> None:
+def manage(
+    *command: str,
+    environment: Mapping[str, str],
+    root: Path = ROOT,
+    python: str = sys.executable,
+) -> None:
     """Run a command of ``manage.py``; raise :class:`Failed` with its last words."""
     ended = subprocess.run(
-        [sys.executable, "manage.py", *command, "--no-input", "--verbosity=0"],
+        [python, "manage.py", *command, "--no-input", "--verbosity=0"],
         env=environment,
-        cwd=ROOT,
+        cwd=root,
         capture_output=True,
         text=True,
         check=False,
@@ -91,13 +99,13 @@ def _names(connection: psycopg.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall()}
 
 
-def _digest() -> str:
+def _digest(root: Path) -> str:
     """Return what the tables depend on: migrations, packages, and the settings that name apps."""
     files = ["requirements.lock", "config/settings.py"]
-    migrations = sorted(ROOT.glob("[!.]*/**/migrations/*.py"))
+    migrations = sorted(root.glob("[!.]*/**/migrations/*.py"))
     digest = hashlib.sha256()
-    for path in [*(ROOT / name for name in files), *migrations]:
-        digest.update(f"{path.relative_to(ROOT)}\0".encode())
+    for path in [*(root / name for name in files), *migrations]:
+        digest.update(f"{path.relative_to(root)}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +23,12 @@ WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA = 8000, 8010, 8011, 8020, 8021
 #: The servers, by the names of their processes.
 PORTS = {"web": WEB, "engine": ENGINE, "engine-2": SECOND_ENGINE}
 WORKER = "worker"
+# Not started at first: it takes over in an upgrade.
+SECOND_WEB = 8030
 
-_GUNICORN = (sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py")
-_WORKER = (sys.executable, "manage.py", "worker", "--grace=1")
+_ALL_PORTS = {**PORTS, "web-2": SECOND_WEB}
+_GUNICORN = ("-m", "gunicorn", "--config=config/gunicorn.conf.py")
+_WORKER = ("manage.py", "worker", "--grace=1")
 
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 _READY_WITHIN_S = 60.0
@@ -96,28 +99,30 @@ class Process:
 
 @dataclass
 class Product:
+    """``root`` is the checkout whose code is started from now on, by ``python``."""
+
     environment: dict[str, str]
     logs: Path
     variables: dict[str, dict[str, str]] = field(
         default_factory=dict
     )  # for one process only, by its name
     processes: dict[str, Process] = field(default_factory=dict)
+    root: Path = ROOT
+    python: str = sys.executable
 
-    async def start(self) -> None:
-        """Start everything; return when it is ready."""
-        for log in self.logs.glob("*.log"):
-            log.unlink()
-        for name in (*PORTS, WORKER):
+    async def start(self, names: Sequence[str] = (*PORTS, WORKER)) -> None:
+        """Start these processes; return when they are ready."""
+        for name in names:
             self.begin(name)
-        for port in PORTS.values():
-            await self.until_ready(port)
+        for name in names:
+            if name in _ALL_PORTS:
+                await self.until_ready(_ALL_PORTS[name])
 
     def begin(self, name: str) -> None:
         """Start a process, or restart one that has exited."""
-        command = _WORKER if name == WORKER else _GUNICORN
-        variables = {}
-        if name in PORTS:
-            variables = {"PROCESS": name.partition("-")[0], "PORT": str(PORTS[name])}
+        kind = name.partition("-")[0]
+        command = _WORKER if kind == WORKER else _GUNICORN
+        variables = {"PROCESS": kind, "PORT": str(_ALL_PORTS[name])} if kind != WORKER else {}
         self._start(name, command, **variables, **self.variables.get(name, {}))
 
     def end(self) -> None:
@@ -139,9 +144,9 @@ class Product:
         """Run a command to its end, with the product's settings."""
         return await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, *command],
-            cwd=ROOT,
-            env={**self.environment, **variables},
+            [self.python, *command],
+            cwd=self.root,
+            env={**self.environment, "PYTHONPATH": str(self.root), **variables},
             capture_output=True,
             text=True,
             timeout=120,
@@ -151,9 +156,9 @@ class Product:
     def _start(self, name: str, command: tuple[str, ...], **variables: str) -> None:
         with (self.logs / f"{name}.log").open("ab") as log:
             popen = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**self.environment, **variables},
+                (self.python, *command),
+                cwd=self.root,
+                env={**self.environment, "PYTHONPATH": str(self.root), **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from threading import Thread
@@ -26,12 +26,21 @@ from devtools.attack.certificates import AUTHORITY, server_context
 from devtools.attack.context import Context, NotConnected
 from devtools.attack.internet import HOSTS, Internet
 from devtools.attack.mailbox import Mailbox
-from devtools.attack.product import ENGINE, MEDIA, SECOND_ENGINE, WEB, Product, in_namespace
+from devtools.attack.product import (
+    ENGINE,
+    MEDIA,
+    PORTS,
+    SECOND_ENGINE,
+    WEB,
+    WORKER,
+    Product,
+    in_namespace,
+)
 from devtools.attack.report import Report
 from devtools.attack.tls_proxy import TlsProxy
 from devtools.attack.voice import plan
 from devtools.attack.web import Client, web_client
-from devtools.processes import Failed
+from devtools.processes import ROOT, Failed
 
 ADDRESSES = {
     "product": namespace.PRODUCT,
@@ -101,10 +110,16 @@ async def set_up(
     options: argparse.Namespace,
     report: Report,
     variables: dict[str, dict[str, str]] | None = None,
+    *,
+    names: Sequence[str] = (*PORTS, WORKER),
+    root: Path = ROOT,
+    python: str = sys.executable,
 ) -> Context:
     """Start everything; the stack stops it.
 
     :param variables: additional environment variables, by process.
+    :param names: the processes to start.
+    :param root: the checkout whose code they run, by ``python``.
     """
     folder, is_apart = Path(os.environ["ATTACK_FOLDER"]), bool(os.environ["ATTACK_APART"])
     environment = {
@@ -120,9 +135,11 @@ async def set_up(
         _make_network(folder)
         await tls_proxy.start()
         stack.push_async_callback(tls_proxy.close)
-    product = Product(environment, logs(), variables or {})
+    product = Product(environment, logs(), variables or {}, root=root, python=python)
     stack.callback(product.end)
-    await product.start()
+    for log in product.logs.glob("*.log"):
+        log.unlink()
+    await product.start(names)
     session = await stack.enter_async_context(
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),

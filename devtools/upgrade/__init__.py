@@ -24,10 +24,12 @@ def files_of(commit: str) -> set[str]:
 
 def git(*arguments: str) -> str:
     """Return what the command writes; "" if it fails, or without Git."""
+    return git_bytes(*arguments).decode()
+
+
+def git_bytes(*arguments: str) -> bytes:
     program = shutil.which("git")
     if program is None:
-        return ""
-    done = subprocess.run(
-        [program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout if done.returncode == 0 else ""
+        return b""
+    done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else b""
