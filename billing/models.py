@@ -153,7 +153,9 @@ class MeterEvent(models.Model):
     usage_record = models.OneToOneField(
         UsageRecord, on_delete=models.PROTECT, related_name="meter_event"
     )
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="meter_events")
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="meter_events", db_index=False
+    )
     minutes = models.PositiveIntegerField()
     happened_at = models.DateTimeField(
         help_text="When Stripe counts it: the call's end, or a time that can still be billed."

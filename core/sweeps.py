@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import TypeVar
 
@@ -53,6 +53,27 @@ def each_alone(
                 log.error("sweep_item_failed", what=what, error=type(error).__name__)
                 _back_off(each, back_off, what)
     return count
+
+
+def together_or_alone(ids: Sequence[T], do: Callable[[Sequence[T]], object], *, what: str) -> int:
+    """Process items in one transaction or, if that fails, each in its own; return how many were.
+
+    An item that fails is logged with its id and left as it is. Raises if the database is gone.
+    """
+    try:
+        with transaction.atomic():
+            do(ids)
+        return len(ids)
+    except Exception as error:
+        if _is_gone(error):
+            raise
+        log.warning("sweep_falls_back", what=what, count=len(ids), error=type(error).__name__)
+
+    def alone(id: T) -> bool:
+        do([id])
+        return True
+
+    return each_alone(ids, alone, what=what, back_off=lambda id: None)
 
 
 def _back_off(item: T, back_off: Callable[[T], object], what: str) -> None:

@@ -37,7 +37,8 @@ from dashboard.rendering import dashboard_page
 from dashboard.responses import attempt_shown, request_shown
 from telephony.callback_urls import without_query
 from telephony.hangup import call_request_hangup
-from telephony.models import Call, CallbackDelivery, CallEvent
+from telephony.models import Call, CallbackDelivery
+from telephony.timelines import timeline_of
 from usage.models import UsageRecord
 
 PAGE_SIZE = 50
@@ -150,14 +151,14 @@ def _row(call: Call, record: UsageRecord | None) -> dict[str, Any]:
 
 
 def _facts(call: Call) -> dict[str, Any]:
-    """Return the context of a call's page, with six queries."""
+    """Return the context of a call's page, with seven queries."""
     now = timezone.now()
     is_live = call.ended_at is None
     sids = [call.call_sid] if call.call_sid and call.ended_at else []
     records = UsageRecord.objects.filter(account_id=call.account_id).by_call(sids)
     record = records.get(call.call_sid or "")
-    newest = CallEvent.objects.filter(call=call).order_by("-at", "-id")[: MOST_EVENTS + 1]
-    events = list(newest)[:MOST_EVENTS][::-1]
+    newest = timeline_of(call, newest=MOST_EVENTS + 1)
+    events = newest[-MOST_EVENTS:]
     deliveries = list(call.callbacks.with_attempts().order_by("created_at", "id"))
     failed = list(call.failed_requests.order_by("at", "id"))
     return {

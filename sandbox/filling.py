@@ -24,18 +24,22 @@ from django.utils import timezone
 
 from accounts.models import Account
 from billing.models import MeterEvent
+from core.database.partitions import ensure, month_of
 from core.ids import first_id_of
 from telephony.call_days import Latencies
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind, outcome_of
 from telephony.engine.costs import twilio_cost
 from telephony.models import (
     Call,
+    CallbackAttempt,
     CallbackDelivery,
     CallDay,
     CallEvent,
     MetadataValue,
     PhoneNumber,
+    Timeline,
 )
+from telephony.timelines import PACKED_AFTER, pack
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 from usage.services import whole_minutes
 
@@ -44,13 +48,16 @@ YEAR = timedelta(days=365)
 _LATEST = timedelta(hours=1, minutes=30)
 _AT_A_TIME = 20_000
 # One call in this many has a timeline and callbacks, and so have the newest.
-_EACH_IN_FULL = 20
+EACH_IN_FULL = 20
 _NEWEST_IN_FULL = 500
 _NUMBERS = 5
 _BACKEND = "https://backend.example"
 _READY_AFTER_S = 1  # the model, after the caller is connected
 # In the metadata of every call that was accepted.
 COMMON_VALUE = "phone"
+# A turn of the caller's and one of the agent's, together.
+_TURNS_TAKE_S = 12
+_SEALED_BYTES = 120  # of a short response
 _OPENAI_PER_SECOND = Decimal("0.0012")  # roughly the cost of a minute of conversation
 
 # (ended_reason, error_code, status, whether it connected, its share of inbound and outbound calls)
@@ -82,16 +89,22 @@ class Rows:
     usage: list[Row] = field(default_factory=list)
     meter: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
+    timelines: list[Row] = field(default_factory=list)
     deliveries: list[Row] = field(default_factory=list)
+    attempts: list[Row] = field(default_factory=list)
 
     def write(self) -> None:
+        months = (month_of(id) for id, *_ in self.timelines)
+        ensure(Timeline._meta.db_table, months)
         for model, rows in (
             (Call, self.calls),
             (MetadataValue, self.metadata),
             (UsageRecord, self.usage),
             (MeterEvent, self.meter),
             (CallEvent, self.events),
+            (Timeline, self.timelines),
             (CallbackDelivery, self.deliveries),
+            (CallbackAttempt, self.attempts),
         ):
             copy_in(model, _COLUMNS[model], rows)
 
@@ -115,10 +128,12 @@ _COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
         *("attempts", "first_attempt_at", "next_attempt_at", "sent_at"),
     ),
     CallEvent: ("account_id", "call_id", "at", "kind", "detail"),
+    Timeline: ("call_id", "account_id", "packed"),
     CallbackDelivery: (
         *("id", "account_id", "call_id", "kind", "url", "state", "attempts", "last_result"),
         *("due_at", "created_at", "ended_at"),
     ),
+    CallbackAttempt: ("delivery_id", "at", "duration_ms", "result", "sealed_answer"),
 }
 
 
@@ -203,10 +218,19 @@ class AlreadyCalled(Exception):
 
 
 @transaction.atomic
-def fill(account: Account, *, calls: int, seed: int = 1, now: datetime | None = None) -> None:
+def fill(
+    account: Account,
+    *,
+    calls: int,
+    seed: int = 1,
+    now: datetime | None = None,
+    in_full: int = EACH_IN_FULL,
+) -> None:
     """Give an account ended calls over the year until ``now``; raise :class:`AlreadyCalled`.
 
     The same seed, account, number of calls and time make the same calls.
+
+    :param in_full: one call in this many has a timeline and callbacks.
     """
     if Call.objects.of(account).exists():
         raise AlreadyCalled
@@ -215,7 +239,7 @@ def fill(account: Account, *, calls: int, seed: int = 1, now: datetime | None = 
     days = Days()
     made_up = _made_up(chance, numbers, calls, (now or timezone.now()) - _LATEST)
     _trust_references()
-    for rows in _ahead(_rows(account.id, chance, made_up, calls, days)):
+    for rows in _ahead(_rows(account.id, chance, made_up, calls, days, in_full)):
         rows.write()
     days.save(account)
 
@@ -299,6 +323,7 @@ def _rows(
     calls: Iterable[MadeUp],
     count: int,
     days: Days,
+    in_full: int,
 ) -> Iterator[Rows]:
     """Yield the rows in batches, and sum them up by day."""
     rows = Rows()
@@ -307,7 +332,7 @@ def _rows(
         days.add(call, chance)
         if call.accepted_at:
             _add_usage(rows, account_id, call, chance)
-        if number % _EACH_IN_FULL == 0 or number >= count - _NEWEST_IN_FULL:
+        if number % in_full == 0 or number >= count - _NEWEST_IN_FULL:
             _add_details(rows, account_id, call, chance)
         if len(rows.calls) == _AT_A_TIME:
             yield rows
@@ -358,27 +383,63 @@ _twilio_cost = lru_cache(maxsize=1000)(twilio_cost)
 
 def _add_details(rows: Rows, account_id: str, call: MadeUp, chance: random.Random) -> None:
     """Add a call's timeline, and the callbacks that were sent about it."""
-    first = EventKind.RECEIVED if call.direction == "inbound" else EventKind.PLACED
-    timeline: list[tuple[datetime | None, EventKind, dict[str, Any]]] = [
-        (call.created_at, first, {}),
-        (call.accepted_at, EventKind.ACCEPTED, {}),
-        (call.answered_at, EventKind.CONNECTED, {}),
-        (call.billed_from, EventKind.MODEL_READY, {}),
-        (call.ended_at, EventKind.ENDED, {"reason": call.reason}),
-    ]
-    for at, kind, detail in timeline:
-        if at is not None:
-            rows.events.append((account_id, call.id, at, kind, json.dumps(detail)))
+    timeline = list(_timeline(call, chance))
+    if call.ended_at < timezone.now() - PACKED_AFTER:
+        rows.timelines.append((call.id, account_id, pack(timeline)))
+    else:
+        rows.events += [
+            (account_id, call.id, at, kind, json.dumps(detail)) for at, kind, detail in timeline
+        ]
     if call.accepted_at:
         at = call.ended_at + timedelta(seconds=1)
         taken = chance.random() < 0.95
-        state = ("delivered", 1, "200") if taken else ("given-up", 8, "503")
+        state, attempts, result = ("delivered", 1, "200") if taken else ("given-up", 8, "503")
+        id = _id_at(call.ended_at, chance)
         rows.deliveries.append(
             (
-                *(_id_at(call.ended_at, chance), account_id, call.id, "onCallEnd"),
-                *(f"{_BACKEND}/end", *state, at, call.ended_at, at),
+                *(id, account_id, call.id, "onCallEnd", f"{_BACKEND}/end"),
+                *(state, attempts, result, at, call.ended_at, at),
             )
         )
+        rows.attempts += [
+            (id, at, chance.randrange(20, 900), result, chance.randbytes(_SEALED_BYTES))
+            for _ in range(attempts)
+        ]
+
+
+def _timeline(
+    call: MadeUp, chance: random.Random
+) -> Iterator[tuple[datetime, EventKind, dict[str, Any]]]:
+    is_inbound = call.direction == "inbound"
+    yield call.created_at, EventKind.RECEIVED if is_inbound else EventKind.PLACED, {}
+    if call.accepted_at:
+        asked = {"onCallStartMs": chance.randrange(40, 900), "onCallStartStatus": 200}
+        yield call.accepted_at, EventKind.ACCEPTED, asked
+    if call.answered_at and call.billed_from:
+        yield call.answered_at, EventKind.CONNECTED, {}
+        model = {"ms": chance.randrange(200, 900), "model": "gpt-realtime-1.5"}
+        yield call.billed_from, EventKind.MODEL_READY, model
+        for turn in range(call.seconds // _TURNS_TAKE_S):
+            at = call.billed_from + timedelta(seconds=turn * _TURNS_TAKE_S + 5)
+            yield from _turn(at, chance, has_tool=turn % 4 == 1)
+    yield call.ended_at, EventKind.ENDED, {"reason": call.reason}
+
+
+def _turn(
+    at: datetime, chance: random.Random, *, has_tool: bool
+) -> Iterator[tuple[datetime, EventKind, dict[str, Any]]]:
+    """Yield what the timeline has of a turn of each side."""
+    yield at, EventKind.CALLER_SPOKE, {"ms": chance.randrange(400, 6000)}
+    if has_tool:
+        ms = chance.randrange(20, 900)
+        yield at, EventKind.TOOL_CALLED, {"tool": "look_up_order"}
+        at += timedelta(milliseconds=ms)
+        yield at, EventKind.TOOL_RETURNED, {"ms": ms, "tool": "look_up_order"}
+    latency = chance.randrange(300, 1800)
+    at += timedelta(milliseconds=latency)
+    yield at, EventKind.AGENT_SPOKE, {"latencyMs": latency}
+    at += timedelta(milliseconds=chance.randrange(500, 3000))
+    yield at, EventKind.RESPONSE_DONE, {"status": "completed"}
 
 
 def _id_at(moment: datetime, chance: random.Random) -> str:

@@ -5,6 +5,7 @@ The contents of a call's plan, of its progress and of a callback's body are not 
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -40,15 +41,16 @@ from telephony.explanations import section_of
 from telephony.hangup import call_request_hangup
 from telephony.models import (
     HALF_HOUR,
+    UNCOMMON_END,
     Call,
     CallbackAttempt,
     CallbackDelivery,
-    CallEvent,
     PhoneNumber,
     Process,
 )
 from telephony.numbering import parse_number
 from telephony.numbers import phone_number_remove
+from telephony.timelines import timeline_of
 
 # The most engines that a filter lists.
 _MOST_ENGINES = 50
@@ -110,13 +112,6 @@ class PhoneNumberAdmin(ListAdmin):
             self.message_user(request, f"Released: {number}.", messages.SUCCESS)
 
 
-class CallEventInline(ReadOnlyInline):
-    model = CallEvent
-    verbose_name_plural = "timeline"
-    fields = ["at", "kind", "detail"]
-    ordering = ["at", "id"]
-
-
 class CallbackInline(ReadOnlyInline):
     model = CallbackDelivery
     fields = ["kind", "state", "attempts", "last_result", "created_at", "ended_at"]
@@ -142,8 +137,9 @@ class OutcomeFilter(admin.SimpleListFilter):
             case "in-progress":
                 return queryset.live()  # type: ignore[attr-defined]
             case outcome:
-                ended = queryset.exclude(ended_reason="")  # which the index holds
-                return ended.that_came_out(outcome)  # type: ignore[attr-defined]
+                found = queryset.that_came_out(outcome)  # type: ignore[attr-defined]
+                # Which the index holds.
+                return found if outcome == "completed" else found.filter(UNCOMMON_END)
 
 
 class ReasonFilter(admin.SimpleListFilter):
@@ -197,7 +193,7 @@ class EngineFilter(admin.SimpleListFilter):
 @admin.register(Call)
 class CallAdmin(ReadOnlyAdmin):
     list_display = ["time", "customer", "number", "other_party", "direction", "result", "length"]
-    list_filter = [OutcomeFilter, "direction", ReasonFilter, ErrorCodeFilter, EngineFilter]
+    list_filter = [OutcomeFilter, ReasonFilter, ErrorCodeFilter, EngineFilter]
     list_select_related = ["account"]
     search_fields = ["call_sid"]  # what is searched follows from the term: `_found`
     search_help_text = (
@@ -205,7 +201,7 @@ class CallAdmin(ReadOnlyAdmin):
         f"phone number (its last {MOST_OF_A_NUMBER:,} calls)."
     )
     ordering = ["-id"]  # by time of creation, on the primary key's index
-    inlines = [CallEventInline, CallbackInline]
+    inlines = [CallbackInline]
     actions = ["hang_up"]
     fields = [
         ("id", "call_sid"),
@@ -218,8 +214,9 @@ class CallAdmin(ReadOnlyAdmin):
         "engine",
         ("on_call_start_url", "on_call_end_url", "on_error_url"),
         "metadata",
+        "timeline",
     ]
-    readonly_fields = ["explanation", "engine"]
+    readonly_fields = ["explanation", "engine", "timeline"]
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Order an engine's calls by half hours first, as its index does: by time all the same."""
@@ -285,6 +282,24 @@ class CallAdmin(ReadOnlyAdmin):
     def explanation(self, call: Call) -> str:
         explanation = section_of(call.error_code) if call.error_code else None
         return f"{explanation.meaning} {explanation.remedy}" if explanation else "-"
+
+    def timeline(self, call: Call) -> str:
+        rows = (
+            (event.at, event.kind, json.dumps(event.detail, ensure_ascii=False))
+            for event in timeline_of(call)
+        )
+        return format_html(
+            "<table><thead><tr><th>Time (UTC)</th><th>Event</th><th>Details</th></tr></thead>"
+            "<tbody>{}</tbody></table>",
+            format_html_join(
+                "",
+                "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+                (
+                    (f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}", kind, detail)
+                    for at, kind, detail in rows
+                ),
+            ),
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Call], search_term: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import structlog
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
@@ -14,10 +16,13 @@ from telephony.idempotency import forget_expired
 from telephony.notices import NotPosted
 from telephony.numbers import released_numbers_forget
 from telephony.processes import processes_forget
+from telephony.timelines import timelines_pack
 
 log = structlog.get_logger(__name__)
 
 BATCH = 10_000
+# The most that an hourly job of upkeep works at a time. What is left is done in the next hours.
+_A_RUN = timedelta(minutes=20)
 
 
 @app.task(queue=lanes.CALLBACKS)
@@ -103,3 +108,10 @@ def forget_callback_attempts(timestamp: int) -> None:
 @app.task(queue=lanes.UPKEEP, queueing_lock="forget_processes")
 def forget_processes(timestamp: int) -> None:
     processes_forget()
+
+
+@app.periodic(cron="3 * * * *")
+@app.task(queue=lanes.UPKEEP, queueing_lock="pack_timelines", lock="pack_timelines")
+def pack_timelines(timestamp: int) -> None:
+    """Compress the timelines of calls that ended a day ago."""
+    timelines_pack(within=_A_RUN)

@@ -67,7 +67,7 @@ class UsageRecord(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["account", "-created_at", "-id"], name="usage_record_by_account"),
+            models.Index(fields=["account", "created_at", "id"], name="usage_record_by_account"),
             models.Index(fields=["id"], condition=Q(minutes__gt=0), name="usage_record_billable"),
             models.Index(fields=["account"], condition=Q(part__gt=1), name="usage_further_part"),
         ]

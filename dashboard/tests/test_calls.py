@@ -699,9 +699,9 @@ class TestOne:
             delivery_of(call)
             failure = Failure("onToolCall", "", Result("500", answer="It is down."), "book")
             attempts.keep_failed(call.id, alice.id, [failure])
-        # The session, the account, the call, its usage, events, callbacks, their attempts, and
-        # failed requests.
-        with django_assert_num_queries(8), CaptureQueriesContext(connection) as queries:
+        # The session, the account, the call, its usage, events, packed events, callbacks, their
+        # attempts, and failed requests.
+        with django_assert_num_queries(9), CaptureQueriesContext(connection) as queries:
             self.get(alice_web, call.id)
         assert not any("sealed_body" in query["sql"] for query in queries)
 

@@ -17,7 +17,8 @@ from billing.metering.events import meter_events_write
 from billing.models import MeterEvent
 from core.ids import is_id, made_at
 from sandbox.filling import AlreadyCalled, fill
-from telephony.models import Call, CallDay, CallEvent, PhoneNumber
+from telephony.models import Call, CallDay, PhoneNumber
+from telephony.timelines import timeline_of
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -68,11 +69,9 @@ class TestFill:
         fill(alice, calls=600, now=NOW)
         newest = Call.objects.of(alice).order_by("-created_at")[:20]
         for call in newest:
-            kinds = (
-                CallEvent.objects.filter(call=call).order_by("at").values_list("kind", flat=True)
-            )
+            kinds = [event.kind for event in timeline_of(call)]
             assert kinds[0] in ("received", "placed")
-            assert kinds[len(kinds) - 1] == "ended"
+            assert kinds[-1] == "ended"
 
     def test_nothing_of_it_is_sent_to_stripe(self, alice: Account) -> None:
         fill(alice, calls=200, now=NOW)

@@ -5,6 +5,8 @@ Each filter of the list has an index, and a combination uses one: see ``telephon
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import Prefetch, prefetch_related_objects
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
@@ -31,6 +33,7 @@ from telephony.engine.codes import OUTCOMES, EventKind
 from telephony.hangup import call_request_hangup
 from telephony.models import FAILED_IN_ORDER, Call, CallbackDelivery, CallEvent, FailedRequest
 from telephony.numbering import parse_number
+from telephony.timelines import timeline_of
 from telephony.twilio_rest import CALL_SID
 from usage.models import UsageRecord
 from usage.serializers import CostBreakdownSerializer
@@ -227,7 +230,7 @@ class FailedRequestSerializer(AnswerFields, serializers.ModelSerializer[FailedRe
 
 class CallDetailSerializer(CallSerializer):
     costBreakdown = serializers.SerializerMethodField()
-    timeline = CallEventSerializer(source="events", many=True)
+    timeline = serializers.SerializerMethodField()
     callbacks = CallbackSerializer(many=True)
     failedRequests = FailedRequestSerializer(
         source="failed_requests",
@@ -246,6 +249,10 @@ class CallDetailSerializer(CallSerializer):
             "callbacks",
             "failedRequests",
         ]
+
+    @extend_schema_field(CallEventSerializer(many=True))
+    def get_timeline(self, call: Call) -> Any:
+        return CallEventSerializer(timeline_of(call), many=True).data
 
     @extend_schema_field(CostBreakdownSerializer(allow_null=True))
     def get_costBreakdown(self, call: Call) -> dict[str, int | float] | None:
@@ -323,7 +330,6 @@ def _access(account: Account, reference: str) -> Call:
 def _one(call: Call, *, status: int = 200) -> Response:
     prefetch_related_objects(
         [call],
-        Prefetch("events", CallEvent.objects.order_by("at", "id")),
         Prefetch("callbacks", CallbackDelivery.objects.defer("sealed_body").order_by("created_at")),
         FAILED_IN_ORDER,
     )

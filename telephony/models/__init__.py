@@ -20,6 +20,7 @@ from telephony.models.calls import (
     OTHER_NUMBER,
     OUR_NUMBER,
     OUTCOME,
+    UNCOMMON_END,
     UNCONNECTED_LASTS,
     Call,
     CallEvent,
@@ -28,6 +29,7 @@ from telephony.models.calls import (
     IdempotencyKey,
     MetadataValue,
     SealedPlan,
+    Timeline,
 )
 from telephony.models.incidents import Incident, NotificationSettings
 from telephony.models.numbers import (
@@ -50,6 +52,7 @@ __all__ = [
     "OUTCOME",
     "PROGRESS",
     "SILENT_AFTER",
+    "UNCOMMON_END",
     "UNCONNECTED_LASTS",
     "Call",
     "CallDay",
@@ -73,5 +76,6 @@ __all__ = [
     "ReleasedNumber",
     "SealedAnswer",
     "SealedPlan",
+    "Timeline",
     "Watch",
 ]

@@ -254,40 +254,36 @@ class CallbackDelivery(models.Model):
                 condition=Q(held_by__isnull=False),
                 name="delivery_held_longest",
             ),
-            models.Index(fields=["account", "-created_at", "-id"], name="delivery_by_account"),
-            models.Index(
-                fields=["account", "state", "-created_at", "-id"], name="delivery_by_state"
-            ),
+            models.Index(fields=["account", "created_at"], name="delivery_by_account"),
+            models.Index(fields=["account", "state", "created_at"], name="delivery_by_state"),
             # What operators look at: those of all accounts that are not delivered, and errors.
             models.Index(
                 fields=["due_at"], condition=Q(state="pending"), name="delivery_pending_of_all"
             ),
             models.Index(
-                fields=["state", "-id"],
+                fields=["state", "id"],
                 condition=~Q(state="delivered"),
                 name="delivery_undelivered_of_all",
             ),
             models.Index(
-                fields=["-id"], condition=Q(kind="onError"), name="delivery_of_errors_of_all"
+                fields=["id"], condition=Q(kind="onError"), name="delivery_of_errors_of_all"
             ),
-            # One index per filter of the page, newest first.
+            # One index per filter of the page.
             models.Index(
                 F("account"),
                 PROGRESS,
-                F("created_at").desc(),
-                F("id").desc(),
+                F("created_at"),
                 condition=Q(state="pending"),
                 name="delivery_pending_by_progress",
             ),
             models.Index(
                 F("account"),
                 ORIGIN,
-                F("created_at").desc(),
-                F("id").desc(),
+                F("created_at"),
                 name="delivery_by_origin",
             ),
             models.Index(
-                fields=["account", "-created_at", "-id"],
+                fields=["account", "created_at"],
                 condition=Q(kind="onError"),
                 name="delivery_of_errors",
             ),

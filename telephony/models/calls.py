@@ -46,6 +46,9 @@ OUTCOME = Case(
     output_field=models.CharField(),
 )
 
+# Ends other than those of most calls.
+UNCOMMON_END = ~Q(ended_reason__in=["", *_ended_as("completed")])
+
 
 class CallQuerySet(OwnedQuerySet["Call"]):
     def live(self) -> Self:
@@ -196,8 +199,12 @@ class Call(models.Model):
     objects = CallQuerySet.as_manager()
 
     class Meta:
+        # Ascending, and read backwards for the newest first: PostgreSQL fills the pages of an index
+        # to which it appends, and leaves those half empty to which it prepends.
         indexes = [
-            models.Index(fields=["account", "-created_at", "-id"], name="call_by_account"),
+            # With the id, so that what an `offset` skips is skipped in the index. The others leave
+            # it out: calls of the same microsecond are sorted when they are read.
+            models.Index(fields=["account", "created_at", "id"], name="call_by_account"),
             models.Index(fields=["account"], condition=Q(ended_at=None), name="call_live"),
             models.Index(
                 fields=["last_seen_at", "held_until"],
@@ -206,12 +213,12 @@ class Call(models.Model):
             ),
             # The last call of a number.
             models.Index(
-                fields=["account", "called_number", "-created_at"],
+                fields=["account", "called_number", "created_at"],
                 condition=Q(direction="inbound"),
                 name="call_inbound_by_number",
             ),
             models.Index(
-                fields=["account", "caller_phone", "-created_at"],
+                fields=["account", "caller_phone", "created_at"],
                 condition=Q(direction="outbound"),
                 name="call_outbound_by_number",
             ),
@@ -219,57 +226,30 @@ class Call(models.Model):
             models.Index(
                 F("account"),
                 OUR_NUMBER,
-                F("created_at").desc(),
+                F("created_at"),
                 condition=~Q(error_code=""),
                 name="call_failed_by_number",
             ),
-            # One index per filter, newest first.
+            # One index per filter.
+            models.Index(F("account"), OUR_NUMBER, F("created_at"), name="call_by_number"),
+            models.Index(F("account"), OTHER_NUMBER, F("created_at"), name="call_by_other_number"),
+            models.Index(F("account"), OUTCOME, F("created_at"), name="call_by_result"),
             models.Index(
-                F("account"),
-                OUR_NUMBER,
-                F("created_at").desc(),
-                F("id").desc(),
-                name="call_by_number",
-            ),
-            models.Index(
-                F("account"),
-                OTHER_NUMBER,
-                F("created_at").desc(),
-                F("id").desc(),
-                name="call_by_other_number",
-            ),
-            models.Index(
-                F("account"),
-                OUTCOME,
-                F("created_at").desc(),
-                F("id").desc(),
-                name="call_by_result",
-            ),
-            models.Index(
-                fields=["account", "error_code", "-created_at", "-id"],
+                fields=["account", "error_code", "created_at"],
                 condition=~Q(error_code=""),
                 name="call_by_error_code",
             ),
+            models.Index(fields=["account", "direction", "created_at"], name="call_by_direction"),
+            # The operators' filters, which find the calls of all accounts. What most calls have
+            # needs none: the list of all calls has it soon.
+            models.Index(fields=["caller_phone", "id"], name="call_of_all_by_caller"),
+            models.Index(fields=["called_number", "id"], name="call_of_all_by_called"),
+            models.Index(OUTCOME, F("id"), condition=UNCOMMON_END, name="call_of_all_by_result"),
             models.Index(
-                fields=["account", "direction", "-created_at", "-id"], name="call_by_direction"
-            ),
-            # The operators' filters, which find the calls of all accounts.
-            models.Index(fields=["caller_phone", "-id"], name="call_of_all_by_caller"),
-            models.Index(fields=["called_number", "-id"], name="call_of_all_by_called"),
-            models.Index(fields=["direction", "-id"], name="call_of_all_by_direction"),
-            models.Index(
-                OUTCOME,
-                F("id").desc(),
-                condition=~Q(ended_reason=""),
-                name="call_of_all_by_result",
+                fields=["ended_reason", "id"], condition=UNCOMMON_END, name="call_of_all_by_reason"
             ),
             models.Index(
-                fields=["ended_reason", "-id"],
-                condition=~Q(ended_reason=""),
-                name="call_of_all_by_reason",
-            ),
-            models.Index(
-                fields=["error_code", "-id"],
+                fields=["error_code", "id"],
                 condition=~Q(error_code=""),
                 name="call_of_all_by_error_code",
             ),
@@ -299,7 +279,7 @@ class Call(models.Model):
 class CallEvent(models.Model):
     """An entry of a call's timeline: an event and its time, never what was said."""
 
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+", db_index=False)
     call = models.ForeignKey(Call, on_delete=models.CASCADE, related_name="events", db_index=False)
     at = models.DateTimeField(default=timezone.now)
     kind = models.CharField(max_length=40)
@@ -310,6 +290,28 @@ class CallEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.at}"
+
+
+class Timeline(models.Model):
+    """The events of a call that ended a while ago, compressed: see ``telephony.timelines``.
+
+    The table has monthly partitions, by the call's id, and so no foreign keys.
+    """
+
+    call = models.OneToOneField(
+        Call,
+        primary_key=True,
+        on_delete=models.CASCADE,
+        related_name="packed_timeline",
+        db_constraint=False,
+    )
+    account = models.ForeignKey(
+        Account, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
+    packed = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"Timeline of {self.call_id}"
 
 
 class MetadataValue(models.Model):
@@ -330,9 +332,7 @@ class MetadataValue(models.Model):
             models.UniqueConstraint(fields=["call", "value"], name="metadata_value_of_call")
         ]
         indexes = [
-            models.Index(
-                fields=["account", "value", "-created_at", "-call"], name="metadata_by_value"
-            )
+            models.Index(fields=["account", "value", "created_at"], name="metadata_by_value")
         ]
 
     def __str__(self) -> str:

@@ -410,8 +410,8 @@ class TestOne:
                 account=alice, call=call, kind=CallbackDelivery.Kind.ERROR, sealed_body=SECRET
             )
             attempts.keep_failed(call.id, alice.id, [Failure("onToolCall", "", Result("500"))])
-        # The key, the call, its events, its callbacks, its failed requests, its usage.
-        with django_assert_num_queries(6), CaptureQueriesContext(connection) as queries:
+        # The key, the call, its events, packed ones, its callbacks, its failed requests, its usage.
+        with django_assert_num_queries(7), CaptureQueriesContext(connection) as queries:
             shown = self.get(alice_api, call.id)
         assert len(shown["callbacks"]) == 6
         assert not any("sealed_body" in query["sql"] for query in queries)
