@@ -196,6 +196,10 @@ for _country in ALLOWED_COUNTRIES:
 MAX_CONCURRENT_CALLS = env.number("MAX_CONCURRENT_CALLS", 50)
 # Of one number at a time. Forged ones count too, and real ones last under a second each.
 MAX_UNVERIFIED_RINGS = env.number("MAX_UNVERIFIED_RINGS", 20, least=1)
+# How many days calls and what belongs to them are kept; 0 for always (``telephony.retention``).
+RETAIN_CALLS_DAYS = env.number("RETAIN_CALLS_DAYS", 0)
+RETAIN_TIMELINES_DAYS = env.number("RETAIN_TIMELINES_DAYS", 0)
+RETAIN_CALLBACKS_DAYS = env.number("RETAIN_CALLBACKS_DAYS", 0)
 # In US dollars. Stripe charges whole cents, but the price of a minute may have fractions.
 MONTHLY_BASE = env.number("MONTHLY_BASE", Decimal(5), decimals=2)
 PER_MINUTE_RATE = env.number("PER_MINUTE_RATE", Decimal("0.05"), decimals=6)

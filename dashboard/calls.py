@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -38,6 +39,7 @@ from dashboard.responses import attempt_shown, request_shown
 from telephony.callback_urls import without_query
 from telephony.hangup import call_request_hangup
 from telephony.models import Call, CallbackDelivery
+from telephony.retention import is_without_timeline
 from telephony.timelines import timeline_of
 from usage.models import UsageRecord
 
@@ -72,6 +74,7 @@ def calls(request: PageRequest) -> HttpResponse:
         "older": reverse("calls") + filters.query(after=page.after) if page.after else "",
         "newest": reverse("calls") + filters.query(),
         "export": reverse("calls-export") + filters.query(),
+        "kept_days": settings.RETAIN_CALLS_DAYS,
     }
     if _wants_part(request):
         response = render(request, "dashboard/calls_table.html", context)
@@ -176,6 +179,7 @@ def _facts(call: Call) -> dict[str, Any]:
         "costs": _costs(record) if record else [],
         "urls": [(name, without_query(url)) for name, url in _urls(call) if url],
         "lines": [line_of(event, call) for event in events],
+        "timeline_is_deleted": not is_live and not events and is_without_timeline(call),
         "most_events": MOST_EVENTS if len(newest) > MOST_EVENTS else 0,
         "deliveries": [_delivery(delivery) for delivery in deliveries],
     }

@@ -16,6 +16,7 @@ from telephony.idempotency import forget_expired
 from telephony.notices import NotPosted
 from telephony.numbers import released_numbers_forget
 from telephony.processes import processes_forget
+from telephony.retention import forget_old
 from telephony.timelines import timelines_pack
 
 log = structlog.get_logger(__name__)
@@ -115,3 +116,12 @@ def forget_processes(timestamp: int) -> None:
 def pack_timelines(timestamp: int) -> None:
     """Compress the timelines of calls that ended a day ago."""
     timelines_pack(within=_A_RUN)
+
+
+@app.periodic(cron="33 * * * *")
+@app.task(queue=lanes.UPKEEP, queueing_lock="forget_calls", lock="forget_calls")
+def forget_calls(timestamp: int) -> None:
+    """Delete calls, timelines and callbacks that are older than they are kept."""
+    counts = forget_old(within=_A_RUN)
+    if any(counts.values()):
+        log.info("old_calls_deleted", **counts)

@@ -285,7 +285,8 @@ class CallViewSet(ViewSet):
     @endpoint(
         "listCalls",
         "List calls",
-        description="The newest first.",
+        description="The newest first. Calls are deleted after some time if the operator of this "
+        "server has set one.",
         parameters=[*PAGE, CURSOR, FilterSerializer],
         answers={200: CallsSerializer},
     )

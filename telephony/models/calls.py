@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Left, Now
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
-from core.ids import new_id
+from core.errors import ApiError
+from core.ids import is_id, made_at, new_id
 from telephony.call_sids import is_test_sid
 from telephony.engine.codes import EndedReason, OutcomeGroup, outcome_of
 from telephony.models.processes import Process
@@ -51,6 +54,21 @@ UNCOMMON_END = ~Q(ended_reason__in=["", *_ended_as("completed")])
 
 
 class CallQuerySet(OwnedQuerySet["Call"]):
+    def access(self, account: Account, id: str) -> Call:
+        """Return the account's call. The 404 says if it may have been deleted because of its age.
+
+        :param id: its id, or a CallSid, which does not tell its age.
+        """
+        try:
+            return super().access(account, id)
+        except ApiError as error:
+            days = settings.RETAIN_CALLS_DAYS
+            is_kept = is_id(id) and made_at(id) > timezone.now() - timedelta(days=days)
+            if not days or is_kept:
+                raise
+            known = f"Calls are deleted after {days} day{pluralize(days)}."
+            raise ApiError(404, error.code, f"{error.message} {known}") from None
+
     def live(self) -> Self:
         return self.filter(ended_at=None)
 
