@@ -17,6 +17,7 @@ django = get_asgi_application()
 
 from core.boundary import BoundedASGIRequest  # noqa: E402 (needs the apps loaded)
 from core.health import stop_being_ready  # noqa: E402
+from operations.metrics.exporting import is_exported  # noqa: E402
 from telephony.voice.media import MediaListener  # noqa: E402
 
 django.request_class = BoundedASGIRequest
@@ -36,6 +37,10 @@ async def _lifespan(receive: Any, send: Any) -> None:
     except OSError as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
+    if is_exported():
+        from operations.metrics.measuring import measure_loop
+
+        measure_loop()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     stop_being_ready()

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from core.logs import name_process
 from core.static_files import fault_of_static_files
+from operations.metrics.exporting import export, is_exported
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
@@ -56,11 +57,20 @@ memory = "/dev/shm"  # noqa: S108 # nosec B108 # gunicorn makes a file there tha
 worker_tmp_dir = memory if os.path.isdir(memory) else None
 
 
+def on_starting(server: Any) -> None:
+    """Begin to serve ``/metrics``."""
+    export(process)
+
+
 def post_worker_init(worker: Any) -> None:
     """Let no request wait long for the database, and begin the heartbeat of a web process."""
     from core.connections import serve_requests
 
     serve_requests()
+    if is_exported():
+        from operations.metrics.measuring import measure
+
+        measure()
     if process == "web":  # an engine's begins with its media listener
         from telephony.heartbeat import ThreadsHeartbeat
         from telephony.models import Process

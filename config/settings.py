@@ -93,11 +93,13 @@ PORT = env.number("PORT", 8000, least=1, most=65_533)
 MEDIA_PORT = env.number("MEDIA_PORT", PORT + 1, least=1, most=65_535)
 SANDBOX_PORT = env.number("SANDBOX_PORT", PORT + 2, least=1, most=65_535)
 # A client that reaches a port directly bypasses the proxy, and can forge its address.
-HOST = env.checked(
-    "HOST",
-    partial(bad_host, only_loopback=DEBUG and env.is_good("DEBUG")),
-    "127.0.0.1",
-)
+_host_fault = partial(bad_host, only_loopback=DEBUG and env.is_good("DEBUG"))
+HOST = env.checked("HOST", _host_fault, "127.0.0.1")
+# Off unless set. Never on a port that a proxy serves.
+METRICS_PORT = env.number("METRICS_PORT", 0, most=65_535)
+METRICS_HOST = env.checked("METRICS_HOST", _host_fault, HOST)
+if METRICS_PORT in (PORT, MEDIA_PORT):
+    env.refuse("METRICS_PORT", f"must differ from PORT and MEDIA_PORT (it is {METRICS_PORT}).")
 
 PUBLIC_URL = env.own_address("PUBLIC_URL", "https", f"http://127.0.0.1:{PORT}")
 ENGINE_URL = env.own_address("ENGINE_URL", "https", f"http://127.0.0.1:{PORT}", takes_path=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
 from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -15,11 +17,21 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from core import request_limits
 from core.errors import in_shape, outage_response, too_large
 from core.ids import new_id
+from core.observers import tell
 from core.pages import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 GetResponse = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request has a response, whose body may not have been sent yet. Tells observers."""
+
+    path: str
+    status: int
+    seconds: float
 
 
 class RequestIdMiddleware:
@@ -37,6 +49,7 @@ class RequestIdMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
+        began = monotonic()
         offered = request.headers.get("X-Request-Id", "")
         request_id = offered if _ACCEPTABLE.fullmatch(offered) else new_id()
         request.request_id = request_id  # type: ignore[attr-defined]
@@ -44,15 +57,17 @@ class RequestIdMiddleware:
         clear_contextvars()
         bind_contextvars(request_id=request_id)
         if iscoroutinefunction(self.get_response):
-            return self._respond_async(request, request_id)
+            return self._respond_async(request, request_id, began)
         response = _refusal(request) or cast(HttpResponse, self.get_response(request))
-        return _finished(request, response, request_id)
+        return _finished(request, response, request_id, began)
 
-    async def _respond_async(self, request: HttpRequest, request_id: str) -> HttpResponse:
+    async def _respond_async(
+        self, request: HttpRequest, request_id: str, began: float
+    ) -> HttpResponse:
         response = _refusal(request)
         if response is None:
             response = await cast(Awaitable[HttpResponse], self.get_response(request))
-        return _finished(request, response, request_id)
+        return _finished(request, response, request_id, began)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Return a 503 for a view that had no database, whether or not ``DEBUG`` is on."""
@@ -70,7 +85,10 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
     return None if is_fine else too_large(request)
 
 
-def _finished(request: HttpRequest, response: HttpResponse, request_id: str) -> HttpResponse:
+def _finished(
+    request: HttpRequest, response: HttpResponse, request_id: str, began: float
+) -> HttpResponse:
+    tell(RequestAnswered(request.path, response.status_code, monotonic() - began))
     response = in_shape(request, response)
     response["X-Request-Id"] = request_id
     _keep_to_reader(response)

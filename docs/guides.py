@@ -37,6 +37,7 @@ AUDIENCES: Mapping[str, tuple[str, ...]] = {
         "production",
         "environment-variables",
         "operations",
+        "monitoring",
         "security",
         "performance",
         "licences",

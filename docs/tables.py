@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, Answer, Field
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
@@ -98,6 +99,22 @@ def _paragraphs(each: Section) -> Iterable[str]:
         yield f"**What to do:** {each.remedy}"
 
 
+def _metrics(*, from_database: bool) -> Iterable[Row]:
+    # Not before: a process decides how to keep its values when it imports prometheus_client.
+    from operations.metrics import figures, meters
+
+    gauges = {each._name for each in vars(figures).values() if isinstance(each, figures.Gauge)}
+    yield "metric", "labels", "what it is"
+    for metric in meters.REGISTRY.collect():
+        if (metric.name in gauges) is from_database:
+            yield _metric(metric, labels=meters.labels_of(metric.name))
+
+
+def _metric(metric: Any, *, labels: tuple[str, ...]) -> Row:
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    return f"`{name}`", " ".join(f"`{label}`" for label in labels), metric.documentation
+
+
 # By name, rows of Markdown: the header first.
 TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
     "call-configuration": partial(_fields, CONFIGURATION),
@@ -105,6 +122,8 @@ TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
     "ended-reasons": _ended_reasons,
     "error-codes": _error_codes,
     "event-kinds": _event_kinds,
+    "figures": partial(_metrics, from_database=True),
+    "metrics": partial(_metrics, from_database=False),
 }
 
 # By name, lines of Markdown.

@@ -34,6 +34,7 @@ PUBLIC = {
     "docs-production": "/docs/production",
     "docs-environment-variables": "/docs/environment-variables",
     "docs-operations": "/docs/operations",
+    "docs-monitoring": "/docs/monitoring",
     "docs-performance": "/docs/performance",
     "docs-licences": "/docs/licences",
     "docs-api": "/docs/api",

@@ -54,8 +54,8 @@ def call_with(account: Account, **fields: Any) -> Call:
     )
 
 
-def used(account: Account, call_sid: str, *, minutes: int, **fields: Any) -> None:
-    UsageRecord.objects.create(
+def used(account: Account, call_sid: str, *, minutes: int, **fields: Any) -> UsageRecord:
+    return UsageRecord.objects.create(
         account=account,
         call_sid=call_sid,
         direction="inbound",

@@ -16,6 +16,7 @@ from procrastinate.contrib.django import app
 from core.logs import name_process
 from core.queue.lanes import PLACES
 from core.queue.worker import Worker
+from operations.metrics.exporting import export, is_exported
 from telephony.heartbeat import Heartbeat
 from telephony.models import Process
 from telephony.processes import Identity
@@ -48,6 +49,7 @@ class Command(BaseCommand):
                 f"There is no queue {min(unknown)!r}. The queues are {', '.join(PLACES)}."
             )
         name_process("worker")
+        export("worker")
         if uvloop.run(_work({name: PLACES[name] for name in names}, grace)):
             # A job that outlasts its grace period continues in a thread, which Python would wait
             # for. The job is queued again, for other workers.
@@ -69,6 +71,12 @@ async def _work(places: dict[str, int], grace: float) -> bool:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     heartbeat.start()
+    if is_exported():
+        from operations.metrics import figures, measuring
+
+        measuring.measure()
+        measuring.measure_loop()
+        draining.add(loop.create_task(figures.read_on()))
     await worker.run()
     # Not after an error: a worker that fails stays in the list of processes, as silent.
     await heartbeat.stop()
