@@ -19,6 +19,7 @@ from config.environment import Environment
 from config.unsafe import (
     NEW_KEY,
     bad_country,
+    bad_dsn,
     bad_email,
     bad_host,
     bad_sender,
@@ -189,6 +190,9 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.checked(
     "EMAIL_FROM", bad_sender, "Switchhook <no-reply@localhost>"
 )
 EMAIL_TIMEOUT = 20
+
+# Where errors are reported to: nowhere unless set.
+SENTRY_DSN = env.checked("SENTRY_DSN", partial(bad_dsn, allows_http=DEBUG))
 
 # Limits and prices
 
@@ -464,3 +468,7 @@ env.raise_problems()
 
 LOGGING_CONFIG = None
 configure_logging(json=not DEBUG)
+if SENTRY_DSN:
+    from core.error_reports import report_errors
+
+    report_errors(SENTRY_DSN)

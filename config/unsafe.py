@@ -127,6 +127,20 @@ def bad_link(url: str) -> str:
     return ""
 
 
+def bad_dsn(dsn: str, *, allows_http: bool) -> str:
+    """Check a DSN of Sentry, which contains a key."""
+    parts = _split(dsn)
+    schemes = ("https", "http") if allows_http else ("https",)
+    is_fine = (
+        parts is not None
+        and parts.scheme in schemes
+        and parts.username
+        and parts.hostname
+        and re.fullmatch(r"(/[\w-]+)*/\d+", parts.path)
+    )
+    return "" if is_fine else "must be a DSN of Sentry, https://key@host/number (another is set)."
+
+
 def bad_email(address: str) -> str:
     try:
         validate_email(address)

@@ -75,6 +75,10 @@ def name_process(name: str) -> None:
     _process = name
 
 
+def process_name() -> str:
+    return _process
+
+
 @contextmanager
 def log_scope(**values: Any) -> Iterator[None]:
     """Add values to the log lines of this block; what the block binds besides ends with it."""

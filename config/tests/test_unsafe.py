@@ -6,6 +6,7 @@ import pytest
 
 from config.unsafe import (
     bad_address,
+    bad_dsn,
     bad_email,
     bad_host,
     bad_link,
@@ -69,6 +70,25 @@ def test_a_good_webhook_secret(secret: str) -> None:
 )
 def test_a_weak_webhook_secret(secret: str) -> None:
     assert weak_webhook_secret(secret).startswith("must be signing secrets")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "is_good"),
+    [
+        ("https://0a1b@o1.ingest.sentry.io/42", True),
+        ("https://0a1b@sentry.example:8443/errors/7", True),
+        ("http://0a1b@sentry.example/7", False),
+        ("https://sentry.example/7", False),
+        ("https://0a1b@sentry.example", False),
+        ("https://0a1b@sentry.example/project", False),
+        ("secret", False),
+    ],
+)
+def test_a_dsn_of_sentry(dsn: str, is_good: bool) -> None:
+    fault = bad_dsn(dsn, allows_http=False)
+    assert (fault == "") is is_good
+    assert "0a1b" not in fault
+    assert bad_dsn("http://0a1b@127.0.0.1:9000/7", allows_http=True) == ""
 
 
 @pytest.mark.parametrize(

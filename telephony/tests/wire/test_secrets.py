@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from django.db import connection
 
+from core.tests.sentry import reporting_to_sentry
 from sandbox.model import Call as CallTool
 from sandbox.model import Say, Script
 from sandbox.phone.exchange import Phone
@@ -85,10 +86,16 @@ async def test_an_error_of_ours_does_not_tell_them(world, model, phone, logged, 
         raise RuntimeError(f"{self._plan.twilio_auth_token} {self._plan.openai_api_key}")
 
     monkeypatch.setattr(CallSession, "receive", lambda self, event, now: fails(self, event))
-    async with model():
-        ringing = phone.ring(to=NUMBER)
-        call = await world.over(ringing)
+    with reporting_to_sentry() as sentry:
+        async with model():
+            ringing = phone.ring(to=NUMBER)
+            call = await world.over(ringing)
+        [report] = sentry.reported()
     assert call.ended_reason == "internal_error"
+    assert report["message"] == "call_abandoned"
+    assert report["tags"]["call_sid"] == ringing.sid
+    assert is_free_of_canaries(sentry.raw)
+    assert NUMBER not in sentry.raw
     error = await world.told("error")
     assert error["code"] == "internal_error"
     assert is_free_of_canaries(logged() + str(error))
