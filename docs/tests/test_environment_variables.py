@@ -91,6 +91,13 @@ class TestNewEnvironment:
         assert values["PUBLIC_URL"] == "https://calls.company.com"
         assert refusal(values).startswith("STRIPE_SECRET_KEY must be a secret key from Stripe")
 
+    def test_a_database_on_the_same_machine_needs_no_password(self, tmp_path: Path) -> None:
+        path = tmp_path / "env"
+        self.make("calls.company.com", "--database", "/run/postgresql", "--file", path)
+        values = variables(path)
+        assert values["DATABASE_URL"] == "postgresql://switchhook@/switchhook?host=/run/postgresql"
+        assert refusal(values).startswith("STRIPE_SECRET_KEY must")
+
     def test_its_secrets_are_its_own(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
             self.make("calls.company.com", "--file", tmp_path / name)

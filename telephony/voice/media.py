@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Mapping
 from functools import partial
+from time import monotonic
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -22,6 +23,9 @@ from telephony.voice.unadmitted import MOST_WAITING, UnadmittedSockets
 from telephony.voice.websocket import Handler, Limits, Socket
 
 _LOOK_AGAIN_S = 0.2
+#: For how long a draining engine still accepts new calls, although others do too: proxies ask every
+#: second or two whether it is ready. Development has no proxy.
+NOTICED_WITHIN_S = 0.0 if settings.DEBUG else 3.0
 # Twilio's messages have a few hundred bytes, its parameters a few thousand at most. The second
 # message is the start. Then come 50 a second, or a burst after a stall.
 _LIMITS = Limits(message=64 << 10, rate=200, burst=1000, unidentified=(64, 64 << 10))
@@ -75,12 +79,14 @@ class MediaListener:
     async def _let_the_last_in(self) -> None:
         """Wait for the sockets of tickets that were issued.
 
-        If there is no other engine, accept new calls for as long as earlier ones keep us here.
+        Proxies that ask ``/readyz`` need a moment to send new calls to other engines. If there is
+        no other engine, accept new calls for as long as earlier ones keep us here.
         """
-        earlier = self.calls.ids
+        earlier, began = self.calls.ids, monotonic()
         while True:
             earlier &= self.calls.ids
-            if drain_state.is_orphan or drain_state.has_others or not earlier:
+            is_noticed = monotonic() - began >= NOTICED_WITHIN_S
+            if drain_state.is_orphan or (is_noticed if drain_state.has_others else not earlier):
                 drain_state.refuse_calls()
                 if not await drain_state.is_expected():
                     return

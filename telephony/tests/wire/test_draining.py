@@ -14,6 +14,7 @@ from telephony.models import Call, Process
 from telephony.processes import Identity, process_beat
 from telephony.tests.wire.test_forgeries import start, ticket_in
 from telephony.tests.wire.test_refusals import BUSY, form, post
+from telephony.voice import media
 from telephony.voice.drain_state import drain_state
 
 
@@ -104,6 +105,19 @@ async def test_a_call_whose_backend_is_being_asked_gets_its_socket(world, model,
         await socket.receive(timeout=10)
         await socket.close()
         assert await ended(draining, fields["CallSid"]) == "caller_hangup"
+
+
+async def test_a_proxy_has_time_to_notice(world, model, another, monkeypatch):
+    monkeypatch.setattr(media, "NOTICED_WITHIN_S", 60.0)
+    async with model():
+        draining = asyncio.create_task(world.media.drain())
+        await until(lambda: drain_state.has_others)
+        ringing = await world.greeted()
+        monkeypatch.setattr(media, "NOTICED_WITHIN_S", 0.0)
+        await until(lambda: not drain_state.is_accepting)
+        assert (await post(world, form()))[0] == 503
+        await world.hang_up(ringing)
+        assert await ended(draining, ringing.sid) == "caller_hangup"
 
 
 async def test_a_new_call_is_sent_to_another_engine(world, model, another):
