@@ -11,8 +11,8 @@ def main() -> None:
     from config.environment import Environment
 
     command = sys.argv[1] if len(sys.argv) > 1 else ""
-    # An image is built before anybody has configured it.
-    Environment.is_tolerant = command == "collectstatic"
+    # An image is built before anybody has configured it, and the doctor says what is wrong.
+    Environment.is_tolerant = command in ("collectstatic", "doctor")
     if Environment(os.environ).flag("DEBUG", default=False):
         from devtools.running import adopt_addresses
 

@@ -8,6 +8,7 @@ price, is replaced; subscriptions keep the price that they began with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ import stripe
 from django.conf import settings
 from django.urls import reverse
 from djstripe import models as mirror
+from stripe.v2.core import EventDestination
 
 from billing import plan
 from billing.models import PlanPart
@@ -32,28 +34,14 @@ def plan_set_up(say: Say) -> None:
     """Run all steps and report each in a line; raise 502 and Stripe's errors."""
     with asking():
         _product(say, plan.PRODUCT_ID, plan.PRODUCT_NAME)
-        _price(
-            say,
-            PlanPart.Name.BASE_PRICE,
-            plan.PRODUCT_ID,
-            plan.BASE_LOOKUP_KEY,
-            plan.base_cents(),
-            {"interval": "month", "usage_type": "licensed"},
-        )
+        _price(say, base_price())
         meter_id = _meter(say)
         _product(say, plan.MINUTES_PRODUCT_ID, plan.MINUTES_PRODUCT_NAME)
-        _price(
-            say,
-            PlanPart.Name.MINUTE_PRICE,
-            plan.MINUTES_PRODUCT_ID,
-            plan.MINUTE_LOOKUP_KEY,
-            plan.minute_cents(),
-            {"interval": "month", "usage_type": "metered", "meter": meter_id},
-        )
+        _price(say, minute_price(meter_id))
         _portal(say)
         if settings.PUBLIC_URL.startswith("https://") or settings.STRIPE_SANDBOX:
-            _webhook(say, settings.PUBLIC_URL + reverse("stripe-events"))
-            _meter_webhook(say, settings.PUBLIC_URL + reverse("stripe-meter-errors"))
+            _webhook(say, webhook_url())
+            _meter_webhook(say, meter_webhook_url())
         else:
             say(
                 f"No webhooks: Stripe can't reach {settings.PUBLIC_URL}. Forward events with "
@@ -76,49 +64,108 @@ def _product(say: Say, product_id: str, name: str) -> None:
     mirror.Product.sync_from_stripe_data(product)
 
 
-def _price(
-    say: Say,
-    name: PlanPart.Name,
-    product_id: str,
-    lookup_key: str,
-    cents: Decimal,
-    recurring: dict[str, Any],
-) -> None:
-    what = f"the {name.label}, {plan.to_dollars(cents)} {plan.CURRENCY.upper()}"
-    found = stripe.Price.list(lookup_keys=[lookup_key], active=True).data
-    if found and _is_same(found[0], product_id, cents, recurring):
-        price = found[0]
-        say(f"Found {what}: {price.id}.")
-    else:
-        price = stripe.Price.create(
-            product=product_id,
-            currency=plan.CURRENCY,
-            unit_amount_decimal=cents,
-            recurring=recurring,  # type: ignore[arg-type]  # a TypedDict
-            lookup_key=lookup_key,
-            transfer_lookup_key=True,
+@dataclass(frozen=True)
+class WantedPrice:
+    """A price as Stripe should have it. ``recurring`` is part of the request that creates it."""
+
+    name: PlanPart.Name
+    product_id: str
+    lookup_key: str
+    cents: Decimal
+    recurring: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"the {self.name.label}, {plan.to_dollars(self.cents)} {plan.CURRENCY.upper()}"
+
+    def is_same(self, price: stripe.Price) -> bool:
+        return (
+            price.product == self.product_id
+            and price.currency == plan.CURRENCY
+            and price.unit_amount_decimal is not None
+            and Decimal(price.unit_amount_decimal) == self.cents
+            and price.recurring is not None
+            and all(
+                getattr(price.recurring, key, None) == value
+                for key, value in self.recurring.items()
+            )
         )
-        say(f"Created {what}: {price.id}." + (f" It replaces {found[0].id}." if found else ""))
-    mirror.Price.sync_from_stripe_data(price)
-    _keep(name, price.id, cents=cents)
 
 
-def _is_same(
-    price: stripe.Price, product_id: str, cents: Decimal, recurring: dict[str, Any]
-) -> bool:
-    return (
-        price.product == product_id
-        and price.currency == plan.CURRENCY
-        and price.unit_amount_decimal is not None
-        and Decimal(price.unit_amount_decimal) == cents
-        and price.recurring is not None
-        and all(getattr(price.recurring, key, None) == value for key, value in recurring.items())
+def base_price() -> WantedPrice:
+    return WantedPrice(
+        PlanPart.Name.BASE_PRICE,
+        plan.PRODUCT_ID,
+        plan.BASE_LOOKUP_KEY,
+        plan.base_cents(),
+        {"interval": "month", "usage_type": "licensed"},
     )
 
 
-def _meter(say: Say) -> str:
+def minute_price(meter_id: str) -> WantedPrice:
+    return WantedPrice(
+        PlanPart.Name.MINUTE_PRICE,
+        plan.MINUTES_PRODUCT_ID,
+        plan.MINUTE_LOOKUP_KEY,
+        plan.minute_cents(),
+        {"interval": "month", "usage_type": "metered", "meter": meter_id},
+    )
+
+
+def webhook_url() -> str:
+    return str(settings.PUBLIC_URL + reverse("stripe-events"))
+
+
+def meter_webhook_url() -> str:
+    return str(settings.PUBLIC_URL + reverse("stripe-meter-errors"))
+
+
+def found_price(wanted: WantedPrice) -> stripe.Price | None:
+    """Return the active price with the lookup key, which may differ from what is wanted."""
+    return next(iter(stripe.Price.list(lookup_keys=[wanted.lookup_key], active=True).data), None)
+
+
+def found_meter() -> stripe.billing.Meter | None:
     meters = stripe.billing.Meter.list(status="active", limit=100).auto_paging_iter()
-    meter = next((meter for meter in meters if meter.event_name == plan.METER_EVENT_NAME), None)
+    return next((meter for meter in meters if meter.event_name == plan.METER_EVENT_NAME), None)
+
+
+def webhook_endpoints() -> dict[str, stripe.WebhookEndpoint]:
+    """Return the endpoints for events by their ids, whoever they belong to."""
+    return {each.id: each for each in stripe.WebhookEndpoint.list(limit=100).auto_paging_iter()}
+
+
+def event_destinations() -> dict[str, EventDestination]:
+    """Return the endpoints for thin events by their ids, whoever they belong to."""
+    destinations = client().v2.core.event_destinations
+    every = destinations.list({"include": ["webhook_endpoint.url"]}).auto_paging_iter()
+    return {each.id: each for each in every}
+
+
+def destination_url(destination: EventDestination) -> str | None:
+    return destination.webhook_endpoint.url if destination.webhook_endpoint else None
+
+
+def _price(say: Say, wanted: WantedPrice) -> None:
+    found = found_price(wanted)
+    if found and wanted.is_same(found):
+        price = found
+        say(f"Found {wanted}: {price.id}.")
+    else:
+        price = stripe.Price.create(
+            product=wanted.product_id,
+            currency=plan.CURRENCY,
+            unit_amount_decimal=wanted.cents,
+            recurring=dict(wanted.recurring),  # type: ignore[arg-type]  # a TypedDict
+            lookup_key=wanted.lookup_key,
+            transfer_lookup_key=True,
+        )
+        say(f"Created {wanted}: {price.id}." + (f" It replaces {found.id}." if found else ""))
+    mirror.Price.sync_from_stripe_data(price)
+    _keep(wanted.name, price.id, cents=wanted.cents)
+
+
+def _meter(say: Say) -> str:
+    meter = found_meter()
     if meter:
         say(f"Found the meter {meter.id}.")
     else:
@@ -164,9 +211,9 @@ def _is_ours(configuration: stripe.billing_portal.Configuration) -> bool:
 def _webhook(say: Say, url: str) -> None:
     enabled_events: Any = list(EVENTS)
     version: Any = settings.STRIPE_API_VERSION
-    every = stripe.WebhookEndpoint.list(limit=100).auto_paging_iter()
-    found = _found(PlanPart.Name.WEBHOOK, {each.id: each.url for each in every}, url)
-    if found and _can_verify(PlanPart.Name.WEBHOOK, found):
+    urls = {stripe_id: each.url for stripe_id, each in webhook_endpoints().items()}
+    found = _found(PlanPart.Name.WEBHOOK, urls, url)
+    if found and can_verify(PlanPart.Name.WEBHOOK, found):
         stripe.WebhookEndpoint.modify(found, url=url, enabled_events=enabled_events, disabled=False)
         say(f"Updated the webhook endpoint {found}: {url}.")
         _keep(PlanPart.Name.WEBHOOK, found)
@@ -183,14 +230,10 @@ def _webhook(say: Say, url: str) -> None:
 def _meter_webhook(say: Say, url: str) -> None:
     """Set up the endpoint for the meter's error reports, which are thin events."""
     destinations = client().v2.core.event_destinations
-    every = destinations.list({"include": ["webhook_endpoint.url"]}).auto_paging_iter()
-    known = {each.id: each for each in every}
-    urls = {
-        stripe_id: each.webhook_endpoint.url if each.webhook_endpoint else None
-        for stripe_id, each in known.items()
-    }
+    known = event_destinations()
+    urls = {stripe_id: destination_url(each) for stripe_id, each in known.items()}
     found = _found(PlanPart.Name.METER_WEBHOOK, urls, url)
-    if found and _can_verify(PlanPart.Name.METER_WEBHOOK, found):
+    if found and can_verify(PlanPart.Name.METER_WEBHOOK, found):
         if urls[found] != url:
             destinations.update(found, {"webhook_endpoint": {"url": url}})
         if known[found].status == "disabled":
@@ -224,7 +267,7 @@ def _found(name: PlanPart.Name, urls: Mapping[str, str | None], url: str) -> str
     return here or ours.values_list("stripe_id", flat=True).first()
 
 
-def _can_verify(name: PlanPart.Name, stripe_id: str) -> bool:
+def can_verify(name: PlanPart.Name, stripe_id: str) -> bool:
     """Return True if we have the secret of an endpoint, which Stripe only shows on creation."""
     kept = PlanPart.objects.filter(pk=name, stripe_id=stripe_id).exclude(sealed_secret=None)
     return bool(settings.STRIPE_WEBHOOK_SECRETS) or kept.exists()

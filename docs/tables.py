@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from operations.doctor.checks import CHECKS
 from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, Answer, Field
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
 from telephony.explanations import OTHER_MODEL_CODES, SECTIONS, Section
@@ -82,6 +83,12 @@ def _event_kinds() -> Iterable[Row]:
         yield f"`{kind}`", f"{kind.meaning}.", kind.detail
 
 
+def _checks() -> Iterable[Row]:
+    yield "`--only`", "check", "what it looks for"
+    for check in CHECKS:
+        yield f"`{check.key}`", check.title, check.finds
+
+
 def _codes() -> Iterable[str]:
     """Each code has a heading of its own, which also gives links an anchor."""
     for at, each in enumerate(SECTIONS.values()):
@@ -119,6 +126,7 @@ def _metric(metric: Any, *, labels: tuple[str, ...]) -> Row:
 TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
     "call-configuration": partial(_fields, CONFIGURATION),
     "call-rejection": partial(_fields, REFUSAL),
+    "checks": _checks,
     "ended-reasons": _ended_reasons,
     "error-codes": _error_codes,
     "event-kinds": _event_kinds,
