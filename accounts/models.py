@@ -8,6 +8,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -24,7 +25,7 @@ from accounts.audit import Action, audit
 from accounts.email_addresses import normalize_email, validate_ascii_email
 from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
-from core.sealing import seal, unseal
+from core.sealing import CannotUnseal, seal, unseal
 from core.texts import validate_line
 from core.zones import LONGEST_NAME, validate_time_zone
 
@@ -303,10 +304,15 @@ class WebhookSecret(models.Model):
         return None
 
     def secrets(self, now: datetime) -> list[str]:
-        """Return the secrets to sign with at ``now``, the current one first."""
+        """Return the secrets to sign with at ``now``, the current one first.
+
+        A previous one whose key is gone is left out: it was rotated for that.
+        """
+        valid = [self.secret]
         if self.previous and self.previous_valid_until(now):
-            return [self.secret, unseal(self.previous, purpose=self.PURPOSE).decode()]
-        return [self.secret]
+            with suppress(CannotUnseal):
+                valid.append(unseal(self.previous, purpose=self.PURPOSE).decode())
+        return valid
 
     def rotate(self, secret: str, now: datetime) -> None:
         self.previous, self.rotated_at = self.current, now

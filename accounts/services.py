@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from accounts.models import (
 from accounts.passwords import password_check
 from accounts.throttling import is_first_in_an_hour
 from core.errors import ApiError, unauthorized
+from core.sealing import CannotUnseal
 
 MAX_ACTIVE_KEYS = 100
 # A domain that cannot exist (RFC 2606), for the addresses of deleted accounts.
@@ -262,6 +263,22 @@ def webhook_secret_rotate(*, account: Account) -> Rotation:
     record.save()
     audit(account=account, action=Action.WEBHOOK_SECRET_ROTATED)
     return Rotation(secret, now + WebhookSecret.OVERLAP)
+
+
+def webhook_secrets_replace_lost() -> int:
+    """Replace the secrets whose ``SECRET_KEY`` is gone, which sign nothing; return how many."""
+    return sum(map(_replace_if_lost, WebhookSecret.objects.values_list("pk", flat=True).iterator()))
+
+
+@transaction.atomic
+def _replace_if_lost(account_id: str) -> bool:
+    record = WebhookSecret.objects.select_for_update().select_related("account").get(pk=account_id)
+    with suppress(CannotUnseal):
+        return not record.secret
+    record.rotate(new_webhook_secret(), timezone.now())
+    record.save()
+    audit(account=record.account, action=Action.WEBHOOK_SECRET_ROTATED)
+    return True
 
 
 def _new_key(account: Account, label: str) -> NewKey:

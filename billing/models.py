@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from accounts.models import Account
 from accounts.ownership import OwnedQuerySet
+from core.sealing import CannotUnseal, unseal
 from usage.models import UsageRecord
 
 
@@ -122,6 +123,14 @@ class PlanPart(models.Model):
 
     def __str__(self) -> str:
         return self.get_name_display()
+
+    @property
+    def secret(self) -> str | None:
+        """The signing secret in plain text; None if there is none, or its key is gone."""
+        try:
+            return unseal(self.sealed_secret or b"", purpose=self.PURPOSE).decode()
+        except CannotUnseal:
+            return None
 
 
 class MeterEventQuerySet(OwnedQuerySet["MeterEvent"]):

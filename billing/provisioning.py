@@ -269,8 +269,8 @@ def _found(name: PlanPart.Name, urls: Mapping[str, str | None], url: str) -> str
 
 def can_verify(name: PlanPart.Name, stripe_id: str) -> bool:
     """Return True if we have the secret of an endpoint, which Stripe only shows on creation."""
-    kept = PlanPart.objects.filter(pk=name, stripe_id=stripe_id).exclude(sealed_secret=None)
-    return bool(settings.STRIPE_WEBHOOK_SECRETS) or kept.exists()
+    kept = PlanPart.objects.filter(pk=name, stripe_id=stripe_id).first()
+    return bool(settings.STRIPE_WEBHOOK_SECRETS or (kept and kept.secret))
 
 
 def _say_made(say: Say, what: str, made_id: str, url: str, *, instead_of: str | None) -> None:

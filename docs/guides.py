@@ -38,6 +38,7 @@ AUDIENCES: Mapping[str, tuple[str, ...]] = {
         "environment-variables",
         "operations",
         "monitoring",
+        "backup",
         "security",
         "performance",
         "licences",

@@ -19,8 +19,10 @@ from billing.stripe_api import PaymentsUnavailable, asking, is_missing
 
 # https://docs.stripe.com/api/billing/meter-event/create
 OLDEST = timedelta(days=35)
-# Stripe deduplicates identifiers for at least 24 hours; an attempt may take a while.
-_ONCE_WITHIN = timedelta(hours=23)
+# Stripe deduplicates identifiers for at least that long.
+DEDUPLICATED_FOR = timedelta(hours=24)
+# An attempt may take a while.
+_ONCE_WITHIN = DEDUPLICATED_FOR - timedelta(hours=1)
 
 # Stripe's v1 API says it in words only, its v2 API with a code.
 _DUPLICATE = "An event already exists with identifier"

@@ -13,10 +13,11 @@ from datetime import timedelta
 
 import structlog
 from django.db import DatabaseError, transaction
-from django.db.models import Exists, F, Max, OuterRef, QuerySet
+from django.db.models import Exists, F, Max, OuterRef, QuerySet, Value
+from django.db.models.functions import Coalesce, Least
 from django.utils import timezone
 
-from billing.metering.delivery import Claim, Result, attempt
+from billing.metering.delivery import DEDUPLICATED_FOR, Claim, Result, attempt
 from billing.metering.problems import problem_note, problem_resolve
 from billing.metering.terms import terms_by_customer
 from billing.models import MeterEvent, MeterProblem, PlanPart, StripeCustomer
@@ -135,6 +136,19 @@ def meter_events_hurry(*, account_id: str) -> None:
     """Make the account's unsent events due, even claimed ones: Stripe counts them once."""
     unsent = MeterEvent.objects.unsent().filter(account_id=account_id)
     unsent.update(next_attempt_at=timezone.now())
+
+
+def meter_events_doubt() -> int:
+    """Have Stripe asked before each unsent event is sent; return how many there are.
+
+    For a restored database: an event that was sent after the backup is unsent in it, and after a
+    day Stripe would count it again.
+    """
+    meter_events_write()
+    long_ago = timezone.now() - DEDUPLICATED_FOR
+    return MeterEvent.objects.unsent().update(
+        first_attempt_at=Least(Coalesce("first_attempt_at", Value(long_ago)), Value(long_ago))
+    )
 
 
 def meter_events_send() -> None:

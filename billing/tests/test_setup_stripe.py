@@ -91,10 +91,17 @@ def test_secrets_are_kept_sealed_and_not_said(watched: WatchedStripe) -> None:
     assert not mirror.WebhookEndpoint.objects.exists()
 
 
-def test_an_endpoint_whose_secret_is_not_known_is_replaced(watched: WatchedStripe) -> None:
+@pytest.mark.parametrize("is_sealed_with_a_lost_key", [False, True])
+def test_an_endpoint_whose_secret_is_not_known_is_replaced(
+    watched: WatchedStripe, is_sealed_with_a_lost_key: bool
+) -> None:
     set_up()
     before = watched.all("webhook_endpoint")
-    PlanPart.objects.filter(pk__in=["webhook", "meter-webhook"]).delete()
+    endpoints = PlanPart.objects.filter(pk__in=["webhook", "meter-webhook"])
+    if is_sealed_with_a_lost_key:
+        endpoints.update(sealed_secret=b"sealed with a key that is gone")
+    else:
+        endpoints.delete()
     assert "whose secret is unknown" in set_up()
     assert counts(watched) == [2, 2, 1, 1, 1, 1]
     assert watched.all("webhook_endpoint") != before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import count
 from threading import Event
 from typing import Any
@@ -13,15 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
-from psycopg import sql
 
 from core.connections import run_and_let_go
 from core.database import schema
-from core.database.base import DatabaseWrapper
 from core.database.migrating import alone, is_about_locks, long_transactions, patiently
 from core.database.schema import DatabaseSchemaEditor
+from core.tests.databases import as_default_database, database_beside
 from core.tests.poisons import IS_SHORT
 from core.tests.web import database_url
 
@@ -179,35 +177,13 @@ def test_the_command_does_nothing_twice(transactional_db: None) -> None:
 
 @pytest.fixture
 def empty_database(transactional_db: None) -> Iterator[str]:
-    """The name of a database without tables, beside that of the tests."""
-    name = f"{connection.settings_dict['NAME']}_empty"
-    create, drop = (
-        sql.SQL(f"{verb} {{}}").format(sql.Identifier(name))
-        for verb in ("CREATE DATABASE", "DROP DATABASE IF EXISTS")
-    )
-    with psycopg.connect(database_url(), autocommit=True) as server:
-        server.execute(drop)
-        server.execute(create)
+    """The name of a database without tables."""
+    with database_beside("empty") as name:
         yield name
-        server.execute(drop)
 
 
 class Stopped(Exception):
     pass
-
-
-@contextmanager
-def as_default_database(name: str) -> Iterator[DatabaseWrapper]:
-    """Let this thread's ``connection`` be one to another database, outside of the pool."""
-    known = connections["default"]
-    options = {key: value for key, value in known.settings_dict["OPTIONS"].items() if key != "pool"}
-    other = DatabaseWrapper({**known.settings_dict, "NAME": name, "OPTIONS": options}, "default")
-    connections["default"] = other
-    try:
-        yield other
-    finally:
-        other.close()
-        connections["default"] = known
 
 
 @pytest.mark.skipif(IS_SHORT, reason="half a minute: only in bin/test --all")

@@ -35,6 +35,7 @@ PUBLIC = {
     "docs-environment-variables": "/docs/environment-variables",
     "docs-operations": "/docs/operations",
     "docs-monitoring": "/docs/monitoring",
+    "docs-backup": "/docs/backup",
     "docs-performance": "/docs/performance",
     "docs-licences": "/docs/licences",
     "docs-api": "/docs/api",

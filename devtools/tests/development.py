@@ -56,14 +56,16 @@ class Development:
 
 
 @contextmanager
-def development(host: str = "127.0.0.1") -> Iterator[Development]:
+def development(host: str = "127.0.0.1", **environment: str) -> Iterator[Development]:
     """Run ``bin/dev`` until the end of the block; show its output if the test fails.
 
     :param host: the host name in its URLs.
+    :param environment: further variables.
     """
     port = free_ports(3)[0]
     public = {"PUBLIC_URL": f"http://{host}:{port}"}
-    with start(development_environment(port) | public, stderr=subprocess.STDOUT) as process:
+    known = development_environment(port) | public | environment
+    with start(known, stderr=subprocess.STDOUT) as process:
         running = Development(port, host, process)
         try:
             running.wait_until_ready()

@@ -34,6 +34,13 @@ class OwnPostgres:
         """Stop without closing connections. From then on, connections are refused."""
         self._server.run("pg_ctl", "stop", "--wait", "--mode=immediate")
 
+    def configure(self, lines: str) -> None:
+        """Add lines to ``postgresql.conf``, and restart."""
+        with (self._server.data / "postgresql.conf").open("a") as file:
+            file.write(lines)
+        self.stop()
+        self.start()
+
     def freeze(self) -> None:
         """Freeze all processes. From then on, connections are accepted and nothing responds."""
         first = self._postmaster()

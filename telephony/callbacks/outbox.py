@@ -69,6 +69,7 @@ _LOCKED_TRIES, _LOCKED_S = 20, 0.01
 _WRITTEN_WITHIN_S, _AWAY_S = 15.0, 0.5
 
 GONE = 410
+_WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,20 @@ def withdraw_end(call: Call) -> None:
     for delivery in call.callbacks.filter(is_free, state=CallbackDelivery.State.PENDING):
         if delivery.is_superseded or _tells_of_loss(delivery):
             _end(delivery, CallbackDelivery.State.GIVEN_UP)
-            delivery.last_result = "withdrawn"
+            delivery.last_result = _WITHDRAWN
             delivery.save()
+
+
+def deliveries_withdraw(*, since: datetime) -> int:
+    """Send none of the callbacks that were stored after that time; return how many there were."""
+    return CallbackDelivery.objects.filter(
+        state=CallbackDelivery.State.PENDING, created_at__gte=since
+    ).update(
+        state=CallbackDelivery.State.GIVEN_UP,
+        last_result=_WITHDRAWN,
+        sealed_body=None,
+        ended_at=timezone.now(),
+    )
 
 
 def _tells_of_loss(delivery: CallbackDelivery) -> bool:
