@@ -31,6 +31,11 @@ def command() -> list[str] | None:
     return options if tried.returncode == 0 else None
 
 
+def bring_up_loopback() -> None:
+    """Bring up 127.0.0.1 earlier than :func:`set_up`; only for a process in its own namespace."""
+    _run("ip", "link", "set", "lo", "up")
+
+
 def set_up(hosts: Iterable[tuple[str, str]], folder: Path) -> None:
     """Set up the network and its names; only for a process in its own namespace."""
     for arguments in (

@@ -23,10 +23,11 @@ WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA = 8000, 8010, 8011, 8020, 8021
 #: The servers, by the names of their processes.
 PORTS = {"web": WEB, "engine": ENGINE, "engine-2": SECOND_ENGINE}
 WORKER = "worker"
-# Not started at first: it takes over in an upgrade.
-SECOND_WEB = 8030
+# Started in addition only for upgrades and clusters.
+SECOND_WEB, THIRD_ENGINE, THIRD_MEDIA = 8030, 8040, 8041
 
-_ALL_PORTS = {**PORTS, "web-2": SECOND_WEB}
+#: The ports of all servers, by their names; an engine's media port is the next one.
+ALL_PORTS = {**PORTS, "web-2": SECOND_WEB, "engine-3": THIRD_ENGINE}
 _GUNICORN = ("-m", "gunicorn", "--config=config/gunicorn.conf.py")
 _WORKER = ("manage.py", "worker", "--grace=1")
 
@@ -80,18 +81,23 @@ class Process:
             return 0
         return int(children[0]) if children else 0
 
+    @property
+    def working(self) -> int:
+        """The id of the process that does the work: gunicorn's worker, or the process itself."""
+        return self.worker() or self.popen.pid
+
     def memory(self) -> int:
-        """Return the worker's resident memory, in bytes."""
+        """Return the resident memory of the process that does the work, in bytes."""
         try:
-            pages = Path(f"/proc/{self.worker()}/statm").read_text().split()[1]
+            pages = Path(f"/proc/{self.working}/statm").read_text().split()[1]
         except (OSError, IndexError):
             return 0
         return int(pages) * _PAGE
 
     def cpu_seconds(self) -> float:
-        """Return the worker's CPU time."""
+        """Return the CPU time of the process that does the work."""
         try:
-            fields = Path(f"/proc/{self.worker()}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{self.working}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -115,14 +121,14 @@ class Product:
         for name in names:
             self.begin(name)
         for name in names:
-            if name in _ALL_PORTS:
-                await self.until_ready(_ALL_PORTS[name])
+            if name in ALL_PORTS:
+                await self.until_ready(ALL_PORTS[name])
 
     def begin(self, name: str) -> None:
         """Start a process, or restart one that has exited."""
         kind = name.partition("-")[0]
         command = _WORKER if kind == WORKER else _GUNICORN
-        variables = {"PROCESS": kind, "PORT": str(_ALL_PORTS[name])} if kind != WORKER else {}
+        variables = {"PROCESS": kind, "PORT": str(ALL_PORTS[name])} if kind != WORKER else {}
         self._start(name, command, **variables, **self.variables.get(name, {}))
 
     def end(self) -> None:

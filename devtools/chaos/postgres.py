@@ -74,9 +74,25 @@ class Postgres:
         for pid in [*self._children(postmaster), postmaster]:
             os.kill(pid, signal.SIGCONT)
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the server and all of its processes, also of those that ended."""
+        postmaster = self._postmaster()
+        ended = _cpu_ticks(postmaster, slice(11, 15))
+        running = sum(_cpu_ticks(pid, slice(11, 13)) for pid in self._children(postmaster))
+        return (ended + running) / os.sysconf("SC_CLK_TCK")
+
     def _postmaster(self) -> int:
         return int((self._server.data / "postmaster.pid").read_text().split()[0])
 
     @staticmethod
     def _children(pid: int) -> list[int]:
         return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def _cpu_ticks(pid: int, fields: slice) -> int:
+    """Return the sum of some of the times in ``/proc/PID/stat``; 0 if the process has ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return sum(map(int, text.rpartition(")")[2].split()[fields]))

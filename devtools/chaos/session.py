@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from devtools.attack import namespace
 from devtools.attack import session as attack_session
 from devtools.attack.product import PORTS
 from devtools.chaos import run
@@ -63,19 +64,13 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
     os.environ["DATABASE_URL"] = postgres.url
     relays = {name: Relay(_RELAY_PORTS[name], postgres.socket) for name in ENGINES}
     ways = {name: {"DATABASE_URL": relay.url(postgres.database)} for name, relay in relays.items()}
-    await _bring_up_loopback()
+    namespace.bring_up_loopback()
     for relay in relays.values():
         relay.begin()
         stack.callback(relay.cut)
     context = await attack_session.set_up(stack, options, report, ways)
     traffic = Traffic(context, Proxy(context))
     return System(context, postgres, relays, traffic, context.random, options.short)
-
-
-async def _bring_up_loopback() -> None:
-    """Bring up the loopback device; doing it again later changes nothing."""
-    process = await asyncio.create_subprocess_exec("ip", "link", "set", "lo", "up")
-    await process.wait()
 
 
 async def _one_experiment(system: System, report: Report, name: str) -> None:
