@@ -100,19 +100,36 @@ def call_record(
 ) -> None:
     """Store the state of a call in progress: entries of the timeline, and the conversation.
 
-    The conversation comes from the engine that holds the call, so it is a sign of life too.
+    The conversation comes from the engine that holds the call, so the first one is a sign of life
+    too. Later ones need not be: the engine has its heartbeat.
     """
     CallEvent.objects.bulk_create(_event(call_id, account_id, event) for event in events)
     keep_failed(call_id, account_id, failed)
     if outcome is None:
         return
+    # Nothing is stored after the end, which would never be deleted.
+    live = Call.objects.live().select_for_update(no_key=True).filter(pk=call_id)
+    call = live.only("answered_at", "last_seen_at", "billed_from").first()
+    if call is None:
+        return
     now = timezone.now()
-    seen = {"last_seen_at": now, "billed_from": outcome.billed_from}
-    if Call.objects.live().filter(pk=call_id).update(**seen):
-        CallProgress.objects.update_or_create(
-            call_id=call_id,
-            defaults={"account_id": account_id, "sealed": sealed(outcome), "updated_at": now},
-        )
+    if _is_unheard_of(call) or call.billed_from != outcome.billed_from:
+        live.update(last_seen_at=now, billed_from=outcome.billed_from)
+    progress = CallProgress(
+        call_id=call_id, account_id=account_id, sealed=sealed(outcome), updated_at=now
+    )
+    CallProgress.objects.bulk_create(
+        [progress],
+        update_conflicts=True,
+        unique_fields=["call"],
+        update_fields=["sealed", "updated_at"],
+    )
+
+
+def _is_unheard_of(call: Call) -> bool:
+    """Return True if the engine that holds the call has not reported it yet."""
+    answered_at, seen_at = call.answered_at, call.last_seen_at
+    return answered_at is None or seen_at is None or seen_at <= answered_at
 
 
 def _event(call_id: str, account_id: str, event: Timed) -> CallEvent:

@@ -62,7 +62,8 @@ def defer(
         task_name, allow_unknown=False, schedule_at=at, queueing_lock=only_one, lock=lock
     )
     deferrer.job_manager = _on_djangos_connection
-    with suppress(AlreadyEnqueued), transaction.atomic():
+    # Only a conflict needs a savepoint, to go back to.
+    with suppress(AlreadyEnqueued), transaction.atomic(savepoint=only_one is not None):
         deferrer.defer(**arguments)
 
 

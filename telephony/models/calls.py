@@ -219,16 +219,14 @@ class Call(models.Model):
     class Meta:
         # Ascending, and read backwards for the newest first: PostgreSQL fills the pages of an index
         # to which it appends, and leaves those half empty to which it prepends.
+        #
+        # A column that changes during a call is in no index, apart from the few that change once:
+        # PostgreSQL then writes the new version of a row to its page alone, and to no index.
         indexes = [
             # With the id, so that what an `offset` skips is skipped in the index. The others leave
             # it out: calls of the same microsecond are sorted when they are read.
             models.Index(fields=["account", "created_at", "id"], name="call_by_account"),
             models.Index(fields=["account"], condition=Q(ended_at=None), name="call_live"),
-            models.Index(
-                fields=["last_seen_at", "held_until"],
-                condition=Q(ended_at=None),
-                name="call_live_by_age",
-            ),
             # The last call of a number.
             models.Index(
                 fields=["account", "called_number", "created_at"],

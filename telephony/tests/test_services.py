@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 
 from core.sealing import seal, unseal
@@ -272,6 +273,28 @@ class TestProgress:
     def test_a_finished_turn_alone_is_a_reason_to_write(self, connected):
         call_record(connected.id, connected.account_id, [], self.OUTCOME)
         assert opened(CallProgress.objects.get()) == self.OUTCOME
+
+    def test_only_the_first_is_a_sign_of_life(self, connected):
+        for seen_again in (True, False):
+            before = Call.objects.get().last_seen_at
+            call_record(connected.id, connected.account_id, [], self.OUTCOME)
+            assert (Call.objects.get().last_seen_at > before) is seen_again
+        call_record(
+            connected.id, connected.account_id, [], replace(self.OUTCOME, billed_from=before)
+        )
+        assert Call.objects.get().billed_from == before
+
+    def test_what_changes_during_a_call_is_in_no_index(self, db):
+        """An update of an indexed column writes to every index of the table."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT string_agg(indexdef, ' ') FROM pg_indexes WHERE tablename = %s",
+                [Call._meta.db_table],
+            )
+            (definitions,) = cursor.fetchone()
+        assert "created_at" in definitions
+        for name in ("last_seen_at", "held_until", "billed_from", "metadata", "audio_ended_at"):
+            assert name not in definitions
 
     def test_a_lost_key_does_not_keep_a_call_from_its_end(self, connected, settings):
         call_record(connected.id, connected.account_id, [], self.OUTCOME)

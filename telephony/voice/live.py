@@ -37,6 +37,15 @@ def auth_token_of(call_id: str) -> str:
     return runner.auth_token if runner else ""
 
 
+def is_ending_here(call_id: str) -> bool:
+    """Return True if this process holds the call, and its caller's socket has closed.
+
+    Then it records the call's end, and a sweep does if it dies first.
+    """
+    runner = _held.get(call_id)
+    return runner is not None and runner.is_closed
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The ids that a look at the calls' records found."""

@@ -20,7 +20,8 @@ from telephony.services import Timed, call_record
 
 log = structlog.get_logger(__name__)
 
-COLLECT_S = 0.5
+# A turn takes longer than this, and each write costs a commit.
+COLLECT_S = 1.0
 # How many entries may wait while the database is slow or down. Beyond that the oldest are dropped.
 MOST_EVENTS = 1000
 # Failed requests to the backend, for the whole call. The timeline has more of them.

@@ -128,6 +128,11 @@ class CallRunner:
         """The token with which Twilio signs this call's requests."""
         return self._plan.twilio_auth_token
 
+    @property
+    def is_closed(self) -> bool:
+        """True once the caller's socket has closed."""
+        return self._closed_at is not None
+
     async def run(self) -> None:
         """Run the call until it has ended and is recorded."""
         self._connecting = self._spawn(self._connect_model())

@@ -43,6 +43,7 @@ from telephony.outbound import outbound_call_taken
 from telephony.services import call_accept, call_end, call_note
 from telephony.voice import tasks
 from telephony.voice.handover import seal_plan, valid_for
+from telephony.voice.live import is_ending_here
 from telephony.voice.twilio_form import TwilioForm
 
 log = structlog.get_logger(__name__)
@@ -460,7 +461,7 @@ def after_stream(call_id: str) -> AfterStream:
 
 def _close_soon(call_id: str, status: str) -> None:
     """End a call that is reported as ended, unless an engine holds it: see ``tasks.close_call``."""
-    if not Call.objects.live().filter(pk=call_id).exists():
+    if is_ending_here(call_id) or not Call.objects.live().filter(pk=call_id).exists():
         return
     now = timezone.now()
     defer(
