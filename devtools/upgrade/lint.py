@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import django
+import sqlparse
 from django.db import connection
 from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
@@ -78,8 +79,10 @@ class Analyser(PostgresqlAnalyser):
 
 class Linter(MigrationLinter):
     def get_sql(self, app_label: str, migration_name: str) -> list[str]:
-        """Return the statements, each in one line: the checks look at how it begins."""
-        return [" ".join(each.split()) for each in super().get_sql(app_label, migration_name)]
+        """Return the statements, each in one line, as the checks expect them."""
+        lines = super().get_sql(app_label, migration_name)
+        script = "\n".join(line for line in lines if not line.startswith("--"))
+        return [" ".join(each.split()) for each in sqlparse.split(script)]
 
     def print_errors(self, errors: list[Issue]) -> None:
         exempt = self.exclude_migration_tests
