@@ -75,6 +75,11 @@ INCIDENTS = _gauge(
     "calls of a number that fail, a callback that was given up.",
     "kind",
 )
+ACCOUNTS_FAILING = _gauge(
+    "accounts_failing",
+    "Accounts of which calls have failed within the last 15 minutes, and none to the same number "
+    f"has gone well since, up to {MOST:,}.",
+)
 READ_AT = _gauge(
     "figures_read_timestamp_seconds", "When these figures were last read from the database."
 )
@@ -141,6 +146,14 @@ _INCIDENTS = """
     ) AS incident GROUP BY kind
 """
 
+_FAILING = """
+    SELECT count(DISTINCT account_id) FROM (
+        SELECT account_id FROM telephony_incident
+        WHERE last_at > now() - interval '15 minutes' AND kind = 'calls' AND ended_at IS NULL
+        LIMIT %(most)s
+    ) AS incident
+"""
+
 Row = tuple[Any, ...]
 
 
@@ -157,7 +170,7 @@ async def read_on() -> None:
 
 def read() -> None:
     """Read all figures once."""
-    for figure in (_callbacks, _held, _jobs, _meter, _problems, _checks, _processes, _incidents):
+    for figure in _FIGURES:
         figure()
     READ_AT.set(time.time())
 
@@ -212,6 +225,24 @@ def _incidents() -> None:
     _set_all(INCIDENTS, Incident.Kind.values, dict(_rows(_INCIDENTS)))
 
 
+def _failing() -> None:
+    ((count,),) = _rows(_FAILING)
+    ACCOUNTS_FAILING.set(count)
+
+
 def _set_all(gauge: Gauge, kinds: Iterable[Any], counts: dict[str, int]) -> None:
     for kind in kinds:
         gauge.labels(kind).set(counts.get(kind, 0))
+
+
+_FIGURES = (
+    _callbacks,
+    _held,
+    _jobs,
+    _meter,
+    _problems,
+    _checks,
+    _processes,
+    _incidents,
+    _failing,
+)

@@ -348,6 +348,9 @@ class TestFigures:
             )
         assert self.read("incidents_open", kind="calls") == 2
         assert self.read("incidents_open", kind="endpoint") == 0
+        assert self.read("accounts_failing") == 1
+        Incident.objects.update(last_at=now - timedelta(minutes=16))
+        assert self.read("accounts_failing") == 0
 
     def test_processes(self):
         process_beat(Identity("worker"))
@@ -357,5 +360,5 @@ class TestFigures:
         assert self.read("processes", kind="engine", state="silent") == 0
 
     def test_each_is_one_statement(self, django_assert_num_queries):
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(9):
             figures.read()
