@@ -63,22 +63,24 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let no request wait long for the database, and begin the heartbeat of a web process."""
+    """Let no request wait long for the database, and begin what a process does beside them."""
     from core.connections import serve_requests
+    from operations.watching import Watcher
+    from telephony.heartbeat import ThreadsHeartbeat
+    from telephony.models import Process
 
     serve_requests()
     if is_exported():
         from operations.metrics.measuring import measure
 
         measure()
-    if process == "web":  # an engine's begins with its media listener
-        from telephony.heartbeat import ThreadsHeartbeat
-        from telephony.models import Process
-
-        worker.heartbeat = ThreadsHeartbeat(Process.Kind.WEB)
+    if process == "web":
+        worker.beside = [ThreadsHeartbeat(Process.Kind.WEB), Watcher("processes", "rest")]
+    else:  # an engine's heartbeat begins with its media listener
+        worker.beside = [Watcher("processes")]
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """End the heartbeat of a web process."""
-    if heartbeat := getattr(worker, "heartbeat", None):
-        heartbeat.stop()
+    """End what a process does beside its requests."""
+    for each in getattr(worker, "beside", ()):
+        each.stop()

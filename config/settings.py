@@ -23,6 +23,7 @@ from config.unsafe import (
     bad_email,
     bad_host,
     bad_sender,
+    bad_webhook,
     leaky_mail_server,
     weak_key,
     weak_webhook_secret,
@@ -193,6 +194,13 @@ EMAIL_TIMEOUT = 20
 
 # Where errors are reported to: nowhere unless set.
 SENTRY_DSN = env.checked("SENTRY_DSN", partial(bad_dsn, allows_http=DEBUG))
+# Who is told that something needs attention (``operations.incidents``).
+OPERATOR_EMAILS = env.texts("OPERATOR_EMAILS")
+for _address in OPERATOR_EMAILS:
+    env.refuse("OPERATOR_EMAILS", bad_email(_address))
+if OPERATOR_EMAILS and not SENDS_MAIL:
+    env.refuse("OPERATOR_EMAILS", "cannot be told without a mail server. Set EMAIL_URL.")
+OPERATOR_WEBHOOK_URL = env.checked("OPERATOR_WEBHOOK_URL", partial(bad_webhook, allows_http=DEBUG))
 
 # Limits and prices
 

@@ -141,6 +141,13 @@ def bad_dsn(dsn: str, *, allows_http: bool) -> str:
     return "" if is_fine else "must be a DSN of Sentry, https://key@host/number (another is set)."
 
 
+def bad_webhook(url: str, *, allows_http: bool = False) -> str:
+    """Check a URL to post messages to. It is a secret, so it is not repeated."""
+    if allows_http:
+        url = url.replace("http://", "https://", 1)
+    return "must begin with https:// and a host (another value is set)." if bad_link(url) else ""
+
+
 def bad_email(address: str) -> str:
     try:
         validate_email(address)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from operations.conditions import CONDITIONS
 from operations.doctor.checks import CHECKS
 from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, Answer, Field
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
@@ -122,9 +123,17 @@ def _metric(metric: Any, *, labels: tuple[str, ...]) -> Row:
     return f"`{name}`", " ".join(f"`{label}`" for label in labels), metric.documentation
 
 
+def _conditions() -> Iterable[Row]:
+    yield "message", "severity", "figure", "what it means, and what to do"
+    for each in CONDITIONS:
+        see = f"See [{each.section.replace('-', ' ')}](#{each.section})."
+        yield each.title, str(each.severity), each.label, f"{each.meaning} {each.remedy} {see}"
+
+
 # By name, rows of Markdown: the header first.
 TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
     "call-configuration": partial(_fields, CONFIGURATION),
+    "conditions": _conditions,
     "call-rejection": partial(_fields, REFUSAL),
     "checks": _checks,
     "ended-reasons": _ended_reasons,

@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
 import operations.accounts
+import operations.incident_pages
 import operations.processes  # noqa: F401  (registers its page)
 from core.admin import ReadOnlyAdmin, ReadOnlyInline
 

@@ -150,7 +150,7 @@ def webhook_test(*, account: Account) -> str:
     """Send a test message now; return what went wrong, or ``""``."""
     settings = settings_of(account.pk)
     give_connection_back()
-    problem = async_to_sync(_posted)(webhook_of(settings), TEST_MESSAGE)
+    problem = async_to_sync(slack_post)(webhook_of(settings), TEST_MESSAGE)
     _note(settings, problem)
     return problem
 
@@ -160,7 +160,7 @@ async def post(incident_id: int, event: Event) -> None:
     message = await in_database(_message, incident_id, event)
     if message is None:
         return
-    problem = await _posted(message.url, message.text)
+    problem = await slack_post(message.url, message.text)
     await in_database(_note, message.settings, problem)
     if problem:
         raise NotPosted(problem)
@@ -200,8 +200,8 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-async def _posted(url: str, text: str) -> str:
-    """POST a message; return what went wrong, or ``""``."""
+async def slack_post(url: str, text: str) -> str:
+    """POST a message; return what went wrong, such as ``responded with HTTP 404``, or ``""``."""
     body = json.dumps({"text": text}).encode()
     try:
         answer = await client.post(
@@ -247,7 +247,7 @@ def _at(incident: Incident) -> str:
 
 def plain(markdown: str) -> str:
     """Return a sentence in Markdown as an email has it."""
-    return markdown.replace("`", "").replace("**", "")
+    return markdown.replace("`", "").replace("*", "")
 
 
 def answer_in_words(result: str) -> str:

@@ -17,6 +17,8 @@ from billing.models import MeterEvent, PlanPart
 from billing.plan import METER_EVENT_NAME, part_id
 from billing.stripe_api import PaymentsUnavailable, asking, is_missing
 
+# Of an account that an operator activated: its minutes wait until the customer pays.
+NO_CUSTOMER = "The account has no customer in Stripe."
 # https://docs.stripe.com/api/billing/meter-event/create
 OLDEST = timedelta(days=35)
 # Stripe deduplicates identifiers for at least that long.
@@ -60,7 +62,7 @@ def attempt(claim: Claim) -> Result | None:
     if claim.event.happened_at < timezone.now() - OLDEST:
         return Result(MeterEvent.State.TOO_OLD, "Stripe only accepts events of the past 35 days.")
     if claim.customer_id is None:
-        return Result(MeterEvent.State.PENDING, "The account has no customer in Stripe.")
+        return Result(MeterEvent.State.PENDING, NO_CUSTOMER)
     if claim.terms is None:
         return Result(MeterEvent.State.PENDING, "The account's subscription cannot be read.")
     try:

@@ -125,6 +125,9 @@ def test_production_names_what_is_missing(name: str) -> None:
         ("HOST", "engine.example"),
         ("EMAIL_URL", "smtp+tls://user:pass/word@mail.example:587"),
         ("EMAIL_FROM", "Switchhook <no-reply>"),
+        ("OPERATOR_EMAILS", "olga@switchhook.example,boss"),
+        ("OPERATOR_EMAILS", "olga@switchhook.example"),  # without a mail server
+        ("OPERATOR_WEBHOOK_URL", "http://hooks.slack.com/services/T0/B0/a1B2"),
         ("ALLOWED_COUNTRIES", "US,UK"),
         ("WEB_CONCURRENCY", "0"),
         ("DEBUG", "ture"),
@@ -200,6 +203,8 @@ def test_production_takes_what_is_safe() -> None:
         "EMAIL_URL": "smtp+tls://user:password@mail.example:587",
         "TERMS_URL": "https://switchhook.example/legal?lang=en#terms",
         "SUPPORT_EMAIL": "support@switchhook.example",
+        "OPERATOR_EMAILS": "olga@switchhook.example, boss@switchhook.example",
+        "OPERATOR_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/a1B2",
         "DEBUG": "off",
         "HOST": "10.0.0.7",
     }

@@ -10,6 +10,7 @@ from config.unsafe import (
     bad_email,
     bad_host,
     bad_link,
+    bad_webhook,
     leaky_mail_server,
     weak_key,
     weak_webhook_secret,
@@ -226,3 +227,12 @@ class TestLinks:
         assert bad_email("support@a.example") == ""
         for address in ("support", "support@", "a b@c.example", "<support@a.example>"):
             assert bad_email(address).startswith("must be an email address"), address
+
+
+def test_a_webhook_is_not_repeated() -> None:
+    assert bad_webhook("https://hooks.slack.com/services/T0/B0/a1B2") == ""
+    assert bad_webhook("http://127.0.0.1:9000/hook", allows_http=True) == ""
+    for url in ("http://hooks.slack.com/services/T0/B0/a1B2", "hooks.slack.com/a1B2"):
+        fault = bad_webhook(url)
+        assert fault.startswith("must begin with https://")
+        assert "a1B2" not in fault

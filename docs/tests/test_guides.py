@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -17,7 +16,6 @@ import requests
 from django.contrib import admin
 from django.core.management import get_commands, load_command_class
 from django.test import Client
-from django.utils import timezone
 from markdown_it import MarkdownIt
 
 from accounts.models import Account
@@ -27,7 +25,7 @@ from billing.models import MeterEvent, MeterProblem, StatusCheck, StripeCustomer
 from core.schema import document
 from docs.guides import FOLDER, GUIDES, SKILL
 from docs.tests.backends import listening
-from operations import start_page
+from operations import figures, incidents
 from sandbox.constants import SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_OPENAI_KEY
 from sandbox.payments.business.cards import CARDS
 from sandbox.phone.callees import Answers
@@ -36,7 +34,7 @@ from telephony.callbacks.answers import parse_plan
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.codes import ErrorCode
 from telephony.idempotency import KEPT
-from telephony.models import Call, PhoneNumber
+from telephony.models import SILENT_AFTER, Call, PhoneNumber
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -165,14 +163,6 @@ class TestSignaturesInPython:
 
 
 class TestOperations:
-    def test_every_figure_that_may_need_attention(self) -> None:
-        shown = set(rows("operations", "figure"))
-        counted = {label for label, _, _ in start_page._to_be_counted(timezone.now())}
-        waits = re.findall(r'Figure\("([^"]+)"', inspect.getsource(start_page._waiting))
-        assert "calls failed" in inspect.getsource(start_page._share)
-        crashes = start_page._CRASHES.values()
-        assert shown == {*crashes, "of the last calls failed", *waits, *counted}
-
     def test_every_kind_of_meter_problem(self) -> None:
         kinds = {codes(name)[0] for name in rows("operations", "kind")}
         assert kinds == set(MeterProblem.Kind.values)
@@ -199,8 +189,14 @@ class TestOperations:
         assert f"returns {response.status_code},\n   `{response.content.decode().strip()}`" in text
 
     def test_the_numbers(self) -> None:
-        text = (FOLDER / "operations.md").read_text(encoding="utf-8").replace("\n", " ")
-        assert f"none counts further than {start_page.MOST:,}" in text
+        text = " ".join((FOLDER / "operations.md").read_text(encoding="utf-8").split())
+        assert f"none counts further than {figures.MOST:,}" in text
+        minute = timedelta(minutes=1)
+        assert (2 * minute, 5 * minute) == (incidents.HOLDS_FOR, incidents.CLEAR_FOR)
+        assert "has lasted for two minutes. It is over once it has been gone for five." in text
+        assert (incidents.MOST_AN_HOUR, incidents.KEPT_FOR.days) == (10, 90)
+        assert "of at most ten incidents an hour" in text
+        assert f"within the last {SILENT_AFTER.seconds} seconds" in text
         assert f"within the {OLDEST.days} days" in text
 
 

@@ -6,16 +6,17 @@ from typing import Any
 
 from django import template
 
-from operations.start_page import failures, needing_attention, todays_figures
+from operations.conditions import Facts
+from operations.start_page import needing_attention, todays_figures
 
 register = template.Library()
 
 
 @register.inclusion_tag("operations/start_page.html")
 def start_page() -> dict[str, Any]:
-    failed = failures()
+    facts = Facts()
     return {
-        "problems": needing_attention(failed),
-        "failures": failed,
+        "problems": needing_attention(facts),
+        "failures": facts.failures,
         "today": todays_figures(),
     }

@@ -17,11 +17,14 @@ from accounts.models import Account
 from core.tests.waiting import until
 from core.tests.web import ROOT, database_url, web_process
 from core.version import VERSION
+from operations.models import Incident
+from sandbox.mail.models import Mail
 from telephony.db import in_database
 from telephony.models import Process
 from telephony.processes import Identity, process_beat
 from telephony.tests.test_admin import CALLS, text_of
 
+TOLD = {"OPERATOR_EMAILS": "ops@example.org"}
 PROCESSES = reverse("admin:telephony_process_changelist")
 
 
@@ -39,6 +42,7 @@ def worker_process() -> subprocess.Popen[bytes]:
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "config.settings_test",
             "DATABASE_URL": database_url(),
+            **TOLD,
         },
         stderr=subprocess.DEVNULL,
     )
@@ -51,13 +55,19 @@ async def listed() -> dict[str, Process]:
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_process_that_exits_leaves_the_list_and_one_that_is_killed_stays() -> None:
+    """Either of them tells operators meanwhile that there is no engine."""
+    long_ago = timezone.now() - timedelta(minutes=2, seconds=10)
+    no_engine = {"key": "no-engine", "began_at": long_ago, "seen_at": timezone.now()}
+    await in_database(Incident.objects.create, **no_engine)
+
     async def are_up() -> bool:
         return (await listed()).keys() == {"web", "worker"}
 
-    with web_process(workers=1) as web, worker_process() as worker:
+    with web_process(workers=1, **TOLD) as web, worker_process() as worker:
         try:
             await until(are_up)
             up = await listed()
+            await until(lambda: in_database(Mail.objects.exists))
         finally:
             worker.kill()
         web.process.send_signal(signal.SIGTERM)
@@ -65,6 +75,9 @@ async def test_a_process_that_exits_leaves_the_list_and_one_that_is_killed_stays
     assert (await listed()).keys() == {"worker"}
     assert (up["worker"].pid, up["worker"].queues) == (worker.pid, "mail,upkeep")
     assert {process.version for process in up.values()} == {VERSION}
+    [message] = await in_database(list, Mail.objects.all())
+    told = ("ops@example.org", "Switchhook: No engine accepts calls")
+    assert (message.to, message.subject) == told
 
 
 @pytest.mark.django_db
@@ -74,7 +87,7 @@ class TestThePage:
         process_beat(engine, is_draining=True, calls=3)
         process_beat(Identity(Process.Kind.WORKER, queues=("mail",), host="b.example"))
         text = text_of(olga, PROCESSES)
-        for shown in ("a.example", "draining for 0", "3 in progress", "b.example", "mail", VERSION):
+        for shown in ("a.example", "Draining for 0", ">3</a>", "b.example", "mail", VERSION):
             assert shown in text, shown
         assert f"{CALLS}?engine={engine.id}&amp;outcome=in-progress" in text
         assert "Several versions" not in text
@@ -82,7 +95,7 @@ class TestThePage:
     def test_it_says_since_when_a_process_is_silent(self, olga: Client) -> None:
         process_beat(Identity(Process.Kind.WORKER))
         Process.objects.update(last_seen_at=timezone.now() - timedelta(minutes=7, seconds=5))
-        assert "silent for 7" in text_of(olga, PROCESSES)
+        assert "Silent for 7" in text_of(olga, PROCESSES)
 
     def test_it_says_that_two_versions_are_running(self, olga: Client) -> None:
         for version in ("1.1.0", "1.1.0", "1.0.0"):

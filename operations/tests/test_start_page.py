@@ -14,13 +14,18 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.models import Account
-from billing.models import MeterProblem
+from billing.metering.delivery import NO_CUSTOMER
+from billing.models import MeterEvent, MeterProblem, StatusChange
 from billing.tests.plans import planned
 from core.ids import first_id_of
+from core.queue import lanes
 from core.queue.jobs import defer
-from operations import start_page
-from operations.start_page import failures, needing_attention, todays_figures
-from telephony.models import Call, CallbackDelivery
+from operations import figures
+from operations.conditions import Facts
+from operations.failures import failures
+from operations.start_page import needing_attention, todays_figures
+from telephony.models import Call, CallbackDelivery, Process
+from telephony.processes import Identity, process_beat, process_leave
 from usage.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -33,6 +38,26 @@ def olga(operator: Account) -> Client:
     client = Client()
     client.force_login(operator)
     return client
+
+
+@pytest.fixture(autouse=True)
+def processes() -> list[Identity]:
+    """An engine and a worker that are up."""
+    known = [
+        Identity(Process.Kind.ENGINE),
+        Identity(Process.Kind.WORKER, queues=tuple(lanes.PLACES)),
+    ]
+    for each in known:
+        process_beat(each)
+    return known
+
+
+def silence(process: Identity, duration: timedelta) -> None:
+    Process.objects.filter(pk=process.id).update(last_seen_at=timezone.now() - duration)
+
+
+def found() -> dict[str, str]:
+    return {figure.label: figure.text for figure in needing_attention(Facts())}
 
 
 def call_of(account: Account, **fields: Any) -> Call:
@@ -85,16 +110,16 @@ class TestFigures:
         }
 
     def test_nothing_needs_attention(self, olga: Client, alice: Account) -> None:
-        assert needing_attention(failures()) == []
+        assert needing_attention(Facts()) == []
         text = olga.get(INDEX).content.decode()
         assert "Nothing needs your attention." in text
-        assert "No call has failed." in text
+        assert "No call has ended." in text
 
     def test_what_needs_attention(self, alice: Account) -> None:
         MeterProblem.objects.create(kind="refused", key="refused-CA1", account=alice, detail={})
         for attempts in (1, 5):
             callback_of(call_of(alice), attempts=attempts)
-        found = {figure.label: figure.text for figure in needing_attention(failures())}
+        found = {figure.label: figure.text for figure in needing_attention(Facts())}
         assert found == {"meter problems": "1", "callbacks that keep failing": "1"}
 
     def test_how_long_something_waits(self, alice: Account) -> None:
@@ -112,7 +137,7 @@ class TestFigures:
         }
 
     def labels(self) -> dict[str, str]:
-        return {figure.label: figure.text for figure in needing_attention(failures())}
+        return {figure.label: figure.text for figure in needing_attention(Facts())}
 
     def test_the_page_links_to_the_lists(self, olga: Client, alice: Account) -> None:
         MeterProblem.objects.create(kind="refused", key="refused-CA1", account=alice, detail={})
@@ -121,12 +146,76 @@ class TestFigures:
         fail(alice, "engine_lost")
         fail(alice, "")
         failed = failures()
-        figures = [*failed.by_code, *failed.by_account, *needing_attention(failed)]
-        assert len(figures) == 5
-        for figure in [*todays_figures(), *figures]:
+        found = [*failed.by_code, *failed.by_account, *needing_attention(Facts())]
+        assert len(found) == 5
+        for figure in [*todays_figures(), *found]:
             assert olga.get(figure.url).status_code == 200, figure
         for cause in failed.by_code:
             assert "No calls match" not in olga.get(cause.url).content.decode()
+
+
+class TestProcesses:
+    def test_an_engine_that_crashed_needs_attention(self, processes: list[Identity]) -> None:
+        """Also if it held no call, and if another one has taken its place."""
+        silence(processes[0], timedelta(seconds=30))
+        engine = f"engine {processes[0].host}:{processes[0].pid}"
+        silent = {f"process fell silent in the last 24 hours, the last one {engine}": "1"}
+        assert found() == {"accepts calls": "No engine"} | silent
+        process_beat(Identity(Process.Kind.ENGINE))
+        assert found() == silent
+
+    def test_a_draining_engine_accepts_no_calls(self, processes: list[Identity]) -> None:
+        process_beat(processes[0], is_draining=True)
+        assert found() == {"accepts calls": "No engine"}
+
+    def test_a_worker_is_needed(self, processes: list[Identity]) -> None:
+        process_leave(processes[1].id)
+        assert found() == {"is running": "No worker"}
+
+    def test_every_queue_needs_a_worker(self, processes: list[Identity]) -> None:
+        process_leave(processes[1].id)
+        process_beat(Identity(Process.Kind.WORKER, queues=("calls", "money", "callbacks")))
+        assert found() == {"queues without a worker: mail, upkeep": "2"}
+
+    def test_versions_need_attention_once_no_deploy_takes_as_long(
+        self, processes: list[Identity]
+    ) -> None:
+        process_beat(Identity(Process.Kind.WEB, version="2.0.0"))
+        assert found() == {}
+        Process.objects.update(started_at=timezone.now() - timedelta(minutes=61))
+        side_by_side = "versions have been running side by side for over an hour"
+        assert found() == {side_by_side: "2"}
+        process_beat(processes[0], is_draining=True)
+        process_beat(processes[1], is_draining=True)
+        assert side_by_side not in found()
+
+
+class TestMoney:
+    def test_minutes_that_stripe_does_not_get(self, alice: Account) -> None:
+        for number, error in enumerate(["Timeout", NO_CUSTOMER]):
+            used(alice, f"CA{number}", minutes=1)
+            record = UsageRecord.objects.get(call_sid=f"CA{number}")
+            MeterEvent.objects.create(
+                identifier=record.call_sid,
+                usage_record=record,
+                account=alice,
+                minutes=1,
+                happened_at=timezone.now() - timedelta(hours=3 + number, minutes=1),
+                last_error=error,
+            )
+        assert found() == {"behind on minutes for Stripe": "3 h"}
+
+    @pytest.mark.parametrize(
+        ("cause", "is_found"), [("nightly", True), ("customer.subscription.updated", False)]
+    )
+    def test_a_status_that_only_the_schedule_corrected(
+        self, alice: Account, cause: str, is_found: bool
+    ) -> None:
+        change = {"account": alice, "before": "ACTIVE", "after": "INACTIVE", "cause": cause}
+        StatusChange.objects.create(**change)
+        StatusChange.objects.create(**change, at=timezone.now() - timedelta(hours=25))
+        label = "statuses that only the schedule corrected in the last 24 hours"
+        assert found() == ({label: "1"} if is_found else {})
 
 
 class TestFailures:
@@ -149,9 +238,9 @@ class TestFailures:
             ("bob@example.org", "2"),
             ("alice@example.org", "1"),
         ]
-        assert failed.rate == "60.0% of the last 5 calls failed"
+        assert failed.rate == "60.0% of the last 5 calls failed, and 20.0% were rejected"
         text = olga.get(INDEX).content.decode()
-        assert "60.0% of the last 5 calls failed." in text
+        assert f"{failed.rate}." in text
 
     @pytest.mark.parametrize(
         ("code", "label"),
@@ -162,7 +251,7 @@ class TestFailures:
     )
     def test_a_crash_needs_attention(self, alice: Account, code: str, label: str) -> None:
         fail(alice, code)
-        [figure] = needing_attention(failures())
+        [figure] = needing_attention(Facts())
         assert (figure.label, figure.text) == (label, "1")
 
     @pytest.mark.parametrize(("completed", "is_shown"), [(18, False), (19, True), (20, False)])
@@ -172,13 +261,19 @@ class TestFailures:
         fail(alice, "model_unreachable")
         for _ in range(completed):
             end(alice, "caller_hangup")
-        shown = [figure.text for figure in needing_attention(failures())]
+        shown = [figure.text for figure in needing_attention(Facts())]
         assert shown == (["5.0%"] if is_shown else [])
+
+    def test_many_rejected_calls_need_attention(self, alice: Account) -> None:
+        for reason in ("rejected", "caller_hangup", "caller_hangup", "caller_hangup"):
+            for _ in range(5):
+                end(alice, reason)
+        assert found() == {"of the last 20 calls were rejected": "25.0%"}
 
     def test_the_page_reads_no_history_and_asks_no_more(
         self, olga: Client, alice: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(start_page, "MOST", 100)
+        monkeypatch.setattr(figures, "MOST", 100)
         olga.get(INDEX)
         queries = []
         for count in (1, 3_000):
