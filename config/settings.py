@@ -10,6 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -332,32 +333,42 @@ def _database_url() -> str:
 
 # Connections come from a pool, so that a thread holds one only while it queries: a call that waits
 # for a customer's backend holds none.
-DATABASES = {
-    "default": {
-        **env.database("DATABASE_URL", _database_url()),
-        "ENGINE": "core.database",
-        "CONN_MAX_AGE": 0,
+DATABASE_POOL_SIZE = env.number("DATABASE_POOL_SIZE", 10, least=1)
+
+
+def _connections(known: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a database, of which its URL has set some."""
+    # The URL overrides these. All of them are client-side: a PgBouncer sees none of them. The
+    # timeout of a query depends on the caller (``core.connections``).
+    options = {
+        "connect_timeout": 2,  # seconds, libpq's least
+        # For a machine or a network that is gone; the kernel's default is two hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,  # milliseconds
+        **known.get("OPTIONS", {}),
+        "pool": {
+            "min_size": 1,
+            "max_size": DATABASE_POOL_SIZE,
+            # Psycopg's own tries after 1, 2, 4, … s, for 5 minutes, and nobody is connected
+            # meanwhile although the database may be back. After two seconds it is whoever needs a
+            # connection that tries again.
+            "reconnect_timeout": 2,
+        },
     }
-}
-# DATABASE_URL overrides these. All of them are client-side: a PgBouncer sees none of them.
-# The timeout of a query depends on the caller (``core.connections``).
-DATABASES["default"]["OPTIONS"] = {
-    "connect_timeout": 2,  # seconds, libpq's least
-    # For a machine or a network that is gone; the kernel's default is two hours.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,  # milliseconds
-    **DATABASES["default"].get("OPTIONS", {}),
-    "pool": {
-        "min_size": 1,
-        "max_size": env.number("DATABASE_POOL_SIZE", 10, least=1),
-        # Psycopg's own tries after 1, 2, 4, … s, for 5 minutes, and nobody is connected meanwhile
-        # although the database may be back. After two seconds it is whoever needs a connection that
-        # tries again.
-        "reconnect_timeout": 2,
-    },
-}
+    return {**known, "ENGINE": "core.database", "CONN_MAX_AGE": 0, "OPTIONS": options}
+
+
+DATABASES = {"default": _connections(env.database("DATABASE_URL", _database_url()))}
+# What cannot go through a PgBouncer in transaction mode: a worker's LISTEN (``core.queue``).
+if _url := env.text("DATABASE_DIRECT_URL"):
+    DATABASES["direct"] = _connections(env.database("DATABASE_DIRECT_URL", _url))
+# Lists are read from it (``core.replica``).
+if _url := env.text("DATABASE_REPLICA_URL"):
+    DATABASES["replica"] = _connections(env.database("DATABASE_REPLICA_URL", _url))
+for _alias in DATABASES.keys() - {"default"}:
+    DATABASES[_alias]["TEST"] = {"MIRROR": "default"}
 
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",

@@ -12,7 +12,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db import DataError, transaction
+from django.db import DEFAULT_DB_ALIAS, DataError, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -20,6 +20,8 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.text import capfirst
+
+from core.replica import listed
 
 
 class CappedPaginator(Paginator):
@@ -41,6 +43,15 @@ class OrderedPaginator(CappedPaginator):
         return self.object_list[: self.MOST].count()
 
 
+class _List(ChangeList):
+    """A list that is read when it is made, from the request's ``list_database``."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        self.queryset = self.queryset.using(request.list_database)  # type: ignore[attr-defined]
+        super().get_results(request)
+        len(self.result_list)
+
+
 class ListAdmin(admin.ModelAdmin):
     """A list that reports an invalid filter instead of failing.
 
@@ -58,6 +69,15 @@ class ListAdmin(admin.ModelAdmin):
         return not lookup.endswith("__range") and super().lookup_allowed(lookup, value, request)
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        if request.method != "GET":  # an action may change the rows
+            return self._list_of(request, DEFAULT_DB_ALIAS)
+        return listed(lambda database: self._list_of(request, database))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return _List
+
+    def _list_of(self, request: HttpRequest, database: str) -> ChangeList:
+        request.list_database = database  # type: ignore[attr-defined]
         try:
             with transaction.atomic():
                 return super().get_changelist_instance(request)

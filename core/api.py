@@ -18,6 +18,7 @@ from rest_framework.request import Request
 
 from core import days, keyset
 from core.errors import ApiError, invalid
+from core.replica import listed
 from core.texts import line_problem, text_problem
 
 Row = TypeVar("Row", bound=Model)
@@ -194,7 +195,7 @@ def page_with_more(request: Request, rows: QuerySet[Row]) -> tuple[list[Row], di
     Nothing is counted: one extra row is read.
     """
     limit, offset = page_of(request)
-    found = list(part_of(rows, offset, limit + 1))
+    found = part_of(rows, offset, limit + 1)
     return found[:limit], {"limit": limit, "offset": offset, "hasMore": len(found) > limit}
 
 
@@ -208,7 +209,7 @@ def page_with_cursor(
     after = _cursor(request)
     limit, offset = page_of(request)
     ordered = rows.filter(after.older(by)) if after else rows
-    found = list(part_of(ordered.order_by(*keyset.newest_first(by)), offset, limit + 1))
+    found = part_of(ordered.order_by(*keyset.newest_first(by)), offset, limit + 1)
     page, has_more = found[:limit], len(found) > limit
     cursor = str(keyset.Cursor.of(page[-1])) if has_more else None
     return page, {"limit": limit, "offset": offset, "hasMore": has_more, "nextCursor": cursor}
@@ -224,14 +225,20 @@ def _cursor(request: Request) -> keyset.Cursor | None:
     return cursor
 
 
-def part_of(rows: QuerySet[Row], offset: int, count: int) -> QuerySet[Row]:
+def part_of(rows: QuerySet[Row], offset: int, count: int) -> list[Row]:
     """Return rows from an offset on, in their order.
 
     Only the keys are read first, so that the rows before the offset are skipped in the index.
     """
-    if not offset:
-        return rows[:count]
-    return rows.filter(pk__in=list(rows.values_list("pk", flat=True)[offset : offset + count]))
+
+    def read(database: str) -> list[Row]:
+        here = rows.using(database)
+        if not offset:
+            return list(here[:count])
+        keys = list(here.values_list("pk", flat=True)[offset : offset + count])
+        return list(here.filter(pk__in=keys))
+
+    return listed(read)
 
 
 def _whole_number(request: Request, name: str, *, default: int, least: int) -> int:

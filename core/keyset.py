@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from django.db.models import Model, Q, QuerySet
 
 from core.ids import SHAPE
+from core.replica import listed
 
 Row = TypeVar("Row", bound=Model)
 
@@ -83,12 +84,12 @@ def page_of(
 ) -> Page[Row]:
     """Return the page next to a cursor, or the first one. One query, which reads an extra row."""
     if before is not None:
-        rows = list(found.filter(before.newer(by)).order_by(*by)[: size + 1])
+        rows = _read(found.filter(before.newer(by)).order_by(*by)[: size + 1])
         has_newer, has_older = len(rows) > size, True
         rows = rows[:size][::-1]
     else:
         older = found.filter(after.older(by)) if after is not None else found
-        rows = list(older.order_by(*newest_first(by))[: size + 1])
+        rows = _read(older.order_by(*newest_first(by))[: size + 1])
         has_newer, has_older = after is not None, len(rows) > size
         rows = rows[:size]
     return Page(
@@ -96,6 +97,10 @@ def page_of(
         before=str(Cursor.of(rows[0])) if rows and has_newer else "",
         after=str(Cursor.of(rows[-1])) if rows and has_older else "",
     )
+
+
+def _read(rows: QuerySet[Row]) -> list[Row]:
+    return listed(lambda database: list(rows.using(database)))
 
 
 def newest_first(by: Order) -> list[str]:

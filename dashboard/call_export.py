@@ -16,6 +16,7 @@ from typing import Any
 from accounts.models import Account
 from core.api import iso
 from core.keyset import batches
+from core.replica import listed
 from telephony.call_search import Found
 from telephony.models import Call
 from usage.models import UsageRecord
@@ -67,7 +68,8 @@ def calls_as_csv(account: Account, found: Found) -> Iterator[str]:
 def usage_of(account: Account, calls: list[Call]) -> dict[str, UsageRecord]:
     """Return the usage records of calls by CallSid, with one query."""
     sids = [call.call_sid for call in calls if call.call_sid and call.ended_at]
-    return UsageRecord.objects.of(account).by_call(sids)
+    records = UsageRecord.objects.of(account)
+    return listed(lambda database: records.using(database).by_call(sids))
 
 
 def safe(cell: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import psycopg
+from django.db import DEFAULT_DB_ALIAS, connections
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.utils import connector_params
@@ -19,6 +20,9 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
+# The database around a PgBouncer, if there is one: in transaction mode, that does not pass on
+# notifications.
+DIRECT = "direct"
 CONNECT_WITHIN_S = 5
 RESPOND_WITHIN_S = 10.0
 # Seconds between checks that the listening connection still works.
@@ -117,7 +121,8 @@ async def _with_timeout(running: Coroutine[Any, Any, T], give_up: Callable[[], N
 
 
 async def _connect() -> psycopg.AsyncConnection[dict[str, Any]]:
-    known = connector_params() | {"connect_timeout": CONNECT_WITHIN_S, "row_factory": dict_row}
+    alias = DIRECT if DIRECT in connections.settings else DEFAULT_DB_ALIAS
+    known = connector_params(alias) | {"connect_timeout": CONNECT_WITHIN_S, "row_factory": dict_row}
     return await psycopg.AsyncConnection.connect(**known, autocommit=True)
 
 

@@ -57,6 +57,19 @@ class OwnPostgres:
         pid = (self._server.data / "postmaster.pid").read_text().splitlines()[0]
         return psutil.Process(int(pid))
 
+    @contextmanager
+    def replica(self) -> Iterator[OwnPostgres]:
+        """Run a streaming replica until the end of the block."""
+        how = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+        with _own_server() as server:
+            server.own(server.log)
+            server.own(server.data)
+            server.run("pg_basebackup", f"--dbname={self.url}", *how)
+            for lock in server.data.glob(".s.PGSQL.*.lock"):  # of this server's socket
+                lock.unlink()
+            with _running(OwnPostgres(server)) as copy:
+                yield copy
+
     def copy_tables(self, *, with_rows: bool = False) -> None:
         programs = self._server.programs
         what = [] if with_rows else ["--schema-only"]
@@ -76,17 +89,29 @@ class OwnPostgres:
 @contextmanager
 def own_postgres() -> Iterator[OwnPostgres]:
     """Run a server without tables until the end of the block."""
+    with _own_server() as server, _running(OwnPostgres(server)) as own:
+        with psycopg.connect(own.url, autocommit=True) as session:
+            session.execute("ALTER SYSTEM SET fsync = off")
+            session.execute("SELECT pg_reload_conf()")
+        yield own
+
+
+@contextmanager
+def _own_server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
         Path(folder).chmod(0o755)  # if root runs the tests, the server has another user
         server = server_of(Path(folder))
         server.base.mkdir(parents=True, exist_ok=True)
-        own = OwnPostgres(server)
-        own.start()
-        with psycopg.connect(own.url, autocommit=True) as session:
-            session.execute("ALTER SYSTEM SET fsync = off")
-            session.execute("SELECT pg_reload_conf()")
         try:
-            yield own
+            yield server
         finally:
-            own.stop()
             shutil.rmtree(server.base, ignore_errors=True)
+
+
+@contextmanager
+def _running(own: OwnPostgres) -> Iterator[OwnPostgres]:
+    own.start()
+    try:
+        yield own
+    finally:
+        own.stop()
