@@ -45,5 +45,5 @@ EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "deploy/health.py"]
-ENTRYPOINT ["deploy/run"]
+ENTRYPOINT ["/app/deploy/run"]
 CMD ["web"]

@@ -26,8 +26,15 @@ class TlsProxy:
         self._serving: set[asyncio.Task[None]] = set()
         self.touched: list[tuple[str, int]] = []
 
-    async def start(self, *, tls_port: int = 443, traps: tuple[int, ...] = (80, 8443)) -> None:
-        self._servers.append(await asyncio.start_server(self._take, None, tls_port))
+    async def start(
+        self,
+        *,
+        tls_port: int = 443,
+        traps: tuple[int, ...] = (80, 8443),
+        address: str | None = None,
+    ) -> None:
+        """Listen on all addresses, or on one only."""
+        self._servers.append(await asyncio.start_server(self._take, address, tls_port))
         for port in traps:
             self._servers.append(await asyncio.start_server(self._note, None, port))
 

@@ -130,7 +130,9 @@ class Raw:
 
 
 def _start(body: dict[str, Any], request: web.Request) -> Reply:
-    tools_url = f"{request.url.origin()}{PREFIX}/tools"
+    # A proxy in front of this may have terminated TLS.
+    scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
+    tools_url = f"{request.url.origin().with_scheme(scheme)}{PREFIX}/tools"
     return 200, answer_to_call(body, tools_url, request.query)
 
 
