@@ -14,6 +14,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from django.core.management import get_commands
 
 from devtools.attack import certificates
 from devtools.processes import ROOT
@@ -160,6 +161,24 @@ class TestSystemd:
         assert seconds(re.search(r"^TimeoutStopSec=(.+)$", text, re.M)[1]) > LONGEST_DRAIN_S  # type: ignore[index]
         shared = (SYSTEMD / "switchhook-.service.d/hardened.conf").read_text()
         assert "\nKillMode=mixed\n" in shared  # gunicorn tells its workers itself, once
+
+
+class TestGuide:
+    TEXT = (ROOT / "docs/production.md").read_text()
+
+    def test_its_commands_exist(self) -> None:
+        named = re.findall(r"(?:deploy/run|^ *switchhook) (\w+)", self.TEXT, re.MULTILINE)
+        named += re.findall(r"docker compose run --rm (\w+)", self.TEXT)
+        assert len(named) > 8
+        assert set(named) <= {"web", "engine", "worker", "migrate", *get_commands()}
+
+    def test_its_units_and_services_exist(self) -> None:
+        units = set(re.findall(r"\bswitchhook-([a-z]\w*@?)", self.TEXT))
+        assert units >= {"web", "engine@", "worker", "migrate"}
+        for unit in units:
+            assert (SYSTEMD / f"switchhook-{unit}.service").exists(), unit
+        started = re.findall(r"up --detach --no-deps --wait (.+)", self.TEXT)
+        assert {name for line in started for name in line.split()} <= COMPOSE["services"].keys()
 
 
 def resources() -> Iterator[dict[str, Any]]:
