@@ -78,6 +78,7 @@ async def _upgrade(system: System, notes: Notes) -> None:
     await asyncio.sleep(max(0.0, started + _BESIDE_S - time.monotonic()))
     expect_alive(notes, calls[:_CALLS], began, gap=_GAP_S)
     await _drain(system, notes, calls)
+    calls.append(await _go_back(system))
     await check(system, notes, calls)
 
 
@@ -199,8 +200,21 @@ async def _drain(system: System, notes: Notes, calls: list[Placed]) -> None:
     await _expect_exit(product, notes, "engine")
 
 
+async def _go_back(system: System) -> Placed:
+    """Start the old release on the new tables; return a call that it has carried."""
+    product, traffic = system.context.product, system.traffic
+    product.root = Path(os.environ["ATTACK_PREVIOUS"])
+    product.python = os.environ["ATTACK_PREVIOUS_PYTHON"]
+    await product.start(("web", "engine"))
+    placed = await traffic.place(traffic.customers[0], engine="engine")
+    await traffic.until_talking([placed])
+    await traffic.hang_up([placed])
+    product.root, product.python = ROOT, sys.executable
+    return placed
+
+
 async def _expect_exit(product: Product, notes: Notes, name: str) -> None:
-    process = product.processes[name].popen
+    process = product.processes.pop(name).popen
     took = await seconds_until(lambda: process.poll() is not None, within=_STOPS_WITHIN_S)
     notes.within(f"the old {name} has stopped", took, _STOPS_WITHIN_S)
     notes.expect(
