@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from core.logs import name_process
 from core.static_files import fault_of_static_files
 from operations.metrics.exporting import export, is_exported
+from operations.tracing import trace
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 try:
@@ -74,6 +75,7 @@ def post_worker_init(worker: Any) -> None:
         from operations.metrics.measuring import measure
 
         measure()
+    trace()
     if process == "web":
         worker.beside = [ThreadsHeartbeat(Process.Kind.WEB), Watcher("processes", "rest")]
     else:  # an engine's heartbeat begins with its media listener

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from config.environment import Environment
 from config.unsafe import (
     NEW_KEY,
+    bad_address,
     bad_country,
     bad_dsn,
     bad_email,
@@ -202,6 +203,12 @@ for _address in OPERATOR_EMAILS:
 if OPERATOR_EMAILS and not SENDS_MAIL:
     env.refuse("OPERATOR_EMAILS", "cannot be told without a mail server. Set EMAIL_URL.")
 OPERATOR_WEBHOOK_URL = env.checked("OPERATOR_WEBHOOK_URL", partial(bad_webhook, allows_http=DEBUG))
+
+# Where traces are exported to: nowhere unless set. The exporter itself reads the headers.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.checked(
+    "OTEL_EXPORTER_OTLP_ENDPOINT", partial(bad_address, schemes=("http", "https"))
+).rstrip("/")
+env.text("OTEL_EXPORTER_OTLP_HEADERS")
 
 # Limits and prices
 

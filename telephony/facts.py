@@ -49,12 +49,15 @@ class CallStartAsked:
 
     ``outcome`` is accepted, rejected or transferred, or an ``ErrorCode`` that begins with
     ``call_start_``. ``status`` is that of HTTP, if there was a response.
+
+    :ivar span: the request's id in the call's trace (``telephony.trace_ids``).
     """
 
     call: Call
     outcome: str
     status: int | None
     seconds: float
+    span: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,28 @@ class Noted:
     """An entry of the timeline while the stream is open (engine).
 
     ``EventKind`` says what ``detail`` has: the latency of a turn, the name and time of a tool.
+    ``usage`` is that of the call so far.
     """
 
     call: Call
     at: datetime
     kind: EventKind
     detail: Mapping[str, Any]
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAsked:
+    """The backend responded to onToolCall, or did not, or too late (engine).
+
+    :ivar span: the request's id in the call's trace.
+    """
+
+    call: Call
+    tool: str
+    outcome: str
+    seconds: float
+    span: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +164,11 @@ class CallbackSent:
     """An attempt to deliver onCallEnd or onError (worker).
 
     :ivar kind: a ``CallbackDelivery.Kind``. :ivar result: how it ended, and how long it took.
+    :ivar span: the attempt's id in the call's trace.
     """
 
     delivery_id: str
     kind: str
     result: Result
+    call_id: str = ""
+    span: str = ""

@@ -61,6 +61,10 @@ TESTS = {
     ],
     "a backup": [f"{HERE}.TestABackup"],
     "a log": ["core.tests.test_logs", "telephony.tests.wire.test_secrets"],
+    "your collector of traces, or Sentry": [
+        "operations.tests.test_traces",
+        "core.tests.test_error_reports",
+    ],
     "an engine's memory": [f"{HERE}.test_an_engine_forgets_the_credentials_of_ended_calls"],
     "SECRET_KEY": [f"{HERE}.TestTheSecretKey"],
 }

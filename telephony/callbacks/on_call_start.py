@@ -48,14 +48,18 @@ class CallStartFailed(Exception):
         super().__init__(message)
 
 
-async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str) -> Asked:
+async def ask(
+    url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str, traceparent: str = ""
+) -> Asked:
     """Ask once how to handle a call; wait at most 10 seconds. ``message_id`` is the webhook-id.
 
     Raises :class:`CallStartFailed`; its message names invalid fields, but not their values.
     """
     at, began = timezone.now(), monotonic()
     try:
-        answer = await post(url, facts, secrets=secrets, message_id=message_id)
+        answer = await post(
+            url, facts, secrets=secrets, message_id=message_id, traceparent=traceparent
+        )
     except client.CallbackFailed as failure:
         result = Result(failure.code, at=at, duration_ms=ms_since(began))
         raise CallStartFailed(*_no_answer(failure), result) from None
@@ -69,12 +73,14 @@ async def ask(url: str, facts: CallFacts, *, secrets: Sequence[str], message_id:
 
 
 async def post(
-    url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str
+    url: str, facts: CallFacts, *, secrets: Sequence[str], message_id: str, traceparent: str = ""
 ) -> client.Answer:
     """Send onCallStart; return any response, or raise ``client.CallbackFailed``."""
     now = timezone.now()
     body = payloads.encode(payloads.call_start(facts, now))
     headers = signing.headers(body, secrets=secrets, message_id=message_id, now=now)
+    if traceparent:
+        headers["traceparent"] = traceparent
     return await client.post(url, body, headers, timeout=TIMEOUT_SECONDS)
 
 

@@ -47,6 +47,7 @@ from telephony.durations import ms_since
 from telephony.engine.codes import CallProblem, ErrorCode
 from telephony.facts import CallbackSent
 from telephony.models import Call, CallbackDelivery, CallbackEndpoint
+from telephony.trace_ids import new_span, traceparent
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,7 @@ class Attempt:
     secret: WebhookSecret
     claimed_until: datetime | None
     claimed_at: float
+    span: str = field(default_factory=new_span)  # in the call's trace
 
     @property
     def is_late(self) -> bool:
@@ -172,7 +174,8 @@ async def deliver(delivery_id: str) -> None:
     if attempt:
         with log_scope(call_id=attempt.call_id, call_sid=attempt.call_sid):
             result = await _send(attempt)
-            tell(CallbackSent(attempt.delivery_id, attempt.kind, result))
+            ids = (attempt.call_id, attempt.span)
+            tell(CallbackSent(attempt.delivery_id, attempt.kind, result, *ids))
             await _recorded(attempt, result)
 
 
@@ -421,6 +424,7 @@ async def _send(attempt: Attempt) -> Result:
     headers = signing.headers(
         body, secrets=secrets, message_id=f"msg_{attempt.delivery_id}", now=now
     )
+    headers["traceparent"] = traceparent(attempt.call_id, attempt.span)
     started = time.monotonic()
     try:
         answer = await client.post(attempt.url, body, headers, timeout=TIMEOUT_SECONDS)

@@ -39,6 +39,7 @@ async def run_tool(
     name: str,
     arguments: dict[str, Any],
     secrets: Sequence[str],
+    traceparent: str = "",
     known: Sequence[str] = (),
 ) -> str:
     """Run a tool once; return its ``result`` for the model: a text as it is, or JSON.
@@ -52,6 +53,8 @@ async def run_tool(
     body = payloads.encode(payloads.tool_call(facts, name, arguments, now))
     began = monotonic()
     headers = signing.headers(body, secrets=secrets, message_id=f"msg_{new_id()}", now=now)
+    if traceparent:
+        headers["traceparent"] = traceparent
     try:
         answer = await client.post(
             url, body, headers, timeout=TIMEOUT_SECONDS, at_most=LARGEST_ANSWER

@@ -20,6 +20,7 @@ from telephony.engine.codes import ErrorCode
 from telephony.engine.plan import CallPlan, Refusal, Transfer, sid_ending
 from telephony.facts import CallStartAsked
 from telephony.models import Call
+from telephony.trace_ids import new_span, traceparent
 from telephony.voice import transactions
 from telephony.voice.handover import valid_for
 from telephony.voice.transactions import PendingCall, Rejected
@@ -100,20 +101,22 @@ CallStart = Connect | Declined | Transferred | Failed | Forged | AlreadyEnded | 
 @sensitive_variables()
 async def ask_backend(pending: PendingCall) -> Answer:
     """Wait for the backend's response, at most 10 seconds. Runs no queries."""
-    answer = await _ask(pending.call, pending.secrets)
+    span = new_span()
+    answer = await _ask(pending.call, pending.secrets, span)
     outcome = _outcome_of(answer.decision)
-    tell(CallStartAsked(pending.call, outcome, answer.status, answer.asked_ms / 1000))
+    tell(CallStartAsked(pending.call, outcome, answer.status, answer.asked_ms / 1000, span))
     return answer
 
 
 @sensitive_variables()
-async def _ask(call: Call, secrets: list[str]) -> Answer:
+async def _ask(call: Call, secrets: list[str], span: str) -> Answer:
     try:
         asked = await ask(
             call.on_call_start_url,
             CallFacts.of(call),
             secrets=secrets,
             message_id=f"msg_{call.id}",
+            traceparent=traceparent(call.id, span),
         )
     except CallStartFailed as failure:
         return Answer(failure, failure.result.duration_ms, failure.result.status)

@@ -40,7 +40,7 @@ from telephony.engine.session import CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
-from telephony.facts import ModelConnected, ModelDisconnected, Noted, TurnHeard
+from telephony.facts import ModelConnected, ModelDisconnected, Noted, ToolAsked, TurnHeard
 from telephony.models import Call, FailedRequest
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
@@ -51,6 +51,7 @@ from telephony.services import (
     tool_call_line,
     transcript_line,
 )
+from telephony.trace_ids import new_span, traceparent
 from telephony.voice import model_side, transactions
 from telephony.voice.recorder import Entries, Recorder
 from telephony.voice.websocket import ConnectFailed, Socket
@@ -246,7 +247,8 @@ class CallRunner:
             case actions.Note():
                 at = datetime.now(UTC)
                 self._recorder.add((at, action.kind, action.detail))
-                tell(Noted(self._call, at, action.kind, action.detail))
+                usage = self._session.usage
+                tell(Noted(self._call, at, action.kind, action.detail, usage))
             case actions.TurnHeard():
                 tell(TurnHeard(self._call, action.latency_ms))
             case actions.ReportError():
@@ -289,7 +291,8 @@ class CallRunner:
         tell(ModelConnected(self._call, outcome, status, time.monotonic() - began))
 
     async def _run_tool(self, call: actions.RunTool) -> None:
-        at, began = datetime.now(UTC), time.monotonic()
+        at, began, span = datetime.now(UTC), time.monotonic(), new_span()
+        outcome = "succeeded"
         try:
             result = await run_tool(
                 self._plan.on_tool_call_url,
@@ -297,18 +300,23 @@ class CallRunner:
                 name=call.name,
                 arguments=call.arguments,
                 secrets=self._secrets,
+                traceparent=traceparent(self._call.id, span),
                 known=(self._plan.openai_api_key, self._plan.twilio_auth_token),
             )
         except asyncio.CancelledError:
+            outcome = client.TimedOut.code
             if not self._finished.done():  # the session's deadline, which is the first to pass
                 late = Result(client.TimedOut.code, at=at, duration_ms=ms_since(began))
                 self._note_failed(call.name, late)
             raise
         except ToolFailed as failure:
+            outcome = failure.code
             self._note_failed(call.name, failure.result)
             self.receive(events.ToolFailed(call.call_id, failure.message))
         else:
             self.receive(events.ToolReturned(call.call_id, result))
+        finally:
+            tell(ToolAsked(self._call, call.name, outcome, time.monotonic() - began, span))
 
     def _note_failed(self, tool: str, result: Result) -> None:
         kind, url = FailedRequest.Kind.TOOL_CALL, self._plan.on_tool_call_url

@@ -17,6 +17,7 @@ from core.logs import name_process
 from core.queue.lanes import PLACES
 from core.queue.worker import Worker
 from operations.metrics.exporting import export, is_exported
+from operations.tracing import trace
 from operations.watching import Watcher
 from telephony.heartbeat import Heartbeat
 from telephony.models import Process
@@ -78,6 +79,7 @@ async def _work(places: dict[str, int], grace: float) -> bool:
         measuring.measure()
         measuring.measure_loop()
         draining.add(loop.create_task(figures.read_on()))
+    trace()
     watcher = Watcher("processes", "rest")
     await worker.run()
     watcher.stop()

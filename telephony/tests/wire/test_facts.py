@@ -50,6 +50,7 @@ async def test_a_call_is_told_from_its_webhook_to_its_callback(world, model, tol
         "CallStartAsked",
         "CallHeld",
         "ModelConnected",
+        "ToolAsked",
         "CallEnded",
         "CallReleased",
         "CallbackSent",
