@@ -120,9 +120,16 @@ async def _with_timeout(running: Coroutine[Any, Any, T], give_up: Callable[[], N
             work.cancel()
 
 
+def queue_database() -> str:
+    """Return the name of the database that workers connect to for the queue."""
+    return DIRECT if DIRECT in connections.settings else DEFAULT_DB_ALIAS
+
+
 async def _connect() -> psycopg.AsyncConnection[dict[str, Any]]:
-    alias = DIRECT if DIRECT in connections.settings else DEFAULT_DB_ALIAS
-    known = connector_params(alias) | {"connect_timeout": CONNECT_WITHIN_S, "row_factory": dict_row}
+    known = connector_params(queue_database()) | {
+        "connect_timeout": CONNECT_WITHIN_S,
+        "row_factory": dict_row,
+    }
     return await psycopg.AsyncConnection.connect(**known, autocommit=True)
 
 

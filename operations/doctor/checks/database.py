@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from procrastinate.contrib.django.utils import connector_params
@@ -18,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 
 from accounts.models import WebhookSecret
 from billing.models import PlanPart
+from core.queue.connection import queue_database
 from core.sealing import CannotUnseal, unseal
 from operations.doctor.checks.processes import running_now
 from operations.doctor.findings import Check, Finding, Options, failed, ok, warning
@@ -66,9 +67,9 @@ _REMEDIES = (
 )
 
 
-def connected() -> psycopg.Connection[Any]:
+def connected(alias: str = DEFAULT_DB_ALIAS) -> psycopg.Connection[Any]:
     """Return a connection of the doctor's own, not of the pool, which would say less."""
-    known = connector_params() | {"connect_timeout": _CONNECT_WITHIN_S}
+    known = connector_params(alias) | {"connect_timeout": _CONNECT_WITHIN_S}
     return psycopg.connect(**known, autocommit=True)
 
 
@@ -165,7 +166,7 @@ MIGRATIONS = Check(
 
 def _pooler(subject: str, options: Options) -> Iterable[Finding]:
     channel = f"doctor_{secrets.token_hex(8)}"
-    with closing(connected()) as listening, closing(connected()) as telling:
+    with closing(connected(queue_database())) as listening, closing(connected()) as telling:
         listening.execute(SQL("LISTEN {}").format(Identifier(channel)))
         has_pooler = is_pooled(listening)
         telling.execute("SELECT pg_notify(%s, '')", [channel])
@@ -173,10 +174,9 @@ def _pooler(subject: str, options: Options) -> Iterable[Finding]:
     if not heard:
         yield failed(
             "Notifications do not arrive: a pooler such as PgBouncer shares connections per "
-            "transaction. A worker with this DATABASE_URL does not hear of new jobs, and starts "
-            "them late.",
-            "Give workers the address of PostgreSQL itself, or of a pool with pool_mode = session. "
-            "Web processes and engines may keep this one.",
+            "transaction. A worker does not hear of new jobs, and starts them late.",
+            "Set DATABASE_DIRECT_URL to the address of PostgreSQL itself, or of a pool with "
+            "pool_mode = session. Everything else keeps using DATABASE_URL.",
         )
     elif has_pooler:
         yield ok("There is a pooler in front of PostgreSQL, and notifications arrive through it.")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from django.utils import timezone
 from accounts.models import Account
 from billing.provisioning import plan_set_up
 from billing.tests.watched import WatchedStripe
+from core.tests.bouncer import pgbouncer
 from core.version import VERSION
 from operations.doctor.checks import CHECKS
 from operations.doctor.checks.processes import PROCESSES
@@ -386,38 +385,6 @@ class TestDatabase:
             monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
             assert_fails(problem("pooler"), "share", "pool_mode = session")
             assert "A pooler limits" in findings("connections")[0].message
-
-
-@contextmanager
-def pgbouncer(program: str, folder: Path) -> Iterator[int]:
-    """PgBouncer in front of the tests' server, in transaction mode: yield its port."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    known = connection.settings_dict
-    host = known["OPTIONS"].get("host") or known["HOST"]
-    (folder / "users.txt").write_text(f'"{known["USER"]}" ""\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n{known['NAME']} = host={host} user={known['USER']}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = trust\nauth_file = {folder}/users.txt\npool_mode = transaction\n"
-    )
-    is_root = os.geteuid() == 0
-    for each in (folder, *folder.parents[:2]) if is_root else ():
-        each.chmod(0o755)
-    process = subprocess.Popen(
-        [program, str(folder / "pgbouncer.ini")],
-        stderr=subprocess.PIPE,
-        text=True,
-        user="postgres" if is_root else None,
-    )
-    assert process.stderr is not None
-    try:
-        assert any("process up" in line for line in process.stderr), "It did not start."
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 class TestStripe:
