@@ -29,6 +29,7 @@ def configure(model_url: str) -> None:
 
 
 async def serve() -> None:
+    from operations.metrics.exporting import is_exported
     from telephony.db import answer_without_database
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
@@ -66,6 +67,11 @@ async def serve() -> None:
             end_call: _nothing,
         }
     )
+    if is_exported():
+        from operations.metrics import measuring
+
+        measuring.measure()
+        measuring.measure_loop()
     listener = await MediaListener.start("127.0.0.1", 0, Unheard())
     print(listener.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 import uvloop
 
 from devtools.bench.measure import Measurement, Setting, measure
-from devtools.bench.relays import ENGINE, LIMIT
+from devtools.bench.relays import ENGINE, LIMIT, WITH_METRICS
 
 GOOD_P99_MS = 50.0
 
@@ -28,7 +28,7 @@ CLOSE_ENOUGH = 1.04
 TRIES = 3
 COMFORTABLE = 0.6  # of the limit's maximum
 
-Report = dict[str, list[Measurement]]  # of the limit and the engine, by topic
+Report = dict[str, list[Measurement]]  # of the limit and the engines, by topic
 
 
 def main() -> None:
@@ -52,6 +52,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--max", action="store_true", help="also look for the maximum number of calls"
     )
+    parser.add_argument(
+        "--metrics", action="store_true", help="also measure an engine that counts for Prometheus"
+    )
     parser.add_argument("--json", action="store_true", help="write JSON instead of tables")
     options = parser.parse_args()
     if min(options.calls, options.turns) < 1 or options.seconds <= 0:
@@ -74,7 +77,8 @@ def _setting(options: argparse.Namespace) -> Setting:
 
 async def _report(options: argparse.Namespace, setting: Setting) -> Report:
     both = (LIMIT, ENGINE)
-    report = {f"{options.calls} calls": await _measure(both, options.calls, setting)}
+    names = (*both, WITH_METRICS) if options.metrics else both
+    report = {f"{options.calls} calls": await _measure(names, options.calls, setting)}
     if options.max:
         most = [await _most(name, setting) for name in both]
         report["The maximum number of calls"] = most
@@ -142,7 +146,7 @@ _HEAD = (
 
 
 def _table(title: str, pair: Sequence[Measurement]) -> str:
-    limit, _ = pair
+    limit = pair[0]
     rows = (
         f"{one.relay:12}{one.calls:7}{one.cpu_seconds_per_call_minute:14.4f}"
         f"{one.cpu_seconds_per_call_minute / limit.cpu_seconds_per_call_minute:10.2f}"

@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, cast
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The modules to start, by the name in the report. The first is the limit.
-LIMIT, ENGINE = "bare relay", "engine"
-MODULES = {LIMIT: "devtools.bench.bare", ENGINE: "devtools.bench.engine"}
+LIMIT, ENGINE, WITH_METRICS = "bare relay", "engine", "with metrics"
+MODULES = {
+    LIMIT: "devtools.bench.bare",
+    ENGINE: "devtools.bench.engine",
+    WITH_METRICS: "devtools.bench.engine",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,18 @@ def running(name: str, *, core: int, model_port: int) -> Iterator[Relay]:
     """Start a relay to the model, pinned to a core; kill it on exit."""
     command = [sys.executable, "-m", MODULES[name], f"ws://127.0.0.1:{model_port}/v1/realtime"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+    with (
+        TemporaryDirectory() as folder,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
+            # Where the engine keeps what it counts (``operations.metrics``).
+            env=os.environ | ({"PROMETHEUS_MULTIPROC_DIR": folder} if name == WITH_METRICS else {}),
+        ) as process,
+    ):
         try:
             os.sched_setaffinity(process.pid, {core})
             port = cast(IO[str], process.stdout).readline()
