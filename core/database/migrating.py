@@ -19,13 +19,15 @@ _LOOK_EVERY_S = 0.5
 _PAUSES_S = (1.0, 2.0, 5.0)
 _LATER_PAUSE_S = 10.0
 _APPLICATION = "switchhook-migrate-lock"
-# Whatever has been in a transaction for longer than a migration waits can be what it waited for.
+# Whatever has been in a transaction for longer than a migration waits can be what it waited for, but
+# for the queries that have waited behind it, just as long.
 _LONG_TRANSACTIONS = """
     SELECT pid, coalesce(nullif(application_name, ''), backend_type),
         coalesce(state, 'running'), round(extract(epoch FROM clock_timestamp() - xact_start))
     FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> %s
-        AND xact_start < clock_timestamp() - interval '2 seconds'
+        AND xact_start < clock_timestamp()
+            - make_interval(secs => CASE WHEN state LIKE 'idle in%%' THEN 2 ELSE 3 END)
     ORDER BY xact_start LIMIT 5
 """
 

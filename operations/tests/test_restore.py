@@ -183,6 +183,14 @@ def test_a_restored_database_is_prepared_once(restored: Restored) -> None:
             assert "Webhook secrets replaced: 0\n" in after_restore("--key-is-lost")
 
 
+@pytest.mark.django_db
+def test_a_second_restore_into_the_same_database_changes_nothing(restored: Restored) -> None:
+    again = run(command_of_guide("pg_restore"), restored.dump.parent, restored.url)
+    assert again.returncode != 0
+    with as_default_database(restored.name):
+        assert Account.objects.count() == 1
+
+
 @pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
 @pytest.mark.django_db
 def test_the_product_runs_on_a_restored_database(restored: Restored) -> None:
