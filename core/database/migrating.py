@@ -19,8 +19,8 @@ _LOOK_EVERY_S = 0.5
 _PAUSES_S = (1.0, 2.0, 5.0)
 _LATER_PAUSE_S = 10.0
 _APPLICATION = "switchhook-migrate-lock"
-# Whatever has been in a transaction for longer than a migration waits can be what it waited for, but
-# for the queries that have waited behind it, just as long.
+# Whatever has been in a transaction for longer than a migration waits can be what it waited for.
+# The queries that have waited behind it are nearly as old, and active.
 _LONG_TRANSACTIONS = """
     SELECT pid, coalesce(nullif(application_name, ''), backend_type),
         coalesce(state, 'running'), round(extract(epoch FROM clock_timestamp() - xact_start))
