@@ -88,9 +88,9 @@ class Facts:
 class Condition:
     """A condition; ``title`` is a sentence, ``meaning`` and ``remedy`` are Markdown.
 
-    ``label`` follows the figure, unless the finding has its own. ``section`` is the anchor in the
-    guide that says more. ``is_of_processes`` is true of what any process can look at without
-    noticing it.
+    ``label`` follows the figure, or ``one`` if that is 1, unless the finding has its own.
+    ``section`` is the anchor in the guide that says more. ``is_of_processes`` is true of what any
+    process can look at without noticing it.
     """
 
     key: str
@@ -102,13 +102,17 @@ class Condition:
     section: str
     find: Callable[[Facts], Finding | None]
     is_of_processes: bool = False
+    one: str = ""
 
     @property
     def guide_url(self) -> str:
         return f"{reverse('guide', args=['operations'])}#{self.section}"
 
     def figure(self, finding: Finding) -> Figure:
-        return Figure(finding.label or self.label, finding.text, finding.url, self.guide_url)
+        return Figure(self.label_of(finding), finding.text, finding.url, self.guide_url)
+
+    def label_of(self, finding: Finding) -> str:
+        return finding.label or (self.one if finding.text == "1" else "") or self.label
 
 
 def _no_engine(facts: Facts) -> Finding | None:
@@ -330,6 +334,7 @@ CONDITIONS = (
         "Look at its host and at its log.",
         "crashes",
         _crashes(ErrorCode.ENGINE_LOST),
+        one="call lost with its engine in the last 24 hours",
     ),
     Condition(
         "internal-error",
@@ -340,6 +345,7 @@ CONDITIONS = (
         "Look for the call's ID in the engine's log.",
         "crashes",
         _crashes(ErrorCode.INTERNAL_ERROR),
+        one="call ended by an internal error in the last 24 hours",
     ),
     Condition(
         "failing-calls",
@@ -396,6 +402,7 @@ CONDITIONS = (
             ),
             in_doubt="yes",
         ),
+        one="account with a status unconfirmed for over an hour",
     ),
     Condition(
         "statuses-drifted",
@@ -406,6 +413,7 @@ CONDITIONS = (
         "Check the webhook endpoint at Stripe, or run `manage.py setup_stripe` again.",
         "status-checks",
         _drifted_statuses,
+        one="status that only the schedule corrected in the last 24 hours",
     ),
     Condition(
         "minutes-behind",
@@ -426,6 +434,7 @@ CONDITIONS = (
         "Look at each problem, and mark it as resolved.",
         "meter-problems",
         _counted(lambda _: MeterProblem.objects.filter(resolved_at=None), open="yes"),
+        one="meter problem",
     ),
     Condition(
         "meter-events-rejected",
@@ -439,6 +448,7 @@ CONDITIONS = (
             lambda _: MeterEvent.objects.filter(state=MeterEvent.State.REFUSED),
             state__exact=MeterEvent.State.REFUSED,
         ),
+        one="meter event rejected by Stripe",
     ),
     Condition(
         "callbacks-failing",
@@ -454,6 +464,7 @@ CONDITIONS = (
             ),
             state__exact=CallbackDelivery.State.PENDING,
         ),
+        one="callback that keeps failing",
     ),
     Condition(
         "jobs-failed",
@@ -464,6 +475,7 @@ CONDITIONS = (
         "Look for the job's number in the worker's log.",
         "jobs",
         _failed_jobs,
+        one="job failed in the last 3 days",
     ),
 )
 BY_KEY: Mapping[str, Condition] = {condition.key: condition for condition in CONDITIONS}

@@ -7,9 +7,10 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
-from core.admin import ReadOnlyAdmin, ReadOnlyInline
+from core.admin import ReadOnlyAdmin
+from core.zones import in_utc
 from operations.conditions import BY_KEY
 from operations.models import Incident, Notice
 from telephony.notices import plain
@@ -27,27 +28,20 @@ class OpenFilter(admin.SimpleListFilter):
         return queryset.filter(ended_at__isnull=choice == "yes") if choice else queryset
 
 
-class NoticeInline(ReadOnlyInline):
-    model = Notice
-    verbose_name_plural = "messages to operators"
-    fields = ["event", "channel", "created_at", "sent_at", "attempts", "problem"]
-    ordering = ["id"]
-
-
 @admin.register(Incident)
 class IncidentAdmin(ReadOnlyAdmin):
     list_display = ["began_at", "title", "text", "severity", "ended_at"]
     list_filter = [OpenFilter]
-    ordering = ["-id"]
+    ordering = ["-began_at"]
     fields = [
         "title",
         ("text", "severity"),
-        ("meaning", "remedy"),
+        ("meaning", "remedy", "guide"),
         ("began_at", "seen_at", "ended_at"),
         ("confirmed_at", "clear_since"),
+        "messages",
     ]
-    readonly_fields = ["title", "meaning", "remedy"]
-    inlines = [NoticeInline]
+    readonly_fields = ["title", "meaning", "remedy", "guide", "messages"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
         """Leave out what has not lasted long enough to be one."""
@@ -66,7 +60,30 @@ class IncidentAdmin(ReadOnlyAdmin):
     @admin.display(description="what to do")
     def remedy(self, incident: Incident) -> str:
         condition = BY_KEY.get(incident.key)
+        return plain(condition.remedy) if condition else "-"
+
+    @admin.display(description="guide")
+    def guide(self, incident: Incident) -> str:
+        condition = BY_KEY.get(incident.key)
         if condition is None:
             return "-"
-        link = '{} <a href="{}">The guide</a> says more.'
-        return format_html(link, plain(condition.remedy), condition.guide_url)
+        title = condition.section.replace("-", " ").capitalize()
+        return format_html('<a href="{}">{}</a>', condition.guide_url, title)
+
+    @admin.display(description="messages to operators")
+    def messages(self, incident: Incident) -> str:
+        sent = format_html_join("", "<li>{}</li>", ((_in_words(n),) for n in _notices(incident)))
+        return format_html("<ul>{}</ul>", sent) if sent else "-"
+
+
+def _notices(incident: Incident) -> list[Notice]:
+    return list(incident.notices.order_by("pk"))
+
+
+def _in_words(notice: Notice) -> str:
+    """Return ``Began, by email: sent at 3 Nov 2026, 14:05:11 UTC``, or why it was not sent."""
+    if notice.sent_at:
+        how = f"sent at {in_utc(notice.sent_at)}"
+    else:
+        how = f"not sent in {notice.attempts} attempts. {notice.problem}".strip()
+    return f"{notice.event.capitalize()}, by {notice.channel}: {how}"

@@ -110,7 +110,7 @@ def _go_on(incident: Incident, condition: Condition, finding: Finding, now: date
     if incident.confirmed_at is None and incident.seen_at < now - _UNWATCHED:
         incident.began_at = now
     incident.severity = condition.severity
-    incident.text = f"{finding.text} {finding.label or condition.label}"
+    incident.text = f"{finding.text} {condition.label_of(finding)}"
     incident.seen_at, incident.clear_since = now, None
     is_news = (
         incident.confirmed_at is None

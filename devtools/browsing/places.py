@@ -80,6 +80,8 @@ _ADMIN = {
     "operations-numbers": "/admin/telephony/phonenumber/",
     "operations-audit-log": "/admin/accounts/auditevent/",
     "operations-meter-events": "/admin/billing/meterevent/",
+    "operations-processes": "/admin/telephony/process/",
+    "operations-incidents": "/admin/operations/incident/",
 }
 
 

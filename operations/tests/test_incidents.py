@@ -264,4 +264,7 @@ def test_the_admin_shows_incidents_and_what_was_sent(
     path = reverse("admin:operations_incident_change", args=[incident.pk])
     text = client.get(path).content.decode()
     assert BY_KEY[WORKER].remedy in text
-    assert "began, by email" in text
+    assert "Began, by email: not sent in 0 attempts." in text
+    Notice.objects.update(sent_at=NOON)
+    text = client.get(path).content.decode()
+    assert "Began, by email: sent at 5 Apr 2026, 12:00:00 UTC" in text

@@ -19,6 +19,7 @@ from core.tests.poisons import IS_SHORT
 from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, context_of, is_too_wide
 from devtools.browsing.people import log_operator_in
 from devtools.tests.development import Development
+from operations.models import Incident, Notice
 from telephony.tests.test_admin import call_of, delivery_of, number_of
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +28,12 @@ MODELS = {model._meta.label: model for model in admin.site._registry}
 in_browser = pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING)
 WIDE, NARROW = (1280, 900), (375, 812)
 # The others are laid out by the same template.
-_OFTEN_OPENED = {"accounts.Account", "telephony.Call", "telephony.PhoneNumber"}
+_OFTEN_OPENED = {
+    "accounts.Account",
+    "operations.Incident",
+    "telephony.Call",
+    "telephony.PhoneNumber",
+}
 LONG_EMAIL = "the.longest.address.of.all@restaurants.example.org"
 
 
@@ -50,6 +56,13 @@ def seed() -> Account:
     delivery_of(call)
     number_of(account)
     Group.objects.create(name="Clerks")
+    now = timezone.now()
+    times = {"began_at": now, "seen_at": now, "confirmed_at": now}
+    incident = Incident.objects.create(key="engine-lost", text="1 call was lost", **times)
+    for channel in Notice.Channel:
+        Notice.objects.create(
+            incident=incident, event="began", channel=channel, created_at=now, due_at=now
+        )
     LogEntry.objects.log_actions(account.pk, [account], CHANGE, "Suspended: a test.")
     return account
 

@@ -120,7 +120,7 @@ class TestFigures:
         for attempts in (1, 5):
             callback_of(call_of(alice), attempts=attempts)
         found = {figure.label: figure.text for figure in needing_attention(Facts())}
-        assert found == {"meter problems": "1", "callbacks that keep failing": "1"}
+        assert found == {"meter problem": "1", "callback that keeps failing": "1"}
 
     def test_how_long_something_waits(self, alice: Account) -> None:
         """A job without a time is one that should have run at once."""
@@ -214,7 +214,7 @@ class TestMoney:
         change = {"account": alice, "before": "ACTIVE", "after": "INACTIVE", "cause": cause}
         StatusChange.objects.create(**change)
         StatusChange.objects.create(**change, at=timezone.now() - timedelta(hours=25))
-        label = "statuses that only the schedule corrected in the last 24 hours"
+        label = "status that only the schedule corrected in the last 24 hours"
         assert found() == ({label: "1"} if is_found else {})
 
 
@@ -245,8 +245,8 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("code", "label"),
         [
-            ("engine_lost", "calls lost with their engine in the last 24 hours"),
-            ("internal_error", "calls ended by an internal error in the last 24 hours"),
+            ("engine_lost", "call lost with its engine in the last 24 hours"),
+            ("internal_error", "call ended by an internal error in the last 24 hours"),
         ],
     )
     def test_a_crash_needs_attention(self, alice: Account, code: str, label: str) -> None:
