@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 from collections.abc import Mapping, Sequence
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic
 
 import structlog
@@ -60,6 +60,9 @@ class Exporter:
             max_export_batch_size=BATCH,
             schedule_delay_millis=EVERY_MS,
         )
+        self._is_stopping, self._has_stopped = Event(), Event()
+        # Here, because a process that exits starts no thread.
+        Thread(target=self._shut_down_when_told, name="traces", daemon=True).start()
         atexit.register(self.stop)
 
     def add(self, span: Span) -> None:
@@ -80,9 +83,13 @@ class Exporter:
 
     def stop(self) -> None:
         """Send what waits, for a moment, and stop."""
-        stopping = Thread(target=self._queue.shutdown, daemon=True)
-        stopping.start()
-        stopping.join(LAST_S)
+        self._is_stopping.set()
+        self._has_stopped.wait(LAST_S)
+
+    def _shut_down_when_told(self) -> None:
+        self._is_stopping.wait()
+        self._queue.shutdown()
+        self._has_stopped.set()
 
 
 class _Telling(SpanExporter):
