@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 10_000
 # The most that an hourly job of upkeep works at a time. What is left is done in the next hours.
-_A_RUN = timedelta(minutes=20)
+_A_RUN = timedelta(minutes=50)
 
 
 @app.task(queue=lanes.CALLBACKS)
