@@ -7,6 +7,8 @@ import wave
 
 import aiohttp
 
+from sandbox.phone.bodies import body_of
+
 _LARGEST_FILE = 20 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=15)
 
@@ -34,9 +36,7 @@ async def audio_seconds(session: aiohttp.ClientSession, url: str) -> float:
     async with session.get(url, timeout=_TIMEOUT) as response:
         if response.status != 200:
             raise AudioFileError(f"it answered {response.status}")
-        body = await response.content.read(_LARGEST_FILE + 1)
-        while not response.content.at_eof() and len(body) <= _LARGEST_FILE:
-            body += await response.content.read(_LARGEST_FILE)
+        body = await body_of(response, _LARGEST_FILE + 1)
     if len(body) > _LARGEST_FILE:
         raise AudioFileError("it is larger than 20 MiB")
     return seconds_of(body)

@@ -14,6 +14,7 @@ import aiohttp
 from twilio.request_validator import RequestValidator
 from yarl import URL
 
+from sandbox.phone.bodies import body_of
 from sandbox.phone.faults import NO_FAULTS, Faults
 from sandbox.phone.journal import Journal
 
@@ -137,5 +138,5 @@ class Webhooks:
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S),
             **request,
         ) as response:
-            body = await response.content.read(_LARGEST_ANSWER)
+            body = await body_of(response, _LARGEST_ANSWER)
             return Answer(response.status, response.content_type, body.decode(errors="replace"))
