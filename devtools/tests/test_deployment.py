@@ -87,6 +87,15 @@ class TestCompose:
     def test_calls_may_end(self, name: str) -> None:
         assert seconds(COMPOSE["services"][name]["stop_grace_period"]) > LONGEST_DRAIN_S
 
+    def test_what_it_mounts_exists(self) -> None:
+        mounted = [
+            volume.split(":")[0]
+            for service in COMPOSE["services"].values()
+            for volume in service.get("volumes", [])
+        ]
+        assert {name for name in mounted if "/" not in name} == COMPOSE["volumes"].keys()
+        assert [path for path in mounted if "/" in path and not (ROOT / path).exists()] == []
+
     def test_nothing_but_caddy_is_reached_from_outside(self) -> None:
         published = {
             name: [port for port in service["ports"] if not port.startswith("127.0.0.1:")]
