@@ -109,9 +109,10 @@ def _paragraphs(each: Section) -> Iterable[str]:
 
 def _metrics(*, from_database: bool) -> Iterable[Row]:
     # Not before: a process decides how to keep its values when it imports prometheus_client.
-    from operations.metrics import figures, meters
+    from operations.metrics import certificates, figures, meters
 
-    gauges = {each._name for each in vars(figures).values() if isinstance(each, figures.Gauge)}
+    named = (*vars(figures).values(), certificates.EXPIRES)
+    gauges = {each._name for each in named if isinstance(each, figures.Gauge)}
     yield "metric", "labels", "what it is"
     for metric in meters.REGISTRY.collect():
         if (metric.name in gauges) is from_database:

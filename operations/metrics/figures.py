@@ -32,55 +32,56 @@ MOST = 10_000
 _WITHIN_S = 5.0
 
 
-def _gauge(name: str, help: str, *labels: str) -> Gauge:
+def gauge(name: str, help: str, *labels: str) -> Gauge:
+    """A gauge of which every worker has the same value."""
     return Gauge(f"switchhook_{name}", help, labels, registry=REGISTRY, multiprocess_mode="livemax")
 
 
-CALLBACKS_WAITING = _gauge(
+CALLBACKS_WAITING = gauge(
     "callbacks_waiting",
     f"Callbacks that are due and not being sent, up to {MOST:,}. Those that are held back because "
     "their server does not respond are not included.",
 )
-CALLBACKS_OLDEST = _gauge(
+CALLBACKS_OLDEST = gauge(
     "callbacks_oldest_seconds", "How long the first of the waiting callbacks has been due."
 )
-CALLBACKS_HELD = _gauge(
+CALLBACKS_HELD = gauge(
     "callbacks_held", f"Callbacks held back because their server does not respond, up to {MOST:,}."
 )
-JOBS_WAITING = _gauge(
+JOBS_WAITING = gauge(
     "jobs_waiting", f"Jobs that are due and have not started, up to {MOST:,}.", "queue"
 )
-JOBS_OLDEST = _gauge(
+JOBS_OLDEST = gauge(
     "jobs_oldest_seconds", "How long the first of the waiting jobs has been due.", "queue"
 )
-METER_LAG = _gauge(
+METER_LAG = gauge(
     "meter_lag_seconds",
     "How long ago the call ended whose minutes wait longest to be sent to Stripe.",
 )
-METER_DRIFT = _gauge(
+METER_DRIFT = gauge(
     "meter_drift_minutes",
     "Minutes by which Stripe's sums differ from ours in unresolved comparisons.",
 )
-METER_PROBLEMS = _gauge("meter_problems", "Unresolved meter problems, by kind.", "kind")
-STATUS_CHECKS_OLDEST = _gauge(
+METER_PROBLEMS = gauge("meter_problems", "Unresolved meter problems, by kind.", "kind")
+STATUS_CHECKS_OLDEST = gauge(
     "status_checks_oldest_seconds",
     "How long an account's status has been unconfirmed by Stripe, at most.",
 )
-PROCESSES = _gauge(
+PROCESSES = gauge(
     "processes", "Processes by kind and state: up, draining or silent.", "kind", "state"
 )
-INCIDENTS = _gauge(
+INCIDENTS = gauge(
     "incidents_open",
     f"Customers' incidents that have not ended, up to {MOST:,}: an endpoint that does not respond, "
     "calls of a number that fail, a callback that was given up.",
     "kind",
 )
-ACCOUNTS_FAILING = _gauge(
+ACCOUNTS_FAILING = gauge(
     "accounts_failing",
     "Accounts of which calls have failed within the last 15 minutes, and none to the same number "
     f"has gone well since, up to {MOST:,}.",
 )
-READ_AT = _gauge(
+READ_AT = gauge(
     "figures_read_timestamp_seconds", "When these figures were last read from the database."
 )
 

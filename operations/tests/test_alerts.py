@@ -12,7 +12,7 @@ import yaml
 from django.conf import settings
 from django.utils.text import slugify
 
-from operations.metrics import figures, meters
+from operations.metrics import certificates, figures, meters
 
 FOLDER = settings.BASE_DIR / "deploy" / "monitoring"
 GUIDE = settings.BASE_DIR / "docs" / "monitoring.md"
@@ -35,6 +35,7 @@ def rules():
 def known_series():
     """Return the names of all series, with those that a histogram has."""
     figures.READ_AT.set(0)
+    certificates.look()
     names = set(OF_THE_EXPORTER)
     for metric in meters.REGISTRY.collect():
         if metric.type == "histogram":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from core.middleware import RequestAnswered
 from core.observers import tell
 from core.queue.jobs import defer
 from core.queue.worker import JobEnded
-from operations.metrics import figures, measuring, meters
+from devtools.ports import free_ports
+from operations.metrics import certificates, figures, measuring, meters
+from operations.tests.doctor.stand_ins import Authority, Site, static
 from operations.tests.test_start_page import call_of, used
 from telephony import facts
 from telephony.callbacks.attempts import Result
@@ -213,7 +216,7 @@ class TestSeries:
         for metric in meters.REGISTRY.collect():
             labels.update(*(sample.labels for sample in metric.samples))
         known = {"direction", "reason", "outcome", "code", "webhook", "queue", "kind", "state"}
-        assert labels - {"le"} <= known | {"area", "status"}
+        assert labels - {"le"} <= known | {"area", "status", "address"}
 
     def test_every_reason_for_an_end_has_a_series_from_the_start(self, rise):
         tell(facts.CallStarted(call()))
@@ -257,6 +260,27 @@ class TestThePool:
         used = meters.REGISTRY.get_sample_value("switchhook_database_pool_used")
         assert used >= 1
         assert stats["pool_max"] == connection.pool.max_size
+
+
+def test_when_certificates_expire(settings, tmp_path, monkeypatch):
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    (closed,) = free_ports(1)
+    with (
+        Site(static("200 OK"), authority.context(days=5)) as valid,
+        Site(static("200 OK"), authority.context(days=-5)) as expired,
+    ):
+        settings.PUBLIC_URL, settings.ENGINE_URL = valid.url, expired.url
+        settings.MEDIA_STREAM_URL = f"wss://localhost:{closed}/media"
+        certificates.look()
+
+    def expires(address):
+        name = "switchhook_certificate_expires_timestamp_seconds"
+        return meters.REGISTRY.get_sample_value(name, {"address": address})
+
+    assert expires("public") - time.time() == pytest.approx(timedelta(days=5).total_seconds(), 0.01)
+    assert expires("engine") == 0
+    assert math.isnan(expires("media"))
 
 
 @pytest.mark.django_db

@@ -74,10 +74,11 @@ async def _work(places: dict[str, int], grace: float) -> bool:
         loop.add_signal_handler(number, stop)
     heartbeat.start()
     if is_exported():
-        from operations.metrics import figures, measuring
+        from operations.metrics import certificates, figures, measuring
 
         measuring.measure()
         measuring.measure_loop()
+        certificates.watch()
         draining.add(loop.create_task(figures.read_on()))
     trace()
     watcher = Watcher("processes", "rest")
