@@ -47,7 +47,12 @@ def channels() -> list[Notice.Channel]:
 
 
 def tell(incident: Incident, event: Notice.Event, now: datetime) -> None:
-    """Store the messages about an event, in the caller's transaction."""
+    """Store the messages about an event, in the caller's transaction.
+
+    The one about an end says all that there is to say, so an earlier one that failed is not tried
+    again.
+    """
+    Notice.objects.filter(incident=incident, sent_at=None, attempts__gt=0).delete()
     Notice.objects.bulk_create(
         Notice(incident=incident, event=event, channel=channel, created_at=now, due_at=now)
         for channel in channels()

@@ -106,8 +106,8 @@ def _strike_off(now: datetime) -> None:
         )
         held = Call.objects.live().filter(engine_id=engine_id, last_seen_at__gt=F("answered_at"))
         held.filter(last_seen_at__lt=engine.last_seen_at).update(last_seen_at=engine.last_seen_at)
-        engine.lost_at = now
-        engine.save(update_fields=["lost_at"])
+        engine.lost_at, engine.calls = now, 0
+        engine.save(update_fields=["lost_at", "calls"])
         return True
 
     ids = list(silent.values_list("pk", flat=True))

@@ -228,6 +228,25 @@ class TestMessages:
         problem = "The mail server did not accept it (ConnectionRefusedError)."
         assert Notice.objects.get().problem == problem
 
+    def test_what_is_over_is_not_told_as_if_it_began(
+        self, slack: Slack, settings: Settings
+    ) -> None:
+        """The beginning could not be told while it lasted."""
+        settings.OPERATOR_WEBHOOK_URL = slack.url
+        slack.status = 500
+        self.begin()
+        send_due()
+        slack.status = 200
+        for minute in range(4, 11):
+            note(minute)
+        Notice.objects.update(created_at=timezone.now(), due_at=timezone.now())
+        send_due()
+        assert [b"Over: No worker" in body for body in slack.bodies] == [False, True]
+        assert [message.subject for message in mail.outbox] == [
+            "Switchhook: No worker is running",
+            "Switchhook: Over: No worker is running",
+        ]
+
     def test_it_is_given_up_after_a_day(self) -> None:
         self.begin()
         Notice.objects.update(created_at=timezone.now() - GIVEN_UP_AFTER)

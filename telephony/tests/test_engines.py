@@ -84,6 +84,7 @@ class TestAnEngine:
 
 class TestTheSweep:
     def test_the_calls_of_a_silent_engine_are_over(self, connected):
+        engine_beat(ENGINE, calls=1)
         silence(LOST_AFTER + timedelta(seconds=1))
         watched(MINUTE)
         assert calls_sweep() == 1
@@ -93,6 +94,7 @@ class TestTheSweep:
         engine = Process.objects.with_state().get()
         assert engine.state == Process.State.SILENT
         assert engine.last_seen_at < engine.lost_at
+        assert engine.calls == 0
 
     def test_an_engine_that_was_taken_for_dead_may_return(self, connected):
         silence(LOST_AFTER + timedelta(seconds=1))
