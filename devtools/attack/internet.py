@@ -66,6 +66,7 @@ class Internet:
         self.stripe: list[tuple[str, str]] = []
         self.metered: dict[str, tuple[str, int]] = {}  # by identifier: customer and minutes
         self.on_stripe: Callable[[str, str], None] = lambda method, path: None
+        self.ports: dict[str, int] = {}
         self._runners: list[web.AppRunner] = []
 
     async def start(self) -> dict[str, int]:
@@ -76,7 +77,8 @@ class Internet:
             "openai": self._openai(),
             "stripe": self._stripe(),
         }
-        return {name: await self._listen(app) for name, app in apps.items()}
+        self.ports = {name: await self._listen(app) for name, app in apps.items()}
+        return self.ports
 
     async def close(self) -> None:
         for runner in self._runners:

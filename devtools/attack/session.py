@@ -112,6 +112,7 @@ async def set_up(
     variables: dict[str, dict[str, str]] | None = None,
     *,
     names: Sequence[str] = (*PORTS, WORKER),
+    has_proxy: bool = True,
     root: Path = ROOT,
     python: str = sys.executable,
 ) -> Context:
@@ -119,6 +120,7 @@ async def set_up(
 
     :param variables: additional environment variables, by process.
     :param names: the processes to start.
+    :param has_proxy: whether the run's own proxy terminates TLS; otherwise another one must.
     :param root: the checkout whose code they run, by ``python``.
     """
     folder, is_apart = Path(os.environ["ATTACK_FOLDER"]), bool(os.environ["ATTACK_APART"])
@@ -133,8 +135,9 @@ async def set_up(
     if is_apart:
         environment = in_namespace(environment, folder / AUTHORITY)
         _make_network(folder)
-        await tls_proxy.start()
-        stack.push_async_callback(tls_proxy.close)
+        if has_proxy:
+            await tls_proxy.start()
+            stack.push_async_callback(tls_proxy.close)
     product = Product(environment, logs(), variables or {}, root=root, python=python)
     stack.callback(product.end)
     for log in product.logs.glob("*.log"):

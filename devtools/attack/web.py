@@ -66,6 +66,7 @@ class Client:
         self._session = session
         self.port = port
         self.host = host
+        self.base = f"http://127.0.0.1:{port}"
 
     async def ask(
         self,
@@ -92,7 +93,7 @@ class Client:
         data: Any = dict(form) if form is not None else raw
         if body is not None:
             data = orjson.dumps(body)
-        url = URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
+        url = URL(f"{self.base}{path}", encoded=True)
         began = time.monotonic()
         try:
             async with self._session.request(
@@ -115,6 +116,14 @@ class Client:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             why = f"{type(error).__name__}: {error}".encode()
             return Answer(0, {}, why, {}, time.monotonic() - began)
+
+
+class PublicClient(Client):
+    """A client from outside, who comes through whatever listens at the public address."""
+
+    def __init__(self, session: aiohttp.ClientSession, host: str) -> None:
+        super().__init__(session, 443, host)
+        self.base = f"https://{host}"
 
 
 @dataclass

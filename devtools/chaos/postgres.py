@@ -17,8 +17,11 @@ from devtools.postgres import Server, server_of
 
 
 @contextmanager
-def copied(url: str) -> Iterator[Path]:
-    """Copy the whole server of a database; yield the folder for :class:`Postgres`."""
+def copied(url: str, *, as_replica: bool = False) -> Iterator[Path]:
+    """Copy the whole server of a database; yield the folder for :class:`Postgres`.
+
+    :param as_replica: the copy streams from the server, and takes no writes.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         base = Path(folder)
         base.chmod(0o755)  # if root runs this, the server has another user
@@ -27,7 +30,16 @@ def copied(url: str) -> Iterator[Path]:
         for path in (server.log, server.data):
             server.own(path)
         socket = parse_qs(urlsplit(url).query)["host"][0]
-        server.run("pg_basebackup", f"--host={socket}", "--username=postgres", "--checkpoint=fast")
+        follows = ["--write-recovery-conf"] if as_replica else []
+        server.run(
+            "pg_basebackup",
+            f"--host={socket}",
+            "--username=postgres",
+            "--checkpoint=fast",
+            *follows,
+        )
+        # The socket of the other server may be in the folder that was copied.
+        (server.data / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         try:
             yield base
         finally:

@@ -20,7 +20,8 @@ from devtools.development import LOCAL_DIR
 
 # Settings that differ from the defaults for the experiments.
 SETTINGS = {"MAX_CONCURRENT_CALLS": "10"}
-_CANNOT = 77
+# The exit status of what cannot run on this machine.
+CANNOT = 77
 # What runs inside the network.
 INSIDE = "devtools.chaos.session"
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
     if namespace.command() is None:
         sys.stderr.write("Skipped: it needs Linux with unshare and ip, for a network of its own.\n")
-        sys.exit(_CANNOT)
+        sys.exit(CANNOT)
     exit_with("chaos", _break)
 
 

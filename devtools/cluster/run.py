@@ -1,0 +1,98 @@
+"""``bin/cluster``: two webs, three engines and two workers on one machine, under a load of calls.
+
+HAProxy terminates TLS in front of them, PgBouncer pools their connections, and lists are read from
+a streaming replica. The product runs in its production configuration, in a
+network of its own. Simulated callers keep a number of calls in progress, 50 frames a second each
+way, while a scenario restarts, kills or stops something. Afterwards every call and every minute is
+accounted for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from devtools.attack import database, namespace, product
+from devtools.attack.run import exit_with, parse_with_common, run_apart
+from devtools.chaos import postgres
+from devtools.chaos.run import CANNOT
+from devtools.development import LOCAL_DIR
+
+SCENARIOS = ("steady", "rolling", "kill", "replica")
+CALLS, SECONDS, LASTS = 150, 60.0, (40.0, 80.0)
+CALLS_IN_SHORT, SECONDS_IN_SHORT, LASTS_IN_SHORT = 24, 15.0, (6.0, 14.0)
+# What runs inside the network.
+INSIDE = "devtools.cluster.session"
+# Debian's packages have the same names.
+PROGRAMS = ("haproxy", "pgbouncer")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parse(arguments)
+    if reason := why_not():
+        sys.stderr.write(f"Skipped: {reason}\n")
+        sys.exit(CANNOT)
+    exit_with("cluster", _run)
+
+
+def why_not() -> str:
+    """Return why a cluster cannot run on this machine; "" if it can."""
+    if namespace.command() is None:
+        return "it needs Linux with unshare and ip, for a network of its own."
+    # Debian has them in /usr/sbin, which is not in every user's PATH.
+    missing = [name for name in PROGRAMS if program(name) is None]
+    if missing:
+        return f"it needs {' and '.join(missing)}: apt-get install {' '.join(missing)}."
+    return ""
+
+
+def program(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options: ``names``, ``calls``, ``seconds``, ``lasts``, ``short``, ``seed``."""
+    parser = argparse.ArgumentParser(prog="bin/cluster", description=__doc__)
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=SCENARIOS,
+        metavar="NAME",
+        help=f"run only this scenario: {', '.join(SCENARIOS)}",
+    )
+    parser.add_argument("--calls", type=int, help=f"calls in progress ({CALLS})")
+    parser.add_argument("--seconds", type=float, help=f"seconds of steady load ({SECONDS:.0f})")
+    parser.add_argument("--short", action="store_true", help="few and short calls")
+    options = parse_with_common(parser, arguments)
+    if options.calls is None:
+        options.calls = CALLS_IN_SHORT if options.short else CALLS
+    if options.seconds is None:
+        options.seconds = SECONDS_IN_SHORT if options.short else SECONDS
+    if options.calls < 1 or options.seconds <= 0:
+        parser.error("calls and seconds must be more than 0")
+    options.lasts = LASTS_IN_SHORT if options.short else LASTS
+    options.names = [name for name in SCENARIOS if name in (options.only or SCENARIOS)]
+    return options
+
+
+def _run(run: dict[str, str]) -> int:
+    Path(run["ATTACK_FOLDER"]).chmod(0o755)  # PgBouncer reads its configuration as another user
+    environment = product.settings()
+    with (
+        database.own_database(LOCAL_DIR / "attack", environment) as url,
+        postgres.copied(url) as copy,
+    ):
+        run |= {
+            "ATTACK_POSTGRES": str(copy),
+            "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
+        }
+        return run_apart(INSIDE, environment | run)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    main()
