@@ -72,6 +72,6 @@ def reporting_to_sentry() -> Iterator[Sentry]:
             for handler in [each for each in root.handlers if isinstance(each, ErrorReports)]:
                 root.removeHandler(handler)
             sentry_sdk.get_client().close(timeout=5)
-            sentry_sdk.init()
+            sentry_sdk.get_global_scope().set_client(None)
             server.shutdown()
             thread.join()

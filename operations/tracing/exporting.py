@@ -54,8 +54,9 @@ class Exporter:
             }
         )
         exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=TIMEOUT_S)
+        self._sender = _Telling(exporter)
         self._queue = BatchSpanProcessor(
-            _Telling(exporter),
+            self._sender,
             max_queue_size=MOST_WAITING,
             max_export_batch_size=BATCH,
             schedule_delay_millis=EVERY_MS,
@@ -85,6 +86,7 @@ class Exporter:
         """Send what waits, for a moment, and stop."""
         self._is_stopping.set()
         self._has_stopped.wait(LAST_S)
+        self._sender.is_over = True
 
     def _shut_down_when_told(self) -> None:
         self._is_stopping.wait()
@@ -96,13 +98,15 @@ class _Telling(SpanExporter):
     """Logs, at most once a minute, that spans could not be exported."""
 
     def __init__(self, exporter: SpanExporter) -> None:
+        #: True once nothing more may be sent.
+        self.is_over = False
         self._exporter = exporter
         self._lost = 0
         self._told_at = -_TELL_EVERY_S
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
-        if result is not SpanExportResult.SUCCESS:
+        result = SpanExportResult.FAILURE if self.is_over else self._exporter.export(spans)
+        if result is not SpanExportResult.SUCCESS and not self.is_over:
             self._lost += len(spans)
             if monotonic() - self._told_at > _TELL_EVERY_S:
                 log.warning("traces_not_exported", spans=self._lost)
