@@ -170,7 +170,7 @@ MODEL_RESPONSES_FAILED = _counter(
 
 LOOP_LAG = _histogram(
     "event_loop_lag_seconds",
-    "How late a timer fired that is due every 0.02 s: for so long something kept the event loop "
+    "How late a timer fired that is due every 0.05 s: for so long something kept the event loop "
     "busy.",
     _LAG,
 )

@@ -246,9 +246,9 @@ class TestTheEventLoop:
         count = rise("event_loop_lag_seconds_count")
         assert rise("event_loop_lag_seconds_bucket", le="0.1") <= count - 1
         assert rise("event_loop_lag_seconds_bucket", le="2.5") == count
-        # A timer that is due every 20 ms is between 180 and 200 ms late: 9 frames, or more on a
+        # A timer that is due every 50 ms is between 150 and 200 ms late: 7 frames, or more on a
         # busy machine, of each of two calls.
-        assert rise("frames_late_total") >= 18
+        assert rise("frames_late_total") >= 14
         assert rise("frames_late_total") % 2 == 0
 
 
