@@ -41,6 +41,7 @@ AUDIENCES: Mapping[str, tuple[str, ...]] = {
         "backup",
         "security",
         "performance",
+        "capacity",
         "licences",
     ),
 }

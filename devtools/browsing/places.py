@@ -37,6 +37,7 @@ PUBLIC = {
     "docs-monitoring": "/docs/monitoring",
     "docs-backup": "/docs/backup",
     "docs-performance": "/docs/performance",
+    "docs-capacity": "/docs/capacity",
     "docs-licences": "/docs/licences",
     "docs-api": "/docs/api",
     "checkout-paid": "/billing/checkout/paid",
