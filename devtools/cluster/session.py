@@ -89,7 +89,8 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
     replica = Postgres(copy, primary.database)
     await replica.start()
     stack.push_async_callback(replica.stop)
-    pooler = Pooler(primary, folder, attack_session.logs() / "pgbouncer.log")
+    # The product's start, which comes later, removes every .log of the run before.
+    pooler = Pooler(primary, folder, attack_session.logs() / "pgbouncer.out")
     await pooler.start()
     stack.callback(pooler.stop)
     os.environ["DATABASE_URL"] = primary.url
