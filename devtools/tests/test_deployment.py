@@ -165,6 +165,11 @@ class TestSystemd:
         options = ("--offline=true", f"--root={machine}", "--threshold=20")
         succeeds(analyze, "security", *options, unit)
 
+    @pytest.mark.parametrize("unit", ["switchhook-web", "switchhook-engine@"])
+    def test_a_start_waits_until_requests_are_served(self, unit: str) -> None:
+        text = (SYSTEMD / f"{unit}.service").read_text()
+        assert "deploy/health.py --until-ready" in text
+
     def test_calls_may_end(self) -> None:
         text = (SYSTEMD / "switchhook-engine@.service").read_text()
         assert seconds(re.search(r"^TimeoutStopSec=(.+)$", text, re.M)[1]) > LONGEST_DRAIN_S  # type: ignore[index]
