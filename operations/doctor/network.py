@@ -12,7 +12,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from typing import IO, Any
@@ -92,7 +92,7 @@ def request(
     url: str,
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    sent: bytes | None = None,
     *,
     is_trusted: bool = False,
 ) -> Response:
@@ -104,9 +104,10 @@ def request(
         own URLs apart, and then looks what is behind them all the same.
     """
     with _connection(url, is_trusted=is_trusted) as connection:
-        connection.request(method, _path(url), body, {**_host(url), **(headers or {})})
-        response = connection.getresponse()
-        return Response(response.status, _known(response.headers), response.read(_LARGEST_BODY))
+        connection.request(method, _path(url), sent, {**_host(url), **(headers or {})})
+        with connection.getresponse() as response:
+            body = response.read(_LARGEST_BODY)
+            return Response(response.status, _known(response.headers), body)
 
 
 def first_message(url: str, headers: Mapping[str, str]) -> Response:
@@ -135,11 +136,16 @@ def first_message(url: str, headers: Mapping[str, str]) -> Response:
 
 
 def _frame(file: IO[bytes]) -> bytes:
-    """Return the payload of a server's frame, which is short and has no mask (RFC 6455, 5.2)."""
-    _, length = file.read(2).ljust(2, b"\0")
-    if length == _LENGTH_FOLLOWS:
-        length = int.from_bytes(file.read(2))
-    return file.read(length) if length <= _LARGEST_BODY else b""
+    """Return the payload of a server's frame, or b"" if none comes.
+
+    It is short and has no mask (RFC 6455, 5.2).
+    """
+    with suppress(TimeoutError, ConnectionError):
+        _, length = file.read(2).ljust(2, b"\0")
+        if length == _LENGTH_FOLLOWS:
+            length = int.from_bytes(file.read(2))
+        return file.read(length)
+    return b""
 
 
 def _path(url: str) -> str:

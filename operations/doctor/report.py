@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from core.version import VERSION
-from operations.doctor.findings import Row, Status
+from operations.doctor.findings import Finding, Row, Status
 
 _LABELS = {
     Status.OK: "ok",
@@ -30,11 +30,16 @@ def exit_status(rows: Iterable[Row]) -> int:
 def as_table(rows: Sequence[Row], *, width: int, has_colour: bool) -> str:
     """Return a line for each finding, with what to do below it, and a summary.
 
-    Checks that were skipped for one reason share a line at the end.
+    What a check finds alike for several subjects is said once. Checks that were skipped for one
+    reason share a line at the end.
     """
-    shown = [row for row in rows if row.finding.status is not Status.SKIPPED]
-    table = _Table(shown, width, has_colour)
-    lines = [line for row in shown for line in table.lines(row)]
+    shown: dict[tuple[str, Finding], list[Row]] = {}
+    for row in rows:
+        if row.finding.status is not Status.SKIPPED:
+            shown.setdefault((row.check.key, row.finding), []).append(row)
+    titled = [(_title_of(alike), alike[0].finding) for alike in shown.values()]
+    table = _Table([title for title, _ in titled], width, has_colour)
+    lines = [line for title, finding in titled for line in table.lines(title, finding)]
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row.finding.status is Status.SKIPPED:
@@ -44,23 +49,26 @@ def as_table(rows: Sequence[Row], *, width: int, has_colour: bool) -> str:
     return "\n".join([*lines, "", _summary(rows)])
 
 
+def _title_of(rows: Sequence[Row]) -> str:
+    return ", ".join([rows[0].title, *(row.subject for row in rows[1:])])
+
+
 class _Table:
     """The columns: the status, the check, and what it found."""
 
-    def __init__(self, rows: Sequence[Row], width: int, has_colour: bool) -> None:
-        longest = max((len(row.title) for row in rows), default=0)
+    def __init__(self, titles: Sequence[str], width: int, has_colour: bool) -> None:
+        longest = max(map(len, titles), default=0)
         self._title_width = min(_WIDEST_TITLE, longest) + 2
         indent = _STATUS_WIDTH + self._title_width
         self._text_width = max(_NARROWEST_TEXT, width - indent)
         self._all_width = max(_NARROWEST_TEXT, width - _STATUS_WIDTH)
         self._has_colour = has_colour
 
-    def lines(self, row: Row) -> list[str]:
-        finding = row.finding
+    def lines(self, title: str, finding: Finding) -> list[str]:
         texts = _wrapped(finding.message, self._text_width)
         if finding.action:
             texts += _wrapped(f"→ {finding.action}", self._text_width, indent="  ")
-        titles = _wrapped(row.title, self._title_width - 2)
+        titles = _wrapped(title, self._title_width - 2)
         return [
             (
                 self._label(finding.status if at == 0 else None)

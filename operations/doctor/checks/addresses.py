@@ -34,10 +34,8 @@ _RENEW_WITHIN_DAYS = 14
 _UPGRADED = 101
 # An address for documentation (RFC 5737): no client has it.
 _FORGED = "203.0.113.77"
-_WRONG_INSTALLATION = (
-    "Let the proxy route {name} to this installation's {what}. If it does, its processes have "
-    "another SECRET_KEY: give every process the same environment, and restart them."
-)
+# Statuses by which proxies say that nothing listens behind them.
+_NOBODY_BEHIND = (502, 503, 504)
 
 
 def _url(name: str) -> str:
@@ -57,7 +55,7 @@ def _address(name: str, options: Options) -> Iterable[Finding]:
     except Unreachable as error:
         yield failed(
             f"{place} {error}.",
-            f"Correct {name}, or the DNS record of {place.host}. It must lead to your proxy, "
+            f"Correct the URL, or the DNS record of {place.host}. It must lead to your proxy, "
             "which must be running, and no firewall may keep others out. If it works from other "
             "networks, run the doctor there.",
         )
@@ -183,11 +181,7 @@ def _web(name: str, options: Options) -> Iterable[Finding]:
         yield from _no_response(name, error)
         return
     if facts is None:
-        yield failed(
-            f"What responds at {_url(name)} (status {page.status}) is not a process of this "
-            "installation.",
-            _WRONG_INSTALLATION.format(name=name, what="web processes"),
-        )
+        yield _about_stranger(_url(name), page.status, "web process", "PORT")
         return
     yield ok(f"It reaches a process of kind {facts['process']!r} of this installation.")
     yield from _about(facts)
@@ -218,11 +212,7 @@ def _voice(name: str, options: Options) -> Iterable[Finding]:
         yield from _no_response(name, error)
         return
     if facts is None:
-        yield failed(
-            f"What responds to Twilio at {url} (status {response.status}) is not an engine of this "
-            "installation.",
-            _WRONG_INSTALLATION.format(name=f"{url}", what="engines"),
-        )
+        yield _about_stranger(url, response.status, "engine", "PORT")
         return
     if facts["process"] != "engine":
         yield failed(
@@ -248,6 +238,21 @@ VOICE = Check(
     subjects=(ENGINE,),
     needs=("SECRET_KEY",),
 )
+
+
+def _about_stranger(url: str, status: int, kind: str, port: str) -> Finding:
+    """Say that a response did not come from a process of ours."""
+    if status in _NOBODY_BEHIND:
+        return failed(
+            f"{url} returns status {status}: the proxy finds no {kind}.",
+            f"Start one, and let the proxy route {url} to its {port}. The proxy's log says what it "
+            "tries.",
+        )
+    return failed(
+        f"What responds at {url} (status {status}) is no {kind} of this installation.",
+        f"Let the proxy route {url} to the {port} of this installation's processes. If it does, "
+        "they have another SECRET_KEY: give every process the same environment, and restart them.",
+    )
 
 
 def _no_response(name: str, error: Exception) -> Iterable[Finding]:
@@ -288,15 +293,16 @@ def _media(name: str, options: Options) -> Iterable[Finding]:
     except (Unreachable, ssl.SSLError) as error:
         yield from _no_response(name, error)
         return
-    if response.status != _UPGRADED:
-        yield failed(*_about_refusal(response.status, url))
-        return
     facts = self_check.read_answer(response.body, challenge)
-    if facts is None:
+    if response.status != _UPGRADED and response.status not in _NOBODY_BEHIND:
         yield failed(
-            f"{url} opens a WebSocket, but not to an engine of this installation.",
-            _WRONG_INSTALLATION.format(name=name, what="engines, at their MEDIA_PORT"),
+            f"{url} returns status {response.status} instead of opening a WebSocket.",
+            "Let the proxy route the path of MEDIA_URL to the MEDIA_PORT of the engines (PORT + 1, "
+            "not PORT), over HTTP/1.1, and pass on the headers Upgrade and Connection.",
         )
+        return
+    if facts is None:
+        yield _about_stranger(url, response.status, "engine", "MEDIA_PORT")
         return
     yield ok(f"{url} opens a WebSocket to an engine of this installation.")
     yield from _about(facts)
@@ -318,19 +324,6 @@ def _is_known(engine_id: str) -> bool:
         return Process.objects.filter(pk=engine_id).exists()
     except Exception:
         return True
-
-
-def _about_refusal(status: int, url: str) -> tuple[str, str]:
-    if status in (502, 503, 504):
-        return (
-            f"{url} returns status {status}: the proxy finds no engine.",
-            "Start an engine, and let the proxy route MEDIA_URL to its MEDIA_PORT (PORT + 1).",
-        )
-    return (
-        f"{url} returns status {status} instead of opening a WebSocket.",
-        "Let the proxy route the path of MEDIA_URL to the MEDIA_PORT of the engines (PORT + 1, not "
-        "PORT), over HTTP/1.1, and pass on the headers Upgrade and Connection.",
-    )
 
 
 SOCKET = Check(

@@ -77,7 +77,7 @@ def _database(subject: str, options: Options) -> Iterable[Finding]:
     try:
         connection = connected()
     except psycopg.Error as error:
-        said = str(error).strip().partition("\n")[0]
+        said = str(error).removeprefix("connection failed: ").strip().partition("\n")[0]
         remedies = (todo for pattern, todo in _REMEDIES if re.search(pattern, str(error)))
         yield failed(
             f"No connection: {said}",
@@ -92,10 +92,14 @@ def _server(connection: psycopg.Connection[Any]) -> Iterable[Finding]:
     version = connection.info.server_version
     [facts] = connection.execute(
         "SELECT current_database(), current_setting('server_encoding'), pg_is_in_recovery(), "
-        "current_setting('default_transaction_read_only') = 'on'"
+        "current_setting('default_transaction_read_only') = 'on', current_setting('TimeZone')"
     ).fetchall()
-    name, encoding, is_standby, is_read_only = facts
-    yield ok(f"Connected to {name!r} on PostgreSQL {version // 10_000}.{version % 10_000}.")
+    name, encoding, is_standby, is_read_only, zone = facts
+    # Connections of ours set UTC themselves, whatever the server's zone is.
+    yield ok(
+        f"Connected to {name!r} on PostgreSQL {version // 10_000}.{version % 10_000}, {encoding}, "
+        f"time zone {zone}."
+    )
     if version // 10_000 < _OLDEST:
         yield failed(
             f"PostgreSQL {version // 10_000} is too old.",
@@ -195,7 +199,7 @@ POOLER = Check(
     "Pooler",
     "A PgBouncer in front whose pool mode keeps notifications from workers.",
     _pooler,
-    needs=("DATABASE_URL",),
+    needs=("DATABASE_URL", "DATABASE_DIRECT_URL"),
     needs_database=True,
 )
 

@@ -11,11 +11,14 @@ from pathlib import Path
 from django.conf import settings
 from django.core import checks as django_checks
 
+from core.static_files import fault_of_static_files
 from operations.doctor.findings import Check, Finding, Options, failed, ok, warning
 
 # Nobody mistypes these few letters, and other programs have variables like them.
 _SHORTEST_NAME = 5
 _LIKE = 0.84
+# The id of the check that has a finding of its own here.
+_STATIC_FILES = "switchhook.W001"
 _CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 
 
@@ -63,16 +66,23 @@ NAMES = Check("names", "Names of variables", "Variables that look like misspelle
 
 
 def _django(subject: str, options: Options) -> Iterable[Finding]:
+    fault = "" if settings.DEBUG else fault_of_static_files()
+    if fault:
+        said, _, command = fault.partition(" Run: ")
+        yield failed(
+            f"{said} Web processes and engines do not start.",
+            f"Run {command or 'python manage.py collectstatic --noinput'}",
+        )
     messages = django_checks.run_checks(include_deployment_checks=not settings.DEBUG)
-    shown = [message for message in messages if not message.is_silenced()]
+    shown = [each for each in messages if not each.is_silenced() and each.id != _STATIC_FILES]
     for message in shown:
         make = failed if message.is_serious() else warning
         yield make(
             f"{message.msg.rstrip('.')} ({message.id}).",
             message.hint or "Run manage.py check --deploy, and see Django's documentation.",
         )
-    if not shown:
-        yield ok("Django's checks for a deployment find nothing, static files included.")
+    if not (shown or fault):
+        yield ok("Django's checks for a deployment find nothing, and static files are collected.")
 
 
 DJANGO = Check(

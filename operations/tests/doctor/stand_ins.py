@@ -8,7 +8,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -207,7 +207,9 @@ class SocketProxy(_Threaded):
     def talk(self, connection: socket.socket) -> None:
         with (
             self._context.wrap_socket(connection, server_side=True) as client,
-            socket.create_connection(("127.0.0.1", self._to_port)) as server,
+            # It gives up soon: whoever is told nothing has gone by then.
+            socket.create_connection(("127.0.0.1", self._to_port), timeout=1) as server,
+            suppress(TimeoutError),
         ):
             request = b""
             while not request.endswith(b"\r\n\r\n"):

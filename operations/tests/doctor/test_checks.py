@@ -131,7 +131,8 @@ ALL_IS_WELL = [
     for check in CHECKS
     for subject in check.subjects
     # DEBUG is on in tests, which has its own test.
-    if check.key not in ("settings", "names", "stripe")
+    # Stripe and static files have theirs, too.
+    if check.key not in ("settings", "names", "stripe", "django")
 ]
 
 
@@ -189,7 +190,7 @@ class TestProcesses:
     def test_a_page_of_somebody_else(self, installation: Installation) -> None:
         installation.web.app = static("200 OK", b"It works!")
         assert_fails(
-            problem("web", "PUBLIC_URL"), "is not a process of this", "Let the proxy route"
+            problem("web", "PUBLIC_URL"), "is no web process of this", "Let the proxy route"
         )
 
     def test_another_key(self, installation: Installation, settings: Any) -> None:
@@ -205,7 +206,7 @@ class TestProcesses:
                 settings.SECRET_KEY = own
 
         installation.engine.app = with_another_key
-        assert_fails(problem("voice", "ENGINE_URL"), "not an engine of this", "SECRET_KEY")
+        assert_fails(problem("voice", "ENGINE_URL"), "is no engine of this", "SECRET_KEY")
 
     def test_voice_at_a_web_process(self, installation: Installation, settings: Any) -> None:
         settings.PROCESS = "web"
@@ -252,12 +253,20 @@ class TestMediaSocket:
     def test_no_engine_behind_the_proxy(self, installation: Installation, settings: Any) -> None:
         installation.web.app = static("502 Bad Gateway")
         settings.MEDIA_STREAM_URL = f"{installation.web.url.replace('https', 'wss')}/media"
-        assert_fails(problem("media", "MEDIA_URL"), "finds no engine", "Start an engine")
+        assert_fails(problem("media", "MEDIA_URL"), "finds no engine", "to its MEDIA_PORT")
 
     def test_the_wrong_path(self, installation: Installation, settings: Any) -> None:
         """The engine's own path is what follows the host in MEDIA_URL, so only a proxy is wrong."""
         settings.MEDIA_STREAM_URL = f"{installation.engine.url.replace('https', 'wss')}/other"
         assert "instead of opening a WebSocket" in problem("media", "MEDIA_URL").message
+
+    def test_an_engine_of_another_installation(
+        self, installation: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It opens the socket, and says nothing: we are strangers to it."""
+        monkeypatch.setattr("operations.doctor.network.RESPOND_WITHIN_S", 0.2)
+        monkeypatch.setattr("core.self_check.is_ours", lambda challenge: False)
+        assert_fails(problem("media", "MEDIA_URL"), "(status 101) is no engine", "SECRET_KEY")
 
     def test_an_engine_of_another_database(self, installation: Installation) -> None:
         Process.objects.filter(pk=ENGINE_ID).delete()
@@ -488,6 +497,10 @@ class TestSurroundings:
             in messages
         )
         assert len(messages) == 2
+
+    def test_static_files_that_were_not_collected(self, settings: Any, tmp_path: Path) -> None:
+        settings.STATIC_ROOT = str(tmp_path)
+        assert_fails(findings("django")[0], "There are no static files", "collectstatic")
 
     def test_debug(self, settings: Any) -> None:
         settings.DEBUG = True

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, load_command_class
+from django.core.management import CommandError, call_command, load_command_class
 
 from config.tests.test_settings import PRODUCTION, ROOT
 from core.version import VERSION
@@ -69,11 +69,14 @@ def test_settings_that_are_wrong_and_no_database() -> None:
     assert "word-of-the" not in said
 
 
-def test_warnings_alone_are_no_failure() -> None:
-    ended = doctor("--only", "settings, names", ENGIN_URL="https://x.example", **PRODUCTION)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1].endswith(": 1 warning, 1 ok.")
-    assert "ENGIN_URL is set" in ended.stdout
+def test_warnings_alone_are_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENGIN_URL", "https://engine.switchhook.example")
+    call_command("doctor", "--only=names")  # it would raise SystemExit
+    said = capsys.readouterr().out
+    assert "ENGIN_URL is set" in said
+    assert said.endswith(": 1 warning, 0 ok.\n")
 
 
 @pytest.mark.parametrize(
