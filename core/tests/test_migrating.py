@@ -186,7 +186,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.skipif(IS_SHORT, reason="half a minute: only in bin/test --all")
+@pytest.mark.skipif(IS_SHORT, reason="a minute: only in bin/test --all")
 def test_each_migration_can_be_stopped_at_any_statement(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
