@@ -19,7 +19,7 @@ KNOWN = {
     "0BSD": "0BSD",
     "Apache-2.0": r"apache[ -]?(software license|license 2\.0|2\.0)",
     "BSD-2-Clause": r"bsd[ -]2[ -]clause",
-    "BSD-3-Clause": r"bsd([ -]3[ -]clause| license)?",
+    "BSD-3-Clause": r"bsd([ -]3[ -]clause| license)?|3-clause bsd license",
     "ISC": "isc( license)?",
     "LGPL-3.0-only": r"lgpl-3\.0-only",
     "MIT": "(the )?mit( license)?( \\(mit\\))?",

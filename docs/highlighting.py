@@ -25,7 +25,6 @@ LANGUAGES: Mapping[str, str] = {
     "js": "javascript",
     "json": "json",
     "python": "python",
-    "nginx": "nginx",
 }
 # The first that contains a token decides; without a class, it has the colour of text.
 _CLASSES: tuple[tuple[_TokenType, str], ...] = (

@@ -13,6 +13,11 @@ SELECT quote_ident(indexname) FROM pg_indexes
 WHERE schemaname = current_schema() AND indexname LIKE '%\\_like'
     AND (indexdef LIKE '% varchar\\_pattern\\_ops)' OR indexdef LIKE '% text\\_pattern\\_ops)')
 """
+# But for partitioned ones, which are newer, and on which no index can be made concurrently.
+_TABLES = """
+SELECT relname FROM pg_class
+WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+"""
 
 
 def drop(apps, schema_editor):
@@ -27,7 +32,8 @@ def make(apps, schema_editor):
     models = apps.get_models(include_auto_created=True)
     fields = [(model, field) for model in models for field in model._meta.local_concrete_fields]
     with schema_editor.connection.cursor() as cursor:
-        tables = set(schema_editor.connection.introspection.table_names(cursor))
+        cursor.execute(_TABLES)
+        tables = {name for (name,) in cursor.fetchall()}
         for model, field in fields:
             sql = DjangosSchemaEditor._create_like_index_sql(schema_editor, model, field)
             if sql is not None and model._meta.managed and model._meta.db_table in tables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,10 @@ def pgbouncer(program: str, folder: Path) -> Iterator[int]:
         f"auth_type = trust\nauth_file = {folder}/users.txt\npool_mode = transaction\n"
     )
     is_root = os.geteuid() == 0
-    for each in (folder, *folder.parents[:2]) if is_root else ():
-        each.chmod(0o755)
+    if is_root:  # pytest's folders are private, and a user without privileges reads from here
+        for each in (folder, *folder.parents):
+            if each.stat().st_uid == 0 and not each.stat().st_mode & stat.S_IXOTH:
+                each.chmod(0o755)
     process = subprocess.Popen(
         [program, str(folder / "pgbouncer.ini")],
         stderr=subprocess.PIPE,

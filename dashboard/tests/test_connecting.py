@@ -248,7 +248,7 @@ class TestCheck:
         application = "AP" + "1" * 32
         twilio.give(NUMBER, voice_application_sid=application, voice_url=VOICE_URL)
         assert application in self.check(alice_web, number).content.decode()
-        assert "agree" in self.check(alice_web, number, "point").content.decode()
+        assert "let us replace it" in self.check(alice_web, number, "point").content.decode()
         text = self.check(alice_web, number, "point", replace_routing="on").content.decode()
         assert "here." in text
 

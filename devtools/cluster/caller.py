@@ -109,7 +109,7 @@ class Load:
         for number in itertools.count(_FIRST_CALL):
             await asyncio.sleep(1 / self.a_second)
             if len(self.calls) < self.wanted and not self.ending.is_set():
-                task = asyncio.create_task(self._call(number, random.choice(self.numbers)))  # noqa: S311
+                task = asyncio.create_task(self._call(number, random.choice(self.numbers)))  # noqa: S311 (a load)
                 self.calls.add(task)
                 task.add_done_callback(self.calls.discard)
 
@@ -157,7 +157,7 @@ class Load:
 
     async def _last(self, caller: Caller, sid: str) -> None:
         """Return when the call is over: its time has come, all end, or the product closes it."""
-        seconds = random.uniform(*self.lasts)  # noqa: S311
+        seconds = random.uniform(*self.lasts)  # noqa: S311 (a load)
         await _first_of(seconds, caller.is_gone, self.ending)
         # Whoever rings does not hang up before a word is heard.
         await _first_of(_OPENED_WITHIN_S, caller.is_gone, caller.hears_itself)
