@@ -54,6 +54,33 @@ def seconds(duration: str) -> int:
     return int(number) * {"s": 1, "m": 60, "min": 60, "h": 3600}[unit]
 
 
+def repeated_keys(node: yaml.Node) -> Iterator[str]:
+    """Yield where a mapping has a key again."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield f"{key.value}, line {key.start_mark.line + 1}"
+            seen.add(key.value)
+            yield from repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from repeated_keys(item)
+
+
+def test_no_mapping_has_a_key_twice() -> None:
+    """Compose, Kubernetes and Prometheus refuse such a file; PyYAML takes the last one."""
+    files = [ROOT / "compose.yaml", *DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")]
+    assert len(files) > 15
+    found = [
+        f"{path.relative_to(ROOT)}: {key}"
+        for path in files
+        for document in yaml.compose_all(path.read_text(), yaml.SafeLoader)
+        for key in repeated_keys(document)
+    ]
+    assert found == []
+
+
 class TestCompose:
     def test_it_follows_the_schema(self) -> None:
         schema = json.loads((ROOT / "devtools/schemas/compose-spec.json").read_text())
@@ -237,6 +264,17 @@ class TestKubernetes:
         assert container["lifecycle"]["preStop"]
         assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+    def test_only_requests_to_engines_are_repeated(self) -> None:
+        repeated = {
+            path["backend"]["service"]["name"]
+            for ingress in resources()
+            if ingress["kind"] == "Ingress"
+            if any("next-upstream" in name for name in ingress["metadata"]["annotations"])
+            for rule in ingress["spec"]["rules"]
+            for path in rule["http"]["paths"]
+        }
+        assert repeated == {"engine", "engine-media"}
 
     def test_engines_scale_with_their_calls(self) -> None:
         (scaler,) = (each for each in resources() if each["kind"] == "HorizontalPodAutoscaler")
