@@ -55,6 +55,18 @@ def refusal(checkout: Path, python: str) -> str:
     return ended.stderr.splitlines()[-1]
 
 
+def test_every_script_installs_the_embedded_database() -> None:
+    prepares = {
+        path.name: line.split()[1:]
+        for path in (ROOT / "bin").iterdir()
+        for line in path.read_text().splitlines()
+        if line.startswith("prepare ")
+    }
+    assert "upgrade" in prepares
+    with_it = {"requirements-embedded.lock", "requirements-dev.lock"}
+    assert [name for name, files in prepares.items() if with_it.isdisjoint(files)] == []
+
+
 def test_python_too_old(checkout: Path) -> None:
     assert refusal(checkout, IS_OLD) == (
         "bin/dev: Python 3.11 or newer is needed, and Python 3.9.2 was found."
