@@ -1,6 +1,6 @@
 # One image for every process: `web` (the default), `engine`, `worker`, `migrate`, or any command of
-# manage.py, such as `doctor`. It runs as nobody in particular on a read-only root file system, and
-# needs a /tmp and a /dev/shm that can be written.
+# manage.py, such as `doctor`. It runs as an unprivileged user on a read-only root file system, and
+# needs a writable /tmp and /dev/shm.
 #
 #     docker build --tag switchhook .
 
@@ -33,7 +33,7 @@ RUN groupadd --gid 10001 switchhook \
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 WORKDIR /app
-# Inside a container, whoever reaches the ports is who the container's network lets in.
+# The container's network decides who can reach these ports.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
