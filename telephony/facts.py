@@ -33,7 +33,8 @@ class WebhookAnswered:
     """Twilio got its response to a webhook that a caller waits for (engine).
 
     ``webhook`` is inbound, answered or after_stream. ``apologized``: the caller hears an apology,
-    since the database or something else was too slow. ``status`` is 500 for an unexpected error.
+    because the database or something else was too slow; Twilio still gets a 200. ``status`` is 500
+    for an unexpected error.
     """
 
     webhook: str
@@ -107,6 +108,8 @@ class Noted:
 class ToolAsked:
     """The backend responded to onToolCall, or did not, or too late (engine).
 
+    ``outcome`` is succeeded, or the code of a failure.
+
     :ivar span: the request's id in the call's trace.
     """
 
@@ -163,7 +166,8 @@ class CallResumed:
 class CallbackSent:
     """An attempt to deliver onCallEnd or onError (worker).
 
-    :ivar kind: a ``CallbackDelivery.Kind``. :ivar result: how it ended, and how long it took.
+    :ivar kind: a ``CallbackDelivery.Kind``.
+    :ivar result: how it ended, and how long it took.
     :ivar span: the attempt's id in the call's trace.
     """
 

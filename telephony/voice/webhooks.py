@@ -111,21 +111,26 @@ def _apologizing(view: View) -> View:
     async def wrapped(form: TwilioForm, **kwargs: str) -> HttpResponse:
         began, status, apologized = monotonic(), 500, False
         try:
-            async with asyncio.timeout(_ANSWERED_WITHIN_S):
-                response = await view(form, **kwargs)
-        except Exception as error:
-            if not isinstance(error, TimeoutError) and not is_outage(error):
-                raise
-            log.error("apologized_to_caller", error=cause_of(error))
-            response, apologized = twiml.hang_up(APOLOGY), True
-        else:
+            response, apologized = await _or_apology(view(form, **kwargs))
             status = response.status_code
+            return response
         finally:
             seconds = monotonic() - began
             tell(WebhookAnswered(view.__name__, form.call_sid, status, seconds, apologized))
-        return response
 
     return wrapped
+
+
+async def _or_apology(running: Coroutine[Any, Any, HttpResponse]) -> tuple[HttpResponse, bool]:
+    """Return a view's response and False, or an apology and True."""
+    try:
+        async with asyncio.timeout(_ANSWERED_WITHIN_S):
+            return await running, False
+    except Exception as error:
+        if not isinstance(error, TimeoutError) and not is_outage(error):
+            raise
+        log.error("apologized_to_caller", error=cause_of(error))
+        return twiml.hang_up(APOLOGY), True
 
 
 async def _visit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

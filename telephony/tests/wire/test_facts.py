@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
@@ -9,7 +11,10 @@ from core.observers import observe
 from sandbox.model import Call as CallTool
 from sandbox.model import Drop, Say, Script
 from telephony import facts
+from telephony.engine.after_stream import APOLOGY
 from telephony.tests.wire.test_conversation import LONG
+from telephony.tests.wire.test_refusals import form, post
+from telephony.voice import webhooks
 
 
 @pytest.fixture
@@ -81,3 +86,13 @@ async def test_a_lost_model_is_told(world, model, told):
         await ringing.person.say("Hello?")
         await world.over(ringing)
     assert [fact.code for fact in of(told, facts.ModelDisconnected)] == [1006]
+
+
+async def test_an_apology_is_told_with_the_status_that_twilio_got(world, told, monkeypatch):
+    monkeypatch.setattr(webhooks, "_ANSWERED_WITHIN_S", 0.5)
+    world.backend.may_answer = asyncio.Event()
+    status, text = await post(world, form())
+    world.backend.may_answer.set()
+    assert APOLOGY in text
+    (answered,) = of(told, facts.WebhookAnswered)
+    assert (answered.apologized, answered.status) == (True, status) == (True, 200)
