@@ -70,7 +70,7 @@ class ProcessAdmin(ReadOnlyAdmin):
 
     @admin.display(description="host and PID")
     def place(self, process: Process) -> str:
-        return f"{process.host}:{process.pid}" if process.host else process.pk
+        return process.place
 
     @admin.display(description="queues")
     def served(self, process: Process) -> str:

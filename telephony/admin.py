@@ -177,7 +177,7 @@ class EngineFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         engines = Process.objects.filter(kind=Process.Kind.ENGINE).order_by("host", "started_at")
-        known = {engine.pk: f"{engine.host}:{engine.pid}" for engine in engines[:_MOST_ENGINES]}
+        known = {engine.pk: engine.place for engine in engines[:_MOST_ENGINES]}
         if chosen := self.value():
             known.setdefault(chosen, chosen)
         return list(known.items())
@@ -240,7 +240,7 @@ class CallAdmin(ReadOnlyAdmin):
         shown = call.engine_id
         if process:
             url = reverse("admin:telephony_process_change", args=[process.pk])
-            shown = format_html('<a href="{}">{}:{}</a>', url, process.host, process.pid)
+            shown = format_html('<a href="{}">{}</a>', url, process.place)
         others = f"{reverse('admin:telephony_call_changelist')}?engine={call.engine_id}"
         return format_html('{} · <a href="{}">its calls</a>', shown, others)
 
@@ -284,10 +284,6 @@ class CallAdmin(ReadOnlyAdmin):
         return f"{explanation.meaning} {explanation.remedy}" if explanation else "-"
 
     def timeline(self, call: Call) -> str:
-        rows = (
-            (event.at, event.kind, json.dumps(event.detail, ensure_ascii=False))
-            for event in timeline_of(call)
-        )
         return format_html(
             "<table><thead><tr><th>Time (UTC)</th><th>Event</th><th>Details</th></tr></thead>"
             "<tbody>{}</tbody></table>",
@@ -295,8 +291,12 @@ class CallAdmin(ReadOnlyAdmin):
                 "",
                 "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
                 (
-                    (f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}", kind, detail)
-                    for at, kind, detail in rows
+                    (
+                        event.at.replace(tzinfo=None).isoformat(" ", "milliseconds"),
+                        event.kind,
+                        json.dumps(event.detail, ensure_ascii=False),
+                    )
+                    for event in timeline_of(call)
                 ),
             ),
         )

@@ -81,7 +81,12 @@ class Process(models.Model):
         verbose_name_plural = "processes"
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.host}:{self.pid}" if self.host else f"{self.kind} {self.id}"
+        return f"{self.kind} {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Its host and PID, or its ID if an earlier release wrote neither."""
+        return f"{self.host}:{self.pid}" if self.host else self.id
 
 
 class Watch(models.Model):
