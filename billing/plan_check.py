@@ -58,7 +58,7 @@ def _about_product(product_id: str) -> Iterator[str]:
 def _about_price(wanted: WantedPrice) -> Iterator[str]:
     found = found_price(wanted)
     if found is None:
-        yield f"There is no price for {wanted}."
+        yield f"There is no price with the lookup key {wanted.lookup_key}."
     elif not wanted.is_same(found):
         yield f"The price {found.id} differs from {wanted}."
     else:
@@ -67,7 +67,7 @@ def _about_price(wanted: WantedPrice) -> Iterator[str]:
 
 def _about_part(name: PlanPart.Name, stripe_id: str) -> Iterator[str]:
     if not PlanPart.objects.filter(pk=name, stripe_id=stripe_id).exists():
-        yield f"Switchhook does not use the {name.label} {stripe_id}, but another one or none."
+        yield f"Switchhook is not set up to use the {name.label} {stripe_id}."
 
 
 def _about_webhook(url: str) -> Iterator[str]:

@@ -51,7 +51,7 @@ if SANDBOX and not DEBUG:
         "OpenAI. Unset it.",
     )
 if SANDBOX and STRIPE_LIVE_MODE:
-    env.refuse("SANDBOX", "must not be 1 beside a live STRIPE_SECRET_KEY. Unset one of them.")
+    env.refuse("SANDBOX", "must not be 1 with a live STRIPE_SECRET_KEY. Unset one of them.")
 SANDBOX = SANDBOX and env.is_good("SANDBOX")
 
 
@@ -201,7 +201,7 @@ OPERATOR_EMAILS = env.texts("OPERATOR_EMAILS")
 for _address in OPERATOR_EMAILS:
     env.refuse("OPERATOR_EMAILS", bad_email(_address))
 if OPERATOR_EMAILS and not SENDS_MAIL:
-    env.refuse("OPERATOR_EMAILS", "cannot be told without a mail server. Set EMAIL_URL.")
+    env.refuse("OPERATOR_EMAILS", "needs a mail server. Set EMAIL_URL.")
 OPERATOR_WEBHOOK_URL = env.checked("OPERATOR_WEBHOOK_URL", partial(bad_webhook, allows_http=DEBUG))
 
 # Where traces are exported to: nowhere unless set. The exporter itself reads the headers.
@@ -334,7 +334,9 @@ def _database_url() -> str:
         try:
             return embedded_url(LOCAL_DIR)
         except ImproperlyConfigured as error:
-            env.refuse("DATABASE_URL", f"is not set, and the embedded server fails. {error}")
+            env.refuse(
+                "DATABASE_URL", f"is not set, and the embedded server failed to start. {error}"
+            )
     return "postgresql://127.0.0.1:1/none"
 
 

@@ -128,7 +128,7 @@ def bad_link(url: str) -> str:
 
 
 def bad_dsn(dsn: str, *, allows_http: bool) -> str:
-    """Check a DSN of Sentry, which contains a key."""
+    """Check a Sentry DSN, which contains a key."""
     parts = _split(dsn)
     schemes = ("https", "http") if allows_http else ("https",)
     is_fine = (
@@ -138,7 +138,9 @@ def bad_dsn(dsn: str, *, allows_http: bool) -> str:
         and parts.hostname
         and re.fullmatch(r"(/[\w-]+)*/\d+", parts.path)
     )
-    return "" if is_fine else "must be a DSN of Sentry, https://key@host/number (another is set)."
+    return (
+        "" if is_fine else "must be a Sentry DSN, like https://key@host/1 (another value is set)."
+    )
 
 
 def bad_webhook(url: str, *, allows_http: bool = False) -> str:
@@ -171,7 +173,7 @@ def bad_sender(address: str) -> str:
     """Check an ``EMAIL_FROM``: an email address, or a name and one in angle brackets."""
     if bad_email(parseaddr(address)[1]) or re.search(r"[\r\n]", address):
         return (
-            "must be an email address, or a name and one, like "
+            "must be an email address, with or without a name, like "
             f"Switchhook <no-reply@switchhook.example> (it is {address!r})."
         )
     return ""
@@ -181,7 +183,7 @@ def bad_country(code: str) -> str:
     """Check an entry of ``ALLOWED_COUNTRIES``."""
     if code in SUPPORTED_REGIONS:
         return ""
-    return f"must be countries' codes of two letters, like US,CA ({code!r} is none)."
+    return f"must list two-letter country codes, like US,CA ({code!r} is not one)."
 
 
 def bad_database(url: str) -> str:
@@ -191,7 +193,7 @@ def bad_database(url: str) -> str:
     try:
         database = environ.Env.db_url_config(url)
     except ValueError:
-        return f"cannot be read: it must be like {_DATABASE}. {_ENCODED}"
+        return f"cannot be parsed. It must look like {_DATABASE}. {_ENCODED}"
     if not (database["NAME"] or "service" in database.get("OPTIONS", {})):
         return f"must end with the name of the database, like {_DATABASE}."
     return ""

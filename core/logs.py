@@ -1,6 +1,6 @@
 """Logging for every process: JSON in production, readable lines in development.
 
-Each line names the process and its version. Lines about a request or a call also have what
+Each line of JSON names the process and its version. Lines about a request or a call also have what
 ``log_scope`` and ``bind_contextvars`` have bound.
 
 No log line should hold a credential. Anything with the shape or the name of one is masked anyway,

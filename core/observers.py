@@ -5,7 +5,8 @@ observer subscribes to a class, once, when its process starts::
 
     observe(CallEnded, lambda ended: CALLS_ENDED.labels(ended.call.direction).inc())
 
-The classes are in ``telephony.facts``, and ``JobEnded`` is in ``core.queue.worker``.
+The classes for calls are in ``telephony.facts``, and others are beside the code that tells them:
+``JobEnded`` in ``core.queue.worker``, ``RequestAnswered`` in ``core.middleware``.
 
 Observers run in the thread that tells, engines' event loops included. They must be quick, never
 wait and never query. An error of theirs is logged, and changes nothing else. Without an observer, a

@@ -57,7 +57,7 @@ def fault_of_static_files() -> str:
     except OSError:
         return f"There are no static files in {root}. {to_do}"
     if collected_from != digest_of_sources():
-        return f"The static files in {root} are of another version. {to_do}"
+        return f"The static files in {root} are from another version. {to_do}"
     return ""
 
 

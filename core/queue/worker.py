@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -329,10 +330,8 @@ class Worker:
             await task(**arguments)
             return
         loop = asyncio.get_running_loop()
-        run = copy_context().run
-        work = loop.run_in_executor(
-            self._threads, lambda: run(lambda: run_and_let_go(task, **arguments))
-        )
+        call = partial(run_and_let_go, task, **arguments)
+        work = loop.run_in_executor(self._threads, copy_context().run, call)
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -87,7 +87,7 @@ def test_none_were_collected(production: Client, tmp_path: Path) -> None:
 def test_those_of_another_version(production: Client, tmp_path: Path) -> None:
     (tmp_path / "sources.sha256").write_text("0" * 64)
     with override_settings(STATIC_ROOT=str(tmp_path)):
-        assert "are of another version." in fault_of_static_files()
+        assert "are from another version." in fault_of_static_files()
 
 
 def test_development_collects_nothing() -> None:

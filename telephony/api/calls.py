@@ -285,8 +285,7 @@ class CallViewSet(ViewSet):
     @endpoint(
         "listCalls",
         "List calls",
-        description="The newest first. Calls are deleted after some time if the operator of this "
-        "server has set one.",
+        description="The newest first. The operator of this server can have old calls deleted.",
         parameters=[*PAGE, CURSOR, FilterSerializer],
         answers={200: CallsSerializer},
     )

@@ -68,5 +68,6 @@ class Command(migrate.Command):
 
 
 def _locked(connection: Any) -> str:
-    suspects = "; ".join(long_transactions(connection)) or "a transaction that has just ended"
-    return f"A table is locked by another transaction. It can be: {suspects}."
+    if suspects := long_transactions(connection):
+        return f"Another transaction has locked a table. Candidates: {'; '.join(suspects)}."
+    return "Another transaction had locked a table, and has ended since."

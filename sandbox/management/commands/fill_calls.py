@@ -53,7 +53,6 @@ def vacuum() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "VACUUM (ANALYZE) telephony_call, telephony_callevent, telephony_timeline, "
-            "telephony_callbackdelivery, "
-            "telephony_callbackattempt, telephony_metadatavalue, usage_usagerecord, "
-            "usage_dailyusage, billing_meterevent"
+            "telephony_callbackdelivery, telephony_callbackattempt, telephony_metadatavalue, "
+            "usage_usagerecord, usage_dailyusage, billing_meterevent"
         )
