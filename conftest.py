@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -72,36 +73,39 @@ def logged() -> Iterator[Callable[[], str]]:
     """A function that returns what the process would have written to its log so far."""
     from structlog.stdlib import ProcessorFormatter
 
-    root = logging.getLogger()
-    text = io.StringIO()
-    handler = logging.StreamHandler(text)
-    handler.setFormatter(
-        next(h.formatter for h in root.handlers if isinstance(h.formatter, ProcessorFormatter))
-    )
-    root.addHandler(handler)
-    yield text.getvalue
-    root.removeHandler(handler)
+    ours = (handler.formatter for handler in logging.getLogger().handlers)
+    with _log_with(next(each for each in ours if isinstance(each, ProcessorFormatter))) as text:
+        yield text.getvalue
 
 
 @pytest.fixture
 def log_lines() -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """A function that returns the log lines so far, as production writes them.
 
-    With the name of an event, those of the event alone.
+    Given the name of an event, it returns only the lines of that event.
     """
     from core.logs import formatter
 
+    with _log_with(formatter(json=True)) as text:
+
+        def lines(event: str = "") -> list[dict[str, Any]]:
+            found = [json.loads(line) for line in text.getvalue().splitlines()]
+            return [line for line in found if line["event"] == event or not event]
+
+        yield lines
+
+
+@contextmanager
+def _log_with(formatter: logging.Formatter) -> Iterator[io.StringIO]:
+    """Write to a text as well what is logged until the end of the block."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(formatter(json=True))
+    handler.setFormatter(formatter)
     logging.getLogger().addHandler(handler)
-
-    def lines(event: str = "") -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in text.getvalue().splitlines()]
-        return [line for line in found if line["event"] == event or not event]
-
-    yield lines
-    logging.getLogger().removeHandler(handler)
+    try:
+        yield text
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
