@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from core.static_files import digest_of_sources
-from devtools.processes import ROOT, Failed
+from devtools.migrated import manage
+from devtools.processes import ROOT
 
 _SETTINGS = {
     "PUBLIC_URL": "https://switchhook.example",
@@ -36,21 +36,13 @@ def collected_static_files(local: Path) -> Path:
 
 
 def _collect(root: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "manage.py", "collectstatic", "--noinput", "--verbosity=0"],
-        env={
-            "PATH": os.environ["PATH"],
-            "SECRET_KEY": secrets.token_urlsafe(50),
-            "STATIC_ROOT": str(root),
-            **_SETTINGS,
-        },
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode:
-        raise Failed(f"manage.py collectstatic failed: {ended.stderr[-500:]}")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "STATIC_ROOT": str(root),
+        **_SETTINGS,
+    }
+    manage("collectstatic", environment=environment)
 
 
 if __name__ == "__main__":

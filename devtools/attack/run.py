@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import Error
@@ -26,6 +27,9 @@ from devtools.processes import ROOT, Failed
 
 # What runs inside the network.
 INSIDE = "devtools.attack.session"
+# The exit status of what cannot run on this machine.
+_CANNOT = 77
+NEEDS_NETWORK = "it needs Linux with unshare and ip, for a network of its own"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,6 +41,12 @@ def _attack(run: dict[str, str]) -> int:
     environment = product.settings()
     with database.own_database(LOCAL_DIR / "attack", environment) as url:
         return run_apart(INSIDE, environment | run | {"DATABASE_URL": url})
+
+
+def skip(reason: str) -> NoReturn:
+    """Say why this cannot run here, and exit as ``bin/test`` expects of what is skipped."""
+    sys.stderr.write(f"Skipped: {reason}.\n")
+    sys.exit(_CANNOT)
 
 
 def exit_with(program: str, work: Callable[[dict[str, str]], int]) -> None:

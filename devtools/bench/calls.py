@@ -14,10 +14,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from devtools.attack import database, namespace, product
-from devtools.attack.run import exit_with, run_apart
-from devtools.chaos import postgres
-from devtools.development import LOCAL_DIR
+from devtools.attack import namespace, product
+from devtools.attack.run import NEEDS_NETWORK, exit_with
+from devtools.chaos.run import run_with_postgres
 
 # What runs inside the network.
 INSIDE = "devtools.bench.calls_session"
@@ -26,8 +25,8 @@ INSIDE = "devtools.bench.calls_session"
 def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
     if namespace.command() is None:
-        sys.exit("bin/bench: this needs Linux with unshare and ip, for a network of its own.")
-    exit_with("bench", _measure)
+        sys.exit(f"bin/bench: {NEEDS_NETWORK}.")
+    exit_with("bench", lambda run: run_with_postgres(INSIDE, product.settings(), run))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,19 +43,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("calls, at-once and idle must be more than 0")
     options.short, options.seed = False, 1
     return options
-
-
-def _measure(run: dict[str, str]) -> int:
-    environment = product.settings()
-    with (
-        database.own_database(LOCAL_DIR / "attack", environment) as url,
-        postgres.copied(url) as copy,
-    ):
-        run |= {
-            "ATTACK_POSTGRES": str(copy),
-            "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
-        }
-        return run_apart(INSIDE, environment | run)
 
 
 if __name__ == "__main__":

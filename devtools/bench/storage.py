@@ -85,7 +85,6 @@ def measure(calls: int, in_full: int) -> tuple[list[Size], list[Size]]:
 
     from accounts.models import Account
 
-    call_command("migrate", verbosity=0)
     account = Account.objects.create_user("many@example.com", status=Account.Status.ACTIVE)
     call_command("fill_calls", account=account.email, calls=calls, in_full=in_full)
     tables = [Size(name, *_each(calls, *sizes)) for name, *sizes in _rows_of(_SIZES)]

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 
 from devtools.attack import database, namespace, product
-from devtools.attack.run import exit_with, parse_with_common, run_apart
+from devtools.attack.run import NEEDS_NETWORK, exit_with, parse_with_common, run_apart, skip
 from devtools.chaos import postgres
 from devtools.chaos.experiments import IN_SHORT, NAMES
 from devtools.development import LOCAL_DIR
 
 # Settings that differ from the defaults for the experiments.
 SETTINGS = {"MAX_CONCURRENT_CALLS": "10"}
-# The exit status of what cannot run on this machine.
-CANNOT = 77
 # What runs inside the network.
 INSIDE = "devtools.chaos.session"
 
@@ -29,13 +26,16 @@ INSIDE = "devtools.chaos.session"
 def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
     if namespace.command() is None:
-        sys.stderr.write("Skipped: it needs Linux with unshare and ip, for a network of its own.\n")
-        sys.exit(CANNOT)
-    exit_with("chaos", _break)
+        skip(NEEDS_NETWORK)
+    exit_with("chaos", lambda run: run_with_postgres(INSIDE, product.settings() | SETTINGS, run))
 
 
-def _break(run: dict[str, str]) -> int:
-    environment = product.settings() | SETTINGS
+def run_with_postgres(module: str, environment: dict[str, str], run: dict[str, str]) -> int:
+    """Run a module in its own network, where it starts a PostgreSQL of its own.
+
+    The module finds that server's folder in ``ATTACK_POSTGRES`` and the name of a migrated database
+    in ``ATTACK_DATABASE``: both are for :class:`devtools.chaos.postgres.Postgres`.
+    """
     with (
         database.own_database(LOCAL_DIR / "attack", environment) as url,
         postgres.copied(url) as copy,
@@ -44,7 +44,7 @@ def _break(run: dict[str, str]) -> int:
             "ATTACK_POSTGRES": str(copy),
             "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
         }
-        return run_apart(INSIDE, environment | run)
+        return run_apart(module, environment | run)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,10 +1,9 @@
 """``bin/cluster``: two webs, three engines and two workers on one machine, under a load of calls.
 
 HAProxy terminates TLS in front of them, PgBouncer pools their connections, and lists are read from
-a streaming replica. The product runs in its production configuration, in a
-network of its own. Simulated callers keep a number of calls in progress, 50 frames a second each
-way, while a scenario restarts, kills or stops something. Afterwards every call and every minute is
-accounted for.
+a streaming replica. The product runs in its production configuration, in a network of its own.
+Simulated callers keep a number of calls in progress, 50 frames a second each way, while a scenario
+restarts, kills or stops something. Afterwards every call and every minute is accounted for.
 """
 
 from __future__ import annotations
@@ -12,15 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from devtools.attack import database, namespace, product
-from devtools.attack.run import exit_with, parse_with_common, run_apart
-from devtools.chaos import postgres
-from devtools.chaos.run import CANNOT
-from devtools.development import LOCAL_DIR
+from devtools.attack import namespace, product
+from devtools.attack.run import NEEDS_NETWORK, exit_with, parse_with_common, skip
+from devtools.chaos.run import run_with_postgres
 
 SCENARIOS = ("steady", "rolling", "kill", "replica")
 CALLS, SECONDS, LASTS = 150, 60.0, (40.0, 80.0)
@@ -34,19 +30,18 @@ PROGRAMS = ("haproxy", "pgbouncer")
 def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
     if reason := why_not():
-        sys.stderr.write(f"Skipped: {reason}\n")
-        sys.exit(CANNOT)
+        skip(reason)
     exit_with("cluster", _run)
 
 
 def why_not() -> str:
     """Return why a cluster cannot run on this machine; "" if it can."""
     if namespace.command() is None:
-        return "it needs Linux with unshare and ip, for a network of its own."
+        return NEEDS_NETWORK
     # Debian has them in /usr/sbin, which is not in every user's PATH.
     missing = [name for name in PROGRAMS if program(name) is None]
     if missing:
-        return f"it needs {' and '.join(missing)}: apt-get install {' '.join(missing)}."
+        return f"it needs {' and '.join(missing)}: apt-get install {' '.join(missing)}"
     return ""
 
 
@@ -81,16 +76,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _run(run: dict[str, str]) -> int:
     Path(run["ATTACK_FOLDER"]).chmod(0o755)  # PgBouncer reads its configuration as another user
-    environment = product.settings()
-    with (
-        database.own_database(LOCAL_DIR / "attack", environment) as url,
-        postgres.copied(url) as copy,
-    ):
-        run |= {
-            "ATTACK_POSTGRES": str(copy),
-            "ATTACK_DATABASE": url.partition("?")[0].rpartition("/")[2],
-        }
-        return run_apart(INSIDE, environment | run)
+    return run_with_postgres(INSIDE, product.settings(), run)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from devtools.image import contents
 from devtools.image.buildah import DEBIAN, Buildah
 from devtools.processes import Failed
 
-_CANNOT = 77
 _PROGRAMS = ("buildah", "debootstrap", "caddy", "setpriv", "chroot")
 # What runs inside the network.
 _INSIDE = "devtools.image.topology"
@@ -26,8 +25,7 @@ _INSIDE = "devtools.image.topology"
 def main() -> None:
     options = parse()
     if reason := _why_not(options.base):
-        sys.stderr.write(f"Skipped: {reason}\n")
-        sys.exit(_CANNOT)
+        run.skip(reason)
     run.exit_with("image", lambda environment: _work(environment, options))
 
 
@@ -48,12 +46,12 @@ def parse() -> argparse.Namespace:
 
 def _why_not(base: str | None) -> str:
     if os.geteuid() != 0:
-        return "it needs root."
+        return "it needs root"
     needed = [name for name in _PROGRAMS if name != "debootstrap" or base is None]
     if missing := [name for name in needed if shutil.which(name) is None]:
-        return f"{', '.join(missing)} is missing."
+        return f"{', '.join(missing)} is missing"
     if namespace.command() is None:
-        return "it needs Linux with unshare and ip, for a network of its own."
+        return run.NEEDS_NETWORK
     return ""
 
 

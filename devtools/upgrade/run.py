@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from devtools.attack import database, namespace, product
-from devtools.attack.run import exit_with, parse_with_common, run_apart
+from devtools.attack.run import NEEDS_NETWORK, exit_with, parse_with_common, run_apart, skip
 from devtools.chaos.run import SETTINGS
 from devtools.development import LOCAL_DIR
 from devtools.upgrade import PREVIOUS, previous_commit
 from devtools.upgrade.checkout import NoEnvironment, check_out, python_for
 
-_CANNOT = 77
 # What runs inside the network.
 INSIDE = "devtools.upgrade.session"
 
@@ -28,22 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parse(arguments)
     commit = previous_commit()
     if commit is None:
-        _skip(f"the history lacks {PREVIOUS}, the previous release")
+        skip(f"the history lacks {PREVIOUS}, the previous release")
     if namespace.command() is None:
-        _skip("it needs Linux with unshare and ip, for a network of its own")
+        skip(NEEDS_NETWORK)
     with tempfile.TemporaryDirectory(prefix="upgrade-") as folder:
         previous = Path(folder)
-        check_out(str(commit), previous)
+        check_out(commit, previous)
         try:
             python = python_for(previous, LOCAL_DIR / "upgrade")
         except NoEnvironment as error:
-            _skip(f"the packages of {PREVIOUS} cannot be installed: {error}")
+            skip(f"the packages of {PREVIOUS} cannot be installed: {error}")
         exit_with("upgrade", lambda run: _upgrade(run, previous, python))
-
-
-def _skip(why: str) -> None:
-    sys.stderr.write(f"Skipped: {why}.\n")
-    sys.exit(_CANNOT)
 
 
 def _upgrade(run: dict[str, str], previous: Path, python: str) -> int:
