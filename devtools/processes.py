@@ -17,6 +17,22 @@ ROOT = Path(__file__).resolve().parent.parent
 _GRACE_S = 8.0
 
 
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int, *, with_ended: bool = False) -> float:
+    """Return the CPU time of a process; 0 if it has ended.
+
+    :param with_ended: also count its children that have ended.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    fields = text.rpartition(")")[2].split()
+    return sum(map(int, fields[11 : 15 if with_ended else 13])) / _TICKS
+
+
 class Failed(Exception):
     """A failure, described in one sentence."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from devtools.collected import collected_static_files
 from devtools.development import LOCAL_DIR
-from devtools.processes import ROOT, Failed
+from devtools.processes import ROOT, Failed, cpu_seconds
 
 WEB, ENGINE, MEDIA, SECOND_ENGINE, SECOND_MEDIA = 8000, 8010, 8011, 8020, 8021
 #: The servers, by the names of their processes.
@@ -96,11 +96,7 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the process that does the work."""
-        try:
-            fields = Path(f"/proc/{self.working}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.working)
 
 
 @dataclass

@@ -76,7 +76,6 @@ class Moment:
     counts: dict[str, Counts]
     wal: int
     xids: int
-    memory: dict[str, int]
 
     def since(self, before: Moment) -> Used:
         return Used(
@@ -124,7 +123,6 @@ class Bench:
             self.relay.counts(),
             int(wal),
             int(xids),
-            {name: product.processes[name].memory() for name in PROCESSES},
         )
 
     async def tables(self) -> dict[str, Table]:

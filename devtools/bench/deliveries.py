@@ -17,17 +17,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from subprocess import PIPE
 from typing import TextIO, cast
 
 from devtools.isolated import environment, own_database
-from devtools.processes import ROOT
+from devtools.processes import ROOT, cpu_seconds
 
 ACCOUNTS, DELIVERIES = 25, 5_000
 AT_ONCE = 100  # as many deliveries as the accounts may have in progress
 _WITHIN_S = 300.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 # As of two minutes.
 _TURN = {"role": "user", "text": "Where is my order? " * 5, "timestamp": "2026-01-01T00:00:00Z"}
 _TRANSCRIPT = [_TURN] * 20
@@ -99,17 +97,12 @@ class Backend:
         commands.flush()
         with subprocess.Popen(command, cwd=ROOT) as sender:
             began = float(self._output.readline())
-            cpu = _cpu_seconds(sender.pid)
+            cpu = cpu_seconds(sender.pid)
             ended = float(self._output.readline())
-            cpu = _cpu_seconds(sender.pid) - cpu
+            cpu = cpu_seconds(sender.pid) - cpu
             sender.send_signal(signal.SIGTERM)
         measured = count - count // 10
         return Sent(measured / (ended - began), cpu * 1000 / measured)
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @contextmanager

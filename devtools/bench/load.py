@@ -28,7 +28,7 @@ _ALL_SPEAK = 50
 _CONNECT_AT_ONCE = 20
 _HEARD_WITHIN_S = 20.0
 
-_TEXT = WSMsgType.TEXT
+TEXT = WSMsgType.TEXT
 
 
 @dataclass(slots=True)
@@ -69,8 +69,8 @@ class Caller(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
-        transport.send(_TEXT, frames.connected())
-        transport.send(_TEXT, frames.start(self.call))
+        transport.send(TEXT, frames.connected())
+        transport.send(TEXT, frames.start(self.call))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.payload_size != self._size and not self._learnt(transport, frame):
@@ -93,7 +93,7 @@ class Caller(WSListener):
 
     def _learnt(self, transport: WSTransport, frame: WSFrame) -> bool:
         """Return True if this is audio; handle anything else."""
-        if frame.msg_type != _TEXT:
+        if frame.msg_type != TEXT:
             return False
         text = frame.get_payload_as_bytes()
         if (at := text.find(self._audio)) >= 0:
@@ -104,7 +104,7 @@ class Caller(WSListener):
         if text.startswith(b'{"event":"mark"'):
             # Played on arrival: the echo arrives at the pace of speech.
             name = json.loads(text)["mark"]["name"]
-            transport.send(_TEXT, frames.mark(self.call, name))
+            transport.send(TEXT, frames.mark(self.call, name))
         return False
 
 
@@ -118,18 +118,18 @@ class Model(WSListener):
         self._at = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        transport.send(_TEXT, frames.session_created(self._number))
+        transport.send(TEXT, frames.session_created(self._number))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.payload_size != self._size and not self._learnt(transport, frame):
             return
         text = frame.get_payload_as_bytes()
         audio = text[self._at : self._at + frames.PAYLOAD]
-        transport.send(_TEXT, self._head + audio + b'"}')
+        transport.send(TEXT, self._head + audio + b'"}')
 
     def _learnt(self, transport: WSTransport, frame: WSFrame) -> bool:
         """Return True if this is audio; handle anything else."""
-        if frame.msg_type != _TEXT:
+        if frame.msg_type != TEXT:
             return False
         text = frame.get_payload_as_bytes()
         # The engine's message, or the caller's own from the bare relay.
@@ -140,7 +140,7 @@ class Model(WSListener):
                 self._at = len(head) + len(key)
                 return True
         if text.startswith(b'{"type":"session.update"'):
-            transport.send(_TEXT, frames.session_updated(self._number))
+            transport.send(TEXT, frames.session_updated(self._number))
         return False
 
 
@@ -219,7 +219,7 @@ class Callers:
                 stamp = now()
                 if self.tally.covers(stamp):
                     self.tally.sent += 1
-                caller.transport.send(_TEXT, b"%b%016d%b" % (head, stamp, caller.tail))
+                caller.transport.send(TEXT, b"%b%016d%b" % (head, stamp, caller.tail))
 
 
 def now() -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from devtools.postgres import Server, server_of
+from devtools.processes import cpu_seconds
 
 
 @contextmanager
@@ -89,9 +90,8 @@ class Postgres:
     def cpu_seconds(self) -> float:
         """Return the CPU time of the server and all of its processes, also of those that ended."""
         postmaster = self._postmaster()
-        ended = _cpu_ticks(postmaster, slice(11, 15))
-        running = sum(_cpu_ticks(pid, slice(11, 13)) for pid in self._children(postmaster))
-        return (ended + running) / os.sysconf("SC_CLK_TCK")
+        running = sum(map(cpu_seconds, self._children(postmaster)))
+        return cpu_seconds(postmaster, with_ended=True) + running
 
     def _postmaster(self) -> int:
         return int((self._server.data / "postmaster.pid").read_text().split()[0])
@@ -99,12 +99,3 @@ class Postgres:
     @staticmethod
     def _children(pid: int) -> list[int]:
         return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
-def _cpu_ticks(pid: int, fields: slice) -> int:
-    """Return the sum of some of the times in ``/proc/PID/stat``; 0 if the process has ended."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return sum(map(int, text.rpartition(")")[2].split()[fields]))

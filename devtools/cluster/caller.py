@@ -72,8 +72,8 @@ class Caller(load.Caller):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
         self.opened = time.monotonic()
-        transport.send(load._TEXT, frames.connected())
-        transport.send(load._TEXT, frames.dumps(self._start))
+        transport.send(load.TEXT, frames.connected())
+        transport.send(load.TEXT, frames.dumps(self._start))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if not self.hears_itself.is_set():
@@ -87,7 +87,7 @@ class Caller(load.Caller):
     def hang_up(self, call_sid: str) -> None:
         self.has_hung_up, self.closed = True, time.monotonic()
         stop = {"event": "stop", "stop": {"callSid": call_sid}}
-        self.transport.send(load._TEXT, frames.dumps(stop))
+        self.transport.send(load.TEXT, frames.dumps(stop))
         self.transport.disconnect()
 
 
@@ -102,7 +102,6 @@ class Load:
     calls: set[asyncio.Task[None]] = field(default_factory=set)
     turns: list[set[Caller]] = field(default_factory=lambda: [set() for _ in range(load.TURNS)])
     round_trips: Counter[int] = field(default_factory=Counter)  # in tenths of a millisecond
-    sent: int = 0
 
     async def place_on(self) -> None:
         """Place calls while there are fewer than wanted."""
@@ -198,10 +197,7 @@ class Load:
             head = frames.media_head(number)
             for caller in self.turns[turn]:
                 if not caller.closed:
-                    caller.transport.send(
-                        load._TEXT, b"%b%016d%b" % (head, load.now(), caller.tail)
-                    )
-                    self.sent += 1
+                    caller.transport.send(load.TEXT, b"%b%016d%b" % (head, load.now(), caller.tail))
 
     async def obey(self) -> None:
         """Carry out commands until the input is closed."""
@@ -211,9 +207,8 @@ class Load:
                 self.wanted = 0
                 self.ending.set()
                 await asyncio.gather(*self.calls)
-                tell("over", round_trips=self.round_trips, sent=self.sent)
+                tell("over", round_trips=self.round_trips)
                 self.round_trips.clear()
-                self.sent = 0
             else:
                 self.wanted, self.a_second = command["hold"], command["a_second"]
                 self.ending.clear()

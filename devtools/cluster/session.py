@@ -127,7 +127,7 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
         "services": [os.getpid(), *services.workers()],
     }
     system = System(context, primary, {}, traffic, context.random, options.short)
-    return Cluster(system, load, front, pooler, replica, others, folder, NAMES, options, stack)
+    return Cluster(system, load, front, pooler, replica, others, folder, NAMES, options)
 
 
 def _model(stack: AsyncExitStack) -> tuple[subprocess.Popen[str], int]:
@@ -161,11 +161,10 @@ async def _one_scenario(cluster: Cluster, report: ClusterReport, name: str) -> N
             await load.hold(cluster.options.calls, a_second=_A_SECOND)
             _say(f"{name}: {len(load.open_calls)} calls are in progress")
             try:
-                told = await scenario(cluster, notes)
+                killed = await scenario(cluster, notes) or {}
             finally:
                 await load.end()
             await asyncio.sleep(_SETTLE_S)
-            killed = told if name == "kill" else {}
             scenarios.expect_none_cut(cluster, notes, but=killed)
             calls = list(load.calls.values())
             await cluster.check(notes, calls, killed)

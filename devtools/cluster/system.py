@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,12 +22,11 @@ from devtools.chaos.traffic import Customer, Placed
 from devtools.chaos.waiting import until
 from devtools.cluster.balancer import Balancer
 from devtools.cluster.pooler import Pooler
-from devtools.processes import ROOT, Failed
+from devtools.processes import ROOT, Failed, cpu_seconds
 
 _LINE_LIMIT = 4 << 20
 _REACHED_WITHIN_S = 180.0
 _OVER_WITHIN_S = 60.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -173,8 +170,6 @@ class Cluster:
     folder: Path
     names: tuple[str, ...]
     options: Any
-    stack: AsyncExitStack
-    rows: list[Row] = field(default_factory=list)
 
     @property
     def processes(self) -> dict[str, Process]:
@@ -186,10 +181,10 @@ class Cluster:
         databases = {
             "postgres": self.system.postgres.cpu_seconds(),
             "replica": self.replica.cpu_seconds(),
-            "pgbouncer": _cpu_of(self.pooler.pid),
-            "haproxy": sum(map(_cpu_of, self.front.workers())),
+            "pgbouncer": cpu_seconds(self.pooler.pid),
+            "haproxy": sum(map(cpu_seconds, self.front.workers())),
         }
-        others = {name: sum(map(_cpu_of, pids)) for name, pids in self.others.items()}
+        others = {name: sum(map(cpu_seconds, pids)) for name, pids in self.others.items()}
         return product | databases | others
 
     def placed(self, calls: Iterable[CallOutside]) -> list[Placed]:
@@ -208,7 +203,7 @@ class Cluster:
         ]
 
     async def check(
-        self, notes: Notes, calls: list[CallOutside], killed: Mapping[str, float] | None = None
+        self, notes: Notes, calls: list[CallOutside], killed: Mapping[str, float]
     ) -> None:
         """Account for every call, apart from how it ended.
 
@@ -216,8 +211,8 @@ class Cluster:
         """
         placed = self.placed(calls)
         for each in placed:
-            if each.call_sid in (killed or {}):
-                each.killed_at = (killed or {})[each.call_sid]
+            if each.call_sid in killed:
+                each.killed_at = killed[each.call_sid]
         await check(self.system, notes, placed)
 
 
@@ -260,11 +255,3 @@ def percentile(counts: Mapping[float, int], share: float) -> float:
         if seen >= most:
             return float(value)
     return 0.0
-
-
-def _cpu_of(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -44,9 +44,9 @@ class Bad(bare.CallerEnd):
                 self.held = text
                 return
         if self.other is not None:
-            self.other.send(load._TEXT, text)
+            self.other.send(load.TEXT, text)
             if self.held:
-                self.other.send(load._TEXT, self.held)
+                self.other.send(load.TEXT, self.held)
                 self.held = b""
 
 
