@@ -25,7 +25,7 @@ from accounts.audit import Action, audit
 from accounts.email_addresses import normalize_email, validate_ascii_email
 from accounts.ownership import OwnedQuerySet
 from core.ids import new_id
-from core.sealing import CannotUnseal, seal, unseal
+from core.sealing import CannotUnseal, opens, seal, unseal
 from core.texts import validate_line
 from core.zones import LONGEST_NAME, validate_time_zone
 
@@ -296,6 +296,10 @@ class WebhookSecret(models.Model):
     def secret(self) -> str:
         """``whsec_…`` in plain text."""
         return unseal(self.current, purpose=self.PURPOSE).decode()
+
+    def opens(self) -> bool:
+        """Return False if the key that the current secret was sealed with is gone."""
+        return opens(self.current, purpose=self.PURPOSE)
 
     def previous_valid_until(self, now: datetime) -> datetime | None:
         """Return the time until which the previous secret also signs callbacks, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -33,7 +33,6 @@ from accounts.models import (
 from accounts.passwords import password_check
 from accounts.throttling import is_first_in_an_hour
 from core.errors import ApiError, unauthorized
-from core.sealing import CannotUnseal
 
 MAX_ACTIVE_KEYS = 100
 # A domain that cannot exist (RFC 2606), for the addresses of deleted accounts.
@@ -273,8 +272,8 @@ def webhook_secrets_replace_lost() -> int:
 @transaction.atomic
 def _replace_if_lost(account_id: str) -> bool:
     record = WebhookSecret.objects.select_for_update().select_related("account").get(pk=account_id)
-    with suppress(CannotUnseal):
-        return not record.secret
+    if record.opens():
+        return False
     record.rotate(new_webhook_secret(), timezone.now())
     record.save()
     audit(account=record.account, action=Action.WEBHOOK_SECRET_ROTATED)

@@ -32,6 +32,15 @@ def unseal(ciphertext: bytes | memoryview, *, purpose: str) -> bytes:
         raise CannotUnseal(purpose) from None
 
 
+def opens(ciphertext: bytes | memoryview, *, purpose: str) -> bool:
+    """Return True if the keys that are set open the ciphertext."""
+    try:
+        unseal(ciphertext, purpose=purpose)
+    except CannotUnseal:
+        return False
+    return True
+
+
 def keyed_hashes(message: bytes, *, purpose: str) -> list[str]:
     """Return HMAC-SHA256 in hex, with the current key and then with each of the fallbacks.
 

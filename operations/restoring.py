@@ -7,7 +7,6 @@ does, and why the rest needs none.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 from django.db import connection, transaction
@@ -20,7 +19,6 @@ from billing.metering import comparison
 from billing.metering.events import meter_events_doubt
 from core.queue import lanes
 from core.queue.jobs import defer
-from core.sealing import CannotUnseal
 from telephony.callbacks.outbox import deliveries_withdraw
 from telephony.engines import calls_end_stale
 from telephony.models import Process
@@ -51,22 +49,16 @@ def running_processes() -> list[Process]:
 def opens_secrets() -> bool:
     """Return False if ``SECRET_KEY`` and its fallbacks open none of the newest sealed values."""
     secrets = list(WebhookSecret.objects.order_by("-pk")[:_SECRETS])
-    return not secrets or any(map(_opens, secrets))
-
-
-def _opens(secret: WebhookSecret) -> bool:
-    with suppress(CannotUnseal):
-        return bool(secret.secret)
-    return False
+    return not secrets or any(secret.opens() for secret in secrets)
 
 
 def prepare(*, is_old: bool, key_is_lost: bool = False) -> Prepared:
     """Prepare the database; doing it again changes nothing.
 
-    :param key_is_lost: replace the webhook secrets that cannot be opened, so that callbacks can be
-        signed, and be verified once their owner has fetched the new one.
     :param is_old: the backup is older than the failure, so the calls that were in progress then
         have ended and been reported in another way.
+    :param key_is_lost: replace the webhook secrets that cannot be opened, so that callbacks can be
+        signed, and be verified once their owner has fetched the new one.
     """
     secrets = webhook_secrets_replace_lost() if key_is_lost else 0
     calls = _end_calls(report=not is_old)

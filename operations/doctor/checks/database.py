@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Identifier
 from accounts.models import WebhookSecret
 from billing.models import PlanPart
 from core.queue.connection import queue_database
-from core.sealing import CannotUnseal, unseal
+from core.sealing import opens
 from operations.doctor.checks.processes import running_now
 from operations.doctor.findings import Check, Finding, Options, failed, ok, warning
 
@@ -141,8 +141,7 @@ def _migrations(subject: str, options: Options) -> Iterable[Finding]:
     ours = {app for app, _ in known}
     applied = MigrationRecorder(connection).applied_migrations()
     replaced = {old for each in known.values() for old in each.replaces}
-    newer = sorted(each for each in applied if each not in known and each[0] in ours - replaced)
-    newer = [each for each in newer if each not in replaced]
+    newer = sorted(each for each in applied.keys() - known.keys() - replaced if each[0] in ours)
     if newer:
         app, name = newer[-1]
         yield warning(
@@ -240,7 +239,7 @@ def _connections(subject: str, options: Options) -> Iterable[Finding]:
 
 
 def _of_one(kind: str) -> int:
-    return int(_pool_size()) + _BESIDE_THE_POOL.get(kind, 1)
+    return _pool_size() + _BESIDE_THE_POOL.get(kind, 1)
 
 
 def _pool_size() -> int:
@@ -278,20 +277,13 @@ def _samples() -> Iterable[tuple[str, bool]]:
         ("the newest webhook secret", secrets.last()),
     ):
         if found:
-            yield what, _opens(found.current, WebhookSecret.PURPOSE)
-    for part in PlanPart.objects.exclude(sealed_secret=None):
-        yield (
-            f"the secret of Stripe's {part.get_name_display()}",
-            _opens(part.sealed_secret, PlanPart.PURPOSE),
-        )
-
-
-def _opens(sealed: Any, purpose: str) -> bool:
-    try:
-        unseal(sealed, purpose=purpose)
-    except CannotUnseal:
-        return False
-    return True
+            yield what, found.opens()
+    for part in PlanPart.objects.all():
+        if part.sealed_secret is not None:
+            yield (
+                f"the secret of Stripe's {part.get_name_display()}",
+                opens(part.sealed_secret, purpose=PlanPart.PURPOSE),
+            )
 
 
 SEALED = Check(

@@ -39,8 +39,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, old_backup: bool, key_is_lost: bool, **options: Any) -> None:
         try:
             require_migrations()
-        except MigrationsMissing as missing:
-            raise CommandError(f"{missing.count} migrations are missing: migrate first.") from None
+        except MigrationsMissing:
+            raise CommandError("Migrations are missing: run manage.py migrate first.") from None
         if running := running_processes():
             names = ", ".join(f"{each.kind} {each.pid} on {each.host}" for each in running)
             raise CommandError(f"Stop every process that uses this database first: {names}.")
