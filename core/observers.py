@@ -15,7 +15,7 @@ fact costs the creation of an object. Nothing is told for each audio frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import structlog
@@ -33,6 +33,17 @@ def observe(kind: type[Fact], observer: Callable[[Fact], None]) -> Callable[[], 
 
     def end() -> None:
         _observers[kind] = tuple(each for each in _observers[kind] if each is not observer)
+
+    return end
+
+
+def observe_all(observers: Mapping[type[Any], Callable[[Any], None]]) -> Callable[[], None]:
+    """Call each observer with each fact of its kind; return the function that ends this."""
+    ends = [observe(kind, observer) for kind, observer in observers.items()]
+
+    def end() -> None:
+        for each in ends:
+            each()
 
     return end
 

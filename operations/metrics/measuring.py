@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from prometheus_client.values import ValueClass
 
 from core.middleware import RequestAnswered
-from core.observers import observe
+from core.observers import observe_all
 from core.queue.worker import JobEnded
 from operations.metrics import meters
 from operations.metrics.meters import bounded
@@ -41,13 +41,7 @@ def measure() -> None:
 def subscribe() -> Callable[[], None]:
     """Count what observers are told; return the function that ends this."""
     meters.begin_at_zero()
-    ends = [observe(kind, observer) for kind, observer in _OBSERVERS.items()]
-
-    def end() -> None:
-        for each in ends:
-            each()
-
-    return end
+    return observe_all(_OBSERVERS)
 
 
 # Calls

@@ -26,7 +26,7 @@ from datetime import datetime
 from time import time_ns
 from typing import Any
 
-from core.observers import observe
+from core.observers import observe_all
 from operations.tracing.spans import Kind, Span
 from telephony import facts
 from telephony.engine.codes import EventKind
@@ -46,6 +46,7 @@ _FIRST_WEBHOOK = {Call.Direction.INBOUND: "inbound", Call.Direction.OUTBOUND: "a
 _TURN_BEGINS = (EventKind.MODEL_READY, EventKind.CALLER_SPOKE, EventKind.TEXT_TYPED)
 
 CALL, STREAM = "call", "stream"
+_NONE_YET = TokenUsage()
 
 
 @dataclass(slots=True)
@@ -89,13 +90,7 @@ class Tracer:
             facts.CallEnded: self._ended,
             facts.CallbackSent: self._sent,
         }
-        ends = [observe(kind, observer) for kind, observer in observers.items()]
-
-        def end() -> None:
-            for each in ends:
-                each()
-
-        return end
+        return observe_all(observers)
 
     def _span(
         self,
@@ -237,10 +232,8 @@ class Tracer:
                 "gen_ai.request.model": stream.model,
                 "gen_ai.conversation.id": fact.call.id,
                 "gen_ai.output.type": "speech",
-                "gen_ai.usage.input_tokens": _input(usage) - _input(stream.usage),
-                "gen_ai.usage.output_tokens": _output(usage) - _output(stream.usage),
-                "gen_ai.usage.cache_read.input_tokens": _cached(usage) - _cached(stream.usage),
                 "switchhook.response.status": status,
+                **_tokens(usage, since=stream.usage),
             },
         )
         stream.usage, stream.response_began, turn.ended = usage, at, at
@@ -364,13 +357,13 @@ class Tracer:
         )
 
 
-def _tokens(usage: TokenUsage | None) -> dict[str, object]:
+def _tokens(usage: TokenUsage | None, *, since: TokenUsage = _NONE_YET) -> dict[str, object]:
     if usage is None:
         return {}
     return {
-        "gen_ai.usage.input_tokens": _input(usage),
-        "gen_ai.usage.output_tokens": _output(usage),
-        "gen_ai.usage.cache_read.input_tokens": _cached(usage),
+        "gen_ai.usage.input_tokens": _input(usage) - _input(since),
+        "gen_ai.usage.output_tokens": _output(usage) - _output(since),
+        "gen_ai.usage.cache_read.input_tokens": _cached(usage) - _cached(since),
     }
 
 
