@@ -1,4 +1,4 @@
-"""When the certificates of the public URLs expire. A worker looks every hour, as clients do."""
+"""When the certificates of the public URLs expire. A worker connects every hour, as clients do."""
 
 from __future__ import annotations
 

@@ -60,10 +60,8 @@ def pids_of(directory: Path) -> set[int]:
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # it is gone, or another user's has its number
         return False
-    except PermissionError:
-        pass  # a later process has the number
     return True
 
 

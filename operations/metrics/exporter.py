@@ -131,11 +131,10 @@ def _delete_left_behind(directory: Path) -> None:
 
 
 async def _listen(exporter: Exporter, host: str, port: int) -> asyncio.Server:
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES - 1):
         with suppress(OSError):
             return await asyncio.start_server(exporter.serve, host, port, limit=LONGEST_HEAD)
-        if attempt < _TRIES - 1:
-            await asyncio.sleep(_TRY_AGAIN_S)
+        await asyncio.sleep(_TRY_AGAIN_S)
     return await asyncio.start_server(exporter.serve, host, port, limit=LONGEST_HEAD)
 
 

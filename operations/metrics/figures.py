@@ -17,6 +17,7 @@ import structlog
 from django.db import connection
 from prometheus_client import Gauge
 
+from billing.metering.delivery import NO_CUSTOMER
 from billing.models import MeterProblem
 from core.connections import database_within
 from core.queue import lanes
@@ -56,7 +57,8 @@ JOBS_OLDEST = gauge(
 )
 METER_LAG = gauge(
     "meter_lag_seconds",
-    "How long ago the call ended whose minutes wait longest to be sent to Stripe.",
+    "How long ago the call ended whose minutes wait longest to be sent to Stripe. Accounts without "
+    "a customer in Stripe are not included.",
 )
 METER_DRIFT = gauge(
     "meter_drift_minutes",
@@ -125,8 +127,10 @@ _JOBS = """
 """
 _METER = """
     SELECT coalesce(extract(epoch FROM now() - min(happened_at)), 0) FROM (
-        SELECT happened_at FROM billing_meterevent WHERE state = 'pending' LIMIT %(most)s
+        SELECT happened_at, last_error FROM billing_meterevent
+        WHERE state = 'pending' ORDER BY next_attempt_at LIMIT %(most)s
     ) AS pending
+    WHERE last_error <> %(no_customer)s
 """
 _PROBLEMS = """
     SELECT kind, count(*), coalesce(sum(abs(
@@ -178,7 +182,9 @@ def read() -> None:
 
 def _rows(statement: str) -> list[Row]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"most": MOST, "lanes": list(lanes.PLACES)})
+        cursor.execute(
+            statement, {"most": MOST, "lanes": list(lanes.PLACES), "no_customer": NO_CUSTOMER}
+        )
         return cursor.fetchall()
 
 

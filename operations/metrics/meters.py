@@ -21,19 +21,8 @@ REGISTRY = CollectorRegistry()
 OTHER = "other"
 
 # Buckets end at the limit of what is timed, and are closest where an alert or a person decides.
-_BACKEND = (
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2,
-    3,
-    5,
-    7.5,
-    10,
-    15,
-)  # onCallStart has 10 s, Twilio's webhook 15
+# onCallStart has 10 s, Twilio's webhook 15.
+_BACKEND = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15)
 _TURN = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10)  # over a second is felt
 _TOOL = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30)  # a tool has 30 s
 _REQUEST = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # a page takes 0.1 s at most

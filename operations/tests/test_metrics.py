@@ -14,6 +14,7 @@ from django.db import connection
 from django.utils import timezone
 from prometheus_client import generate_latest
 
+from billing.metering.delivery import NO_CUSTOMER
 from billing.models import MeterEvent, MeterProblem, StatusCheck
 from core.middleware import RequestAnswered
 from core.observers import tell
@@ -334,14 +335,15 @@ class TestFigures:
         assert self.read("callbacks_held") == 1
 
     def test_money(self, alice):
-        usage = used(alice, "CA1", minutes=1)
-        MeterEvent.objects.create(
-            identifier="CA1",
-            usage_record=usage,
-            account=alice,
-            minutes=1,
-            happened_at=timezone.now() - timedelta(minutes=5),
-        )
+        for sid, age, error in (("CA1", 5, "Timeout"), ("CA2", 90, NO_CUSTOMER)):
+            MeterEvent.objects.create(
+                identifier=sid,
+                usage_record=used(alice, sid, minutes=1),
+                account=alice,
+                minutes=1,
+                happened_at=timezone.now() - timedelta(minutes=age),
+                last_error=error,
+            )
         for key, detail in (
             ("less", {"stripes": 10, "settled": 15, "just_sent": 2, "in_doubt": 0}),
             ("more", {"stripes": 10, "settled": 6, "just_sent": 0, "in_doubt": 1}),
