@@ -136,7 +136,8 @@ def _unserved_queues(facts: Facts) -> Finding | None:
     if not workers or not unserved:
         return None
     url = list_url(Process, kind__exact=Process.Kind.WORKER)
-    return Finding(str(len(unserved)), url, f"queues without a worker: {', '.join(unserved)}")
+    what = "queue" if len(unserved) == 1 else "queues"
+    return Finding(str(len(unserved)), url, f"{what} without a worker: {', '.join(unserved)}")
 
 
 def _silent_processes(facts: Facts) -> Finding | None:
@@ -275,7 +276,8 @@ CONDITIONS = (
         Severity.CRITICAL,
         "No engine accepts calls",
         "no engine accepts calls",
-        "No engine is running, or all of them are draining. Callers hear a busy signal.",
+        "If none is running, callers hear an error from Twilio; if all are draining, a busy "
+        "signal.",
         "Start an engine.",
         "processes",
         _no_engine,

@@ -176,6 +176,8 @@ class TestProcesses:
         process_leave(processes[1].id)
         process_beat(Identity(Process.Kind.WORKER, queues=("calls", "money", "callbacks")))
         assert found() == {"queues without a worker: mail, upkeep": "2"}
+        process_beat(Identity(Process.Kind.WORKER, queues=("mail",)))
+        assert found() == {"queue without a worker: upkeep": "1"}
 
     def test_versions_need_attention_once_no_deploy_takes_as_long(
         self, processes: list[Identity]
