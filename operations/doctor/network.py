@@ -18,10 +18,10 @@ from email.message import Message
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
 
+UPGRADED = 101
 CONNECT_WITHIN_S = 5.0
 RESPOND_WITHIN_S = 8.0
 _LARGEST_BODY = 2**16
-_UPGRADED = 101
 _LENGTH_FOLLOWS = 126  # in two bytes
 
 _PORTS = {"https": 443, "wss": 443, "http": 80, "ws": 80}
@@ -68,6 +68,11 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def as_http(url: str) -> str:
+    """Return the URL of a WebSocket as that of an ordinary request; any other unchanged."""
+    return re.sub("^ws", "http", url)
 
 
 def addresses_of(place: Place) -> list[str]:
@@ -132,7 +137,7 @@ def first_message(url: str, headers: Mapping[str, str]) -> Response:
         if found is None:
             raise NoResponse("does not speak HTTP")
         status, known = int(found[1]), _known(http.client.parse_headers(file))
-        return Response(status, known, _frame(file) if status == _UPGRADED else b"")
+        return Response(status, known, _frame(file) if status == UPGRADED else b"")
 
 
 def _frame(file: IO[bytes]) -> bytes:

@@ -122,7 +122,7 @@ def as_json(rows: Sequence[Row]) -> str:
 def _summary(rows: Sequence[Row]) -> str:
     counts = Counter(row.finding.status for row in rows)
     failures, warnings = counts[Status.FAILED], counts[Status.WARNING]
-    if not failures and not warnings:
+    if counts.keys() <= {Status.OK}:
         return "Everything is fine."
     said = [f"{failures} failed"] * bool(failures)
     said += [f"{warnings} {'warning' if warnings == 1 else 'warnings'}"] * bool(warnings)

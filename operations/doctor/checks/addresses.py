@@ -18,6 +18,7 @@ from operations.doctor.checks.clock import CLOCK_REMEDY, MOST_OFF_S
 from operations.doctor.checks.machine import FEWEST_FILES, FILES_REMEDY
 from operations.doctor.findings import Check, Finding, Options, failed, ok, skipped, warning
 from operations.doctor.network import (
+    UPGRADED,
     NoResponse,
     Place,
     Unreachable,
@@ -31,7 +32,6 @@ from telephony.models import Process
 
 PUBLIC, ENGINE, MEDIA = "PUBLIC_URL", "ENGINE_URL", "MEDIA_URL"
 _RENEW_WITHIN_DAYS = 14
-_UPGRADED = 101
 # An address for documentation (RFC 5737): no client has it.
 _FORGED = "203.0.113.77"
 # Statuses by which proxies say that nothing listens behind them.
@@ -294,7 +294,7 @@ def _media(name: str, options: Options) -> Iterable[Finding]:
         yield from _no_response(name, error)
         return
     facts = self_check.read_answer(response.body, challenge)
-    if response.status != _UPGRADED and response.status not in _NOBODY_BEHIND:
+    if response.status != UPGRADED and response.status not in _NOBODY_BEHIND:
         yield failed(
             f"{url} returns status {response.status} instead of opening a WebSocket.",
             "Let the proxy route the path of MEDIA_URL to the MEDIA_PORT of the engines (PORT + 1, "

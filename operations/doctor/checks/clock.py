@@ -13,7 +13,7 @@ from django.conf import settings
 
 from operations.doctor.checks.database import connected
 from operations.doctor.findings import Check, Finding, Options, failed, ok, skipped
-from operations.doctor.network import Unreachable, request
+from operations.doctor.network import Unreachable, as_http, request
 
 # Codes of authenticator apps change every 30 seconds.
 MOST_OFF_S = 15.0
@@ -54,7 +54,7 @@ def _offsets() -> Iterable[tuple[str, float]]:
     for name in ("PUBLIC_URL", "TWILIO_API_URL", "OPENAI_REALTIME_URL"):
         if not settings.ENVIRONMENT.is_good(name):
             continue
-        url = getattr(settings, name).replace("wss:", "https:").replace("ws:", "http:")
+        url = as_http(getattr(settings, name))
         with suppress(Unreachable, ssl.SSLError, TypeError, ValueError):
             began = time.time()
             date = request(url, "HEAD").headers.get("date", "")

@@ -27,7 +27,8 @@ _REMEDIES = {
 
 def _processes(kind: str, options: Options) -> Iterable[Finding]:
     counts = processes_counted()
-    up, draining, silent = (counts[kind, state] for state in Process.State)
+    states = (Process.State.UP, Process.State.DRAINING, Process.State.SILENT)
+    up, draining, silent = (counts[kind, state] for state in states)
     consequence, command = _REMEDIES[Process.Kind(kind)]
     if up:
         also = f", {draining} shutting down" * bool(draining)
@@ -46,7 +47,7 @@ def _processes(kind: str, options: Options) -> Iterable[Finding]:
         rows = ours.filter(state=Process.State.SILENT)  # type: ignore[misc]
         names = ", ".join(str(each) for each in rows[:3])
         yield warning(
-            f"{silent} ended in the last day without saying so: {names}.",
+            f"{silent} stopped without a shutdown in the last 24 hours: {names}.",
             "It was killed, or lost the database. Look at its log and at the kernel's (dmesg) "
             "for the reason, such as too little memory.",
         )

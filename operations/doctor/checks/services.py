@@ -13,14 +13,14 @@ from django.conf import settings
 from django.core.mail import get_connection
 
 from operations.doctor.findings import Check, Finding, Options, failed, ok, warning
-from operations.doctor.network import Place, Unreachable, request
+from operations.doctor.network import Place, Unreachable, as_http, request
 
 _SMTP = "django.core.mail.backends.smtp.EmailBackend"
 _MAIL_WITHIN_S = 8
 
 
 def _hosts(name: str, options: Options) -> Iterable[Finding]:
-    url = getattr(settings, name).replace("wss:", "https:").replace("ws:", "http:")
+    url = as_http(getattr(settings, name))
     place = Place.of(url)
     try:
         request(url, is_trusted=True)
