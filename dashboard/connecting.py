@@ -39,7 +39,6 @@ MOST_AT_ONCE = 20
 BEGUN_WITHIN_S = 10.0
 
 _LONGEST_NUMBER = 16  # in E.164, with its +
-_LONGEST_NUMBER = 16  # in E.164, with its +
 _UNFINISHED = "Not connected: Twilio took too long. Try again."
 _NOT_LISTED = "Twilio took too long to list the numbers again. To see them, choose Show numbers."
 

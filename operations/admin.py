@@ -14,7 +14,7 @@ from procrastinate.contrib.django.models import ProcrastinateEvent, Procrastinat
 
 import operations.accounts
 import operations.incident_pages
-import operations.processes  # noqa: F401  (registers its page)
+import operations.processes  # noqa: F401  (they register their pages)
 from core.admin import ReadOnlyAdmin, ReadOnlyInline
 
 admin.site.unregister(ProcrastinateJob)

@@ -64,11 +64,11 @@ async def _work(places: dict[str, int], grace: float) -> bool:
     worker = Worker(app, places, grace=grace)
     heartbeat = Heartbeat(Identity(Process.Kind.WORKER, queues=tuple(places)))
     loop = asyncio.get_running_loop()
-    draining: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
         worker.stop()
-        draining.add(loop.create_task(heartbeat.drain()))
+        tasks.add(loop.create_task(heartbeat.drain()))
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
@@ -79,7 +79,7 @@ async def _work(places: dict[str, int], grace: float) -> bool:
         measuring.measure()
         measuring.measure_loop()
         certificates.watch()
-        draining.add(loop.create_task(figures.read_on()))
+        tasks.add(loop.create_task(figures.read_on()))
     trace()
     watcher = Watcher("processes", "rest")
     await worker.run()
