@@ -148,6 +148,16 @@ def test_the_table() -> None:
         "",
         f"Switchhook {VERSION}: 1 failed, 1 skipped, 1 ok.",
     ]
+
+
+def test_the_summary_is_not_that_all_is_fine_if_something_was_skipped() -> None:
+    good = Row(check("one"), "", ok("Good."))
+    skipped = Row(check("other"), "", Finding(Status.SKIPPED, "It needs A."))
+    last = [
+        as_table(rows, width=50, has_colour=False).splitlines()[-1]
+        for rows in ([good], [good, skipped])
+    ]
+    assert last == ["Everything is fine.", f"Switchhook {VERSION}: 1 skipped, 1 ok."]
     assert exit_status(rows) == 1
     assert json.loads(as_json(rows))["findings"][2]["subject"] == "B"
     good = [Row(one, "", ok("Good.")), Row(one, "", warning("Hm.", "Look."))]
