@@ -58,5 +58,5 @@ def _faults_of_owners(root: Path) -> Iterator[str]:
             for path in (Path(folder), *(Path(folder, name) for name in files)):
                 status = path.lstat()
                 if status.st_uid != 0 or (status.st_mode & 0o022 and not path.is_symlink()):
-                    yield f"Others than root can write {path.relative_to(root)}."
+                    yield f"Users other than root can write {path.relative_to(root)}."
                     return
