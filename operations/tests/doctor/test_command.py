@@ -148,6 +148,10 @@ def test_the_table() -> None:
         "",
         f"Switchhook {VERSION}: 1 failed, 1 skipped, 1 ok.",
     ]
+    assert exit_status(rows) == 1
+    assert json.loads(as_json(rows))["findings"][2]["subject"] == "B"
+    good = [Row(one, "", ok("Good.")), Row(one, "", warning("Hm.", "Look."))]
+    assert exit_status(good) == 0
 
 
 def test_the_summary_is_not_that_all_is_fine_if_something_was_skipped() -> None:
@@ -158,7 +162,3 @@ def test_the_summary_is_not_that_all_is_fine_if_something_was_skipped() -> None:
         for rows in ([good], [good, skipped])
     ]
     assert last == ["Everything is fine.", f"Switchhook {VERSION}: 1 skipped, 1 ok."]
-    assert exit_status(rows) == 1
-    assert json.loads(as_json(rows))["findings"][2]["subject"] == "B"
-    good = [Row(one, "", ok("Good.")), Row(one, "", warning("Hm.", "Look."))]
-    assert exit_status(good) == 0
