@@ -58,6 +58,9 @@ class Failures:
     @property
     def rate(self) -> str:
         """The shares: ``2.5% of the last 1,000 calls failed, and 4.0% were rejected``."""
+        if self.calls == 1:
+            how = "failed" if self.share else "was rejected" if self.rejected else "did not fail"
+            return f"1 call ended, and it {how}"
         return (
             f"{self.share:.1%} of the last {self.calls:,} calls failed, "
             f"and {self.rejected:.1%} were rejected"

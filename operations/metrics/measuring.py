@@ -156,13 +156,10 @@ def _job_ended(fact: JobEnded) -> None:
     meters.JOB_SECONDS.labels(fact.queue).observe(fact.seconds)
 
 
-_STATUSES = ("2xx", "3xx", "4xx", "5xx")
-
-
 def _request_answered(fact: RequestAnswered) -> None:
     first = fact.path.partition("?")[0].lstrip("/").partition("/")[0]
-    area = meters.AREAS.get(first, "pages")
-    status = bounded(f"{fact.status // 100}xx", _STATUSES)
+    area = meters.AREAS.get(first, meters.PAGES)
+    status = bounded(f"{fact.status // 100}xx", meters.STATUSES)
     meters.REQUESTS.labels(area, status).observe(fact.seconds)
 
 

@@ -232,7 +232,10 @@ AREAS = {
     "livez": "health",
     "readyz": "health",
 }
+PAGES = "pages"
+STATUSES = ("2xx", "3xx", "4xx", "5xx")
 DIRECTIONS = tuple(map(str, Call.Direction.values))
+CALLBACK_KINDS = tuple(map(str, CallbackDelivery.Kind.values))
 # A rejected call with an error code failed.
 _ENDS: list[tuple[str, str]] = [
     *((reason.value, reason.outcome) for reason in EndedReason),
@@ -250,17 +253,26 @@ def begin_at_zero() -> None:
         CALL_PROBLEMS.labels(code)
     for outcome in (*STARTS, *START_FAILURES):
         CALL_START.labels(outcome)
-    for labels in product(WEBHOOKS, WEBHOOK_OUTCOMES):
-        VOICE_WEBHOOKS.labels(*labels)
+    for webhook in WEBHOOKS:
+        VOICE_WEBHOOK.labels(webhook)
+        for outcome in WEBHOOK_OUTCOMES:
+            VOICE_WEBHOOKS.labels(webhook, outcome)
     for outcome in CONNECTS:
         MODEL_CONNECTS.labels(outcome)
     for code in (*CLOSE_CODES, OTHER):
         MODEL_DISCONNECTS.labels(code)
     for code in (*MODEL_ERROR_CODES, OTHER):
         MODEL_ERRORS.labels(code)
+        MODEL_RESPONSES_FAILED.labels(code)
     for outcome in TOOL_OUTCOMES:
         TOOLS.labels(outcome)
-    for labels in product(CallbackDelivery.Kind.values, ATTEMPTS):
-        CALLBACK_ATTEMPTS.labels(*map(str, labels))
-    for labels in product(lanes.PLACES, JOB_OUTCOMES):
-        JOBS.labels(*labels)
+    for kind in CALLBACK_KINDS:
+        CALLBACKS.labels(kind)
+        for outcome in ATTEMPTS:
+            CALLBACK_ATTEMPTS.labels(kind, outcome)
+    for queue in lanes.PLACES:
+        JOB_SECONDS.labels(queue)
+        for outcome in JOB_OUTCOMES:
+            JOBS.labels(queue, outcome)
+    for labels in product((*dict.fromkeys(AREAS.values()), PAGES), STATUSES):
+        REQUESTS.labels(*labels)

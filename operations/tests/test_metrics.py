@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from datetime import timedelta
@@ -18,6 +19,7 @@ from billing.metering.delivery import NO_CUSTOMER
 from billing.models import MeterEvent, MeterProblem, StatusCheck
 from core.middleware import RequestAnswered
 from core.observers import tell
+from core.queue import lanes
 from core.queue.jobs import defer
 from core.queue.worker import JobEnded
 from devtools.ports import free_ports
@@ -227,6 +229,21 @@ class TestSeries:
             for sample in metric.samples
         }
         assert reasons >= {"engine_lost", "internal_error", "rejected"}
+
+    @pytest.mark.parametrize(
+        ("metric", "values"),
+        [
+            (meters.VOICE_WEBHOOK, [meters.WEBHOOKS]),
+            (meters.CALLBACKS, [("onCallEnd", "onError")]),
+            (meters.MODEL_RESPONSES_FAILED, [(*meters.MODEL_ERROR_CODES, "other")]),
+            (meters.JOB_SECONDS, [lanes.PLACES]),
+            (meters.REQUESTS, [("api", "admin", "voice", "pages"), ("2xx", "3xx", "4xx", "5xx")]),
+        ],
+    )
+    def test_the_first_error_of_a_process_is_an_increase(self, rise, metric, values):
+        (found,) = metric.collect()
+        series = {tuple(map(sample.labels.get, metric._labelnames)) for sample in found.samples}
+        assert series >= set(itertools.product(*values))
 
 
 class TestTheEventLoop:

@@ -245,6 +245,18 @@ class TestFailures:
         assert f"{failed.rate}." in text
 
     @pytest.mark.parametrize(
+        ("reason", "how"),
+        [
+            ("model_error", "failed"),
+            ("rejected", "was rejected"),
+            ("caller_hangup", "did not fail"),
+        ],
+    )
+    def test_a_single_call(self, alice: Account, reason: str, how: str) -> None:
+        end(alice, reason)
+        assert failures().rate == f"1 call ended, and it {how}"
+
+    @pytest.mark.parametrize(
         ("code", "label"),
         [
             ("engine_lost", "call lost with its engine in the last 24 hours"),
