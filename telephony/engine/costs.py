@@ -1,4 +1,7 @@
-"""Estimates of what OpenAI and Twilio charge for a call, from the prices in ``prices.json``."""
+"""Estimates of what OpenAI and Twilio charge for a call.
+
+OpenAI's prices are in ``models.toml``, Twilio's in ``prices.json``.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-PRICES: dict[str, Any] = json.loads(
+from telephony.engine.models import TRANSCRIPTION_PER_MINUTE, token_prices_of
+
+_TWILIO: dict[str, Any] = json.loads(
     (Path(__file__).parent / "prices.json").read_text(encoding="utf-8")
-)
+)["twilio"]
 _MILLION = Decimal(1_000_000)
 _SIX_PLACES = Decimal("0.000001")
 # The North American toll-free area codes.
@@ -37,39 +42,27 @@ class TokenUsage:
 
 def openai_cost(model: str, usage: TokenUsage) -> Decimal:
     """Return USD with six decimals; a model without a listed price costs as the default one."""
-    prices = PRICES["openai"]
-    price = prices["models"].get(_listed(model), prices["models"][prices["unlisted_model"]])
-    text, audio = price["text"], price["audio"]
+    prices = token_prices_of(model)
+    text, audio = prices.text, prices.audio
     per_million = (
-        usage.text_in * Decimal(text["input"])
-        + usage.text_cached * Decimal(text["cached"])
-        + usage.text_out * Decimal(text["output"])
-        + usage.audio_in * Decimal(audio["input"])
-        + usage.audio_cached * Decimal(audio["cached"])
-        + usage.audio_out * Decimal(audio["output"])
+        usage.text_in * text.input
+        + usage.text_cached * text.cached
+        + usage.text_out * text.output
+        + usage.audio_in * audio.input
+        + usage.audio_cached * audio.cached
+        + usage.audio_out * audio.output
     )
     minutes = Decimal(str(usage.transcribed_seconds)) / 60
-    transcription = minutes * Decimal(prices["transcription_per_minute"])
+    transcription = minutes * TRANSCRIPTION_PER_MINUTE
     return (per_million / _MILLION + transcription).quantize(_SIX_PLACES)
-
-
-def _listed(model: str) -> str:
-    """Return the longest listed name that the model is, or is a dated snapshot of; or ""."""
-    names = [
-        name
-        for name in PRICES["openai"]["models"]
-        if model == name or model.startswith(f"{name}-20")
-    ]
-    return max(names, key=len, default="")
 
 
 def twilio_cost(direction: str, our_number: str, minutes: int) -> Decimal:
     """Return USD for a US call of that many started minutes, including its media stream."""
-    prices = PRICES["twilio"]
     if direction == "outbound":
-        per_minute = Decimal(prices["outbound"])
+        per_minute = Decimal(_TWILIO["outbound"])
     elif our_number.startswith(tuple(f"+1{code}" for code in _TOLL_FREE)):
-        per_minute = Decimal(prices["inbound_toll_free"])
+        per_minute = Decimal(_TWILIO["inbound_toll_free"])
     else:
-        per_minute = Decimal(prices["inbound_local"])
-    return minutes * (per_minute + Decimal(prices["media_stream"]))
+        per_minute = Decimal(_TWILIO["inbound_local"])
+    return minutes * (per_minute + Decimal(_TWILIO["media_stream"]))

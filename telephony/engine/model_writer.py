@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from telephony.engine.models import TRANSCRIPTION_MODEL
 from telephony.engine.plan import CallPlan, Tool
 from telephony.engine.responses import Asked
 
-TRANSCRIPTION_MODEL = "gpt-transcribe"
 # The creator of an item chooses its id; those of ours begin with this.
 OWN_ITEM = "sh_"
 # The id of the event, which an error about it repeats.

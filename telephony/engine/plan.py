@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from telephony.engine.models import DEFAULT_MODEL
+
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 LONGEST_AUTH_TOKEN = 128
@@ -40,7 +42,7 @@ class CallPlan:
     # The only numbers that transfer_call may dial; empty if it may dial any.
     transfer_numbers: tuple[str, ...] = ()
     voice: str = "marin"
-    model: str = "gpt-realtime-1.5"
+    model: str = DEFAULT_MODEL
     vad_eagerness: str = "high"
     noise_reduction: str = "near_field"
     inactivity_timeout_ms: int = 60_000
