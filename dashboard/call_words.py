@@ -151,7 +151,7 @@ def _waited_for(kind: str, name: str) -> str:
             return "onCallStart"
         case EventKind.GREETED, "ms":
             return "First audio"
-        case _, "latencyMs":
+        case EventKind.AGENT_SPOKE, "latencyMs":
             return "Agent"
         case _, "ms" if kind in _TOOL_ENDS:
             return "Tools"

@@ -438,7 +438,9 @@ def _turn(
     latency = chance.randrange(300, 1800)
     at += timedelta(milliseconds=latency)
     yield at, EventKind.AGENT_SPOKE, {"latencyMs": latency}
-    at += timedelta(milliseconds=chance.randrange(500, 3000))
+    heard = latency + chance.randrange(60, 250)
+    yield at + timedelta(seconds=1), EventKind.AGENT_HEARD, {"latencyMs": heard}
+    at += timedelta(milliseconds=chance.randrange(1000, 3000))
     yield at, EventKind.RESPONSE_DONE, {"status": "completed"}
 
 

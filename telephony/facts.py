@@ -121,17 +121,6 @@ class ToolAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnHeard:
-    """The caller began to hear a response (engine), by the mark that Twilio returned.
-
-    :ivar latency_ms: since the end of the caller's speech, tools included.
-    """
-
-    call: Call
-    latency_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class CallReleased:
     """The engine no longer holds the call, whose end it has recorded (engine)."""
 

@@ -109,10 +109,6 @@ def _model_disconnected(fact: facts.ModelDisconnected) -> None:
     meters.MODEL_DISCONNECTS.labels(bounded(str(fact.code), meters.CLOSE_CODES)).inc()
 
 
-def _turn_heard(fact: facts.TurnHeard) -> None:
-    meters.TURN_HEARD.observe(fact.latency_ms / 1000)
-
-
 def _noted(fact: facts.Noted) -> None:
     detail = fact.detail
     match fact.kind:
@@ -120,6 +116,8 @@ def _noted(fact: facts.Noted) -> None:
             meters.FIRST_AUDIO.observe(detail["ms"] / 1000)
         case EventKind.AGENT_SPOKE:
             meters.TURN_SENT.observe(detail["latencyMs"] / 1000)
+        case EventKind.AGENT_HEARD:
+            meters.TURN_HEARD.observe(detail["latencyMs"] / 1000)
         case EventKind.INTERRUPTED:
             meters.INTERRUPTIONS.inc()
         case EventKind.MODEL_READY:
@@ -173,7 +171,6 @@ _OBSERVERS: dict[type[Any], Callable[[Any], None]] = {
     facts.CallResumed: _call_resumed,
     facts.ModelConnected: _model_connected,
     facts.ModelDisconnected: _model_disconnected,
-    facts.TurnHeard: _turn_heard,
     facts.Noted: _noted,
     facts.CallbackSent: _callback_sent,
     JobEnded: _job_ended,

@@ -113,7 +113,7 @@ class TestConversations:
         noted(EventKind.MODEL_READY, model="gpt-realtime-1.5", ms=300)
         noted(EventKind.AGENT_SPOKE, latencyMs=600)
         noted(EventKind.INTERRUPTED, heardMs=10)
-        tell(facts.TurnHeard(call(), 700))
+        noted(EventKind.AGENT_HEARD, latencyMs=700)
         assert rise("first_audio_seconds_sum") == pytest.approx(0.8)
         assert rise("model_ready_seconds_sum") == pytest.approx(0.3)
         assert rise("turn_sent_seconds_sum") == pytest.approx(0.6)

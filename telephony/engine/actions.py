@@ -63,13 +63,6 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnHeard:
-    """The caller began to hear a response, so long after they stopped speaking. Not stored."""
-
-    latency_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class ReportError:
     """Send onError."""
 
@@ -106,7 +99,6 @@ Action = (
     | RunTool
     | CancelTool
     | Note
-    | TurnHeard
     | ReportError
     | CloseCaller
     | Finish

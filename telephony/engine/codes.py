@@ -449,6 +449,12 @@ class EventKind(StrEnum):
         "The agent spoke",
         "`latencyMs` from the end of the caller's speech to the first audio, tools included",
     )
+    AGENT_HEARD = (
+        "agent_heard",
+        "The caller began to hear the agent",
+        "`latencyMs` from the end of the caller's speech, tools included. Twilio confirms it up to "
+        "a second later, and not for a response that the caller interrupted before.",
+    )
     INTERRUPTED = (
         "interrupted",
         "The caller interrupted the agent",

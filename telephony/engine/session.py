@@ -319,11 +319,11 @@ class CallSession:
         self._leave_when_heard()
 
     def _note_heard(self, item_id: str, played_ms: int) -> None:
-        """Report how long the caller waited for a response, with the first mark in it."""
+        """Note how long the caller waited to hear a response, with the first mark in it."""
         if self._awaited and self._awaited[0] == item_id:
             since, self._awaited = self._awaited[1], None
             began = max(self._context.ms_since(since) - played_ms, 0)
-            self._do(actions.TurnHeard(began))
+            self._note(EventKind.AGENT_HEARD, latencyMs=began)
 
     def _marks_overdue(self) -> None:
         """Assume that the caller has heard everything, if enough time has passed for it."""

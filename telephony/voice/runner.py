@@ -40,7 +40,7 @@ from telephony.engine.session import CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
-from telephony.facts import ModelConnected, ModelDisconnected, Noted, ToolAsked, TurnHeard
+from telephony.facts import ModelConnected, ModelDisconnected, Noted, ToolAsked
 from telephony.models import Call, FailedRequest
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
@@ -249,8 +249,6 @@ class CallRunner:
                 self._recorder.add((at, action.kind, action.detail))
                 usage = self._session.usage
                 tell(Noted(self._call, at, action.kind, action.detail, usage))
-            case actions.TurnHeard():
-                tell(TurnHeard(self._call, action.latency_ms))
             case actions.ReportError():
                 self._errors.append((action.code, action.message))
             case actions.CloseCaller():

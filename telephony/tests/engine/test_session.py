@@ -19,7 +19,6 @@ from telephony.engine.actions import (
     RunTool,
     SendMark,
     ToModel,
-    TurnHeard,
 )
 from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.costs import TokenUsage
@@ -1049,11 +1048,11 @@ class TestTimeline:
         call.receive(AgentAudioStarted("a1"))
         call.wait(1.2)
         call.receive(MarkPlayed("1"))
-        assert call.took(TurnHeard) == [TurnHeard(650)]
+        assert call.notes("agent_heard") == [("agent_heard", {"latencyMs": 650})]
         call.say(1000, item="a1")
         call.wait(1)
         call.receive(MarkPlayed("2"))
-        assert len(call.ever(TurnHeard)) == 1
+        assert len(call.notes("agent_heard")) == 1
 
     def test_audio_before_the_response_does_not_count_as_the_response(self):
         call = Conversation()
@@ -1063,10 +1062,10 @@ class TestTimeline:
         call.receive(AgentAudioStarted("a2"))
         call.wait(1)
         call.receive(MarkPlayed("1"))
-        assert call.took(TurnHeard) == []
+        assert call.notes("agent_heard") == []
         call.wait(1)
         call.receive(MarkPlayed("2"))
-        assert call.took(TurnHeard) == [TurnHeard(1000)]
+        assert call.notes("agent_heard") == [("agent_heard", {"latencyMs": 1000})]
 
     def test_a_caller_who_interrupts_at_once_has_heard_no_response(self):
         call = Conversation()
@@ -1075,7 +1074,7 @@ class TestTimeline:
         call.receive(AgentAudioStarted("a1"))
         call.listen("u2")
         call.receive(MarkPlayed("1"))
-        assert call.ever(TurnHeard) == []
+        assert call.notes("agent_heard") == []
 
     def test_speech_after_all_was_sent_ends_the_wait_for_the_response(self):
         call = Conversation()
@@ -1087,7 +1086,7 @@ class TestTimeline:
         call.heard("my order?", "u2")
         call.say(1000, item="a1")
         call.receive(MarkPlayed("2"))
-        assert call.ever(TurnHeard) == []
+        assert call.notes("agent_heard") == []
 
     def test_a_mark_that_comes_too_early_makes_no_negative_latency(self):
         call = Conversation()
@@ -1095,7 +1094,7 @@ class TestTimeline:
         call.say(1000, item="a1")
         call.receive(AgentAudioStarted("a1"))
         call.receive(MarkPlayed("1"))
-        assert call.took(TurnHeard) == [TurnHeard(0)]
+        assert call.notes("agent_heard") == [("agent_heard", {"latencyMs": 0})]
 
     def test_how_much_was_heard_before_an_interruption(self):
         call = Conversation()
