@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox import speech
+from sandbox.model.base import Event
 from sandbox.model.conversation import Conversation, Item
 from sandbox.model.errors import error_body
 from sandbox.model.hearing import BYTES_PER_MS
 from sandbox.model.script import (
     Call,
     Close,
+    Disturbance,
     Drop,
     Error,
+    Expire,
     Fail,
+    Hold,
     Incomplete,
     Say,
     Stall,
@@ -41,8 +45,6 @@ TIMES_REAL_TIME = 5
 ARGUMENT_CHARACTERS = 12
 ARGUMENT_MS = 20.0
 
-Event = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -51,7 +53,7 @@ class Pause:
     ms: float
 
 
-Output = Event | Pause | Close | Drop
+Output = Event | Pause | Disturbance
 
 
 class _Ended(Exception):
@@ -134,12 +136,7 @@ class Response:
                 raise _Ended("failed", {"error": error})
             case Incomplete():
                 raise _Ended("incomplete", {"reason": step.reason})
-            case Error():
-                body = error_body(step.code, step.message)
-                yield body.event()
-                if body.close:
-                    yield Close(body.close, body.reason)
-            case Close() | Drop():
+            case Error() | Close() | Drop() | Hold() | Expire():
                 yield step
 
     def _pause(self, ms: float) -> Iterator[Output]:

@@ -82,7 +82,19 @@ class Drop:
     """Cut the connection without a close frame."""
 
 
-Disturbance = Error | Close | Drop
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Send nothing for a while, and then at once everything that came up in the meantime."""
+
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """End the session as if its time were up."""
+
+
+Disturbance = Error | Close | Drop | Hold | Expire
 Step = Say | Call | Wait | Stall | Fail | Incomplete | Disturbance
 Turn = tuple[Step, ...]
 
@@ -180,7 +192,11 @@ def _step(entry: Any, path: str) -> Step:
             return Close(code)
         case {"drop": True, **rest} if not rest:
             return Drop()
+        case {"hold": int() | float() as ms, **rest} if not rest:
+            return Hold(ms)
+        case {"expire": True, **rest} if not rest:
+            return Expire()
     raise ScriptError(
         f"The sandbox's script has something else than a step at {path}: "
-        "use say, call (with arguments), wait, stall, fail, error, close or drop."
+        "use say, call (with arguments), wait, stall, fail, error, close, drop, hold or expire."
     )

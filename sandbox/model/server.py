@@ -18,7 +18,6 @@ from sandbox.bell import Bell
 from sandbox.constants import SANDBOX_OPENAI_KEY
 from sandbox.model.errors import (
     ErrorBody,
-    error_body,
     invalid_api_key,
     invalid_model,
     missing_api_key,
@@ -259,11 +258,10 @@ class _Link:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._server.lifetime_s):
                 await stopping.wait()
-        body = error_body("session_expired")
         if stopping.is_set():
             self._let(lambda: self._session.disturb(Close(1001, "server shutdown")))
         else:
-            self._let(lambda: self._session.fail(body))
+            self._let(self._session.expire)
 
 
 def _refuse_upgrade(status: int) -> web.Response:

@@ -1,20 +1,14 @@
-"""One realtime session, without a socket or a clock.
-
-``receive`` handles a client event as text, ``advance`` sets the time in milliseconds since the
-session began, and ``take`` returns what to send and what to do to the connection.
-"""
+"""One session of the Realtime API, without a socket or a clock."""
 
 from __future__ import annotations
 
-import copy
-import itertools
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from sandbox.model import persona
+from sandbox.model.base import Event, ModelSession
 from sandbox.model.conversation import Conversation, Item, decode_audio, item_from_client
 from sandbox.model.errors import ClientError, ErrorBody, error_body
 from sandbox.model.hearing import (
@@ -25,103 +19,49 @@ from sandbox.model.hearing import (
     VadSettings,
 )
 from sandbox.model.requests import check_event
-from sandbox.model.response import Answer, Event, Output, Pause, Response
-from sandbox.model.script import (
-    Close,
-    Disturbance,
-    Drop,
-    Error,
-    Script,
-    ScriptError,
-    Turn,
-    script_in,
-)
+from sandbox.model.response import Answer, Output, Pause, Response
+from sandbox.model.script import Close, Script, Turn
 from sandbox.model.settings import default_session, expect_mulaw, updated_session
-from sandbox.model.timeline import Timeline
 from sandbox.model.usage import Meter, Tokens, text_tokens, transcription_usage
 
 SHORTEST_COMMIT_MS = 100
 TRANSCRIPT_MS = 900.0
-OPEN = "open"
 
 
-class RealtimeSession:
+class RealtimeSession(ModelSession):
     """The model's side of a connection, from ``session.created`` on."""
 
     def __init__(self, model: str, script: Script, number: int = 1, expires_at: int = 0) -> None:
-        self._script = script
-        self._number = number
-        self._ids = itertools.count(1)
-        self._outbox: list[Event | Close | Drop] = []
-        self.is_over = False
-
+        super().__init__(script, number)
         self.settings = default_session(self._new_id("sess"), model, expires_at)
         self.conversation = Conversation()
         self._conversation_id = self._new_id("conv")
         self._buffer = InputBuffer()
         self._apply_turn_detection()
         self._meter = Meter()
-        self._timeline = Timeline()
-
         self._response: Response | None = None
         self._running: Iterator[Output] = iter(())
-        self._prompt_turns: list[Turn] | None = None
-        self._turns_taken = 0
         self._responses = 0
         self._unanswered: list[Item] = []
         self._speech_item = ""
         self._heard = 0
-        self._seen: Counter[str] = Counter()
 
-    # From outside
-
-    @property
-    def next_ms(self) -> float | None:
-        """The time at which :meth:`advance` has work; None if nothing is in progress."""
-        return self._timeline.next_ms
-
-    def open(self) -> None:
-        """Send the first event, as the real server does, before anything is received."""
-        if self._disturbed(OPEN):
-            return
+    def _opened(self) -> None:
         self._emit({"type": "session.created", "session": self.settings})
 
-    def receive(self, text: str) -> None:
-        """Handle a client event."""
-        if self.is_over:
-            return
-        event_id = None
-        try:
-            event = _parse(text)
-            event_id = event.get("event_id")
-            if not self._disturbed(str(event.get("type"))):
-                kind = check_event(event)
-                _HANDLERS[kind](self, event)
-        except ClientError as error:
-            self._refuse(error.body, event_id)
-
-    def advance(self, now_ms: float) -> None:
-        """Run what is due by then; infinity is for a session that takes no time."""
-        self._timeline.advance(now_ms)
-
-    def take(self) -> list[Event | Close | Drop]:
-        """Return, in order, what has accumulated since the last call."""
-        outbox, self._outbox = self._outbox, []
-        return outbox
-
-    def disturb(self, disturbance: Disturbance) -> None:
-        """Apply a disturbance now."""
-        match disturbance:
-            case Error():
-                self.fail(error_body(disturbance.code, disturbance.message))
-            case _:
-                self._end(disturbance)
+    def _handle(self, event: Event) -> None:
+        _HANDLERS[check_event(event)](self, event)
 
     def fail(self, body: ErrorBody) -> None:
-        """Send a server error; close the socket if the error requires that."""
         self._refuse(body, None)
         if body.close:
             self._end(Close(body.close, body.reason))
+
+    def expire(self) -> None:
+        self.fail(error_body("session_expired"))
+
+    def _refuse(self, body: ErrorBody, event_id: str | None) -> None:
+        self._emit(body.event(event_id))
 
     # The session
 
@@ -131,7 +71,7 @@ class RealtimeSession:
             self.settings, changes, voice_is_fixed=self.conversation.has_model_audio
         )
         if "instructions" in changes:
-            self._read_script(settings["instructions"])
+            self._read_script(settings["instructions"], "session.instructions")
         self.settings = settings
         self._apply_turn_detection()
         self._emit({"type": "session.updated", "session": settings})
@@ -139,15 +79,6 @@ class RealtimeSession:
     def _apply_turn_detection(self) -> None:
         detection = self._detection
         self._buffer.vad = VadSettings.of(detection) if detection else None
-
-    def _read_script(self, instructions: str) -> None:
-        try:
-            turns = script_in(instructions)
-        except ScriptError as error:
-            raise ClientError(str(error), param="session.instructions") from None
-        if turns != self._prompt_turns:
-            self._prompt_turns = turns
-            self._turns_taken = 0
 
     # The caller's audio
 
@@ -355,16 +286,6 @@ class RealtimeSession:
             )
         )
 
-    def _scripted_turn(self) -> Turn | None:
-        number = self._turns_taken
-        turns = self._prompt_turns
-        if turns is None:
-            turn = self._script.turn(number)
-        else:
-            turn = turns[number] if number < len(turns) else None
-        self._turns_taken += turn is not None
-        return turn
-
     def _cancel_response(self, event: Event) -> None:
         wanted = event.get("response_id")
         if self._response is None or wanted not in (None, self._response.id):
@@ -389,57 +310,15 @@ class RealtimeSession:
             if isinstance(output, dict):
                 self._emit(output)
             else:
-                self._end(output)
-                return
+                self.disturb(output)
+                if self.is_over:
+                    return
         self._response = None
 
     def _resume(self, running: Iterator[Output]) -> None:
         """Resume after a pause, unless the response was cancelled during it."""
         if self._response and running is self._running:
             self._go_on()
-
-    # Out
-
-    def _disturbed(self, event: str) -> bool:
-        """Apply the script's disturbance of this event; return True if it replaces the event."""
-        self._seen[event] += 1
-        swallowed = False
-        for when in self._script.when:
-            if when.event == event and when.nth == self._seen[event]:
-                swallowed = swallowed or when.instead
-                for disturbance in when.disturbances:
-                    self.disturb(disturbance)
-        return swallowed or self.is_over
-
-    def _refuse(self, body: ErrorBody, event_id: str | None) -> None:
-        self._emit(body.event(event_id if isinstance(event_id, str) else None))
-
-    def _emit(self, event: Event) -> None:
-        if not self.is_over:
-            identified = {"type": event["type"], "event_id": self._new_id("event"), **event}
-            times = 2 if event["type"] in self._script.twice else 1
-            self._outbox.extend(copy.deepcopy(identified) for _ in range(times))
-
-    def _end(self, how: Close | Drop) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self._timeline.clear()
-            self._outbox.append(how)
-
-    def _new_id(self, kind: str) -> str:
-        return f"{kind}_{self._number:04x}{next(self._ids):08x}"
-
-
-def _parse(text: str) -> Event:
-    try:
-        event = json.loads(text)
-    except ValueError as error:
-        raise ClientError(
-            f"Invalid event: failed to parse JSON value. {error}.", code="invalid_json"
-        ) from None
-    if not isinstance(event, dict):
-        raise ClientError("Invalid event: expected a JSON object.", code="invalid_event")
-    return event
 
 
 _HANDLERS = {

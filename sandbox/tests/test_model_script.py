@@ -7,7 +7,9 @@ from sandbox.model.script import (
     Close,
     Drop,
     Error,
+    Expire,
     Fail,
+    Hold,
     Say,
     Script,
     ScriptError,
@@ -36,7 +38,9 @@ PROMPT = """Be friendly.
   {"error": "rate_limit_exceeded"},
   {"stall": true},
   {"close": 1011},
-  {"drop": true}
+  {"drop": true},
+  {"hold": 3000},
+  {"expire": true}
 ]
 ```
 
@@ -54,6 +58,8 @@ def test_a_script_in_a_prompt() -> None:
         (Stall(),),
         (Close(1011),),
         (Drop(),),
+        (Hold(3000),),
+        (Expire(),),
     ]
 
 

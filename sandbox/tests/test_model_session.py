@@ -11,7 +11,9 @@ from sandbox.model import (
     Close,
     Drop,
     Error,
+    Expire,
     Fail,
+    Hold,
     Incomplete,
     Say,
     Stall,
@@ -680,6 +682,25 @@ def test_the_connection_ends_in_the_middle(end: Close | Drop) -> None:
 
     assert last == end
     assert "response.done" not in types(events)
+
+
+def test_after_a_hold_everything_comes_at_once() -> None:
+    client = Client((Hold(3000), Say("Hello"), Say("there")))
+    client.put({"type": "response.create"})
+    client.session.advance(2999)
+    assert client.read() == []
+
+    client.session.advance(4000)
+    events = client.read()
+    assert types(events)[0] == "response.created"
+    assert heard(events) == "Hello there"
+
+
+def test_a_session_expires_when_the_script_says_so() -> None:
+    *_, error, end = Client(Expire()).ask()
+
+    assert error["error"]["code"] == "session_expired"
+    assert end.code == 1001
 
 
 def test_the_connection_ends_when_a_client_event_comes() -> None:
