@@ -85,7 +85,7 @@ def copy(folder: Path) -> None:
 def all_faults(folder: Path) -> list[Fault]:
     return [
         Fault(path, mutant)
-        for path in sorted((folder / ENGINE).glob("*.py"))
+        for path in sorted((folder / ENGINE).rglob("*.py"))
         for mutant in mutants(path.read_bytes())
     ]
 

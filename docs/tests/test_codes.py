@@ -9,8 +9,8 @@ from django.test import Client
 
 from docs.guides import read_guide
 from telephony.callbacks.endpoints import HELD_BACK
-from telephony.engine.answers import FATAL_CODES, PASSING_CODES
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, model_error_code
+from telephony.engine.model_errors import FATAL_CODES, PASSING_CODES
 from telephony.explanations import (
     OTHER_MODEL_CODES,
     SECTIONS,

@@ -30,7 +30,7 @@ from telephony.callbacks.kinds import (
     Whole,
 )
 from telephony.callbacks.problems import Problems
-from telephony.engine.model_writer import BUILTIN_TOOLS
+from telephony.engine.builtin_tools import BUILTIN_TOOLS
 from telephony.engine.plan import (
     LONGEST_AUTH_TOKEN,
     LONGEST_SPOKEN,

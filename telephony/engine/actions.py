@@ -7,6 +7,7 @@ from typing import Any
 
 from telephony.engine.after_stream import AfterStream
 from telephony.engine.codes import EndedReason, EventKind, OnErrorCode
+from telephony.engine.commands import Command
 from telephony.engine.costs import TokenUsage
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
@@ -33,9 +34,9 @@ class ClearAudio:
 
 @dataclass(frozen=True, slots=True)
 class ToModel:
-    """Send the model a client event, as JSON types."""
+    """Send the model a command, in its protocol."""
 
-    event: dict[str, Any]
+    command: Command
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from telephony.engine import model_writer
 from telephony.engine.bounds import clipped
 from telephony.engine.codes import EventKind, model_error_code
+from telephony.engine.commands import AddText, AddToolResult, Respond
 from telephony.engine.context import CallContext, ModelFailed
 from telephony.engine.events import ModelErrored, ResponseDone
+from telephony.engine.model_errors import FATAL_CODES, PASSING_CODES
 from telephony.engine.plan import LONGEST_SPOKEN
 from telephony.engine.playback import Playback
 from telephony.engine.responses import OWED, PLAIN, Request, ResponseQueue
@@ -21,24 +21,6 @@ ACTIVE_S = 30.0  # without audio, after which a response that began is lost
 RETRY_S = 1.0  # before a retry, times the failures
 MOST_FAILURES = 2  # in a row that are retried
 MOST_UNSPOKEN = 2  # silent responses in a row, after which no other is requested
-
-# After these, OpenAI serves nothing more on this socket, whatever we send.
-FATAL_CODES = frozenset(
-    {
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "invalid_api_key",
-        "account_deactivated",
-        "billing_hard_limit_reached",
-        "model_not_found",
-        "session_expired",
-    }
-)
-# Temporary: the same request may succeed a moment later.
-PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "slow_down"})
 
 _EXACTLY = "saying exactly this, and nothing else: "
 _FILTERED = Request(
@@ -89,10 +71,10 @@ class Answers:
         self._queue.want(request)
         self.send_due()
 
-    def add_item(self, event: dict[str, Any]) -> None:
+    def add_item(self, item: AddText | AddToolResult) -> None:
         """Send an item that the next response must consider."""
-        self._queue.item_sent(event["item"]["id"])
-        self._context.tell(event)
+        self._queue.item_sent(item.item_id)
+        self._context.tell(item)
 
     def item_added(self, item_id: str) -> None:
         self._queue.item_added(item_id)
@@ -110,11 +92,12 @@ class Answers:
         self.send_due()
 
     def send_due(self) -> None:
-        """Send the next response.create, if no response is in progress."""
+        """Send the next request, if no response is in progress."""
         if not self._context.is_connected:
             return
         if asked := self._queue.take(self._context.now, speaking=self.is_caller_speaking):
-            self._context.tell(model_writer.response_create(asked))
+            request = asked.request
+            self._context.tell(Respond(asked.id, request.instructions, request.aloud))
             self._context.start_timer(Timer.ASKED, ASKED_S)
         if at := self._queue.held_until:
             self._context.timers.set(Timer.RESPONSE, at)
@@ -125,7 +108,7 @@ class Answers:
 
     def started(self, response_id: str) -> None:
         if not self._queue.started(response_id):
-            self._context.note(EventKind.REPEATED, what="response.created")
+            self._context.note(EventKind.REPEATED, what="the start of a response")
             return
         self._sent_before = self._playback.total
         self._context.timers.clear(Timer.ANSWER)
@@ -140,7 +123,7 @@ class Answers:
         """
         had_begun = self._queue.has_begun(response.response_id)
         if not self._queue.done(response.response_id):
-            self._context.note(EventKind.REPEATED, what="response.done")
+            self._context.note(EventKind.REPEATED, what="the end of a response")
             return False
         if not had_begun:
             self._context.timers.clear(Timer.ANSWER)
@@ -217,12 +200,12 @@ class Answers:
         asked = self._queue.asked
         if asked is None:
             return False
-        is_named = error.event_id == asked.event_id
-        return is_named or (not error.event_id and error.code in PASSING_CODES)
+        is_named = error.about == asked.id
+        return is_named or (not error.about and error.code in PASSING_CODES)
 
     def refused(self, error: ModelErrored) -> None:
         self._context.timers.clear(Timer.ASKED)
-        if error.event_id:
+        if error.about:
             self._queue.refused()
         else:  # it may still begin
             self._queue.overdue()

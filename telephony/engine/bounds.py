@@ -9,6 +9,8 @@ from typing import Any
 DEEPEST = 32
 # Characters of an error in the timeline, in onError or on a page.
 LONGEST_ERROR = 4_000
+# Characters of OpenAI's error codes and of other names.
+LONGEST_NAME = 64
 
 _CONTAINERS = (dict, list)
 # Characters that XML 1.0 cannot contain, and so neither can TwiML. PostgreSQL refuses NUL.

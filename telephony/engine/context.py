@@ -6,7 +6,7 @@ from typing import Any
 
 from telephony.engine.actions import Action, ToModel
 from telephony.engine.codes import EventKind, OnErrorCode
-from telephony.engine.model_writer import OWN_ITEM
+from telephony.engine.commands import OWN_ITEM, Command
 from telephony.engine.timeline import Timeline
 from telephony.engine.timers import Key, Timers
 
@@ -31,10 +31,10 @@ class CallContext:
     def do(self, action: Action) -> None:
         self.actions.append(action)
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """Send the model an event, if it is connected."""
+    def tell(self, command: Command) -> None:
+        """Send the model a command, if it is connected."""
         if self.is_connected:
-            self.do(ToModel(event))
+            self.do(ToModel(command))
 
     def note(self, kind: EventKind, **detail: Any) -> None:
         if note := self._timeline.note(kind, detail):

@@ -71,11 +71,13 @@ class SpeechCommitted:
 
 @dataclass(frozen=True, slots=True)
 class ItemAdded:
-    """An item was added to the conversation after ``previous_item_id`` (None: it is the first)."""
+    """An item was added to the conversation after ``previous_item_id`` (None: it is the first).
+
+    ``role`` is user or assistant for their turns, and something else for other items.
+    """
 
     item_id: str
     previous_item_id: str | None
-    type: str
     role: str
 
 
@@ -151,12 +153,19 @@ class ResponseDone:
 
 @dataclass(frozen=True, slots=True)
 class ModelErrored:
-    """``event_id`` is the event we sent that the error is about, ``param`` a field of it."""
+    """``about`` is the id of the command that the error is about, or anything else that it names.
+
+    It is "" if the error names nothing.
+    """
 
     code: str
     message: str
-    event_id: str = ""
-    param: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCollided:
+    """The model refused a request: it had already begun another response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +236,7 @@ Event = (
     | ResponseStarted
     | ResponseDone
     | ModelErrored
+    | ResponseCollided
     | NotUnderstood
     | ModelClosed
     | ModelUnreachable

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from telephony.engine.commands import OWN_ITEM
 from telephony.engine.recent_ids import RecentIds
 
 HOLD_S = 2.0  # after the caller's speech, for the model to begin its own response
@@ -35,9 +36,9 @@ OWED = Request(owed=True)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that was sent; an error about it has its ``event_id``."""
+    """A request that was sent; an error about it names its ``id``."""
 
-    event_id: str
+    id: str
     request: Request
 
 
@@ -82,7 +83,7 @@ class ResponseQueue:
             return None
         self._count += 1
         self._last = self._wanted.pop(0)
-        self.asked = Asked(f"sh_response_{self._count}", self._last)
+        self.asked = Asked(f"{OWN_ITEM}response_{self._count}", self._last)
         return self.asked
 
     def speech_stopped(self, now: float) -> None:

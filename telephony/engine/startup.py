@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from telephony.engine import model_writer
-from telephony.engine.answers import MOST_FAILURES, PASSING_CODES, RETRY_S, Answers, greeting
+from telephony.engine.answers import MOST_FAILURES, RETRY_S, greeting
 from telephony.engine.bounds import sentence
 from telephony.engine.codes import ErrorCode, EventKind, model_error_code
-from telephony.engine.context import CallContext, ModelFailed
-from telephony.engine.events import ModelErrored, ModelUnreachable
-from telephony.engine.plan import CallPlan
+from telephony.engine.commands import CONFIGURATION, Configure
+from telephony.engine.context import ModelFailed
+from telephony.engine.events import ModelErrored, ModelReady, ModelUnreachable
+from telephony.engine.model_errors import PASSING_CODES
+from telephony.engine.phase import Phase
+from telephony.engine.state import CallState
 from telephony.engine.timers import Timer
 
 STARTUP_S = 10.0  # for the model to accept its configuration
@@ -17,38 +19,47 @@ STARTUP_S = 10.0  # for the model to accept its configuration
 class Startup:
     """Raises :class:`ModelFailed` if the model cannot be reached or configured."""
 
-    def __init__(self, context: CallContext, plan: CallPlan, answers: Answers) -> None:
-        self._context = context
-        self._plan = plan
-        self._answers = answers
-        self._began_at = context.now
+    def __init__(self, state: CallState) -> None:
+        self._state = state
+        self._began_at = state.now
         self._refusals = 0
         self.last_error = ""  # the last one that the model reported, about anything
-        context.start_timer(Timer.STARTUP, STARTUP_S)
+        state.context.start_timer(Timer.STARTUP, STARTUP_S)
 
-    def begin(self) -> None:
+    def ready(self, event: ModelReady) -> None:
         """Configure the model, which is connected, and request the greeting."""
+        state = self._state
+        if state.context.is_connected:
+            state.note(EventKind.REPEATED, what="the start of the session")
+            return
+        state.context.is_connected = True
         self.configure()
-        if self._plan.greeting:
-            self._answers.ask(greeting(self._plan.greeting))
-        self._answers.send_due()
+        if state.plan.greeting:
+            state.answers.ask(greeting(state.plan.greeting))
+        state.answers.send_due()
 
     def configure(self) -> None:
-        self._context.tell(model_writer.session_update(self._plan))
+        self._state.tell(Configure(self._state.plan))
 
-    def succeeded(self) -> None:
-        self._context.timers.clear(Timer.STARTUP)
-        self._context.timers.clear(Timer.CONFIGURE)
-        ms = self._context.ms_since(self._began_at)
-        self._context.note(EventKind.MODEL_READY, model=self._plan.model, ms=ms)
+    def succeeded(self) -> bool:
+        """Begin the conversation; return False if it had begun, or the model is not connected."""
+        state = self._state
+        if state.phase is not Phase.STARTING or not state.context.is_connected:
+            return False
+        state.phase = Phase.TALKING
+        state.billed_from = state.now
+        state.timers.clear(Timer.STARTUP)
+        state.timers.clear(Timer.CONFIGURE)
+        ms = state.context.ms_since(self._began_at)
+        state.note(EventKind.MODEL_READY, model=state.plan.model, ms=ms)
+        state.rest()
+        return True
 
     def is_refused_by(self, error: ModelErrored) -> bool:
         """Return True if the error is, or may be, about the configuration."""
-        if error.event_id:
-            return error.event_id == model_writer.CONFIGURATION
-        if error.param:
-            return error.param.startswith("session")
-        return not self._answers.is_asked
+        if error.about:
+            return error.about == CONFIGURATION
+        return not self._state.answers.is_asked
 
     def refused(self, error: ModelErrored) -> None:
         """Retry if that may help and no response is pending, such as a greeting.
@@ -57,9 +68,9 @@ class Startup:
         refuses, so an error that names nothing is worth another attempt.
         """
         self._refusals += 1
-        may_pass = error.code in PASSING_CODES or not (error.event_id or error.param)
-        if may_pass and not self._answers.is_busy and self._refusals <= MOST_FAILURES:
-            self._context.start_timer(Timer.CONFIGURE, RETRY_S * self._refusals)
+        may_pass = error.code in PASSING_CODES or not error.about
+        if may_pass and not self._state.answers.is_busy and self._refusals <= MOST_FAILURES:
+            self._state.context.start_timer(Timer.CONFIGURE, RETRY_S * self._refusals)
         else:
             raise ModelFailed(ErrorCode.MODEL_REJECTED_CONFIGURATION, error.message)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from telephony.engine.actions import CancelTool, RunTool
-from telephony.engine.bounds import clipped
+from telephony.engine.bounds import DEEPEST, LONGEST_NAME, clipped, is_deeper_than
 from telephony.engine.codes import EventKind
 from telephony.engine.context import CallContext
 from telephony.engine.events import FunctionCall
-from telephony.engine.model_reader import LONGEST_NAME, arguments_of
 from telephony.engine.plan import CallPlan
 from telephony.engine.recent_ids import RecentIds
 from telephony.engine.timers import ToolTimer
@@ -19,6 +20,7 @@ from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status, ToolRu
 
 TOOL_S = 30.0  # for the customer's backend to respond to a tool call
 MOST_RUNNING = 64  # in one response, and at the same time
+LONGEST_ARGUMENTS = 32_768  # characters; the model writes at most 4,096 tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +129,32 @@ class Toolbox:
         self._context.timers.clear(ToolTimer(call_id))
         self._context.note(kind, tool=run.name, ms=run.ms, **detail)
         return not batch
+
+
+def arguments_of(text: str | None) -> dict[str, Any]:
+    """Return the arguments of a tool call, or raise ValueError with a sentence for the model."""
+    if text is None:
+        raise ValueError("The arguments are not JSON text.")
+    if len(text) > LONGEST_ARGUMENTS:
+        raise ValueError(f"The arguments have more than {LONGEST_ARGUMENTS:,} characters.")
+    try:
+        arguments = json.loads(text or "{}", parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError("The arguments are not a JSON object.")
+    if is_deeper_than(arguments):
+        raise ValueError(f"The arguments are nested more than {DEEPEST} deep.")
+    return arguments
+
+
+def _finite(text: str) -> float:
+    """Return a number that JSON can represent."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+def as_text(output: Any) -> str:
+    """Return a tool's result for the model: a text as it is, anything else as JSON."""
+    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)

@@ -21,7 +21,8 @@ from telephony.engine.codes import (
     outcome_of,
 )
 from telephony.engine.context import CallContext, ModelFailed
-from telephony.engine.session import CallSession
+from telephony.engine.leaving import Leaving
+from telephony.engine.state import CallState
 from telephony.models import OUTCOME, Call, CallEvent
 from telephony.services import Timed, call_end, call_note, call_report_error
 
@@ -34,17 +35,17 @@ MEMBERS = [member for enum in ENUMS for member in enum]
     ("function", "parameter", "type_of_it"),
     [
         (actions.Finish, "reason", EndedReason),
-        (CallSession._end, "reason", EndedReason),
-        (CallSession._fail, "reason", EndedReason),
-        (CallSession._prepare_to_leave, "reason", EndedReason),
+        (Leaving.end, "reason", EndedReason),
+        (Leaving.fail, "reason", EndedReason),
+        (Leaving.prepare, "reason", EndedReason),
         (call_end, "reason", EndedReason),
         (actions.ReportError, "code", OnErrorCode),
-        (CallSession._fail, "code", OnErrorCode),
+        (Leaving.fail, "code", OnErrorCode),
         (ModelFailed.__init__, "code", OnErrorCode),
         (call_report_error, "code", OnErrorCode),
         (CallStartFailed.__init__, "code", ErrorCode),
         (actions.Note, "kind", EventKind),
-        (CallSession._note, "kind", EventKind),
+        (CallState.note, "kind", EventKind),
         (CallContext.note, "kind", EventKind),
         (call_note, "kind", EventKind),
     ],

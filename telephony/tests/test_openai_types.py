@@ -1,7 +1,10 @@
 """Our messages to OpenAI, checked against the types of OpenAI's own library."""
 
+import ast
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from openai.types.realtime import (
@@ -9,16 +12,29 @@ from openai.types.realtime import (
     ConversationItemTruncateEvent,
     InputAudioBufferAppendEvent,
     InputAudioBufferCommitEvent,
+    RealtimeClientEvent,
+    RealtimeServerEvent,
     ResponseCancelEvent,
     ResponseCreateEvent,
     SessionUpdateEvent,
 )
 from pydantic import BaseModel
 
-from telephony.engine import model_writer
+from telephony.engine import session as engine
+from telephony.engine.codecs.realtime.writer import append_audio, encode
+from telephony.engine.commands import (
+    AddText,
+    AddToolResult,
+    CancelResponse,
+    CommitSpeech,
+    Configure,
+    Respond,
+    Truncate,
+)
 from telephony.engine.plan import Tool
-from telephony.engine.responses import PLAIN, Asked, Request
 from telephony.tests.engine.conversation import PLAN
+
+ENGINE = Path(engine.__file__).parent
 
 
 def is_strictly(event: dict, kind: type[BaseModel]) -> bool:
@@ -29,7 +45,7 @@ def is_strictly(event: dict, kind: type[BaseModel]) -> bool:
 
 def test_session_update():
     plan = replace(PLAN, tools=(Tool("book", "Book.", {"type": "object", "properties": {}}),))
-    event = model_writer.session_update(plan)
+    [event] = encode(Configure(plan))
     assert is_strictly(event, SessionUpdateEvent)
     assert event["session"]["audio"]["output"] == {
         "format": {"type": "audio/pcmu"},
@@ -44,24 +60,40 @@ def test_session_update():
 
 
 @pytest.mark.parametrize(
-    ("event", "kind"),
+    ("command", "kind"),
     [
-        (json.loads(model_writer.append_audio(b"AA==")), InputAudioBufferAppendEvent),
-        (model_writer.commit_audio(), InputAudioBufferCommitEvent),
-        (model_writer.response_create(Asked("sh_response_1", PLAIN)), ResponseCreateEvent),
-        (
-            model_writer.response_create(Asked("sh_response_2", Request("Say hello."))),
-            ResponseCreateEvent,
-        ),
-        (
-            model_writer.response_create(Asked("sh_response_3", Request(aloud=True))),
-            ResponseCreateEvent,
-        ),
-        (model_writer.response_cancel(), ResponseCancelEvent),
-        (model_writer.truncate("item_1", 1500), ConversationItemTruncateEvent),
-        (model_writer.function_output("sh_1", "c1", {"a": 1}), ConversationItemCreateEvent),
-        (model_writer.user_text("sh_2", "[…]"), ConversationItemCreateEvent),
+        (CommitSpeech(), InputAudioBufferCommitEvent),
+        (Respond("sh_response_1"), ResponseCreateEvent),
+        (Respond("sh_response_2", "Say hello."), ResponseCreateEvent),
+        (Respond("sh_response_3", aloud=True), ResponseCreateEvent),
+        (CancelResponse(), ResponseCancelEvent),
+        (Truncate("item_1", 1500), ConversationItemTruncateEvent),
+        (AddToolResult("sh_1", "c1", '{"a": 1}'), ConversationItemCreateEvent),
+        (AddText("sh_2", "[…]"), ConversationItemCreateEvent),
+        (AddText("sh_3", "[…]", role="system"), ConversationItemCreateEvent),
     ],
 )
-def test_the_rest(event, kind):
+def test_commands(command, kind):
+    [event] = encode(command)
     assert is_strictly(event, kind)
+
+
+def test_audio():
+    assert is_strictly(json.loads(append_audio(b"AA==")), InputAudioBufferAppendEvent)
+
+
+def test_only_codecs_name_events_of_the_protocol():
+    events = {
+        kind.model_fields["type"].annotation
+        for union in (RealtimeClientEvent, RealtimeServerEvent)
+        for kind in get_args(get_args(union)[0])
+    }
+    names = {name for event in events for name in get_args(event)} - {"error"}
+    assert "response.done" in names
+    texts = {
+        node.value
+        for path in ENGINE.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+    }
+    assert not names & texts

@@ -29,13 +29,13 @@ from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
 from telephony.db import in_database
 from telephony.durations import ms_since
-from telephony.engine import actions, events, model_reader, model_writer
+from telephony.engine import actions, events
 from telephony.engine.actions import Action
 from telephony.engine.after_stream import APOLOGY, AfterStream, Say
+from telephony.engine.codecs.table import codec_of
 from telephony.engine.codes import EndedReason, ErrorCode, OnErrorCode
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
-from telephony.engine.relay import AgentRelay, caller_frame
 from telephony.engine.session import CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
@@ -97,7 +97,8 @@ class CallRunner:
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
         self._session = CallSession(self._plan, self._started, may_call=self._may_transfer_to)
-        self._agent = AgentRelay(
+        self._codec = codec_of(self._plan.model)
+        self._agent = self._codec.agent_audio(
             self._caller.send, self._encoder, self._session.playback, self._loop.time
         )
         self._recorder = Recorder(self._call.id, self._call.account_id, self._outcome)
@@ -145,7 +146,7 @@ class CallRunner:
     def caller_audio(self, payload: bytes) -> None:
         """Keep a frame of the caller's audio that no relay carried, until the model is ready."""
         if self._listening is not None:
-            self._listening.send(model_writer.append_audio(payload))
+            self._listening.send(self._codec.append_audio(payload))
         elif self._early_bytes + len(payload) <= MOST_EARLY_BYTES:
             self._early.append(payload)
             self._early_bytes += len(payload)
@@ -209,10 +210,10 @@ class CallRunner:
         except NotUsable as error:
             self.receive(events.NotUnderstood(f"something that {error}"))
             return
-        if delta := model_reader.delta(message):
+        if delta := self._codec.audio(message):
             if self._agent.play(*delta):
                 self.receive(events.AgentAudioStarted(delta[0]))
-        elif event := model_reader.decode(message):
+        elif event := self._codec.decode(message):
             self.receive(event)
             if isinstance(event, events.ModelReady):
                 self._let_model_listen()
@@ -225,14 +226,15 @@ class CallRunner:
         early, self._early = self._early, []
         for payload in early:
             self.caller_audio(payload)
-        self._caller.relay_to(self._model, caller_frame)
+        self._caller.relay_to(self._model, self._codec.caller_frame)
         self._model.relay_to(self._caller, self._agent.take)
 
     def _do(self, action: Action) -> None:
         match action:
             case actions.ToModel():
                 if self._model is not None:
-                    self._model.send(orjson.dumps(action.event))
+                    for message in self._codec.encode(action.command):
+                        self._model.send(orjson.dumps(message))
             case actions.PlayAudio():
                 self._caller.send(self._encoder.media(action.payload))
             case actions.SendMark():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from telephony.engine.actions import Action, Note, ToModel
+from telephony.engine.codecs.realtime.codec import RealtimeCodec
 from telephony.engine.events import (
     AgentAudioEnded,
     AgentTranscribed,
@@ -14,6 +16,7 @@ from telephony.engine.events import (
     FunctionCall,
     ItemAdded,
     ModelConfigured,
+    ModelErrored,
     ModelReady,
     ResponseDone,
     ResponseStarted,
@@ -21,7 +24,6 @@ from telephony.engine.events import (
     SpeechStopped,
     TimePassed,
 )
-from telephony.engine.model_reader import decode
 from telephony.engine.plan import CallPlan, Tool
 from telephony.engine.session import CallSession
 
@@ -35,15 +37,45 @@ PLAN = CallPlan(
     builtin_tools=("end_call", "transfer_call", "send_dtmf"),
 )
 
-A = TypeVar("A", bound=Action)
+CODEC = RealtimeCodec()
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message to the model, as the codec writes a command; it stands for ``ToModel``."""
+
+    event: dict[str, Any]
+
+
+Took = Action | Sent
+A = TypeVar("A", bound=Took)
+
+
+def encoded(actions: Sequence[Action]) -> list[Took]:
+    """Return the actions, with each command as the messages that the model gets."""
+    took: list[Took] = []
+    for action in actions:
+        if isinstance(action, ToModel):
+            took += [Sent(event) for event in CODEC.encode(action.command)]
+        else:
+            took.append(action)
+    return took
+
+
+def errored(code: str, message: str = "", event_id: str = "", param: str = "") -> ModelErrored:
+    """Return the event of an error, as OpenAI writes it."""
+    error = {"code": code, "message": message, "event_id": event_id, "param": param}
+    event = CODEC.decode({"type": "error", "error": error})
+    assert isinstance(event, ModelErrored)
+    return event
 
 
 class Conversation:
     def __init__(self, *, ready: bool = True, **plan: Any) -> None:
         self.now = 100.0
         self.session = CallSession(replace(PLAN, **plan), self.now)
-        self.actions: list[Action] = []  # of the last event
-        self.all: list[Action] = []
+        self.actions: list[Took] = []  # of the last event
+        self.all: list[Took] = []
         self._items: list[str] = []
         self._response = ""  # the last that began
         self._responses = 0
@@ -51,15 +83,15 @@ class Conversation:
             self.receive(ModelReady())
             self.receive(ModelConfigured())
 
-    def receive(self, event: Event) -> list[Action]:
-        self.actions = self.session.receive(event, self.now)
+    def receive(self, event: Event) -> list[Took]:
+        self.actions = encoded(self.session.receive(event, self.now))
         self.all += self.actions
         return self.actions
 
-    def wait(self, seconds: float) -> list[Action]:
+    def wait(self, seconds: float) -> list[Took]:
         """Let time pass, with ``TimePassed`` at each deadline; return all actions."""
         until = self.now + seconds
-        done: list[Action] = []
+        done: list[Took] = []
         while (at := self.session.deadline) is not None and at <= until:
             self.now = max(self.now, at)
             done += self.receive(TimePassed())
@@ -68,13 +100,13 @@ class Conversation:
 
     # What the model does
 
-    def hear(self, message: object) -> list[Action]:
+    def hear(self, message: object) -> list[Took]:
         """Receive a message from the model, decoded from JSON, whatever it contains."""
-        event = decode(message)
+        event = CODEC.decode(message)
         self.actions = [] if event is None else self.receive(event)
         return self.actions
 
-    def answer(self, *items: object, **response: Any) -> list[Action]:
+    def answer(self, *items: object, **response: Any) -> list[Took]:
         """Let the model begin and end a response of these items."""
         self.respond()
         whole = {"id": self._response, "status": "completed", "output": list(items), **response}
@@ -100,7 +132,7 @@ class Conversation:
             self.receive(AgentTranscribed(item, text))
         return answers
 
-    def done(self, *calls: FunctionCall, status: str = "completed", **fields: Any) -> list[Action]:
+    def done(self, *calls: FunctionCall, status: str = "completed", **fields: Any) -> list[Took]:
         """End the response that began last; without one, a response without an id."""
         response, self._response = self._response, ""
         return self.receive(ResponseDone(response, status, calls, **fields))
@@ -121,7 +153,7 @@ class Conversation:
     def _add(self, item: str, role: str) -> None:
         previous = self._items[-1] if self._items else None
         self._items.append(item)
-        self.receive(ItemAdded(item, previous, "message", role))
+        self.receive(ItemAdded(item, previous, role))
 
     # What the session did
 
@@ -138,7 +170,7 @@ class Conversation:
 
     def asked(self) -> list[dict[str, Any]]:
         """Return every ``response.create`` so far."""
-        sent = [action.event for action in self.ever(ToModel)]
+        sent = [action.event for action in self.ever(Sent)]
         return [event for event in sent if event["type"] == "response.create"]
 
     def notes(self, *kinds: str) -> list[tuple[str, dict[str, Any]]]:
@@ -149,12 +181,12 @@ class Conversation:
         """Return all results of tool calls that the model got."""
         items = [
             action.event["item"]
-            for action in self.ever(ToModel)
+            for action in self.ever(Sent)
             if action.event["type"] == "conversation.item.create"
         ]
         return [item["output"] for item in items if item["type"] == "function_call_output"]
 
 
-def types(actions: list[Action]) -> list[str]:
+def types(actions: Sequence[Took]) -> list[str]:
     """Return the types of the events for the model."""
-    return [action.event["type"] for action in actions if isinstance(action, ToModel)]
+    return [action.event["type"] for action in actions if isinstance(action, Sent)]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from telephony.engine import session as engine
-from telephony.engine import toolbox
-from telephony.engine.actions import Action, CancelTool, Finish, Note, RunTool, ToModel
+from telephony.engine import leaving, toolbox
+from telephony.engine.actions import CancelTool, Finish, Note, RunTool
 from telephony.engine.events import (
     Event,
     ModelReady,
@@ -18,13 +17,14 @@ from telephony.engine.events import (
     ToolFailed,
     ToolReturned,
 )
+from telephony.engine.phase import Phase
 from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.timers import Timer, ToolTimer
-from telephony.tests.engine.conversation import Conversation
+from telephony.tests.engine.conversation import Conversation, Sent, Took
 
 LIMIT_S = 300
 # After the end, the last transcripts and the results of running tools may follow.
-ENDS_WITHIN_S = LIMIT_S + toolbox.TOOL_S + engine.TRANSCRIPT_S
+ENDS_WITHIN_S = LIMIT_S + toolbox.TOOL_S + leaving.TRANSCRIPT_S
 # The model accepts no larger message.
 LARGEST_MESSAGE = 1 << 20
 MOST_EXPIRED = 5_000
@@ -42,7 +42,7 @@ class CheckedConversation(Conversation):
         self.began = 100.0  # where the conversation's clock begins
         super().__init__(ready=False, max_duration_seconds=LIMIT_S, **plan)
 
-    def receive(self, event: Event) -> list[Action]:
+    def receive(self, event: Event) -> list[Took]:
         if isinstance(event, ModelReady):
             self.is_connected = True
         actions = super().receive(event)
@@ -53,24 +53,26 @@ class CheckedConversation(Conversation):
         for action in actions:
             self._check(action)
         assert (self.session.deadline is None) == self.is_finished, "a wait without a deadline"
-        if self.session.phase not in (engine.Phase.DRAINING, engine.Phase.FINISHED):
+        if self.session.phase not in (Phase.DRAINING, Phase.FINISHED):
             self._check_waits()
         return actions
 
     def _check_waits(self) -> None:
         """Check that each wait for an event has its own deadline."""
-        timers, queue = self.session._context.timers._at, self.session._answers._queue
+        timers, queue = self.session._state.timers._at, self.session._state.answers._queue
         assert (Timer.ASKED in timers) == (queue.asked is not None)
         assert (Timer.ACTIVE in timers) == bool(queue.active)
-        assert (Timer.SPEECH in timers) == self.session._speaking
-        if self.is_connected and not (queue.asked or queue.active or self.session._speaking):
+        assert (Timer.SPEECH in timers) == self.session._state.is_speaking
+        if self.is_connected and not (
+            queue.asked or queue.active or self.session._state.is_speaking
+        ):
             assert (Timer.RESPONSE in timers) == bool(queue._wanted)
         for call_id in self.running:
             assert ToolTimer(call_id) in timers
 
-    def _check(self, action: Action) -> None:
+    def _check(self, action: Took) -> None:
         match action:
-            case ToModel():
+            case Sent():
                 assert self.is_connected, "an event for the model before it is connected"
                 assert len(json.dumps(action.event)) <= LARGEST_MESSAGE
                 self._check_output(action.event)
@@ -108,19 +110,19 @@ class CheckedConversation(Conversation):
         """Let model and backend respond until no request is left."""
         self.receive(SpeechStopped(""))
         for _ in range(200):
-            if self.is_finished or self.session.phase is engine.Phase.DRAINING:
+            if self.is_finished or self.session.phase is Phase.DRAINING:
                 return
             self._cooperate_once()
-            if not self.session._answers.is_busy and not self.running:
+            if not self.session._state.answers.is_busy and not self.running:
                 return
         raise AssertionError("a queued request is never sent")
 
     def _cooperate_once(self) -> None:
-        responses = self.session._answers._queue
+        responses = self.session._state.answers._queue
         if self.running:
             self.receive(ToolReturned(self.running[-1], "ok"))
         elif responses.asked is not None:
-            self.respond(f"answer to {responses.asked.event_id}")
+            self.respond(f"answer to {responses.asked.id}")
         elif responses.active:
             response_id = "" if responses.active == "?" else responses.active
             self.receive(ResponseDone(response_id, "completed", spoke=True))
@@ -132,8 +134,8 @@ class CheckedConversation(Conversation):
             getattr(self, name)(argument)
 
     def begin_asked(self, _: int) -> None:
-        if asked := self.session._answers._queue.asked:
-            self.receive(ResponseStarted(f"of {asked.event_id}"))
+        if asked := self.session._state.answers._queue.asked:
+            self.receive(ResponseStarted(f"of {asked.id}"))
 
     def return_tool(self, index: int) -> None:
         if self.running:

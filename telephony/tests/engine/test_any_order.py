@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from telephony.engine import events
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import FunctionCall, ModelConfigured, ModelReady
+from telephony.tests.engine.conversation import errored
 from telephony.tests.engine.invariants import CheckedConversation
 
 USUAL = 100_000 if os.environ.get("EVERY_POISON") else 1_000
@@ -33,8 +34,6 @@ codes = st.sampled_from(
     [
         "server_error",
         "rate_limit_exceeded",
-        "conversation_already_has_active_response",
-        "response_cancel_not_active",
         "invalid_value",
         "session_expired",
     ]
@@ -58,7 +57,6 @@ event = st.one_of(
         events.ItemAdded,
         st.sampled_from(["u1", "a1", "sh_1"]),
         st.sampled_from([None, "u1", "a1"]),
-        st.sampled_from(["message", "function_call"]),
         st.sampled_from(["user", "assistant", ""]),
     ),
     st.builds(events.CallerTranscribed, ids, st.sampled_from(["", "Yes."])),
@@ -81,12 +79,13 @@ event = st.one_of(
         st.lists(st.builds(events.AgentTranscribed, ids, st.just("Well.")), max_size=1).map(tuple),
     ),
     st.builds(
-        events.ModelErrored,
+        errored,
         codes,
         st.just("Why."),
         st.sampled_from(["", "sh_response_1", "sh_configuration", "x"]),
         st.sampled_from(["", "session.voice"]),
     ),
+    st.builds(events.ResponseCollided),
     st.builds(events.NotUnderstood, st.just("x")),
     st.builds(events.ToolReturned, call_ids, st.sampled_from(["ok", {"a": [1]}])),
     st.builds(events.ToolFailed, call_ids, st.just("No.")),

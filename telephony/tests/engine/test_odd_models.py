@@ -12,7 +12,6 @@ from telephony.engine.actions import (
     ReportError,
     RunTool,
     SendMark,
-    ToModel,
 )
 from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.costs import TokenUsage, openai_cost
@@ -27,14 +26,13 @@ from telephony.engine.events import (
     MarkPlayed,
     ModelClosed,
     ModelConfigured,
-    ModelErrored,
     ModelReady,
     ResponseDone,
     ResponseStarted,
     SpeechStarted,
     ToolReturned,
 )
-from telephony.tests.engine.conversation import Conversation, types
+from telephony.tests.engine.conversation import Conversation, Sent, errored, types
 
 
 def call_item(call_id="c1", name="look_up", arguments="{}", **fields):
@@ -249,13 +247,13 @@ class TestBeforeTheModelIsReady:
         call.receive(DigitPressed("1"))
         call.receive(DigitPressed("#"))
         call.wait(3)
-        assert call.ever(ToModel) == []
+        assert call.ever(Sent) == []
         call.receive(ModelReady())
         assert call.told() == ["session.update", "response.create"]
         assert "Hello!" in call.asked()[0]["response"]["instructions"]
         call.receive(ModelConfigured())
         assert call.told() == ["conversation.item.create"]
-        assert "1#" in json.dumps(call.took(ToModel)[0].event)
+        assert "1#" in json.dumps(call.took(Sent)[0].event)
         call.respond()
         call.say(400, text="Hello!", ended=True)
         call.done(spoke=True)
@@ -271,13 +269,13 @@ class TestBeforeTheModelIsReady:
         call = Conversation(greeting="Hello!")
         call.receive(ModelReady())
         assert call.told() == []
-        assert call.notes("repeated") == [("repeated", {"what": "session.created"})]
+        assert call.notes("repeated") == [("repeated", {"what": "the start of the session"})]
 
     def test_session_updated_before_session_created_is_ignored(self):
         call = Conversation(ready=False)
         call.receive(ModelConfigured())
         call.receive(DigitPressed("#"))
-        assert call.ever(ToModel) == []
+        assert call.ever(Sent) == []
         call.receive(ModelReady())
         call.receive(ModelConfigured())
         assert call.told() == ["conversation.item.create", "response.create"]
@@ -294,7 +292,7 @@ class TestBeforeTheModelIsReady:
         call = Conversation(ready=False)
         call.receive(DigitPressed("1"))
         call.receive(CallerHungUp())
-        assert call.ever(ToModel) == []
+        assert call.ever(Sent) == []
         assert len(call.ever(Finish)) == 1
 
 
@@ -306,7 +304,7 @@ class TestErrorsWhileStarting:
 
     def test_a_refused_configuration_ends_the_call(self):
         call = self.starting()
-        event_id = call.took(ToModel)[0].event["event_id"]
+        event_id = call.took(Sent)[0].event["event_id"]
         call.hear(errors("invalid_value", message="Invalid voice.", event_id=event_id))
         assert call.ever(ReportError) == [
             ReportError("model_rejected_configuration", "Invalid voice.")
@@ -343,7 +341,7 @@ class TestErrorsWhileStarting:
 
     def test_a_temporary_error_about_the_configuration_is_retried(self):
         call = self.starting()
-        event_id = call.took(ToModel)[0].event["event_id"]
+        event_id = call.took(Sent)[0].event["event_id"]
         call.hear(errors("server_error", event_id=event_id))
         assert types(call.wait(1)) == ["session.update"]
         call.receive(ModelConfigured())
@@ -365,7 +363,7 @@ class TestErrorsWhileStarting:
 
     def test_a_greeting_is_not_spoken_without_the_configuration(self):
         call = self.starting(greeting="Hello!")
-        event_id = call.took(ToModel)[0].event["event_id"]
+        event_id = call.took(Sent)[0].event["event_id"]
         call.hear(errors("server_error", message="Sorry.", event_id=event_id))
         assert call.ever(ReportError) == [ReportError("model_rejected_configuration", "Sorry.")]
 
@@ -868,7 +866,7 @@ class TestWaits:
         call = Conversation()
         call.listen("u1")
         call.receive(DigitPressed("#"))
-        call.receive(ItemAdded("sh_1", None, "message", "user"))
+        call.receive(ItemAdded("sh_1", None, "user"))
         call.heard("Hello?", "u1")
         assert call.session.deadline == call.now + 2
         call.respond()
@@ -940,7 +938,7 @@ class TestWhatComesTwice:
         call.receive(done)
         assert call.session.usage == TokenUsage(audio_out=5)
         assert call.notes("response_done") == [("response_done", {"status": "completed"})]
-        assert call.notes("repeated") == [("repeated", {"what": "response.done"})]
+        assert call.notes("repeated") == [("repeated", {"what": "the end of a response"})]
 
     def test_the_end_of_a_response_after_the_call(self):
         call = Conversation()
@@ -970,7 +968,7 @@ class TestWhatComesTwice:
         call.respond("r1")
         call.receive(ResponseDone("r1", "completed"))
         call.receive(ResponseStarted("r1"))
-        assert call.notes("repeated") == [("repeated", {"what": "response.created"})]
+        assert call.notes("repeated") == [("repeated", {"what": "the start of a response"})]
         call.receive(DigitPressed("1"))
         call.receive(DigitPressed("#"))
         assert call.told() == ["conversation.item.create", "response.create"]
@@ -999,7 +997,7 @@ class TestLeaving:
     def test_the_model_is_told_that_the_caller_was_not_transferred(self):
         call = self.leaving("transfer_call", self.TO)
         call.listen()
-        (item,) = [each.event["item"] for each in call.took(ToModel) if "item" in each.event]
+        (item,) = [each.event["item"] for each in call.took(Sent) if "item" in each.event]
         assert item["role"] == "system"
         assert "call the tool again" in item["content"][0]["text"]
         call.heard("All right.")
@@ -1417,7 +1415,7 @@ def test_messages_end_with_one_full_stop():
         ModelUnreachable("The upgrade was refused with 503.", 503),
         ModelClosed(1011, "Sorry."),
         ModelClosed(1006),
-        ModelErrored("session_expired", "It is over.."),
+        errored("session_expired", "It is over.."),
     ]
     for event in ends:
         call = Conversation()

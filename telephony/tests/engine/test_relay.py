@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from telephony.engine import model_reader
+from telephony.engine.codecs.realtime import reader
+from telephony.engine.codecs.realtime.relay import AgentRelay, caller_frame
 from telephony.engine.playback import Playback
-from telephony.engine.relay import AgentRelay, caller_frame
 from telephony.engine.twilio_codec import Encoder
 
 FRAME = base64.b64encode(b"\x01" * 160).decode()
@@ -201,7 +201,7 @@ class Agent:
         if message := self.relay.take(text):
             self._texts.append(message)
         else:
-            self.relay.play(*model_reader.delta(json.loads(text)))
+            self.relay.play(*reader.delta(json.loads(text)))
         return bool(message)
 
     def mark_returns(self, name, now):

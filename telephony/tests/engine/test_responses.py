@@ -42,12 +42,12 @@ class TestWanted:
         wanted = [PLAIN, HELLO, SORRY, HELLO]
         assert all_asked(queue(*wanted)) == wanted
 
-    def test_each_request_has_its_own_event_id(self):
+    def test_each_request_has_its_own_id(self):
         responses = queue(HELLO, SORRY)
-        assert responses.take(0.0, speaking=False).event_id == "sh_response_1"
+        assert responses.take(0.0, speaking=False).id == "sh_response_1"
         responses.started("r1")
         responses.done("r1")
-        assert responses.take(0.0, speaking=False).event_id == "sh_response_2"
+        assert responses.take(0.0, speaking=False).id == "sh_response_2"
 
     def test_requests_are_sent_one_at_a_time(self):
         responses = queue(HELLO, SORRY)

@@ -18,7 +18,6 @@ from telephony.engine.actions import (
     ReportError,
     RunTool,
     SendMark,
-    ToModel,
 )
 from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.costs import TokenUsage
@@ -38,6 +37,7 @@ from telephony.engine.events import (
     ModelErrored,
     ModelReady,
     ModelUnreachable,
+    ResponseCollided,
     ResponseDone,
     ResponseStarted,
     SpeechStarted,
@@ -47,7 +47,7 @@ from telephony.engine.events import (
 )
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
-from telephony.tests.engine.conversation import Conversation, types
+from telephony.tests.engine.conversation import Conversation, Sent, errored, types
 
 
 def test_a_whole_call():
@@ -96,7 +96,7 @@ class TestStart:
         call = Conversation(ready=False, greeting='Hi, "friend"!')
         call.receive(ModelReady())
         assert call.told() == ["session.update", "response.create"]
-        response = call.took(ToModel)[1].event["response"]
+        response = call.took(Sent)[1].event["response"]
         assert response["instructions"].endswith(
             r'saying exactly this, and nothing else: "Hi, \"friend\"!"'
         )
@@ -108,7 +108,7 @@ class TestStart:
 
     def test_without_a_greeting_the_model_waits_for_the_caller(self):
         call = Conversation()
-        assert [action.event["type"] for action in call.ever(ToModel)] == ["session.update"]
+        assert [action.event["type"] for action in call.ever(Sent)] == ["session.update"]
 
     def test_a_model_that_is_not_ready_in_time_ends_the_call(self):
         call = Conversation(ready=False)
@@ -133,7 +133,7 @@ class TestStart:
     def test_a_configuration_that_openai_refuses_ends_the_call(self):
         call = Conversation(ready=False)
         call.receive(ModelReady())
-        call.receive(ModelErrored("invalid_value", "Invalid voice.", param="session.audio"))
+        call.receive(errored("invalid_value", "Invalid voice.", param="session.audio"))
         assert call.took(ReportError) == [
             ReportError("model_rejected_configuration", "Invalid voice.")
         ]
@@ -166,8 +166,8 @@ class TestInterruption:
         call.wait(0.25)
         call.listen()
         assert call.took(ClearAudio) == [ClearAudio()]
-        assert call.took(ToModel) == [
-            ToModel(
+        assert call.took(Sent) == [
+            Sent(
                 {
                     "type": "conversation.item.truncate",
                     "item_id": "a1",
@@ -187,7 +187,7 @@ class TestInterruption:
         call.say(1200)
         call.wait(5)  # the network is slow: the first mark should be back by now
         call.listen()
-        assert call.took(ToModel)[0].event["audio_end_ms"] == 1000
+        assert call.took(Sent)[0].event["audio_end_ms"] == 1000
 
     def test_later_audio_of_the_interrupted_item_is_dropped(self):
         call = Conversation()
@@ -209,7 +209,7 @@ class TestInterruption:
         call.say(800, item="a2")
         call.wait(0.1)
         call.listen("u2")
-        assert call.took(ToModel)[0].event["audio_end_ms"] == 100
+        assert call.took(Sent)[0].event["audio_end_ms"] == 100
 
     def test_every_item_that_waits_for_the_first_is_truncated_too(self):
         call = Conversation()
@@ -218,7 +218,7 @@ class TestInterruption:
         call.say(400, item="a2")
         call.wait(0.2)
         call.listen()
-        events = [action.event for action in call.took(ToModel)]
+        events = [action.event for action in call.took(Sent)]
         assert [(event["item_id"], event["audio_end_ms"]) for event in events] == [
             ("a1", 200),
             ("a2", 0),
@@ -242,7 +242,7 @@ class TestInterruption:
         call.wait(0.1)
         call.receive(MarkPlayed(name))
         call.listen()
-        assert call.took(ToModel)[0].event["audio_end_ms"] == 100
+        assert call.took(Sent)[0].event["audio_end_ms"] == 100
 
 
 class TestOneResponseAtATime:
@@ -269,7 +269,7 @@ class TestOneResponseAtATime:
         call.call_tool()
         call.receive(ToolReturned("c1", "ok"))
         call.respond("server's own")
-        call.receive(ModelErrored("conversation_already_has_active_response", ""))
+        call.receive(ResponseCollided())
         assert call.told() == []
         call.done()
         assert call.told() == ["response.create"]
@@ -280,7 +280,7 @@ class TestOneResponseAtATime:
         call.listen()
         call.receive(ToolReturned("c1", "ok"))
         assert call.told() == ["conversation.item.create"]
-        call.receive(ItemAdded("sh_1", None, "function_call_output", ""))
+        call.receive(ItemAdded("sh_1", None, ""))
         call.receive(SpeechStopped("u1"))
         assert call.told() == []
         call.respond("r2")  # the model's own answer to the speech: it knows the result
@@ -302,7 +302,7 @@ class TestOneResponseAtATime:
         call.receive(SpeechStopped("u1"))
         call.receive(ToolReturned("c1", "ok"))
         call.respond("r2")  # began before the model had added our item
-        call.receive(ItemAdded("sh_1", None, "function_call_output", ""))
+        call.receive(ItemAdded("sh_1", None, ""))
         call.done(spoke=True)
         assert call.told() == ["response.create"]
 
@@ -395,7 +395,7 @@ class TestKeypad:
             call.receive(DigitPressed(digit))
             call.wait(1)
         done = call.wait(1)
-        events = [action.event for action in done if isinstance(action, ToModel)]
+        events = [action.event for action in done if isinstance(action, Sent)]
         assert events[0]["item"]["content"] == [
             {"type": "input_text", "text": "[The caller pressed on the keypad: 12]"}
         ]
@@ -406,7 +406,7 @@ class TestKeypad:
         call.receive(DigitPressed("7"))
         call.receive(DigitPressed("#"))
         assert call.told() == ["conversation.item.create", "response.create"]
-        assert not [action for action in call.wait(5) if isinstance(action, ToModel)]
+        assert not [action for action in call.wait(5) if isinstance(action, Sent)]
 
     def test_the_timeline_does_not_say_which_key(self):
         call = Conversation()
@@ -531,7 +531,7 @@ class TestLeaving:
 
     def test_a_number_of_the_plan_that_may_not_be_called_is_refused(self):
         call = Conversation(transfer_numbers=("+15551234567",))
-        call.session._may_call = lambda number: False
+        call.session._state.may_call = lambda number: False
         call.call_tool("transfer_call", '{"to": "+15551234567"}')
         assert "may be called" in call.outputs()[0]
 
@@ -539,7 +539,7 @@ class TestLeaving:
     @pytest.mark.parametrize("may_call", [None, lambda number: True])
     def test_transfer_call_to_an_invalid_number_is_refused(self, to, may_call):
         call = Conversation()
-        call.session._may_call = may_call or call.session._may_call
+        call.session._state.may_call = may_call or call.session._state.may_call
         call.call_tool("transfer_call", f'{{"to": {to}}}')
         assert "E.164" in call.outputs()[0]
         assert call.told() == ["conversation.item.create", "response.create"]
@@ -567,7 +567,7 @@ class TestModelTrouble:
 
     def test_any_other_model_error_is_only_noted(self):
         call = Conversation()
-        call.receive(ModelErrored("invalid_value", "…"))
+        call.receive(errored("invalid_value", "…"))
         assert call.actions == [Note("model_error", {"code": "invalid_value"})]
 
     @pytest.mark.parametrize(
@@ -641,8 +641,8 @@ class TestBilling:
         "event",
         [
             ModelUnreachable("refused", 401),
-            ModelErrored("invalid_value", "No such voice.", param="session.audio"),
-            ModelErrored("insufficient_quota", "No money."),
+            errored("invalid_value", "No such voice.", param="session.audio"),
+            errored("insufficient_quota", "No money."),
             ModelClosed(1013, "insufficient_quota"),
             CallerHungUp(),
             HangupRequested(),
@@ -666,7 +666,7 @@ class TestBilling:
         "event",
         [
             ResponseDone("r1", "failed", error_code="insufficient_quota"),
-            ModelErrored("insufficient_quota", "No money."),
+            errored("insufficient_quota", "No money."),
             ModelClosed(1011),
         ],
     )
@@ -694,7 +694,7 @@ class TestBilling:
         assert call.session.billed_from == 100.0
 
     @pytest.mark.parametrize("status", ["completed", "cancelled", "incomplete"])
-    @pytest.mark.parametrize("event", [ModelClosed(1011), ModelErrored("session_expired", "Over.")])
+    @pytest.mark.parametrize("event", [ModelClosed(1011), errored("session_expired", "Over.")])
     def test_a_call_whose_agent_only_listens_is_billed(self, status, event):
         call = Conversation()
         call.listen()
@@ -823,7 +823,7 @@ class TestTheEnd:
     def test_the_end_waits_for_the_last_transcript_of_the_agent(self):
         call = Conversation()
         call.respond()
-        call.receive(ItemAdded("a1", None, "message", "assistant"))
+        call.receive(ItemAdded("a1", None, "assistant"))
         call.done(spoke=True)
         call.receive(CallerHungUp())
         assert call.took(Finish) == []
@@ -836,15 +836,16 @@ class TestTheEnd:
     )
     def test_the_end_does_not_wait_for_an_item_without_speech(self, kind, role):
         call = Conversation()
-        call.receive(ItemAdded("x1", None, kind, role))
+        item = {"id": "x1", "type": kind, "role": role}
+        call.hear({"type": "conversation.item.added", "previous_item_id": None, "item": item})
         call.receive(CallerHungUp())
         assert len(call.took(Finish)) == 1
 
     def test_a_transcript_after_the_end_has_its_place(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
-        call.receive(ItemAdded("a1", None, "message", "assistant"))
-        call.receive(ItemAdded("u1", "a1", "message", "user"))
+        call.receive(ItemAdded("a1", None, "assistant"))
+        call.receive(ItemAdded("u1", "a1", "user"))
         call.receive(CallerTranscribed("u1", "Bye."))
         call.receive(AgentTranscribed("a1", "Goodbye!"))
         assert [line.text for line in call.took(Finish)[0].transcript] == ["Goodbye!", "Bye."]
@@ -894,7 +895,7 @@ class TestTheEnd:
     def test_an_error_after_the_end_does_not_lose_the_last_transcript(self):
         call = _caller_speaks()
         call.receive(CallerHungUp())
-        call.receive(ModelErrored("input_audio_buffer_commit_empty", ""))
+        call.hear({"type": "error", "error": {"code": "input_audio_buffer_commit_empty"}})
         call.receive(CallerTranscribed("u1", "Bye."))
         assert call.took(Finish)[0].transcript == (Line("user", 100.0, "Bye."),)
 
@@ -1191,7 +1192,7 @@ class TestBounds:
 
     def test_errors_of_openai_are_clipped(self):
         call = Conversation()
-        call.receive(ModelErrored("insufficient_quota", "é\0" * 1_000_000))
+        call.receive(errored("insufficient_quota", "é\0" * 1_000_000))
         [error] = call.ever(ReportError)
         assert len(error.message) == 4_000
         assert "\0" not in error.message
@@ -1224,5 +1225,5 @@ class TestBounds:
 
 def typed(call):
     """Return the turns that the model got as text."""
-    items = [action.event.get("item", {}) for action in call.ever(ToModel)]
+    items = [action.event.get("item", {}) for action in call.ever(Sent)]
     return [item["content"][0]["text"] for item in items if item.get("role") == "user"]

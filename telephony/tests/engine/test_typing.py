@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telephony.engine.actions import ClearAudio, CloseCaller, ToModel
+from telephony.engine.actions import ClearAudio, CloseCaller
 from telephony.engine.events import (
     AgentTranscribed,
     CallerHungUp,
@@ -13,14 +13,14 @@ from telephony.engine.events import (
     ModelConfigured,
     ModelReady,
 )
-from telephony.engine.session import MOST_TYPED
+from telephony.engine.hearing import MOST_TYPED
 from telephony.engine.twilio_codec import decode
-from telephony.tests.engine.conversation import Conversation
+from telephony.tests.engine.conversation import Conversation, Sent
 
 
 def typed(call: Conversation) -> list[str]:
     """Return the texts that the model got as turns of the caller."""
-    items = [action.event["item"] for action in call.ever(ToModel) if "item" in action.event]
+    items = [action.event["item"] for action in call.ever(Sent) if "item" in action.event]
     return [item["content"][0]["text"] for item in items if item.get("role") == "user"]
 
 
@@ -75,9 +75,9 @@ def test_a_typed_message_during_the_goodbye_continues_the_call():
 def test_a_typed_message_has_its_place_in_the_item_chain():
     call = Conversation(is_test=True)
     call.receive(CallerTyped("Hello"))
-    (item,) = [action.event["item"] for action in call.ever(ToModel) if "item" in action.event]
+    (item,) = [action.event["item"] for action in call.ever(Sent) if "item" in action.event]
     call.receive(AgentTranscribed("a1", "Hello!"))
-    call.receive(ItemAdded(item["id"], "a1", "message", "user"))
+    call.receive(ItemAdded(item["id"], "a1", "user"))
     assert [line.text for line in call.session.lines()] == ["Hello!", "Hello"]
 
 

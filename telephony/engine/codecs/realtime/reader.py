@@ -1,4 +1,4 @@
-"""Reads the events of OpenAI's realtime API. ``relay`` handles most audio without parsing.
+"""Reads the events of OpenAI's Realtime protocol. ``relay`` handles most audio without parsing.
 
 The reader is tolerant: :func:`decode` raises nothing, whatever an event contains. It reads the
 fields that are valid, and returns ``NotUnderstood`` only if a required one is not.
@@ -6,13 +6,12 @@ fields that are valid, and returns ``NotUnderstood`` only if a required one is n
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from telephony.engine.bounds import DEEPEST, clipped, is_deeper_than
+from telephony.engine.bounds import LONGEST_NAME, clipped
+from telephony.engine.codecs.fields import Fields
+from telephony.engine.commands import CONFIGURATION, OWN_ITEM
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
     AgentAudioEnded,
@@ -25,66 +24,23 @@ from telephony.engine.events import (
     ModelErrored,
     ModelReady,
     NotUnderstood,
+    ResponseCollided,
     ResponseDone,
     ResponseStarted,
     SpeechCommitted,
     SpeechStarted,
     SpeechStopped,
 )
-from telephony.engine.model_writer import OWN_ITEM
 
 # For transcription that is billed in tokens: a token of audio is a tenth of a second.
 _AUDIO_TOKENS_PER_SECOND = 10
-# Tokens or seconds in one event. OpenAI never sends more, and its cost would not fit the column.
-_MOST = 10_000_000
-# Characters of OpenAI's error codes and of other names.
-LONGEST_NAME = 64
-# Characters of an id; OpenAI's have about 30.
-LONGEST_ID = 256
-# Characters; the model writes at most 4,096 tokens.
-LONGEST_ARGUMENTS = 32_768
+
+# One of our messages crossed one of the model's; nothing is lost.
+_ALREADY_ACTIVE = "conversation_already_has_active_response"
+HARMLESS_CODES = frozenset({"response_cancel_not_active", "input_audio_buffer_commit_empty"})
 
 _DELTA = "response.output_audio.delta"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-
-
-class Fields:
-    """A JSON object from the model. A field of the wrong type reads as empty."""
-
-    def __init__(self, value: object) -> None:
-        self._fields: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
-
-    def has(self, name: str) -> bool:
-        return self._fields.get(name) is not None
-
-    def raw(self, name: str) -> Any:
-        return self._fields.get(name)
-
-    def text(self, name: str) -> str:
-        value = self._fields.get(name)
-        return value if isinstance(value, str) else ""
-
-    def id(self, name: str) -> str:
-        """Return an id; "" if it is missing, invalid or too long to store."""
-        value = self.text(name)
-        return value if len(value) <= LONGEST_ID else ""
-
-    def object(self, name: str) -> Fields:
-        return Fields(self._fields.get(name))
-
-    def objects(self, name: str) -> list[Fields]:
-        value = self._fields.get(name)
-        return [Fields(entry) for entry in value] if isinstance(value, list) else []
-
-    def amount(self, name: str) -> float:
-        """Return an amount to charge for; 0 if it is missing or invalid."""
-        value = self._fields.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return 0
-        return value if 0 <= value <= _MOST else 0
-
-    def tokens(self, name: str) -> int:
-        return int(self.amount(name))
 
 
 def decode(message: object) -> Event | None:
@@ -97,6 +53,8 @@ def decode(message: object) -> Event | None:
     if read is None:
         return None
     event = read(fields)
+    if isinstance(event, ModelErrored) and event.code in HARMLESS_CODES:
+        return None
     return event if event is not None else NotUnderstood(kind)
 
 
@@ -120,7 +78,9 @@ def _item_added(fields: Fields) -> ItemAdded | None:
     if not (item_id := item.id("id")):
         return None
     previous = fields.id("previous_item_id") or None
-    return ItemAdded(item_id, previous, item.text("type"), item.text("role"))
+    role = item.text("role")
+    is_turn = item.text("type") == "message" or role == "user"
+    return ItemAdded(item_id, previous, role if is_turn else "")
 
 
 def _caller_transcribed(fields: Fields) -> CallerTranscribed | None:
@@ -201,15 +161,19 @@ def _said(message: Fields) -> AgentTranscribed | None:
     return AgentTranscribed(item_id, text) if item_id and text else None
 
 
-def _errored(fields: Fields) -> ModelErrored:
+def _errored(fields: Fields) -> ModelErrored | ResponseCollided:
     if isinstance(text := fields.raw("error"), str):
         return ModelErrored("unknown", clipped(text))
     error = fields.object("error")
-    return ModelErrored(
-        *_code_and_message(error),
-        event_id=error.id("event_id"),
-        param=clipped(error.text("param"), LONGEST_NAME),
-    )
+    code, message = _code_and_message(error)
+    if code == _ALREADY_ACTIVE:
+        return ResponseCollided()
+    return ModelErrored(code, message, about=error.id("event_id") or _named_by(error.text("param")))
+
+
+def _named_by(param: str) -> str:
+    """Return the id of the command that a field belongs to, or the field if it is unknown."""
+    return CONFIGURATION if param.startswith("session") else clipped(param, LONGEST_NAME)
 
 
 def _code_and_message(error: Fields) -> tuple[str, str]:
@@ -261,27 +225,3 @@ _READERS: dict[str, Callable[[Fields], Event | None]] = {
     "error": _errored,
     _DELTA: lambda _: None,
 }
-
-
-def arguments_of(text: str | None) -> dict[str, Any]:
-    """Return the arguments of a tool call, or raise ValueError with a sentence for the model."""
-    if text is None:
-        raise ValueError("The arguments are not JSON text.")
-    if len(text) > LONGEST_ARGUMENTS:
-        raise ValueError(f"The arguments have more than {LONGEST_ARGUMENTS:,} characters.")
-    try:
-        arguments = json.loads(text or "{}", parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise ValueError("The arguments are not a JSON object.")
-    if is_deeper_than(arguments):
-        raise ValueError(f"The arguments are nested more than {DEEPEST} deep.")
-    return arguments
-
-
-def _finite(text: str) -> float:
-    """Return a number that JSON can represent."""
-    if not math.isfinite(number := float(text)):
-        raise ValueError(text)
-    return number

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from telephony.engine import model_reader, model_writer
+from telephony.engine.audio import audio_size
+from telephony.engine.codecs.realtime import reader, writer
+from telephony.engine.commands import Configure
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
     AgentTranscribed,
@@ -28,30 +30,30 @@ DELTA = (
 
 
 def test_a_delta_of_audio():
-    assert model_reader.delta(json.loads(DELTA)) == ("item_008", b"/v7+fn5+")
-    assert model_reader.delta({"type": "response.done"}) is None
+    assert reader.delta(json.loads(DELTA)) == ("item_008", b"/v7+fn5+")
+    assert reader.delta({"type": "response.done"}) is None
 
 
 @pytest.mark.parametrize("item_id", [None, "", 7, "x" * 1_000])
 def test_a_delta_without_a_valid_item_id_is_still_audio(item_id):
     delta = {**json.loads(DELTA), "item_id": item_id}
-    assert model_reader.delta(delta) == ("sh_resp_1", b"/v7+fn5+")
-    assert model_reader.delta({**delta, "response_id": None}) is None
+    assert reader.delta(delta) == ("sh_resp_1", b"/v7+fn5+")
+    assert reader.delta({**delta, "response_id": None}) is None
 
 
 @pytest.mark.parametrize("change", [{"delta": "a b"}, {"delta": ""}, {"delta": 7}])
 def test_a_delta_without_valid_audio_is_not_a_delta(change):
-    assert model_reader.delta({**json.loads(DELTA), **change}) is None
+    assert reader.delta({**json.loads(DELTA), **change}) is None
 
 
 def test_audio_is_appended_to_the_models_input():
     message = {"type": "input_audio_buffer.append", "audio": "/v7+fn5+"}
-    assert json.loads(model_writer.append_audio(b"/v7+fn5+")) == message
+    assert json.loads(writer.append_audio(b"/v7+fn5+")) == message
 
 
 @pytest.mark.parametrize(("text", "size"), [(b"", 0), (b"AA==", 1), (b"AAA=", 2), (b"AAAA", 3)])
 def test_audio_size_is_that_of_the_decoded_bytes(text, size):
-    assert model_writer.audio_size(text) == size
+    assert audio_size(text) == size
 
 
 class TestWhatTheModelSays:
@@ -76,7 +78,7 @@ class TestWhatTheModelSays:
                     "previous_item_id": "a0",
                     "item": {"id": "u1", "type": "message", "role": "user", "content": []},
                 },
-                ItemAdded("u1", "a0", "message", "user"),
+                ItemAdded("u1", "a0", "user"),
             ),
             (
                 {
@@ -84,7 +86,7 @@ class TestWhatTheModelSays:
                     "previous_item_id": None,
                     "item": {"id": "f1", "type": "function_call_output"},
                 },
-                ItemAdded("f1", None, "function_call_output", ""),
+                ItemAdded("f1", None, ""),
             ),
             (
                 {
@@ -138,11 +140,11 @@ class TestWhatTheModelSays:
         ],
     )
     def test_events(self, message, event):
-        assert model_reader.decode(message) == event
+        assert reader.decode(message) == event
 
     @pytest.mark.parametrize("message", [{"type": "rate_limits.updated"}, {"type": "new one"}])
     def test_a_message_that_changes_nothing_is_no_event(self, message):
-        assert model_reader.decode(message) is None
+        assert reader.decode(message) is None
 
     def test_cached_tokens_are_counted_separately(self):
         response = {
@@ -185,7 +187,7 @@ class TestWhatTheModelSays:
                 "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
             },
         }
-        assert model_reader.decode({"type": "response.done", "response": response}) == ResponseDone(
+        assert reader.decode({"type": "response.done", "response": response}) == ResponseDone(
             "resp_1",
             "completed",
             calls=(FunctionCall("c1", "book", "{}"),),
@@ -208,7 +210,7 @@ class TestWhatTheModelSays:
             "output": [],
             "usage": None,
         }
-        done = model_reader.decode({"type": "response.done", "response": response})
+        done = reader.decode({"type": "response.done", "response": response})
         assert (done.status, done.error_code) == ("failed", "insufficient_quota")
 
 
@@ -230,7 +232,7 @@ class TestWhatTheModelIsTold:
         assert tools_of(plan, name) == tools_of(PLAN, name)
 
     def test_the_model_detects_the_callers_turns(self):
-        session = model_writer.session_update(PLAN)["session"]
+        session = writer.encode(Configure(PLAN))[0]["session"]
         assert session["audio"]["input"] == {
             "format": {"type": "audio/pcmu"},
             "noise_reduction": {"type": "near_field"},
@@ -246,31 +248,31 @@ class TestWhatTheModelIsTold:
 
 def test_an_item_without_a_transcript_has_an_empty_text():
     event = {"type": "response.output_audio_transcript.done", "item_id": "a1", "transcript": ""}
-    assert model_reader.decode(event) == AgentTranscribed("a1", "")
+    assert reader.decode(event) == AgentTranscribed("a1", "")
 
 
 @pytest.mark.parametrize("change", [{"id": ""}, {"content": []}])
 def test_a_message_without_an_id_or_text_has_no_transcript(change):
     item = {"type": "message", "id": "a1", "content": [{"type": "audio", "transcript": "Hi."}]}
     event = {"type": "response.done", "response": {"output": [item]}}
-    assert model_reader.decode(event).said == (AgentTranscribed("a1", "Hi."),)
+    assert reader.decode(event).said == (AgentTranscribed("a1", "Hi."),)
     event = {"type": "response.done", "response": {"output": [{**item, **change}]}}
-    assert model_reader.decode(event).said == ()
+    assert reader.decode(event).said == ()
 
 
 def test_an_id_has_a_maximum_length():
     event = {"type": "input_audio_buffer.speech_started"}
-    assert model_reader.decode({**event, "item_id": "u" * 256}) == SpeechStarted("u" * 256)
-    assert model_reader.decode({**event, "item_id": "u" * 257}) == SpeechStarted("")
+    assert reader.decode({**event, "item_id": "u" * 256}) == SpeechStarted("u" * 256)
+    assert reader.decode({**event, "item_id": "u" * 257}) == SpeechStarted("")
 
 
 def tools_of(plan, name):
-    session = model_writer.session_update(plan)["session"]
+    session = writer.encode(Configure(plan))[0]["session"]
     return [tool for tool in session["tools"] if tool["name"] == name]
 
 
 @pytest.mark.parametrize("message", [None, 7, ["a"], {"a": 1}])
 def test_an_error_whose_message_is_not_text(message):
-    event = model_reader.decode({"type": "error", "error": {"code": "x" * 100, "message": message}})
+    event = reader.decode({"type": "error", "error": {"code": "x" * 100, "message": message}})
     assert event.message == ""
     assert len(event.code) == 64

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from telephony.engine.model_writer import APPEND, audio_size
+from telephony.engine.audio import audio_size
+from telephony.engine.codecs.interface import Send
+from telephony.engine.codecs.realtime.writer import APPEND
 from telephony.engine.playback import Playback
 from telephony.engine.twilio_codec import Encoder
-
-Send = Callable[[bytes], None]
 
 # As Twilio and OpenAI write them. Quotes within a JSON string are escaped, so the next plain one
 # ends it. An escaped slash in the audio stays as it is: it is valid JSON on the other side too.

@@ -1,0 +1,1 @@
+"""OpenAI's Realtime protocol: ``gpt-realtime`` and its successors."""

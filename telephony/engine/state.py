@@ -1,0 +1,102 @@
+"""The state of a call that its concerns share: starting, hearing, speaking, tools, leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from telephony.engine.actions import Action, SendMark
+from telephony.engine.answers import Answers
+from telephony.engine.codes import EventKind
+from telephony.engine.commands import AddText, Command
+from telephony.engine.context import CallContext
+from telephony.engine.costs import TokenUsage
+from telephony.engine.keypad import Keypad
+from telephony.engine.phase import Phase
+from telephony.engine.plan import CallPlan
+from telephony.engine.playback import Playback
+from telephony.engine.reply_times import ReplyTimes
+from telephony.engine.timers import Timer, Timers
+from telephony.engine.toolbox import Toolbox
+from telephony.engine.transcript import Transcript
+
+
+class CallState:
+    def __init__(self, plan: CallPlan, now: float, may_call: Callable[[str], bool]) -> None:
+        self.plan = plan
+        self.may_call = may_call
+        self.phase = Phase.STARTING
+        self.context = CallContext(now)
+        self.playback = Playback()
+        self.answers = Answers(self.context, self.playback)
+        self.keypad = Keypad(self.context)
+        self.tools = Toolbox(self.context, plan)
+        self.transcript = Transcript()
+        self.reply_times = ReplyTimes(self.context)
+        self.usage = TokenUsage()
+        self.billed_from: float | None = None
+        self.has_responded = False  # other than with a failure
+
+    @property
+    def now(self) -> float:
+        return self.context.now
+
+    @property
+    def timers(self) -> Timers:
+        return self.context.timers
+
+    @property
+    def is_over(self) -> bool:
+        """Return True once the call has ended for the caller."""
+        return self.phase is Phase.DRAINING or self.phase is Phase.FINISHED
+
+    @property
+    def is_speaking(self) -> bool:
+        """Return True while the caller speaks."""
+        return self.answers.is_caller_speaking
+
+    @property
+    def is_busy(self) -> bool:
+        return self.is_speaking or bool(self.tools) or self.playback.is_outstanding
+
+    @property
+    def inactivity_s(self) -> float:
+        return self.plan.inactivity_timeout_ms / 1000
+
+    def rest(self) -> None:
+        """Restart the wait for marks, and the one for silence unless the call is busy."""
+        if self.playback.is_outstanding:
+            self.timers.set(Timer.HEARD, self.playback.overdue_at)
+        else:
+            self.timers.clear(Timer.HEARD)
+        if self.is_busy:
+            self.timers.clear(Timer.IDLE)
+        else:
+            self.context.start_timer(Timer.IDLE, self.inactivity_s)
+
+    def write_down(self, text: str) -> str:
+        """Add a turn that was not spoken to the transcript; return the id of its item."""
+        item_id = self.context.own_item()
+        self.transcript.write(item_id, "user", text, self.now)
+        return item_id
+
+    def ask_about(self, item: AddText) -> None:
+        """Add a turn that was not spoken to the conversation, and request a response to it."""
+        self.reply_times.caller_waits()
+        self.answers.add_item(item)
+        self.answers.ask()
+
+    def send_mark(self, mark: str | None) -> None:
+        if mark:
+            self.do(SendMark(mark))
+
+    # Shortcuts
+
+    def tell(self, command: Command) -> None:
+        self.context.tell(command)
+
+    def note(self, kind: EventKind, **detail: Any) -> None:
+        self.context.note(kind, **detail)
+
+    def do(self, action: Action) -> None:
+        self.context.do(action)
