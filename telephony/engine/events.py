@@ -42,7 +42,7 @@ class CallerHungUp:
 
 @dataclass(frozen=True, slots=True)
 class ModelReady:
-    """The model's session exists and waits for its configuration."""
+    """The model's socket is open: nothing that the model sends first needs to be awaited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,10 @@ class CallRunner:
             self._abandon(error)
 
     def model_opened(self, socket: Socket) -> None:
+        """Configure the model, request the greeting, and let the model listen, all at once."""
         self._model = socket
+        self.receive(events.ModelReady())
+        self._let_model_listen()
 
     def model_closed(self, code: int, reason: str) -> None:
         """Handle the closed socket of the model, whichever side closed it."""
@@ -215,12 +218,10 @@ class CallRunner:
                 self.receive(events.AgentAudioStarted(delta[0]))
         elif event := self._codec.decode(message):
             self.receive(event)
-            if isinstance(event, events.ModelReady):
-                self._let_model_listen()
 
     def _let_model_listen(self) -> None:
-        """Send the model, now configured, the caller's audio so far, and relay the rest."""
-        if self._model is None or self._listening is not None:
+        """Send the model the caller's audio so far, behind its configuration; relay the rest."""
+        if self._model is None or self._session.is_over:
             return
         self._listening = self._model
         early, self._early = self._early, []

@@ -265,13 +265,19 @@ class TestBeforeTheModelIsReady:
         call.receive(ModelReady())
         assert call.told() == ["session.update", "response.create"]
 
-    def test_a_second_session_created_changes_nothing(self):
+    def test_a_model_that_is_ready_twice_is_configured_once(self):
         call = Conversation(greeting="Hello!")
         call.receive(ModelReady())
         assert call.told() == []
         assert call.notes("repeated") == [("repeated", {"what": "the start of the session"})]
 
-    def test_session_updated_before_session_created_is_ignored(self):
+    def test_session_created_changes_nothing(self):
+        call = Conversation(ready=False, greeting="Hello!")
+        assert call.hear({"type": "session.created", "session": {}}) == []
+        call.receive(ModelReady())
+        assert call.hear({"type": "session.created", "session": {}}) == []
+
+    def test_session_updated_before_the_model_is_configured_is_ignored(self):
         call = Conversation(ready=False)
         call.receive(ModelConfigured())
         call.receive(DigitPressed("#"))
@@ -314,6 +320,13 @@ class TestErrorsWhileStarting:
         call = self.starting(greeting="Hello!")
         call.hear(errors("invalid_value", message="No.", param="session.audio.output.voice"))
         assert call.ever(ReportError)[0].code == "model_rejected_configuration"
+
+    def test_a_greeting_without_its_refused_configuration_is_not_heard(self):
+        call = self.starting(greeting="Hello!")
+        call.hear(errors("invalid_value", param="session.audio.output.voice"))
+        call.respond()
+        assert call.say(100, text="Hello!") == [None] * 5
+        assert call.session.billed_from is None
 
     @pytest.mark.parametrize(
         "fields",

@@ -267,6 +267,18 @@ class TestConnectingToTheModel:
             assert openai.refusals == [101]
         assert (await world.told("error"))["code"].startswith("model_")
 
+    async def test_nothing_waits_for_its_first_event(self, world, model):
+        silence = When("open", (), instead=True)
+        async with model(Script(turns=[Say("I heard you.")], when=[silence])) as openai:
+            ringing = await world.greeted()
+            await ringing.person.say("Hello")
+            await ringing.person.hears("I heard you.")
+            await world.hang_up(ringing)
+        (session,) = openai.sessions
+        assert not session.sent_of("session.created")
+        first = [event["type"] for event in session.received[:2]]
+        assert first == ["session.update", "response.create"]
+
     async def test_keys_pressed_before_it_opens_follow_the_greeting(self, world, model):
         async with model(Script(turns=[Say("You pressed two keys.")])) as openai:
             openai.opens.clear()

@@ -22,7 +22,6 @@ from telephony.engine.events import (
     ItemAdded,
     ModelConfigured,
     ModelErrored,
-    ModelReady,
     NotUnderstood,
     ResponseCollided,
     ResponseDone,
@@ -208,7 +207,6 @@ def _token_usage(usage: Fields) -> TokenUsage:
 
 # A reader returns None if a required field is missing or invalid.
 _READERS: dict[str, Callable[[Fields], Event | None]] = {
-    "session.created": lambda _: ModelReady(),
     "session.updated": lambda _: ModelConfigured(),
     "input_audio_buffer.speech_started": lambda fields: SpeechStarted(fields.id("item_id")),
     "input_audio_buffer.speech_stopped": lambda fields: SpeechStopped(fields.id("item_id")),
