@@ -104,11 +104,15 @@ class Noted:
     usage: TokenUsage | None = None
 
 
+#: The outcome of a tool that still ran when a bug of ours ended its call.
+CALL_ENDED = "call_ended"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolAsked:
     """The backend responded to onToolCall, or did not, or too late (engine).
 
-    ``outcome`` is succeeded, or the code of a failure.
+    ``outcome`` is succeeded, the code of a failure, or ``CALL_ENDED``.
 
     :ivar span: the request's id in the call's trace.
     """

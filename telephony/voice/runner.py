@@ -40,7 +40,7 @@ from telephony.engine.session import CallSession
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
-from telephony.facts import ModelConnected, ModelDisconnected, Noted, ToolAsked
+from telephony.facts import CALL_ENDED, ModelConnected, ModelDisconnected, Noted, ToolAsked
 from telephony.models import Call, FailedRequest
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
@@ -305,9 +305,11 @@ class CallRunner:
                 known=(self._plan.openai_api_key, self._plan.twilio_auth_token),
             )
         except asyncio.CancelledError:
-            outcome = client.TimedOut.code
-            if not self._finished.done():  # the session's deadline, which is the first to pass
-                late = Result(client.TimedOut.code, at=at, duration_ms=ms_since(began))
+            if self._finished.done():
+                outcome = CALL_ENDED
+            else:  # the session's deadline, which is the first to pass
+                outcome = client.TimedOut.code
+                late = Result(outcome, at=at, duration_ms=ms_since(began))
                 self._note_failed(call.name, late)
             raise
         except ToolFailed as failure:

@@ -11,7 +11,9 @@ from core.observers import observe
 from sandbox.model import Call as CallTool
 from sandbox.model import Drop, Say, Script
 from telephony import facts
+from telephony.db import in_database
 from telephony.engine.after_stream import APOLOGY
+from telephony.engine.session import CallSession
 from telephony.tests.wire.test_conversation import LONG
 from telephony.tests.wire.test_refusals import form, post
 from telephony.voice import webhooks
@@ -84,6 +86,31 @@ async def test_a_call_is_told_from_its_webhook_to_its_callback(world, model, tol
     (sent,) = of(told, facts.CallbackSent)
     assert (sent.kind, sent.result.text) == ("onCallEnd", "204")
     assert not of(told, facts.ModelDisconnected)
+
+
+async def test_a_tool_that_a_bug_cuts_short_did_not_time_out(world, model, told, monkeypatch):
+    is_asked, may_respond = asyncio.Event(), asyncio.Event()
+
+    async def slow(body):
+        is_asked.set()
+        await may_respond.wait()
+        return web.json_response({"result": "table seven"})
+
+    def fails(self, event, now):
+        raise RuntimeError("forced")
+
+    world.backend.tool = slow
+    async with model(Script(turns=[CallTool("book_table", {})])):
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await asyncio.wait_for(is_asked.wait(), 5)
+        monkeypatch.setattr(CallSession, "receive", fails)
+        await ringing.person.press("1")
+        call = await world.over(ringing)
+    may_respond.set()
+    assert call.ended_reason == "internal_error"
+    assert [fact.outcome for fact in of(told, facts.ToolAsked)] == [facts.CALL_ENDED]
+    assert not await in_database(call.failed_requests.exists)
 
 
 async def test_a_lost_model_is_told(world, model, told):
