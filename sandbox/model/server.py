@@ -28,6 +28,7 @@ from sandbox.model.session import RealtimeSession
 
 PATH = "/openai/v1/realtime"
 MODELS = "gpt-realtime"
+DROPPED = 0  # in place of a status
 PING_SECONDS = 20
 LIFETIME_S = 3_600.0
 # The real server's limit for one event: 15 MiB of audio, in base64.
@@ -68,9 +69,9 @@ class ModelServer:
     """Serves sessions; ``pace`` is how many times slower than the real server it is, 0 is at once.
 
     ``key`` is the one API key that it accepts, None accepts any. A session ends after
-    ``lifetime_s`` seconds. Statuses in ``refusals`` answer the next upgrades, one each, and no
-    upgrade is answered while ``opens`` is not set. Only a server that records keeps ``sessions``,
-    and events in them.
+    ``lifetime_s`` seconds. Statuses in ``refusals`` answer the next upgrades, one each (``DROPPED``
+    drops the connection), and no upgrade is answered while ``opens`` is not set. Only a server that
+    records keeps ``sessions``, and events in them.
     """
 
     def __init__(
@@ -126,7 +127,9 @@ class ModelServer:
             await self._stopping.wait()
             return web.Response(status=503)
         await self.opens.wait()
-        if (status := self.refusals.pop(0) if self.refusals else script.upgrade) != 101:
+        if (status := self.refusals.pop(0) if self.refusals else script.upgrade) == DROPPED:
+            _drop(request)
+        if status != 101:
             return _refuse_upgrade(status)
         socket = web.WebSocketResponse(
             heartbeat=PING_SECONDS, max_msg_size=LONGEST_MESSAGE, compress=False, timeout=1
@@ -244,8 +247,7 @@ class _Link:
             case Close():
                 await self._socket.close(code=output.code, message=output.reason.encode())
             case Drop():
-                if self._request.transport:
-                    self._request.transport.abort()
+                _drop(self._request)
             case _:
                 if self._record:
                     self._record.sent.append(output)
@@ -262,6 +264,11 @@ class _Link:
             self._let(lambda: self._session.disturb(Close(1001, "server shutdown")))
         else:
             self._let(self._session.expire)
+
+
+def _drop(request: web.Request) -> None:
+    if request.transport:
+        request.transport.abort()
 
 
 def _refuse_upgrade(status: int) -> web.Response:

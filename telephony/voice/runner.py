@@ -52,7 +52,7 @@ from telephony.services import (
     transcript_line,
 )
 from telephony.trace_ids import new_span, traceparent
-from telephony.voice import model_side, transactions
+from telephony.voice import model_connect, transactions
 from telephony.voice.recorder import Entries, Recorder
 from telephony.voice.websocket import ConnectFailed, Socket
 
@@ -279,7 +279,7 @@ class CallRunner:
         """Open the model's socket. The session has its own deadline for the whole connect."""
         began = time.monotonic()
         try:
-            await model_side.connect(self._plan, self)
+            await model_connect.connect(self._plan, self)
         except ConnectFailed as failure:
             self._tell_connect(
                 "refused" if failure.status else "unreachable", failure.status, began

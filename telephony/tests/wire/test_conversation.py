@@ -10,6 +10,7 @@ from aiohttp import web
 from core.tests.waiting import until
 from sandbox.model import Call as CallTool
 from sandbox.model import Close, Drop, Error, Fail, Say, Script, When
+from sandbox.model.server import DROPPED
 from sandbox.phone.faults import Faults
 from sandbox.tests.customer import NUMBER
 from telephony.callbacks import tools
@@ -250,16 +251,16 @@ async def test_a_socket_that_breaks_ends_the_call(world, model):
 
 
 class TestConnectingToTheModel:
-    @pytest.mark.parametrize("status", [429, 500, 502, 503])
-    async def test_a_temporary_refusal_is_retried_once(self, world, model, status):
+    @pytest.mark.parametrize("refusals", [[429, 500], [502, 503], [DROPPED]])
+    async def test_a_temporary_failure_is_retried_twice(self, world, model, refusals):
         async with model() as openai:
-            openai.refusals = [status]
+            openai.refusals = refusals
             ringing = await world.greeted()
             await world.hang_up(ringing)
         await world.work()
         assert world.backend.to("error") == []
 
-    @pytest.mark.parametrize("statuses", [[401], [403], [503, 503]])
+    @pytest.mark.parametrize("statuses", [[401], [403], [503, 503, 503]])
     async def test_another_refusal_is_not_retried(self, world, model, statuses):
         async with model() as openai:
             openai.refusals = [*statuses, 101]
