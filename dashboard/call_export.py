@@ -39,6 +39,9 @@ HEADER = [
     "twilioCostEstimate",
     "openaiCostEstimate",
     "totalCost",
+    "firstAudioMs",
+    "turnP50Ms",
+    "turnP95Ms",
 ]
 
 _PHONE_NUMBER = re.compile(r"\+[0-9]{1,15}")
@@ -94,6 +97,7 @@ def _cells(call: Call, record: UsageRecord | None) -> list[Any]:
         call.error_code,
         call.duration_seconds,
         *costs,
+        *call.latency.values(),
     ]
 
 

@@ -210,6 +210,7 @@ class CallAdmin(ReadOnlyAdmin):
         ("error_code", "explanation"),
         ("caller_phone", "called_number", "answered_by"),
         ("created_at", "accepted_at", "answered_at", "ended_at", "duration_seconds"),
+        ("first_audio_ms", "turn_p50_ms", "turn_p95_ms"),
         ("held_until", "last_seen_at", "hangup_requested_at"),
         "engine",
         ("on_call_start_url", "on_call_end_url", "on_error_url"),

@@ -7,7 +7,7 @@ kept as counts of buckets, so that days can be added up; a percentile is accurat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Self
@@ -16,15 +16,13 @@ from django.db import connection
 
 from accounts.models import Account
 from core.zones import zone_of
-from telephony.engine.codes import EventKind
-from telephony.models import Call, CallDay, CallEvent
+from telephony.call_figures import Figures
+from telephony.models import Call, CallDay
 
 # Latencies are from 10 ms, in buckets that grow by a fifth, to more than a minute.
 _LEAST_MS = 10
 _PER_DOUBLING = 4
 BUCKETS = 52
-
-_ASKED = (EventKind.ACCEPTED, EventKind.DECLINED, EventKind.NOT_ACCEPTED)
 
 _BUMP = """
     INSERT INTO telephony_callday AS day (
@@ -76,16 +74,15 @@ class Latencies:
         return None
 
 
-def call_count(call: Call, *, times: int = 1) -> None:
+def call_count(call: Call, figures: Figures, *, times: int = 1) -> None:
     """Count an ended call, in the transaction that ends it; ``times=-1`` undoes that."""
     zone = Account.objects.values_list("time_zone", flat=True).get(pk=call.account_id)
-    asked, turns = _latencies(call)
     values: dict[str, Any] = {
         "account_id": call.account_id,
         "day": call.created_at.astimezone(zone_of(zone)).date(),
         **{name: times * (call.outcome == name) for name in CallDay.OUTCOMES},
-        "on_call_start": [times * count for count in asked.counts],
-        "turns": [times * count for count in turns.counts],
+        "on_call_start": [times * count for count in Latencies.of(figures.on_call_start).counts],
+        "turns": [times * count for count in Latencies.of(figures.turns).counts],
     }
     with connection.cursor() as cursor:
         cursor.execute(_BUMP, values)
@@ -95,26 +92,6 @@ def days_since(account: Account, first: date) -> dict[date, CallDay]:
     """Return the account's days with calls, from the first one on."""
     days = CallDay.objects.of(account).filter(day__gte=first)
     return {each.day: each for each in days}
-
-
-def _latencies(call: Call) -> tuple[Latencies, Latencies]:
-    """Return those of onCallStart and of the agent's turns, from the call's timeline."""
-    # An engine that was cut off adds to the timeline before the call's loss is undone.
-    events = CallEvent.objects.filter(
-        call=call, kind__in=[*_ASKED, EventKind.AGENT_SPOKE], at__lte=call.ended_at
-    )
-    details = list(events.values_list("detail", flat=True))
-    return (
-        Latencies.of(_numbers(details, "onCallStartMs")),
-        Latencies.of(_numbers(details, "latencyMs")),
-    )
-
-
-def _numbers(details: Iterable[Any], name: str) -> Iterator[float]:
-    for detail in details:
-        value = detail.get(name) if isinstance(detail, dict) else None
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield value
 
 
 def _bucket(milliseconds: float) -> int:

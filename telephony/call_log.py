@@ -5,11 +5,7 @@ The account's own number is logged. The other party's is not, nor is anything th
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
-from statistics import median_low
 from typing import Any
 
 import structlog
@@ -17,23 +13,12 @@ from structlog.contextvars import bind_contextvars
 
 from core.api import as_number
 from core.logs import log_scope
+from telephony.call_figures import Figures
 from telephony.engine.codes import EventKind
 from telephony.models import Call
 from usage.models import UsageRecord
 
 log = structlog.get_logger(__name__)
-
-_ASKED = (EventKind.ACCEPTED, EventKind.DECLINED, EventKind.NOT_ACCEPTED)
-_READY = EventKind.MODEL_READY
-_AUDIBLE = (EventKind.GREETED, EventKind.AGENT_SPOKE)
-_COUNTED = (
-    EventKind.INTERRUPTED,
-    EventKind.TOOL_CALLED,
-    EventKind.TOOL_FAILED,
-    EventKind.TOOL_TIMEOUT,
-)
-# A call has at most 5,000 of them.
-_TOLD = (*_ASKED, _READY, *_AUDIBLE, *_COUNTED)
 
 
 def names_of(call: Call) -> dict[str, str]:
@@ -51,7 +36,7 @@ def bind_call(call: Call) -> None:
     bind_contextvars(**names_of(call))
 
 
-def log_end(call: Call, record: UsageRecord | None) -> None:
+def log_end(call: Call, figures: Figures, record: UsageRecord | None) -> None:
     """Write the line of a call whose end is committed.
 
     :param record: the usage of a call that was accepted.
@@ -74,7 +59,7 @@ def log_end(call: Call, record: UsageRecord | None) -> None:
             platform_cost=as_number(record.platform_cost) if record else 0,
             twilio_cost=as_number(record.twilio_cost) if record else 0,
             openai_cost=as_number(record.openai_cost) if record else 0,
-            **_figures_of(call),
+            **_shown(figures),
         )
 
 
@@ -83,49 +68,17 @@ def log_rejection(*, why: str, call_sid: str, number: str) -> None:
     log.info("call_rejected", why=why, call_sid=call_sid, number=number)
 
 
-def _figures_of(call: Call) -> dict[str, Any]:
-    """Return the figures of the timeline, or none if it cannot be read: the line matters more."""
-    try:
-        events = call.events.filter(kind__in=_TOLD).order_by("at", "id")
-        return figures_of(events.values("kind", "at", "detail"), call.answered_at)
-    except Exception as error:
-        log.warning("call_figures_unknown", error=type(error).__name__)
-        return {}
-
-
-def figures_of(
-    events: Iterable[Mapping[str, Any]], connected_at: datetime | None
-) -> dict[str, Any]:
-    """Return the latencies, in milliseconds, and the counts that a timeline tells of.
-
-    :param events: ``kind``, ``at`` and ``detail`` of each event, in order.
-    """
-    events = list(events)
-    count = Counter(event["kind"] for event in events)
-    asked = _numbers(events, _ASKED, "onCallStartMs")
-    turns = _numbers(events, [EventKind.AGENT_SPOKE], "latencyMs")
-    audible = [event["at"] for event in events if event["kind"] in _AUDIBLE]
-    models = [event["detail"].get("model") for event in events if event["kind"] == _READY]
+def _shown(figures: Figures) -> dict[str, Any]:
+    """Return the latencies, in milliseconds, and the counts that the line has."""
+    count, asked = figures.counts, figures.on_call_start
     return {
-        "model": models[-1] if models else None,
+        "model": figures.model,
         "on_call_start_ms": asked[-1] if asked else None,
-        "first_audio_ms": _ms(connected_at, audible[0]) if audible and connected_at else None,
-        "turns": len(turns),
-        "turn_ms_median": median_low(turns) if turns else None,
-        "turn_ms_max": max(turns, default=None),
+        "first_audio_ms": figures.first_audio,
+        "turns": len(figures.turns),
+        "turn_ms_median": figures.turn(0.5),
+        "turn_ms_max": max(figures.turns, default=None),
         "interruptions": count[EventKind.INTERRUPTED],
         "tools": count[EventKind.TOOL_CALLED],
         "tools_failed": count[EventKind.TOOL_FAILED] + count[EventKind.TOOL_TIMEOUT],
     }
-
-
-def _numbers(
-    events: Iterable[Mapping[str, Any]], kinds: Iterable[EventKind], name: str
-) -> list[int]:
-    """Return the values of a detail; another version may have written something else."""
-    values = (event["detail"].get(name) for event in events if event["kind"] in kinds)
-    return [value for value in values if isinstance(value, int)]
-
-
-def _ms(since: datetime, until: datetime) -> int:
-    return round((until - since).total_seconds() * 1000)

@@ -22,6 +22,7 @@ from core.texts import cleaned_json, cleaned_text
 from telephony import incidents
 from telephony.admission import account_lock
 from telephony.call_days import call_count
+from telephony.call_figures import Figures, figures_at_end
 from telephony.call_log import about, log_end
 from telephony.call_search import metadata_set
 from telephony.call_sids import is_test_sid
@@ -44,7 +45,8 @@ LEFT_ALONE = timedelta(minutes=1)
 
 LONGEST_ERROR_CODE = Call._meta.get_field("error_code").max_length
 # The fields that a call's end sets.
-_END = ("status", "ended_reason", "error_code", "ended_at", "duration_seconds")
+_LATENCIES = ("first_audio_ms", "turn_p50_ms", "turn_p95_ms")
+_END = ("status", "ended_reason", "error_code", "ended_at", "duration_seconds", *_LATENCIES)
 # By a tool run's status.
 _TOOL_PROBLEMS = {"failed": CallProblem.TOOL_FAILED, "timed_out": CallProblem.TOOL_TIMEOUT}
 
@@ -191,19 +193,21 @@ def call_end(
         if kept:
             kept.delete()
         call.error_code = _error_code(reason, errors, problem, outcome)
-        _close(call, status=status, reason=reason, ended_at=ended_at or timezone.now())
+        call.ended_at = max(ended_at or timezone.now(), call.answered_at or call.created_at)
         call_record(call.id, call.account_id, events, failed=failed)
+        figures = figures_at_end(call)
+        _close(call, figures, status=status, reason=reason, ended_at=call.ended_at)
         for code, message in errors:
             call_report_error(call, code=code, message=message)
         call_note(call, EventKind.ENDED, at=call.ended_at, reason=reason)
-        call_count(call)
+        call_count(call, figures)
         record = None
         if call.accepted_at is not None and call.call_sid:
             record = _charge_and_report(call, call.call_sid, outcome)
         incidents.call_ended(call)
     ended = CallEnded(call, outcome.model, outcome.usage, len(outcome.tool_calls), record)
     transaction.on_commit(partial(tell, ended))
-    transaction.on_commit(partial(log_end, call, record), robust=True)
+    transaction.on_commit(partial(log_end, call, figures, record), robust=True)
     return True
 
 
@@ -264,9 +268,10 @@ def call_resume(*, call_id: str) -> bool:
     call = Call.objects.select_for_update().get(pk=call_id)
     if call.ended_reason != EndedReason.ENGINE_LOST:
         return False
-    call_count(call, times=-1)
+    call_count(call, figures_at_end(call), times=-1)
     call.status, call.ended_reason, call.error_code = Call.Status.IN_PROGRESS, "", ""
     call.ended_at, call.duration_seconds = None, 0
+    call.first_audio_ms = call.turn_p50_ms = call.turn_p95_ms = None
     call.last_seen_at = timezone.now()
     call.save(update_fields=[*_END, "last_seen_at"])
     outbox.withdraw_end(call)
@@ -277,10 +282,13 @@ def call_resume(*, call_id: str) -> bool:
     return True
 
 
-def _close(call: Call, *, status: str, reason: EndedReason, ended_at: datetime) -> None:
+def _close(
+    call: Call, figures: Figures, *, status: str, reason: EndedReason, ended_at: datetime
+) -> None:
     call.status, call.ended_reason = status, reason
-    call.ended_at = max(ended_at, call.answered_at or call.created_at)
-    call.duration_seconds = _seconds(call.answered_at, call.ended_at)
+    call.duration_seconds = _seconds(call.answered_at, ended_at)
+    call.first_audio_ms = figures.first_audio
+    call.turn_p50_ms, call.turn_p95_ms = figures.turn(0.5), figures.turn(0.95)
     call.save(update_fields=[*_END, "billed_from"])
 
 
@@ -324,6 +332,7 @@ def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[st
         transcript=outcome.transcript,
         tool_calls=outcome.tool_calls,
         cost_breakdown=record.cost_breakdown,
+        latency=call.latency,
         now=call.ended_at or timezone.now(),
     )
 

@@ -490,6 +490,9 @@ class TestExport:
             "twilioCostEstimate": str(costs["twilioCost"]),
             "openaiCostEstimate": str(costs["openaiCost"]),
             "totalCost": str(costs["totalCost"]),
+            "firstAudioMs": "",
+            "turnP50Ms": "640",
+            "turnP95Ms": "640",
         }
 
     def test_what_the_filters_select(self, alice: Account, bob: Account, alice_web: Client) -> None:

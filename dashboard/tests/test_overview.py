@@ -22,6 +22,7 @@ from dashboard.checklist import Step
 from dashboard.tests.pages import assert_well_made
 from dashboard.tests.test_calls import make_history, plan_of
 from telephony.call_days import call_count
+from telephony.call_figures import figures_at_end
 from telephony.call_sids import new_test_sid
 from telephony.models import Call, CallDay, PhoneNumber
 from usage.models import DailyUsage, TotalUsage
@@ -418,7 +419,7 @@ def _ended_call(
 ) -> None:
     known = {"ended_at": timezone.now(), "status": Call.Status.COMPLETED, "ended_reason": reason}
     call = call_of(account, number, **known | fields)
-    call_count(call)
+    call_count(call, figures_at_end(call))
     with transaction.atomic():
         usage_record_create(
             account_id=account.id,

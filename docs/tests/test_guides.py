@@ -289,6 +289,7 @@ class TestBackend:
             transcript=[line],
             tool_calls=[],
             cost_breakdown={"totalCost": 0.1},
+            latency={"firstAudioMs": 840, "turnP50Ms": 720, "turnP95Ms": 1460},
             now=datetime.now(UTC),
         )
         assert self.post(f"{url}/calls/end", body).status_code == 200

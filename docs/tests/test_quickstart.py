@@ -138,6 +138,7 @@ class TestBackend:
             transcript=[line],
             tool_calls=[],
             cost_breakdown={"totalCost": 0.1},
+            latency={"firstAudioMs": 840, "turnP50Ms": 720, "turnP95Ms": 1460},
             now=now,
         )
         error = payloads.error(self.FACTS, code="model_failed", message="Why.", now=now)

@@ -124,6 +124,30 @@ class OutcomeField(serializers.CharField):
     """An outcome: see ``outcome_of``."""
 
 
+class LatencySerializer(ObjectSerializer):
+    """How fast the agent responded, in milliseconds. Null until the call ends, and where nothing
+    was measured.
+    """
+
+    firstAudioMs = serializers.IntegerField(
+        allow_null=True,
+        min_value=0,
+        help_text="From the caller's connection to the agent's first words. Null unless the agent "
+        "spoke first.",
+    )
+    turnP50Ms = serializers.IntegerField(
+        allow_null=True,
+        min_value=0,
+        help_text="From the end of the caller's speech to the first audio of the response, tools "
+        "included: half of the turns were this fast or faster.",
+    )
+    turnP95Ms = serializers.IntegerField(
+        allow_null=True,
+        min_value=0,
+        help_text="The same for 95% of the turns.",
+    )
+
+
 class CallSerializer(serializers.ModelSerializer[Call]):
     callSid = serializers.CharField(
         source="call_sid",
@@ -148,6 +172,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
     )
     endedAt = UtcDateTimeField(source="ended_at", allow_null=True)
     durationSeconds = serializers.IntegerField(source="duration_seconds")
+    latency = LatencySerializer()
 
     class Meta:
         model = Call
@@ -167,6 +192,7 @@ class CallSerializer(serializers.ModelSerializer[Call]):
             "answeredAt",
             "endedAt",
             "durationSeconds",
+            "latency",
         ]
 
 

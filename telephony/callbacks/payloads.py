@@ -82,6 +82,7 @@ def call_end(
     transcript: list[dict[str, Any]],
     tool_calls: list[dict[str, Any]],
     cost_breakdown: dict[str, Any],
+    latency: dict[str, int | None],
     now: datetime,
 ) -> dict[str, Any]:
     """Return onCallEnd.
@@ -97,6 +98,7 @@ def call_end(
         "endedReason": ended_reason,
         "transcript": transcript,
         "costBreakdown": cost_breakdown,
+        "latency": latency,
         "metadata": facts.metadata,
         "timestamp": iso(now),
     }

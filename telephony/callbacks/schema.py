@@ -252,6 +252,7 @@ _SCHEMAS: dict[str, Json] = {
             "endedReason": _ref("EndedReason"),
             "transcript": {"type": "array", "items": _ref("TranscriptLine")},
             "costBreakdown": _ref("CostBreakdown"),
+            "latency": _ref("Latency"),
         }
         | _METADATA
         | _TIMESTAMP,

@@ -208,6 +208,24 @@ class Call(models.Model):
     hangup_requested_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     duration_seconds = models.PositiveIntegerField(default=0)
+    first_audio_ms = models.IntegerField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="From the connection to the agent's first words, if the agent spoke first.",
+    )
+    turn_p50_ms = models.IntegerField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The latency of turns that half of them did not exceed: see call_figures.",
+    )
+    turn_p95_ms = models.IntegerField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The latency of turns that 95% of them did not exceed.",
+    )
     after_stream = models.JSONField(
         null=True,
         blank=True,
@@ -284,6 +302,15 @@ class Call(models.Model):
     @property
     def outcome(self) -> str:
         return outcome_of(self.ended_reason, self.error_code)
+
+    @property
+    def latency(self) -> dict[str, int | None]:
+        """The latencies in the format of the API. None before its end, and if not measured."""
+        return {
+            "firstAudioMs": self.first_audio_ms,
+            "turnP50Ms": self.turn_p50_ms,
+            "turnP95Ms": self.turn_p95_ms,
+        }
 
     @property
     def numbers(self) -> tuple[str, str]:

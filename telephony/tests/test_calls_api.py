@@ -39,6 +39,9 @@ def call_of(account: Account, number: int = 1, **fields: Any) -> Call:
     return Call.objects.create(account=account, **values | fields)
 
 
+NOT_MEASURED = {"firstAudioMs": None, "turnP50Ms": None, "turnP95Ms": None}
+
+
 def ended_call_of(account: Account, number: int = 1) -> Call:
     """A call that lived its whole life in 61 seconds."""
     call = call_of(account, number, created_at=NOW, metadata={"customerId": "cust_123"})
@@ -82,6 +85,7 @@ class TestList:
                     "answeredAt": None,
                     "endedAt": None,
                     "durationSeconds": 0,
+                    "latency": NOT_MEASURED,
                 }
             ],
             "limit": 50,
@@ -327,6 +331,7 @@ class TestOne:
             "answeredAt": "2026-04-05T09:30:02.000Z",
             "endedAt": "2026-04-05T09:31:03.000Z",
             "durationSeconds": 61,
+            "latency": NOT_MEASURED,
         }
 
     def test_failed_requests_come_with_the_response(

@@ -62,6 +62,7 @@ def test_call_end(facts: CallFacts) -> None:
         transcript=[line],
         tool_calls=[],
         cost_breakdown={"totalCost": 0.018},
+        latency={"firstAudioMs": 840, "turnP50Ms": None, "turnP95Ms": None},
         now=NOW,
     )
     assert list(body.items()) == [
@@ -74,6 +75,7 @@ def test_call_end(facts: CallFacts) -> None:
         ("endedReason", "caller_hangup"),
         ("transcript", [line]),
         ("costBreakdown", {"totalCost": 0.018}),
+        ("latency", {"firstAudioMs": 840, "turnP50Ms": None, "turnP95Ms": None}),
         ("metadata", {"customerId": "cust_123"}),
         ("timestamp", STAMP),
     ]

@@ -18,6 +18,7 @@ from telephony.callbacks.problems import PlanError
 from telephony.engine.codes import EndedReason, ErrorCode, model_error_code
 from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.tool_runs import Status, ToolRun
+from telephony.models import Call
 from telephony.services import tool_call_line, transcript_line
 
 NOW = datetime(2026, 4, 1, 9, 30, tzinfo=UTC)
@@ -58,6 +59,7 @@ class TestSent:
             cost_breakdown=dict.fromkeys(
                 ("platformCost", "twilioCost", "openaiCost", "totalCost"), 0
             ),
+            latency=Call(turn_p50_ms=640).latency,
             now=NOW,
         )
         assert_is(body, "CallEnd")

@@ -80,6 +80,9 @@ async def test_every_callback_has_its_fields_and_both_signatures(world, model):
         "timestamp": tool.body["timestamp"],
     }
     costs, (tool_call,) = end.body["costBreakdown"], end.body["toolCalls"]
+    latency = await in_database(lambda: Call.objects.get().latency)
+    assert 0 <= latency["firstAudioMs"] < 10_000
+    assert 0 <= latency["turnP50Ms"] == latency["turnP95Ms"] < 10_000
     assert tool_call == {
         "toolName": "book_table",
         "status": "succeeded",
@@ -94,6 +97,7 @@ async def test_every_callback_has_its_fields_and_both_signatures(world, model):
         "transcript": end.body["transcript"],
         "toolCalls": [tool_call],
         "costBreakdown": costs,
+        "latency": latency,
         "metadata": {"customerId": "cust_123"},
         "timestamp": end.body["timestamp"],
     }
