@@ -1,7 +1,7 @@
 """The sandbox: stand-ins for everything outside the product, in one aiohttp application.
 
 ``/twilio`` is the carrier's REST API, ``/phone`` the API that places calls by hand, ``/openai`` the
-realtime model, ``/backend`` a customer's backend.
+models, ``/backend`` a customer's backend.
 """
 
 from __future__ import annotations

@@ -133,6 +133,16 @@ def hold_tone(seconds: float) -> bytes:
     return frame * round(seconds * 1000 / FRAME_MS)
 
 
+def frames_of_pcm24(audio: bytes) -> list[bytes]:
+    """Return 16-bit PCM at 24 kHz, little-endian, as 20 ms frames of mu-law at 8 kHz."""
+    samples = array("h", audio)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    codes = bytes(map(to_mulaw, samples[::3]))
+    starts = range(0, len(codes), FRAME_BYTES)
+    return [codes[at : at + FRAME_BYTES].ljust(FRAME_BYTES, b"\xff") for at in starts]
+
+
 def write_wav(file: BinaryIO | str, caller: Iterable[bytes], agent: Iterable[bytes]) -> None:
     """Write a stereo WAV: the caller on the left, the agent on the right, both from time zero."""
     left, right = b"".join(caller), b"".join(agent)

@@ -1,4 +1,4 @@
-"""A stand-in for OpenAI's realtime model. README.md describes it and how to script it."""
+"""A stand-in for OpenAI's voice models. README.md describes it and how to script it."""
 
 from sandbox.model.script import (
     Call,

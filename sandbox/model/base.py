@@ -22,7 +22,7 @@ from sandbox.model.script import (
     Turn,
     script_in,
 )
-from sandbox.model.timeline import Timeline
+from sandbox.model.timeline import Action, Timeline
 
 OPEN = "open"
 
@@ -93,7 +93,7 @@ class ModelSession(ABC):
                 self.expire()
             case Hold():
                 self._is_holding = True
-                self._timeline.after(disturbance.ms, self._release)
+                self._after(disturbance.ms, self._release)
             case _:
                 self._end(disturbance)
 
@@ -152,6 +152,10 @@ class ModelSession(ABC):
         return swallowed or self.is_over
 
     # Out
+
+    def _after(self, ms: float, action: Action) -> None:
+        """Do something to the connection after a while."""
+        self._timeline.after(ms, action)
 
     def _emit(self, event: Event) -> None:
         self._send({"type": event["type"], "event_id": self._new_id("event"), **event})

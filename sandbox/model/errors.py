@@ -52,6 +52,10 @@ class ClientError(Exception):
         super().__init__(message)
         self.body = ErrorBody(code, message, param=param)
 
+    @classmethod
+    def of(cls, body: ErrorBody) -> ClientError:
+        return cls(body.message, code=body.code, param=body.param)
+
 
 def error_body(code: str, message: str = "") -> ErrorBody:
     """Return the error with this code, as the real server sends it if we know that."""
@@ -90,6 +94,20 @@ def invalid_model(model: str) -> ErrorBody:
         "invalid_model",
         f'Model "{model}" is not supported in realtime mode.',
         close=CLOSE_REQUEST_SHAPE,
+    )
+
+
+def invalid_live_model(model: str) -> ErrorBody:
+    return ErrorBody(
+        "invalid_model", f'Model "{model}" is not supported in live mode.', param="session.model"
+    )
+
+
+def model_not_found(model: str) -> ErrorBody:
+    return ErrorBody(
+        "model_not_found",
+        f"The model `{model}` does not exist or you do not have access to it.",
+        param="session.model",
     )
 
 

@@ -88,6 +88,7 @@ class Number:
 class ListOf:
     entry: Spec
     may_be_empty: bool = True
+    longest: int | None = None
 
     def check(self, value: Any, path: str) -> None:
         _expect(value, list, "an array", path)
@@ -98,22 +99,33 @@ class ListOf:
                 code="empty_array",
                 param=path,
             )
+        if self.longest is not None and len(value) > self.longest:
+            raise ClientError(
+                f"Invalid '{path}': array too long. Expected an array with maximum length "
+                f"{self.longest}, but got an array with length {len(value)} instead.",
+                code="array_above_max_length",
+                param=path,
+            )
         for index, entry in enumerate(value):
             self.entry.check(entry, f"{path}[{index}]")
 
 
 @dataclass(frozen=True)
 class Fields:
-    """An object with these fields and no others."""
+    """An object with these fields and no others; null is not absent for those in ``present``."""
 
     fields: Mapping[str, Spec]
     required: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
 
     def check(self, value: Any, path: str) -> None:
         _expect(value, dict, "an object", path)
         prefix = f"{path}." if path else ""
         for name in self.required:
             if value.get(name) is None:
+                raise missing(prefix + name)
+        for name in self.present:
+            if name not in value:
                 raise missing(prefix + name)
         for name, entry in value.items():
             if name not in self.fields:
@@ -197,6 +209,25 @@ class ByType:
                 names = {"a string": self.text, "an object": self.object, "an integer": self.number}
                 expected = " or ".join(name for name, spec in names.items() if spec)
                 raise _invalid_type(value, expected, path)
+
+
+def client_event(
+    required: tuple[str, ...] = (), present: tuple[str, ...] = (), **fields: Spec
+) -> Fields:
+    """Return the description of a client event; its type and id come by themselves."""
+    common: dict[str, Spec] = {"type": Text(), "event_id": Text(longest=512)}
+    return Fields({**common, **fields}, required, present)
+
+
+def check_one_of(event: dict[str, Any], events: Mapping[str, Fields]) -> str:
+    """Return the event's type; raise :class:`ClientError` unless it is one of these events."""
+    kind = event.get("type")
+    if kind is None:
+        raise missing("type")
+    if not isinstance(kind, str) or kind not in events:
+        raise invalid_choice(kind, events, "type")
+    events[kind].check(event, "")
+    return kind
 
 
 def missing(path: str) -> ClientError:

@@ -16,6 +16,7 @@ from sandbox.model.arguments import PHONE, arguments_for
 from sandbox.model.script import Call, Say, Turn
 
 _EXACTLY = "saying exactly this"
+_ORDER = re.compile(r"\s*(?:now\s+|please\s+)?(?:greet|say|tell|ask|speak)\b", re.IGNORECASE)
 _GOODBYE = re.compile(r"\b(?:good)?bye\b", re.IGNORECASE)
 _TRANSFER = re.compile(r"\b(?:transfer|human)\b", re.IGNORECASE)
 _PRESS = re.compile(r"\bpress\s+([0-9*#A-Dw][0-9*#A-Dw ]*)", re.IGNORECASE)
@@ -57,11 +58,26 @@ class Prompt:
 def exact_words(instructions: str) -> str | None:
     """Return the quoted text that the instructions want said, or None."""
     _, asked, rest = instructions.partition(_EXACTLY)
-    quote = rest.find('"')
-    if not asked or quote < 0:
+    return _quoted(rest) if asked else None
+
+
+def is_order_to_speak(text: str) -> bool:
+    """Return True if the model is to speak now; other instructions only say how."""
+    return _ORDER.match(text) is not None or exact_words(text) is not None
+
+
+def ordered_words(order: str) -> str | None:
+    """Return the quoted text that the order wants said, or None if the words are free."""
+    return exact_words(order) or _quoted(order)
+
+
+def _quoted(text: str) -> str | None:
+    """Return the first text in double quotes, with JSON's escapes."""
+    quote = text.find('"')
+    if quote < 0:
         return None
     try:
-        return str(json.JSONDecoder().raw_decode(rest, quote)[0])
+        return str(json.JSONDecoder().raw_decode(text, quote)[0])
     except ValueError:
         return None
 

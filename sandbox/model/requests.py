@@ -21,8 +21,8 @@ from sandbox.model.fields import (
     Spec,
     Tagged,
     Text,
-    invalid_choice,
-    missing,
+    check_one_of,
+    client_event,
 )
 
 VOICES = (
@@ -40,7 +40,7 @@ VOICES = (
 MOST_TRUNCATED_MS = 24 * 3_600_000
 
 _EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
-_NAME = Text(longest=64, pattern="[a-zA-Z0-9_-]+")
+NAME = Text(longest=64, pattern="[a-zA-Z0-9_-]+")
 _ID = Text(longest=32)
 _MODALITIES = ListOf(Choice(("text", "audio")), may_be_empty=False)
 _VOICE = ByType(text=Choice(VOICES), object=Fields({"id": Text()}, required=("id",)))
@@ -85,27 +85,16 @@ _NOISE_REDUCTION = Fields(
         "strength": Number(0, 1, whole=False),
     }
 )
-_TOOLS = ListOf(
-    Tagged(
-        "type",
-        {
-            "function": Function(
-                {
-                    "type": Text(),
-                    "name": _NAME,
-                    "description": Text(),
-                    "parameters": AnyObject(),
-                },
-                required=("name",),
-            )
-        },
-    )
-)
-_TOOL_CHOICE = ByType(
+FUNCTION: dict[str, Spec] = {
+    "type": Text(),
+    "name": NAME,
+    "description": Text(),
+    "parameters": AnyObject(),
+}
+_TOOLS = ListOf(Tagged("type", {"function": Function(FUNCTION, required=("name",))}))
+TOOL_CHOICE = ByType(
     text=Choice(("none", "auto", "required")),
-    object=Tagged(
-        "type", {"function": Fields({"type": Text(), "name": _NAME}, required=("name",))}
-    ),
+    object=Tagged("type", {"function": Fields({"type": Text(), "name": NAME}, required=("name",))}),
 )
 _TRACING = ByType(
     text=Choice(("auto",)),
@@ -134,7 +123,7 @@ _ANSWER: dict[str, Spec] = {
     "parallel_tool_calls": Flag(),
     "reasoning": Fields({"effort": Choice(_EFFORTS)}),
     "tools": _TOOLS,
-    "tool_choice": _TOOL_CHOICE,
+    "tool_choice": TOOL_CHOICE,
 }
 SESSION = Fields(
     {
@@ -181,7 +170,7 @@ _ITEM_FIELDS: dict[str, Spec] = {
     "object": Choice(("realtime.item",)),
     "status": Choice(("completed", "incomplete", "in_progress")),
 }
-_INPUT_TEXT = Fields({"type": Text(), "text": Text()}, required=("text",))
+INPUT_TEXT = Fields({"type": Text(), "text": Text()}, required=("text",))
 
 
 def _message(**content: Spec) -> Fields:
@@ -192,14 +181,14 @@ def _message(**content: Spec) -> Fields:
 _MESSAGE = Tagged(
     "role",
     {
-        "system": _message(input_text=_INPUT_TEXT),
+        "system": _message(input_text=INPUT_TEXT),
         "user": _message(
-            input_text=_INPUT_TEXT,
+            input_text=INPUT_TEXT,
             input_audio=Fields(
                 {"type": Text(), "audio": Text(), "transcript": Text()}, required=("audio",)
             ),
         ),
-        "assistant": _message(output_text=_INPUT_TEXT),
+        "assistant": _message(output_text=INPUT_TEXT),
     },
 )
 _ITEM = Tagged(
@@ -207,7 +196,7 @@ _ITEM = Tagged(
     {
         "message": _MESSAGE,
         "function_call": Fields(
-            {**_ITEM_FIELDS, "call_id": Text(), "name": _NAME, "arguments": Text()},
+            {**_ITEM_FIELDS, "call_id": Text(), "name": NAME, "arguments": Text()},
             required=("name", "arguments"),
         ),
         "function_call_output": Fields(
@@ -217,35 +206,25 @@ _ITEM = Tagged(
 )
 
 
-def _event(required: tuple[str, ...] = (), **fields: Spec) -> Fields:
-    return Fields({"type": Text(), "event_id": Text(longest=512), **fields}, required=required)
-
-
 _EVENTS = {
-    "session.update": _event(("session",), session=SESSION),
-    "input_audio_buffer.append": _event(("audio",), audio=Text()),
-    "input_audio_buffer.commit": _event(),
-    "input_audio_buffer.clear": _event(),
-    "conversation.item.create": _event(("item",), item=_ITEM, previous_item_id=Text()),
-    "conversation.item.truncate": _event(
+    "session.update": client_event(("session",), session=SESSION),
+    "input_audio_buffer.append": client_event(("audio",), audio=Text()),
+    "input_audio_buffer.commit": client_event(),
+    "input_audio_buffer.clear": client_event(),
+    "conversation.item.create": client_event(("item",), item=_ITEM, previous_item_id=Text()),
+    "conversation.item.truncate": client_event(
         ("item_id", "content_index", "audio_end_ms"),
         item_id=Text(),
         content_index=Number(0, 0),
         audio_end_ms=Number(0, MOST_TRUNCATED_MS),
     ),
-    "conversation.item.delete": _event(("item_id",), item_id=Text()),
-    "conversation.item.retrieve": _event(("item_id",), item_id=Text()),
-    "response.create": _event(response=RESPONSE),
-    "response.cancel": _event(response_id=Text()),
+    "conversation.item.delete": client_event(("item_id",), item_id=Text()),
+    "conversation.item.retrieve": client_event(("item_id",), item_id=Text()),
+    "response.create": client_event(response=RESPONSE),
+    "response.cancel": client_event(response_id=Text()),
 }
 
 
 def check_event(event: dict[str, Any]) -> str:
     """Return the event's type; raise :class:`ClientError` unless it is a valid client event."""
-    kind = event.get("type")
-    if kind is None:
-        raise missing("type")
-    if not isinstance(kind, str) or kind not in _EVENTS:
-        raise invalid_choice(kind, _EVENTS, "type")
-    _EVENTS[kind].check(event, "")
-    return kind
+    return check_one_of(event, _EVENTS)

@@ -1,4 +1,4 @@
-"""The realtime model as an aiohttp server: the only part that uses sockets and clocks."""
+"""The models as an aiohttp server: the only part that uses sockets and clocks."""
 
 from __future__ import annotations
 
@@ -16,18 +16,33 @@ from aiohttp import WSMsgType, web
 
 from sandbox.bell import Bell
 from sandbox.constants import SANDBOX_OPENAI_KEY
+from sandbox.model.base import ModelSession
 from sandbox.model.errors import (
     ErrorBody,
     invalid_api_key,
     invalid_model,
     missing_api_key,
     missing_model,
+    model_not_found,
 )
+from sandbox.model.live.session import LiveSession
+from sandbox.model.live.settings import LIVE_MODELS
 from sandbox.model.script import Close, Disturbance, Drop, Script
 from sandbox.model.session import RealtimeSession
 
 PATH = "/openai/v1/realtime"
-MODELS = "gpt-realtime"
+LIVE_PATH = "/openai/v1/live/sessions"
+MODELS_PATH = "/openai/v1/models"
+REALTIME = "gpt-realtime"
+# What GET /v1/models lists: any key may use all of them.
+MODELS = (
+    "gpt-realtime-1.5",
+    "gpt-realtime-2",
+    "gpt-realtime-2.1",
+    "gpt-realtime-2.1-mini",
+    *LIVE_MODELS,
+)
+MODELS_SINCE = 1_767_225_600  # Unix seconds; one date stands for all of them
 DROPPED = 0  # in place of a status
 PING_SECONDS = 20
 LIFETIME_S = 3_600.0
@@ -44,6 +59,7 @@ T = TypeVar("T")
 class SessionRecord:
     """A connection as a test sees it: every event that was received and sent, in order."""
 
+    path: str
     query: dict[str, str]
     headers: dict[str, str]
     received: list[dict[str, Any]] = field(default_factory=list)
@@ -87,6 +103,7 @@ class ModelServer:
         self.pace = pace
         self.lifetime_s = lifetime_s
         self.url = ""
+        self.live_url = ""
         self.sessions: list[SessionRecord] = []
         self.refusals: list[int] = []
         self.opens = asyncio.Event()
@@ -99,6 +116,9 @@ class ModelServer:
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_get(PATH, self._realtime)
+        app.router.add_get(LIVE_PATH, self._live)
+        app.router.add_get(MODELS_PATH, self._list_models)
+        app.router.add_get(MODELS_PATH + "/{model}", self._show_model)
         app.on_shutdown.append(self._shut_down)
 
     async def wait_for(self, predicate: Callable[[ModelServer], T], timeout: float = 20.0) -> T:  # noqa: ASYNC109
@@ -118,8 +138,30 @@ class ModelServer:
         self._stopping.set()
 
     async def _realtime(self, request: web.Request) -> web.StreamResponse:
+        session = RealtimeSession(
+            request.query.get("model", ""),
+            self.script,
+            number=next(self._numbers),
+            expires_at=self._expires_at,
+        )
+        refused = self._refused_key(request) or _refused_model(request.query.get("model"))
+        return await self._serve(request, session, refused)
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        session = LiveSession(
+            self.script,
+            number=next(self._numbers),
+            expires_at=self._expires_at,
+            began_at=int(time.time()),
+            refusal=self._refused_key(request),
+        )
+        return await self._serve(request, session, None)
+
+    async def _serve(
+        self, request: web.Request, session: ModelSession, refused: ErrorBody | None
+    ) -> web.StreamResponse:
         script = self.script
-        record = SessionRecord(dict(request.query), dict(request.headers))
+        record = SessionRecord(request.path, dict(request.query), dict(request.headers))
         if self._records:
             self.sessions.append(record)
         self.changed()
@@ -135,29 +177,49 @@ class ModelServer:
             heartbeat=PING_SECONDS, max_msg_size=LONGEST_MESSAGE, compress=False, timeout=1
         )
         await socket.prepare(request)
-        session = RealtimeSession(
-            request.query.get("model", ""),
-            script,
-            number=next(self._numbers),
-            expires_at=int(time.time() + self.lifetime_s),
-        )
         link = _Link(self, session, socket, request, record if self._records else None)
-        await link.run(self._reason_to_refuse(request), self._stopping)
+        await link.run(refused, self._stopping)
         record.is_closed, record.close_code = True, socket.close_code
         self.changed()
         return socket
 
-    def _reason_to_refuse(self, request: web.Request) -> ErrorBody | None:
+    @property
+    def _expires_at(self) -> int:
+        return int(time.time() + self.lifetime_s)
+
+    def _refused_key(self, request: web.Request) -> ErrorBody | None:
         """Return why the session is refused. The real server says so after the upgrade."""
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not key:
             return missing_api_key()
         if self._key is not None and key != self._key:
             return invalid_api_key(key)
-        model = request.query.get("model")
-        if not model:
-            return missing_model()
-        return None if model.startswith(MODELS) else invalid_model(model)
+        return None
+
+    # The list of models
+
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        if refused := self._refused_key(request):
+            return web.json_response({"error": refused.wire()}, status=401)
+        return web.json_response({"object": "list", "data": [_model(name) for name in MODELS]})
+
+    async def _show_model(self, request: web.Request) -> web.StreamResponse:
+        if refused := self._refused_key(request):
+            return web.json_response({"error": refused.wire()}, status=401)
+        name = request.match_info["model"]
+        if name not in MODELS:
+            return web.json_response({"error": model_not_found(name).wire()}, status=404)
+        return web.json_response(_model(name))
+
+
+def _refused_model(model: str | None) -> ErrorBody | None:
+    if not model:
+        return missing_model()
+    return None if model.startswith(REALTIME) else invalid_model(model)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": MODELS_SINCE, "owned_by": "openai"}
 
 
 class _Link:
@@ -166,7 +228,7 @@ class _Link:
     def __init__(
         self,
         server: ModelServer,
-        session: RealtimeSession,
+        session: ModelSession,
         socket: web.WebSocketResponse,
         request: web.Request,
         record: SessionRecord | None,
@@ -307,6 +369,7 @@ async def serve_model(
         await site.start()
         host, port = runner.addresses[0][:2]
         model.url = f"ws://{host}:{port}{PATH}"
+        model.live_url = f"ws://{host}:{port}{LIVE_PATH}"
         yield model
     finally:
         await runner.cleanup()

@@ -76,6 +76,25 @@ class Meter:
         ]
 
 
+class BackendMeter:
+    """Counts the tokens of a delegated Responses model, which reads and writes text."""
+
+    def __init__(self) -> None:
+        self._read = 0
+
+    def count(self, given: int, made: int) -> dict[str, Any]:
+        """Return the ``usage`` of a response that read ``given`` tokens and wrote ``made``."""
+        cached = _blocks(min(self._read, given))
+        self._read = given + made
+        return {
+            "input_tokens": given,
+            "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+            "output_tokens": made,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": given + made,
+        }
+
+
 def transcription_usage(model: str, duration_ms: float, transcript: str) -> dict[str, Any]:
     """Return the ``usage`` of a transcription: tokens or seconds, depending on the model."""
     if not model.startswith("gpt-4o"):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.live import SessionConfig, SessionUpdateConfig
 from openai.types.realtime import (
     RealtimeClientEvent,
     RealtimeResponseCreateParams,
@@ -17,7 +18,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from sandbox.model.errors import ClientError
 from sandbox.model.fields import ByType, Fields, ListOf, Spec, Tagged
+from sandbox.model.live.requests import SESSION as LIVE_SESSION
+from sandbox.model.live.requests import UPDATE as LIVE_UPDATE
 from sandbox.model.requests import RESPONSE, SESSION, check_event
+from sandbox.tests import live
 from sandbox.tests.realtime import Client, function_tool, session_update, user_text
 
 _CLIENT_EVENT: TypeAdapter[BaseModel] = TypeAdapter(RealtimeClientEvent)
@@ -256,8 +260,80 @@ def test_no_event_breaks_a_session(data: st.DataObject) -> None:
     assert client.ask()
 
 
+LIVE_VALID: list[dict[str, Any]] = [
+    live.session_start(),
+    {
+        "type": "session.update",
+        "session": {
+            "delegation": {
+                **live.responses(
+                    {**TOOL, "strict": False},
+                    {"type": "web_search"},
+                    instructions="Be brief.",
+                    max_output_tokens=100,
+                    parallel_tool_calls=True,
+                    reasoning={"effort": "none", "summary": "auto"},
+                    service_tier="priority",
+                    text={"verbosity": "low"},
+                    tool_choice={"type": "function", "name": "look_up_order"},
+                ),
+                "acknowledgement_delay_ms": 400,
+            }
+        },
+    },
+    live.append(b"\xff" * 1_600),
+    {"type": "session.input_audio.mute"},
+    {"type": "session.input_audio.unmute"},
+    {"type": "session.output_audio.fixture.play", "audio": "AAAA"},
+    *[live.note(kind, "Hi") for kind in ("instructions", "thinking", "commentary")],
+    live.typed("Hi"),
+    live.result("call_1", "{}"),
+    live.CREATE,
+    {"type": "session.close", "event_id": "mine"},
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_no_event_breaks_a_live_session(data: st.DataObject) -> None:
+    """Any change to a valid event is refused, or one that OpenAI's types know too."""
+    client = live.Client()
+    for _ in range(3):
+        event = data.draw(st.sampled_from(LIVE_VALID))
+        path = data.draw(st.sampled_from(list(_paths(event))))
+        client.send(_with(event, path, data.draw(JSON)))
+    client.wait(200)
+
+
+def test_the_history_of_a_live_session() -> None:
+    history: list[dict[str, Any]] = [
+        {"role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
+        {
+            "type": "message",
+            "role": "user",
+            "id": "item_1",
+            "status": "completed",
+            "content": [{"type": "input_text", "text": "Hello"}],
+        },
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]},
+    ]
+    [started] = live.Client(start=live.session_start(input=history)).opening
+    assert started["session"]["input"] == history
+
+    two_parts = {"role": "user", "content": history[1]["content"] * 2}
+    for refused in ([two_parts], history * 43, [{"role": "system", "content": []}]):
+        error, _ = live.Client(start=live.session_start(input=refused)).opening
+        assert error["error"]["param"].startswith("session.input")
+
+
 # The fields that OpenAI's types have and the sandbox refuses.
-UNSUPPORTED = {"session.prompt", "response.prompt", "response.input"}
+UNSUPPORTED = {
+    "session.prompt",
+    "response.prompt",
+    "response.input",
+    "session.client",
+    "session.triggers",
+}
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -303,6 +379,8 @@ def _missing(spec: Spec, model: type[BaseModel], path: str) -> Iterator[str]:
     [
         (SESSION, RealtimeSessionCreateRequest, "session"),
         (RESPONSE, RealtimeResponseCreateParams, "response"),
+        (LIVE_SESSION, SessionConfig, "session"),
+        (LIVE_UPDATE, SessionUpdateConfig, "session"),
     ],
 )
 def test_no_field_of_openai_is_missing(spec: Spec, model: type[BaseModel], path: str) -> None:

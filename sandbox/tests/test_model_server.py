@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from openai.types import Model
 
 from sandbox import speech
 from sandbox.constants import SANDBOX_OPENAI_KEY
@@ -23,6 +24,7 @@ from sandbox.model import (
     When,
     serve_model,
 )
+from sandbox.tests import live
 from sandbox.tests.realtime import PAUSE, appends, heard, judge, session_update, types
 
 CREATE = {"type": "response.create"}
@@ -167,6 +169,66 @@ async def test_binary_messages_are_refused_and_the_session_goes_on() -> None:
         events = await read(socket, "session.updated")
 
         assert events[1]["error"]["code"] == "invalid_event"
+
+
+@asynccontextmanager
+async def connect_live(
+    model: ModelServer, key: str = SANDBOX_OPENAI_KEY
+) -> AsyncIterator[ClientWebSocketResponse]:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with ClientSession() as http, http.ws_connect(model.live_url, headers=headers) as socket:
+        yield socket
+
+
+async def test_a_live_session() -> None:
+    async with serve_model(Script([Say("Hello")])) as model, connect_live(model) as socket:
+        await socket.send_json(live.session_start())
+        assert (await socket.receive_json())["type"] == "session.started"
+        for frame in [*speech.frames("Bye"), *[speech.SILENCE] * 100]:
+            await socket.send_json(live.append(frame))
+        await socket.send_json({"type": "session.close"})
+        events = await read_to_the_end(socket)
+
+        assert live.heard(events) == "Hello"
+        assert types(events)[-1] == "session.closed"
+        assert socket.close_code == 1000
+        assert model.sessions[0].path == "/openai/v1/live/sessions"
+
+
+async def test_a_live_session_is_refused_when_it_starts() -> None:
+    async with serve_model() as model, connect_live(model, "sk-wrong-key-of-another") as socket:
+        await socket.send_json(live.session_start())
+        [error] = await read_to_the_end(socket)
+
+        assert error["error"]["code"] == "invalid_api_key"
+        assert live.judge(error)
+
+
+@pytest.mark.parametrize("model_name", ["gpt-live-1", "gpt-live-1.1"])
+async def test_each_model_has_its_own_api(model_name: str) -> None:
+    async with serve_model() as model:
+        async with connect(model, query=f"?model={model_name}") as socket:
+            [error] = await read_to_the_end(socket)
+        assert error["error"]["code"] == "invalid_model"
+        async with connect_live(model) as socket:
+            await socket.send_json(live.session_start(model=model_name))
+            assert (await socket.receive_json())["session"]["model"] == model_name
+
+
+async def test_the_models_that_a_key_may_use() -> None:
+    headers = {"Authorization": f"Bearer {SANDBOX_OPENAI_KEY}"}
+    async with serve_model() as model, ClientSession() as http:
+        url = model.url.replace("ws:", "http:").replace("realtime", "models")
+        async with http.get(url, headers=headers) as response:
+            listed = [Model.model_validate(entry) for entry in (await response.json())["data"]]
+        async with http.get(f"{url}/gpt-live-1.1", headers=headers) as response:
+            assert Model.model_validate(await response.json()) in listed
+        async with http.get(f"{url}/gpt-nope", headers=headers) as response:
+            assert response.status == 404
+        async with http.get(url, headers={"Authorization": "Bearer sk-wrong"}) as response:
+            assert response.status == 401
+
+    assert {"gpt-live-1", "gpt-live-1.1", "gpt-realtime-2.1"} <= {entry.id for entry in listed}
 
 
 # Misbehaviour
