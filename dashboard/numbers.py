@@ -34,6 +34,7 @@ from telephony.numbers import (
     phone_number_remove,
     phone_number_update,
 )
+from telephony.retirements import in_use
 from telephony.twilio_rest import TwilioCredentials
 
 PAGE_SIZE = 50
@@ -285,6 +286,7 @@ def number_page(
         "account_form": shown,
         "number": number,
         "state": _row(state),
+        "retirements": in_use(request.user, number),
         "rests_for": RESTS_FOR,
         "check_form": check_form,
         **(context or {}),

@@ -28,6 +28,7 @@ from dashboard.live_calls import live_calls
 from dashboard.rendering import STATUS_TONES, dashboard_page
 from telephony.call_days import Latencies, days_since
 from telephony.models import CallDay
+from telephony.retirements import in_use
 from usage.models import DailyUsage, TotalUsage
 from usage.spending import spending_of
 
@@ -95,6 +96,7 @@ def overview(request: PageRequest) -> HttpResponse:
         "voice_url": engine_voice_url(),
         "total": total,
         "limit": _limit_reached(account),
+        "retirements": in_use(account),
         "base": dollars(settings.MONTHLY_BASE),
         "rate": price(settings.PER_MINUTE_RATE),
         **_figures(account, timezone.now().astimezone(UTC).date()),

@@ -30,6 +30,7 @@ AUDIENCES: Mapping[str, tuple[str, ...]] = {
         "getting-started",
         "callbacks",
         "call-configuration",
+        "models",
         "reasons-and-errors",
         "sandbox",
     ),

@@ -15,6 +15,15 @@ from operations.conditions import CONDITIONS
 from operations.doctor.checks import CHECKS
 from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, Answer, Field
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
+from telephony.engine.models import (
+    MODELS,
+    SEEN,
+    TRANSCRIPTION_MODEL,
+    TRANSCRIPTION_PER_MINUTE,
+    UNLISTED_MODEL,
+    Model,
+    Price,
+)
 from telephony.explanations import OTHER_MODEL_CODES, SECTIONS, Section
 
 _WRITTEN = re.compile(
@@ -131,6 +140,37 @@ def _conditions() -> Iterable[Row]:
         yield each.title, str(each.severity), each.label, f"{each.meaning} {each.remedy} {see}"
 
 
+def _models() -> Iterable[Row]:
+    yield "model", "text: input / cached / output", "audio: input / cached / output", "retires"
+    for model in MODELS.values():
+        if model.protocol == "realtime":
+            yield f"`{model.name}`", *_prices(model), _retires(model)
+
+
+def _model_prices() -> Iterable[str]:
+    yield (
+        f"Prices are in USD for a million tokens, as OpenAI published them in {SEEN:%B %Y}. "
+        f"`{TRANSCRIPTION_MODEL}` transcribes what the caller says, for "
+        f"${TRANSCRIPTION_PER_MINUTE} a minute of speech. A model without prices here is estimated "
+        f"with those of `{UNLISTED_MODEL}`."
+    )
+
+
+def _prices(model: Model) -> tuple[str, str]:
+    tokens = model.tokens
+    return (_price(tokens.text), _price(tokens.audio)) if tokens else ("not listed", "not listed")
+
+
+def _price(price: Price) -> str:
+    return f"${price.input} / ${price.cached} / ${price.output}"
+
+
+def _retires(model: Model) -> str:
+    if model.ends is None:
+        return "no date announced"
+    return f"{model.ends.isoformat()}: use `{model.instead}`"
+
+
 # By name, rows of Markdown: the header first.
 TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
     "call-configuration": partial(_fields, CONFIGURATION),
@@ -141,8 +181,9 @@ TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
     "error-codes": _error_codes,
     "event-kinds": _event_kinds,
     "figures": partial(_metrics, from_database=True),
+    "models": _models,
     "metrics": partial(_metrics, from_database=False),
 }
 
 # By name, lines of Markdown.
-PARTS: Mapping[str, Callable[[], Iterable[str]]] = {"codes": _codes}
+PARTS: Mapping[str, Callable[[], Iterable[str]]] = {"codes": _codes, "model-prices": _model_prices}

@@ -65,6 +65,7 @@ _MAILS = {
     (Incident.Kind.GIVEN_UP, Event.FAILED): "callback_given_up",
     (Incident.Kind.CALLS, Event.FAILED): "calls_failing",
     (Incident.Kind.CALLS, Event.RECOVERED): "calls_recovered",
+    (Incident.Kind.MODEL, Event.FAILED): "model_retires",
 }
 # What an attempt's result says about the endpoint, after "It".
 _RESULTS = {
@@ -82,11 +83,20 @@ def tell(incident: Incident, event: Event) -> None:
     kind = Incident.Kind(incident.kind)
     name = _MAILS[kind, event]
     settings = settings_of(incident.account_id)
-    wanted = settings.emails_calls if kind is Incident.Kind.CALLS else settings.emails_callbacks
-    if wanted:
+    if _wants_email(settings, kind):
         mail_queue(account=incident.account, name=name, **context_of(incident))
     if settings.sealed_webhook:
         defer(POST_TASK, incident_id=incident.pk, event=str(event))
+
+
+def _wants_email(settings: NotificationSettings, kind: Incident.Kind) -> bool:
+    match kind:
+        case Incident.Kind.CALLS:
+            return settings.emails_calls
+        case Incident.Kind.MODEL:  # at most three of a model
+            return True
+        case _:
+            return settings.emails_callbacks
 
 
 def settings_of(account_id: str) -> NotificationSettings:

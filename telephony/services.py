@@ -31,10 +31,12 @@ from telephony.callbacks.attempts import Failure, keep_failed
 from telephony.callbacks.payloads import CallFacts
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind, OnErrorCode
 from telephony.engine.costs import twilio_cost
+from telephony.engine.models import retirement_of
 from telephony.engine.tool_runs import ToolRun
 from telephony.facts import CallEnded, CallResumed
 from telephony.models import Call, CallEvent, CallProgress
 from telephony.outcomes import Outcome, cost_of, opened, sealed
+from telephony.retirements import model_used
 from usage.models import UsageRecord
 from usage.services import usage_record_complete, usage_record_create, whole_minutes
 
@@ -218,6 +220,7 @@ def _charge_and_report(call: Call, call_sid: str, outcome: Outcome) -> UsageReco
     if missing:
         call_note(call, EventKind.INCOMPLETE, at=call.ended_at, missing=", ".join(sorted(missing)))
     record = _record_usage(call, call_sid, cost or Decimal(0))
+    model_used(call, _spoke(call, outcome), at=call.ended_at or timezone.now())
     outbox.enqueue_call_end(call, _call_end_body(call, record, outcome))
     return record
 
@@ -324,7 +327,14 @@ def _twilio_cost(call: Call, call_sid: str) -> Decimal:
     return twilio_cost(call.direction, our_number, whole_minutes(call.duration_seconds))
 
 
+def _spoke(call: Call, outcome: Outcome) -> str:
+    """Return the model that spoke in the call; "" if none did."""
+    return outcome.model if call.billed_from else ""
+
+
 def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[str, Any]:
+    now, model = call.ended_at or timezone.now(), _spoke(call, outcome)
+    retirement = retirement_of(model, now.date())
     return payloads.call_end(
         CallFacts.of(call),
         duration_seconds=call.duration_seconds,
@@ -333,7 +343,9 @@ def _call_end_body(call: Call, record: UsageRecord, outcome: Outcome) -> dict[st
         tool_calls=outcome.tool_calls,
         cost_breakdown=record.cost_breakdown,
         latency=call.latency,
-        now=call.ended_at or timezone.now(),
+        now=now,
+        model=model,
+        warnings=[payloads.model_retires(retirement)] if retirement else [],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import structlog
+from django.utils import timezone
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
@@ -17,6 +18,7 @@ from telephony.notices import NotPosted
 from telephony.numbers import released_numbers_forget
 from telephony.processes import processes_forget
 from telephony.retention import forget_old
+from telephony.retirements import retirements_tell
 from telephony.timelines import timelines_pack
 
 log = structlog.get_logger(__name__)
@@ -95,6 +97,12 @@ def forget_idempotency_keys(timestamp: int) -> None:
 @app.task(queue=lanes.UPKEEP, queueing_lock="forget_released_numbers")
 def forget_released_numbers(timestamp: int) -> None:
     released_numbers_forget()
+
+
+@app.periodic(cron="17 14 * * *")
+@app.task(queue=lanes.UPKEEP, queueing_lock="tell_of_retirements")
+def tell_of_retirements(timestamp: int) -> None:
+    retirements_tell(timezone.now())
 
 
 @app.periodic(cron="43 * * * *")

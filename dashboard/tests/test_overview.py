@@ -142,7 +142,7 @@ class TestOverview:
         for client in (alice_web, bob_web):
             # Session, account, a call that completed, total, limit, days of calls and of minutes,
             # calls in progress.
-            with django_assert_num_queries(8):
+            with django_assert_num_queries(9):
                 assert page_of(client.get(PATH)).charts
 
     def test_the_checklist_costs_three_more(
@@ -156,7 +156,7 @@ class TestOverview:
         for account, count in ((alice, 10), (bob, 100)):
             _history(account, count, reason="model_session")
         for client in (alice_web, bob_web):
-            with django_assert_num_queries(11):
+            with django_assert_num_queries(12):
                 assert client.get(PATH).context["steps"]
 
 

@@ -18,6 +18,7 @@ from accounts.models import Account
 from docs.tests.test_docs import Links
 from sandbox.backend import hostile
 from telephony.call_sids import is_test_sid, new_test_sid
+from telephony.engine.models import MODELS
 from telephony.models import Call, CallbackDelivery, PhoneNumber, SealedPlan
 from telephony.services import call_note
 
@@ -378,6 +379,14 @@ class TestCheck:
     ) -> None:
         backend.says(answer)
         assert shown in check(alice_web, number)[1]
+
+    def test_a_model_that_openai_retires(
+        self, alice_web: Client, number: PhoneNumber, backend: Backend
+    ) -> None:
+        backend.says(PLAN | {"model": "gpt-realtime-2025-08-28"})
+        _, text = check(alice_web, number)
+        assert "The response is valid." in text
+        assert f"Use another model, such as {MODELS['gpt-realtime'].instead}." in text
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_hostile_answers(

@@ -32,11 +32,13 @@ CREDENTIALS: dict[Who, tuple[str, str]] = {
     "halfway": (OPERATOR, OPERATOR_PASSWORD),
     "operator": (OPERATOR, OPERATOR_PASSWORD),
 }
+# Pages warn of it, before and after its end.
+_RETIRED_MODEL = "gpt-realtime"
 _cookies: dict[tuple[str, Who], Any] = {}
 
 
 def make_people(url: str, sandbox_url: str, *, with_failures: bool = False) -> dict[str, str]:
-    """Register a new customer, and one who has paid and has two calls.
+    """Register a new customer, and one who has paid and has two calls, with a model that retires.
 
     Return the ids of the customer's account, number and calls, for the paths of places.
     """
@@ -63,15 +65,16 @@ async def _make_people(url: str, sandbox_url: str, *, with_failures: bool) -> di
     async with made_customer(url, sandbox_url) as (api, sandbox, number):
         newcomer = {"email": NEWCOMER, "password": PASSWORD, "companyName": "New Company"}
         await api.ask("POST", "/api/auth/register", newcomer)
+        _, numbers = await api.ask("GET", "/api/phone-numbers")
+        number_id = numbers["phoneNumbers"][0]["id"]
+        await _behave(api, sandbox, number_id, f'set={{"model":"{_RETIRED_MODEL}"}}')
         async with TwoCalls(api, sandbox, number) as calls:
             for call in calls:
                 async for _ in call.happenings():
                     pass
             inbound, _ = calls
         _, account = await api.ask("GET", "/api/account")
-        _, numbers = await api.ask("GET", "/api/phone-numbers")
         _, call = await api.ask("GET", f"/api/calls/{inbound.sid}")
-        number_id = numbers["phoneNumbers"][0]["id"]
         return {
             "account": account["account"]["id"],
             "number": number_id,
@@ -84,14 +87,20 @@ async def _make_people(url: str, sandbox_url: str, *, with_failures: bool) -> di
 
 async def _ring(api: Wire, sandbox: Wire, number_id: str, query: str) -> str:
     """Call the number while its backend behaves as the query says; return the call's id."""
-    path = f"/api/phone-numbers/{number_id}"
-    start_url = f"{sandbox.base}/backend/calls/start"
-    _, answer = await api.ask("PATCH", path, {"onCallStartUrl": f"{start_url}?{query}"})
-    body = {"to": answer["phoneNumber"]["phoneNumber"], "from": CALLER, "script": []}
+    number = await _behave(api, sandbox, number_id, query)
+    body = {"to": number, "from": CALLER, "script": []}
     events = [event async for event in sandbox.lines("POST", "/phone/calls", body)]
-    await api.ask("PATCH", path, {"onCallStartUrl": start_url})
+    await _behave(api, sandbox, number_id, "")
     _, call = await api.ask("GET", f"/api/calls/{events[0]['call_sid']}")
     return str(call["call"]["id"])
+
+
+async def _behave(api: Wire, sandbox: Wire, number_id: str, query: str) -> str:
+    """Let the backend of a number behave as the query says from now on; return the number."""
+    url = f"{sandbox.base}/backend/calls/start"
+    fields = {"onCallStartUrl": f"{url}?{query}" if query else url}
+    _, answer = await api.ask("PATCH", f"/api/phone-numbers/{number_id}", fields)
+    return str(answer["phoneNumber"]["phoneNumber"])
 
 
 def log_in(context: BrowserContext, url: str, who: Who) -> None:

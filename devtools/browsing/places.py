@@ -27,6 +27,7 @@ PUBLIC = {
     "docs": "/docs",
     "docs-getting-started": "/docs/getting-started",
     "docs-call-configuration": "/docs/call-configuration",
+    "docs-models": "/docs/models",
     "docs-callbacks": "/docs/callbacks",
     "docs-reasons-and-errors": "/docs/reasons-and-errors",
     "docs-sandbox": "/docs/sandbox",

@@ -31,6 +31,7 @@ from telephony.callbacks.on_call_start import post
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.problems import PlanError
 from telephony.engine.bounds import clipped, is_deeper_than, sentence
+from telephony.engine.models import retirement_of
 from telephony.engine.plan import CallPlan, Refusal, Transfer, sid_ending
 from telephony.models import PhoneNumber
 
@@ -61,6 +62,7 @@ class Check:
     fields: Sequence[FieldCheck] = ()
     ignored: Sequence[str] = ()
     outcome: str = ""
+    warnings: Sequence[str] = ()
 
     @property
     def is_good(self) -> bool:
@@ -102,8 +104,10 @@ def _checked(response: Check, answer: client.Answer) -> Check:
         problem = f"The response {error}. The call would be rejected."
         return replace(response, problem=problem)
     problems: Mapping[str, list[str]] = {}
+    warnings: list[str] = []
     try:
-        outcome = _outcome(decide(body))
+        decision = decide(body)
+        outcome, warnings = _outcome(decision), _warnings(decision)
     except PlanError as error:
         outcome = _rejected(error)
         problems = _by_field(error)
@@ -116,6 +120,7 @@ def _checked(response: Check, answer: client.Answer) -> Check:
         fields=[_field(each, body, problems.get(each.name, ())) for each in known],
         ignored=unknown[:50],
         outcome=outcome,
+        warnings=warnings,
     )
 
 
@@ -144,6 +149,14 @@ def _outcome(decision: Decision) -> str:
             return f"The caller would be transferred to {to}, without a model."
         case CallPlan(model=model):
             return f"{model} would answer the call."
+
+
+def _warnings(decision: Decision) -> list[str]:
+    """Return what works today and soon will not."""
+    if not isinstance(decision, CallPlan):
+        return []
+    retirement = retirement_of(decision.model, timezone.now().date())
+    return [str(retirement)] if retirement else []
 
 
 def _field(field: Field, body: Mapping[str, Any], problems: Sequence[str]) -> FieldCheck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import orjson
 
 from core.api import iso
 from telephony.engine.bounds import DEEPEST, is_deeper_than
+from telephony.engine.models import Retirement
 
 _TOO_DEEP = f"Nest lists and objects at most {DEEPEST} deep."
 # In UTF-8, without spaces. Every callback of the call includes the metadata.
@@ -84,11 +86,14 @@ def call_end(
     cost_breakdown: dict[str, Any],
     latency: dict[str, int | None],
     now: datetime,
+    model: str = "",
+    warnings: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return onCallEnd.
 
-    A line of the transcript is ``{role, text, timestamp, interrupted?}``. A tool call is
-    ``{toolName, status, result, durationMs, timestamp}``; without any, the field is left out.
+    A line of the transcript is ``{role, text, timestamp, interrupted?}``, a tool call
+    ``{toolName, status, result, durationMs, timestamp}``, and a warning ``{code, message, …}``. The
+    body has ``toolCalls``, ``model`` and ``warnings`` only if there are any.
     """
     body = {
         "callSid": facts.call_sid,
@@ -102,7 +107,18 @@ def call_end(
         "metadata": facts.metadata,
         "timestamp": iso(now),
     }
-    return body | {"toolCalls": tool_calls} if tool_calls else body
+    optional = {"toolCalls": tool_calls, "model": model, "warnings": list(warnings)}
+    return body | {name: value for name, value in optional.items() if value}
+
+
+def model_retires(retirement: Retirement) -> dict[str, Any]:
+    """Return the warning that OpenAI turns off the model of a call."""
+    return {
+        "code": "model_retires",
+        "message": str(retirement),
+        "model": retirement.model,
+        "retiresOn": retirement.ends.isoformat(),
+    }
 
 
 def error(facts: CallFacts, *, code: str, message: str, now: datetime) -> dict[str, Any]:

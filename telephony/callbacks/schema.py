@@ -262,7 +262,25 @@ _SCHEMAS: dict[str, Json] = {
                 "maxItems": MOST_KEPT,
                 "items": _ref("ToolCallResult"),
                 "description": "How each onToolCall request ended, if there were any.",
-            }
+            },
+            "model": _text("The model that spoke with the caller. Left out if none did."),
+            "warnings": {
+                "type": "array",
+                "items": _ref("CallWarning"),
+                "description": "What you should change soon, if there is anything.",
+            },
+        },
+    ),
+    "CallWarning": _object(
+        "Something that went well in this call, and soon will not.",
+        {
+            "code": _text(
+                "`model_retires`: OpenAI turns the model off soon, or has turned it off.",
+                enum=["model_retires"],
+            ),
+            "message": _text("A sentence that says what to do."),
+            "model": _text("The model, without the date of a snapshot."),
+            "retiresOn": _text("The day on which OpenAI turns it off.", format="date"),
         },
     ),
     "ToolCallResult": _object(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +72,8 @@ def _price(entry: Mapping[str, str]) -> Price:
 
 
 MODELS: Mapping[str, Model] = {name: _model(name, entry) for name, entry in _DATA["models"].items()}
-_UNLISTED = _tokens(_DATA["models"][_DATA["unlisted"]])
+UNLISTED_MODEL: str = _DATA["unlisted"]
+_UNLISTED = _tokens(_DATA["models"][UNLISTED_MODEL])
 SEEN: date = _DATA["seen"]
 DEFAULT_MODEL: str = _DATA["default"]
 TRANSCRIPTION_MODEL: str = _DATA["transcription"]["model"]
@@ -91,3 +92,36 @@ def token_prices_of(name: str) -> TokenPrices:
     """Return the prices of a model; those of ``unlisted`` if they are unknown."""
     model = model_of(name)
     return (model and model.tokens) or _UNLISTED
+
+
+# How long before its end a model is warned of.
+WARNED_FOR = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """A model that OpenAI turns off soon, or has turned off."""
+
+    model: str
+    ends: date
+    instead: str
+    is_over: bool
+
+    def __str__(self) -> str:
+        verb = "retired" if self.is_over else "retires"
+        return (
+            f"OpenAI {verb} {self.model} on {self.day}. Use another model, such as {self.instead}."
+        )
+
+    @property
+    def day(self) -> str:
+        """The day as a text: ``20 January 2027``."""
+        return f"{self.ends.day} {self.ends:%B %Y}"
+
+
+def retirement_of(name: str, today: date) -> Retirement | None:
+    """Return the retirement of a model if it is less than 90 days off, or over."""
+    model = model_of(name)
+    if model is None or model.ends is None or model.ends > today + WARNED_FOR:
+        return None
+    return Retirement(model.name, model.ends, model.instead, model.ends <= today)

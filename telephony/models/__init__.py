@@ -32,6 +32,7 @@ from telephony.models.calls import (
     Timeline,
 )
 from telephony.models.incidents import Incident, NotificationSettings
+from telephony.models.model_uses import ModelUse
 from telephony.models.numbers import (
     LONGEST_NUMBER_NAME,
     PhoneNumber,
@@ -68,6 +69,7 @@ __all__ = [
     "IdempotencyKey",
     "Incident",
     "MetadataValue",
+    "ModelUse",
     "NotificationSettings",
     "PhoneNumber",
     "PhoneNumberQuerySet",

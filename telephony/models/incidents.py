@@ -19,11 +19,14 @@ class Incident(models.Model):
         ENDPOINT = "endpoint", "an endpoint accepts no callbacks"
         GIVEN_UP = "given-up", "a callback was given up"
         CALLS = "calls", "calls of a number fail"
+        MODEL = "model", "a model that calls use ends soon"
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
     kind = models.CharField(max_length=8, choices=Kind)
     subject = models.CharField(
-        max_length=400, help_text="An origin, or for calls the number and the code."
+        max_length=400,
+        help_text="An origin; for calls the number and the code; for a model also its end, and how "
+        "many days before it the owner is told.",
     )
     facts = models.JSONField(default=dict, help_text="What the notice says; nothing secret.")
     began_at = models.DateTimeField()

@@ -17,6 +17,7 @@ from sandbox.model import Say, Script
 from sandbox.phone.faults import Faults
 from sandbox.tests.customer import NUMBER
 from telephony.db import in_database
+from telephony.engine.models import DEFAULT_MODEL
 from telephony.models import Call
 from usage.models import TotalUsage, UsageRecord
 
@@ -100,6 +101,7 @@ async def test_every_callback_has_its_fields_and_both_signatures(world, model):
         "latency": latency,
         "metadata": {"customerId": "cust_123"},
         "timestamp": end.body["timestamp"],
+        "model": DEFAULT_MODEL,
     }
     assert list(costs) == ["platformCost", "twilioCost", "openaiCost", "totalCost"]
     secret = await in_database(lambda: world.account.webhook_secret.secret)
