@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import median
 from typing import Any, TypeGuard
 
 from telephony.engine.codes import EndedReason, EventKind
@@ -51,7 +50,6 @@ _SLOW = {
     EventKind.TOOL_FAILED: 3_000,
     EventKind.TOOL_TIMEOUT: 3_000,
 }
-_TOOL_ENDS = (EventKind.TOOL_RETURNED, EventKind.TOOL_FAILED, EventKind.TOOL_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +58,6 @@ class Detail:
 
     text: str
     is_slow: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """How long something took in a call."""
-
-    label: str
-    text: str
-    is_slow: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,56 +112,25 @@ def line_of(event: CallEvent, call: Call) -> Line:
     details = [_detail(event.kind, name, event.detail[name]) for name in names]
     return Line(
         at=event.at,
-        offset=f"{max(0.0, (event.at - call.created_at).total_seconds()):.1f} s",
+        offset=offset_of(event, call),
         text=kind.meaning if kind else _plain(event.kind),
         details=[detail for detail in details if detail.text],
         tone="bad" if kind and kind.is_trouble else "",
     )
 
 
-def latencies_of(events: Iterable[CallEvent]) -> list[Latency]:
-    """Return how long a caller waited, as far as the events tell: the median and the slowest."""
-    times: dict[str, list[tuple[float, bool]]] = {}
-    for event in events:
-        for name, value in event.detail.items():
-            label = _waited_for(event.kind, name)
-            if label and _is_number(value):
-                times.setdefault(label, []).append((value, _is_slow(event.kind, name, value)))
-    return [_latency(label, times[label]) for label in _LABELS if label in times]
-
-
-_LABELS = ("onCallStart", "First audio", "Agent", "Tools")
-
-
-def _waited_for(kind: str, name: str) -> str:
-    """Return the label of a time that the caller waited; "" for other details."""
-    match kind, name:
-        case _, "onCallStartMs":
-            return "onCallStart"
-        case EventKind.GREETED, "ms":
-            return "First audio"
-        case EventKind.AGENT_SPOKE, "latencyMs":
-            return "Agent"
-        case _, "ms" if kind in _TOOL_ENDS:
-            return "Tools"
-    return ""
-
-
-def _latency(label: str, times: list[tuple[float, bool]]) -> Latency:
-    values = [value for value, _ in times]
-    text = milliseconds(median(values))
-    if len(values) > 1:
-        text = f"{text} (slowest {milliseconds(max(values))})"
-    return Latency(label, text, any(is_slow for _, is_slow in times))
+def offset_of(event: CallEvent, call: Call) -> str:
+    """Return when an event happened, since the call began."""
+    return f"{max(0.0, (event.at - call.created_at).total_seconds()):.1f} s"
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_slow(kind: str, name: str, value: float) -> bool:
-    limit = _SLOW.get(name) or (_SLOW.get(kind) if name == "ms" else None)
-    return limit is not None and value > limit
+def is_slow(what: str, value: float) -> bool:
+    """Return True if a caller notices this time, of the detail or kind of event ``what``."""
+    return what in _SLOW and value > _SLOW[what]
 
 
 def length(seconds: int) -> str:
@@ -187,8 +145,8 @@ def milliseconds(count: float) -> str:
 
 
 def _detail(kind: str, name: str, value: Any) -> Detail:
-    is_slow = _is_number(value) and _is_slow(kind, name, value)
-    return Detail(_words(kind, name, value), is_slow)
+    what = kind if name == "ms" else name
+    return Detail(_words(kind, name, value), _is_number(value) and is_slow(what, value))
 
 
 def _words(kind: str, name: str, value: Any) -> str:

@@ -23,12 +23,12 @@ from core.money import dollars, small_dollars
 from dashboard.access import PageRequest, for_customer, reason_not_active
 from dashboard.call_export import calls_as_csv, usage_of
 from dashboard.call_filters import DIRECTIONS, ERROR_CODES, CallFilters, own_numbers
+from dashboard.call_latency import response_times
 from dashboard.call_notices import notices_of
 from dashboard.call_words import (
     code_tone,
     delivery_label,
     delivery_tone,
-    latencies_of,
     length,
     line_of,
     outcome_label,
@@ -166,7 +166,7 @@ def _facts(call: Call) -> dict[str, Any]:
     failed = list(call.failed_requests.order_by("at", "id"))
     return {
         "notices": notices_of(call, events, deliveries),
-        "latencies": latencies_of(events),
+        **response_times(call, events),
         "responses": [request_shown(each) for each in failed],
         "row": _row(call, record),
         "cost": small_dollars(record.total_cost) if record else "",

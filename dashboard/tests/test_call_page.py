@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from html import unescape
 from typing import Any
 
@@ -12,9 +11,8 @@ from django.test import Client
 
 from accounts.models import Account
 from dashboard.call_notices import notices_of
-from dashboard.call_words import latencies_of
 from dashboard.tests.pages import assert_well_made
-from dashboard.tests.test_calls import NOW, PATH, call_of, delivery_of, ended_call_of
+from dashboard.tests.test_calls import NOW, PATH, call_of, delivery_of
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Failure, Result
 from telephony.engine.codes import MODEL_CODES, CallProblem, EndedReason, ErrorCode
@@ -221,27 +219,7 @@ class TestResponses:
         assert "key=abc" not in text
 
 
-class TestLatencies:
-    def test_they_are_summed_up(self, alice: Account, alice_web: Client) -> None:
-        call = ended_call_of(alice)
-        for index, ms in enumerate((500, 2_400)):
-            at = NOW + timedelta(seconds=10 + index)
-            call_note(call, "agent_spoke", at=at, latencyMs=ms)
-        call_note(call, "greeted", at=NOW + timedelta(seconds=3), ms=3_100)
-        text = page_of(alice_web, call)
-        summary = [
-            (each.label, each.text, each.is_slow) for each in latencies_of(call.events.all())
-        ]
-        assert summary == [
-            ("onCallStart", "84 ms", False),
-            ("First audio", "3.1 s", True),
-            ("Agent", "640 ms (slowest 2.4 s)", True),
-            ("Tools", "1.5 s", False),
-        ]
-        assert "640 ms (slowest 2.4 s), slow" in text
-        assert "2.4 s after the caller spoke (slow)" in text
-        assert "640 ms after the caller spoke<" in text
-
+class TestTimeline:
     def test_the_status_of_a_call_start_is_in_the_timeline(
         self, alice: Account, alice_web: Client
     ) -> None:
@@ -250,9 +228,10 @@ class TestLatencies:
         text = page_of(alice_web, call)
         assert text.index("onCallStart took 3.5 s (slow)") < text.index("with status 201")
 
-    def test_what_another_version_wrote_is_survived(
-        self, alice: Account, alice_web: Client
-    ) -> None:
+    def test_a_slow_response_is_marked(self, alice: Account, alice_web: Client) -> None:
         call = call_of(alice)
-        call_note(call, "agent_spoke", latencyMs="soon", onCallStartMs=None, ms=[1])
-        assert "Response times" not in page_of(alice_web, call)
+        for ms in (640, 2_400):
+            call_note(call, "agent_spoke", latencyMs=ms)
+        text = page_of(alice_web, call)
+        assert "2.4 s after the caller spoke (slow)" in text
+        assert "640 ms after the caller spoke<" in text
