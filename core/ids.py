@@ -24,7 +24,7 @@ def new_id() -> str:
         "c"
         + _base36(milliseconds, 8)
         + _base36(next(_counter) % 36**4, 4)
-        + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+        + _base36(secrets.randbelow(36**12), 12)
     )
 
 
