@@ -31,6 +31,7 @@ def no_connection(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(connections, "_of_process", Patience(connection=600, answer=600))
     connection.close()
     pool = connection.pool
+    pool.open()  # an earlier test may have closed it
     taken = [pool.getconn() for _ in range(pool.max_size)]
     yield pool
     for one in taken:
