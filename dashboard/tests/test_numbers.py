@@ -14,6 +14,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import Account
+from core.tests.histories import insert_copies
 from dashboard.tests.pages import assert_well_made
 from telephony.models import Call, PhoneNumber
 from telephony.numbers import phone_numbers_remove_all
@@ -105,13 +106,8 @@ class TestList:
         number_of(alice)
         number_of(alice, "+15550000001")
         one = call_of(alice)
-        many = [
-            Call(account=alice, direction="inbound", status="completed", called_number=NUMBER)
-            for _ in range(2000)
-        ]
-        Call.objects.bulk_create(many)
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE telephony_call")
+        other = Call(account=alice, direction="inbound", status="completed", called_number=NUMBER)
+        insert_copies(other, 2_000)
         assert one
         with CaptureQueriesContext(connection) as queries:
             alice_web.get(LIST)

@@ -20,6 +20,7 @@ from billing.tests.plans import planned
 from core.ids import first_id_of
 from core.queue import lanes
 from core.queue.jobs import defer
+from core.tests.histories import insert_copies
 from operations import figures
 from operations.conditions import Facts
 from operations.failures import failures
@@ -301,28 +302,16 @@ class TestFailures:
 
 def make_history(account: Account, count: int) -> None:
     """Make calls that ended an hour and more ago, half of them failed, each with a callback."""
-    calls = [
-        call_with(account, ended_reason=("model_error", "caller_hangup")[number % 2])
-        for number in range(count)
-    ]
-    for call in calls:
-        call.ended_at = timezone.now()
-    Call.objects.bulk_create(calls, batch_size=1000)
-    CallbackDelivery.objects.bulk_create(
-        (
-            CallbackDelivery(
-                account=account,
-                call=call,
-                kind="onCallEnd",
-                url=call.on_call_end_url,
-                state="delivered",
-            )
-            for call in calls
-        ),
-        batch_size=1000,
+    call = call_with(account, ended_at=timezone.now())
+    insert_copies(call, count, ended_reason="(ARRAY['model_error', 'caller_hangup'])[1 + n % 2]")
+    delivery = CallbackDelivery(
+        account=account,
+        call=Call.objects.latest("id"),
+        kind="onError",
+        url=call.on_call_end_url,
+        state="delivered",
     )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE telephony_call, telephony_callbackdelivery")
+    insert_copies(delivery, count)
 
 
 def fail(account: Account, error_code: str, **fields: Any) -> Call:

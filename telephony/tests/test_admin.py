@@ -19,6 +19,7 @@ from billing.tests.plans import planned
 from core.admin import CappedPaginator
 from core.ids import new_id
 from core.sealing import seal
+from core.tests.histories import insert_copies
 from telephony.admin import MOST_OF_A_NUMBER
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Result
@@ -68,21 +69,20 @@ def call_of(account: Account, number: int = 1, **fields: Any) -> Call:
 
 def make_history(account: Account, count: int) -> None:
     """Make ended calls, all with the same numbers and the same outcome."""
-    Call.objects.bulk_create(
-        [
-            Call(
-                account=account,
-                call_sid=f"CA{number:032x}",
-                direction=Call.Direction.INBOUND,
-                status=Call.Status.COMPLETED,
-                caller_phone="+19805551234",
-                called_number="+15551234567",
-                ended_reason="caller_hangup",
-                ended_at=timezone.now(),
-            )
-            for number in range(count)
-        ],
-        batch_size=2000,
+    call = Call(
+        account=account,
+        direction=Call.Direction.INBOUND,
+        status=Call.Status.COMPLETED,
+        caller_phone="+19805551234",
+        called_number="+15551234567",
+        ended_reason="caller_hangup",
+        ended_at=timezone.now(),
+    )
+    insert_copies(
+        call,
+        count,
+        call_sid="'CA' || lpad(to_hex(n), 32, '0')",
+        created_at="now() - n * interval '1 second'",
     )
 
 

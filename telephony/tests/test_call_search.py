@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account
 from core.keyset import Cursor, page_of
+from core.tests.histories import insert_copies
 from telephony.call_search import Conditions, Found, calls_found, metadata_index, search
 from telephony.models import Call, MetadataValue
 from telephony.services import call_accept
@@ -155,29 +156,29 @@ class TestMetadata:
 
 def test_no_plan_reads_the_history(alice: Account, bob: Account) -> None:
     made = datetime(2026, 1, 1, tzinfo=UTC)
-    accounts = (alice, bob)
-    calls = Call.objects.bulk_create(
-        [
-            Call(
-                account=accounts[n % 2],
-                call_sid=f"CA{n:032x}",
-                direction="inbound",
-                status="completed",
-                caller_phone=CALLER,
-                called_number="+15551234567",
-                ended_reason="caller_hangup",
-                error_code="tool_failed" if n % 3 else "",
-                created_at=made + timedelta(minutes=n),
-            )
-            for n in range(6_000)
-        ]
-    )
-    MetadataValue.objects.bulk_create(
-        MetadataValue(account=call.account, call=call, created_at=call.created_at, value="v")
-        for call in calls
-    )
+    for place, account in enumerate((alice, bob)):
+        call = Call(
+            account=account,
+            direction="inbound",
+            status="completed",
+            caller_phone=CALLER,
+            called_number="+15551234567",
+            ended_reason="caller_hangup",
+        )
+        insert_copies(
+            call,
+            3_000,
+            call_sid="'CA' || md5(random()::text)",
+            error_code="CASE WHEN n % 3 = 0 THEN '' ELSE 'tool_failed' END",
+            created_at=f"timestamptz '{made}' + (n * 2 + {place}) * interval '1 minute'",
+        )
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE telephony_call, telephony_metadatavalue")
+        cursor.execute(
+            "INSERT INTO telephony_metadatavalue (account_id, call_id, created_at, value)"
+            " SELECT account_id, id, created_at, 'v' FROM telephony_call;"
+            "ANALYZE telephony_metadatavalue"
+        )
+    first = Call.objects.filter(account=alice).earliest("created_at")
     middle = Cursor(made + timedelta(minutes=3_000), "c" + "0" * 24)
     for conditions in (
         Conditions(other_number=CALLER),
@@ -186,8 +187,8 @@ def test_no_plan_reads_the_history(alice: Account, bob: Account) -> None:
         Conditions(metadata="v"),
         Conditions(metadata="w"),
         Conditions(metadata="v", until=made + timedelta(minutes=10)),
-        Conditions(id=calls[0].id),
-        Conditions(call_sid=calls[0].call_sid or ""),
+        Conditions(id=first.id),
+        Conditions(call_sid=first.call_sid or ""),
     ):
         found = calls_found(alice, conditions)
         for rows in (found.calls, found.calls.filter(middle.older(found.by))):

@@ -16,6 +16,7 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from core.keyset import Cursor
 from core.schema import document
+from core.tests.histories import insert_copies
 from telephony.call_search import metadata_index
 from telephony.callbacks import attempts
 from telephony.callbacks.attempts import Failure, Result
@@ -256,22 +257,14 @@ class TestList:
 
 
 def make_history(accounts: list[Account], count: int) -> None:
-    Call.objects.bulk_create(
-        [
-            Call(
-                account=accounts[number % len(accounts)],
-                call_sid=f"CA{number:032x}",
-                direction=Call.Direction.INBOUND,
-                status=Call.Status.COMPLETED,
-                created_at=NOW - timedelta(minutes=number),
-                ended_at=NOW - timedelta(minutes=number - 1),
-            )
-            for number in range(count)
-        ],
-        batch_size=2000,
-    )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE telephony_call")
+    for account in accounts:
+        insert_copies(
+            Call(account=account, direction=Call.Direction.INBOUND, status=Call.Status.COMPLETED),
+            count // len(accounts),
+            call_sid="'CA' || md5(random()::text)",
+            created_at=f"timestamptz '{NOW}' - n * interval '1 minute'",
+            ended_at=f"timestamptz '{NOW}' - (n - 1) * interval '1 minute'",
+        )
 
 
 def plan_of(sql: str) -> Iterator[dict[str, Any]]:
