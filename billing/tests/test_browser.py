@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from billing.tests.walker import Walker
+from core.tests.long import only_in_all
 from devtools.browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE
 from devtools.tests.development import Development
 from sandbox.tests.payments.browser import KeyboardPage, without_scripts
@@ -20,6 +21,7 @@ from sandbox.tests.payments.browser import KeyboardPage, without_scripts
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+    only_in_all("a whole product and a browser"),
 ]
 
 

@@ -35,6 +35,7 @@ from billing.tests.subscribing import subscribe
 from billing.tests.test_webhooks import send
 from billing.tests.watched import Request, Thing, WatchedStripe, nothing
 from billing.webhooks import webhook_secrets
+from core.tests.poisons import IS_SHORT
 
 STATUSES = [
     "active",
@@ -145,7 +146,7 @@ STEPS = ["subscribe", *(["change", "deliver", "ask"] * 2), "lose", "apply", "kil
 
 @pytest.mark.django_db
 @settings(
-    max_examples=60,
+    max_examples=20 if IS_SHORT else 60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

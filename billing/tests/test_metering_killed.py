@@ -26,6 +26,7 @@ from billing.metering.tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
 from billing.tests.metered import become_customer, call, set_up_meter, subscription
 from billing.tests.watched import Killed, Request, WatchedStripe, nothing
+from core.tests.poisons import IS_SHORT
 from core.tests.web import database_url
 from usage.models import UsageRecord
 
@@ -129,7 +130,9 @@ def test_it_may_die_at_every_step(stripes_meter: WatchedStripe, when_done: bool)
 
 @pytest.mark.usefixtures("calls")
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10 if IS_SHORT else 40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     deaths=st.lists(

@@ -20,7 +20,7 @@ from core.database import schema
 from core.database.migrating import alone, is_about_locks, long_transactions, patiently
 from core.database.schema import DatabaseSchemaEditor
 from core.tests.databases import as_default_database, database_beside
-from core.tests.poisons import IS_SHORT
+from core.tests.long import only_in_all
 from core.tests.web import database_url
 
 _BUILD = "CREATE INDEX CONCURRENTLY scratch_by_word ON scratch (word)"
@@ -186,7 +186,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.skipif(IS_SHORT, reason="a minute: only in bin/test --all")
+@only_in_all("a minute")
 def test_each_migration_can_be_stopped_at_any_statement(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from accounts.audit import AuditEvent
 from accounts.models import Account, ApiKey, digest_of, new_api_key
 from core.connections import run_and_let_go
 from core.tests.bouncer import pgbouncer
-from core.tests.poisons import IS_SHORT
+from core.tests.long import only_in_all
 from core.tests.waiting import until
 from core.tests.web import ROOT, database_url, web_process
 from telephony.tasks import forget_calls
@@ -30,7 +30,7 @@ PROGRAM = shutil.which("pgbouncer")
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed"),
-    pytest.mark.skipif(IS_SHORT, reason="bin/test --all: a PgBouncer, a worker, a web process"),
+    only_in_all("a PgBouncer, a worker and a web process"),
 ]
 
 

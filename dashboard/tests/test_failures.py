@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from core.tests.long import only_in_all
 from devtools.browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, context_of
 from devtools.browsing.failures import FAILURES, Failure, make_failures
 from devtools.browsing.people import log_in, made_customer
@@ -19,6 +20,7 @@ from sandbox.demo.wire import Wire
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+    only_in_all("a whole product and a browser"),
 ]
 
 

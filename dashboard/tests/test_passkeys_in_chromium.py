@@ -13,12 +13,14 @@ from axe_playwright_python.sync_playwright import Axe
 from django.core.management import call_command
 from playwright.sync_api import Browser, Page, expect
 
+from core.tests.long import only_in_all
 from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE, Watch, context_of, is_too_wide
 from devtools.tests.development import Development, development
 
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+    only_in_all("a whole product and a browser"),
 ]
 
 CUSTOMER = {"Email": "erin@example.org", "Password": "a long walk in the rain"}

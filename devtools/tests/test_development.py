@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from core.tests.long import only_in_all
 from devtools.ports import free_ports
 from devtools.tests.development import development_environment, start
 
@@ -52,6 +53,7 @@ def takes_connections(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@only_in_all("the demo starts and stops as well")
 def test_it_works(dev: subprocess.Popen[str], port: int) -> None:
     lines_until(dev, f"Ready: http://127.0.0.1:{port}")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as response:

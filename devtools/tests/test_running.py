@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.tests.long import only_in_all
 from core.tests.web import database_url
 from devtools.running import ADDRESSES, adopt_addresses, announced, folder_of
 from devtools.tests.development import ROOT, Development
@@ -79,6 +80,7 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(folder_of(tmp_path).iterdir()) == []
 
 
+@only_in_all("a whole product")
 @pytest.mark.django_db
 def test_commands_call_the_program_that_runs(running: Development) -> None:
     environment = {"PATH": os.environ["PATH"], "DEBUG": "1", "DATABASE_URL": database_url()}

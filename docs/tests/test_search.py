@@ -11,6 +11,7 @@ from django.test import Client
 from playwright.sync_api import Browser, Page, expect
 from pytest_django import Settings
 
+from core.tests.long import only_in_all
 from devtools.browsing.chromium import DESKTOP, EXECUTABLE, IS_MISSING, PHONE, Watch, context_of
 from devtools.tests.development import Development
 from docs.guides import GUIDES
@@ -93,6 +94,7 @@ def page(request: pytest.FixtureRequest, running: Development, chromium: Browser
 
 
 @in_chromium
+@only_in_all("a whole product and a browser")
 @pytest.mark.django_db
 class TestPage:
     def test_it_works(self, page: Page) -> None:
@@ -153,6 +155,7 @@ class TestPage:
 
 
 @in_chromium
+@only_in_all("a whole product and a browser")
 @pytest.mark.django_db
 def test_it_is_not_shown_without_scripts(running: Development, chromium: Browser) -> None:
     context = chromium.new_context(java_script_enabled=False)

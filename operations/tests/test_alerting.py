@@ -26,7 +26,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from core.queue.jobs import Queued, defer_many
-from core.tests.poisons import IS_SHORT
+from core.tests.long import only_in_all
 from core.tests.waiting import until
 from core.tests.web import ROOT, database_url
 from devtools.ports import free_ports
@@ -39,7 +39,7 @@ from telephony.tests.wire.backend import serve_backend
 from telephony.tests.wire.conftest import OPENAI_KEY
 
 pytestmark = [
-    pytest.mark.skipif(IS_SHORT, reason="it takes three minutes: bin/test --all runs it"),
+    only_in_all("three minutes"),
     pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed"),
 ]
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from accounts.models import Account
+from core.tests.long import only_in_all
 from core.tests.poisons import IS_SHORT
 from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, context_of, is_too_wide
 from devtools.browsing.people import log_operator_in
@@ -98,6 +99,7 @@ _WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 
 
 @in_browser
+@only_in_all("a whole product and a browser")
 class TestInABrowser:
     @pytest.mark.parametrize("label", MODELS)
     def test_it_fits(self, page: Page, running: Development, label: str) -> None:

@@ -32,7 +32,7 @@ from billing.metering.events import meter_events_write
 from billing.models import MeterEvent
 from core.queue.jobs import defer
 from core.tests.databases import as_default_database, database_beside, url_of
-from core.tests.poisons import IS_SHORT
+from core.tests.long import only_in_all
 from core.tests.web import database_url
 from devtools.development import LOCAL_DIR
 from devtools.postgres import Server, server_of
@@ -191,7 +191,7 @@ def test_a_second_restore_into_the_same_database_changes_nothing(restored: Resto
         assert Account.objects.count() == 1
 
 
-@pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
+@only_in_all("a whole product")
 @pytest.mark.django_db
 def test_the_product_runs_on_a_restored_database(restored: Restored) -> None:
     with as_default_database(restored.name):
@@ -270,7 +270,7 @@ def recovered(base: Path, configuration: str, folder: Path) -> Server:
     return server
 
 
-@pytest.mark.skipif(IS_SHORT, reason="it starts two servers: bin/test --all does")
+@only_in_all("two servers")
 @pytest.mark.django_db(transaction=True)
 def test_recovery_to_a_point_in_time(alice: Account) -> None:
     ended_call_of(alice)

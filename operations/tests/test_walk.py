@@ -20,6 +20,7 @@ import requests
 from playwright.sync_api import Browser, Page, expect
 
 from accounts.models import Account
+from core.tests.long import only_in_all
 from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, context_of
 from devtools.browsing.people import log_operator_in
 from devtools.tests.development import Development
@@ -27,6 +28,7 @@ from devtools.tests.development import Development
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+    only_in_all("a whole product and a browser"),
 ]
 
 NUMBER = "+12025550187"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.tests.poisons import IS_SHORT
+from core.tests.long import only_in_all
 from devtools.attack import run
 from devtools.attack.areas import NAMES
 from devtools.attack.report import Notes, Report, short
@@ -70,7 +70,7 @@ def test_the_module_that_runs_inside_the_network_exists(module: str) -> None:
     assert find_spec(module)
 
 
-@pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
+@only_in_all("a whole product")
 def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None:
     """Run it with an area of two cases, one of which fails.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.tests.poisons import IS_SHORT
+from core.tests.long import only_in_all
 from devtools.attack import namespace
 from devtools.chaos import run
 from devtools.chaos.experiments import IN_SHORT, NAMES
@@ -54,7 +54,7 @@ def test_every_experiment_lists_what_it_kills() -> None:
         assert set(experiment_of(name).KILLS) <= {"web", "engine", "engine-2", "worker"}
 
 
-@pytest.mark.skipif(IS_SHORT, reason="it starts the whole product: bin/test --all does")
+@only_in_all("a whole product")
 @pytest.mark.skipif(namespace.command() is None, reason="unshare is not allowed here")
 def test_the_exit_status_says_whether_there_are_findings(tmp_path: Path) -> None:
     """Run it with an experiment of one invariant that holds and one that fails."""

@@ -18,7 +18,7 @@ from telephony.engine.events import FunctionCall, ModelConfigured, ModelReady
 from telephony.tests.engine.conversation import errored
 from telephony.tests.engine.invariants import CheckedConversation
 
-USUAL = 100_000 if os.environ.get("EVERY_POISON") else 1_000
+USUAL = 100_000 if os.environ.get("EVERY_POISON") else 300
 
 generated = settings(
     max_examples=int(os.environ.get("EXAMPLES", USUAL)),
