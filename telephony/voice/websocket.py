@@ -630,7 +630,7 @@ def _connect_failed(error: Exception, timeout: float) -> ConnectFailed:
             return ConnectFailed(None, "The response is not a websocket upgrade.")
         return ConnectFailed(int(status[1]), f"The upgrade was refused with {int(status[1])}.")
     if isinstance(error, TimeoutError):
-        return ConnectFailed(None, f"No connection within {round(timeout, 1):g} seconds.")
+        return ConnectFailed(None, f"No connection within {timeout:.2g} seconds.")
     return ConnectFailed(None, str(error))
 
 
