@@ -86,8 +86,8 @@ class ModelServer:
 
     ``key`` is the one API key that it accepts, None accepts any. A session ends after
     ``lifetime_s`` seconds. Statuses in ``refusals`` answer the next upgrades, one each (``DROPPED``
-    drops the connection), and no upgrade is answered while ``opens`` is not set. Only a server that
-    records keeps ``sessions``, and events in them.
+    drops the connection), and no upgrade is answered while ``opens`` is not set. ``retired`` names
+    models that it refuses. Only a server that records keeps ``sessions``, and events in them.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class ModelServer:
         self.live_url = ""
         self.sessions: list[SessionRecord] = []
         self.refusals: list[int] = []
+        self.retired: set[str] = set()
         self.opens = asyncio.Event()
         self.opens.set()
         self._key = key
@@ -144,7 +145,7 @@ class ModelServer:
             number=next(self._numbers),
             expires_at=self._expires_at,
         )
-        refused = self._refused_key(request) or _refused_model(request.query.get("model"))
+        refused = self._refused_key(request) or self._refused_model(request.query.get("model"))
         return await self._serve(request, session, refused)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
@@ -196,6 +197,13 @@ class ModelServer:
             return invalid_api_key(key)
         return None
 
+    def _refused_model(self, model: str | None) -> ErrorBody | None:
+        if not model:
+            return missing_model()
+        if model in self.retired:
+            return model_not_found(model)
+        return None if model.startswith(REALTIME) else invalid_model(model)
+
     # The list of models
 
     async def _list_models(self, request: web.Request) -> web.StreamResponse:
@@ -210,12 +218,6 @@ class ModelServer:
         if name not in MODELS:
             return web.json_response({"error": model_not_found(name).wire()}, status=404)
         return web.json_response(_model(name))
-
-
-def _refused_model(model: str | None) -> ErrorBody | None:
-    if not model:
-        return missing_model()
-    return None if model.startswith(REALTIME) else invalid_model(model)
 
 
 def _model(name: str) -> dict[str, Any]:

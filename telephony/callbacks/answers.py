@@ -74,6 +74,9 @@ def _read(answer: Answer, body: Mapping[str, Any], problems: Problems) -> dict[s
         is_required = field.is_required or values.get(field.required_with)
         if is_required and not field.is_given(body):
             problems.add(field.name, answer.missing(field))
+    match values.get("model"):
+        case (preferred, *others):
+            values |= {"model": preferred, "fallback_models": tuple(others)}
     taken = {tool.name for tool in values.get("tools", ())} & {*values.get("builtin_tools", ())}
     for name in sorted(taken):
         problems.add("tools", f"{name} is also in builtinTools: rename yours.")

@@ -147,16 +147,18 @@ def _outcome(decision: Decision) -> str:
             return f"The call would be rejected as {reason}, without being answered."
         case Transfer(to=to):
             return f"The caller would be transferred to {to}, without a model."
-        case CallPlan(model=model):
-            return f"{model} would answer the call."
+        case CallPlan(model=model, fallback_models=others):
+            follows = f" {' or '.join(others)} would follow if it could not." if others else ""
+            return f"{model} would answer the call.{follows}"
 
 
 def _warnings(decision: Decision) -> list[str]:
     """Return what works today and soon will not."""
     if not isinstance(decision, CallPlan):
         return []
-    retirement = retirement_of(decision.model, timezone.now().date())
-    return [str(retirement)] if retirement else []
+    today = timezone.now().date()
+    retirements = (retirement_of(model, today) for model in decision.models)
+    return list(dict.fromkeys(str(each) for each in retirements if each))
 
 
 def _field(field: Field, body: Mapping[str, Any], problems: Sequence[str]) -> FieldCheck:

@@ -22,6 +22,7 @@ from telephony.callbacks.kinds import (
     Kind,
     ListOf,
     Metadata,
+    OneOrMany,
     Pattern,
     PhoneNumber,
     Text,
@@ -40,6 +41,8 @@ from telephony.engine.plan import (
 )
 
 MOST_TOOLS = 128
+# The caller hears nothing while they are tried, which takes ten seconds at most.
+MOST_MODELS = 5
 
 # By attribute. A field is required if it has no default here.
 _DEFAULTS = {each.name: each.default for kind in (Refusal, CallPlan) for each in fields(kind)}
@@ -250,12 +253,20 @@ CONFIGURATION = Answer(
         ),
         Field(
             "model",
-            Pattern(
-                re.compile(r"gpt-realtime[A-Za-z0-9._-]{0,88}"),
-                "Use the name of a gpt-realtime model.",
-                "Any name that begins with `gpt-realtime`, at most 100 characters.",
+            OneOrMany(
+                ListOf(
+                    Pattern(
+                        re.compile(r"gpt-realtime[A-Za-z0-9._-]{0,88}"),
+                        "Use the name of a gpt-realtime model.",
+                        "Any name that begins with `gpt-realtime`, at most 100 characters.",
+                    ),
+                    least=1,
+                    most=MOST_MODELS,
+                    too_few="Name a model.",
+                )
             ),
-            "The OpenAI realtime model that talks to the caller.",
+            "The OpenAI realtime model that talks to the caller. In a list, the next one follows "
+            "if a model cannot be reached or refuses the call.",
         ),
         Field(
             "vadEagerness",

@@ -251,6 +251,32 @@ class ListOf(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class OneOrMany(Kind):
+    """An item, or a list of such items in order of preference. Both are read as a tuple."""
+
+    type: ClassVar[str] = "string or list"
+    many: ListOf
+
+    def excess(self, value: Any) -> str:
+        return self.many.excess(value)
+
+    def read(self, at: str, value: Any, problems: Problems) -> Any:
+        if isinstance(value, list):
+            return self.many.read(at, value, problems)
+        item = self.many.items.read(at, value, problems)
+        return None if item is None else (item,)
+
+    def schema(self) -> Json:
+        return {"anyOf": [self.many.items.schema(), self.many.schema()]}
+
+    def limits(self) -> str:
+        return (
+            f"{self.many.items.limits()} Or a list of {self.many.least} to {self.many.most} of "
+            "them, in order of preference."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Tools(Kind):
     """Function definitions as OpenAI takes them, flat or nested under ``function``."""
 

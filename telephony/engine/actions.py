@@ -9,6 +9,7 @@ from telephony.engine.after_stream import AfterStream
 from telephony.engine.codes import EndedReason, EventKind, OnErrorCode
 from telephony.engine.commands import Command
 from telephony.engine.costs import TokenUsage
+from telephony.engine.plan import CallPlan
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 
@@ -37,6 +38,13 @@ class ToModel:
     """Send the model a command, in its protocol."""
 
     command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectModel:
+    """Leave the model, connected or not, and connect the call to the first one of this plan."""
+
+    plan: CallPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,7 @@ Action = (
     | SendMark
     | ClearAudio
     | ToModel
+    | ConnectModel
     | RunTool
     | CancelTool
     | Note

@@ -44,6 +44,8 @@ def _quoted(text: str) -> str:
 class Answers:
     """Raises :class:`ModelFailed` if a response fails unrecoverably or too often."""
 
+    TIMERS = (Timer.ASKED, Timer.ANSWER, Timer.ACTIVE, Timer.RESPONSE)
+
     def __init__(self, context: CallContext, playback: Playback) -> None:
         self._context = context
         self._playback = playback

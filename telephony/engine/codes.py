@@ -442,6 +442,12 @@ class EventKind(StrEnum):
         "OpenAI accepted the configuration",
         "`model`; `ms` since the audio was connected",
     )
+    MODEL_FALLBACK = (
+        "model_fallback",
+        "A model did not start, and the next one in your list was tried",
+        "`model` that did not start; `code`: why, as in onError; `to`: the next one",
+        _TROUBLE,
+    )
     GREETED = "greeted", "The agent spoke first", "`ms` since the audio was connected"
     CALLER_SPOKE = "caller_spoke", "The caller spoke", "`ms`: for how long"
     AGENT_SPOKE = (

@@ -20,5 +20,7 @@ FATAL_CODES = frozenset(
         "session_expired",
     }
 )
+# After these, another model of the same account would be refused as well.
+ACCOUNT_CODES = FATAL_CODES - {"model_not_found", "session_expired"}
 # Temporary: the same request may succeed a moment later.
 PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "slow_down"})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from telephony.engine.models import DEFAULT_MODEL
@@ -43,6 +43,8 @@ class CallPlan:
     transfer_numbers: tuple[str, ...] = ()
     voice: str = "marin"
     model: str = DEFAULT_MODEL
+    # What follows if the model cannot be reached or refuses the call, in order of preference.
+    fallback_models: tuple[str, ...] = ()
     vad_eagerness: str = "high"
     noise_reduction: str = "near_field"
     inactivity_timeout_ms: int = 60_000
@@ -53,6 +55,19 @@ class CallPlan:
     metadata: Any = None
     # Never set by a backend: in a test call the customer uses a browser instead of Twilio.
     is_test: bool = False
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models in order of preference."""
+        return self.model, *self.fallback_models
+
+    def with_next_model(self) -> CallPlan | None:
+        """Return the plan without its first model; None if there is no other."""
+        if not self.fallback_models:
+            return None
+        return replace(
+            self, model=self.fallback_models[0], fallback_models=self.fallback_models[1:]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,8 @@ class CallSession:
         try:
             step()
         except ModelFailed as failure:
-            self._leaving.model_failed(failure)
+            if not self._startup.falls_back(failure):
+                self._leaving.model_failed(failure)
 
     def _all_handlers(self) -> dict[type[Event], Callable[[Any], None]]:
         hearing, record, speaking, tools = self._hearing, self._record, self._speaking, self._tools
@@ -185,7 +186,9 @@ class CallSession:
     def _model_closed(self, event: events.ModelClosed) -> None:
         reason = f": {event.reason}" if event.reason else ""
         message = sentence(f"The connection to OpenAI was closed (code {event.code}){reason}")
-        self._leaving.fail(ErrorCode.MODEL_DISCONNECTED, message, EndedReason.MODEL_DISCONNECTED)
+        code = ErrorCode.MODEL_DISCONNECTED
+        if not self._startup.falls_back(ModelFailed(code, message)):
+            self._leaving.fail(code, message, EndedReason.MODEL_DISCONNECTED)
 
     # After the end
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from telephony.engine.actions import ConnectModel
 from telephony.engine.answers import MOST_FAILURES, RETRY_S, greeting
 from telephony.engine.bounds import sentence
 from telephony.engine.codes import ErrorCode, EventKind, model_error_code
 from telephony.engine.commands import CONFIGURATION, Configure
 from telephony.engine.context import ModelFailed
 from telephony.engine.events import ModelErrored, ModelReady, ModelUnreachable
-from telephony.engine.model_errors import PASSING_CODES
+from telephony.engine.model_errors import ACCOUNT_CODES, PASSING_CODES
 from telephony.engine.phase import Phase
 from telephony.engine.state import CallState
 from telephony.engine.timers import Timer
 
-STARTUP_S = 10.0  # for the model to accept its configuration
+STARTUP_S = 10.0  # for the model, or the last one of several, to accept its configuration
+_ACCOUNT_ERRORS = frozenset(map(model_error_code, ACCOUNT_CODES))
 
 
 class Startup:
@@ -24,7 +26,35 @@ class Startup:
         self._began_at = state.now
         self._refusals = 0
         self.last_error = ""  # the last one that the model reported, about anything
-        state.context.start_timer(Timer.STARTUP, STARTUP_S)
+        self._give_up_at = state.now + STARTUP_S
+        self._start_timer()
+
+    def _start_timer(self) -> None:
+        """Give the model its share of the time: each one that may follow needs as much."""
+        left = self._give_up_at - self._state.now
+        self._state.context.start_timer(Timer.STARTUP, left / len(self._state.plan.models))
+
+    def falls_back(self, failure: ModelFailed) -> bool:
+        """Go on with the next model of the plan; return False if there is none, or it cannot help.
+
+        Not once the model has done something: the caller would hear another beginning.
+        """
+        state = self._state
+        plan = state.plan.with_next_model()
+        has_acted = state.has_responded or state.playback.total or state.tools
+        if state.phase is not Phase.STARTING or plan is None or has_acted:
+            return False
+        if failure.code in _ACCOUNT_ERRORS:
+            return False
+        state.note(
+            EventKind.MODEL_FALLBACK, model=state.plan.model, code=failure.code, to=plan.model
+        )
+        state.plan = plan
+        state.forget_model()
+        self._refusals, self.last_error = 0, ""
+        self._start_timer()
+        state.do(ConnectModel(plan))
+        return True
 
     def ready(self, event: ModelReady) -> None:
         """Configure the model, which is connected, and request the greeting."""

@@ -90,6 +90,14 @@ class CallState:
         if mark:
             self.do(SendMark(mark))
 
+    def forget_model(self) -> None:
+        """Forget what one model was asked: another one takes its place before anybody spoke."""
+        self.context.is_connected = False
+        self.answers = Answers(self.context, self.playback)
+        self.transcript.expect_nothing()
+        for timer in (Timer.CONFIGURE, Timer.SPEECH, *Answers.TIMERS):
+            self.timers.clear(timer)
+
     # Shortcuts
 
     def tell(self, command: Command) -> None:

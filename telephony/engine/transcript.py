@@ -84,6 +84,10 @@ class Transcript:
         if line := self._lines.get(item_id):
             line.interrupted = True
 
+    def expect_nothing(self) -> None:
+        """Expect no text of the turns that began: nobody is left who would report it."""
+        self._awaited.clear()
+
     def lines(self) -> tuple[Line, ...]:
         """Return the turns that have a text."""
         spoken = (self._lines.get(item_id) for item_id in self._order)

@@ -32,6 +32,7 @@ from telephony.durations import ms_since
 from telephony.engine import actions, events
 from telephony.engine.actions import Action
 from telephony.engine.after_stream import APOLOGY, AfterStream, Say
+from telephony.engine.codecs.interface import AgentAudio, Codec
 from telephony.engine.codecs.table import codec_of
 from telephony.engine.codes import EndedReason, ErrorCode, OnErrorCode
 from telephony.engine.costs import TokenUsage
@@ -97,10 +98,7 @@ class CallRunner:
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
         self._session = CallSession(self._plan, self._started, may_call=self._may_transfer_to)
-        self._codec = codec_of(self._plan.model)
-        self._agent = self._codec.agent_audio(
-            self._caller.send, self._encoder, self._session.playback, self._loop.time
-        )
+        self._codec, self._agent = self._way_to_model()
         self._recorder = Recorder(self._call.id, self._call.account_id, self._outcome)
 
         self._model: Socket | None = None
@@ -236,6 +234,8 @@ class CallRunner:
                 if self._model is not None:
                     for message in self._codec.encode(action.command):
                         self._model.send(orjson.dumps(message))
+            case actions.ConnectModel():
+                self._connect_another(action.plan)
             case actions.PlayAudio():
                 self._caller.send(self._encoder.media(action.payload))
             case actions.SendMark():
@@ -287,6 +287,22 @@ class CallRunner:
             self.receive(events.ModelUnreachable(failure.reason, failure.status))
         else:
             self._tell_connect("connected", None, began)
+
+    def _connect_another(self, plan: CallPlan) -> None:
+        """Leave the model's socket, or the attempt to open it, for that of the plan's model."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._model is not None:
+            self._caller.relay_nothing()
+            self._model.abandon()
+        self._plan, self._model, self._listening = plan, None, None
+        self._codec, self._agent = self._way_to_model()
+        self._connecting = self._spawn(self._connect_model())
+
+    def _way_to_model(self) -> tuple[Codec, AgentAudio]:
+        codec = codec_of(self._plan.model)
+        playback = self._session.playback
+        return codec, codec.agent_audio(self._caller.send, self._encoder, playback, self._loop.time)
 
     def _tell_connect(self, outcome: str, status: int | None, began: float) -> None:
         tell(ModelConnected(self._call, outcome, status, time.monotonic() - began))

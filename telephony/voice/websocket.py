@@ -194,6 +194,10 @@ class Socket:
         if self.is_open:
             self._side.relay, self._side.relays_to = relay, other._transport
 
+    def relay_nothing(self) -> None:
+        """Undo :meth:`relay_to`: messages go to the handler again."""
+        self._side.relay = _relays_nothing
+
     def identified(self) -> None:
         """Lift the limit for unidentified peers: ``rate`` and ``burst`` apply from now on."""
         self._side.identified()
@@ -217,6 +221,11 @@ class Socket:
             self._transport.send_close(WSCloseCode(code), clipped)
         elif not self._transport.is_disconnected:
             self._break_soon()  # picows, which may have closed it, waits until all is sent
+
+    def abandon(self) -> None:
+        """Close the socket, and tell its handler no more of it, nor that it closed."""
+        self._side.forget_handler()
+        self.close()
 
     def pause_reading(self) -> None:
         """Stop reading, so that the peer waits. Messages that have arrived are still delivered."""
@@ -394,6 +403,10 @@ class _Side(WSListener):
         self._is_blocked = False
         self._unanswered: bytes | None = None
 
+    def forget_handler(self) -> None:
+        self._handler = _NOBODY._handler
+        self._on_message = self._handler.on_message
+
     def abandon(self) -> None:
         """Close the socket, even if it opens only later: nothing waits for it any more."""
         self._is_abandoned = True
@@ -462,8 +475,7 @@ class _Side(WSListener):
         self._tell(self._handler.on_close, *(socket._ending or _broken(transport)))
         # Break reference cycles: they would stay in memory until a full garbage collection.
         socket._side = _NOBODY
-        self._handler = _NOBODY._handler
-        self._on_message = self._handler.on_message
+        self.forget_handler()
 
     def pause_writing(self) -> None:
         self._is_blocked = True

@@ -7,7 +7,8 @@ import pytest
 from telephony.callbacks.answers import parse_plan
 from telephony.callbacks.configuration import CONFIGURATION
 from telephony.callbacks.problems import PlanError
-from telephony.engine.plan import CallPlan, Refusal, Tool, Transfer, plan_as_dict
+from telephony.engine.models import DEFAULT_MODEL
+from telephony.engine.plan import CallPlan, Refusal, Tool, Transfer, plan_as_dict, plan_from_dict
 
 CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "token"}
 SIGNED_WITH = {"twilio_account_sid": "AC" + "0" * 32, "twilio_auth_token": "token"}
@@ -69,6 +70,14 @@ def test_any_realtime_model_is_accepted():
     assert parse_plan({**REQUIRED, "model": "gpt-realtime-9-mini"}).model == "gpt-realtime-9-mini"
 
 
+def test_models_in_order_of_preference():
+    plan = parse_plan({**REQUIRED, "model": ["gpt-realtime-2", "gpt-realtime", "gpt-realtime-2"]})
+    assert (plan.model, plan.fallback_models) == ("gpt-realtime-2", ("gpt-realtime",))
+    assert plan_from_dict(plan_as_dict(plan)) == plan
+    assert parse_plan({**REQUIRED, "model": "gpt-realtime-2"}).models == ("gpt-realtime-2",)
+    assert parse_plan(REQUIRED).models == (DEFAULT_MODEL,)
+
+
 def test_a_plan_does_not_print_its_credentials():
     secret = dict.fromkeys(("twilioAuthToken", "openaiApiKey", "systemPrompt"), "canary")
     assert "canary" not in repr(parse_plan({**REQUIRED, **secret}))
@@ -76,7 +85,9 @@ def test_a_plan_does_not_print_its_credentials():
 
 def test_each_field_of_a_plan_is_one_of_the_answer():
     attributes = [field.attribute for field in CONFIGURATION.fields]
-    assert {*attributes, "is_test"} == {each.name for each in dataclasses.fields(CallPlan)}
+    assert {*attributes, "fallback_models", "is_test"} == {
+        each.name for each in dataclasses.fields(CallPlan)
+    }
     assert len(set(attributes)) == len(attributes)
 
 
@@ -264,6 +275,11 @@ class TestLimits:
             ({"twilioAuthToken": "a" * 129}, "twilioAuthToken", "Use at most 128 characters."),
             ({"openaiApiKey": "a" * 513}, "openaiApiKey", "Use at most 512 characters."),
             ({"model": "gpt-realtime" + "a" * 89}, "model", "Use the name"),
+            ({"model": 7}, "model", "Use the name"),
+            ({"model": []}, "model", "Name a model."),
+            ({"model": ["gpt-realtime"] * 6}, "model", "Use at most 5 entries"),
+            ({"model": ["gpt-realtime", "gpt-4"]}, "model.1", "Use the name"),
+            ({"model": [["gpt-realtime"]]}, "model.0", "Use the name"),
             (
                 {"tools": [{"name": "a", "description": "a" * 4_097}]},
                 "tools.0.description",

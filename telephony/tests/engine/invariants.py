@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from telephony.engine import leaving, toolbox
-from telephony.engine.actions import CancelTool, Finish, Note, RunTool
+from telephony.engine.actions import CancelTool, ConnectModel, Finish, Note, RunTool
 from telephony.engine.events import (
     Event,
     ModelReady,
@@ -76,6 +76,8 @@ class CheckedConversation(Conversation):
                 assert self.is_connected, "an event for the model before it is connected"
                 assert len(json.dumps(action.event)) <= LARGEST_MESSAGE
                 self._check_output(action.event)
+            case ConnectModel():
+                self.is_connected = False
             case RunTool():
                 assert action.call_id not in self.asked_tools, "a tool runs twice"
                 self.asked_tools.add(action.call_id)

@@ -113,6 +113,7 @@ plans = st.fixed_dictionaries(
     optional={
         "greeting": st.just("Hello."),
         "is_test": st.just(True),
+        "fallback_models": st.just(("gpt-realtime-2", "gpt-realtime-2.1")),
         "inactivity_timeout_ms": st.just(3_000),
         "transfer_numbers": st.just(("+15551234567",)),
     },

@@ -426,6 +426,36 @@ async def test_a_socket_that_is_closed_relays_nothing() -> None:
     assert relayed.empty()
 
 
+async def test_a_relay_can_be_undone() -> None:
+    server = Relaying()
+    async with listening(server) as listener:
+        raw = await Raw.client(listener.port)
+        raw.send(TEXT, b"audio 1")
+        assert await raw.receive() == (TEXT, b"again: audio 1")
+        server.socket.relay_nothing()
+        raw.send(TEXT, b"audio 2")
+        assert await server.message() == b"audio 2"
+        server.socket.close()
+        raw.send(CLOSE, close_payload(1000))
+        await raw.gone()
+
+
+async def test_the_handler_of_an_abandoned_socket_hears_no_more_of_it() -> None:
+    server = Relaying()
+    async with listening(server) as listener:
+        raw = await Raw.client(listener.port)
+        await soon(server.opened.wait())
+        server.socket.abandon()
+        raw.send(TEXT, b"other")
+        raw.send(TEXT, b"audio, too late")
+        opcode, payload = await raw.receive()
+        assert (opcode, payload) == (CLOSE, close_payload(1000))
+        raw.send(CLOSE, close_payload(1000))
+        await raw.gone()
+        await settled()
+    assert (server.closes, server.offered, server.messages.empty()) == ([], [], True)
+
+
 async def test_a_relay_fails(caplog: pytest.LogCaptureFixture) -> None:
     server = Relaying()
     async with listening(server) as listener:

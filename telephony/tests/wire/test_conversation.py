@@ -268,6 +268,25 @@ class TestConnectingToTheModel:
             assert openai.refusals == [101]
         assert (await world.told("error"))["code"].startswith("model_")
 
+    @pytest.mark.parametrize("why", ["retired", "refused"])
+    async def test_the_next_model_follows_one_that_does_not_start(self, world, model, why):
+        preferred, other = "gpt-realtime-2.1", "gpt-realtime-2"
+        world.backend.plan["model"] = [preferred, other]
+        async with model(Script(turns=[Say("I heard you.")])) as openai:
+            openai.retired = {preferred} if why == "retired" else set()
+            openai.refusals = [404] if why == "refused" else []
+            ringing = await world.greeted()
+            await ringing.person.say("Hello")
+            await ringing.person.hears("I heard you.")
+            call = await world.hang_up(ringing)
+        assert [each.query["model"] for each in openai.sessions] == [preferred, other]
+        end = await world.told("end")
+        assert end["model"] == other
+        assert [line["text"] for line in end["transcript"]] == ["Hello.", "Hello", "I heard you."]
+        kinds = await world.timeline(call)
+        assert kinds.index("model_fallback") < kinds.index("model_ready")
+        assert world.backend.to("error") == []
+
     async def test_nothing_waits_for_its_first_event(self, world, model):
         silence = When("open", (), instead=True)
         async with model(Script(turns=[Say("I heard you.")], when=[silence])) as openai:
