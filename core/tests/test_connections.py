@@ -13,6 +13,13 @@ from core.connections import database_within
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def connected(transactional_db: None) -> None:
+    """Whatever a test limits, it isn't the time that a new connection takes."""
+    connection.close()
+    connection.ensure_connection()
+
+
 def query(statement: str) -> str:
     with connection.cursor() as cursor:
         cursor.execute(statement)

@@ -764,7 +764,8 @@ async def failing(
     alice: Account, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> list[CallbackDelivery]:
     """Alice's deliveries to a backend that hangs: two that are held back, after four others."""
-    monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.5)
+    # Enough for a request to arrive, even on a busy machine.
+    monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 1.5)
     backend.answer = _never
     for _ in range(outbox.UNDER_WAY_PER_ACCOUNT):
         await enqueue(await in_database(new_call, alice, backend.url))
