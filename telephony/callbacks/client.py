@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from ipaddress import ip_address
 from typing import ClassVar
 
@@ -165,10 +166,8 @@ async def _session() -> aiohttp.ClientSession:
 
 async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
     """Keep a session open, in a generator, because an event loop closes those when it ends."""
-    tls = ssl.create_default_context()
-    tls.set_alpn_protocols(["http/1.1"])
     connector = Connector(
-        ssl=tls,
+        ssl=_tls(),
         resolver=_Resolver(),
         socket_factory=_guarded_socket,
         keepalive_timeout=KEEP_IDLE_SECONDS,
@@ -184,6 +183,14 @@ async def _open_session(loop: asyncio.AbstractEventLoop) -> _Session:
             yield session
         finally:
             _sessions.pop(loop, None)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return the context of all sessions: to read the system's certificates takes a while."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class _Resolver(AbstractResolver):

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import math
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -358,10 +358,22 @@ async def test_the_next_address_is_tried(backend: Backend, names: Names) -> None
 # TLS
 
 
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Certificate], None]]:
+    """Add a certificate to those that the system trusts."""
+
+    def trust(certificate: Certificate) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+        client._tls.cache_clear()
+
+    yield trust
+    client._tls.cache_clear()
+
+
 async def test_https_with_a_trusted_certificate(
-    names: Names, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+    names: Names, certificate: Certificate, trusting: Callable[[Certificate], None]
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    trusting(certificate)
     names.addresses["backend.test"] = ["127.0.0.1"]
     async with AsyncExitStack() as stack:
         port = await serve(Backend(), stack, certificate.server)
@@ -371,10 +383,13 @@ async def test_https_with_a_trusted_certificate(
 
 @pytest.mark.parametrize("trusted", [False, True], ids=["self-signed", "for another name"])
 async def test_an_untrusted_certificate_is_refused(
-    names: Names, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, trusted: bool
+    names: Names,
+    certificate: Certificate,
+    trusting: Callable[[Certificate], None],
+    trusted: bool,
 ) -> None:
     if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+        trusting(certificate)
     name = "other.test" if trusted else "backend.test"
     names.addresses[name] = ["127.0.0.1"]
     backend = Backend()
