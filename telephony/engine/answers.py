@@ -66,6 +66,11 @@ class Answers:
         """Return True if a response is in progress."""
         return bool(self._queue.active)
 
+    @property
+    def is_due(self) -> bool:
+        """Return True if the model has yet to answer the caller's speech by itself."""
+        return self._context.timers.is_set(Timer.ANSWER)
+
     # Requests
 
     def ask(self, request: Request = PLAIN) -> None:

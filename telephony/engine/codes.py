@@ -461,6 +461,11 @@ class EventKind(StrEnum):
         "`latencyMs` from the end of the caller's speech, tools included. Twilio confirms it up to "
         "a second later, and not for a response that the caller interrupted before.",
     )
+    MOVED = (
+        "moved",
+        "The call went on in another engine",
+        "`why`: `engine_stopping` or `engine_lost`; `ms` since the conversation was handed over",
+    )
     INTERRUPTED = (
         "interrupted",
         "The caller interrupted the agent",

@@ -44,11 +44,24 @@ class CommitSpeech:
 
 @dataclass(frozen=True, slots=True)
 class AddText:
-    """Add a text message from the caller or, with ``role`` system, from us."""
+    """Add a text message from the caller or, with ``role`` system, from us.
+
+    With ``role`` assistant it is what the model said in an earlier session.
+    """
 
     item_id: str
     text: str
-    role: Literal["user", "system"] = "user"
+    role: Literal["user", "system", "assistant"] = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class AddToolCall:
+    """Add a tool call that the model made in an earlier session; ``arguments`` is JSON text."""
+
+    item_id: str
+    call_id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +81,13 @@ class Truncate:
     heard_ms: int
 
 
-Command = Configure | Respond | CancelResponse | CommitSpeech | AddText | AddToolResult | Truncate
+Command = (
+    Configure
+    | Respond
+    | CancelResponse
+    | CommitSpeech
+    | AddText
+    | AddToolCall
+    | AddToolResult
+    | Truncate
+)

@@ -25,11 +25,16 @@ class CallContext:
         self.actions: list[Action] = []
         self.timers = Timers()
         self.is_connected = False  # the model accepts events
-        self._timeline = Timeline()
+        self.timeline = Timeline()
         self._own_items = 0
 
     def do(self, action: Action) -> None:
         self.actions.append(action)
+
+    def taken(self) -> list[Action]:
+        """Return the pending actions, which the caller of the session carries out."""
+        actions, self.actions = self.actions, []
+        return actions
 
     def tell(self, command: Command) -> None:
         """Send the model a command, if it is connected."""
@@ -37,7 +42,7 @@ class CallContext:
             self.do(ToModel(command))
 
     def note(self, kind: EventKind, **detail: Any) -> None:
-        if note := self._timeline.note(kind, detail):
+        if note := self.timeline.note(kind, detail):
             self.do(note)
 
     def own_item(self) -> str:

@@ -50,7 +50,7 @@ class Hearing:
         state.do(ClearAudio())
         cleared = state.playback.clear(state.now)
         for unheard in cleared:
-            state.transcript.interrupt(unheard.item_id)
+            state.transcript.interrupt(unheard)
             if not unheard.item_id.startswith(OWN_ITEM):
                 state.tell(Truncate(unheard.item_id, unheard.heard_ms))
         state.note(EventKind.INTERRUPTED, heardMs=cleared[0].heard_ms)

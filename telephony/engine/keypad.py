@@ -20,6 +20,17 @@ class Keypad:
         """Return True if a sequence has begun."""
         return bool(self._digits)
 
+    @property
+    def digits(self) -> str:
+        """The sequence so far."""
+        return self._digits
+
+    def follow(self, digits: str) -> None:
+        """Continue a sequence."""
+        self._digits = digits
+        if digits:
+            self._context.start_timer(Timer.DIGITS, DIGITS_S)
+
     def press(self, digit: str) -> bool:
         """Add a key to the sequence; return True if it completes the sequence."""
         self._digits += digit[:1]

@@ -9,6 +9,7 @@ from telephony.engine.codes import EndedReason, OnErrorCode
 from telephony.engine.commands import AddText, CancelResponse, CommitSpeech
 from telephony.engine.context import ModelFailed
 from telephony.engine.phase import Phase
+from telephony.engine.snapshot import Leave
 from telephony.engine.state import CallState
 from telephony.engine.timers import Timer, ToolTimer
 
@@ -27,10 +28,20 @@ class Leaving:
     def __init__(self, state: CallState) -> None:
         self._state = state
         # How the call ends after the goodbye, once there is one.
-        self._leave: tuple[EndedReason, Dial | None] = (EndedReason.INTERNAL_ERROR, None)
+        self._leave: Leave = (EndedReason.INTERNAL_ERROR, None)
         self._reason = EndedReason.INTERNAL_ERROR  # until the call has ended
         self._ended_at = state.now
         self._is_patient = True  # waits for what the model has yet to report
+
+    @property
+    def planned(self) -> Leave | None:
+        """How the call ends, if the agent is saying goodbye."""
+        return self._leave if self._state.phase is Phase.LEAVING else None
+
+    def follow(self, leave: Leave) -> None:
+        """End the call: the goodbye was said before the call moved."""
+        self._leave = leave
+        self._state.context.start_timer(Timer.GOODBYE, 0.0)
 
     # The goodbye
 
@@ -91,7 +102,7 @@ class Leaving:
         if state.keypad.is_used:
             state.write_down(state.keypad.take())
         for unheard in state.playback.close(state.now):
-            state.transcript.interrupt(unheard.item_id)
+            state.transcript.interrupt(unheard)
         state.timers.clear_all(but=ToolTimer)  # running tools finish: their effects are real
         state.context.start_timer(Timer.TRANSCRIPT, TRANSCRIPT_S)
         if reason is not EndedReason.CALLER_HANGUP:

@@ -27,10 +27,16 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """An item of which the caller heard only the first ``heard_ms``."""
+    """An item of which the caller heard only the first ``heard_ms`` of ``sent_ms``."""
 
     item_id: str
     heard_ms: int
+    sent_ms: int
+
+    @property
+    def part(self) -> float:
+        """The part that was heard, from 0 to 1."""
+        return self.heard_ms / self.sent_ms if self.sent_ms else 0.0
 
 
 class Playback:
@@ -138,15 +144,22 @@ class Playback:
         self._marks.clear()
         self._marked, self._heard_total = self._sent, self.total
 
+    def unheard(self, now: float) -> list[Unheard]:
+        """Return the items that the caller has not heard to their end, oldest item first."""
+        if not self.is_outstanding:
+            return []
+        sent = {mark.item_id: mark.position for mark in self._marks} | {self._item_id: self._sent}
+        return [
+            Unheard(item_id, self._heard_ms(item_id, now), size // BYTES_PER_MS)
+            for item_id, size in sent.items()
+        ]
+
     def clear(self, now: float) -> list[Unheard]:
         """Drop what was not heard; return how much of each item was, oldest item first.
 
         Later audio of these items must not be sent.
         """
-        unheard: list[Unheard] = []
-        if self.is_outstanding:
-            items = dict.fromkeys([*(mark.item_id for mark in self._marks), self._item_id])
-            unheard = [Unheard(item_id, self._heard_ms(item_id, now)) for item_id in items]
+        unheard = self.unheard(now)
         self._dropped.update(item.item_id for item in unheard)
         self._marks.clear()
         self._item_id, self._sent, self._marked = "", 0, 0

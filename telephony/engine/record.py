@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from telephony.engine import events
 from telephony.engine.codes import EventKind
+from telephony.engine.commands import OWN_ITEM
 from telephony.engine.costs import TokenUsage
 from telephony.engine.hearing import Hearing
 from telephony.engine.recent_ids import RecentIds
@@ -19,7 +20,8 @@ class Record:
     def item_added(self, event: events.ItemAdded) -> None:
         state = self._state
         state.answers.item_added(event.item_id)
-        if event.role == "assistant":
+        is_new = not event.item_id.startswith(OWN_ITEM)  # else it is of the history
+        if event.role == "assistant" and is_new:
             state.transcript.begin(event.item_id, "assistant", state.now)
         state.transcript.place(event.item_id, event.previous_item_id)
         if event.role == "user":

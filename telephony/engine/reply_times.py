@@ -15,6 +15,10 @@ class ReplyTimes:
         self._awaited: tuple[str, float] | None = None
         self._is_silent = True  # no one has spoken yet
 
+    def follow(self) -> None:
+        """Continue a call in which someone has spoken."""
+        self._is_silent = False
+
     def caller_speaks(self) -> None:
         self._waiting_since = self._awaited = None
         self._is_silent = False

@@ -40,12 +40,15 @@ from telephony.engine.context import ModelFailed
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import Event
 from telephony.engine.hearing import Hearing
+from telephony.engine.history import history
 from telephony.engine.leaving import Leaving
 from telephony.engine.model_errors import FATAL_CODES
+from telephony.engine.moving import snapshot_of, take_up
 from telephony.engine.phase import Phase
 from telephony.engine.plan import CallPlan, is_phone_number
 from telephony.engine.playback import Playback
 from telephony.engine.record import Record
+from telephony.engine.snapshot import MoveReason, Snapshot
 from telephony.engine.speaking import Speaking
 from telephony.engine.startup import Startup
 from telephony.engine.state import CallState
@@ -71,6 +74,37 @@ class CallSession:
         self._speaking = Speaking(state, self._leaving, self._record, self._tools)
         state.context.start_timer(Timer.LENGTH, plan.max_duration_seconds)
         self._handlers = self._all_handlers()
+
+    @classmethod
+    def resume(
+        cls,
+        snapshot: Snapshot,
+        now: float,
+        *,
+        ago: float = 0.0,
+        may_call: Callable[[str], bool] = is_phone_number,
+    ) -> CallSession:
+        """Continue a call with a new session of the model, which learns what was said.
+
+        :param ago: seconds since the snapshot was taken.
+        """
+        session = cls(snapshot.plan, now, may_call=may_call)
+        state = session._state
+        take_up(state, snapshot, ago=ago)
+        past = history(state.transcript.lines(), state.tools.told, new_id=state.context.own_item)
+        owes = snapshot.owes and not snapshot.leave
+        session._startup.follow(past, is_greeted=snapshot.is_greeted, owes=owes)
+        state.note(EventKind.MOVED, why=snapshot.reason, ms=round(ago * 1000))
+        if snapshot.leave:
+            session._leaving.follow(snapshot.leave)
+        return session
+
+    def snapshot(self, reason: MoveReason, now: float) -> Snapshot | None:
+        """Return the conversation so far; None once it is over, when nothing is left to move."""
+        if self.is_over:
+            return None
+        owes, leave = self._startup.owes, self._leaving.planned
+        return snapshot_of(self._state, now, reason, owes=owes, leave=leave)
 
     # The interface for the runner
 
@@ -118,12 +152,11 @@ class CallSession:
         """Process an event; return the actions to take, in order."""
         context = self._state.context
         context.now = now
-        context.actions = []
         if self.phase is Phase.DRAINING:
             self._receive_last(event)
         elif self.phase is not Phase.FINISHED:
             self._unless_model_fails(partial(self._handlers[type(event)], event))
-        return context.actions
+        return context.taken()
 
     def _unless_model_fails(self, step: Callable[[], None]) -> None:
         try:

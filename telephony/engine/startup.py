@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from telephony.engine.actions import ConnectModel
 from telephony.engine.answers import MOST_FAILURES, RETRY_S, greeting
 from telephony.engine.bounds import sentence
 from telephony.engine.codes import ErrorCode, EventKind, model_error_code
-from telephony.engine.commands import CONFIGURATION, Configure
+from telephony.engine.commands import CONFIGURATION, Command, Configure
 from telephony.engine.context import ModelFailed
 from telephony.engine.events import ModelErrored, ModelReady, ModelUnreachable
 from telephony.engine.model_errors import ACCOUNT_CODES, PASSING_CODES
@@ -26,6 +28,10 @@ class Startup:
         self._began_at = state.now
         self._refusals = 0
         self.last_error = ""  # the last one that the model reported, about anything
+        self._history: Sequence[Command] = ()
+        self._is_greeted = False
+        #: True if it is the model's turn as soon as it is connected.
+        self.owes = False
         self._give_up_at = state.now + STARTUP_S
         self._start_timer()
 
@@ -37,11 +43,12 @@ class Startup:
     def falls_back(self, failure: ModelFailed) -> bool:
         """Go on with the next model of the plan; return False if there is none, or it cannot help.
 
-        Not once the model has done something: the caller would hear another beginning.
+        Not once this model has done something: the caller would hear another beginning.
         """
         state = self._state
         plan = state.plan.with_next_model()
-        has_acted = state.has_responded or state.playback.total or state.tools
+        has_responded = state.has_responded and not self._is_greeted
+        has_acted = has_responded or state.playback.total or state.tools
         if state.phase is not Phase.STARTING or plan is None or has_acted:
             return False
         if failure.code in _ACCOUNT_ERRORS:
@@ -56,16 +63,24 @@ class Startup:
         state.do(ConnectModel(plan))
         return True
 
+    def follow(self, history: Sequence[Command], *, is_greeted: bool, owes: bool) -> None:
+        """Tell the model what was said before the call moved, once it is connected."""
+        self._history, self._is_greeted, self.owes = history, is_greeted, owes
+
     def ready(self, event: ModelReady) -> None:
-        """Configure the model, which is connected, and request the greeting."""
+        """Configure the model, which is connected; tell it the history or request the greeting."""
         state = self._state
         if state.context.is_connected:
             state.note(EventKind.REPEATED, what="the start of the session")
             return
         state.context.is_connected = True
         self.configure()
-        if state.plan.greeting:
+        for command in self._history:
+            state.tell(command)
+        if state.plan.greeting and not self._is_greeted:
             state.answers.ask(greeting(state.plan.greeting))
+        if self.owes:
+            state.answers.ask()
         state.answers.send_due()
 
     def configure(self) -> None:
@@ -76,8 +91,9 @@ class Startup:
         state = self._state
         if state.phase is not Phase.STARTING or not state.context.is_connected:
             return False
-        state.phase = Phase.TALKING
-        state.billed_from = state.now
+        state.phase, self.owes = Phase.TALKING, False
+        if state.billed_from is None:
+            state.billed_from = state.now
         state.timers.clear(Timer.STARTUP)
         state.timers.clear(Timer.CONFIGURE)
         ms = state.context.ms_since(self._began_at)

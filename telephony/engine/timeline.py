@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from telephony.engine.actions import Note
@@ -30,6 +31,15 @@ class Timeline:
     def __init__(self) -> None:
         self._counts: dict[EventKind, int] = {}
         self._count = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of events by kind, those that were not kept included."""
+        return {str(kind): count for kind, count in self._counts.items()}
+
+    def follow(self, counts: Mapping[str, int]) -> None:
+        """Continue a timeline that has so many events."""
+        self._counts = {kind: counts[kind] for kind in EventKind if kind in counts}
+        self._count = sum(counts.values())
 
     def note(self, kind: EventKind, detail: dict[str, Any]) -> Note | None:
         """Return the event, or None if there are too many; the last one of a kind says so."""

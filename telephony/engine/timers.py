@@ -48,6 +48,13 @@ class Timers:
         """Clear all timers except those of the type ``but``."""
         self._at = {key: at for key, at in self._at.items() if but and isinstance(key, but)}
 
+    def at(self, key: Key, otherwise: float) -> float:
+        """Return the time of a timer."""
+        return self._at.get(key, otherwise)
+
+    def is_set(self, key: Key) -> bool:
+        return key in self._at
+
     def next(self) -> float | None:
         """Return the time of the earliest timer; None without timers."""
         return min(self._at.values(), default=None)

@@ -78,8 +78,9 @@ class ToolTurns:
         self._state.rest()
 
     def _answer(self, call_id: str, output: Any) -> None:
-        item_id = self._state.context.own_item()
-        self._state.answers.add_item(AddToolResult(item_id, call_id, as_text(output)))
+        item_id, result = self._state.context.own_item(), as_text(output)
+        self._state.tools.told.told(call_id, result)
+        self._state.answers.add_item(AddToolResult(item_id, call_id, result))
 
     def _ask_after_answers(self) -> None:
         """Request a response to the results, unless the model is saying goodbye."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from telephony.engine.events import FunctionCall
 from telephony.engine.plan import CallPlan
 from telephony.engine.recent_ids import RecentIds
 from telephony.engine.timers import ToolTimer
+from telephony.engine.told_calls import ToldCall, ToldCalls
 from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status, ToolRun
 
 TOOL_S = 30.0  # for the customer's backend to respond to a tool call
@@ -51,6 +52,7 @@ class Toolbox:
         self._seen = RecentIds()
         self._waiting: dict[str, tuple[ToolRun, set[str]]] = {}  # call id → the run, its batch
         self._kept: list[ToolRun] = []
+        self.told = ToldCalls()
 
     def __len__(self) -> int:
         """Return the number of running tools."""
@@ -58,6 +60,13 @@ class Toolbox:
 
     def kept(self) -> tuple[ToolRun, ...]:
         return tuple(self._kept)
+
+    def follow(self, runs: Iterable[ToolRun], calls: Iterable[ToldCall]) -> None:
+        """Continue a call with these tool calls; none of them runs again."""
+        self._kept = list(runs)
+        for call in calls:
+            self._seen.add(call.call_id)
+            self.told.keep(call)
 
     def take(self, calls: Sequence[FunctionCall]) -> Taken:
         """Send the backend the calls of its tools; return what the session must answer itself."""
@@ -76,6 +85,7 @@ class Toolbox:
             self._context.note(EventKind.TOOLS_DROPPED, count=len(calls))
 
     def _take(self, call: FunctionCall, taken: Taken) -> None:
+        self.told.made(call, self._context.now)
         try:
             arguments = self._arguments_of(call)
         except ValueError as error:

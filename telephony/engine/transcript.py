@@ -6,9 +6,11 @@ one before it, gives their order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from telephony.engine.bounds import clipped
+from telephony.engine.playback import Unheard
 
 # An hour of two people who speak without a break has some 60,000 characters.
 MOST_CHARACTERS = 250_000
@@ -18,16 +20,21 @@ _MOST_ITEMS = 2 * MOST_LINES  # including tool calls and their outputs
 
 @dataclass(slots=True)
 class Line:
-    """One turn, which began ``at`` on the session's clock."""
+    """One turn, which began ``at`` on the session's clock.
+
+    ``heard`` is the part of it that the caller heard, from 0 to 1, if it was interrupted.
+    """
 
     role: str
     at: float
     text: str = ""
     interrupted: bool = False
+    heard: float = 1.0
 
 
 class Transcript:
     def __init__(self) -> None:
+        self._earlier: tuple[Line, ...] = ()  # from before the call moved; their order stays
         self._lines: dict[str, Line] = {}
         self._order: list[str] = []
         self._awaited: set[str] = set()
@@ -36,12 +43,17 @@ class Transcript:
     @property
     def is_full(self) -> bool:
         """Return True if no more text is stored."""
-        return self._room <= 0 or len(self._lines) >= MOST_LINES
+        return self._room <= 0 or len(self._earlier) + len(self._lines) >= MOST_LINES
 
     @property
     def is_complete(self) -> bool:
         """Return True if the text of every turn that began has arrived."""
         return not self._awaited
+
+    def follow(self, lines: tuple[Line, ...]) -> None:
+        """Continue a transcript that has these turns."""
+        self._earlier = lines
+        self._room -= sum(len(line.text) for line in lines)
 
     def begin(self, item_id: str, role: str, now: float) -> None:
         """Begin a turn; :meth:`place` sets its position."""
@@ -79,10 +91,20 @@ class Transcript:
         if line is None or not line.text:
             self.write(item_id, role, text, now)
 
-    def interrupt(self, item_id: str) -> None:
+    def interrupt(self, unheard: Unheard) -> None:
         """Mark a turn that the caller did not hear to its end."""
-        if line := self._lines.get(item_id):
-            line.interrupted = True
+        if line := self._lines.get(unheard.item_id):
+            line.interrupted, line.heard = True, unheard.part
+
+    def heard_until(self, unheard: Iterable[Unheard]) -> tuple[Line, ...]:
+        """Return the turns as if the caller had interrupted now."""
+        cut = {each.item_id: each.part for each in unheard}
+        spoken = [
+            replace(line, interrupted=True, heard=cut[item_id]) if item_id in cut else line
+            for item_id in self._order
+            if (line := self._lines.get(item_id))
+        ]
+        return self._earlier + tuple(line for line in spoken if line.text)
 
     def expect_nothing(self) -> None:
         """Expect no text of the turns that began: nobody is left who would report it."""
@@ -91,4 +113,4 @@ class Transcript:
     def lines(self) -> tuple[Line, ...]:
         """Return the turns that have a text."""
         spoken = (self._lines.get(item_id) for item_id in self._order)
-        return tuple(line for line in spoken if line and line.text)
+        return self._earlier + tuple(line for line in spoken if line and line.text)

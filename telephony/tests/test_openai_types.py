@@ -24,6 +24,7 @@ from telephony.engine import session as engine
 from telephony.engine.codecs.realtime.writer import append_audio, encode
 from telephony.engine.commands import (
     AddText,
+    AddToolCall,
     AddToolResult,
     CancelResponse,
     CommitSpeech,
@@ -71,6 +72,8 @@ def test_session_update():
         (AddToolResult("sh_1", "c1", '{"a": 1}'), ConversationItemCreateEvent),
         (AddText("sh_2", "[…]"), ConversationItemCreateEvent),
         (AddText("sh_3", "[…]", role="system"), ConversationItemCreateEvent),
+        (AddText("sh_4", "[…]", role="assistant"), ConversationItemCreateEvent),
+        (AddToolCall("sh_5", "c1", "book", "{}"), ConversationItemCreateEvent),
     ],
 )
 def test_commands(command, kind):

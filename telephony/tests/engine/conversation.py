@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from telephony.engine.events import (
 )
 from telephony.engine.plan import CallPlan, Tool
 from telephony.engine.session import CallSession
+from telephony.engine.snapshot import Snapshot
 
 PLAN = CallPlan(
     twilio_account_sid="AC" + "0" * 32,
@@ -98,6 +100,23 @@ class Conversation:
         self.now = until
         return done
 
+    def move(self, ago: float = 0.0, *, ready: bool = True) -> Snapshot:
+        """Let another engine, whose clock is 1,000 seconds ahead, take the call up.
+
+        Then ``all`` has only what the new session did.
+        """
+        snapshot = self.session.snapshot("engine_stopping", self.now)
+        assert snapshot is not None
+        sealed = json.dumps(snapshot.to_dict())
+        self.now += 1_000 + ago
+        taken_up = Snapshot.from_dict(json.loads(sealed))
+        self.session = CallSession.resume(taken_up, self.now, ago=ago)
+        self.all, self._items = [], []
+        if ready:
+            self.receive(ModelReady())
+            self.receive(ModelConfigured())
+        return taken_up
+
     # What the model does
 
     def hear(self, message: object) -> list[Took]:
@@ -149,6 +168,13 @@ class Conversation:
         self.receive(SpeechStopped(item))
         self._add(item, "user")
         self.receive(CallerTranscribed(item, text, 1.5))
+
+    def acknowledge(self) -> None:
+        """Add the items that the session has sent to the conversation, as the model does."""
+        for sent in self.ever(Sent):
+            item = sent.event.get("item", {})
+            if item and item["id"] not in self._items:
+                self._add(item["id"], item.get("role", ""))
 
     def _add(self, item: str, role: str) -> None:
         previous = self._items[-1] if self._items else None

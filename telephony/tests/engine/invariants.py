@@ -18,6 +18,7 @@ from telephony.engine.events import (
     ToolReturned,
 )
 from telephony.engine.phase import Phase
+from telephony.engine.snapshot import Snapshot
 from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.timers import Timer, ToolTimer
 from telephony.tests.engine.conversation import Conversation, Sent, Took
@@ -130,6 +131,18 @@ class CheckedConversation(Conversation):
             self.receive(ResponseDone(response_id, "completed", spoke=True))
         else:
             self.wait(1)
+
+    def move(self, ago: float = 0.0, *, ready: bool = False) -> Snapshot | None:
+        """Let another engine take the call up, if it is not over."""
+        if self.session.is_over:
+            return None
+        usage = self.session.usage
+        self.is_connected, self.running = False, []
+        self.answered = set()  # by the model of this session
+        self.began += 1_000
+        snapshot = super().move(ago, ready=ready)
+        assert self.session.usage == usage
+        return snapshot
 
     def take(self, steps: list[tuple[str, Any]]) -> None:
         for name, argument in steps:

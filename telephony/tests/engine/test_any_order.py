@@ -1,6 +1,7 @@
 """No order or content of events hangs a call or causes a repeated action.
 
-Each test runs 1,000 examples; EVERY_POISON=1 makes it 100,000, EXAMPLES=n makes it n.
+Each test runs 1,000 examples, those of moving calls a quarter; EVERY_POISON=1 makes it 100,000,
+EXAMPLES=n makes it n.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ generated = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+moving = settings(generated, max_examples=int(os.environ.get("EXAMPLES", USUAL // 4)))
 
 ids = st.sampled_from(["", "u1", "u2", "a1", "a2", "sh_1"])
 response_ids = st.sampled_from(["", "r1", "r2", "of sh_response_1"])
@@ -108,6 +110,7 @@ step = st.one_of(
     st.tuples(st.just("begin_asked"), st.just(0)),
     st.tuples(st.just("return_tool"), st.integers(0, 3)),
 )
+move = st.tuples(st.just("move"), st.sampled_from([0.0, 1.5, 20.0]))
 plans = st.fixed_dictionaries(
     {},
     optional={
@@ -129,6 +132,21 @@ def test_a_call_ends_after_any_order_of_events(plan, is_ready, steps, end):
         call.receive(ModelConfigured())
     note(f"{plan} {steps}")
     call.take(steps)
+    if end is not None:
+        call.receive(end)
+    call.end()
+
+
+@moving
+@given(
+    plans, st.lists(step, max_size=12), move, st.lists(step | move, max_size=12), st.none() | ending
+)
+def test_a_call_that_moves_ends_after_any_order_of_events(plan, before, moved, after, end):
+    call = CheckedConversation(**plan)
+    call.receive(ModelReady())
+    call.receive(ModelConfigured())
+    note(f"{plan} {before} {moved} {after}")
+    call.take([*before, moved, *after])
     if end is not None:
         call.receive(end)
     call.end()

@@ -225,7 +225,7 @@ class TestClear:
     def test_close_drops_all_later_audio(self):
         playback = Playback()
         playback.sent("a1", 160, 0.0)
-        assert playback.close(0.01) == [Unheard("a1", 10)]
+        assert playback.close(0.01) == [Unheard("a1", 10, 20)]
         assert playback.sent("a1", 160, 1.0) is None
         assert playback.sent("a2", 160, 1.0) is None
         assert playback.total == 160

@@ -179,7 +179,9 @@ class TestInterruption:
         call.receive(CallerHungUp())
         call.wait(5)
         (finish,) = call.ever(Finish)
-        assert finish.transcript == (Line("assistant", 100.0, "A long answer.", interrupted=True),)
+        assert finish.transcript == (
+            Line("assistant", 100.0, "A long answer.", interrupted=True, heard=1250 / 3000),
+        )
 
     def test_heard_audio_ends_before_the_next_mark_and_the_end_of_what_was_sent(self):
         call = Conversation()
@@ -617,7 +619,7 @@ class TestModelTrouble:
         assert call.took(ReportError)[0].code == "model_disconnected"
         assert call.took(CloseCaller) == [CloseCaller(Say(APOLOGY))]
         assert call.took(Finish)[0].transcript == (
-            Line("assistant", 100.0, "Well,", interrupted=True),
+            Line("assistant", 100.0, "Well,", interrupted=True, heard=0.0),
         )
 
 

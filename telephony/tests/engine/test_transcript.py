@@ -2,6 +2,7 @@
 
 import random
 
+from telephony.engine.playback import Unheard
 from telephony.engine.transcript import Transcript
 
 
@@ -76,10 +77,11 @@ def test_a_transcript_is_complete_when_every_turn_that_began_has_its_text():
 def test_an_interrupted_turn_is_marked():
     transcript = Transcript()
     transcript.begin("a1", "assistant", 1.0)
-    transcript.interrupt("a1")
-    transcript.interrupt("unknown")
+    transcript.interrupt(Unheard("a1", 300, 400))
+    transcript.interrupt(Unheard("unknown", 300, 400))
     transcript.write("a1", "assistant", "As I was", 2.0)
-    assert transcript.lines()[0].interrupted
+    line = transcript.lines()[0]
+    assert (line.interrupted, line.heard) == (True, 0.75)
 
 
 def test_a_transcript_has_a_limit_of_lines():

@@ -8,6 +8,7 @@ from telephony.engine.builtin_tools import offered_tools
 from telephony.engine.commands import (
     CONFIGURATION,
     AddText,
+    AddToolCall,
     AddToolResult,
     CancelResponse,
     Command,
@@ -40,6 +41,8 @@ def encode(command: Command) -> list[dict[str, Any]]:
             return [{"type": "input_audio_buffer.commit"}]
         case AddText():
             return [_item(_text(command))]
+        case AddToolCall():
+            return [_item(_function_call(command))]
         case AddToolResult():
             return [_item(_function_output(command))]
         case Truncate():
@@ -101,7 +104,22 @@ def _text(added: AddText) -> dict[str, Any]:
         "id": added.item_id,
         "type": "message",
         "role": added.role,
-        "content": [{"type": "input_text", "text": added.text}],
+        "content": [
+            {
+                "type": "output_text" if added.role == "assistant" else "input_text",
+                "text": added.text,
+            }
+        ],
+    }
+
+
+def _function_call(added: AddToolCall) -> dict[str, Any]:
+    return {
+        "id": added.item_id,
+        "type": "function_call",
+        "call_id": added.call_id,
+        "name": added.name,
+        "arguments": added.arguments,
     }
 
 
