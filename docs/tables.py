@@ -141,10 +141,12 @@ def _conditions() -> Iterable[Row]:
 
 
 def _models() -> Iterable[Row]:
-    yield "model", "text: input / cached / output", "audio: input / cached / output", "retires"
+    text, audio = "text: input / cached / output", "audio: input / cached / output"
+    yield "model", text, audio, "`reasoningEffort`", "retires"
     for model in MODELS.values():
         if model.protocol == "realtime":
-            yield f"`{model.name}`", *_prices(model), _retires(model)
+            reasons = "yes" if "reasoning" in model.features else "no"
+            yield f"`{model.name}`", *_prices(model), reasons, _retires(model)
 
 
 def _model_prices() -> Iterable[str]:

@@ -77,6 +77,10 @@ def _read(answer: Answer, body: Mapping[str, Any], problems: Problems) -> dict[s
     match values.get("model"):
         case (preferred, *others):
             values |= {"model": preferred, "fallback_models": tuple(others)}
+    models = [values["model"], *values.get("fallback_models", ())] if "model" in values else []
+    for field in answer.fields:
+        if problem := field.misfit(body, models):
+            problems.add(field.name, problem)
     taken = {tool.name for tool in values.get("tools", ())} & {*values.get("builtin_tools", ())}
     for name in sorted(taken):
         problems.add("tools", f"{name} is also in builtinTools: rename yours.")

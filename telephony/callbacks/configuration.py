@@ -8,7 +8,7 @@ document (``schema``), the tables of the guide (``docs.tables``) and the dashboa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any
@@ -32,6 +32,7 @@ from telephony.callbacks.kinds import (
 )
 from telephony.callbacks.problems import Problems
 from telephony.engine.builtin_tools import BUILTIN_TOOLS
+from telephony.engine.models import MODELS, lacks
 from telephony.engine.plan import (
     LONGEST_AUTH_TOKEN,
     LONGEST_SPOKEN,
@@ -65,6 +66,8 @@ class Field:
     remedy: str = ""
     example: Any = None
     is_secret: bool = False
+    # A feature of models (see ``models.toml``) without which the field must be left out.
+    needs: str = ""
     # The attribute in the engine's dataclass, if it is not the name in snake case.
     kept_as: str = ""
 
@@ -102,8 +105,23 @@ class Field:
 
     def _sentences(self, limits: str) -> str:
         needs = f"Required with `{self.required_with}`." if self.required_with else ""
-        told = (self.about, limits, self.kind.more_limits(), self.without, needs)
+        models = self._models()
+        told = (self.about, limits, self.kind.more_limits(), self.without, needs, models)
         return " ".join(filter(None, told))
+
+    def _models(self) -> str:
+        """Return which models have the field, unless all have it that may be chosen."""
+        chosen = [each for each in MODELS.values() if each.protocol == "realtime"]
+        fit = [f"`{each.name}`" for each in chosen if self.needs in each.features]
+        is_for_all = not self.needs or len(fit) == len(chosen)
+        return "" if is_for_all else f"Only for {', '.join(fit)} and models that are not listed."
+
+    def misfit(self, body: Mapping[str, Any], models: Sequence[str]) -> str:
+        """Return the error for a field that one of the models does not have; "" for none."""
+        if not self.needs or not self.is_given(body):
+            return ""
+        lacking = next((each for each in models if lacks(each, self.needs)), "")
+        return lacking and f"{lacking} does not have this. Leave it out, or use another model."
 
     def schema(self) -> Json:
         """Return its JSON Schema."""
@@ -269,15 +287,32 @@ CONFIGURATION = Answer(
             "if a model cannot be reached or refuses the call.",
         ),
         Field(
+            "reasoningEffort",
+            Choice(("minimal", "low", "medium", "high", "xhigh")),
+            "How much the model reasons before it speaks. More effort means a later response.",
+            without="Without it, OpenAI's default for the model.",
+            needs="reasoning",
+        ),
+        Field(
+            "maxOutputTokens",
+            Whole(1, 4_096),
+            "The most tokens of one response, tool calls included. A response that reaches it is "
+            "cut off.",
+            without="Without it, a response may be as long as the model allows.",
+            needs="max_output_tokens",
+        ),
+        Field(
             "vadEagerness",
             Choice(("low", "medium", "high", "auto")),
             "How soon a pause counts as the end of a sentence.",
+            needs="turn_detection",
         ),
         Field(
             "noiseReduction",
             Choice(("near_field", "far_field")),
             "How noise is reduced: near the microphone of a handset, or far from that of a "
             "speakerphone.",
+            needs="noise_reduction",
         ),
         Field(
             "inactivityTimeoutMs",

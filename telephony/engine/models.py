@@ -49,6 +49,7 @@ class Model:
     instead: str = ""
     tokens: TokenPrices | None = None
     per_minute: Decimal | None = None
+    features: frozenset[str] = frozenset()
 
 
 def _model(name: str, entry: Mapping[str, Any]) -> Model:
@@ -60,6 +61,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> Model:
         entry.get("instead", ""),
         _tokens(entry) if "text" in entry else None,
         Decimal(per_minute) if per_minute else None,
+        frozenset([*_DATA["features"][entry["protocol"]], *entry.get("features", ())]),
     )
 
 
@@ -86,6 +88,12 @@ def model_of(name: str) -> Model | None:
         return MODELS[name]
     names = [each for each in MODELS if name.startswith(f"{each}-20")]
     return MODELS[max(names, key=len)] if names else None
+
+
+def lacks(name: str, feature: str) -> bool:
+    """Return True if the model is known not to have a feature that a field of the plan needs."""
+    model = model_of(name)
+    return model is not None and feature not in model.features
 
 
 def token_prices_of(name: str) -> TokenPrices:

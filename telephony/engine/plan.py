@@ -45,6 +45,10 @@ class CallPlan:
     model: str = DEFAULT_MODEL
     # What follows if the model cannot be reached or refuses the call, in order of preference.
     fallback_models: tuple[str, ...] = ()
+    # How much the model reasons; the model's default if empty.
+    reasoning_effort: str = ""
+    # The most that a response has; None for no limit.
+    max_output_tokens: int | None = None
     vad_eagerness: str = "high"
     noise_reduction: str = "near_field"
     inactivity_timeout_ms: int = 60_000

@@ -60,6 +60,14 @@ def test_session_update():
     ]
 
 
+def test_session_update_with_everything():
+    plan = replace(PLAN, model="gpt-realtime-2", reasoning_effort="xhigh", max_output_tokens=4_096)
+    [event] = encode(Configure(plan))
+    assert is_strictly(event, SessionUpdateEvent)
+    assert event["session"]["reasoning"] == {"effort": "xhigh"}
+    assert event["session"]["max_output_tokens"] == 4_096
+
+
 @pytest.mark.parametrize(
     ("command", "kind"),
     [

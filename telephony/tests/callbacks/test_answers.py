@@ -78,6 +78,23 @@ def test_models_in_order_of_preference():
     assert parse_plan(REQUIRED).models == (DEFAULT_MODEL,)
 
 
+@pytest.mark.parametrize(
+    "model", ["gpt-realtime-2", "gpt-realtime-2.1-2026-10-01", "gpt-realtime-9"]
+)
+def test_a_model_that_reasons_or_may_do_so_takes_an_effort(model):
+    plan = parse_plan({**REQUIRED, "model": model, "reasoningEffort": "low"})
+    assert plan.reasoning_effort == "low"
+
+
+@pytest.mark.parametrize("model", [None, "gpt-realtime-1.5", ["gpt-realtime-2", "gpt-realtime"]])
+def test_a_field_that_a_model_does_not_have_is_refused(model):
+    error = wrong({**REQUIRED, "model": model, "reasoningEffort": "low", "maxOutputTokens": 100})
+    (problem,) = error.fields["reasoningEffort"]
+    assert list(error.fields) == ["reasoningEffort"]
+    lacking = (model or DEFAULT_MODEL) if not isinstance(model, list) else model[-1]
+    assert problem == f"{lacking} does not have this. Leave it out, or use another model."
+
+
 def test_a_plan_does_not_print_its_credentials():
     secret = dict.fromkeys(("twilioAuthToken", "openaiApiKey", "systemPrompt"), "canary")
     assert "canary" not in repr(parse_plan({**REQUIRED, **secret}))
@@ -276,6 +293,7 @@ class TestLimits:
             ({"openaiApiKey": "a" * 513}, "openaiApiKey", "Use at most 512 characters."),
             ({"model": "gpt-realtime" + "a" * 89}, "model", "Use the name"),
             ({"model": 7}, "model", "Use the name"),
+            ({"maxOutputTokens": 4_097}, "maxOutputTokens", "Use a whole number from 1 to 4096"),
             ({"model": []}, "model", "Name a model."),
             ({"model": ["gpt-realtime"] * 6}, "model", "Use at most 5 entries"),
             ({"model": ["gpt-realtime", "gpt-4"]}, "model.1", "Use the name"),

@@ -7,7 +7,7 @@ import pytest
 from openai.types.realtime import realtime_session_create_request_param as openai_types
 
 from telephony.engine import models
-from telephony.engine.models import MODELS, model_of
+from telephony.engine.models import MODELS, lacks, model_of
 
 
 def test_every_entry_is_complete():
@@ -39,6 +39,14 @@ def test_the_default_model_has_prices_and_does_not_end():
 def test_a_dated_snapshot_is_its_model(name, is_one_of):
     model = model_of(name)
     assert (model and model.name) == is_one_of
+
+
+def test_a_model_has_what_its_protocol_has_and_what_is_its_own():
+    assert not lacks("gpt-realtime-1.5", "noise_reduction")
+    assert lacks("gpt-realtime-1.5", "reasoning")
+    assert not lacks("gpt-realtime-2-2026-10-01", "reasoning")
+    assert lacks("gpt-live-1", "noise_reduction")
+    assert not lacks("gpt-realtime-9", "reasoning"), "nobody knows"
 
 
 def test_models_end_when_openais_package_says_so():

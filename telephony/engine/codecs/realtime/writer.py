@@ -68,6 +68,7 @@ def _session_update(plan: CallPlan) -> dict[str, Any]:
                 for tool in offered_tools(plan)
             ],
             "tool_choice": "auto",
+            **_optional(plan),
             "audio": {
                 "input": {
                     "format": {"type": "audio/pcmu"},
@@ -84,6 +85,13 @@ def _session_update(plan: CallPlan) -> dict[str, Any]:
             },
         },
     }
+
+
+def _optional(plan: CallPlan) -> dict[str, Any]:
+    """Return the fields that not every model has, or that have no default of ours."""
+    reasoning = {"effort": plan.reasoning_effort} if plan.reasoning_effort else None
+    fields = {"reasoning": reasoning, "max_output_tokens": plan.max_output_tokens}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _response_create(asked: Respond) -> dict[str, Any]:
