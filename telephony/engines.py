@@ -33,7 +33,7 @@ UNHELD_AFTER = timedelta(seconds=60)
 # Sweeps that are further apart have a gap between them, in which heartbeats may have failed.
 GAP = timedelta(seconds=4)
 # Processes take turns: a sweep is skipped if another process swept more recently than this.
-LOOK_EVERY = timedelta(seconds=1.5)
+LOOK_EVERY = timedelta(seconds=0.7)
 # A process that is up has written a heartbeat this recently.
 UP_WITHIN = timedelta(seconds=5)
 

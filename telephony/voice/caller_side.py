@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import orjson
 import structlog
@@ -178,11 +179,12 @@ class CallerSide(Handler):
 
     async def _redeem_ticket(self, started: StreamStarted) -> tuple[Call, CallPlan, list[str]]:
         """Use the ticket; retry while the database is down and the caller waits."""
+        began_at = timezone.now()
         give_up_at = asyncio.get_running_loop().time() + ADMITTED_WITHIN_S
         while True:
             try:
                 return await in_database(
-                    redeem_ticket, started, self._signature, self._calls.engine_id
+                    redeem_ticket, started, self._signature, self._calls.engine_id, began_at
                 )
             except Exception as error:
                 is_late = asyncio.get_running_loop().time() > give_up_at
@@ -204,11 +206,13 @@ class CallerSide(Handler):
 
 @transaction.atomic
 def redeem_ticket(
-    started: StreamStarted, signature: str, engine_id: str
+    started: StreamStarted, signature: str, engine_id: str, began_at: datetime
 ) -> tuple[Call, CallPlan, list[str]]:
     """Use the ticket: return the connected call; raise :class:`InvalidTicket`.
 
     This is one transaction: a connected call always has an engine that knows of it.
+
+    :param began_at: when the audio began. The database may not have been available at once.
     """
     now = timezone.now()
     ticket = started.parameters.get(TICKET, "")
@@ -219,6 +223,6 @@ def redeem_ticket(
     # no signature. If there is a signature, it must be valid.
     if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
         raise InvalidTicket("wrong signature")
-    if not call_connect(call, now=now, engine_id=engine_id):
+    if not call_connect(call, now=began_at, engine_id=engine_id):
         raise InvalidTicket("the call has ended")
     return call, plan, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)

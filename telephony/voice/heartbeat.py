@@ -22,7 +22,7 @@ from telephony.voice.drain_state import drain_state
 log = structlog.get_logger(__name__)
 
 BEAT_S = 2.0
-SWEEP_S = 2.0
+SWEEP_S = 1.0
 # Ending all calls of one engine may take this long.
 _SWEEP_WITHIN_S = 60.0
 

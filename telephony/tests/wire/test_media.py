@@ -8,6 +8,7 @@ import json
 
 import aiohttp
 import psycopg
+from django.utils import timezone
 
 from core import self_check
 from core.tests.waiting import until
@@ -102,9 +103,11 @@ async def test_a_ticket_is_looked_up_again_if_the_database_was_away(world, model
             socket = await socket_of(world, session)
             await socket.send_json(start(fields["CallSid"], ticket_in(twiml)))
             await until(lambda: other.execute(END_WHO_WAITS).rowcount)
+            back_at = timezone.now()
         assert json.loads(await socket.receive_str(timeout=20))["event"] == "media"
         await socket.close()
         await until(lambda: in_database(Call.objects.exclude(ended_at=None).exists))
+    assert (await in_database(Call.objects.get)).answered_at < back_at
 
 
 async def _answered(world):
