@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.http import HttpResponse
@@ -26,13 +27,14 @@ from dashboard.call_words import milliseconds
 from dashboard.checklist import checklist_of
 from dashboard.live_calls import live_calls
 from dashboard.rendering import STATUS_TONES, dashboard_page
-from telephony.call_days import Latencies, days_since
-from telephony.models import CallDay
+from telephony.call_days import Latencies, NumberTurns, busiest_numbers, days_since
+from telephony.models import CallDay, PhoneNumber
 from telephony.retirements import in_use
 from usage.models import DailyUsage, TotalUsage
 from usage.spending import spending_of
 
 DAYS = 30
+MOST_NUMBERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Day:
         ]
         return [
             *(f"{count:,}" for count in counts),
-            *("\N{EN DASH}" if each is None else milliseconds(each) for each in latencies),
+            *map(_time, latencies),
             f"{self.minutes:,}",
         ]
 
@@ -81,6 +83,29 @@ class Day:
     @property
     def turns(self) -> Latencies:
         return Latencies(self.calls.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRow:
+    """A number in the table of response times; ``name`` is "" if it has none."""
+
+    turns: NumberTurns
+    name: str
+    since: date
+
+    @property
+    def url(self) -> str:
+        """Return the list of its calls."""
+        return f"{reverse('calls')}?{urlencode({'number': self.turns.number, 'since': self.since})}"
+
+    @property
+    def cells(self) -> list[str]:
+        half, most = (self.turns.latencies.percentile(p) for p in (0.5, 0.95))
+        return [f"{self.turns.responses:,}", _time(half), _time(most)]
+
+
+def _time(latency: int | None) -> str:
+    return "\N{EN DASH}" if latency is None else milliseconds(latency)
 
 
 @for_customer
@@ -106,7 +131,8 @@ def overview(request: PageRequest) -> HttpResponse:
 
 
 def _figures(account: Account, today: date) -> dict[str, Any]:
-    """Return the figures of this month and of the last days, from at most 31 rows of two tables.
+    """Return the figures of this month and of the last days, from at most 31 rows of two tables
+    and, for each number, of a third.
 
     :param today: the UTC day, by which minutes are billed.
     """
@@ -131,8 +157,18 @@ def _figures(account: Account, today: date) -> dict[str, Any]:
         "days": days,
         "charts": _charts(days),
         "failed_url": f"{reverse('calls')}?outcome=failed&since={month}",
+        "numbers": _numbers(account, first),
+        "most_numbers": MOST_NUMBERS,
         "has_calls": any(each.calls.calls or each.minutes for each in days),
     }
+
+
+def _numbers(account: Account, first: date) -> list[NumberRow]:
+    """Return the response times of the busiest numbers, with at most three queries."""
+    found = busiest_numbers(account, first, most=MOST_NUMBERS)
+    own = PhoneNumber.objects.of(account).filter(phone_number__in=[each.number for each in found])
+    names = dict(own.values_list("phone_number", "name")) if found else {}
+    return [NumberRow(each, names.get(each.number, ""), first) for each in found]
 
 
 def _charts(days: Sequence[Day]) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ from telephony.models import (
     CallDay,
     CallEvent,
     MetadataValue,
+    NumberDay,
     PhoneNumber,
     Timeline,
 )
@@ -181,6 +182,9 @@ class Days:
     outcomes: Counter[tuple[date, str]] = field(default_factory=Counter)
     on_call_start: defaultdict[date, list[float]] = field(default_factory=lambda: defaultdict(list))
     turns: defaultdict[date, list[float]] = field(default_factory=lambda: defaultdict(list))
+    turns_of_number: defaultdict[tuple[date, str], list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
     def add(self, call: MadeUp, chance: random.Random) -> None:
         if call.accepted_at:
@@ -191,7 +195,9 @@ class Days:
         self.outcomes[began, outcome_of(call.reason, call.error_code)] += 1
         self.on_call_start[began].append(chance.lognormvariate(5, 0.6))
         if call.answered_at:
-            self.turns[began].append(chance.lognormvariate(6.7, 0.4))
+            latency = chance.lognormvariate(6.7, 0.4)
+            self.turns[began].append(latency)
+            self.turns_of_number[began, call.our_number].append(latency)
 
     def save(self, account: Account) -> None:
         DailyUsage.objects.bulk_create(
@@ -210,6 +216,16 @@ class Days:
                 **{outcome: self.outcomes[day, outcome] for outcome in CallDay.OUTCOMES},
             )
             for day in self.on_call_start
+        )
+        NumberDay.objects.bulk_create(
+            NumberDay(
+                account=account,
+                day=day,
+                number=number,
+                responses=len(turns),
+                turns=Latencies.of(turns).counts,
+            )
+            for (day, number), turns in self.turns_of_number.items()
         )
 
 

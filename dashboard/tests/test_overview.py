@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -18,13 +19,15 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.audit import AuditEvent
 from accounts.models import Account, ApiKey
 from accounts.services import checklist_hide
+from dashboard.call_words import milliseconds
 from dashboard.checklist import Step
+from dashboard.overview import MOST_NUMBERS
 from dashboard.tests.pages import assert_well_made
 from dashboard.tests.test_calls import make_history, plan_of
-from telephony.call_days import call_count
+from telephony.call_days import Latencies, call_count
 from telephony.call_figures import figures_at_end
 from telephony.call_sids import new_test_sid
-from telephony.models import Call, CallDay, PhoneNumber
+from telephony.models import Call, CallDay, NumberDay, PhoneNumber
 from usage.models import DailyUsage, TotalUsage
 from usage.services import usage_record_create
 from usage.spending import spending_limit_set
@@ -141,8 +144,8 @@ class TestOverview:
             _history(account, count)
         for client in (alice_web, bob_web):
             # Session, account, a call that completed, total, limit, days of calls and of minutes,
-            # calls in progress.
-            with django_assert_num_queries(9):
+            # numbers with responses, calls in progress.
+            with django_assert_num_queries(10):
                 assert page_of(client.get(PATH)).charts
 
     def test_the_checklist_costs_three_more(
@@ -156,8 +159,73 @@ class TestOverview:
         for account, count in ((alice, 10), (bob, 100)):
             _history(account, count, reason="model_session")
         for client in (alice_web, bob_web):
-            with django_assert_num_queries(12):
+            with django_assert_num_queries(13):
                 assert client.get(PATH).context["steps"]
+
+
+class TestNumbers:
+    def measured(self, account: Account, number: str, *latencies: int) -> None:
+        NumberDay.objects.create(
+            account=account,
+            day=timezone.now().date(),
+            number=number,
+            responses=len(latencies),
+            turns=Latencies.of(latencies).counts,
+        )
+        if not CallDay.objects.of(account).exists():
+            used(account, timezone.now().date(), calls=1, minutes=1)
+
+    def rows(self, web: Client) -> list[list[str]]:
+        """Return the words of each row of the table."""
+        text = web.get(PATH).content.decode()
+        table = text.partition("Response times by number")[2].partition("</table>")[0]
+        rows = re.findall(r'<tr><th scope="row">.*?</tr>', table, re.DOTALL)
+        return [re.sub("<[^>]+>", " ", row).split() for row in rows]
+
+    def test_it_works(self, alice: Account, alice_web: Client) -> None:
+        self.measured(alice, "+15550000001", *[600] * 9, 4_000)
+        self.measured(alice, "+15550000002", *[700] * 20)
+        alice.phone_numbers.create(phone_number="+15550000001", name="Bookings")
+        fast, slow, other = (
+            milliseconds(Latencies.of([ms]).percentile(0.5) or 0) for ms in (600, 4_000, 700)
+        )
+        assert self.rows(alice_web) == [
+            ["+15550000002", "20", *other.split(), *other.split()],
+            ["+15550000001", "Bookings", "10", *fast.split(), *slow.split()],
+        ]
+        links = page_of(alice_web.get(PATH)).links
+        assert any(link.startswith("/dashboard/calls?number=%2B15550000001&") for link in links)
+
+    def test_the_busiest_of_many(self, alice: Account, alice_web: Client) -> None:
+        for number in range(MOST_NUMBERS + 1):
+            self.measured(alice, f"+1555000{number:04}", *[600] * (number + 1))
+        assert len(self.rows(alice_web)) == MOST_NUMBERS
+        text = alice_web.get(PATH).content.decode()
+        assert f"The {MOST_NUMBERS} numbers with the most turns" in text
+        assert "+15550000000" not in text
+
+    def test_calls_without_measured_responses(self, alice: Account, alice_web: Client) -> None:
+        used(alice, timezone.now().date(), calls=1, minutes=1)
+        assert self.rows(alice_web) == []
+        assert "Not measured" in alice_web.get(PATH).content.decode()
+
+    def test_another_accounts_numbers_are_not_there(
+        self, alice: Account, bob: Account, bob_web: Client
+    ) -> None:
+        self.measured(alice, "+15550000001", 600)
+        used(bob, timezone.now().date(), calls=1, minutes=1)
+        assert self.rows(bob_web) == []
+
+    def test_any_of_them_cost_two_more_queries(
+        self, alice: Account, alice_web: Client, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        used(alice, timezone.now().date(), calls=1, minutes=1)
+        with CaptureQueriesContext(connection) as without:
+            alice_web.get(PATH)
+        for number in range(MOST_NUMBERS):
+            self.measured(alice, f"+1555000{number:04}", 600)
+        with django_assert_num_queries(len(without) + 2):
+            alice_web.get(PATH)
 
 
 class TestStatus:

@@ -17,7 +17,7 @@ from billing.metering.events import meter_events_write
 from billing.models import MeterEvent
 from core.ids import is_id, made_at
 from sandbox.filling import AlreadyCalled, fill
-from telephony.models import Call, CallDay, PhoneNumber
+from telephony.models import Call, CallDay, NumberDay, PhoneNumber
 from telephony.timelines import timeline_of
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 
@@ -82,7 +82,7 @@ class TestFill:
         fill(alice, calls=100, now=NOW)
         first = history(alice)
         MeterEvent.objects.all().delete()
-        for model in (UsageRecord, DailyUsage, TotalUsage, CallDay, Call):  # the numbers stay
+        for model in (UsageRecord, DailyUsage, TotalUsage, CallDay, NumberDay, Call):
             model.objects.all().delete()
         fill(alice, calls=100, now=NOW)
         assert history(alice) == first

@@ -1,6 +1,6 @@
 """Numbers, calls, and what a call leaves for other processes to act on."""
 
-from telephony.models.call_days import CallDay
+from telephony.models.call_days import CallDay, NumberDay
 from telephony.models.callbacks import (
     ATTEMPTS_IN_ORDER,
     COUNTED_TO,
@@ -71,6 +71,7 @@ __all__ = [
     "MetadataValue",
     "ModelUse",
     "NotificationSettings",
+    "NumberDay",
     "PhoneNumber",
     "PhoneNumberQuerySet",
     "Process",

@@ -45,3 +45,25 @@ class CallDay(models.Model):
     @property
     def calls(self) -> int:
         return self.completed + self.unanswered + self.rejected + self.failed
+
+
+class NumberDay(models.Model):
+    """The latencies of a day's turns in the calls of one number: see ``call_days``."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+", db_index=False)
+    day = models.DateField(help_text="The day in the account's time zone on which they began.")
+    number = models.CharField(max_length=64, help_text="The account's own number of these calls.")
+    responses = models.IntegerField(help_text="How many turns were measured.")
+    turns = ArrayField(models.IntegerField(), help_text="Latencies of the agent's turns.")
+
+    objects = OwnedQuerySet["NumberDay"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "day", "number"], name="number_day_of_account"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.day}"

@@ -9,9 +9,10 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Account
-from telephony.call_days import BUCKETS, Latencies, days_since
+from core.ids import new_id
+from telephony.call_days import BUCKETS, Latencies, busiest_numbers, days_since
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
-from telephony.models import Call, CallDay
+from telephony.models import Call, CallDay, NumberDay
 from telephony.services import (
     call_accept,
     call_connect,
@@ -126,5 +127,63 @@ class TestCounting:
         assert sum(self.day(alice).turns) == 2
 
     def test_nobody_sees_the_days_of_another(self, bob: Account, call: Call) -> None:
+        call_note(call, EventKind.AGENT_SPOKE, latencyMs=800)
         self.end(call)
         assert days_since(bob, date(2000, 1, 1)) == {}
+        assert busiest_numbers(bob, date(2000, 1, 1), most=10) == []
+
+
+@pytest.mark.django_db
+class TestNumbers:
+    def end(self, call: Call, number: str, *latencies: int, **fields: Any) -> Call:
+        """End another call of a number, in which the agent responded this fast."""
+        call.pk, call.call_sid = new_id(), f"CA{Call.objects.count():032}"
+        call.called_number = number
+        for name, value in fields.items():
+            setattr(call, name, value)
+        call.save(force_insert=True)
+        for latency in latencies:
+            call_note(call, EventKind.AGENT_SPOKE, latencyMs=latency)
+        reason = EndedReason.CALLER_HANGUP
+        call_end(call_id=call.id, status=Call.Status.COMPLETED, reason=reason)
+        return call
+
+    def found(self, account: Account, *, most: int = 10) -> list[tuple[str, int, int | None]]:
+        first = timezone.now().date() - timedelta(days=29)
+        numbers = busiest_numbers(account, first, most=most)
+        return [(each.number, each.responses, each.latencies.percentile(0.5)) for each in numbers]
+
+    def test_days_add_up_and_the_busiest_comes_first(self, alice: Account, call: Call) -> None:
+        yesterday = timezone.now() - timedelta(days=1)
+        self.end(call, "+15550000001", 400)
+        self.end(call, "+15550000002", 800, 800)
+        self.end(call, "+15550000002", 800, created_at=yesterday)
+        assert NumberDay.objects.count() == 3
+        slow, fast = (Latencies.of([ms]).percentile(0.5) for ms in (800, 400))
+        assert self.found(alice) == [("+15550000002", 3, slow), ("+15550000001", 1, fast)]
+        assert [number for number, _, _ in self.found(alice, most=1)] == ["+15550000002"]
+
+    def test_an_outbound_call_counts_for_the_number_that_calls(
+        self, alice: Account, call: Call
+    ) -> None:
+        outbound = {"direction": Call.Direction.OUTBOUND, "caller_phone": "+15550000001"}
+        self.end(call, "+19805551234", 400, **outbound)
+        assert [number for number, _, _ in self.found(alice)] == ["+15550000001"]
+
+    def test_a_call_without_responses_and_one_of_long_ago_do_not_count(
+        self, alice: Account, call: Call
+    ) -> None:
+        self.end(call, "+15550000001")
+        self.end(call, "+15550000001", 400, created_at=timezone.now() - timedelta(days=40))
+        assert self.found(alice) == []
+
+    def test_a_call_that_goes_on_after_all_counts_once(self, alice: Account, call: Call) -> None:
+        call_accept(call)
+        call_connect(call, now=timezone.now())
+        call_note(call, EventKind.AGENT_SPOKE, latencyMs=400)
+        call_end_lost(call_id=call.id, ended_at=timezone.now())
+        call_resume(call_id=call.id)
+        assert self.found(alice) == []
+        call_end(call_id=call.id, status="completed", reason=EndedReason.CALLER_HANGUP)
+        [(_, responses, _)] = self.found(alice)
+        assert responses == 1
