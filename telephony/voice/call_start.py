@@ -47,8 +47,7 @@ class Connect:
     call: Call
     ticket: str = field(repr=False)
     valid_for: timedelta
-    account_sid: str
-    greeting_url: str
+    plan: CallPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,4 +212,4 @@ def _connect(call: Call, plan: CallPlan, known: dict[str, Any]) -> CallStart:
         return transactions.reject_not_admitted(call, refusal)
     if ticket is None:
         return AlreadyEnded(call)
-    return Connect(call, ticket, valid_for(plan), plan.twilio_account_sid, plan.greeting_url)
+    return Connect(call, ticket, valid_for(plan), plan)

@@ -20,6 +20,7 @@ from telephony.voice.drain_state import drain_state
 from telephony.voice.heartbeat import EngineHeartbeat
 from telephony.voice.live import LiveCalls
 from telephony.voice.unadmitted import MOST_WAITING, UnadmittedSockets
+from telephony.voice.warm_sockets import warm_sockets
 from telephony.voice.websocket import Handler, Limits, Socket
 
 _LOOK_AGAIN_S = 0.2
@@ -59,6 +60,7 @@ class MediaListener:
             host, port, accept, limits=_LIMITS, most_waiting=MOST_WAITING
         )
         heartbeat.start()
+        warm_sockets.start()
         return cls(listener, calls, heartbeat)
 
     @property
@@ -95,6 +97,7 @@ class MediaListener:
     async def stop(self) -> None:
         """Close the port, and wait until the calls in progress have ended."""
         drain_state.refuse_calls()
+        warm_sockets.stop()
         self._listener.close()
         while self._listener.waiting or len(self.calls):  # noqa: ASYNC110 (two counts)
             await asyncio.sleep(_LOOK_AGAIN_S)

@@ -7,15 +7,13 @@ import math
 from typing import TYPE_CHECKING
 
 from telephony.engine.plan import CallPlan
-from telephony.engine.startup import STARTUP_S
-from telephony.voice.model_side import ModelSide
+from telephony.voice.model_side import CONNECT_WITHIN_S, ModelSide
+from telephony.voice.warm_sockets import warm_sockets
 from telephony.voice.websocket import ConnectFailed
 
 if TYPE_CHECKING:
     from telephony.voice.runner import CallRunner
 
-# All attempts together; the rest of STARTUP_S is for the model to accept its configuration.
-CONNECT_WITHIN_S = STARTUP_S - 2.0
 # The pause before each further attempt.
 TRY_AGAIN_AFTER_S = (0.25, 0.75)
 # OpenAI is overloaded or restarting: a moment later another server may accept the call. None: the
@@ -26,11 +24,12 @@ TRY_AGAIN_STATUSES = frozenset({None, 429, 500, 502, 503, 504})
 async def connect(plan: CallPlan, runner: CallRunner) -> None:
     """Open the model's socket for a call; raise :class:`ConnectFailed`.
 
-    A failure that may be temporary is retried.
+    The first attempt may have begun before the call's stream. A failure that may be temporary is
+    retried.
     """
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + CONNECT_WITHIN_S
-    attempt = _open(plan, runner, CONNECT_WITHIN_S)
+    attempt = warm_sockets.take(runner) or _open(plan, runner, CONNECT_WITHIN_S)
     for pause in (*TRY_AGAIN_AFTER_S, math.inf):
         try:
             await attempt
@@ -44,4 +43,6 @@ async def connect(plan: CallPlan, runner: CallRunner) -> None:
 
 
 async def _open(plan: CallPlan, runner: CallRunner, within_s: float) -> None:
-    await ModelSide(runner).open(plan, within_s)
+    side = ModelSide(runner.call)
+    side.serve(runner)
+    await side.open(plan, within_s)

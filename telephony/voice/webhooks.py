@@ -46,6 +46,7 @@ from telephony.voice.call_start import (
 from telephony.voice.drain_state import drain_state
 from telephony.voice.transactions import ForeignAccount, PendingCall, Rejected
 from telephony.voice.twilio_form import TwilioForm
+from telephony.voice.warm_sockets import warm_sockets
 
 # Twilio's limit for a webhook is 15 s. onCallStart may take 10 of them and each visit to the
 # database two, so that a caller who cannot be served is told early. The whole must end in time,
@@ -268,7 +269,8 @@ async def _start(form: TwilioForm, pending: PendingCall) -> HttpResponse:
     match start:
         case Connect():
             drain_state.issued_ticket(start.call.id, start.valid_for)
-            return twiml.connect(start.call.id, start.ticket, start.greeting_url)
+            warm_sockets.expect(start.call, start.plan)
+            return twiml.connect(start.call.id, start.ticket, start.plan.greeting_url)
         case Transferred():
             shown = caller_id(start.call.caller_phone, start.call.called_number)
             return twiml.dial(start.to, shown)

@@ -83,7 +83,7 @@ async def started(world):
 async def browser(world, start):
     introduction = {
         "streamSid": STREAM,
-        "accountSid": start.account_sid,
+        "accountSid": start.plan.twilio_account_sid,
         "callSid": start.call.call_sid,
         "tracks": ["inbound"],
         "customParameters": {"ticket": start.ticket},
