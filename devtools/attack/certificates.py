@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-NAMES = ("*.example.com", "api.stripe.com")
+NAMES = ("*.example.com", "api.stripe.com", "localhost")
 _VALID_FOR = timedelta(days=2)
 
 

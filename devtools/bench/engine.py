@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import django
 import uvloop
+
+if TYPE_CHECKING:
+    from telephony.voice.media import MediaListener
 
 
 def configure(model_url: str) -> None:
@@ -30,9 +34,36 @@ def configure(model_url: str) -> None:
 
 async def serve() -> None:
     from operations.metrics.exporting import is_exported
-    from telephony.db import answer_without_database
+
+    if is_exported():
+        from operations.metrics import measuring
+
+        measuring.measure()
+        measuring.measure_loop()
+    listener = await listen(_redeem_anything)
+    print(listener.port, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+def _redeem_anything(started: Any, signature: str, engine_id: str) -> Any:
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
+
+    plan = CallPlan(
+        twilio_account_sid=started.account_sid,
+        twilio_auth_token="",
+        openai_api_key="bench",
+        system_prompt="Say what you hear.",
+    )
+    return Call(call_sid=started.call_sid, account_id="bench"), plan, []
+
+
+async def listen(redeem: Callable[[Any, str, str], Any]) -> MediaListener:
+    """Listen for media streams.
+
+    :param redeem: replaces ``redeem_ticket``, which queries.
+    """
+    from telephony.db import answer_without_database
     from telephony.services import call_audio_ended
     from telephony.voice.caller_side import redeem_ticket
     from telephony.voice.heartbeat import EngineHeartbeat
@@ -42,15 +73,6 @@ async def serve() -> None:
     from telephony.voice.runner import end_call
     from telephony.voice.transactions import after_stream_keep
 
-    def redeem_anything(started: Any, signature: str, engine_id: str) -> Any:
-        plan = CallPlan(
-            twilio_account_sid=started.account_sid,
-            twilio_auth_token="",
-            openai_api_key="bench",
-            system_prompt="Say what you hear.",
-        )
-        return Call(call_sid=started.call_sid, account_id="bench"), plan, []
-
     class Unheard(EngineHeartbeat):
         """Beats nowhere: it would need a connection of its own."""
 
@@ -59,7 +81,7 @@ async def serve() -> None:
 
     answer_without_database(
         {
-            redeem_ticket: redeem_anything,
+            redeem_ticket: redeem,
             look_after: lambda *_: Look(to_hang_up=[], taken_for_lost=[]),
             record: _nothing,
             after_stream_keep: _nothing,
@@ -67,14 +89,7 @@ async def serve() -> None:
             end_call: _nothing,
         }
     )
-    if is_exported():
-        from operations.metrics import measuring
-
-        measuring.measure()
-        measuring.measure_loop()
-    listener = await MediaListener.start("127.0.0.1", 0, Unheard())
-    print(listener.port, flush=True)
-    await asyncio.to_thread(sys.stdin.read)
+    return await MediaListener.start("127.0.0.1", 0, Unheard())
 
 
 def _nothing(*_: Any, **__: Any) -> None:
