@@ -45,7 +45,7 @@ async def serve() -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-def _redeem_anything(started: Any, signature: str, engine_id: str) -> Any:
+def _redeem_anything(started: Any, *_: Any) -> Any:
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
 
@@ -58,7 +58,7 @@ def _redeem_anything(started: Any, signature: str, engine_id: str) -> Any:
     return Call(call_sid=started.call_sid, account_id="bench"), plan, []
 
 
-async def listen(redeem: Callable[[Any, str, str], Any]) -> MediaListener:
+async def listen(redeem: Callable[..., Any]) -> MediaListener:
     """Listen for media streams.
 
     :param redeem: replaces ``redeem_ticket``, which queries.
