@@ -97,6 +97,7 @@ class LiveSession(ModelSession):
         self._heard_turns = 0
         self._said: list[str] = []
         self._caller = Transcript()
+        self._late: list[Fragment] = []  # of the caller's transcript
 
         self._voice = Voice()
         self._model = Transcript()
@@ -224,6 +225,7 @@ class LiveSession(ModelSession):
 
     def _closed(self, reason: str, event_id: str | None = None) -> None:
         if self.settings:
+            self._transcribe_the_rest()
             self._answer(
                 {"event_id": event_id},
                 "session.closed",
@@ -294,7 +296,21 @@ class LiveSession(ModelSession):
         turn = self._heard_turns
         delay_ms = listed[turn] if turn < len(listed) else TRANSCRIPT_MS
         if delay_ms is not None and not self._script.transcription_fails:
-            self._timeline.after(delay_ms, lambda: self._emit(_delta("input", fragment)))
+            self._late.append(fragment)
+            self._timeline.after(delay_ms, lambda: self._transcribed(fragment))
+
+    def _transcribed(self, fragment: Fragment) -> None:
+        self._late.remove(fragment)
+        self._emit(_delta("input", fragment))
+
+    def _transcribe_the_rest(self) -> None:
+        """Send at once what is left of the transcripts."""
+        if fragment := self._caller.finish(self._clock_ms):
+            self._transcribe(fragment)
+        for fragment in list(self._late):
+            self._transcribed(fragment)
+        if fragment := self._model.finish(self._clock_ms):
+            self._emit(_delta("output", fragment))
 
     def _caller_started(self) -> None:
         self._is_caller_speaking = True

@@ -65,7 +65,12 @@ class Transcript:
     def hear(self, audio: bytes, end_ms: int) -> Fragment | None:
         """Hear one step, which ends at that time; return what was said up to a line of the grid."""
         self._text += self._ear.listen(audio)
-        if end_ms % GRID_MS or not self._text:
-            return None
+        return None if end_ms % GRID_MS else self._fragment(end_ms)
+
+    def finish(self, end_ms: int) -> Fragment | None:
+        """Return what was said since the last line of the grid, when nothing more will be heard."""
+        return self._fragment(end_ms + -end_ms % GRID_MS)
+
+    def _fragment(self, end_ms: int) -> Fragment | None:
         text, self._text = self._text, ""
-        return Fragment(text, end_ms - GRID_MS, end_ms)
+        return Fragment(text, end_ms - GRID_MS, end_ms) if text else None
