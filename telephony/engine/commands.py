@@ -17,13 +17,6 @@ CONFIGURATION = "sh_configuration"
 
 
 @dataclass(frozen=True, slots=True)
-class Configure:
-    """Configure the model for the call: prompt, voice, tools, turns."""
-
-    plan: CallPlan
-
-
-@dataclass(frozen=True, slots=True)
 class Respond:
     """Request a response; its own ``instructions`` replace the prompt, and exclude tools."""
 
@@ -73,12 +66,31 @@ class AddToolResult:
     result: str
 
 
+HistoryItem = AddText | AddToolCall | AddToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Configure the model for the call: prompt, voice, tools, turns.
+
+    ``history`` is what was said and done in earlier sessions of the call, oldest first.
+    """
+
+    plan: CallPlan
+    history: tuple[HistoryItem, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Truncate:
     """Cut what the model said to the milliseconds of it that the caller heard."""
 
     item_id: str
     heard_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Report what is left to report: the call has ended, and nothing more will be said."""
 
 
 Command = (
@@ -90,4 +102,5 @@ Command = (
     | AddToolCall
     | AddToolResult
     | Truncate
+    | Conclude
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 
-from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Command
+from telephony.engine.commands import AddText, AddToolCall, AddToolResult, HistoryItem
 from telephony.engine.told_calls import ToldCall
 from telephony.engine.transcript import Line
 
@@ -20,7 +20,7 @@ NOT_KNOWN = json.dumps(
 
 def history(
     lines: Sequence[Line], calls: Iterable[ToldCall], new_id: Callable[[], str]
-) -> list[Command]:
+) -> list[HistoryItem]:
     """Return the commands that add the newest turns and tool calls, oldest first.
 
     A turn of the agent ends where the caller interrupted it.
@@ -49,7 +49,7 @@ def _in_order(lines: Sequence[Line], calls: Iterable[ToldCall]) -> list[Line | T
     return ordered + waiting
 
 
-def _commands(entry: Line | ToldCall, new_id: Callable[[], str]) -> list[Command]:
+def _commands(entry: Line | ToldCall, new_id: Callable[[], str]) -> list[HistoryItem]:
     if isinstance(entry, ToldCall):
         result = NOT_KNOWN if entry.result is None else entry.result
         return [

@@ -6,7 +6,7 @@ from telephony.engine.actions import CloseCaller, Finish, ReportError
 from telephony.engine.after_stream import APOLOGY, AfterStream, Dial, Say
 from telephony.engine.bounds import clipped, sentence
 from telephony.engine.codes import EndedReason, OnErrorCode
-from telephony.engine.commands import AddText, CancelResponse, CommitSpeech
+from telephony.engine.commands import AddText, CancelResponse, CommitSpeech, Conclude
 from telephony.engine.context import ModelFailed
 from telephony.engine.phase import Phase
 from telephony.engine.snapshot import Leave
@@ -112,6 +112,7 @@ class Leaving:
                 state.tell(CommitSpeech())
             if state.answers.is_active:
                 state.tell(CancelResponse())
+            state.tell(Conclude())
         self.finish_when_complete()
 
     def wait_no_longer(self) -> None:

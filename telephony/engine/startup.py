@@ -8,7 +8,7 @@ from telephony.engine.actions import ConnectModel
 from telephony.engine.answers import MOST_FAILURES, RETRY_S, greeting
 from telephony.engine.bounds import sentence
 from telephony.engine.codes import ErrorCode, EventKind, model_error_code
-from telephony.engine.commands import CONFIGURATION, Command, Configure
+from telephony.engine.commands import CONFIGURATION, Configure, HistoryItem
 from telephony.engine.context import ModelFailed
 from telephony.engine.events import ModelErrored, ModelReady, ModelUnreachable
 from telephony.engine.model_errors import ACCOUNT_CODES, PASSING_CODES
@@ -28,7 +28,7 @@ class Startup:
         self._began_at = state.now
         self._refusals = 0
         self.last_error = ""  # the last one that the model reported, about anything
-        self._history: Sequence[Command] = ()
+        self._history: Sequence[HistoryItem] = ()
         self._is_greeted = False
         #: True if it is the model's turn as soon as it is connected.
         self.owes = False
@@ -63,7 +63,7 @@ class Startup:
         state.do(ConnectModel(plan))
         return True
 
-    def follow(self, history: Sequence[Command], *, is_greeted: bool, owes: bool) -> None:
+    def follow(self, history: Sequence[HistoryItem], *, is_greeted: bool, owes: bool) -> None:
         """Tell the model what was said before the call moved, once it is connected."""
         self._history, self._is_greeted, self.owes = history, is_greeted, owes
 
@@ -74,9 +74,7 @@ class Startup:
             state.note(EventKind.REPEATED, what="the start of the session")
             return
         state.context.is_connected = True
-        self.configure()
-        for command in self._history:
-            state.tell(command)
+        state.tell(Configure(state.plan, tuple(self._history)))
         if state.plan.greeting and not self._is_greeted:
             state.answers.ask(greeting(state.plan.greeting))
         if self.owes:

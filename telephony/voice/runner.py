@@ -168,12 +168,15 @@ class CallRunner:
         """Configure the model, request the greeting, and let the model listen, all at once."""
         self._model = socket
         self.receive(events.ModelReady())
-        self._let_model_listen()
+        if self._codec.hears_at_once:
+            self._let_model_listen()
 
     def model_closed(self, code: int, reason: str) -> None:
         """Handle the closed socket of the model, whichever side closed it."""
         if not self._session.is_over:
             tell(ModelDisconnected(self._call, code))
+        for event in self._codec.closed():
+            self.receive(event)
         self.receive(events.ModelClosed(code, reason))
 
     def request_hangup(self) -> None:
@@ -211,11 +214,16 @@ class CallRunner:
         except NotUsable as error:
             self.receive(events.NotUnderstood(f"something that {error}"))
             return
-        if delta := self._codec.audio(message):
-            if self._agent.play(*delta):
-                self.receive(events.AgentAudioStarted(delta[0]))
-        elif event := self._codec.decode(message):
+        codec = self._codec
+        for event in codec.decode(message):
             self.receive(event)
+            if codec is not self._codec:  # another model takes the place of this one
+                return
+            if isinstance(event, events.ModelConfigured) and not codec.hears_at_once:
+                self._let_model_listen()
+        if (delta := codec.audio(message)) and self._agent.play(*delta):
+            self.receive(events.AgentAudioStarted(delta[0]))
+        self._send(codec.due())
 
     def _let_model_listen(self) -> None:
         """Send the model the caller's audio so far, behind its configuration; relay the rest."""
@@ -228,12 +236,15 @@ class CallRunner:
         self._caller.relay_to(self._model, self._codec.caller_frame)
         self._model.relay_to(self._caller, self._agent.take)
 
+    def _send(self, messages: list[dict[str, Any]]) -> None:
+        if self._model is not None:
+            for message in messages:
+                self._model.send(orjson.dumps(message))
+
     def _do(self, action: Action) -> None:
         match action:
             case actions.ToModel():
-                if self._model is not None:
-                    for message in self._codec.encode(action.command):
-                        self._model.send(orjson.dumps(message))
+                self._send(self._codec.encode(action.command))
             case actions.ConnectModel():
                 self._connect_another(action.plan)
             case actions.PlayAudio():

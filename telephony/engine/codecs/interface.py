@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from telephony.engine.commands import Command
@@ -35,8 +35,18 @@ class Codec(Protocol):
     Nothing that a model sends makes a codec raise.
     """
 
-    def decode(self, message: object) -> Event | None:
-        """Return the event of a parsed message; None if it changes nothing."""
+    @property
+    def hears_at_once(self) -> bool:
+        """True if the model takes audio with its configuration, False if only after it."""
+
+    def decode(self, message: object) -> Sequence[Event]:
+        """Return the events of a parsed message, in order; none if it changes nothing."""
+
+    def due(self) -> list[dict[str, Any]]:
+        """Return the messages that waited for what has been decoded."""
+
+    def closed(self) -> Sequence[Event]:
+        """Return the events of what was still coming when the model's socket closed."""
 
     def audio(self, message: object) -> tuple[str, bytes] | None:
         """Return ``(item_id, base64)`` of a parsed message with audio; None for any other."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from telephony.engine.codecs.interface import Codec
+from telephony.engine.codecs.live.codec import LiveCodec
 from telephony.engine.codecs.realtime.codec import RealtimeCodec
 from telephony.engine.models import Protocol, model_of
 
-_CODECS: dict[Protocol, Callable[[], Codec]] = {"realtime": RealtimeCodec}
+_CODECS: dict[Protocol, Callable[[], Codec]] = {
+    "realtime": RealtimeCodec,
+    "live": LiveCodec,
+}
 
 
 def codec_of(name: str) -> Codec:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from telephony.engine.actions import Action, Note, ToModel
+from telephony.engine.codecs.interface import Codec
 from telephony.engine.codecs.realtime.codec import RealtimeCodec
 from telephony.engine.events import (
     AgentAudioEnded,
@@ -39,7 +40,7 @@ PLAN = CallPlan(
     builtin_tools=("end_call", "transfer_call", "send_dtmf"),
 )
 
-CODEC = RealtimeCodec()
+CODEC: Codec = RealtimeCodec()
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ Took = Action | Sent
 A = TypeVar("A", bound=Took)
 
 
-def encoded(actions: Sequence[Action]) -> list[Took]:
+def encoded(actions: Sequence[Action], codec: Codec = CODEC) -> list[Took]:
     """Return the actions, with each command as the messages that the model gets."""
     took: list[Took] = []
     for action in actions:
         if isinstance(action, ToModel):
-            took += [Sent(event) for event in CODEC.encode(action.command)]
+            took += [Sent(event) for event in codec.encode(action.command)]
         else:
             took.append(action)
     return took
@@ -67,14 +68,15 @@ def encoded(actions: Sequence[Action]) -> list[Took]:
 def errored(code: str, message: str = "", event_id: str = "", param: str = "") -> ModelErrored:
     """Return the event of an error, as OpenAI writes it."""
     error = {"code": code, "message": message, "event_id": event_id, "param": param}
-    event = CODEC.decode({"type": "error", "error": error})
+    [event] = CODEC.decode({"type": "error", "error": error})
     assert isinstance(event, ModelErrored)
     return event
 
 
 class Conversation:
-    def __init__(self, *, ready: bool = True, **plan: Any) -> None:
+    def __init__(self, *, ready: bool = True, codec: Codec = CODEC, **plan: Any) -> None:
         self.now = 100.0
+        self.codec = codec
         self.session = CallSession(replace(PLAN, **plan), self.now)
         self.actions: list[Took] = []  # of the last event
         self.all: list[Took] = []
@@ -86,7 +88,7 @@ class Conversation:
             self.receive(ModelConfigured())
 
     def receive(self, event: Event) -> list[Took]:
-        self.actions = encoded(self.session.receive(event, self.now))
+        self.actions = encoded(self.session.receive(event, self.now), self.codec)
         self.all += self.actions
         return self.actions
 
@@ -121,8 +123,9 @@ class Conversation:
 
     def hear(self, message: object) -> list[Took]:
         """Receive a message from the model, decoded from JSON, whatever it contains."""
-        event = CODEC.decode(message)
-        self.actions = [] if event is None else self.receive(event)
+        self.actions = []
+        for event in self.codec.decode(message):
+            self.receive(event)
         return self.actions
 
     def answer(self, *items: object, **response: Any) -> list[Took]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from telephony.engine.codecs.interface import Send
 from telephony.engine.codecs.realtime import reader, relay, writer
+from telephony.engine.events import Event
 from telephony.engine.playback import Playback
 from telephony.engine.twilio_codec import Encoder
 
 
 class RealtimeCodec:
-    decode = staticmethod(reader.decode)
+    hears_at_once = True
+
+    def decode(self, message: object) -> Sequence[Event]:
+        event = reader.decode(message)
+        return () if event is None else (event,)
+
+    def closed(self) -> Sequence[Event]:
+        return ()
+
+    def due(self) -> list[dict[str, Any]]:
+        return []
+
     audio = staticmethod(reader.delta)
     encode = staticmethod(writer.encode)
     append_audio = staticmethod(writer.append_audio)

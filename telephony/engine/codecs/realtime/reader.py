@@ -39,7 +39,7 @@ _ALREADY_ACTIVE = "conversation_already_has_active_response"
 HARMLESS_CODES = frozenset({"response_cancel_not_active", "input_audio_buffer_commit_empty"})
 
 _DELTA = "response.output_audio.delta"
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def decode(message: object) -> Event | None:
@@ -63,7 +63,7 @@ def delta(message: object) -> tuple[str, bytes] | None:
     if fields.text("type") != _DELTA:
         return None
     item_id, audio = fields.id("item_id") or _nameless(fields), fields.text("delta")
-    return (item_id, audio.encode()) if item_id and _BASE64.fullmatch(audio) else None
+    return (item_id, audio.encode()) if item_id and BASE64.fullmatch(audio) else None
 
 
 def _nameless(fields: Fields) -> str:
@@ -109,7 +109,7 @@ def _response_done(fields: Fields) -> ResponseDone:
     calls = [item for item in output if item.text("type") == "function_call"]
     done = [item for item in calls if _is_done(item, status)]
     details = response.object("status_details")
-    code, error_message = _code_and_message(details.object("error"))
+    code, error_message = code_and_message(details.object("error"))
     return ResponseDone(
         response_id=response.id("id"),
         status=clipped(status, LONGEST_NAME),
@@ -164,7 +164,7 @@ def _errored(fields: Fields) -> ModelErrored | ResponseCollided:
     if isinstance(text := fields.raw("error"), str):
         return ModelErrored("unknown", clipped(text))
     error = fields.object("error")
-    code, message = _code_and_message(error)
+    code, message = code_and_message(error)
     if code == _ALREADY_ACTIVE:
         return ResponseCollided()
     return ModelErrored(code, message, about=error.id("event_id") or _named_by(error.text("param")))
@@ -175,7 +175,7 @@ def _named_by(param: str) -> str:
     return CONFIGURATION if param.startswith("session") else clipped(param, LONGEST_NAME)
 
 
-def _code_and_message(error: Fields) -> tuple[str, str]:
+def code_and_message(error: Fields) -> tuple[str, str]:
     """Return code and message.
 
     An OpenAI account without credit has several codes and one type, so use the type. Replace the

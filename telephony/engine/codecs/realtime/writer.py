@@ -13,6 +13,7 @@ from telephony.engine.commands import (
     CancelResponse,
     Command,
     CommitSpeech,
+    Conclude,
     Configure,
     Respond,
     Truncate,
@@ -32,7 +33,8 @@ def encode(command: Command) -> list[dict[str, Any]]:
     """Return the client events for a command."""
     match command:
         case Configure():
-            return [_session_update(command.plan)]
+            history = [event for item in command.history for event in encode(item)]
+            return [_session_update(command.plan), *history]
         case Respond():
             return [_response_create(command)]
         case CancelResponse():
@@ -47,6 +49,8 @@ def encode(command: Command) -> list[dict[str, Any]]:
             return [_item(_function_output(command))]
         case Truncate():
             return [_truncate(command)]
+        case Conclude():
+            return []
 
 
 def _session_update(plan: CallPlan) -> dict[str, Any]:

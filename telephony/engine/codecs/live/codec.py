@@ -1,0 +1,230 @@
+"""The codec of GPT-Live. It keeps the turns of a call, and the state of its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from telephony.engine.audio import audio_size
+from telephony.engine.bounds import LONGEST_NAME, clipped
+from telephony.engine.codecs.fields import Fields
+from telephony.engine.codecs.interface import Send
+from telephony.engine.codecs.live.start import session_start
+from telephony.engine.codecs.live.turns import Turns
+from telephony.engine.codecs.live.work import Message, Work, append
+from telephony.engine.codecs.realtime import relay
+from telephony.engine.codecs.realtime.reader import BASE64, code_and_message
+from telephony.engine.codecs.realtime.writer import APPEND as REALTIME_APPEND
+from telephony.engine.commands import (
+    CONFIGURATION,
+    AddText,
+    AddToolCall,
+    AddToolResult,
+    Command,
+    Conclude,
+    Configure,
+    Respond,
+)
+from telephony.engine.events import (
+    Event,
+    FunctionCall,
+    ModelConfigured,
+    ModelErrored,
+    NotUnderstood,
+    ResponseDone,
+    ResponseStarted,
+)
+from telephony.engine.model_errors import FATAL_CODES
+from telephony.engine.playback import BYTES_PER_MS, Playback
+from telephony.engine.twilio_codec import Encoder
+
+APPEND = b'{"type":"session.input_audio.append","audio":"'
+DELTA = "session.output_audio.delta"
+_GO_ON = "Speak now: go on with the conversation where it stopped."
+# Silence in base64 is a series of slashes, since its bytes are 0xFF; so it ends, by its length.
+_ENDS_OF_SILENCE = frozenset({"", "w==", "8="})
+
+
+class LiveCodec:
+    hears_at_once = False
+
+    def __init__(self) -> None:
+        self._is_started = False
+        self._held: list[Message] = []  # until the session has started
+        self._due: list[Message] = []
+        self._owed: list[Event] = []
+        self._turns = Turns()
+        self._work = Work()
+        self._calls: list[FunctionCall] = []
+
+    # To the model
+
+    def encode(self, command: Command) -> list[Message]:
+        messages = self._written(command)
+        if self._is_started or isinstance(command, Configure):
+            return messages
+        self._held += messages
+        return []
+
+    def _written(self, command: Command) -> list[Message]:
+        match command:
+            case Configure():
+                return [session_start(command)]
+            case Respond(instructions=""):
+                return self._respond(command)
+            case Respond():
+                return [append("instructions", command.id, command.instructions)]
+            case AddText(role="system"):
+                self._owed.append(self._turns.added(command.item_id))
+                return [append("instructions", command.item_id, command.text)]
+            case AddText():
+                self._owed.append(self._turns.added(command.item_id))
+                return self._work.add_text(command.item_id, command.role, command.text)
+            case AddToolCall():
+                return []  # only the history has one
+            case AddToolResult():
+                self._owed.append(self._turns.added(command.item_id))
+                return self._work.add_result(command.item_id, command.call_id, command.result)
+            case Conclude():
+                return [{"type": "session.close"}]
+        # The model interrupts itself, and knows what the caller has heard.
+        return []
+
+    def _respond(self, command: Respond) -> list[Message]:
+        if not self._is_started:  # the call goes on in this session
+            return [append("instructions", command.id, _GO_ON)]
+        if self._work.ask(command.id):
+            return self._work.due()
+        # The voice has answered, or has nothing to say.
+        self._owed += [
+            ResponseStarted(command.id),
+            ResponseDone(command.id, "completed", spoke=True),
+        ]
+        return []
+
+    def append_audio(self, payload: bytes) -> bytes:
+        return APPEND + payload + b'"}'
+
+    def caller_frame(self, text: bytes) -> bytes | None:
+        frame = relay.caller_frame(text)
+        return None if frame is None else APPEND + frame[len(REALTIME_APPEND) :]
+
+    def due(self) -> list[Message]:
+        due, self._due = self._due, []
+        return [*due, *self._work.due()]
+
+    # From the model
+
+    def decode(self, message: object) -> Sequence[Event]:
+        fields = Fields(message)
+        owed, self._owed = self._owed, []
+        return [*owed, *self._read(fields)]
+
+    def closed(self) -> Sequence[Event]:
+        return tuple(self._turns.end())
+
+    def _read(self, fields: Fields) -> Iterator[Event]:
+        match fields.text("type"):
+            case "":
+                yield NotUnderstood("an event without a type")
+            case "session.started":
+                self._is_started = True
+                yield ModelConfigured()
+                self._due += self._held
+                self._held = []
+            case "session.output_audio.delta":
+                yield from self._heard(_audio(fields))
+            case "session.input_transcript.delta":
+                yield from self._turns.caller_said(fields.text("delta"))
+            case "session.output_transcript.delta":
+                yield from self._turns.agent_said(fields.text("delta"))
+            case "response.event":
+                yield from self._worked(fields.object("event"))
+            case "session.closed":
+                yield from self._turns.end()
+                if fields.text("reason") == "expired":
+                    yield ModelErrored("session_expired", "The session has expired.")
+            case "error":
+                error = self._errored(fields)
+                if error.code in FATAL_CODES:
+                    yield from self._turns.end()
+                yield error
+
+    def _heard(self, audio: str) -> Iterator[Event]:
+        is_silent = _is_silent(audio)
+        if not is_silent:
+            yield from self._turns.sounded()
+        ms = audio_size(audio.encode()) // BYTES_PER_MS
+        yield from self._turns.passed(ms, is_silent=is_silent)
+
+    def _worked(self, event: Fields) -> Iterator[Event]:
+        response = event.object("response")
+        match event.text("type"):
+            case "response.created":
+                self._work.began()
+                yield ResponseStarted(response.id("id"))
+            case "response.output_item.done":
+                self._called(event.object("item"))
+            case "response.completed" | "response.incomplete" | "response.failed":
+                yield self._done(response, event.text("type").removeprefix("response."))
+
+    def _called(self, item: Fields) -> None:
+        call_id = item.id("call_id")
+        is_call = item.text("type") == "function_call" and item.text("status") == "completed"
+        if is_call and call_id:
+            self._work.called(call_id)
+            self._calls.append(FunctionCall(call_id, item.text("name"), item.text("arguments")))
+
+    def _done(self, response: Fields, status: str) -> ResponseDone:
+        calls, self._calls = tuple(self._calls), []
+        self._work.ended(is_complete=status == "completed")
+        code, message = code_and_message(response.object("error"))
+        return ResponseDone(
+            response.id("id"),
+            status,
+            calls if status == "completed" else (),
+            reason=clipped(response.object("incomplete_details").text("reason"), LONGEST_NAME),
+            # The voice says what the backend has written.
+            spoke=True,
+            error_code=code if response.has("error") else "",
+            error_message=message,
+        )
+
+    def _errored(self, fields: Fields) -> ModelErrored:
+        error = fields.object("error")
+        code, message = code_and_message(error)
+        about = error.id("client_event_id") if self._is_started else CONFIGURATION
+        return ModelErrored(code, message, about)
+
+    # The model's audio
+
+    def audio(self, message: object) -> tuple[str, bytes] | None:
+        """Return a sound. Silence is not sent: then a stall leaves no delay behind."""
+        fields = Fields(message)
+        audio = _audio(fields)
+        if fields.text("type") != DELTA or _is_silent(audio):
+            return None
+        return self._turns.agent_item, audio.encode()
+
+    def agent_audio(
+        self, send: Send, encoder: Encoder, playback: Playback, clock: Callable[[], float]
+    ) -> LiveAudio:
+        return LiveAudio(send, encoder, playback, clock)
+
+
+class LiveAudio(relay.AgentRelay):
+    """The model's audio to the caller: ten messages a second, all of which are parsed."""
+
+    __slots__ = ()
+
+    def take(self, text: bytes) -> bytes | None:
+        return None
+
+
+def _audio(fields: Fields) -> str:
+    """Return the base64 text of a delta; "" if it is invalid."""
+    audio = fields.text("delta")
+    return audio if BASE64.fullmatch(audio) else ""
+
+
+def _is_silent(audio: str) -> bool:
+    return audio.lstrip("/") in _ENDS_OF_SILENCE

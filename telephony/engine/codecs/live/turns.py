@@ -1,0 +1,131 @@
+"""Turns, derived from a stream that has none: fragments of transcripts, and sound and silence.
+
+The protocol reports neither turns nor their ends. Time is the session's clock, in milliseconds: the
+model's audio is continuous, so its length tells how much time has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from telephony.engine.events import (
+    AgentAudioEnded,
+    AgentTranscribed,
+    CallerTranscribed,
+    Event,
+    ItemAdded,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+)
+
+# Without a fragment or a sound for this long, a turn is over.
+GAP_MS = 800
+
+
+@dataclass(slots=True)
+class _Turn:
+    item_id: str
+    quiet_ms: int = 0  # since the last fragment or sound
+    is_heard: bool = True  # the agent: its audio has not paused; the caller: still speaks
+    text: str = ""
+
+
+class Turns:
+    """The turns of both sides. Each method yields the events that follow."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last_item: str | None = None
+        self._agent: _Turn | None = None
+        self._spoken: _Turn | None = None  # the agent's turn that ended last
+        self._caller: _Turn | None = None
+
+    @property
+    def agent_item(self) -> str:
+        """The item that the agent's sound belongs to; "" while it is silent."""
+        return self._agent.item_id if self._agent else ""
+
+    def added(self, item_id: str) -> ItemAdded:
+        """Place an item that is not speech behind what there is."""
+        return self._placed(item_id, "")
+
+    def sounded(self) -> Iterator[Event]:
+        """Take in sound of the agent."""
+        if self._agent is None:
+            yield from self._caller_is_silent()
+            self._agent = _Turn(self._new_id("agent"))
+            yield ResponseStarted(self._agent.item_id)
+            yield self._placed(self._agent.item_id, "assistant")
+        self._agent.quiet_ms = 0
+        self._agent.is_heard = True
+
+    def passed(self, ms: int, *, is_silent: bool) -> Iterator[Event]:
+        """Let time pass, in which the agent was silent or not."""
+        if self._agent is not None and is_silent:
+            if self._agent.is_heard:
+                self._agent.is_heard = False
+                yield AgentAudioEnded(self._agent.item_id)
+            self._agent.quiet_ms += ms
+            if self._agent.quiet_ms >= GAP_MS:
+                yield from self._end_agent()
+        if self._caller is not None:
+            self._caller.quiet_ms += ms
+            if self._caller.quiet_ms >= GAP_MS:
+                yield from self._end_caller()
+
+    def caller_said(self, text: str) -> Iterator[Event]:
+        """Take in a fragment of what the caller said."""
+        if self._caller is None:
+            # The agent's words so far were interrupted, and what follows are others.
+            yield from self._end_agent()
+            self._caller = _Turn(self._new_id("caller"))
+            yield SpeechStarted(self._caller.item_id)
+        self._caller.text += text
+        self._caller.quiet_ms = 0
+
+    def agent_said(self, text: str) -> Iterator[Event]:
+        """Take in a fragment of what the agent said; it may come after the turn has ended."""
+        turn = self._agent or self._spoken
+        if turn is None:
+            turn = self._spoken = _Turn(self._new_id("agent"))
+            yield self._placed(turn.item_id, "assistant")
+        turn.text += text
+        if turn is self._spoken:
+            yield AgentTranscribed(turn.item_id, turn.text)
+
+    def end(self) -> Iterator[Event]:
+        """End all turns: nothing more will be heard."""
+        yield from self._end_agent()
+        yield from self._end_caller()
+
+    def _end_agent(self) -> Iterator[Event]:
+        turn, self._agent = self._agent, None
+        if turn is not None:
+            self._spoken = turn
+            yield AgentAudioEnded(turn.item_id)
+            yield AgentTranscribed(turn.item_id, turn.text)
+            yield ResponseDone(turn.item_id, "completed", spoke=True)
+
+    def _caller_is_silent(self) -> Iterator[Event]:
+        """Report the end of the caller's speech, whose last words may still be on their way."""
+        if self._caller is not None and self._caller.is_heard:
+            self._caller.is_heard = False
+            yield SpeechStopped(self._caller.item_id)
+            yield self._placed(self._caller.item_id, "user")
+
+    def _end_caller(self) -> Iterator[Event]:
+        yield from self._caller_is_silent()
+        turn, self._caller = self._caller, None
+        if turn is not None:
+            yield CallerTranscribed(turn.item_id, turn.text)
+
+    def _placed(self, item_id: str, role: str) -> ItemAdded:
+        before, self._last_item = self._last_item, item_id
+        return ItemAdded(item_id, before, role)
+
+    def _new_id(self, side: str) -> str:
+        self._count += 1
+        return f"live_{side}_{self._count}"

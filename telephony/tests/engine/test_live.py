@@ -1,0 +1,303 @@
+"""Calls with GPT-Live, with the sandbox's model; OpenAI's types judge every message to it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.model import Call, Drop, Error, Expire, Fail, Hold, Say, Script, When
+from sandbox.tests.live import judge_client
+from telephony.engine import actions, events
+from telephony.engine.codecs.live.codec import LiveCodec
+from telephony.engine.codes import EndedReason
+from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Configure, Respond
+from telephony.tests.engine.conversation import PLAN
+from telephony.tests.engine.invariants import CheckedConversation
+from telephony.tests.engine.live_call import LiveCall
+from telephony.tests.engine.test_any_order import (
+    USUAL,
+    generated,
+    json_values,
+    paths,
+    replaced,
+)
+
+
+def returned(call: LiveCall, value: Any) -> None:
+    """Let the customer's backend return the value for the last tool call."""
+    call.receive(events.ToolReturned(call.ever(actions.RunTool)[-1].call_id, value))
+
+
+def test_it_works() -> None:
+    call = LiveCall()
+
+    assert call.say("Hello there", 7.0).startswith("I understood: Hello there.")
+    assert call.lines() == [
+        ("user", "Hello there"),
+        ("assistant", "I understood: Hello there. What else can I do for you?"),
+    ]
+
+
+def test_the_greeting_is_said_when_the_session_has_started() -> None:
+    call = LiveCall(greeting="Welcome to Ada's.")
+
+    assert [message["type"] for message in call.sent] == [
+        "session.start",
+        "session.instructions.append",
+    ]
+    assert call.wait(3.0) == "Welcome to Ada's."
+    assert call.wait(10.0) == ""
+    assert call.lines() == [("assistant", "Welcome to Ada's.")]
+
+
+def test_a_tool() -> None:
+    call = LiveCall()
+    assert call.say("Please look up my order") == "One moment."
+    [run] = call.ever(actions.RunTool)
+    returned(call, {"status": "shipped"})
+
+    assert run.name == "look_up"
+    assert call.wait(4.0) == "The result is: status shipped."
+    assert [role for role, _ in call.lines()] == ["user", "assistant", "assistant"]
+
+
+def test_parallel_tools_are_continued_once() -> None:
+    call = LiveCall((Call("look_up", {}), Call("book", {})))
+    call.say("Hello")
+    one, two = call.ever(actions.RunTool)
+    call.receive(events.ToolReturned(two.call_id, "2"))
+    assert call.wait(2.0) == ""
+    call.receive(events.ToolReturned(one.call_id, "1"))
+
+    assert "The result is: " in call.wait(4.0)
+    assert [m["type"] for m in call.sent].count("response.create") == 1
+
+
+def test_a_tool_that_fails() -> None:
+    call = LiveCall()
+    call.say("Please look up my order")
+    [run] = call.ever(actions.RunTool)
+    call.receive(events.ToolFailed(run.call_id, "It is closed."))
+
+    assert "did not work: It is closed." in call.wait(5.0)
+
+
+def test_a_slow_tool_and_a_caller_who_speaks_meanwhile() -> None:
+    call = LiveCall()
+    call.say("Please look up my order", 6.0)
+    assert call.say("Hello are you there", 6.0) == ""
+    returned(call, "shipped")
+
+    said = call.wait(12.0)
+    assert said.startswith("The result is: shipped. I understood: Hello are you there.")
+    assert not call.session.is_over
+
+
+def test_a_result_that_is_larger_than_the_budget() -> None:
+    call = LiveCall()
+    call.say("Please look up my order")
+    returned(call, "x" * 50_000)
+
+    assert "too long" in call.wait(5.0)
+    assert not [m for m in call.sent if len(str(m)) > 20_000]
+
+
+def test_many_results_exhaust_the_budget_and_the_agent_stays_healthy() -> None:
+    turns = [Call("look_up", {"n": n}) for n in range(8)]
+    call = LiveCall(turns[0], *turns[1:], Say("That is all."))
+    call.say("Hello")
+    for _ in turns:
+        returned(call, "x" * 7_000)
+        said = call.wait(4.0)
+
+    assert said == "That is all."
+
+
+def test_an_interruption() -> None:
+    call = LiveCall(Say("This is a very long story about a little dog"), Say("Sorry"))
+    call.say("Hello", 2.0)
+    assert "dog" not in call.say("Stop it please", 0.3)
+
+    assert call.wait(4.0).endswith("Sorry")
+    [story] = [line for line in call.session.lines() if line.text.startswith("This")]
+    assert "dog" not in story.text
+
+
+def test_end_call_after_the_goodbye_was_heard() -> None:
+    call = LiveCall()
+    said = call.say("Thank you, goodbye", 5.0)
+
+    assert said == "Goodbye."
+    assert call.finished().reason is EndedReason.AGENT_HANGUP
+
+
+def test_a_transfer() -> None:
+    call = LiveCall()
+    said = call.say("Transfer me to +19805550123", 6.0)
+
+    assert said == "I will put you through."
+    assert call.finished().reason is EndedReason.TRANSFERRED
+
+
+def test_keys_of_the_caller_are_read_by_the_backend() -> None:
+    call = LiveCall()
+    call.wait(0.5)
+    call.receive(events.DigitPressed("7"))
+    call.receive(events.DigitPressed("#"))
+
+    assert call.wait(6.0) == "You pressed 7#."
+
+
+def test_keys_that_the_agent_presses() -> None:
+    call = LiveCall()
+    call.say("Please press 1 2")
+    assert call.ever(actions.PlayAudio)
+    assert "sent" in call.wait(5.0)
+
+
+def test_after_a_stall_the_call_is_not_late() -> None:
+    call = LiveCall((Hold(3_000), Say("Here I am")))
+    call.say("Hello", 5.0)
+
+    assert call.heard() == "Here I am"
+    assert call.delay_s == 0
+    assert call.say("And now", 7.0).startswith("I understood: And now")
+
+
+def test_the_last_words_of_the_caller_are_written_down() -> None:
+    call = LiveCall()
+    call.say("Hello there", 0.2)
+    hung_up_at = call.now
+    call.receive(events.CallerHungUp())
+
+    assert call.finished().reason is EndedReason.CALLER_HANGUP
+    assert call.lines() == [("user", "Hello there")]
+    assert call.now - hung_up_at < 1
+
+
+def test_the_last_words_of_the_agent_are_written_down() -> None:
+    call = LiveCall(Say("This is a very long story about a little dog"))
+    call.say("Hello", 1.5)
+    call.receive(events.CallerHungUp())
+
+    assert call.finished().reason is EndedReason.CALLER_HANGUP
+    assert call.lines()[1][1].startswith("This")
+    assert call.session.lines()[1].interrupted
+
+
+def test_a_configuration_that_is_refused() -> None:
+    call = LiveCall(voice="nobody")
+
+    assert call.finished().reason is EndedReason.MODEL_ERROR
+    [error] = call.ever(actions.ReportError)
+    assert error.code == "model_rejected_configuration"
+
+
+@pytest.mark.parametrize("end", [Drop(), Expire(), Error("credit_balance_exhausted")])
+def test_a_session_that_ends(end: Any) -> None:
+    call = LiveCall((Say("Well"), end))
+    call.say("Hello")
+
+    assert call.finished().reason in (EndedReason.MODEL_DISCONNECTED, EndedReason.MODEL_ERROR)
+    assert call.lines() == [("user", "Hello"), ("assistant", "Well")]
+
+
+def test_a_backend_that_fails_once() -> None:
+    call = LiveCall((Call("look_up", {}), Fail("server_error")), Say("Here I am"))
+    call.say("Hello", 5.0)
+
+    assert not call.ever(actions.RunTool)
+    assert call.say("Hello?", 3.0) == "Here I am"
+    assert not call.session.is_over
+
+
+def test_silence_ends_the_call() -> None:
+    call = LiveCall(inactivity_timeout_ms=10_000)
+    call.say("Hello", 30.0)
+
+    assert call.finished().reason is EndedReason.INACTIVITY
+
+
+def test_a_refused_start_is_not_waited_for() -> None:
+    when = When("session.start", (Error("model_not_found"),), instead=True)
+    call = LiveCall(script=Script(when=[when]))
+
+    assert call.finished().reason is EndedReason.MODEL_ERROR
+
+
+# As OpenAI writes them. A test replaces any part of them with any JSON value.
+_CALL = {"type": "function_call", "call_id": "c1", "name": "book", "arguments": "{}"}
+MESSAGES: list[dict[str, Any]] = [
+    {"type": "session.started", "session": {"id": "live_1", "expires_at": 1}},
+    {"type": "session.output_audio.delta", "delta": "/v7+fn5+"},
+    {"type": "session.output_audio.delta", "delta": "/////w=="},
+    {"type": "session.input_transcript.delta", "delta": " Hi", "start_ms": 0, "end_ms": 200},
+    {"type": "session.output_transcript.delta", "delta": " Hi", "start_ms": 0, "end_ms": 200},
+    *[
+        {"type": "response.event", "delegation_id": None, "event": event}
+        for event in (
+            {"type": "response.created", "response": {"id": "r1"}},
+            {"type": "response.output_item.done", "item": {**_CALL, "status": "completed"}},
+            {"type": "response.completed", "response": {"id": "r1"}},
+            {
+                "type": "response.failed",
+                "response": {"id": "r1", "error": {"code": "server_error", "message": "No."}},
+            },
+        )
+    ],
+    {"type": "session.closed", "reason": "expired", "usage": {"seconds": 1.5}},
+    {"type": "error", "error": {"type": "x", "code": "y", "message": "z", "client_event_id": "w"}},
+]
+
+
+PLACES = [(message, path) for message in MESSAGES for path in paths(message)]
+odd_messages = st.builds(
+    lambda place, part: replaced(*place, part), st.sampled_from(PLACES), json_values
+)
+
+
+@settings(generated, max_examples=USUAL // 5)
+@given(st.lists(st.sampled_from(MESSAGES) | odd_messages, max_size=12))
+def test_a_call_ends_after_any_value_in_any_field(messages: list[Any]) -> None:
+    call = CheckedConversation(codec=LiveCodec())
+    call.receive(events.ModelReady())
+    for message in messages:
+        call.hear(message)
+        call.codec.audio(message)
+        call.codec.due()
+    call.end()
+
+
+def test_a_call_that_goes_on_in_a_new_session_is_told_what_was_said() -> None:
+    history = (
+        AddText("sh_1", "Where is my order?"),
+        AddToolCall("sh_2", "c1", "look_up", "{}"),
+        AddToolResult("sh_3", "c1", "shipped"),
+        AddText("sh_4", "It is on its way.", role="assistant"),
+    )
+    codec = LiveCodec()
+    [start] = codec.encode(Configure(replace(PLAN, model="gpt-live-1"), history))
+    assert codec.encode(Respond("sh_response_1")) == []
+    codec.decode({"type": "session.started"})
+    [order] = codec.due()
+
+    judge_client(start)
+    messages = start["session"]["input"]
+    assert [(m["role"], m["content"][0]["text"]) for m in messages] == [
+        ("user", "Where is my order?"),
+        ("developer", "The tool look_up was called with {}."),
+        ("developer", "The result of the tool was: shipped"),
+        ("assistant", "It is on its way."),
+    ]
+    assert order["type"] == "session.instructions.append"
+
+
+def test_only_the_newest_history_fits() -> None:
+    history = tuple(AddText(f"sh_{n}", f"{n} " + "x" * 1_000) for n in range(200))
+    [start] = LiveCodec().encode(Configure(PLAN, history))
+
+    messages = start["session"]["input"]
+    assert 15 < len(messages) < 20
+    assert messages[-1]["content"][0]["text"].startswith("199 ")
