@@ -52,10 +52,11 @@ def sealed(outcome: Outcome) -> bytes:
     kept = {
         "model": outcome.model,
         "transcript": outcome.transcript,
-        "usage": outcome.usage,
+        # Without zeros: a release does not read the counts of a model that it does not know.
+        "usage": {name: count for name, count in asdict(outcome.usage).items() if count},
         "tool_calls": outcome.tool_calls,
     }
-    return seal(json.dumps(kept, default=asdict).encode(), purpose=CallProgress.PURPOSE)
+    return seal(json.dumps(kept).encode(), purpose=CallProgress.PURPOSE)
 
 
 def opened(kept: CallProgress) -> Outcome:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from telephony.engine.models import TRANSCRIPTION_PER_MINUTE, token_prices_of
+from telephony.engine.models import TRANSCRIPTION_PER_MINUTE, Price, model_of, token_prices_of
 
 _TWILIO: dict[str, Any] = json.loads(
     (Path(__file__).parent / "prices.json").read_text(encoding="utf-8")
@@ -24,7 +24,11 @@ _TOLL_FREE = ("800", "833", "844", "855", "866", "877", "888")
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Tokens by kind (``*_in`` excludes cached ones), and seconds of transcribed speech."""
+    """Tokens by kind (``*_in`` excludes cached ones), and seconds.
+
+    ``transcribed_seconds`` are those of transcribed speech, ``session_seconds`` those of sessions
+    with a model that is billed by the minute.
+    """
 
     text_in: int = 0
     audio_in: int = 0
@@ -33,6 +37,7 @@ class TokenUsage:
     text_out: int = 0
     audio_out: int = 0
     transcribed_seconds: float = 0.0
+    session_seconds: float = 0.0
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
         return TokenUsage(
@@ -42,6 +47,9 @@ class TokenUsage:
 
 def openai_cost(model: str, usage: TokenUsage) -> Decimal:
     """Return USD with six decimals; a model without a listed price costs as the default one."""
+    known = model_of(model)
+    if known is not None and known.per_minute is not None:
+        return _cost_by_the_minute(usage, known.per_minute, known.backend)
     prices = token_prices_of(model)
     text, audio = prices.text, prices.audio
     per_million = (
@@ -55,6 +63,19 @@ def openai_cost(model: str, usage: TokenUsage) -> Decimal:
     minutes = Decimal(str(usage.transcribed_seconds)) / 60
     transcription = minutes * TRANSCRIPTION_PER_MINUTE
     return (per_million / _MILLION + transcription).quantize(_SIX_PLACES)
+
+
+def _cost_by_the_minute(usage: TokenUsage, per_minute: Decimal, backend: Price | None) -> Decimal:
+    """Return USD for the sessions' time, and for the text of the model that they delegate to."""
+    cost = Decimal(str(usage.session_seconds)) / 60 * per_minute
+    if backend is not None:
+        per_million = (
+            usage.text_in * backend.input
+            + usage.text_cached * backend.cached
+            + usage.text_out * backend.output
+        )
+        cost += per_million / _MILLION
+    return cost.quantize(_SIX_PLACES)
 
 
 def twilio_cost(direction: str, our_number: str, minutes: int) -> Decimal:

@@ -113,6 +113,13 @@ class AgentAudioEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionUsed:
+    """So many more seconds of the session are billed; only of models billed by the minute."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseStarted:
     response_id: str
 
@@ -233,6 +240,7 @@ Event = (
     | AgentTranscribed
     | AgentAudioStarted
     | AgentAudioEnded
+    | SessionUsed
     | ResponseStarted
     | ResponseDone
     | ModelErrored

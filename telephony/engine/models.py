@@ -40,7 +40,7 @@ class Model:
     """A model. ``ends`` is the day on which OpenAI turns it off; ``instead`` replaces it then.
 
     Prices are None if they are unknown, or if it is not billed so. ``per_minute`` is USD for a
-    minute of the session.
+    minute of the session, and ``backend`` the price of the model that such a session delegates to.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Model:
     tokens: TokenPrices | None = None
     per_minute: Decimal | None = None
     features: frozenset[str] = frozenset()
+    backend: Price | None = None
 
 
 def _model(name: str, entry: Mapping[str, Any]) -> Model:
@@ -62,6 +63,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> Model:
         _tokens(entry) if "text" in entry else None,
         Decimal(per_minute) if per_minute else None,
         frozenset([*_DATA["features"][entry["protocol"]], *entry.get("features", ())]),
+        _price(entry["backend"]) if "backend" in entry else None,
     )
 
 

@@ -43,6 +43,9 @@ class Record:
         item_id = event.item_id or self._state.context.own_item()
         self._state.transcript.write(item_id, "assistant", event.text, self._state.now)
 
+    def session_used(self, event: events.SessionUsed) -> None:
+        self._state.usage += TokenUsage(session_seconds=event.seconds)
+
     def response_done(self, event: events.ResponseDone) -> bool:
         """Record the usage and words of a response; return False if its end is a repetition."""
         state = self._state

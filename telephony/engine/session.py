@@ -187,6 +187,7 @@ class CallSession:
             events.AgentTranscribed: record.agent_transcribed,
             events.AgentAudioStarted: speaking.audio_started,
             events.AgentAudioEnded: speaking.audio_ended,
+            events.SessionUsed: record.session_used,
             events.ResponseStarted: speaking.response_started,
             events.ResponseDone: speaking.response_done,
             events.ToolReturned: tools.returned,
@@ -228,7 +229,12 @@ class CallSession:
     def _receive_last(self, event: Event) -> None:
         """Process an event after the end of the call: only its record still matters."""
         match event:
-            case events.ItemAdded() | events.CallerTranscribed() | events.AgentTranscribed():
+            case (
+                events.ItemAdded()
+                | events.CallerTranscribed()
+                | events.AgentTranscribed()
+                | events.SessionUsed()
+            ):
                 self._handlers[type(event)](event)
             case events.ResponseStarted():  # to the last words; no one will hear it
                 self._state.answers.started(event.response_id)

@@ -256,8 +256,13 @@ class LiveSession(ModelSession):
         self._connection.clear()
 
     @property
+    def used_s(self) -> float:
+        """The seconds that are billed so far."""
+        return self._clock_ms / 1000
+
+    @property
     def _usage(self) -> dict[str, float]:
-        return {"seconds": self._clock_ms / 1000}
+        return {"seconds": self.used_s}
 
     @property
     def _usage_ratio(self) -> float:

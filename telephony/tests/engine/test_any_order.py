@@ -52,6 +52,7 @@ event = st.one_of(
     st.builds(events.MarkPlayed, st.sampled_from(["1", "2", "3", "x"])),
     st.builds(events.ModelReady),
     st.builds(events.ModelConfigured),
+    st.builds(events.SessionUsed, st.sampled_from([0.5, 15.0])),
     st.builds(events.SpeechStarted, ids),
     st.builds(events.SpeechStopped, ids),
     st.builds(events.SpeechCommitted, ids),

@@ -1,6 +1,7 @@
 """Calls with GPT-Live, with the sandbox's model; OpenAI's types judge every message to it."""
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from telephony.engine import actions, events
 from telephony.engine.codecs.live.codec import LiveCodec
 from telephony.engine.codes import EndedReason
 from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Configure, Respond
+from telephony.engine.costs import openai_cost
 from telephony.tests.engine.conversation import PLAN
 from telephony.tests.engine.invariants import CheckedConversation
 from telephony.tests.engine.live_call import LiveCall
@@ -247,6 +249,7 @@ MESSAGES: list[dict[str, Any]] = [
             },
         )
     ],
+    {"type": "session.usage.updated", "usage": {"seconds": 15}},
     {"type": "session.closed", "reason": "expired", "usage": {"seconds": 1.5}},
     {"type": "error", "error": {"type": "x", "code": "y", "message": "z", "client_event_id": "w"}},
 ]
@@ -301,3 +304,21 @@ def test_only_the_newest_history_fits() -> None:
     messages = start["session"]["input"]
     assert 15 < len(messages) < 20
     assert messages[-1]["content"][0]["text"].startswith("199 ")
+
+
+def test_the_session_is_billed_by_the_second_and_the_backend_by_tokens() -> None:
+    call = LiveCall()
+    call.say("Please look up my order")
+    returned(call, "x" * 400)
+    call.wait(40.0)
+    call.receive(events.CallerHungUp())
+    call.finished()
+
+    usage = call.session.usage
+    seconds = call.model.used_s
+    assert usage.session_seconds == pytest.approx(seconds, abs=0.001)
+    assert usage.text_in > 100
+    assert usage.audio_in == usage.audio_out == 0
+    tokens = Decimal(usage.text_in) / 10 + Decimal(usage.text_cached) / 100
+    expected = Decimal(str(seconds)) / 1200 + (tokens + Decimal(usage.text_out) / 2) / 1_000_000
+    assert openai_cost("gpt-live-1.1", usage) == pytest.approx(expected, abs=Decimal("0.000001"))

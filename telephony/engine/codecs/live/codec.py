@@ -24,6 +24,7 @@ from telephony.engine.commands import (
     Configure,
     Respond,
 )
+from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
     Event,
     FunctionCall,
@@ -32,6 +33,7 @@ from telephony.engine.events import (
     NotUnderstood,
     ResponseDone,
     ResponseStarted,
+    SessionUsed,
 )
 from telephony.engine.model_errors import FATAL_CODES
 from telephony.engine.playback import BYTES_PER_MS, Playback
@@ -39,6 +41,7 @@ from telephony.engine.twilio_codec import Encoder
 
 APPEND = b'{"type":"session.input_audio.append","audio":"'
 DELTA = "session.output_audio.delta"
+_USED_EVERY_S = 1.0
 _GO_ON = "Speak now: go on with the conversation where it stopped."
 # Silence in base64 is a series of slashes, since its bytes are 0xFF; so it ends, by its length.
 _ENDS_OF_SILENCE = frozenset({"", "w==", "8="})
@@ -55,6 +58,8 @@ class LiveCodec:
         self._turns = Turns()
         self._work = Work()
         self._calls: list[FunctionCall] = []
+        self._clock_ms = 0
+        self._used_s = 0.0
 
     # To the model
 
@@ -139,7 +144,10 @@ class LiveCodec:
                 yield from self._turns.agent_said(fields.text("delta"))
             case "response.event":
                 yield from self._worked(fields.object("event"))
+            case "session.usage.updated":
+                yield from self._used(fields.object("usage").amount("seconds"))
             case "session.closed":
+                yield from self._used(fields.object("usage").amount("seconds"))
                 yield from self._turns.end()
                 if fields.text("reason") == "expired":
                     yield ModelErrored("session_expired", "The session has expired.")
@@ -154,7 +162,16 @@ class LiveCodec:
         if not is_silent:
             yield from self._turns.sounded()
         ms = audio_size(audio.encode()) // BYTES_PER_MS
+        self._clock_ms += ms
+        if self._clock_ms / 1000 >= self._used_s + _USED_EVERY_S:
+            yield from self._used(self._clock_ms / 1000)
         yield from self._turns.passed(ms, is_silent=is_silent)
+
+    def _used(self, seconds: float) -> Iterator[Event]:
+        """Report what is billed since the last time; OpenAI's own number comes rarely."""
+        if seconds > self._used_s:
+            more, self._used_s = seconds - self._used_s, seconds
+            yield SessionUsed(round(more, 3))
 
     def _worked(self, event: Fields) -> Iterator[Event]:
         response = event.object("response")
@@ -185,6 +202,7 @@ class LiveCodec:
             reason=clipped(response.object("incomplete_details").text("reason"), LONGEST_NAME),
             # The voice says what the backend has written.
             spoke=True,
+            usage=_token_usage(response.object("usage")),
             error_code=code if response.has("error") else "",
             error_message=message,
         )
@@ -218,6 +236,15 @@ class LiveAudio(relay.AgentRelay):
 
     def take(self, text: bytes) -> bytes | None:
         return None
+
+
+def _token_usage(usage: Fields) -> TokenUsage:
+    """Return the backend's tokens, with cached ones subtracted from the input."""
+    cached = usage.object("input_tokens_details").tokens("cached_tokens")
+    given = usage.tokens("input_tokens")
+    return TokenUsage(
+        text_in=max(0, given - cached), text_cached=cached, text_out=usage.tokens("output_tokens")
+    )
 
 
 def _audio(fields: Fields) -> str:
