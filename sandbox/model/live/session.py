@@ -194,6 +194,7 @@ class LiveSession(ModelSession):
             self._leave(error.body)
             return
         self.settings = settings
+        self._has_spoken = bool(settings["input"])
         self._started_ms = self._now_ms
         self._answer(event, "session.started", session=settings)
 

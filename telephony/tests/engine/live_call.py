@@ -42,7 +42,7 @@ class LiveCall:
         )
         self.all: list[actions.Action] = []
         self.sent: list[dict[str, Any]] = []  # to the model
-        self._heard: list[tuple[float, bytes]] = []  # audio, and when the caller hears it
+        self.played: list[tuple[float, bytes]] = []  # audio, and when the caller hears it
         self._plays_until = self.now
         self._marks: list[tuple[float, str]] = []
         self._is_listening = False
@@ -66,7 +66,7 @@ class LiveCall:
             case actions.SendMark():
                 self._mark(action.name)
             case actions.ClearAudio():
-                self._heard = [(at, audio) for at, audio in self._heard if at <= self.now]
+                self.played = [(at, audio) for at, audio in self.played if at <= self.now]
                 self._plays_until = self.now
                 self._marks = [(self.now, name) for _, name in self._marks]
 
@@ -108,7 +108,7 @@ class LiveCall:
             return
         audio = base64.b64decode(message["media"]["payload"])
         start = max(self._plays_until, self.now)
-        self._heard.append((start, audio))
+        self.played.append((start, audio))
         self._plays_until = start + len(audio) / BYTES_PER_MS / 1000
 
     def _mark(self, name: str) -> None:
@@ -138,18 +138,18 @@ class LiveCall:
 
     def say(self, text: str, then_s: float = 4.0) -> str:
         """Say something and listen; return what the agent said meanwhile."""
-        before = len(self._heard)
+        before = len(self.played)
         self.play(b"".join(speech.frames(text)))
         self.wait(then_s)
         return self.heard(before)
 
     def wait(self, seconds: float) -> str:
-        before = len(self._heard)
+        before = len(self.played)
         self.play(_SILENCE * round(seconds * 1000 / STEP_MS))
         return self.heard(before)
 
     def heard(self, since: int = 0) -> str:
-        return speech.hear(audio for _, audio in self._heard[since:])
+        return speech.hear(audio for _, audio in self.played[since:])
 
     @property
     def delay_s(self) -> float:

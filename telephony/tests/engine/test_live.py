@@ -2,19 +2,21 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.model import Call, Drop, Error, Expire, Fail, Hold, Say, Script, When
+from sandbox.model import Call, Drop, Error, Expire, Fail, Hold, Say, Script, Wait, When
 from sandbox.tests.live import judge_client
 from telephony.engine import actions, events
-from telephony.engine.codecs.live.codec import LiveCodec
+from telephony.engine.codecs.live.codec import CUSHION_MS, LiveCodec
 from telephony.engine.codes import EndedReason
 from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Configure, Respond
 from telephony.engine.costs import openai_cost
+from telephony.engine.playback import BYTES_PER_MS
 from telephony.tests.engine.conversation import PLAN
 from telephony.tests.engine.invariants import CheckedConversation
 from telephony.tests.engine.live_call import LiveCall
@@ -322,3 +324,15 @@ def test_the_session_is_billed_by_the_second_and_the_backend_by_tokens() -> None
     tokens = Decimal(usage.text_in) / 10 + Decimal(usage.text_cached) / 100
     expected = Decimal(str(seconds)) / 1200 + (tokens + Decimal(usage.text_out) / 2) / 1_000_000
     assert openai_cost("gpt-live-1.1", usage) == pytest.approx(expected, abs=Decimal("0.000001"))
+
+
+def test_a_sound_that_comes_a_little_late_leaves_no_gap() -> None:
+    """Silence is sent before the first sound of an utterance only."""
+    call = LiveCall((Say("Good morning"), Wait(2_000), Say("Goodbye")))
+    call.say("Hello", 6.0)
+
+    lengths = [len(audio) for _, audio in call.played]
+    assert lengths.count(CUSHION_MS * BYTES_PER_MS) == 2
+    assert lengths[0] == CUSHION_MS * BYTES_PER_MS
+    gaps = [later - at - len(audio) / 8_000 for (at, audio), (later, _) in pairwise(call.played)]
+    assert [gap for gap in gaps if gap > 0.001] == [pytest.approx(2.0, abs=0.3)]

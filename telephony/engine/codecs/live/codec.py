@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 
 from telephony.engine.audio import audio_size
@@ -42,6 +43,9 @@ from telephony.engine.twilio_codec import Encoder
 APPEND = b'{"type":"session.input_audio.append","audio":"'
 DELTA = "session.output_audio.delta"
 _USED_EVERY_S = 1.0
+# Of 100 ms of audio each, 95% come within 160 ms of the one before.
+CUSHION_MS = 60
+_CUSHION = base64.b64encode(b"\xff" * (CUSHION_MS * BYTES_PER_MS))
 _GO_ON = "Speak now: go on with the conversation where it stopped."
 # Silence in base64 is a series of slashes, since its bytes are 0xFF; so it ends, by its length.
 _ENDS_OF_SILENCE = frozenset({"", "w==", "8="})
@@ -230,12 +234,21 @@ class LiveCodec:
 
 
 class LiveAudio(relay.AgentRelay):
-    """The model's audio to the caller: ten messages a second, all of which are parsed."""
+    """The model's audio to the caller: ten messages a second, all of which are parsed.
+
+    A little silence goes before the first sound, so that one which comes a little late leaves no
+    gap in the speech.
+    """
 
     __slots__ = ()
 
     def take(self, text: bytes) -> bytes | None:
         return None
+
+    def play(self, item_id: str, payload: bytes) -> bool:
+        if not self._playback.is_outstanding:
+            self._send(self._encoder.media(_CUSHION))
+        return super().play(item_id, payload)
 
 
 def _token_usage(usage: Fields) -> TokenUsage:
