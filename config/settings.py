@@ -143,6 +143,13 @@ OPENAI_REALTIME_URL = env.address(
     "wss",
     f"ws://{_SANDBOX_URL}/openai/v1/realtime" if SANDBOX else "wss://api.openai.com/v1/realtime",
 )
+OPENAI_LIVE_URL = env.address(
+    "OPENAI_LIVE_URL",
+    "wss",
+    f"ws://{_SANDBOX_URL}/openai/v1/live/sessions"
+    if SANDBOX
+    else "wss://api.openai.com/v1/live/sessions",
+)
 
 CALLBACK_ALLOW_PRIVATE = env.flag("CALLBACK_ALLOW_PRIVATE", default=DEBUG)
 if CALLBACK_ALLOW_PRIVATE:

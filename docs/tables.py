@@ -16,13 +16,15 @@ from operations.doctor.checks import CHECKS
 from telephony.callbacks.configuration import CONFIGURATION, REFUSAL, Answer, Field
 from telephony.engine.codes import EndedReason, ErrorCode, EventKind
 from telephony.engine.models import (
+    BACKEND_MODEL,
     MODELS,
     SEEN,
     TRANSCRIPTION_MODEL,
     TRANSCRIPTION_PER_MINUTE,
-    UNLISTED_MODEL,
+    UNLISTED,
     Model,
     Price,
+    Prices,
 )
 from telephony.explanations import OTHER_MODEL_CODES, SECTIONS, Section
 
@@ -142,35 +144,38 @@ def _conditions() -> Iterable[Row]:
 
 def _models() -> Iterable[Row]:
     text, audio = "text: input / cached / output", "audio: input / cached / output"
-    yield "model", text, audio, "`reasoningEffort`", "retires"
+    yield "model", text, audio, "a minute", "`reasoningEffort`", "retires"
     for model in MODELS.values():
-        if model.protocol == "realtime":
-            reasons = "yes" if "reasoning" in model.features else "no"
-            yield f"`{model.name}`", *_prices(model), reasons, _retires(model)
+        reasons = "yes" if "reasoning" in model.features else "no"
+        yield f"`{model.name}`", *_model_prices(model.prices), reasons, _retires(model)
 
 
-def _model_prices() -> Iterable[str]:
-    yield (
-        f"Prices are in USD for a million tokens, as OpenAI published them in {SEEN:%B %Y}. "
-        f"`{TRANSCRIPTION_MODEL}` transcribes what the caller says, for "
-        f"${TRANSCRIPTION_PER_MINUTE} a minute of speech. A model without prices here is estimated "
-        f"with those of `{UNLISTED_MODEL}`."
-    )
-
-
-def _prices(model: Model) -> tuple[str, str]:
-    tokens = model.tokens
-    return (_price(tokens.text), _price(tokens.audio)) if tokens else ("not listed", "not listed")
+def _model_prices(prices: Prices | None) -> tuple[str, str, str]:
+    if prices is None:
+        return ("not listed",) * 3
+    per_minute = f"${prices.per_minute}" if prices.per_minute else "none"
+    return _price(prices.text), _price(prices.audio), per_minute
 
 
 def _price(price: Price) -> str:
-    return f"${price.input} / ${price.cached} / ${price.output}"
+    return f"${price.input} / ${price.cached} / ${price.output}" if price.output else "none"
 
 
 def _retires(model: Model) -> str:
     if model.ends is None:
         return "no date announced"
     return f"{model.ends.isoformat()}: use `{model.instead}`"
+
+
+def _about_prices() -> Iterable[str]:
+    live = UNLISTED["live"]
+    yield (
+        f"Prices are in USD for a million tokens, as OpenAI published them in {SEEN:%B %Y}. With a "
+        f"Realtime model, `{TRANSCRIPTION_MODEL}` transcribes what the caller says, for "
+        f"${TRANSCRIPTION_PER_MINUTE} a minute of speech. The text of a Live model is that of "
+        f"`{BACKEND_MODEL}`, which runs its tools. A model without prices here is estimated with "
+        f"those of `{UNLISTED['realtime']}`, or of `{live}` if its name begins with `gpt-live`."
+    )
 
 
 # By name, rows of Markdown: the header first.
@@ -188,4 +193,4 @@ TABLES: Mapping[str, Callable[[], Iterable[Row]]] = {
 }
 
 # By name, lines of Markdown.
-PARTS: Mapping[str, Callable[[], Iterable[str]]] = {"codes": _codes, "model-prices": _model_prices}
+PARTS: Mapping[str, Callable[[], Iterable[str]]] = {"codes": _codes, "model-prices": _about_prices}

@@ -111,10 +111,13 @@ class Field:
 
     def _models(self) -> str:
         """Return which models have the field, unless all have it that may be chosen."""
-        chosen = [each for each in MODELS.values() if each.protocol == "realtime"]
-        fit = [f"`{each.name}`" for each in chosen if self.needs in each.features]
-        is_for_all = not self.needs or len(fit) == len(chosen)
-        return "" if is_for_all else f"Only for {', '.join(fit)} and models that are not listed."
+        fit = {name for name, model in MODELS.items() if self.needs in model.features}
+        of_realtime = {name for name, model in MODELS.items() if model.protocol == "realtime"}
+        if not self.needs or fit == {*MODELS}:
+            return ""
+        if fit == of_realtime:
+            return "Not for Live models."
+        return f"Only for {', '.join(f'`{name}`' for name in MODELS if name in fit)}."
 
     def misfit(self, body: Mapping[str, Any], models: Sequence[str]) -> str:
         """Return the error for a field that one of the models does not have; "" for none."""
@@ -274,16 +277,17 @@ CONFIGURATION = Answer(
             OneOrMany(
                 ListOf(
                     Pattern(
-                        re.compile(r"gpt-realtime[A-Za-z0-9._-]{0,88}"),
-                        "Use the name of a gpt-realtime model.",
-                        "Any name that begins with `gpt-realtime`, at most 100 characters.",
+                        re.compile(r"gpt-(?:realtime|live)[A-Za-z0-9._-]{0,88}"),
+                        "Use the name of a gpt-realtime or gpt-live model.",
+                        "Any name that begins with `gpt-realtime` or `gpt-live`, and then has at "
+                        "most 88 characters.",
                     ),
                     least=1,
                     most=MOST_MODELS,
                     too_few="Name a model.",
                 )
             ),
-            "The OpenAI realtime model that talks to the caller. In a list, the next one follows "
+            "The OpenAI model that talks to the caller. In a list, the next one follows "
             "if a model cannot be reached or refuses the call.",
         ),
         Field(

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from telephony.engine.models import TRANSCRIPTION_PER_MINUTE, Price, model_of, token_prices_of
+from telephony.engine.models import TRANSCRIPTION_PER_MINUTE, prices_of
 
 _TWILIO: dict[str, Any] = json.loads(
     (Path(__file__).parent / "prices.json").read_text(encoding="utf-8")
@@ -46,11 +46,8 @@ class TokenUsage:
 
 
 def openai_cost(model: str, usage: TokenUsage) -> Decimal:
-    """Return USD with six decimals; a model without a listed price costs as the default one."""
-    known = model_of(model)
-    if known is not None and known.per_minute is not None:
-        return _cost_by_the_minute(usage, known.per_minute, known.backend)
-    prices = token_prices_of(model)
+    """Return USD with six decimals; a model without a listed price costs as another one."""
+    prices = prices_of(model)
     text, audio = prices.text, prices.audio
     per_million = (
         usage.text_in * text.input
@@ -62,20 +59,8 @@ def openai_cost(model: str, usage: TokenUsage) -> Decimal:
     )
     minutes = Decimal(str(usage.transcribed_seconds)) / 60
     transcription = minutes * TRANSCRIPTION_PER_MINUTE
-    return (per_million / _MILLION + transcription).quantize(_SIX_PLACES)
-
-
-def _cost_by_the_minute(usage: TokenUsage, per_minute: Decimal, backend: Price | None) -> Decimal:
-    """Return USD for the sessions' time, and for the text of the model that they delegate to."""
-    cost = Decimal(str(usage.session_seconds)) / 60 * per_minute
-    if backend is not None:
-        per_million = (
-            usage.text_in * backend.input
-            + usage.text_cached * backend.cached
-            + usage.text_out * backend.output
-        )
-        cost += per_million / _MILLION
-    return cost.quantize(_SIX_PLACES)
+    session = Decimal(str(usage.session_seconds)) / 60 * prices.per_minute
+    return (per_million / _MILLION + transcription + session).quantize(_SIX_PLACES)
 
 
 def twilio_cost(direction: str, our_number: str, minutes: int) -> Decimal:

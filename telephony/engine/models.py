@@ -29,46 +29,48 @@ class Price:
     output: Decimal
 
 
+_FREE = Price(Decimal(0), Decimal(0), Decimal(0))
+
+
 @dataclass(frozen=True, slots=True)
-class TokenPrices:
+class Prices:
+    """What a model costs. ``per_minute`` is USD for a minute of the session."""
+
     text: Price
     audio: Price
+    per_minute: Decimal
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model. ``ends`` is the day on which OpenAI turns it off; ``instead`` replaces it then.
 
-    Prices are None if they are unknown, or if it is not billed so. ``per_minute`` is USD for a
-    minute of the session, and ``backend`` the price of the model that such a session delegates to.
+    ``prices`` is None if they are unknown. ``features`` are what fields of a call's configuration
+    can need.
     """
 
     name: str
     protocol: Protocol
     ends: date | None = None
     instead: str = ""
-    tokens: TokenPrices | None = None
-    per_minute: Decimal | None = None
+    prices: Prices | None = None
     features: frozenset[str] = frozenset()
-    backend: Price | None = None
 
 
 def _model(name: str, entry: Mapping[str, Any]) -> Model:
-    per_minute = entry.get("per_minute")
     return Model(
         name,
         entry["protocol"],
         entry.get("ends"),
         entry.get("instead", ""),
-        _tokens(entry) if "text" in entry else None,
-        Decimal(per_minute) if per_minute else None,
+        _prices(entry) if "text" in entry else None,
         frozenset([*_DATA["features"][entry["protocol"]], *entry.get("features", ())]),
-        _price(entry["backend"]) if "backend" in entry else None,
     )
 
 
-def _tokens(entry: Mapping[str, Any]) -> TokenPrices:
-    return TokenPrices(_price(entry["text"]), _price(entry["audio"]))
+def _prices(entry: Mapping[str, Any]) -> Prices:
+    audio = _price(entry["audio"]) if "audio" in entry else _FREE
+    return Prices(_price(entry["text"]), audio, Decimal(entry.get("per_minute", 0)))
 
 
 def _price(entry: Mapping[str, str]) -> Price:
@@ -76,10 +78,13 @@ def _price(entry: Mapping[str, str]) -> Price:
 
 
 MODELS: Mapping[str, Model] = {name: _model(name, entry) for name, entry in _DATA["models"].items()}
-UNLISTED_MODEL: str = _DATA["unlisted"]
-_UNLISTED = _tokens(_DATA["models"][UNLISTED_MODEL])
+UNLISTED: Mapping[Protocol, str] = _DATA["unlisted"]
+_UNLISTED = {
+    protocol: _prices(_DATA["models"][name]) for protocol, name in _DATA["unlisted"].items()
+}
 SEEN: date = _DATA["seen"]
 DEFAULT_MODEL: str = _DATA["default"]
+BACKEND_MODEL: str = _DATA["backend"]["model"]
 TRANSCRIPTION_MODEL: str = _DATA["transcription"]["model"]
 TRANSCRIPTION_PER_MINUTE = Decimal(_DATA["transcription"]["per_minute"])
 
@@ -98,10 +103,17 @@ def lacks(name: str, feature: str) -> bool:
     return model is not None and feature not in model.features
 
 
-def token_prices_of(name: str) -> TokenPrices:
-    """Return the prices of a model; those of ``unlisted`` if they are unknown."""
+def protocol_of(name: str) -> Protocol:
+    """Return the protocol of a model; that of an unlisted one follows from its name."""
+    if model := model_of(name):
+        return model.protocol
+    return "live" if name.startswith("gpt-live") else "realtime"
+
+
+def prices_of(name: str) -> Prices:
+    """Return the prices of a model or, if they are unknown, of the one that stands for it."""
     model = model_of(name)
-    return (model and model.tokens) or _UNLISTED
+    return (model and model.prices) or _UNLISTED[protocol_of(name)]
 
 
 # How long before its end a model is warned of.

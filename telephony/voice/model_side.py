@@ -8,6 +8,7 @@ from urllib.parse import quote
 from django.conf import settings
 
 from telephony.call_log import names_of
+from telephony.engine.models import protocol_of
 from telephony.engine.plan import CallPlan
 from telephony.engine.startup import STARTUP_S
 from telephony.models import Call
@@ -23,6 +24,13 @@ CONNECT_WITHIN_S = STARTUP_S - 2.0
 MOST_EARLY_BYTES = 64 << 10
 
 
+def _url(model: str) -> str:
+    """Return where a model is. A Live model is named in the first message instead."""
+    if protocol_of(model) == "live":
+        return str(settings.OPENAI_LIVE_URL)
+    return f"{settings.OPENAI_REALTIME_URL}?model={quote(model)}"
+
+
 class ModelSide(Handler):
     """The model's socket. It may be open before there is a runner that it serves."""
 
@@ -35,7 +43,7 @@ class ModelSide(Handler):
 
     async def open(self, plan: CallPlan, within_s: float) -> None:
         """Open the socket; raise :class:`~telephony.voice.websocket.ConnectFailed`."""
-        url = f"{settings.OPENAI_REALTIME_URL}?model={quote(plan.model)}"
+        url = _url(plan.model)
         headers = {"Authorization": f"Bearer {plan.openai_api_key}"}
         await websocket.connect(url, headers=headers, handler=self, timeout=within_s)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from telephony.engine.codecs.interface import Codec
 from telephony.engine.codecs.live.codec import LiveCodec
 from telephony.engine.codecs.realtime.codec import RealtimeCodec
-from telephony.engine.models import Protocol, model_of
+from telephony.engine.models import Protocol, protocol_of
 
 _CODECS: dict[Protocol, Callable[[], Codec]] = {
     "realtime": RealtimeCodec,
@@ -16,6 +16,5 @@ _CODECS: dict[Protocol, Callable[[], Codec]] = {
 
 
 def codec_of(name: str) -> Codec:
-    """Return a new codec for a call with the model; it is Realtime's for an unknown model."""
-    model = model_of(name)
-    return _CODECS.get(model.protocol if model else "realtime", RealtimeCodec)()
+    """Return a new codec for a call with the model."""
+    return _CODECS[protocol_of(name)]()

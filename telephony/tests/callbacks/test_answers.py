@@ -86,6 +86,23 @@ def test_a_model_that_reasons_or_may_do_so_takes_an_effort(model):
     assert plan.reasoning_effort == "low"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("noiseReduction", "far_field"),
+        ("vadEagerness", "low"),
+        ("maxOutputTokens", 100),
+        ("reasoningEffort", "low"),
+    ],
+)
+def test_a_live_model_has_no_field_of_the_other_protocol(field, value):
+    assert parse_plan({**REQUIRED, "model": "gpt-live-1"}).model == "gpt-live-1"
+    error = wrong({**REQUIRED, "model": ["gpt-realtime-2", "gpt-live-1"], field: value})
+    assert error.fields == {
+        field: ["gpt-live-1 does not have this. Leave it out, or use another model."]
+    }
+
+
 @pytest.mark.parametrize("model", [None, "gpt-realtime-1.5", ["gpt-realtime-2", "gpt-realtime"]])
 def test_a_field_that_a_model_does_not_have_is_refused(model):
     error = wrong({**REQUIRED, "model": model, "reasoningEffort": "low", "maxOutputTokens": 100})

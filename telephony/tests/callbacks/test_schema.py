@@ -91,6 +91,7 @@ ACCEPTED: list[tuple[dict[str, Any], type]] = [
     (PLAN | {"model": ["gpt-realtime-2.1", "gpt-realtime-1.5"]}, CallPlan),
     (PLAN | {"model": "gpt-realtime-2", "reasoningEffort": "xhigh"}, CallPlan),
     (PLAN | {"maxOutputTokens": 4_096}, CallPlan),
+    (PLAN | {"model": "gpt-live-1.1"}, CallPlan),
     (PLAN | {"vadEagerness": "auto", "noiseReduction": "far_field"}, CallPlan),
     (PLAN | {"inactivityTimeoutMs": 1_000, "maxDurationSeconds": 1}, CallPlan),
     (PLAN | {"inactivityTimeoutMs": 3_600_000, "maxDurationSeconds": 3_540}, CallPlan),

@@ -43,6 +43,14 @@ def test_each_model_has_its_price_and_an_unlisted_one_the_default(model, dollars
     assert openai_cost(model, TokenUsage(text_out=MILLION)) == dollars
 
 
+def test_a_live_model_costs_by_the_minute_and_what_it_delegates():
+    minute = TokenUsage(session_seconds=60)
+    text = TokenUsage(text_in=MILLION, text_cached=MILLION, text_out=MILLION)
+    assert openai_cost("gpt-live-1.1", minute + text) == Decimal("0.66")
+    assert openai_cost("gpt-live-9", minute) == Decimal("0.05")
+    assert openai_cost("gpt-realtime-1.5", minute) == 0
+
+
 def test_usage_adds_up():
     assert TokenUsage(text_in=1, audio_out=2) + TokenUsage(text_in=3, transcribed_seconds=0.5) == (
         TokenUsage(text_in=4, audio_out=2, transcribed_seconds=0.5)

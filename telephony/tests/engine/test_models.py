@@ -13,7 +13,7 @@ from telephony.engine.models import MODELS, lacks, model_of
 def test_every_entry_is_complete():
     for model in MODELS.values():
         assert model.protocol in get_args(models.Protocol)
-        assert bool(model.tokens) + bool(model.per_minute) + bool(model.ends) >= 1, model.name
+        assert model.prices or model.ends, model.name
         assert bool(model.ends) == bool(model.instead), model.name
         if model.instead:
             assert MODELS[model.instead].ends is None, "its replacement must last longer"
@@ -21,7 +21,7 @@ def test_every_entry_is_complete():
 
 def test_the_default_model_has_prices_and_does_not_end():
     default = MODELS[models.DEFAULT_MODEL]
-    assert (default.tokens is not None, default.ends) == (True, None)
+    assert (default.prices is not None, default.ends) == (True, None)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def model(settings: Any) -> Iterator[Any]:
     async def serve(script: Script | None = None, **options: Any) -> AsyncIterator[ModelServer]:
         async with serve_model(script, key=OPENAI_KEY, **options) as server:
             settings.OPENAI_REALTIME_URL = server.url
+            settings.OPENAI_LIVE_URL = server.live_url
             yield server
 
     return serve

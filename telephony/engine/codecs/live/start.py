@@ -15,10 +15,9 @@ from telephony.engine.commands import (
     Configure,
     HistoryItem,
 )
+from telephony.engine.models import BACKEND_MODEL
 from telephony.engine.plan import Tool
 
-# The model to which the voice delegates work with tools.
-BACKEND_MODEL = "gpt-6-luna"
 # What the voice reads out must be speech.
 BACKEND_STYLE = (
     "What you write is read out on a phone call: write one or two short sentences without markup."
