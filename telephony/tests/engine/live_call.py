@@ -21,6 +21,7 @@ from telephony.engine.codecs.live.codec import LiveCodec
 from telephony.engine.plan import CallPlan
 from telephony.engine.playback import BYTES_PER_MS
 from telephony.engine.session import CallSession
+from telephony.engine.snapshot import Snapshot
 from telephony.engine.twilio_codec import Encoder
 from telephony.tests.engine.conversation import PLAN
 
@@ -34,21 +35,32 @@ class LiveCall:
         self.plan: CallPlan = replace(PLAN, model="gpt-live-1.1", **plan)
         self.now = 100.0
         self.session = CallSession(self.plan, self.now)
-        self.model = LiveSession(script or Script(turns=turns))
+        self.all: list[actions.Action] = []
+        self.played: list[tuple[float, bytes]] = []  # audio, and when the caller hears it
+        self._plays_until = self.now
+        self._marks: list[tuple[float, str]] = []
+        self._connect(script or Script(turns=turns), 1)
+
+    def _connect(self, script: Script, number: int) -> None:
+        self.model = LiveSession(script, number)
         self.model.open()
         self.codec = LiveCodec()
         self._agent = self.codec.agent_audio(
             self._to_caller, _ENCODER, self.session.playback, lambda: self.now
         )
-        self.all: list[actions.Action] = []
         self.sent: list[dict[str, Any]] = []  # to the model
-        self.played: list[tuple[float, bytes]] = []  # audio, and when the caller hears it
-        self._plays_until = self.now
-        self._marks: list[tuple[float, str]] = []
         self._is_listening = False
-        self.is_closed = False
         self.receive(events.ModelReady())
         self._exchange()
+
+    def move(self, *turns: Any) -> None:
+        """Go on with another engine and another session of the model."""
+        snapshot = self.session.snapshot("engine_stopping", self.now)
+        assert snapshot is not None
+        kept = Snapshot.from_dict(json.loads(json.dumps(snapshot.to_dict())))
+        self.session = CallSession.resume(kept, self.now)
+        self._marks = []
+        self._connect(Script(turns=turns), 2)
 
     # The runner
 
@@ -87,7 +99,6 @@ class LiveCall:
 
     def _process(self, output: Any) -> None:
         if isinstance(output, Close | Drop):
-            self.is_closed = True
             for event in self.codec.closed():
                 self.receive(event)
             self.receive(events.ModelClosed(getattr(output, "code", 1006)))

@@ -336,3 +336,34 @@ def test_a_sound_that_comes_a_little_late_leaves_no_gap() -> None:
     assert lengths[0] == CUSHION_MS * BYTES_PER_MS
     gaps = [later - at - len(audio) / 8_000 for (at, audio), (later, _) in pairwise(call.played)]
     assert [gap for gap in gaps if gap > 0.001] == [pytest.approx(2.0, abs=0.3)]
+
+
+def test_a_call_moves_between_two_turns() -> None:
+    call = LiveCall(Say("Welcome"), greeting="Good day.")
+    call.wait(3.0)
+    call.say("Hello")
+    before = call.lines()
+    call.move(Say("Here I am"))
+    assert call.wait(3.0) == ""
+    assert call.say("Are you there") == "Here I am"
+
+    [start, *others] = call.sent
+    assert [m["content"][0]["text"] for m in start["session"]["input"]] == [
+        "Good day.",
+        "Hello",
+        "Welcome",
+    ]
+    assert others == []
+    assert call.lines() == [*before, ("user", "Are you there"), ("assistant", "Here I am")]
+    # The codec reports each full second, and OpenAI's final number does not come.
+    assert call.session.usage.session_seconds == pytest.approx(call.now - 100.0, abs=1.0)
+
+
+def test_a_call_moves_while_the_model_owes_an_answer() -> None:
+    call = LiveCall()
+    call.say("Please look up my order")
+    call.move(Say("It has shipped"))
+
+    assert call.wait(3.0) == "It has shipped"
+    texts = [m["content"][0]["text"] for m in call.sent[0]["session"]["input"]]
+    assert any("look_up" in text for text in texts)

@@ -42,6 +42,7 @@ from telephony.engine.twilio_codec import Encoder
 
 APPEND = b'{"type":"session.input_audio.append","audio":"'
 DELTA = "session.output_audio.delta"
+_LONGEST_SESSION = 100  # characters of a session's id; OpenAI's have about 30
 _USED_EVERY_S = 1.0
 # Of 100 ms of audio each, 95% come within 160 ms of the one before.
 CUSHION_MS = 60
@@ -137,6 +138,7 @@ class LiveCodec:
                 yield NotUnderstood("an event without a type")
             case "session.started":
                 self._is_started = True
+                self._turns.session = fields.object("session").id("id")[:_LONGEST_SESSION] or "live"
                 yield ModelConfigured()
                 self._due += self._held
                 self._held = []

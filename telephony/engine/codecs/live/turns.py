@@ -34,9 +34,13 @@ class _Turn:
 
 
 class Turns:
-    """The turns of both sides. Each method yields the events that follow."""
+    """The turns of both sides. Each method yields the events that follow.
+
+    ``session`` is the id of the model's session: a call may have several, and each item its own id.
+    """
 
     def __init__(self) -> None:
+        self.session = "live"
         self._count = 0
         self._last_item: str | None = None
         self._agent: _Turn | None = None
@@ -128,4 +132,4 @@ class Turns:
 
     def _new_id(self, side: str) -> str:
         self._count += 1
-        return f"live_{side}_{self._count}"
+        return f"{self.session}_{side}_{self._count}"
