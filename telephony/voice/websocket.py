@@ -298,6 +298,25 @@ async def connect(
     if any(re.search(r"[\0\r\n]", name + value) for name, value in headers.items()):
         raise ValueError("A header holds a line break.")
     side = _Side(handler, limits)
+    opening = asyncio.create_task(_open(side, url, headers, timeout, limits))
+    try:
+        # Cancelled together with its caller, it could leave a socket open: asyncio's race between
+        # addresses forgets one that has just won. It closes by itself what opens too late.
+        await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        side.abandon()
+        opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody else
+        raise
+    return side.socket
+
+
+async def _open(
+    side: _Side,
+    url: str,
+    headers: Mapping[str, str],
+    timeout: float,  # noqa: ASYNC109 (picows needs it as well)
+    limits: Limits,
+) -> None:
     try:
         async with asyncio.timeout(timeout):
             await ws_connect(
@@ -319,7 +338,6 @@ async def connect(
     except BaseException:
         side.abandon()
         raise
-    return side.socket
 
 
 async def listen(

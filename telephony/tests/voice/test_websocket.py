@@ -9,6 +9,7 @@ import hashlib
 import socket as sockets
 import ssl
 import struct
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -1191,6 +1192,28 @@ async def test_an_upgrade_after_the_cancellation() -> None:
         late.set()
     assert not client.opened.is_set()
     assert not client.closes
+
+
+async def test_a_cancellation_at_any_moment_leaves_no_socket_open() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port, tasks = server.sockets[0].getsockname()[1], len(asyncio.all_tasks())
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ResourceWarning)
+            for turns in range(12):
+                connecting = asyncio.create_task(connected(port, Recorder()))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                connecting.cancel()
+                await asyncio.wait([connecting])
+            del connecting
+            await until(lambda: len(asyncio.all_tasks()) == tasks)
+            gc.collect()
+    assert [str(each.message) for each in warned] == []
 
 
 async def test_credentials_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
