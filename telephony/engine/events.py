@@ -52,14 +52,21 @@ class ModelConfigured:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The caller started to speak; the speech will become the item ``item_id``."""
+    """The caller started to speak, ``ago_s`` before the model reported it.
+
+    The speech will become the item ``item_id``.
+    """
 
     item_id: str
+    ago_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
+    """The caller stopped to speak, ``ago_s`` before the model reported it."""
+
     item_id: str
+    ago_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,14 @@ class Hearing:
 
     def speech_started(self, event: events.SpeechStarted) -> None:
         state = self._state
-        self._spoke_since = state.now
+        self._spoke_since = state.now - event.ago_s
         self._speech_item = event.item_id
         state.reply_times.caller_speaks()
         state.answers.caller_speaks()
         state.timers.clear(Timer.IDLE)
         state.context.start_timer(Timer.SPEECH, SPEECH_S)
         if event.item_id:
-            state.transcript.begin(event.item_id, "user", state.now)
+            state.transcript.begin(event.item_id, "user", self._spoke_since)
         self._interrupt()
         self._leaving.stay()
 
@@ -57,9 +57,11 @@ class Hearing:
 
     def speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         state = self._state
+        ago_s = event.ago_s if event else 0.0
         if state.is_speaking:
-            state.note(EventKind.CALLER_SPOKE, ms=state.context.ms_since(self._spoke_since))
-        state.reply_times.caller_waits()
+            spoke_ms = state.context.ms_since(self._spoke_since + ago_s)
+            state.note(EventKind.CALLER_SPOKE, ms=max(0, spoke_ms))
+        state.reply_times.caller_waits(ago_s)
         state.timers.clear(Timer.SPEECH)
         state.answers.caller_has_spoken()
         state.rest()

@@ -23,9 +23,9 @@ class ReplyTimes:
         self._waiting_since = self._awaited = None
         self._is_silent = False
 
-    def caller_waits(self) -> None:
-        """Begin to wait: the caller has finished a turn."""
-        self._waiting_since = self._context.now
+    def caller_waits(self, ago_s: float = 0.0) -> None:
+        """Begin to wait: the caller finished a turn, so long ago."""
+        self._waiting_since = self._context.now - ago_s
 
     def audio_came(self, item_id: str) -> None:
         """Note how long the first audio of an item took, if the caller waited for it."""

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox import speech
 from sandbox.model import Call, Drop, Error, Expire, Fail, Hold, Say, Script, Wait, When
 from sandbox.tests.live import judge_client
 from telephony.engine import actions, events
 from telephony.engine.codecs.live.codec import CUSHION_MS, LiveCodec
-from telephony.engine.codes import EndedReason
+from telephony.engine.codes import EndedReason, EventKind
 from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Configure, Respond
 from telephony.engine.costs import openai_cost
 from telephony.engine.playback import BYTES_PER_MS
@@ -367,3 +368,15 @@ def test_a_call_moves_while_the_model_owes_an_answer() -> None:
     assert call.wait(3.0) == "It has shipped"
     texts = [m["content"][0]["text"] for m in call.sent[0]["session"]["input"]]
     assert any("look_up" in text for text in texts)
+
+
+def test_the_wait_for_a_response_begins_when_the_caller_stopped() -> None:
+    """The model reports no end of speech: its transcript comes late, and says when."""
+    call = LiveCall()
+    call.say("Hello there", 7.0)
+
+    [spoke] = [n.detail for n in call.ever(actions.Note) if n.kind is EventKind.AGENT_SPOKE]
+    # Half a second of silence, and the time that the model thinks.
+    assert 600 <= spoke["latencyMs"] <= 1_000
+    [said] = [n.detail for n in call.ever(actions.Note) if n.kind is EventKind.CALLER_SPOKE]
+    assert said["ms"] == pytest.approx(speech.duration_ms("Hello there"), abs=300)

@@ -63,7 +63,6 @@ class LiveCodec:
         self._turns = Turns()
         self._work = Work()
         self._calls: list[FunctionCall] = []
-        self._clock_ms = 0
         self._used_s = 0.0
 
     # To the model
@@ -145,7 +144,8 @@ class LiveCodec:
             case "session.output_audio.delta":
                 yield from self._heard(_audio(fields))
             case "session.input_transcript.delta":
-                yield from self._turns.caller_said(fields.text("delta"))
+                start_ms, end_ms = int(fields.amount("start_ms")), int(fields.amount("end_ms"))
+                yield from self._turns.caller_said(fields.text("delta"), start_ms, end_ms)
             case "session.output_transcript.delta":
                 yield from self._turns.agent_said(fields.text("delta"))
             case "response.event":
@@ -168,10 +168,9 @@ class LiveCodec:
         if not is_silent:
             yield from self._turns.sounded()
         ms = audio_size(audio.encode()) // BYTES_PER_MS
-        self._clock_ms += ms
-        if self._clock_ms / 1000 >= self._used_s + _USED_EVERY_S:
-            yield from self._used(self._clock_ms / 1000)
         yield from self._turns.passed(ms, is_silent=is_silent)
+        if (clock_s := self._turns.clock_ms / 1000) >= self._used_s + _USED_EVERY_S:
+            yield from self._used(clock_s)
 
     def _used(self, seconds: float) -> Iterator[Event]:
         """Report what is billed since the last time; OpenAI's own number comes rarely."""

@@ -23,6 +23,8 @@ from telephony.engine.events import (
 
 # Without a fragment or a sound for this long, a turn is over.
 GAP_MS = 800
+# The times of fragments are OpenAI's: a wrong one must not make up a long wait.
+_MOST_AGO_MS = 5_000
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class _Turn:
     quiet_ms: int = 0  # since the last fragment or sound
     is_heard: bool = True  # the agent: its audio has not paused; the caller: still speaks
     text: str = ""
+    end_ms: int = 0  # of the caller's speech
 
 
 class Turns:
@@ -41,6 +44,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.session = "live"
+        self.clock_ms = 0
         self._count = 0
         self._last_item: str | None = None
         self._agent: _Turn | None = None
@@ -68,6 +72,7 @@ class Turns:
 
     def passed(self, ms: int, *, is_silent: bool) -> Iterator[Event]:
         """Let time pass, in which the agent was silent or not."""
+        self.clock_ms += ms
         if self._agent is not None and is_silent:
             if self._agent.is_heard:
                 self._agent.is_heard = False
@@ -80,14 +85,15 @@ class Turns:
             if self._caller.quiet_ms >= GAP_MS:
                 yield from self._end_caller()
 
-    def caller_said(self, text: str) -> Iterator[Event]:
-        """Take in a fragment of what the caller said."""
+    def caller_said(self, text: str, start_ms: int, end_ms: int) -> Iterator[Event]:
+        """Take in a fragment of what the caller said between these times."""
         if self._caller is None:
             # The agent's words so far were interrupted, and what follows are others.
             yield from self._end_agent()
             self._caller = _Turn(self._new_id("caller"))
-            yield SpeechStarted(self._caller.item_id)
+            yield SpeechStarted(self._caller.item_id, self._ago_s(start_ms))
         self._caller.text += text
+        self._caller.end_ms = end_ms
         self._caller.quiet_ms = 0
 
     def agent_said(self, text: str) -> Iterator[Event]:
@@ -117,7 +123,7 @@ class Turns:
         """Report the end of the caller's speech, whose last words may still be on their way."""
         if self._caller is not None and self._caller.is_heard:
             self._caller.is_heard = False
-            yield SpeechStopped(self._caller.item_id)
+            yield SpeechStopped(self._caller.item_id, self._ago_s(self._caller.end_ms))
             yield self._placed(self._caller.item_id, "user")
 
     def _end_caller(self) -> Iterator[Event]:
@@ -125,6 +131,9 @@ class Turns:
         turn, self._caller = self._caller, None
         if turn is not None:
             yield CallerTranscribed(turn.item_id, turn.text)
+
+    def _ago_s(self, ms: int) -> float:
+        return min(max(0, self.clock_ms - ms), _MOST_AGO_MS) / 1000
 
     def _placed(self, item_id: str, role: str) -> ItemAdded:
         before, self._last_item = self._last_item, item_id
