@@ -24,6 +24,7 @@ from config.unsafe import (
     bad_dsn,
     bad_email,
     bad_host,
+    bad_model_host,
     bad_sender,
     bad_webhook,
     leaky_mail_server,
@@ -144,12 +145,12 @@ OPENAI_REALTIME_URL = env.address(
     f"ws://{_SANDBOX_URL}/openai/v1/realtime" if SANDBOX else "wss://api.openai.com/v1/realtime",
 )
 OPENAI_LIVE_URL = env.address(
-    "OPENAI_LIVE_URL",
-    "wss",
-    f"ws://{_SANDBOX_URL}/openai/v1/live/sessions"
-    if SANDBOX
-    else "wss://api.openai.com/v1/live/sessions",
+    "OPENAI_LIVE_URL", "wss", f"{OPENAI_REALTIME_URL.removesuffix('/realtime')}/live/sessions"
 )
+# Where a customer's configuration may have the model instead.
+OPENAI_HOSTS = env.texts("OPENAI_HOSTS", [".openai.azure.com", "eu.api.openai.com"])
+for _host in OPENAI_HOSTS:
+    env.refuse("OPENAI_HOSTS", bad_model_host(_host))
 
 CALLBACK_ALLOW_PRIVATE = env.flag("CALLBACK_ALLOW_PRIVATE", default=DEBUG)
 if CALLBACK_ALLOW_PRIVATE:

@@ -98,6 +98,13 @@ def wide_host(host: str) -> str:
     return f"must list host names of your own: {host!r} {fault}."
 
 
+def bad_model_host(host: str) -> str:
+    """Check an entry of ``OPENAI_HOSTS``: customers' keys are sent there."""
+    name = host.removeprefix(".")
+    is_host = _HOST.fullmatch(name) and "." in name
+    return "" if is_host else f"must list host names, such as .openai.azure.com (one is {host!r})."
+
+
 def bad_address(address: str, schemes: Sequence[str], *, takes_path: bool = True) -> str:
     """Check a URL that is used or published: encrypted unless a plain scheme is allowed."""
     if not address:

@@ -22,6 +22,7 @@ from telephony.callbacks.kinds import (
     Kind,
     ListOf,
     Metadata,
+    ModelHost,
     OneOrMany,
     Pattern,
     PhoneNumber,
@@ -189,6 +190,14 @@ CONFIGURATION = Answer(
             "Your OpenAI API key. OpenAI checks it when the call begins. It is not kept.",
             example="your_openai_key",
             is_secret=True,
+        ),
+        Field(
+            "openaiBaseUrl",
+            ModelHost(),
+            "Where the model runs, if not at OpenAI itself: the base URL in Azure OpenAI or in "
+            "OpenAI's European region.",
+            needs="other_hosts",
+            example="https://your-resource.openai.azure.com/openai/v1",
         ),
         Field(
             "systemPrompt",

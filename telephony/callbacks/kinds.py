@@ -18,6 +18,7 @@ from telephony.callbacks.payloads import METADATA_LIMITS, json_problem, metadata
 from telephony.callbacks.problems import Problems
 from telephony.engine.bounds import DEEPEST, is_storable
 from telephony.engine.plan import ACCOUNT_SID, E164, Tool
+from telephony.model_hosts import host_problem
 from telephony.numbering import call_problem
 from telephony.twilio_rest import ACCOUNT_SID_RULE
 
@@ -145,6 +146,23 @@ class PhoneNumber(Pattern):
     def refuse(self, at: str, value: Any, problems: Problems) -> None:
         if problem := call_problem(value):
             problems.add(at, problem.message)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHost(Pattern):
+    """The base URL of an API like OpenAI's, at a host that this server allows."""
+
+    type: ClassVar[str] = "URL"
+    pattern: re.Pattern[str] = re.compile(
+        r"https://[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,9}(?:/[A-Za-z0-9_-]{1,64}){0,5}/?"
+    )
+    why: str = (
+        "Use an https:// URL in lowercase, such as https://resource.openai.azure.com/openai/v1."
+    )
+
+    def refuse(self, at: str, value: Any, problems: Problems) -> None:
+        if problem := host_problem(value):
+            problems.add(at, problem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class CallPlan:
     twilio_auth_token: str = field(repr=False)
     openai_api_key: str = field(repr=False)
     system_prompt: str = field(repr=False)
+    # Where the model is; OpenAI's own API if empty.
+    openai_base_url: str = ""
     on_tool_call_url: str = ""
     tools: tuple[Tool, ...] = ()
     builtin_tools: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from telephony.call_log import names_of
 from telephony.engine.models import protocol_of
 from telephony.engine.plan import CallPlan
 from telephony.engine.startup import STARTUP_S
+from telephony.model_hosts import credentials
 from telephony.models import Call
 from telephony.voice import websocket
 from telephony.voice.websocket import Handler, Socket
@@ -24,11 +25,13 @@ CONNECT_WITHIN_S = STARTUP_S - 2.0
 MOST_EARLY_BYTES = 64 << 10
 
 
-def _url(model: str) -> str:
-    """Return where a model is. A Live model is named in the first message instead."""
-    if protocol_of(model) == "live":
+def url_of(plan: CallPlan) -> str:
+    """Return where the model is. A Live model is named in the first message instead."""
+    if protocol_of(plan.model) == "live":
         return str(settings.OPENAI_LIVE_URL)
-    return f"{settings.OPENAI_REALTIME_URL}?model={quote(model)}"
+    base = plan.openai_base_url.rstrip("/").replace("https://", "wss://", 1)
+    url = f"{base}/realtime" if base else settings.OPENAI_REALTIME_URL
+    return f"{url}?model={quote(plan.model)}"
 
 
 class ModelSide(Handler):
@@ -43,9 +46,8 @@ class ModelSide(Handler):
 
     async def open(self, plan: CallPlan, within_s: float) -> None:
         """Open the socket; raise :class:`~telephony.voice.websocket.ConnectFailed`."""
-        url = _url(plan.model)
-        headers = {"Authorization": f"Bearer {plan.openai_api_key}"}
-        await websocket.connect(url, headers=headers, handler=self, timeout=within_s)
+        headers = credentials(plan.openai_base_url, plan.openai_api_key)
+        await websocket.connect(url_of(plan), headers=headers, handler=self, timeout=within_s)
 
     def serve(self, runner: CallRunner) -> None:
         """Pass everything to the runner from now on, and first what has happened already."""

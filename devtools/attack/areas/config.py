@@ -51,6 +51,7 @@ WEAK: tuple[dict[str, str], ...] = (
     {"OPENAI_REALTIME_URL": "ws://openai.example.com/openai/v1/realtime"},
     {"OPENAI_REALTIME_URL": "http://openai.example.com"},
     {"OPENAI_REALTIME_URL": "openai.example.com"},
+    {"OPENAI_HOSTS": "*"},
     *({"PUBLIC_URL": url} for url in ("http://app.example.com", "app.example.com", "https://", "")),
     *({"ENGINE_URL": url} for url in ("http://engine.example.com", "")),
     *({"MEDIA_URL": url} for url in ("ws://media.example.com/media", "https://x.example.com", "")),
