@@ -39,10 +39,15 @@ class LiveCall:
         self.played: list[tuple[float, bytes]] = []  # audio, and when the caller hears it
         self._plays_until = self.now
         self._marks: list[tuple[float, str]] = []
-        self._connect(script or Script(turns=turns), 1)
+        #: The scripts of the model's further sessions.
+        self.scripts: list[Script] = []
+        self._sessions = 0
+        self._is_leaving_model = False
+        self._connect(script or Script(turns=turns))
 
-    def _connect(self, script: Script, number: int) -> None:
-        self.model = LiveSession(script, number)
+    def _connect(self, script: Script) -> None:
+        self._sessions += 1
+        self.model = LiveSession(script, self._sessions)
         self.model.open()
         self.codec = LiveCodec()
         self._agent = self.codec.agent_audio(
@@ -60,7 +65,7 @@ class LiveCall:
         kept = Snapshot.from_dict(json.loads(json.dumps(snapshot.to_dict())))
         self.session = CallSession.resume(kept, self.now)
         self._marks = []
-        self._connect(Script(turns=turns), 2)
+        self._connect(Script(turns=turns))
 
     # The runner
 
@@ -75,6 +80,8 @@ class LiveCall:
         match action:
             case actions.ToModel():
                 self._send(self.codec.encode(action.command))
+            case actions.ConnectModel():
+                self._is_leaving_model = True
             case actions.SendMark():
                 self._mark(action.name)
             case actions.ClearAudio():
@@ -90,12 +97,15 @@ class LiveCall:
 
     def _exchange(self) -> None:
         """Process what the model sends, until it sends nothing more."""
-        while True:
+        while not self._is_leaving_model:
             self.model.advance(math.inf)
             if not (outputs := self.model.take()):
                 return
             for output in outputs:
-                self._process(output)
+                if not self._is_leaving_model:
+                    self._process(output)
+        self._is_leaving_model = False
+        self._connect(self.scripts.pop(0) if self.scripts else Script())
 
     def _process(self, output: Any) -> None:
         if isinstance(output, Close | Drop):
@@ -105,6 +115,8 @@ class LiveCall:
             return
         for event in self.codec.decode(output):
             self.receive(event)
+            if self._is_leaving_model:
+                return
             self._is_listening |= isinstance(event, events.ModelConfigured)
         if (delta := self.codec.audio(output)) and self._agent.play(*delta):
             self.receive(events.AgentAudioStarted(delta[0]))

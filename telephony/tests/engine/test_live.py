@@ -380,3 +380,12 @@ def test_the_wait_for_a_response_begins_when_the_caller_stopped() -> None:
     assert 600 <= spoke["latencyMs"] <= 1_000
     [said] = [n.detail for n in call.ever(actions.Note) if n.kind is EventKind.CALLER_SPOKE]
     assert said["ms"] == pytest.approx(speech.duration_ms("Hello there"), abs=300)
+
+
+def test_a_model_that_is_refused_is_followed_by_the_next() -> None:
+    when = When("session.start", (Error("model_not_found"),), instead=True)
+    call = LiveCall(script=Script(when=[when]), fallback_models=("gpt-live-1",), greeting="Hi.")
+
+    assert call.wait(3.0) == "Hi."
+    assert call.sent[0]["session"]["model"] == "gpt-live-1"
+    assert call.say("Hello", 7.0).startswith("I understood: Hello.")
