@@ -298,6 +298,7 @@ CONFIGURATION = Answer(
             ),
             "The OpenAI model that talks to the caller. In a list, the next one follows "
             "if a model cannot be reached or refuses the call.",
+            example=["gpt-realtime-2.1", "gpt-realtime-1.5"],
         ),
         Field(
             "reasoningEffort",
