@@ -100,6 +100,19 @@ def test_a_slow_tool_and_a_caller_who_speaks_meanwhile() -> None:
     assert not call.session.is_over
 
 
+def test_a_caller_who_asks_again_and_again_during_a_slow_tool() -> None:
+    """The model does not react while a call is open, and that is no failure."""
+    call = LiveCall()
+    call.say("Please look up my order", 2.0)
+    for _ in range(3):
+        call.say("Hello?", 7.0)
+    returned(call, "shipped")
+
+    assert call.wait(6.0).startswith("The result is: shipped.")
+    kinds = {note.kind for note in call.ever(actions.Note)}
+    assert not kinds & {EventKind.RESPONSE_FAILED, EventKind.MODEL_ERROR}
+
+
 def test_a_result_that_is_larger_than_the_budget() -> None:
     call = LiveCall()
     call.say("Please look up my order")

@@ -14,6 +14,8 @@ MOST_ITEMS = 100
 MOST_BYTES = 30_000
 # Of one result or message: the voice cannot say more anyway.
 LONGEST_BYTES = 8_000
+# Characters: in English 500 tokens have some 2,000, in other languages fewer.
+LONGEST_APPENDED = 1_700
 TOO_LONG = '{"error":"The result is too long."}'
 _PLACEHOLDER = "{}"
 
@@ -61,7 +63,7 @@ class Work:
 
     def ask(self, request_id: str) -> bool:
         """Ask for a response as soon as it may come; return False if there is nothing new."""
-        if not self._has_input and not self._open and not self._is_running:
+        if not self._has_input:
             return False
         self._wanted = request_id
         return True
@@ -103,7 +105,3 @@ def append(kind: str, event_id: str, text: str) -> Message:
         "delegation_id": None,
         "content": text[:LONGEST_APPENDED],
     }
-
-
-# Characters: in English 500 tokens have some 2,000, in other languages fewer.
-LONGEST_APPENDED = 1_700
