@@ -109,7 +109,9 @@ _CAUSES: Mapping[str, str] = {
         "whose `parameters` are not a valid JSON Schema."
     ),
     ErrorCode.MODEL_DISCONNECTED: (
-        "OpenAI restarted a server, or the network between us failed. The caller heard an apology."
+        "OpenAI restarted a server, or the network between us failed: three times within a minute, "
+        "or before the model was ready. The caller heard an apology. After fewer breaks, the call "
+        "goes on with another session of the model."
     ),
     ErrorCode.ENGINE_LOST: (
         "The server or its process failed. Until we noticed that, the call was shown as in "

@@ -80,7 +80,8 @@ class Answers:
 
     def add_item(self, item: AddText | AddToolResult) -> None:
         """Send an item that the next response must consider."""
-        self._queue.item_sent(item.item_id)
+        if self._context.is_connected:  # else the history has it
+            self._queue.item_sent(item.item_id)
         self._context.tell(item)
 
     def item_added(self, item_id: str) -> None:

@@ -442,6 +442,11 @@ class EventKind(StrEnum):
         "OpenAI accepted the configuration",
         "`model`; `ms` since the audio was connected",
     )
+    MODEL_RENEWED = (
+        "model_renewed",
+        "Another session of the model went on with the call",
+        "`why`: the last one was `closed`, too old (`age`), or failed with a code of OpenAI's",
+    )
     MODEL_FALLBACK = (
         "model_fallback",
         "A model did not start, and the next one in your list was tried",

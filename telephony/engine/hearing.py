@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from telephony.engine import events
-from telephony.engine.actions import ClearAudio
 from telephony.engine.codes import EventKind
 from telephony.engine.commands import OWN_ITEM, AddText, CancelResponse, Truncate
 from telephony.engine.leaving import Leaving
@@ -45,15 +44,12 @@ class Hearing:
     def _interrupt(self) -> None:
         """Stop the audio, if there is any, and tell the model how much of it the caller heard."""
         state = self._state
-        if not state.playback.is_outstanding:
-            return
-        state.do(ClearAudio())
-        cleared = state.playback.clear(state.now)
+        cleared = state.cut_audio()
         for unheard in cleared:
-            state.transcript.interrupt(unheard)
             if not unheard.item_id.startswith(OWN_ITEM):
                 state.tell(Truncate(unheard.item_id, unheard.heard_ms))
-        state.note(EventKind.INTERRUPTED, heardMs=cleared[0].heard_ms)
+        if cleared:
+            state.note(EventKind.INTERRUPTED, heardMs=cleared[0].heard_ms)
 
     def speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         state = self._state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 
 from telephony.engine.commands import AddText, AddToolCall, AddToolResult, HistoryItem
@@ -12,15 +11,10 @@ from telephony.engine.transcript import Line
 # Of the newest turns and tool calls: some 10,000 tokens, a third of the smallest context.
 MOST_CHARACTERS = 40_000
 
-# A tool is never called twice: what it did is real.
-NOT_KNOWN = json.dumps(
-    {"error": "The connection broke before the result came. The tool may have done its work."}
-)
-
 
 def history(
     lines: Sequence[Line], calls: Iterable[ToldCall], new_id: Callable[[], str]
-) -> list[HistoryItem]:
+) -> tuple[HistoryItem, ...]:
     """Return the commands that add the newest turns and tool calls, oldest first.
 
     A turn of the agent ends where the caller interrupted it.
@@ -32,7 +26,7 @@ def history(
         if room < 0:
             break
         kept.insert(0, entry)
-    return [command for entry in kept for command in _commands(entry, new_id)]
+    return tuple(command for entry in kept for command in _commands(entry, new_id))
 
 
 def _in_order(lines: Sequence[Line], calls: Iterable[ToldCall]) -> list[Line | ToldCall]:
@@ -51,11 +45,10 @@ def _in_order(lines: Sequence[Line], calls: Iterable[ToldCall]) -> list[Line | T
 
 def _commands(entry: Line | ToldCall, new_id: Callable[[], str]) -> list[HistoryItem]:
     if isinstance(entry, ToldCall):
-        result = NOT_KNOWN if entry.result is None else entry.result
-        return [
-            AddToolCall(new_id(), entry.call_id, entry.name, entry.arguments),
-            AddToolResult(new_id(), entry.call_id, result),
-        ]
+        made = AddToolCall(new_id(), entry.call_id, entry.name, entry.arguments)
+        if entry.result is None:  # it follows
+            return [made]
+        return [made, AddToolResult(new_id(), entry.call_id, entry.result)]
     if entry.role == "assistant":
         text = heard_of(entry)
         return [AddText(new_id(), text, role="assistant")] if text else []

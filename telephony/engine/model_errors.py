@@ -22,5 +22,7 @@ FATAL_CODES = frozenset(
 )
 # After these, another model of the same account would be refused as well.
 ACCOUNT_CODES = FATAL_CODES - {"model_not_found", "session_expired"}
+# After these, another session of the same model may well succeed.
+REPLACED_CODES = frozenset({"session_expired", "server_error"})
 # Temporary: the same request may succeed a moment later.
 PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "slow_down"})

@@ -13,7 +13,7 @@ def snapshot_of(
     """Return the conversation of a call that is not over."""
     lines = state.transcript.heard_until(state.playback.unheard(now))
     has_spoken = state.has_responded or state.playback.total > 0
-    is_greeted = has_spoken or any(line.role == "assistant" for line in lines)
+    is_greeted = has_spoken or state.is_greeted
     return Snapshot(
         plan=state.plan,
         reason=reason,
@@ -34,12 +34,7 @@ def snapshot_of(
 
 def _is_models_turn(state: CallState) -> bool:
     """Return True if the model has something to say, or has not been heard to its end."""
-    return (
-        state.answers.is_busy
-        or state.answers.is_due
-        or state.playback.is_outstanding
-        or bool(state.tools)
-    )
+    return state.is_models_turn or state.playback.is_outstanding or bool(state.tools)
 
 
 def take_up(state: CallState, snapshot: Snapshot, *, ago: float) -> None:

@@ -52,7 +52,9 @@ class Record:
         if not state.answers.done(event):
             return False
         state.usage += event.usage
-        state.has_responded |= event.status != "failed"
+        if event.status != "failed":
+            state.has_responded = True
+            state.responses += 1
         for said in event.said:
             state.transcript.complete(said.item_id, "assistant", said.text, state.now)
         return True

@@ -40,7 +40,6 @@ from telephony.engine.context import ModelFailed
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import Event
 from telephony.engine.hearing import Hearing
-from telephony.engine.history import history
 from telephony.engine.leaving import Leaving
 from telephony.engine.model_errors import FATAL_CODES
 from telephony.engine.moving import snapshot_of, take_up
@@ -48,6 +47,7 @@ from telephony.engine.phase import Phase
 from telephony.engine.plan import CallPlan, is_phone_number
 from telephony.engine.playback import Playback
 from telephony.engine.record import Record
+from telephony.engine.renewal import Renewal
 from telephony.engine.snapshot import MoveReason, Snapshot
 from telephony.engine.speaking import Speaking
 from telephony.engine.startup import Startup
@@ -68,6 +68,7 @@ class CallSession:
         state = self._state = CallState(plan, now, may_call)
         self._leaving = Leaving(state)
         self._startup = Startup(state)
+        self._renewal = Renewal(state, self._startup)
         self._hearing = Hearing(state, self._leaving)
         self._record = Record(state, self._hearing)
         self._tools = ToolTurns(state, self._leaving)
@@ -91,9 +92,8 @@ class CallSession:
         session = cls(snapshot.plan, now, may_call=may_call)
         state = session._state
         take_up(state, snapshot, ago=ago)
-        past = history(state.transcript.lines(), state.tools.told, new_id=state.context.own_item)
         owes = snapshot.owes and not snapshot.leave
-        session._startup.follow(past, is_greeted=snapshot.is_greeted, owes=owes)
+        session._startup.again(is_greeted=snapshot.is_greeted, owes=owes)
         state.note(EventKind.MOVED, why=snapshot.reason, ms=round(ago * 1000))
         if snapshot.leave:
             session._leaving.follow(snapshot.leave)
@@ -162,7 +162,7 @@ class CallSession:
         try:
             step()
         except ModelFailed as failure:
-            if not self._startup.falls_back(failure):
+            if not (self._startup.falls_back(failure) or self._renewal.recovers(failure)):
                 self._leaving.model_failed(failure)
 
     def _all_handlers(self) -> dict[type[Event], Callable[[Any], None]]:
@@ -221,7 +221,10 @@ class CallSession:
         reason = f": {event.reason}" if event.reason else ""
         message = sentence(f"The connection to OpenAI was closed (code {event.code}){reason}")
         code = ErrorCode.MODEL_DISCONNECTED
-        if not self._startup.falls_back(ModelFailed(code, message)):
+        is_followed = self._startup.falls_back(
+            ModelFailed(code, message)
+        ) or self._renewal.follows_break("closed")
+        if not is_followed:
             self._leaving.fail(code, message, EndedReason.MODEL_DISCONNECTED)
 
     # After the end
@@ -286,5 +289,7 @@ class CallSession:
                 self._speaking.response_overdue()
             case Timer.RESPONSE:
                 self._state.answers.send_due()
+            case Timer.RENEWAL:
+                self._renewal.due()
             case Timer.TRANSCRIPT:
                 self._leaving.wait_no_longer()

@@ -11,11 +11,15 @@ from telephony.engine.codes import ErrorCode, EventKind, model_error_code
 from telephony.engine.commands import CONFIGURATION, Configure, HistoryItem
 from telephony.engine.context import ModelFailed
 from telephony.engine.events import ModelErrored, ModelReady, ModelUnreachable
+from telephony.engine.history import history
 from telephony.engine.model_errors import ACCOUNT_CODES, PASSING_CODES
 from telephony.engine.phase import Phase
 from telephony.engine.state import CallState
 from telephony.engine.timers import Timer
+from telephony.engine.transcript import Line
 
+# OpenAI ends a session after an hour: replace it before, see ``renewal``.
+RENEW_AFTER_S = 3_300.0
 STARTUP_S = 10.0  # for the model, or the last one of several, to accept its configuration
 _ACCOUNT_ERRORS = frozenset(map(model_error_code, ACCOUNT_CODES))
 
@@ -28,8 +32,12 @@ class Startup:
         self._began_at = state.now
         self._refusals = 0
         self.last_error = ""  # the last one that the model reported, about anything
-        self._history: Sequence[HistoryItem] = ()
+        #: True if the session of the model goes on with a conversation.
+        self.is_again = False
+        self.succeeded_at = state.now
+        self._lines: Sequence[Line] = ()  # what was said before
         self._is_greeted = False
+        self._sent_before = 0  # bytes of audio that other sessions had sent
         #: True if it is the model's turn as soon as it is connected.
         self.owes = False
         self._give_up_at = state.now + STARTUP_S
@@ -47,8 +55,9 @@ class Startup:
         """
         state = self._state
         plan = state.plan.with_next_model()
-        has_responded = state.has_responded and not self._is_greeted
-        has_acted = has_responded or state.playback.total or state.tools
+        has_acted = state.playback.total > self._sent_before or (
+            not self.is_again and (state.has_responded or state.tools)
+        )
         if state.phase is not Phase.STARTING or plan is None or has_acted:
             return False
         if failure.code in _ACCOUNT_ERRORS:
@@ -63,9 +72,17 @@ class Startup:
         state.do(ConnectModel(plan))
         return True
 
-    def follow(self, history: Sequence[HistoryItem], *, is_greeted: bool, owes: bool) -> None:
-        """Tell the model what was said before the call moved, once it is connected."""
-        self._history, self._is_greeted, self.owes = history, is_greeted, owes
+    def again(self, *, is_greeted: bool, owes: bool) -> None:
+        """Start another session, which learns what was said so far.
+
+        :param owes: it is the model's turn.
+        """
+        state = self._state
+        self.is_again, self._is_greeted, self.owes = True, is_greeted, owes
+        self._lines, self._sent_before = state.transcript.lines(), state.playback.total
+        self._began_at, self._give_up_at = state.now, state.now + STARTUP_S
+        self._refusals, self.last_error = 0, ""
+        self._start_timer()
 
     def ready(self, event: ModelReady) -> None:
         """Configure the model, which is connected; tell it the history or request the greeting."""
@@ -74,7 +91,10 @@ class Startup:
             state.note(EventKind.REPEATED, what="the start of the session")
             return
         state.context.is_connected = True
-        state.tell(Configure(state.plan, tuple(self._history)))
+        past: tuple[HistoryItem, ...] = ()
+        if self.is_again:
+            past = history(self._lines, state.tools.told, state.context.own_item)
+        state.tell(Configure(state.plan, past))
         if state.plan.greeting and not self._is_greeted:
             state.answers.ask(greeting(state.plan.greeting))
         if self.owes:
@@ -89,7 +109,8 @@ class Startup:
         state = self._state
         if state.phase is not Phase.STARTING or not state.context.is_connected:
             return False
-        state.phase, self.owes = Phase.TALKING, False
+        state.phase, self.owes, self.succeeded_at = Phase.TALKING, False, state.now
+        state.context.start_timer(Timer.RENEWAL, RENEW_AFTER_S)
         if state.billed_from is None:
             state.billed_from = state.now
         state.timers.clear(Timer.STARTUP)

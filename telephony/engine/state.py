@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from telephony.engine.actions import Action, SendMark
+from telephony.engine.actions import Action, ClearAudio, SendMark
 from telephony.engine.answers import Answers
 from telephony.engine.codes import EventKind
 from telephony.engine.commands import AddText, Command
@@ -14,7 +14,7 @@ from telephony.engine.costs import TokenUsage
 from telephony.engine.keypad import Keypad
 from telephony.engine.phase import Phase
 from telephony.engine.plan import CallPlan
-from telephony.engine.playback import Playback
+from telephony.engine.playback import Playback, Unheard
 from telephony.engine.reply_times import ReplyTimes
 from telephony.engine.timers import Timer, Timers
 from telephony.engine.toolbox import Toolbox
@@ -36,6 +36,7 @@ class CallState:
         self.usage = TokenUsage()
         self.billed_from: float | None = None
         self.has_responded = False  # other than with a failure
+        self.responses = 0  # of this engine, other than failures
 
     @property
     def now(self) -> float:
@@ -90,11 +91,32 @@ class CallState:
         if mark:
             self.do(SendMark(mark))
 
+    @property
+    def is_models_turn(self) -> bool:
+        """Return True if the model has been asked for something, or has yet to answer speech."""
+        return self.answers.is_busy or self.answers.is_due
+
+    @property
+    def is_greeted(self) -> bool:
+        """Return True if the agent has said something."""
+        is_told = any(line.role == "assistant" for line in self.transcript.lines())
+        return self.has_responded or is_told
+
+    def cut_audio(self) -> list[Unheard]:
+        """Stop the audio; return how much of each item the caller heard, oldest item first."""
+        if not self.playback.is_outstanding:
+            return []
+        self.do(ClearAudio())
+        cleared = self.playback.clear(self.now)
+        for unheard in cleared:
+            self.transcript.interrupt(unheard)
+        return cleared
+
     def forget_model(self) -> None:
-        """Forget what one model was asked: another one takes its place before anybody spoke."""
+        """Forget what one model was asked: another one takes its place."""
         self.context.is_connected = False
         self.answers = Answers(self.context, self.playback)
-        self.transcript.expect_nothing()
+        self.transcript.settle()
         for timer in (Timer.CONFIGURE, Timer.SPEECH, *Answers.TIMERS):
             self.timers.clear(timer)
 

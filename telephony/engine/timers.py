@@ -21,6 +21,7 @@ class Timer(Enum):
     ANSWER = auto()  # the model begins to answer the caller's speech by itself
     ACTIVE = auto()  # a response continues or ends
     RESPONSE = auto()  # request the next response
+    RENEWAL = auto()  # the session of the model becomes too old
     TRANSCRIPT = auto()  # the last transcripts arrive, after the call
 
 

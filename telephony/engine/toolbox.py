@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from telephony.engine.actions import CancelTool, RunTool
@@ -21,6 +21,9 @@ from telephony.engine.tool_runs import LONGEST_RESULT, MOST_KEPT, Status, ToolRu
 
 TOOL_S = 30.0  # for the customer's backend to respond to a tool call
 MOST_RUNNING = 64  # in one response, and at the same time
+NOT_KNOWN = json.dumps(
+    {"error": "The connection broke before the result came. The tool may have done its work."}
+)
 LONGEST_ARGUMENTS = 32_768  # characters; the model writes at most 4,096 tokens
 
 
@@ -62,11 +65,11 @@ class Toolbox:
         return tuple(self._kept)
 
     def follow(self, runs: Iterable[ToolRun], calls: Iterable[ToldCall]) -> None:
-        """Continue a call with these tool calls; none of them runs again."""
+        """Continue a call with these tool calls; none of them runs again: what it did is real."""
         self._kept = list(runs)
         for call in calls:
             self._seen.add(call.call_id)
-            self.told.keep(call)
+            self.told.keep(replace(call, result=NOT_KNOWN) if call.result is None else call)
 
     def take(self, calls: Sequence[FunctionCall]) -> Taken:
         """Send the backend the calls of its tools; return what the session must answer itself."""

@@ -37,6 +37,7 @@ class Transcript:
         self._earlier: tuple[Line, ...] = ()  # from before the call moved; their order stays
         self._lines: dict[str, Line] = {}
         self._order: list[str] = []
+        self._settled = 0  # how many of them another session of the model cannot move
         self._awaited: set[str] = set()
         self._room = MOST_CHARACTERS
 
@@ -65,14 +66,17 @@ class Transcript:
 
     def place(self, item_id: str, previous_item_id: str | None) -> None:
         """Put an item after another one; the chain includes items that are not speech."""
+        if item_id in self._order[: self._settled]:
+            return
         if item_id in self._order:
             self._order.remove(item_id)
         elif len(self._order) >= _MOST_ITEMS:
             return
         if previous_item_id is None:
-            self._order.insert(0, item_id)
+            self._order.insert(self._settled, item_id)
         elif previous_item_id in self._order:
-            self._order.insert(self._order.index(previous_item_id) + 1, item_id)
+            after = self._order.index(previous_item_id) + 1
+            self._order.insert(max(after, self._settled), item_id)
         else:
             self._order.append(item_id)
 
@@ -106,9 +110,10 @@ class Transcript:
         ]
         return self._earlier + tuple(line for line in spoken if line.text)
 
-    def expect_nothing(self) -> None:
-        """Expect no text of the turns that began: nobody is left who would report it."""
+    def settle(self) -> None:
+        """Keep the turns as they are: nobody is left who would report their text or order."""
         self._awaited.clear()
+        self._settled = len(self._order)
 
     def lines(self) -> tuple[Line, ...]:
         """Return the turns that have a text."""

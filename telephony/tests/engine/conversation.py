@@ -17,6 +17,7 @@ from telephony.engine.events import (
     Event,
     FunctionCall,
     ItemAdded,
+    ModelClosed,
     ModelConfigured,
     ModelErrored,
     ModelReady,
@@ -51,6 +52,7 @@ class Sent:
 
 
 Took = Action | Sent
+_CLOSED = ModelClosed(1006)
 A = TypeVar("A", bound=Took)
 
 
@@ -81,6 +83,7 @@ class Conversation:
         self.actions: list[Took] = []  # of the last event
         self.all: list[Took] = []
         self._items: list[str] = []
+        self._acknowledged: set[str] = set()
         self._response = ""  # the last that began
         self._responses = 0
         if ready:
@@ -113,7 +116,7 @@ class Conversation:
         self.now += 1_000 + ago
         taken_up = Snapshot.from_dict(json.loads(sealed))
         self.session = CallSession.resume(taken_up, self.now, ago=ago)
-        self.all, self._items = [], []
+        self.all, self._items, self._acknowledged = [], [], set()
         if ready:
             self.receive(ModelReady())
             self.receive(ModelConfigured())
@@ -125,6 +128,12 @@ class Conversation:
         """Receive a message from the model, decoded from JSON, whatever it contains."""
         self.actions = []
         for event in self.codec.decode(message):
+            self.receive(event)
+        return self.actions
+
+    def disconnect(self, event: Event = _CLOSED) -> list[Took]:
+        """Break the model's session so often that the call ends."""
+        for _ in range(3):
             self.receive(event)
         return self.actions
 
@@ -176,7 +185,8 @@ class Conversation:
         """Add the items that the session has sent to the conversation, as the model does."""
         for sent in self.ever(Sent):
             item = sent.event.get("item", {})
-            if item and item["id"] not in self._items:
+            if item and item["id"] not in self._acknowledged:
+                self._acknowledged.add(item["id"])
                 self._add(item["id"], item.get("role", ""))
 
     def _add(self, item: str, role: str) -> None:

@@ -79,6 +79,7 @@ class CheckedConversation(Conversation):
                 self._check_output(action.event)
             case ConnectModel():
                 self.is_connected = False
+                self.answered = set()  # by the next session, which learns all results
             case RunTool():
                 assert action.call_id not in self.asked_tools, "a tool runs twice"
                 self.asked_tools.add(action.call_id)

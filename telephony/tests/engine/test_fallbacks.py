@@ -99,10 +99,9 @@ def test_a_model_that_refuses_at_once_leaves_its_time_to_the_next():
     assert call.ever(Finish)
 
 
-@pytest.mark.parametrize("event", [ModelClosed(1006), errored("model_not_found", "Gone.")])
-def test_no_model_follows_one_that_has_started(event):
+def test_no_model_follows_one_that_has_started():
     call = Conversation(fallback_models=(SECOND,))
-    call.receive(event)
+    call.receive(errored("model_not_found", "Gone."))
     assert not next_models(call)
     assert call.ever(Finish)
 

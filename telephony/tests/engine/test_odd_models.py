@@ -458,11 +458,11 @@ class TestRefusedResponses:
     def test_the_third_refusal_in_a_row_ends_the_call(self):
         call = self.asking()
         for _ in range(2):
-            call.hear(errors("server_error", message="Sorry."))
+            call.hear(errors("rate_limit_exceeded", message="Sorry."))
             call.wait(2)
         assert call.ever(ReportError) == []
-        call.hear(errors("server_error", message="Sorry."))
-        assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
+        call.hear(errors("rate_limit_exceeded", message="Sorry."))
+        assert call.ever(ReportError) == [ReportError("model_rate_limit_exceeded", "Sorry.")]
 
     def test_a_refusal_while_the_caller_speaks_counts_once(self):
         call = self.asking()
@@ -1432,7 +1432,7 @@ def test_messages_end_with_one_full_stop():
     ]
     for event in ends:
         call = Conversation()
-        call.receive(event)
+        call.disconnect(event)
         (error,) = call.ever(ReportError)
         assert error.message.endswith(".")
         assert not error.message.endswith("..")

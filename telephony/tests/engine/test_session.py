@@ -556,7 +556,6 @@ class TestModelTrouble:
             "invalid_api_key",
             "account_deactivated",
             "billing_hard_limit_reached",
-            "session_expired",
         ],
     )
     def test_an_unrecoverable_model_error_ends_the_call_with_an_apology(self, code):
@@ -581,8 +580,8 @@ class TestModelTrouble:
     )
     def test_a_closed_connection_is_reported_with_its_reason(self, reason, message):
         call = Conversation()
-        call.receive(ModelClosed(1006, reason))
-        assert call.took(ReportError) == [ReportError("model_disconnected", message)]
+        call.disconnect(ModelClosed(1006, reason))
+        assert call.ever(ReportError) == [ReportError("model_disconnected", message)]
 
     def test_a_failed_response_is_retried(self):
         call = Conversation()
@@ -597,12 +596,12 @@ class TestModelTrouble:
         call = Conversation()
         for _ in range(2):
             call.respond()
-            call.done(status="failed", error_code="server_error", error_message="Sorry.")
+            call.done(status="failed", error_code="rate_limit_exceeded", error_message="Sorry.")
             assert call.ever(ReportError) == []
             call.wait(2)
         call.respond()
-        call.done(status="failed", error_code="server_error", error_message="Sorry.")
-        assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
+        call.done(status="failed", error_code="rate_limit_exceeded", error_message="Sorry.")
+        assert call.ever(ReportError) == [ReportError("model_rate_limit_exceeded", "Sorry.")]
         assert call.ever(CloseCaller) == [CloseCaller(Say(APOLOGY))]
 
     def test_a_response_that_fails_for_lack_of_money_ends_the_call_at_once(self):
@@ -615,10 +614,10 @@ class TestModelTrouble:
         call = Conversation()
         call.respond()
         call.say(400, text="Well,")
-        call.receive(ModelClosed(1006))
-        assert call.took(ReportError)[0].code == "model_disconnected"
-        assert call.took(CloseCaller) == [CloseCaller(Say(APOLOGY))]
-        assert call.took(Finish)[0].transcript == (
+        call.disconnect()
+        assert call.ever(ReportError)[0].code == "model_disconnected"
+        assert call.ever(CloseCaller) == [CloseCaller(Say(APOLOGY))]
+        assert call.ever(Finish)[0].transcript == (
             Line("assistant", 100.0, "Well,", interrupted=True, heard=0.0),
         )
 
@@ -677,7 +676,7 @@ class TestBilling:
         call.listen()
         call.heard("Hello?")
         call.respond("r1")
-        call.receive(event)
+        call.disconnect(event)
         assert call.ever(ReportError)
         assert call.session.billed_from is None
 
@@ -704,7 +703,7 @@ class TestBilling:
         call.respond()
         call.done(status=status)
         call.now += 3_000
-        call.receive(event)
+        call.disconnect(event)
         assert call.ever(ReportError)
         assert call.session.billed_from == 100.0
 
@@ -796,7 +795,7 @@ class TestTheEnd:
     @pytest.mark.parametrize("end", [CallerHungUp(), ModelClosed(1006), HangupRequested()])
     def test_a_running_tool_finishes_however_the_call_ends(self, end):
         call = _tool_runs()
-        call.receive(end)
+        call.disconnect(end)
         assert call.ever(Finish) == []
         call.receive(ToolFailed("c1", "It failed."))
         (finish,) = call.took(Finish)

@@ -74,6 +74,20 @@ def test_a_transcript_is_complete_when_every_turn_that_began_has_its_text():
     assert transcript.lines() == ()
 
 
+def test_another_session_of_the_model_does_not_change_the_order_of_earlier_turns():
+    transcript = Transcript()
+    transcript.write("a1", "assistant", "One.", 1.0)
+    transcript.write("u1", "user", "Two.", 2.0)
+    transcript.settle()
+    transcript.write("u2", "user", "Three.", 3.0)
+    transcript.place("sh_1", None)
+    transcript.place("u2", "sh_1")
+    transcript.place("u1", None)
+    transcript.write("a2", "assistant", "Four.", 4.0)
+    transcript.place("a2", "a1")
+    assert _texts(transcript) == ["One.", "Two.", "Four.", "Three."]
+
+
 def test_an_interrupted_turn_is_marked():
     transcript = Transcript()
     transcript.begin("a1", "assistant", 1.0)

@@ -20,6 +20,7 @@ from telephony.engine import toolbox
 from telephony.engine.after_stream import APOLOGY
 from telephony.models import Call
 
+CREATE = "conversation.item.create"
 LONG = "This is a very long answer that goes on and on and on until somebody says something"
 
 
@@ -142,6 +143,53 @@ async def test_model_error_and_model_disconnect_are_apologized_for(world, model,
     assert said == [APOLOGY]
     assert (await world.told("error"))["code"] == code
     assert call.ended_reason == ("model_disconnected" if "disconn" in code else "model_error")
+
+
+@pytest.mark.parametrize("broken", [Drop(), Close(1011, "restarting"), Error("session_expired")])
+async def test_a_call_goes_on_when_the_models_session_breaks(world, model, broken):
+    async with model(Script(turns=[Say("Sure.")])) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Can you hear me")
+        await ringing.person.hears("Sure.")
+        openai.sessions[0].disturb(broken)
+        await until(lambda: len(openai.sessions) == 2)
+        await ringing.person.say("And now")
+        await until(lambda: openai.sessions[1].sent_of("response.done"))
+        call = await world.hang_up(ringing)
+    end = await world.told("end")
+    assert [line["text"] for line in end["transcript"]] == [
+        *("Hello.", "Can you hear me", "Sure.", "And now", "Sure.")
+    ]
+    recalled = [event["item"] for event in openai.sessions[1].received_of(CREATE)]
+    assert [item["content"][0]["text"] for item in recalled] == [
+        *("Hello.", "Can you hear me", "Sure.")
+    ]
+    assert call.ended_reason == "caller_hangup"
+    assert "error" not in world.backend.received
+
+
+async def test_a_tool_that_runs_while_the_models_session_breaks_is_answered_once(world, model):
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(body):
+        is_asked.set()
+        await may_answer.wait()
+        return web.json_response({"result": "table seven"})
+
+    world.backend.tool = slow
+    async with model(Script(turns=[CallTool("book_table", {}), Say("Done.")])) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await asyncio.wait_for(is_asked.wait(), 5)
+        openai.script = Script(turns=[Say("Done.")])
+        openai.sessions[0].disturb(Drop())
+        await until(lambda: len(openai.sessions) == 2 and openai.sessions[1].received_of(CREATE))
+        may_answer.set()
+        await ringing.person.hears("Done.")
+        await world.hang_up(ringing)
+    items = [event["item"] for event in openai.sessions[1].received_of(CREATE)]
+    assert [item["type"] for item in items[-2:]] == ["function_call", "function_call_output"]
+    assert len((await world.told("end"))["toolCalls"]) == 1
 
 
 async def test_a_wrong_openai_key_is_named(world, model):

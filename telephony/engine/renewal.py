@@ -1,0 +1,78 @@
+"""Replaces the session of the model during a call: it broke, it failed, or it is too old."""
+
+from __future__ import annotations
+
+from telephony.engine.actions import ConnectModel
+from telephony.engine.codes import EventKind, OnErrorCode, model_error_code
+from telephony.engine.context import ModelFailed
+from telephony.engine.model_errors import REPLACED_CODES
+from telephony.engine.phase import Phase
+from telephony.engine.startup import Startup
+from telephony.engine.state import CallState
+from telephony.engine.timers import Timer
+
+# Of a session that is due: wait until then for a moment in which nobody speaks.
+RENEW_AT_LAST_S = 3_480.0
+LOOK_AGAIN_S = 1.0
+# Another break within a minute ends the call.
+MOST_BREAKS = 2
+BREAKS_S = 60.0
+
+_REPLACED: dict[OnErrorCode, str] = {model_error_code(code): code for code in REPLACED_CODES}
+
+
+class Renewal:
+    def __init__(self, state: CallState, startup: Startup) -> None:
+        self._state = state
+        self._startup = startup
+        self._breaks: list[float] = []
+        # Until the last session was replaced for a failure: further ones show that this helped.
+        self._responses = -1
+
+    def recovers(self, failure: ModelFailed) -> bool:
+        """Go on with another session, if this one fails for good and another may not."""
+        why = _REPLACED.get(failure.code)
+        has_helped = self._state.responses > self._responses
+        if why is None or not has_helped or not self.follows_break(why):
+            return False
+        self._responses = self._state.responses
+        return True
+
+    def follows_break(self, why: str) -> bool:
+        """Go on with another session; return False if the call has none, or they break too often.
+
+        A call that is starting for the first time, or ending, has no conversation to go on with.
+        """
+        now = self._state.now
+        is_again = self._state.phase is Phase.STARTING and self._startup.is_again
+        if not (is_again or self._state.phase is Phase.TALKING):
+            return False
+        self._breaks = [at for at in self._breaks if now - at < BREAKS_S]
+        if len(self._breaks) >= MOST_BREAKS:
+            return False
+        self._breaks.append(now)
+        self._begin(why)
+        return True
+
+    def due(self) -> None:
+        """Replace a session that is too old, when nobody speaks and no tool runs."""
+        state = self._state
+        is_quiet = not (state.is_busy or state.is_models_turn)
+        is_urgent = state.now - self._startup.succeeded_at >= RENEW_AT_LAST_S
+        if state.phase is Phase.TALKING and (is_quiet or is_urgent):
+            self._begin("age")
+        else:
+            state.context.start_timer(Timer.RENEWAL, LOOK_AGAIN_S)
+
+    def _begin(self, why: str) -> None:
+        state = self._state
+        owes, is_cut = self._startup.owes or state.is_models_turn, state.answers.is_active
+        state.forget_model()
+        if is_cut:  # the next session says it from the beginning
+            state.cut_audio()
+        state.note(EventKind.MODEL_RENEWED, why=why)
+        state.phase = Phase.STARTING
+        for timer in (Timer.IDLE, Timer.RENEWAL):
+            state.timers.clear(timer)
+        self._startup.again(is_greeted=state.is_greeted, owes=owes)
+        state.do(ConnectModel(state.plan))

@@ -1,0 +1,277 @@
+"""A session of the model that breaks, fails or is too old is followed by another."""
+
+from __future__ import annotations
+
+import pytest
+
+from telephony.engine.actions import ClearAudio, CloseCaller, ConnectModel, Finish, ReportError
+from telephony.engine.after_stream import APOLOGY, Say
+from telephony.engine.codes import EndedReason
+from telephony.engine.events import (
+    CallerHungUp,
+    DigitPressed,
+    MarkPlayed,
+    ModelClosed,
+    ModelConfigured,
+    ModelReady,
+    ModelUnreachable,
+    ResponseStarted,
+    ToolReturned,
+)
+from telephony.engine.phase import Phase
+from telephony.engine.startup import RENEW_AFTER_S
+from telephony.tests.engine.conversation import Conversation, errored
+from telephony.tests.engine.test_moving import ask, message, recalled, speak, talked
+
+LONG = 14_100
+
+
+def broken(call, event=None):
+    """Break the session; afterwards, ``all`` has only what followed."""
+    call.all = []
+    call.receive(event or ModelClosed(1006))
+
+
+def renewed(call):
+    """Let another session accept its configuration and its history."""
+    call._items = []
+    call.receive(ModelReady())
+    call.acknowledge()
+    call.receive(ModelConfigured())
+
+
+class TestBreaks:
+    @pytest.mark.parametrize(
+        ("event", "why"),
+        [
+            (ModelClosed(1000), "closed"),
+            (ModelClosed(1006), "closed"),
+            (errored("session_expired", "Over."), "session_expired"),
+        ],
+    )
+    def test_another_session_goes_on(self, event, why):
+        call = talked()
+        broken(call, event)
+        assert len(call.took(ConnectModel)) == 1
+        assert call.notes("model_renewed") == [("model_renewed", {"why": why})]
+        renewed(call)
+        assert [item.get("role") for item in recalled(call)] == [
+            *("assistant", "user", None, None, "assistant")
+        ]
+        assert call.asked() == []
+        assert call.ever(ReportError) == []
+
+    def test_the_third_break_within_a_minute_ends_the_call(self):
+        call = talked()
+        for _ in range(2):
+            call.receive(ModelClosed(1006))
+            assert call.took(ConnectModel)
+            renewed(call)
+            call.wait(20)
+        call.receive(ModelClosed(1006))
+        assert call.took(ReportError)[0].code == "model_disconnected"
+        assert call.took(CloseCaller) == [CloseCaller(Say(APOLOGY))]
+        assert call.took(Finish)[0].reason == EndedReason.MODEL_DISCONNECTED
+
+    def test_earlier_breaks_are_forgotten(self):
+        call = talked(inactivity_timeout_ms=600_000)
+        for _ in range(6):
+            call.receive(ModelClosed(1006))
+            renewed(call)
+            call.wait(31)
+        assert call.ever(Finish) == []
+
+    def test_a_session_that_breaks_before_it_is_configured_counts(self):
+        call = talked()
+        for _ in range(2):
+            call.receive(ModelClosed(1006))
+            call.receive(ModelReady())
+            assert call.ever(Finish) == []
+        call.receive(ModelClosed(1006))
+        assert call.ever(Finish)
+
+    def test_a_first_session_that_breaks_before_it_is_configured_ends_the_call(self):
+        call = Conversation(ready=False)
+        call.receive(ModelReady())
+        call.receive(ModelClosed(1006))
+        assert call.ever(Finish)
+
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_a_model_that_cannot_be_reached_again_ends_the_call(self, is_late):
+        call = talked()
+        call.receive(ModelClosed(1006))
+        if is_late:
+            call.wait(10)
+        else:
+            call.receive(ModelUnreachable("No.", 503))
+        assert [error.code for error in call.ever(ReportError)] == ["model_unreachable"]
+        assert call.session.billed_from == 100.0
+
+
+class TestFailures:
+    def fail(self, call):
+        for _ in range(3):
+            call.respond()
+            call.done(status="failed", error_code="server_error", error_message="Sorry.")
+            call.wait(3)
+
+    def test_a_session_whose_every_response_fails_is_replaced_once(self):
+        call = talked()
+        ask(call, "And yesterday?", "u2")
+        self.fail(call)
+        assert call.ever(ReportError) == []
+        assert call.notes("model_renewed") == [("model_renewed", {"why": "server_error"})]
+        renewed(call)
+        self.fail(call)
+        assert call.ever(ReportError) == [ReportError("model_server_error", "Sorry.")]
+
+    def test_it_is_replaced_again_if_that_had_helped(self):
+        call = talked(inactivity_timeout_ms=600_000)
+        self.fail(call)
+        renewed(call)
+        speak(call, "Better.", "a3", ms=400)
+        call.wait(60)
+        self.fail(call)
+        assert len(call.notes("model_renewed")) == 2
+
+
+class TestAnyMoment:
+    def test_while_the_greeting_is_spoken(self):
+        call = Conversation(greeting="Hello!")
+        call.respond()
+        call.say(400, item="a1")
+        broken(call)
+        assert call.took(ClearAudio)
+        renewed(call)
+        [asked] = call.asked()
+        assert "Hello!" in asked["response"]["instructions"]
+
+    def test_while_the_caller_speaks(self):
+        call = talked()
+        call.listen("u2")
+        broken(call)
+        renewed(call)
+        assert call.asked() == []
+        call.wait(59)
+        assert call.ever(Finish) == []
+        call.wait(2)
+        assert [finish.reason for finish in call.ever(Finish)] == [EndedReason.INACTIVITY]
+
+    def test_after_the_caller_has_spoken(self):
+        call = talked()
+        ask(call, "And yesterday?", "u2")
+        broken(call)
+        renewed(call)
+        assert recalled(call)[-1] == message("user", "And yesterday?")
+        assert len(call.asked()) == 1
+
+    def test_while_the_model_speaks(self):
+        call = talked()
+        ask(call, "And yesterday?", "u2")
+        call.respond()
+        call.say(2000, item="a3")
+        broken(call)
+        assert call.took(ClearAudio)
+        renewed(call)
+        assert len(call.asked()) == 1
+
+    def test_what_was_spoken_to_its_end_is_played_to_its_end(self):
+        call = talked()
+        call.respond()
+        call.say(2000, item="a3", text="Anything else?", ended=True)
+        call.done(spoke=True)
+        broken(call)
+        renewed(call)
+        assert (call.ever(ClearAudio), call.asked()) == ([], [])
+        call.wait(2)
+        call.receive(MarkPlayed(str(call.session.playback._number)))
+        call.receive(CallerHungUp())
+        assert [line.interrupted for line in call.took(Finish)[0].transcript] == [False] * 4
+
+    @pytest.mark.parametrize("is_early", [False, True])
+    def test_while_a_tool_runs(self, is_early):
+        call = talked()
+        call.call_tool("book", id="c2")
+        broken(call)
+        if is_early:
+            call.receive(ToolReturned("c2", "booked"))
+        renewed(call)
+        if not is_early:
+            assert recalled(call)[-1]["type"] == "function_call"
+            assert call.asked() == []
+            call.receive(ToolReturned("c2", "booked"))
+        told = [item["output"] for item in recalled(call) if "output" in item]
+        assert told == ['{"balance": 12}', "booked"]
+        assert len(call.asked()) == 1
+
+    def test_while_the_agent_says_goodbye_the_call_ends_as_planned(self):
+        call = talked()
+        call.respond()
+        call.say(400, item="a3", text="Goodbye.", ended=True)
+        call.answer({"type": "function_call", "call_id": "c2", "name": "end_call"})
+        broken(call)
+        assert call.took(ConnectModel) == []
+        assert call.took(CloseCaller) == [CloseCaller(None)]
+
+    def test_keys_that_were_pressed_meanwhile_are_a_turn(self):
+        call = talked()
+        broken(call)
+        call.receive(DigitPressed("#"))
+        renewed(call)
+        texts = [item for item in recalled(call) if "keypad" in str(item)]
+        assert len(texts) == 1
+        assert len(call.asked()) == 1
+
+    def test_late_events_of_the_old_session_begin_no_wait(self):
+        call = talked()
+        broken(call)
+        call.receive(ResponseStarted("old"))
+        renewed(call)
+        assert call.ever(Finish) == []
+
+
+class TestAge:
+    def test_a_session_is_replaced_before_it_is_too_old(self):
+        call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
+        call.all = []
+        call.wait(RENEW_AFTER_S)
+        assert call.notes("model_renewed") == [("model_renewed", {"why": "age"})]
+        renewed(call)
+        call.wait(RENEW_AFTER_S - 1)
+        assert len(call.ever(ConnectModel)) == 1
+        call.wait(2)
+        assert len(call.ever(ConnectModel)) == 2
+
+    def test_it_waits_until_nobody_speaks(self):
+        call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
+        call.wait(RENEW_AFTER_S - 10)
+        call.listen("u2")
+        call.wait(20)
+        assert call.ever(ConnectModel) == []
+        call.heard("Well.", "u2")
+        speak(call, "Yes?", "a3", ms=400)
+        call.wait(1)
+        assert len(call.ever(ConnectModel)) == 1
+
+    def test_but_not_for_ever(self):
+        call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
+        call.wait(RENEW_AFTER_S - 10)
+        for number in range(10):
+            call.listen(f"v{number}")
+            call.wait(30)
+        assert call.notes("model_renewed") == [("model_renewed", {"why": "age"})]
+
+    def test_two_hours_are_one_call(self):
+        call = talked(max_duration_seconds=LONG)
+        for number in range(195):  # of 40 seconds: two hours and ten minutes
+            ask(call, f"Question {number}?", f"q{number}")
+            speak(call, f"Answer {number}.", f"r{number}", ms=400)
+            for _ in range(8):
+                call.wait(4.7)
+                if call.session.phase is Phase.STARTING:
+                    renewed(call)
+        call.receive(CallerHungUp())
+        [finish] = call.ever(Finish)
+        assert len(call.notes("model_renewed")) == 2
+        assert len(finish.transcript) == 3 + 390
+        assert len({line.text for line in finish.transcript}) == 393
