@@ -29,7 +29,7 @@ async def connect(plan: CallPlan, runner: CallRunner) -> None:
     """
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + CONNECT_WITHIN_S
-    attempt = warm_sockets.take(runner) or _open(plan, runner, CONNECT_WITHIN_S)
+    attempt = warm_sockets.take(plan, runner) or _open(plan, runner, CONNECT_WITHIN_S)
     for pause in (*TRY_AGAIN_AFTER_S, math.inf):
         try:
             await attempt

@@ -20,7 +20,7 @@ import structlog
 from telephony.call_log import bind_call
 from telephony.engine.plan import CallPlan
 from telephony.models import Call
-from telephony.voice.model_side import CONNECT_WITHIN_S, ModelSide
+from telephony.voice.model_side import CONNECT_WITHIN_S, ModelSide, url_of
 from telephony.voice.websocket import ConnectFailed
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class _Expected:
     timer: asyncio.TimerHandle
     side: ModelSide | None = None
     opening: asyncio.Task[None] | None = None
+    identity: tuple[str, str] = ("", "")
 
 
 class WarmSockets:
@@ -85,25 +86,28 @@ class WarmSockets:
             self._open(expected, call, plan)
 
     def _open(self, expected: _Expected, call: Call, plan: CallPlan) -> None:
-        expected.side = ModelSide(call)
+        expected.side, expected.identity = ModelSide(call), _identity(plan)
         context = Context()  # its log lines are about the call, and not about this webhook
         context.run(bind_call, call)
         opening = expected.side.open(plan, CONNECT_WITHIN_S)
         expected.opening = asyncio.get_running_loop().create_task(opening, context=context)
         expected.opening.add_done_callback(_opened)
 
-    def take(self, runner: CallRunner) -> Awaitable[None] | None:
+    def take(self, plan: CallPlan, runner: CallRunner) -> Awaitable[None] | None:
         """Let the runner have its call's socket, if there is one that is open or opening.
 
-        Awaiting the result raises :class:`ConnectFailed` if it does not open.
+        Not one that another plan opened: of two webhooks for a call, another process may have
+        answered the later one, with another key or model. Awaiting the result raises
+        :class:`ConnectFailed` if the socket does not open.
         """
-        expected = self._expected.pop(runner.call.id, None)
+        expected = self._expected.get(runner.call.id)
         if expected is None:
             return None
-        expected.timer.cancel()
         self._count(came=True)
-        if expected.side is None or expected.side.is_closed:
+        if expected.side is None or expected.side.is_closed or expected.identity != _identity(plan):
+            self._drop(runner.call.id)
             return None
+        self._forget(runner.call.id)
         expected.side.serve(runner)
         return expected.opening
 
@@ -116,13 +120,21 @@ class WarmSockets:
 
     def _drop(self, call_id: str) -> None:
         """Expect the call's stream no more, and close its socket."""
-        expected = self._expected.pop(call_id, None)
-        if expected is None:
-            return
-        expected.timer.cancel()
-        if expected.opening is not None and expected.side is not None:
+        expected = self._forget(call_id)
+        if expected is not None and expected.opening is not None and expected.side is not None:
             expected.opening.cancel()
             expected.side.close()
+
+    def _forget(self, call_id: str) -> _Expected | None:
+        expected = self._expected.pop(call_id, None)
+        if expected is not None:
+            expected.timer.cancel()
+        return expected
+
+
+def _identity(plan: CallPlan) -> tuple[str, str]:
+    """Return where a plan's model is, and the key of the account that pays for it."""
+    return url_of(plan), plan.openai_api_key
 
 
 def _opened(opening: asyncio.Task[None]) -> None:

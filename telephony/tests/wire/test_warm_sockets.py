@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,3 +124,16 @@ class TestWhenTheyAreOpened:
         sockets.expect(call, PLAN)
         sockets.expect(call, PLAN)
         assert len(sockets) == 1
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"openai_api_key": "sk-other"},
+            {"model": "gpt-realtime-2"},
+            {"openai_base_url": "https://eu.api.openai.com/v1"},
+        ],
+    )
+    async def test_none_is_used_that_another_plan_opened(self, sockets, other):
+        sockets.expect(call := Call(), PLAN)
+        assert sockets.take(replace(PLAN, **other), SimpleNamespace(call=call)) is None
+        assert len(sockets) == 0
