@@ -30,6 +30,7 @@ from telephony.engine.events import (
 )
 from telephony.engine.history import MOST_CHARACTERS, heard_of
 from telephony.engine.snapshot import VERSION, Snapshot
+from telephony.engine.told_calls import LONGEST, ToldCall, ToldCalls
 from telephony.engine.told_calls import MOST_CHARACTERS as MOST_TOLD
 from telephony.engine.transcript import Line
 from telephony.tests.engine.conversation import PLAN, Conversation, Sent
@@ -162,11 +163,30 @@ class TestHistory:
 
     def test_the_oldest_tool_calls_are_forgotten(self):
         call = Conversation()
-        for number in range(3):
+        for number in range(20):
             call.call_tool("look_up", id=f"c{number}")
-            call.receive(ToolReturned(f"c{number}", "x" * (MOST_TOLD // 2 - 10)))
+            call.receive(ToolReturned(f"c{number}", "x" * LONGEST))
         snapshot = call.move()
-        assert [told.call_id for told in snapshot.calls] == ["c1", "c2"]
+        kept = MOST_TOLD // LONGEST
+        assert [told.call_id for told in snapshot.calls] == [f"c{n}" for n in range(20 - kept, 20)]
+
+    def test_a_large_result_does_not_take_the_place_of_everything_else(self):
+        call = talked()
+        arguments = json.dumps({"note": "y" * LONGEST})
+        call.call_tool("look_up", arguments, id="c2")
+        call.receive(ToolReturned("c2", "x" * 2 * MOST_TOLD))
+        call.move()
+        [_, question, _, balance, _, large, result] = recalled(call)
+        assert question["content"][0]["text"] == "What is my balance?"
+        assert balance["output"] == '{"balance": 12}'
+        assert (large["call_id"], large["arguments"]) == ("c2", "{}")
+        assert result["output"] == "x" * (LONGEST - 1) + "…"
+
+    def test_an_id_that_comes_again_is_one_call(self):
+        told = ToldCalls()
+        for _ in range(2 * MOST_TOLD // LONGEST):
+            told.keep(ToldCall("c1", "look_up", "{}", 0.0, "x" * LONGEST))
+        assert [call.call_id for call in told] == ["c1"]
 
     def test_the_models_items_of_the_history_are_not_new_turns(self):
         call = talked()
