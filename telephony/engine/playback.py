@@ -76,6 +76,10 @@ class Playback:
         """
         return self._marked + MARK_EVERY_BYTES - self._sent if self.is_outstanding else 0
 
+    def takes(self, item_id: str) -> bool:
+        """Return True if audio of an item may be sent: the caller did not interrupt it."""
+        return not self._is_closed and item_id not in self._dropped
+
     def sent(self, item_id: str, size: int, now: float) -> str | None:
         """Count ``size`` bytes of the item's audio; return None if they must not be sent.
 
@@ -83,7 +87,7 @@ class Playback:
         """
         mark = ""
         if item_id != self._item_id:
-            if self._is_closed or item_id in self._dropped:
+            if not self.takes(item_id):
                 return None
             mark = self._begin(item_id, now)
         elif not self.is_outstanding:

@@ -17,7 +17,8 @@ from telephony.engine.codecs.live.codec import CUSHION_MS, LiveCodec
 from telephony.engine.codes import EndedReason, EventKind
 from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Configure, Respond
 from telephony.engine.costs import openai_cost
-from telephony.engine.playback import BYTES_PER_MS
+from telephony.engine.playback import BYTES_PER_MS, Playback
+from telephony.engine.twilio_codec import Encoder
 from telephony.tests.engine.conversation import PLAN
 from telephony.tests.engine.invariants import CheckedConversation
 from telephony.tests.engine.live_call import LiveCall
@@ -237,6 +238,27 @@ def test_a_backend_that_fails_once() -> None:
     assert not call.session.is_over
 
 
+def test_a_request_that_is_refused_for_a_moment_is_sent_again() -> None:
+    when = When("response.create", (Error("rate_limit_exceeded"),), instead=True)
+    script = Script(turns=[Call("look_up", {}), Say("It has shipped")], when=[when])
+    call = LiveCall(script=script)
+    call.say("Hello")
+    returned(call, "shipped")
+
+    assert call.wait(5.0) == "It has shipped"
+    assert [m["type"] for m in call.sent].count("response.create") == 2
+
+
+def test_no_silence_goes_before_a_sound_that_is_not_sent() -> None:
+    sent: list[bytes] = []
+    playback = Playback()
+    audio = LiveCodec().agent_audio(sent.append, Encoder("MZ1"), playback, lambda: 0.0)
+    playback.close(0.0)
+
+    assert not audio.play("agent_1", b"AAAA")
+    assert sent == []
+
+
 def test_silence_ends_the_call() -> None:
     call = LiveCall(inactivity_timeout_ms=10_000)
     call.say("Hello", 30.0)
@@ -319,8 +341,16 @@ def test_a_call_that_goes_on_in_a_new_session_is_told_what_was_said() -> None:
     assert order["type"] == "session.instructions.append"
 
 
-def test_only_the_newest_history_fits() -> None:
-    history = tuple(AddText(f"sh_{n}", f"{n} " + "x" * 1_000) for n in range(200))
+def test_a_configuration_that_is_sent_again_has_the_history_again() -> None:
+    codec = LiveCodec()
+    first = codec.encode(Configure(PLAN, (AddText("sh_1", "Where is my order?"),)))
+
+    assert codec.encode(Configure(PLAN)) == first
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000, "\N{CJK UNIFIED IDEOGRAPH-4F60}" * 333])
+def test_only_the_newest_history_fits(text: str) -> None:
+    history = tuple(AddText(f"sh_{n}", f"{n} {text}") for n in range(200))
     [start] = LiveCodec().encode(Configure(PLAN, history))
 
     messages = start["session"]["input"]

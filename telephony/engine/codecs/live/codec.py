@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from telephony.engine.audio import audio_size
 from telephony.engine.bounds import LONGEST_NAME, clipped
@@ -23,6 +24,7 @@ from telephony.engine.commands import (
     Command,
     Conclude,
     Configure,
+    HistoryItem,
     Respond,
 )
 from telephony.engine.costs import TokenUsage
@@ -36,7 +38,7 @@ from telephony.engine.events import (
     ResponseStarted,
     SessionUsed,
 )
-from telephony.engine.model_errors import FATAL_CODES
+from telephony.engine.model_errors import FATAL_CODES, PASSING_CODES
 from telephony.engine.playback import BYTES_PER_MS, Playback
 from telephony.engine.twilio_codec import Encoder
 
@@ -58,6 +60,7 @@ class LiveCodec:
     def __init__(self) -> None:
         self._is_started = False
         self._held: list[Message] = []  # until the session has started
+        self._history: tuple[HistoryItem, ...] = ()
         self._due: list[Message] = []
         self._owed: list[Event] = []
         self._turns = Turns()
@@ -77,7 +80,9 @@ class LiveCodec:
     def _written(self, command: Command) -> list[Message]:
         match command:
             case Configure():
-                return [session_start(command)]
+                # A refused configuration is sent again: OpenAI has kept nothing of it.
+                self._history = command.history or self._history
+                return [session_start(replace(command, history=self._history))]
             case Respond(instructions=""):
                 return self._respond(command)
             case Respond():
@@ -216,6 +221,8 @@ class LiveCodec:
         error = fields.object("error")
         code, message = code_and_message(error)
         about = error.id("client_event_id") if self._is_started else CONFIGURATION
+        if about or code in PASSING_CODES:
+            self._work.refused(about)
         return ModelErrored(code, message, about)
 
     # The model's audio
@@ -247,7 +254,7 @@ class LiveAudio(relay.AgentRelay):
         return None
 
     def play(self, item_id: str, payload: bytes) -> bool:
-        if not self._playback.is_outstanding:
+        if not self._playback.is_outstanding and self._playback.takes(item_id):
             self._send(self._encoder.media(_CUSHION))
         return super().play(item_id, payload)
 

@@ -22,9 +22,10 @@ from telephony.engine.plan import Tool
 BACKEND_STYLE = (
     "What you write is read out on a phone call: write one or two short sentences without markup."
 )
-# OpenAI takes 128 messages and 8,192 tokens of history, some 20,000 characters in any language.
+# OpenAI takes 128 messages and 8,192 tokens of history. A token has four bytes of English text, and
+# about three of Chinese, a character.
 MOST_MESSAGES = 128
-MOST_CHARACTERS = 20_000
+MOST_BYTES = 20_000
 
 
 def session_start(command: Configure) -> Message:
@@ -68,10 +69,10 @@ def _tool(tool: Tool) -> dict[str, Any]:
 def _input(history: Sequence[HistoryItem]) -> list[dict[str, Any]]:
     """Return the newest messages of the history, oldest first."""
     messages: list[dict[str, Any]] = []
-    room = MOST_CHARACTERS
+    room = MOST_BYTES
     for item in reversed(history):
         message, text = _message(item)
-        room -= len(text)
+        room -= len(text.encode(errors="replace"))
         if room < 0 or len(messages) == MOST_MESSAGES:
             break
         messages.insert(0, message)

@@ -14,7 +14,7 @@ MOST_ITEMS = 100
 MOST_BYTES = 30_000
 # Of one result or message: the voice cannot say more anyway.
 LONGEST_BYTES = 8_000
-# Characters: in English 500 tokens have some 2,000, in other languages fewer.
+# Bytes: in English, 500 tokens have some 2,000, and in Chinese as many, of fewer characters.
 LONGEST_APPENDED = 1_700
 TOO_LONG = '{"error":"The result is too long."}'
 _PLACEHOLDER = "{}"
@@ -27,6 +27,8 @@ class Work:
         self._open: set[str] = set()
         self._is_running = False
         self._wanted: str | None = None  # the id of a request that waits
+        self._asked = ""  # the id of one that was sent, and has not become a response
+        self._is_refused = False  # the one that was sent
         self._has_input = False
         self._items = 0
         self._bytes = 0
@@ -34,7 +36,15 @@ class Work:
     # What the backend reports
 
     def began(self) -> None:
-        self._is_running = True
+        self._is_running, self._is_refused, self._asked = True, False, ""
+
+    def refused(self, about: str) -> None:
+        """Record an error about a request, or "" for one that names nothing.
+
+        If the request has not become a response, it may be sent again without new input.
+        """
+        if self._asked and about in ("", self._asked):
+            self._is_refused = True
 
     def called(self, call_id: str) -> None:
         self._open.add(call_id)
@@ -63,18 +73,23 @@ class Work:
 
     def ask(self, request_id: str) -> bool:
         """Ask for a response as soon as it may come; return False if there is nothing new."""
-        if not self._has_input:
+        if not self._has_more:
             return False
         self._wanted = request_id
         return True
 
     def due(self) -> list[Message]:
         """Return the request that waited, if the backend may continue."""
-        if self._wanted is None or self._is_running or self._open or not self._has_input:
+        if self._wanted is None or self._is_running or self._open or not self._has_more:
             return []
-        request, self._wanted = self._wanted, None
-        self._has_input = False
-        return [{"type": "response.create", "event_id": request}]
+        self._asked, self._wanted = self._wanted, None
+        self._has_input = self._is_refused = False
+        return [{"type": "response.create", "event_id": self._asked}]
+
+    @property
+    def _has_more(self) -> bool:
+        """Return True if the backend has something to respond to."""
+        return self._has_input or self._is_refused
 
     def _fitting(self, text: str, otherwise: str) -> str:
         """Return the text if the budget has room for it, and count it."""
@@ -103,5 +118,5 @@ def append(kind: str, event_id: str, text: str) -> Message:
         "type": f"session.{kind}.append",
         "event_id": event_id,
         "delegation_id": None,
-        "content": text[:LONGEST_APPENDED],
+        "content": text.encode(errors="replace")[:LONGEST_APPENDED].decode(errors="ignore"),
     }
