@@ -33,15 +33,14 @@ from typing import Any
 
 from telephony.engine import events
 from telephony.engine.actions import Action
-from telephony.engine.bounds import LONGEST_NAME, clipped, sentence
-from telephony.engine.codes import EndedReason, ErrorCode, EventKind, model_error_code
+from telephony.engine.codes import EndedReason, EventKind
 from telephony.engine.commands import CancelResponse
 from telephony.engine.context import ModelFailed
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import Event
 from telephony.engine.hearing import Hearing
 from telephony.engine.leaving import Leaving
-from telephony.engine.model_errors import FATAL_CODES
+from telephony.engine.model_trouble import ModelTrouble
 from telephony.engine.moving import snapshot_of, take_up
 from telephony.engine.phase import Phase
 from telephony.engine.plan import CallPlan, is_phone_number
@@ -69,6 +68,7 @@ class CallSession:
         self._leaving = Leaving(state)
         self._startup = Startup(state)
         self._renewal = Renewal(state, self._startup)
+        self._trouble = ModelTrouble(state, self._startup, self._renewal, self._leaving)
         self._hearing = Hearing(state, self._leaving)
         self._record = Record(state, self._hearing)
         self._tools = ToolTurns(state, self._leaving)
@@ -162,8 +162,7 @@ class CallSession:
         try:
             step()
         except ModelFailed as failure:
-            if not (self._startup.falls_back(failure) or self._renewal.recovers(failure)):
-                self._leaving.model_failed(failure)
+            self._trouble.failed(failure)
 
     def _all_handlers(self) -> dict[type[Event], Callable[[Any], None]]:
         hearing, record, speaking, tools = self._hearing, self._record, self._speaking, self._tools
@@ -174,10 +173,10 @@ class CallSession:
             events.CallerHungUp: lambda _: self._leaving.end(EndedReason.CALLER_HANGUP),
             events.ModelReady: self._startup.ready,
             events.ModelConfigured: self._model_configured,
-            events.ModelErrored: self._model_errored,
+            events.ModelErrored: self._trouble.errored,
             events.ResponseCollided: lambda _: self._state.answers.collided(),
-            events.NotUnderstood: self._not_understood,
-            events.ModelClosed: self._model_closed,
+            events.NotUnderstood: self._trouble.not_understood,
+            events.ModelClosed: self._trouble.closed,
             events.ModelUnreachable: self._startup.unreachable,
             events.SpeechStarted: hearing.speech_started,
             events.SpeechStopped: hearing.speech_stopped,
@@ -196,36 +195,9 @@ class CallSession:
             events.TimePassed: self._time_passed,
         }
 
-    # The model's socket and its errors
-
     def _model_configured(self, event: events.ModelConfigured) -> None:
         if self._startup.succeeded():
             self._hearing.ask_about_early()
-
-    def _model_errored(self, event: events.ModelErrored) -> None:
-        state = self._state
-        state.note(EventKind.MODEL_ERROR, code=event.code)
-        if event.code in FATAL_CODES:
-            raise ModelFailed(model_error_code(event.code), event.message)
-        if state.phase is Phase.STARTING and self._startup.is_refused_by(event):
-            self._startup.refused(event)
-        elif state.answers.is_refused_by(event):
-            state.answers.refused(event)
-        elif state.phase is Phase.STARTING:
-            self._startup.last_error = event.message
-
-    def _not_understood(self, event: events.NotUnderstood) -> None:
-        self._state.note(EventKind.NOT_UNDERSTOOD, what=clipped(event.what, LONGEST_NAME))
-
-    def _model_closed(self, event: events.ModelClosed) -> None:
-        reason = f": {event.reason}" if event.reason else ""
-        message = sentence(f"The connection to OpenAI was closed (code {event.code}){reason}")
-        code = ErrorCode.MODEL_DISCONNECTED
-        is_followed = self._startup.falls_back(
-            ModelFailed(code, message)
-        ) or self._renewal.follows_break("closed")
-        if not is_followed:
-            self._leaving.fail(code, message, EndedReason.MODEL_DISCONNECTED)
 
     # After the end
 
