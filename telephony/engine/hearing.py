@@ -46,8 +46,9 @@ class Hearing:
         state = self._state
         cleared = state.cut_audio()
         for unheard in cleared:
-            if not unheard.item_id.startswith(OWN_ITEM):
-                state.tell(Truncate(unheard.item_id, unheard.heard_ms))
+            item_id = unheard.item_id
+            if not (item_id.startswith(OWN_ITEM) or state.transcript.is_settled(item_id)):
+                state.tell(Truncate(item_id, unheard.heard_ms))
         if cleared:
             state.note(EventKind.INTERRUPTED, heardMs=cleared[0].heard_ms)
 

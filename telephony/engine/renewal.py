@@ -66,7 +66,7 @@ class Renewal:
 
     def _begin(self, why: str) -> None:
         state = self._state
-        owes, is_cut = self._startup.owes or state.is_models_turn, state.answers.is_active
+        owes, is_cut = self._owes(), state.answers.is_active
         state.forget_model()
         if is_cut:  # the next session says it from the beginning
             state.cut_audio()
@@ -76,3 +76,10 @@ class Renewal:
             state.timers.clear(timer)
         self._startup.again(is_greeted=state.is_greeted, owes=owes)
         state.do(ConnectModel(state.plan))
+
+    def _owes(self) -> bool:
+        """Return True if it is the model's turn, and not only to greet: that is repeated anyway."""
+        state = self._state
+        greets = state.plan.greeting and not state.is_greeted
+        is_turn = bool(state.transcript.lines()) if greets else state.is_models_turn
+        return self._startup.owes or is_turn

@@ -64,9 +64,13 @@ class Transcript:
                 self._order.append(item_id)
             self._awaited.add(item_id)
 
+    def is_settled(self, item_id: str) -> bool:
+        """Return True if the item is of a session of the model that is over."""
+        return item_id in self._order[: self._settled]
+
     def place(self, item_id: str, previous_item_id: str | None) -> None:
         """Put an item after another one; the chain includes items that are not speech."""
-        if item_id in self._order[: self._settled]:
+        if self.is_settled(item_id):
             return
         if item_id in self._order:
             self._order.remove(item_id)

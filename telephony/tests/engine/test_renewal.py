@@ -20,7 +20,7 @@ from telephony.engine.events import (
 )
 from telephony.engine.phase import Phase
 from telephony.engine.startup import RENEW_AFTER_S
-from telephony.tests.engine.conversation import Conversation, errored
+from telephony.tests.engine.conversation import Conversation, Sent, errored
 from telephony.tests.engine.test_moving import ask, message, recalled, speak, talked
 
 LONG = 14_100
@@ -145,6 +145,9 @@ class TestAnyMoment:
         renewed(call)
         [asked] = call.asked()
         assert "Hello!" in asked["response"]["instructions"]
+        speak(call, "Hello!", "b1", ms=400)
+        call.wait(10)
+        assert call.asked() == [asked]
 
     def test_while_the_caller_speaks(self):
         call = talked()
@@ -187,6 +190,17 @@ class TestAnyMoment:
         call.receive(MarkPlayed(str(call.session.playback._number)))
         call.receive(CallerHungUp())
         assert [line.interrupted for line in call.took(Finish)[0].transcript] == [False] * 4
+
+    def test_the_next_session_is_not_told_where_a_turn_of_the_last_one_was_interrupted(self):
+        call = talked()
+        call.respond()
+        call.say(2000, item="a3", text="Anything else?", ended=True)
+        call.done(spoke=True)
+        broken(call)
+        renewed(call)
+        call.listen("u3")
+        assert call.took(ClearAudio)
+        assert not [each for each in call.ever(Sent) if "truncate" in each.event["type"]]
 
     @pytest.mark.parametrize("is_early", [False, True])
     def test_while_a_tool_runs(self, is_early):
