@@ -341,6 +341,18 @@ def test_a_call_that_goes_on_in_a_new_session_is_told_what_was_said() -> None:
     assert order["type"] == "session.instructions.append"
 
 
+def test_a_result_for_a_session_that_is_over_is_spoken_by_the_next_one() -> None:
+    codec = LiveCodec()
+    codec.encode(Configure(PLAN, (AddToolCall("sh_1", "c1", "look_up", "{}"),)))
+    codec.decode({"type": "session.started"})
+    [known] = codec.encode(AddToolResult("sh_2", "c1", "shipped"))
+    [order] = codec.encode(Respond("sh_response_1"))
+
+    assert (known["type"], known["content"]) == ("session.thinking.append", "shipped")
+    assert (order["type"], order["event_id"]) == ("session.instructions.append", "sh_response_1")
+    assert codec.encode(Respond("sh_response_2")) == []
+
+
 def test_a_configuration_that_is_sent_again_has_the_history_again() -> None:
     codec = LiveCodec()
     first = codec.encode(Configure(PLAN, (AddText("sh_1", "Where is my order?"),)))

@@ -104,10 +104,11 @@ class LiveCodec:
         return []
 
     def _respond(self, command: Respond) -> list[Message]:
-        if not self._is_started:  # the call goes on in this session
-            return [append("instructions", command.id, _GO_ON)]
-        if self._work.ask(command.id):
+        if self._is_started and self._work.ask(command.id):
             return self._work.due()
+        if self._work.is_for_voice or not self._is_started:  # the call goes on in this session
+            self._work.is_for_voice = False
+            return [append("instructions", command.id, _GO_ON)]
         # The voice has answered, or has nothing to say.
         self._owed += [
             ResponseStarted(command.id),

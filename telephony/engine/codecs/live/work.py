@@ -30,6 +30,8 @@ class Work:
         self._asked = ""  # the id of one that was sent, and has not become a response
         self._is_refused = False  # the one that was sent
         self._has_input = False
+        #: True if only the voice knows of a result, and has not been asked about it.
+        self.is_for_voice = False
         self._items = 0
         self._bytes = 0
 
@@ -60,6 +62,7 @@ class Work:
     def add_result(self, item_id: str, call_id: str, result: str) -> list[Message]:
         """Return the messages that give a result; a void call's is only made known."""
         if call_id not in self._open:
+            self.is_for_voice = True
             return [thought(item_id, result)]
         self._open.discard(call_id)
         self._has_input = True
