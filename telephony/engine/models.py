@@ -98,9 +98,14 @@ def model_of(name: str) -> Model | None:
 
 
 def lacks(name: str, feature: str) -> bool:
-    """Return True if the model is known not to have a feature that a field of the plan needs."""
-    model = model_of(name)
-    return model is not None and feature not in model.features
+    """Return True if the model is known not to have a feature that a field of the plan needs.
+
+    An unlisted model may have whatever another one of its protocol has: no codec sends the rest.
+    """
+    if model := model_of(name):
+        return feature not in model.features
+    alike = (each for each in MODELS.values() if each.protocol == protocol_of(name))
+    return not any(feature in each.features for each in alike)
 
 
 def protocol_of(name: str) -> Protocol:

@@ -47,6 +47,7 @@ def test_a_model_has_what_its_protocol_has_and_what_is_its_own():
     assert not lacks("gpt-realtime-2-2026-10-01", "reasoning")
     assert lacks("gpt-live-1", "noise_reduction")
     assert not lacks("gpt-realtime-9", "reasoning"), "nobody knows"
+    assert lacks("gpt-live-9", "other_hosts"), "its codec does not send it"
 
 
 def test_models_end_when_openais_package_says_so():
