@@ -450,7 +450,7 @@ class EventKind(StrEnum):
     MODEL_FALLBACK = (
         "model_fallback",
         "A model did not start, and the next one in your list was tried",
-        "`model` that did not start; `code`: why, as in onError; `to`: the next one",
+        "`model` that did not start; `code` and `message`: why, as in onError; `to`: the next one",
         _TROUBLE,
     )
     GREETED = "greeted", "The agent spoke first", "`ms` since the audio was connected"

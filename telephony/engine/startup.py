@@ -63,7 +63,11 @@ class Startup:
         if failure.code in _ACCOUNT_ERRORS:
             return False
         state.note(
-            EventKind.MODEL_FALLBACK, model=state.plan.model, code=failure.code, to=plan.model
+            EventKind.MODEL_FALLBACK,
+            model=state.plan.model,
+            code=failure.code,
+            message=str(failure),
+            to=plan.model,
         )
         state.plan = plan
         state.forget_model()

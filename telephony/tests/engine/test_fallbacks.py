@@ -28,22 +28,27 @@ def next_models(call: Conversation) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("event", "code"),
+    ("event", "code", "why"),
     [
-        (ModelUnreachable("No route", None), "model_unreachable"),
-        (ModelUnreachable("Not Found", 404), "model_unreachable"),
-        (errored("model_not_found", "No such model."), "model_model_not_found"),
-        (errored("invalid_value", "No.", param="session.voice"), "model_rejected_configuration"),
-        (ModelClosed(4000, "invalid_model"), "model_disconnected"),
+        (ModelUnreachable("No route", None), "model_unreachable", "No route"),
+        (ModelUnreachable("Not Found", 404), "model_unreachable", "status 404"),
+        (errored("model_not_found", "No such model."), "model_model_not_found", "No such model."),
+        (
+            errored("invalid_value", "No such voice.", param="session.voice"),
+            "model_rejected_configuration",
+            "No such voice.",
+        ),
+        (ModelClosed(4000, "invalid_model"), "model_disconnected", "invalid_model"),
     ],
 )
-def test_the_next_model_follows(event, code):
+def test_the_next_model_follows(event, code, why):
     call = starting(SECOND, greeting="Hello.")
     if not isinstance(event, ModelUnreachable):
         call.receive(ModelReady())
     call.receive(event)
-    detail = {"model": FIRST, "code": code, "to": SECOND}
-    assert Note(EventKind.MODEL_FALLBACK, detail) in call.actions
+    [(_, detail)] = call.notes(EventKind.MODEL_FALLBACK)
+    assert why in detail.pop("message")
+    assert detail == {"model": FIRST, "code": code, "to": SECOND}
     assert next_models(call) == [SECOND]
     call.receive(ModelReady())
     assert call.told() == ["session.update", "response.create"]
