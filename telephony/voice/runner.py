@@ -230,7 +230,7 @@ class CallRunner:
         if self._model is None or self._session.is_over:
             return
         self._listening = self._model
-        early, self._early = self._early, []
+        early, self._early, self._early_bytes = self._early, [], 0
         for payload in early:
             self.caller_audio(payload)
         self._caller.relay_to(self._model, self._codec.caller_frame)
@@ -305,6 +305,7 @@ class CallRunner:
             self._connecting.cancel()
         if self._model is not None:
             self._caller.relay_nothing()
+            self._caller.resume_reading()  # the model that is left may not have kept up
             self._model.abandon()
         self._plan, self._model, self._listening = plan, None, None
         self._codec, self._agent = self._way_to_model()

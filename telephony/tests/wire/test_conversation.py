@@ -19,6 +19,7 @@ from telephony.db import in_database
 from telephony.engine import toolbox
 from telephony.engine.after_stream import APOLOGY
 from telephony.models import Call
+from telephony.voice import runner
 
 CREATE = "conversation.item.create"
 LONG = "This is a very long answer that goes on and on and on until somebody says something"
@@ -166,6 +167,28 @@ async def test_a_call_goes_on_when_the_models_session_breaks(world, model, broke
     ]
     assert call.ended_reason == "caller_hangup"
     assert "error" not in world.backend.received
+
+
+async def test_what_the_caller_says_while_a_session_opens_is_heard_each_time(
+    world, model, monkeypatch
+):
+    monkeypatch.setattr(runner, "MOST_EARLY_BYTES", 120 * 216)  # frames of 20 ms in base64
+    async with model(Script(turns=[Say("Sure.")])) as openai:
+        openai.opens.clear()
+        ringing = world.ring()
+        await ringing.person.until_connected()
+        await ringing.person.say("Can you hear me before the model does or is it too early")
+        openai.opens.set()
+        await ringing.person.hears("Sure.")
+        openai.opens.clear()
+        openai.sessions[0].disturb(Drop())
+        await until(lambda: len(openai.sessions) == 2)
+        await ringing.person.say("And now")
+        openai.opens.set()
+        await until(lambda: openai.sessions[1].sent_of("response.done"))
+        await world.hang_up(ringing)
+    heard = [line["text"] for line in (await world.told("end"))["transcript"]]
+    assert heard[-2:] == ["And now", "Sure."]
 
 
 async def test_a_tool_that_runs_while_the_models_session_breaks_is_answered_once(world, model):
