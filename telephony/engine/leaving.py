@@ -8,6 +8,7 @@ from telephony.engine.bounds import clipped, sentence
 from telephony.engine.codes import EndedReason, OnErrorCode
 from telephony.engine.commands import AddText, CancelResponse, CommitSpeech, Conclude
 from telephony.engine.context import ModelFailed
+from telephony.engine.models import lacks
 from telephony.engine.phase import Phase
 from telephony.engine.snapshot import Leave
 from telephony.engine.state import CallState
@@ -32,6 +33,7 @@ class Leaving:
         self._reason = EndedReason.INTERNAL_ERROR  # until the call has ended
         self._ended_at = state.now
         self._is_patient = True  # waits for what the model has yet to report
+        self._awaits_close = False  # until then, it may report more than it has begun
 
     @property
     def planned(self) -> Leave | None:
@@ -97,6 +99,7 @@ class Leaving:
         state = self._state
         if state.is_over:
             return
+        has_begun = state.phase is not Phase.STARTING
         state.phase = Phase.DRAINING
         self._reason, self._ended_at = reason, state.now
         if state.keypad.is_used:
@@ -113,6 +116,8 @@ class Leaving:
             if state.answers.is_active:
                 state.tell(CancelResponse())
             state.tell(Conclude())
+            is_told = has_begun and state.context.is_connected
+            self._awaits_close = is_told and not lacks(state.plan.model, "reports_end")
         self.finish_when_complete()
 
     def wait_no_longer(self) -> None:
@@ -122,7 +127,7 @@ class Leaving:
     def finish_when_complete(self) -> None:
         state = self._state
         is_told = state.transcript.is_complete and not state.answers.is_active
-        if (is_told or not self._is_patient) and not state.tools:
+        if ((is_told and not self._awaits_close) or not self._is_patient) and not state.tools:
             self._finish()
 
     def _finish(self) -> None:

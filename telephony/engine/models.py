@@ -46,7 +46,7 @@ class Model:
     """A model. ``ends`` is the day on which OpenAI turns it off; ``instead`` replaces it then.
 
     ``prices`` is None if they are unknown. ``features`` are what fields of a call's configuration
-    can need.
+    can need, and what the engine must know.
     """
 
     name: str
@@ -98,7 +98,7 @@ def model_of(name: str) -> Model | None:
 
 
 def lacks(name: str, feature: str) -> bool:
-    """Return True if the model is known not to have a feature that a field of the plan needs.
+    """Return True if the model is known not to have a feature, which a field of the plan may need.
 
     An unlisted model may have whatever another one of its protocol has: no codec sends the rest.
     """

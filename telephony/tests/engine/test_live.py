@@ -196,6 +196,18 @@ def test_the_last_words_of_the_caller_are_written_down() -> None:
     assert call.now - hung_up_at < 1
 
 
+def test_words_that_were_not_yet_transcribed_are_written_down_and_all_seconds_billed() -> None:
+    call = LiveCall()
+    call.wait(2.0)
+    call.play(b"".join(speech.frames("Goodbye")))
+    assert call.lines() == []
+    call.receive(events.CallerHungUp())
+    call.finished()
+
+    assert call.lines() == [("user", "Goodbye")]
+    assert call.session.usage.session_seconds == pytest.approx(call.model.used_s, abs=0.001)
+
+
 def test_the_last_words_of_the_agent_are_written_down() -> None:
     call = LiveCall(Say("This is a very long story about a little dog"))
     call.say("Hello", 1.5)
