@@ -49,6 +49,7 @@ _CREDENTIALS = re.compile(
     | ((?::|\.|%3A)[0-9A-Za-z]{6}(?::|\.|%3A))[\w-]{40,}  # signed with a time
     | \b[0-9a-z]{5,9}-[0-9a-f]{32}           # sets a new password
     | (\bc[0-9a-z]{24}\.)[\w-]{40,}={0,2}   # admits a call at the media socket
+    | (\bconversation_key["']?[=:]\s?["']?)[\w%-]{20,}={0,2}  # opens a call's conversation
     | (\b(?:sessionid|csrf(?:middleware)?token)["']?[=:]\s?)[^\s;,&]+
 
     # Stripe's pages, which anybody with the URL can open.

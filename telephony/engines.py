@@ -1,4 +1,4 @@
-"""Ends the calls that dead engines left behind.
+"""Ends the calls that dead engines left behind, and that no other engine has taken up.
 
 An engine writes a heartbeat (``telephony.voice.heartbeat``). An engine without one for
 ``LOST_AFTER``, while the database was reachable, is considered dead, and its calls are ended.
@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from core.sweeps import each_alone
@@ -87,7 +87,9 @@ def calls_end_stale(now: datetime, *, watched_for: timedelta = timedelta.max) ->
         count += _end_all(orphans)
     if watched_for > UNHELD_AFTER:
         count += _end_all(live.filter(last_seen_at__lt=now - UNHELD_AFTER))
-    return count + _end_all(live.filter(last_seen_at=None, held_until__lt=now))
+    # Those that wait for a stream: their first, or one to another engine.
+    is_waiting = Q(last_seen_at=None) | Q(engine_id="", answered_at__isnull=False)
+    return count + _end_all(live.filter(is_waiting, held_until__lt=now))
 
 
 def _strike_off(now: datetime) -> None:

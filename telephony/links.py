@@ -6,6 +6,7 @@ The media socket's URL has none: Twilio allows no query there, and the ticket se
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from django.core import signing
 
@@ -14,6 +15,9 @@ from core.engine_urls import engine_voice_url
 # A call lasts at most an hour, its last status arrives minutes later, and an outbound call may ring
 # for two minutes first.
 VALID_FOR = timedelta(hours=3)
+
+# Masked in logs by this name: see core/logs.py.
+_KEY = "conversation_key"
 
 _signer = signing.TimestampSigner(salt="telephony.voice")
 
@@ -37,9 +41,18 @@ def stream_status_url(call_id: str) -> str:
     return _link("stream", call_id)
 
 
-def after_stream_url(call_id: str) -> str:
-    """Return the URL that Twilio requests for TwiML when the media stream has ended."""
-    return _link("after", call_id)
+def after_stream_url(call_id: str, key: str = "") -> str:
+    """Return the URL that Twilio requests for TwiML when the media stream has ended.
+
+    :param key: opens the call's conversation, so that another engine can go on with it.
+    """
+    link = _link("after", call_id)
+    return f"{link}?{urlencode({_KEY: key})}" if key else link
+
+
+def conversation_key_in(path: str) -> str:
+    """Return the key in the path and query of such a URL, or "" if there is none."""
+    return parse_qs(urlsplit(path).query).get(_KEY, [""])[0]
 
 
 def call_id_of(purpose: str, token: str) -> str:

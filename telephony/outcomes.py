@@ -37,6 +37,7 @@ class Outcome:
 
     ``missing`` names what could not be read: ``transcript``, ``cost``. ``billed_from`` is
     stored beside the sealed rest, as ``Call.billed_from``: a call whose seal is lost is charged.
+    ``conversation`` is stored beside it too: sealed for another engine, or empty.
     """
 
     model: str = ""
@@ -45,6 +46,7 @@ class Outcome:
     missing: frozenset[str] = frozenset()
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     billed_from: datetime | None = None
+    conversation: bytes = field(default=b"", repr=False)
 
 
 def sealed(outcome: Outcome) -> bytes:

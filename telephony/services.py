@@ -34,7 +34,7 @@ from telephony.engine.costs import twilio_cost
 from telephony.engine.models import retirement_of
 from telephony.engine.tool_runs import ToolRun
 from telephony.facts import CallEnded, CallResumed
-from telephony.models import Call, CallEvent, CallProgress
+from telephony.models import Call, CallEvent, CallProgress, SealedConversation
 from telephony.outcomes import Outcome, cost_of, opened, sealed
 from telephony.retirements import model_used
 from usage.models import UsageRecord
@@ -89,6 +89,17 @@ def call_connect(call: Call, *, now: datetime, engine_id: str = "") -> bool:
     return True
 
 
+@transaction.atomic
+def call_move(call: Call, *, now: datetime, engine_id: str) -> bool:
+    """Connect the caller's audio to another engine; return False if the call has ended."""
+    held = {"last_seen_at": now, "engine_id": engine_id, "audio_ended_at": None}
+    moving = Call.objects.live().filter(pk=call.pk, answered_at__isnull=False)
+    if not moving.update(**held):
+        return False
+    call.refresh_from_db(fields=[*held])
+    return True
+
+
 def call_note(call: Call, kind: EventKind, *, at: datetime | None = None, **detail: Any) -> None:
     """Add an entry to the call's timeline."""
     _event(call.id, call.account_id, (at or timezone.now(), kind, detail)).save(force_insert=True)
@@ -101,11 +112,15 @@ def call_record(
     events: Iterable[Timed],
     outcome: Outcome | None = None,
     failed: Sequence[Failure] = (),
+    *,
+    held_by: str = "",
 ) -> None:
     """Store the state of a call in progress: entries of the timeline, and the conversation.
 
     The conversation comes from the engine that holds the call, so the first one is a sign of life
     too. Later ones need not be: the engine has its heartbeat.
+
+    :param held_by: the engine. If the call has moved to another one, its conversation is ignored.
     """
     CallEvent.objects.bulk_create(_event(call_id, account_id, event) for event in events)
     keep_failed(call_id, account_id, failed)
@@ -113,8 +128,9 @@ def call_record(
         return
     # Nothing is stored after the end, which would never be deleted.
     live = Call.objects.live().select_for_update(no_key=True).filter(pk=call_id)
-    call = live.only("answered_at", "last_seen_at", "billed_from").first()
-    if call is None:
+    fields = ("answered_at", "last_seen_at", "billed_from", "engine_id")
+    call = live.only(*fields).first()
+    if call is None or (held_by and call.engine_id != held_by):
         return
     now = timezone.now()
     if _is_unheard_of(call) or call.billed_from != outcome.billed_from:
@@ -128,6 +144,13 @@ def call_record(
         unique_fields=["call"],
         update_fields=["sealed", "updated_at"],
     )
+    if outcome.conversation:
+        SealedConversation.objects.bulk_create(
+            [SealedConversation(call_id=call_id, ciphertext=outcome.conversation)],
+            update_conflicts=True,
+            unique_fields=["call"],
+            update_fields=["ciphertext"],
+        )
 
 
 def _is_unheard_of(call: Call) -> bool:
@@ -152,9 +175,12 @@ def call_report_error(call: Call, *, code: OnErrorCode, message: str) -> None:
         outbox.enqueue_error(call, code=word, message=message)
 
 
-def call_audio_ended(*, call_id: str, at: datetime) -> None:
+def call_audio_ended(*, call_id: str, at: datetime, held_by: str = "") -> None:
     """Stop charging: the caller is gone, and only the record of the conversation is pending."""
-    Call.objects.live().filter(pk=call_id, audio_ended_at=None).update(audio_ended_at=at)
+    ended = Call.objects.live().filter(pk=call_id, audio_ended_at=None)
+    if held_by:
+        ended = ended.filter(engine_id=held_by)
+    ended.update(audio_ended_at=at)
 
 
 @transaction.atomic
@@ -169,6 +195,7 @@ def call_end(
     problem: CallProblem | None = None,
     events: Iterable[Timed] = (),
     failed: Sequence[Failure] = (),
+    held_by: str = "",
 ) -> bool:
     """End a call: its record, its usage, the totals, onCallEnd. Return False if it has ended.
 
@@ -182,9 +209,11 @@ def call_end(
         the call's error code.
     :param events: the last entries of the timeline.
     :param failed: the last failed requests to the backend.
+    :param held_by: the engine that ends it, which cannot end what has moved to another one.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
-    if call.ended_at is not None:
+    has_moved = held_by and call.engine_id not in ("", held_by)
+    if call.ended_at is not None or has_moved:
         return False
     with about(call):
         kept = CallProgress.objects.filter(call=call).first()
@@ -194,6 +223,7 @@ def call_end(
             call.billed_from = outcome.billed_from
         if kept:
             kept.delete()
+        SealedConversation.objects.filter(call=call).delete()
         call.error_code = _error_code(reason, errors, problem, outcome)
         call.ended_at = max(ended_at or timezone.now(), call.answered_at or call.created_at)
         call_record(call.id, call.account_id, events, failed=failed)

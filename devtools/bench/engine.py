@@ -48,6 +48,7 @@ async def serve() -> None:
 def _redeem_anything(started: Any, *_: Any) -> Any:
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
+    from telephony.voice.handover import Handed
 
     plan = CallPlan(
         twilio_account_sid=started.account_sid,
@@ -55,7 +56,7 @@ def _redeem_anything(started: Any, *_: Any) -> Any:
         openai_api_key="bench",
         system_prompt="Say what you hear.",
     )
-    return Call(call_sid=started.call_sid, account_id="bench"), plan, []
+    return Call(call_sid=started.call_sid, account_id="bench"), Handed(plan), []
 
 
 async def listen(redeem: Callable[..., Any]) -> MediaListener:
@@ -82,7 +83,7 @@ async def listen(redeem: Callable[..., Any]) -> MediaListener:
     answer_without_database(
         {
             redeem_ticket: redeem,
-            look_after: lambda *_: Look(to_hang_up=[], taken_for_lost=[]),
+            look_after: lambda *_: Look(to_hang_up=[], taken_for_lost=[], moved=[]),
             record: _nothing,
             after_stream_keep: _nothing,
             call_audio_ended: _nothing,

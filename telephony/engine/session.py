@@ -106,6 +106,23 @@ class CallSession:
         owes, leave = self._startup.owes, self._leaving.planned
         return snapshot_of(self._state, now, reason, owes=owes, leave=leave)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Return True at a turn boundary: nobody speaks or is about to, and no tool runs."""
+        state = self._state
+        return (
+            state.phase is Phase.TALKING
+            and not state.is_busy
+            and not state.answers.is_busy
+            and not state.answers.is_due
+            and not state.keypad.is_used
+            and state.transcript.is_complete
+        )
+
+    @property
+    def has_running_tools(self) -> bool:
+        return bool(self._state.tools)
+
     # The interface for the runner
 
     @property

@@ -28,6 +28,7 @@ from telephony.models.calls import (
     CallQuerySet,
     IdempotencyKey,
     MetadataValue,
+    SealedConversation,
     SealedPlan,
     Timeline,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "ProcessQuerySet",
     "ReleasedNumber",
     "SealedAnswer",
+    "SealedConversation",
     "SealedPlan",
     "Timeline",
     "Watch",

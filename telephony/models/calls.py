@@ -397,6 +397,20 @@ class SealedPlan(models.Model):
         return f"Sealed plan of {self.call_id}"
 
 
+class SealedConversation(models.Model):
+    """A call in progress, credentials included, for the engine that takes it up.
+
+    It is written with each turn and deleted when the call ends. Only the URL that Twilio requests
+    after the media stream has the key. The table is unlogged, like that of :class:`SealedPlan`.
+    """
+
+    call = models.OneToOneField(Call, primary_key=True, on_delete=models.CASCADE)
+    ciphertext = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"Sealed conversation of {self.call_id}"
+
+
 class CallProgress(models.Model):
     """The state of a call in progress, sealed, for the process that ends it if its engine dies."""
 

@@ -19,6 +19,7 @@ from telephony.models import Call, CallbackDelivery, CallEvent, CallProgress
 from telephony.outcomes import Outcome, opened
 from telephony.services import (
     call_accept,
+    call_audio_ended,
     call_connect,
     call_end,
     call_end_lost,
@@ -273,6 +274,14 @@ class TestProgress:
     def test_a_finished_turn_alone_is_a_reason_to_write(self, connected):
         call_record(connected.id, connected.account_id, [], self.OUTCOME)
         assert opened(CallProgress.objects.get()) == self.OUTCOME
+
+    def test_an_engine_changes_nothing_about_a_call_that_another_one_has(self, connected):
+        Call.objects.update(engine_id="now")
+        call_record(connected.id, connected.account_id, [], self.OUTCOME, held_by="before")
+        assert not CallProgress.objects.exists()
+        call_audio_ended(call_id=connected.id, at=timezone.now(), held_by="before")
+        assert not end(connected, held_by="before")
+        assert Call.objects.live().filter(audio_ended_at=None).exists()
 
     def test_only_the_first_is_a_sign_of_life(self, connected):
         for seen_again in (True, False):

@@ -18,14 +18,13 @@ from core.outages import is_outage
 from telephony.call_log import bind_call, names_of
 from telephony.db import in_database
 from telephony.engine.events import CallerHungUp, Event
-from telephony.engine.plan import CallPlan
 from telephony.engine.twilio_codec import MULAW, CallerAudio, StreamStarted, decode
 from telephony.facts import CallHeld, CallReleased
 from telephony.models import Call
-from telephony.services import call_connect
+from telephony.services import call_connect, call_move
 from telephony.voice import signatures, websocket
 from telephony.voice.browser import BrowserCallRunner
-from telephony.voice.handover import InvalidTicket, take_plan
+from telephony.voice.handover import Handed, InvalidTicket, take_plan
 from telephony.voice.live import LiveCalls
 from telephony.voice.runner import CallRunner, Connection
 from telephony.voice.twiml import TICKET
@@ -151,7 +150,7 @@ class CallerSide(Handler):
         """Admit the call if its ticket is valid, and hold the call until it ends."""
         bind_contextvars(**self.names)
         try:
-            call, plan, secrets = await self._redeem_ticket(started)
+            call, handed, secrets = await self._redeem_ticket(started)
         except InvalidTicket as error:
             log.warning("ticket_refused", why=str(error))
             self._forget()
@@ -166,18 +165,21 @@ class CallerSide(Handler):
         bind_call(call)
         self._socket.admit()
         self._unadmitted.remove(self._network, self._socket)
-        runner_class = BrowserCallRunner if plan.is_test else CallRunner
-        runner = runner_class(Connection(call, plan, secrets, self._socket, started.stream_sid))
+        runner_class = BrowserCallRunner if handed.plan.is_test else CallRunner
+        socket, engine_id = self._socket, self._calls.engine_id
+        runner = runner_class(
+            Connection(call, handed, secrets, socket, started.stream_sid, engine_id)
+        )
         self._calls.add(call.id, runner)
         tell(CallHeld(call))
         try:
             self._hand_over_to(runner)
             await runner.run()
         finally:
-            self._calls.remove(call.id)
+            self._calls.remove(call.id, runner)
             tell(CallReleased(call))
 
-    async def _redeem_ticket(self, started: StreamStarted) -> tuple[Call, CallPlan, list[str]]:
+    async def _redeem_ticket(self, started: StreamStarted) -> tuple[Call, Handed, list[str]]:
         """Use the ticket; retry while the database is down and the caller waits."""
         began_at = timezone.now()
         give_up_at = asyncio.get_running_loop().time() + ADMITTED_WITHIN_S
@@ -207,7 +209,7 @@ class CallerSide(Handler):
 @transaction.atomic
 def redeem_ticket(
     started: StreamStarted, signature: str, engine_id: str, began_at: datetime
-) -> tuple[Call, CallPlan, list[str]]:
+) -> tuple[Call, Handed, list[str]]:
     """Use the ticket: return the connected call; raise :class:`InvalidTicket`.
 
     This is one transaction: a connected call always has an engine that knows of it.
@@ -216,13 +218,15 @@ def redeem_ticket(
     """
     now = timezone.now()
     ticket = started.parameters.get(TICKET, "")
-    call, plan = take_plan(ticket, started.call_sid, now)
+    call, handed = take_plan(ticket, started.call_sid, now)
+    plan = handed.plan
     if started.account_sid != plan.twilio_account_sid:
         raise InvalidTicket("another Twilio account")
     # The ticket is the credential. Only Twilio has it, or the browser of a test call, which sends
     # no signature. If there is a signature, it must be valid.
     if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
         raise InvalidTicket("wrong signature")
-    if not call_connect(call, now=began_at, engine_id=engine_id):
+    connect = call_move if handed.moved else call_connect
+    if not connect(call, now=began_at, engine_id=engine_id):
         raise InvalidTicket("the call has ended")
-    return call, plan, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)
+    return call, handed, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)

@@ -37,6 +37,11 @@ def auth_token_of(call_id: str) -> str:
     return runner.auth_token if runner else ""
 
 
+def is_held_here(call_id: str) -> bool:
+    """Return True if this process holds the call, or is about to record its end."""
+    return call_id in _held
+
+
 def is_ending_here(call_id: str) -> bool:
     """Return True if this process holds the call, and its caller's socket has closed.
 
@@ -52,6 +57,7 @@ class Look:
 
     to_hang_up: list[str]
     taken_for_lost: list[str]
+    moved: list[str]
 
 
 class LiveCalls:
@@ -77,12 +83,20 @@ class LiveCalls:
             # A fresh context: its log lines are not about this call.
             self._watching = asyncio.create_task(self._watch(), context=Context())
 
-    def remove(self, call_id: str) -> None:
-        self._runners.pop(call_id, None)
-        self._said_at.pop(call_id, None)
-        _held.pop(call_id, None)
+    def remove(self, call_id: str, runner: CallRunner) -> None:
+        """Forget the runner, unless the call has come back to this process in another stream."""
+        for held in (self._runners, _held):
+            if held.get(call_id) is runner:
+                del held[call_id]
+        if call_id not in self._runners:
+            self._said_at.pop(call_id, None)
         if not self._runners:
             self._is_empty.set()
+
+    def move(self) -> None:
+        """Move each call to another engine, if this is the moment: call this repeatedly."""
+        for runner in list(self._runners.values()):
+            runner.move()
 
     async def wait_until_none(self) -> None:
         await self._is_empty.wait()
@@ -101,28 +115,33 @@ class LiveCalls:
     async def _look(self) -> None:
         now, call_ids = asyncio.get_running_loop().time(), list(self._runners)
         to_say = [each for each in call_ids if self._said_at.get(each, 0.0) <= now - HELD_EVERY_S]
-        found = await in_database(look_after, call_ids, to_say)
+        found = await in_database(look_after, call_ids, to_say, self.engine_id)
         self._said_at.update(dict.fromkeys(self._runners.keys() & set(to_say), now))
         for call_id in found.to_hang_up:
             if runner := self._runners.get(call_id):
                 runner.request_hangup()
+        for call_id in found.moved:
+            if runner := self._runners.get(call_id):
+                runner.leave()
         if lost := [call_id for call_id in found.taken_for_lost if call_id in self._runners]:
             await in_database(_take_back, lost)
 
 
-def look_after(call_ids: list[str], to_say: list[str]) -> Look:
-    """Report the calls as held; return which of them to hang up, and which were ended as lost.
+def look_after(call_ids: list[str], to_say: list[str], engine_id: str) -> Look:
+    """Report the calls as held; return which to hang up, were ended as lost, or have moved.
 
     A call whose record has ended is hung up, so that it does not outlast what it is charged for.
     The exception is a call that was ended because this engine seemed to be lost.
     """
-    Call.objects.live().filter(pk__in=to_say).update(last_seen_at=Now())
+    held = Q(engine_id__in=["", engine_id])
+    Call.objects.live().filter(held, pk__in=to_say).update(last_seen_at=Now())
     calls = Call.objects.filter(pk__in=call_ids)
     lost = Q(ended_at__isnull=False, ended_reason=EndedReason.ENGINE_LOST)
     is_over = Q(hangup_requested_at__isnull=False) | Q(ended_at__isnull=False)
     return Look(
-        to_hang_up=list(calls.filter(is_over).exclude(lost).values_list("pk", flat=True)),
-        taken_for_lost=list(calls.filter(lost).values_list("pk", flat=True)),
+        to_hang_up=list(calls.filter(held, is_over).exclude(lost).values_list("pk", flat=True)),
+        taken_for_lost=list(calls.filter(held, lost).values_list("pk", flat=True)),
+        moved=list(calls.exclude(held).values_list("pk", flat=True)),
     )
 
 

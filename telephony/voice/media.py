@@ -73,7 +73,10 @@ class MediaListener:
         return self._listener.waiting
 
     async def drain(self) -> None:
-        """Accept only calls that are already on their way, and wait until all calls have ended."""
+        """Accept only calls that are already on their way, and wait until all calls have left.
+
+        They move to another engine at their next turn boundary. If there is none, they end here.
+        """
         await self._heartbeat.drain()
         await self._let_the_last_in()
         await self.stop()
@@ -95,11 +98,13 @@ class MediaListener:
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def stop(self) -> None:
-        """Close the port, and wait until the calls in progress have ended."""
+        """Close the port, and wait until the calls in progress have ended or moved."""
         drain_state.refuse_calls()
         warm_sockets.stop()
         self._listener.close()
-        while self._listener.waiting or len(self.calls):  # noqa: ASYNC110 (two counts)
+        while self._listener.waiting or len(self.calls):
+            if drain_state.has_others:
+                self.calls.move()
             await asyncio.sleep(_LOOK_AGAIN_S)
         await self._heartbeat.stop()
         await client.close()

@@ -40,12 +40,19 @@ class Entries:
 
 
 class Recorder:
+    """``held_by`` is the engine of this process, which holds the call."""
+
     def __init__(
-        self, call_id: str, account_id: str, outcome: Callable[[], Callable[[], Outcome]]
+        self,
+        call_id: str,
+        account_id: str,
+        outcome: Callable[[], Callable[[], Outcome]],
+        held_by: str = "",
     ) -> None:
         self._call_id = call_id
         self._account_id = account_id
         self._outcome = outcome
+        self._held_by = held_by
         self._context = copy_context()  # sockets and timers, which add entries, have others
         self._entries = Entries()
         self._failed = 0
@@ -89,7 +96,14 @@ class Recorder:
                 break
             entries, self._has_changed = self._take(), False
             try:
-                await in_database(record, self._call_id, self._account_id, entries, self._outcome())
+                await in_database(
+                    record,
+                    self._call_id,
+                    self._account_id,
+                    entries,
+                    self._outcome(),
+                    self._held_by,
+                )
             except Exception as error:
                 log.warning("call_not_recorded", error=type(error).__name__)
                 self._entries = entries.before(self._entries)
@@ -104,5 +118,11 @@ class Recorder:
             pass
 
 
-def record(call_id: str, account_id: str, entries: Entries, outcome: Callable[[], Outcome]) -> None:
-    call_record(call_id, account_id, entries.events, outcome(), entries.failed)
+def record(
+    call_id: str,
+    account_id: str,
+    entries: Entries,
+    outcome: Callable[[], Outcome | None],
+    held_by: str,
+) -> None:
+    call_record(call_id, account_id, entries.events, outcome(), entries.failed, held_by=held_by)

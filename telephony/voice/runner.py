@@ -38,6 +38,7 @@ from telephony.engine.codes import EndedReason, ErrorCode, OnErrorCode
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
 from telephony.engine.session import CallSession
+from telephony.engine.snapshot import MoveReason
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
@@ -54,7 +55,8 @@ from telephony.services import (
 )
 from telephony.trace_ids import new_span, traceparent
 from telephony.voice import model_connect, transactions
-from telephony.voice.recorder import Entries, Recorder
+from telephony.voice.handover import Conversation, Handed, sealed_conversation
+from telephony.voice.recorder import Entries, Recorder, record
 from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
@@ -63,6 +65,8 @@ log = structlog.get_logger(__name__)
 MOST_EARLY_BYTES = 64 << 10
 # The limit for storing what Twilio is to do next. The socket is open meanwhile.
 NEXT_WRITTEN_S = 5.0
+# A call that moves waits this long for a turn boundary, and then only for running tools.
+REST_WITHIN_S = 20.0
 # The end of a call is retried while the database is down: only this process knows its outcome.
 LONGEST_PAUSE_S = 5.0
 # Any other repeated failure is a bug. The sweep for calls that no engine holds ends the call.
@@ -74,10 +78,11 @@ class Connection:
     """An accepted call and the media stream that was opened for it."""
 
     call: Call
-    plan: CallPlan
+    handed: Handed
     secrets: Sequence[str]
     socket: Socket
     stream_sid: str
+    engine_id: str
 
 
 class CallRunner:
@@ -88,7 +93,9 @@ class CallRunner:
 
     def __init__(self, connection: Connection) -> None:
         self._call = connection.call
-        self._plan = connection.plan
+        self._plan = connection.handed.plan
+        self._key = connection.handed.key
+        self._engine_id = connection.engine_id
         self._secrets = connection.secrets
         self._caller = connection.socket
         self._encoder = Encoder(connection.stream_sid)
@@ -97,9 +104,11 @@ class CallRunner:
         self._context = copy_context()
         self._started = self._loop.time()
         self._started_at = datetime.now(UTC)
-        self._session = CallSession(self._plan, self._started, may_call=self._may_transfer_to)
+        self._session = self._begin(connection.handed.moved)
         self._codec, self._agent = self._way_to_model()
-        self._recorder = Recorder(self._call.id, self._call.account_id, self._outcome)
+        self._recorder = Recorder(
+            self._call.id, self._call.account_id, self._outcome, self._engine_id
+        )
 
         self._model: Socket | None = None
         self._listening: Socket | None = None  # the model's socket, once it accepts audio
@@ -113,7 +122,19 @@ class CallRunner:
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed_at: float | None = None  # when the caller's socket closed
-        self._finished: asyncio.Future[actions.Finish] = self._loop.create_future()
+        self._move_asked_at: float | None = None
+        self._moving: asyncio.Task[None] | None = None
+        # None: the call goes on elsewhere.
+        self._finished: asyncio.Future[actions.Finish | None] = self._loop.create_future()
+
+    def _begin(self, moved: Conversation | None) -> CallSession:
+        """Begin the conversation, or continue the one that another engine has begun."""
+        if moved is None:
+            return CallSession(self._plan, self._started, may_call=self._may_transfer_to)
+        ago = max(0.0, (self._started_at - moved.taken_at).total_seconds())
+        return CallSession.resume(
+            moved.snapshot, self._started, ago=ago, may_call=self._may_transfer_to
+        )
 
     def _may_transfer_to(self, number: str) -> bool:
         """Return True if ``transfer_call`` may dial the number: the called one rings here."""
@@ -138,8 +159,12 @@ class CallRunner:
         self._connecting = self._spawn(self._connect_model())
         self._set_alarm()
         finish = await self._finished
-        await self._let_go()
-        await self._record_end(finish)
+        if finish is None:
+            await self._record_rest()
+            await self._let_go()
+        else:
+            await self._let_go()
+            await self._record_end(finish)
 
     def caller_audio(self, payload: bytes) -> None:
         """Keep a frame of the caller's audio that no relay carried, until the model is ready."""
@@ -178,6 +203,35 @@ class CallRunner:
         for event in self._codec.closed():
             self.receive(event)
         self.receive(events.ModelClosed(code, reason))
+
+    def move(self) -> None:
+        """Let another engine go on with the call, if this is a moment for it."""
+        now = self._loop.time()
+        self._move_asked_at = self._move_asked_at or now
+        is_late = now > self._move_asked_at + REST_WITHIN_S and not self._session.has_running_tools
+        if not self._key or self._finished.done() or not (self._session.is_at_rest or is_late):
+            return
+        if self._moving is None or self._moving.done():
+            self._moving = self._spawn(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        """Store the conversation for another engine, and close the sockets: Twilio asks for it."""
+        outcome = self._outcome("engine_stopping")
+        try:
+            async with asyncio.timeout(NEXT_WRITTEN_S):
+                is_stored = await in_database(
+                    transactions.hand_over, self._call, outcome, self._engine_id
+                )
+        except Exception as error:  # the next moment may be better
+            log.warning("call_not_handed_over", error=type(error).__name__)
+            return
+        if is_stored and not self._session.is_over:
+            self.leave()
+
+    def leave(self) -> None:
+        """Close the sockets, and record no end: another engine has the call, or will."""
+        if not self._finished.done():
+            self._finished.set_result(None)
 
     def request_hangup(self) -> None:
         self.receive(events.HangupRequested())
@@ -383,7 +437,9 @@ class CallRunner:
     async def _record_close(self) -> None:
         try:
             at = self._wall_time(self._closed_at or self._loop.time())
-            await in_database(call_audio_ended, call_id=self._call.id, at=at)
+            await in_database(
+                call_audio_ended, call_id=self._call.id, at=at, held_by=self._engine_id
+            )
         except Exception as error:  # the end of the call records it too
             log.warning("audio_end_not_recorded", error=type(error).__name__)
 
@@ -431,6 +487,17 @@ class CallRunner:
             await self._closing
         self._hang_up()
 
+    async def _record_rest(self) -> None:
+        """Write what is left of the timeline of a call that goes on elsewhere."""
+        entries = await self._recorder.close()
+        try:
+            async with asyncio.timeout(NEXT_WRITTEN_S):
+                await in_database(
+                    record, self._call.id, self._call.account_id, entries, _nothing, ""
+                )
+        except Exception as error:
+            log.warning("call_not_recorded", error=type(error).__name__)
+
     async def _record_end(self, finish: actions.Finish) -> None:
         """End the call's record; retry while the database is down."""
         end = _End(
@@ -440,6 +507,7 @@ class CallRunner:
             outcome=partial(self._outcome_of, finish.transcript, finish.tool_runs, finish.usage),
             errors=self._errors,
             entries=await self._recorder.close(),
+            engine_id=self._engine_id,
         )
         attempt = 0
         while attempt < END_TRIES:
@@ -451,13 +519,24 @@ class CallRunner:
                 attempt += not is_outage(error)
                 await asyncio.sleep(min(2**attempt, LONGEST_PAUSE_S))
 
-    def _outcome(self) -> Callable[[], Outcome]:
+    def _outcome(self, reason: MoveReason = "engine_lost") -> Callable[[], Outcome]:
         """Return a function that saves the conversation so far. It is work for a thread."""
         session = self._session
-        return partial(self._outcome_of, session.lines(), session.tool_runs(), session.usage)
+        snapshot = session.snapshot(reason, self._loop.time()) if self._key else None
+        return partial(
+            self._outcome_of,
+            session.lines(),
+            session.tool_runs(),
+            session.usage,
+            None if snapshot is None else Conversation(snapshot, datetime.now(UTC)),
+        )
 
     def _outcome_of(
-        self, lines: Sequence[Line], tool_runs: Sequence[ToolRun], usage: TokenUsage
+        self,
+        lines: Sequence[Line],
+        tool_runs: Sequence[ToolRun],
+        usage: TokenUsage,
+        conversation: Conversation | None = None,
     ) -> Outcome:
         transcript = self._in_format(lines)
         tool_calls = [tool_call_line(run, self._wall_time(run.at)) for run in tool_runs]
@@ -468,6 +547,9 @@ class CallRunner:
             usage,
             tool_calls=tool_calls,
             billed_from=None if billed_from is None else self._wall_time(billed_from),
+            conversation=(
+                sealed_conversation(self._call, self._key, conversation) if conversation else b""
+            ),
         )
 
     def _in_format(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
@@ -491,6 +573,11 @@ class _End:
     outcome: Callable[[], Outcome]
     errors: list[tuple[OnErrorCode, str]]
     entries: Entries
+    engine_id: str
+
+
+def _nothing() -> None:
+    """Return the outcome of a call that another engine reports."""
 
 
 def end_call(end: _End) -> None:
@@ -514,6 +601,7 @@ def _is_ended_now(end: _End) -> bool:
         errors=end.errors,
         events=end.entries.events,
         failed=end.entries.failed,
+        held_by=end.engine_id,
     )
 
 

@@ -33,7 +33,10 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
         return
     if call.answered_at is None:
         call_end(call_id=call_id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
-    elif not call.audio_ended_at and _has_engine(call, since=datetime.fromisoformat(ended_at)):
+        return
+    since = datetime.fromisoformat(ended_at)
+    has_moved = call.events.filter(kind=EventKind.MOVED, at__gt=since - CLOSE_AFTER).exists()
+    if not call.audio_ended_at and not has_moved and _has_engine(call, since=since):
         call_note(call, EventKind.STATUS_IGNORED, status=status)
 
 

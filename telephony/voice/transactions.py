@@ -6,8 +6,8 @@ whose token signed the webhook, if that was verified.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -36,14 +36,23 @@ from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind
 from telephony.engine.plan import CallPlan, sid_ending
 from telephony.facts import CallStarted
+from telephony.links import conversation_key_in
 from telephony.models import Call, FailedRequest, PhoneNumber, SealedPlan
 from telephony.numbering import caller_id
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
 from telephony.outbound import outbound_call_taken
-from telephony.services import call_accept, call_end, call_note
+from telephony.outcomes import Outcome
+from telephony.services import call_accept, call_end, call_note, call_record
 from telephony.voice import tasks
-from telephony.voice.handover import seal_plan, valid_for
-from telephony.voice.live import is_ending_here
+from telephony.voice.handover import (
+    MOVES_WITHIN,
+    moves_until,
+    open_conversation,
+    seal_moved,
+    seal_plan,
+    valid_for,
+)
+from telephony.voice.live import is_ending_here, is_held_here
 from telephony.voice.twilio_form import TwilioForm
 
 log = structlog.get_logger(__name__)
@@ -451,6 +460,61 @@ def after_stream_keep(call: Call, after: AfterStream) -> None:
     if isinstance(after, Dial):
         after = Dial(after.to, caller_id(call.caller_phone, call.called_number))
     Call.objects.filter(pk=call.pk).update(after_stream=as_json(after))
+
+
+@transaction.atomic
+def hand_over(call: Call, outcome: Callable[[], Outcome], engine_id: str) -> bool:
+    """Store the conversation for another engine; return False if the call is not this engine's.
+
+    No engine holds the call until another one has its stream. It ends if that does not come in
+    time.
+    """
+    held = Call.objects.live().filter(pk=call.pk, engine_id__in=["", engine_id])
+    now = timezone.now()
+    if not held.update(engine_id="", last_seen_at=now, held_until=now + MOVES_WITHIN):
+        return False
+    call_record(call.id, call.account_id, [], outcome())
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A call that another engine may take up with the ticket."""
+
+    call: Call
+    plan: CallPlan
+    ticket: str = field(repr=False)
+    key: str = field(repr=False)
+
+
+@transaction.atomic
+def move(call_id: str, form: TwilioForm) -> Moving | None:
+    """Let the call go on, if its engine stopped; return None if it has ended or may not.
+
+    The URL has the key to the conversation. Twilio's signature is checked with the token in it.
+    """
+    call = Call.objects.select_for_update().get(pk=call_id)
+    is_ending = call.after_stream is not None or is_held_here(call_id)
+    if call.ended_at is not None or call.answered_at is None or is_ending:
+        return None
+    key, now = conversation_key_in(form.path), timezone.now()
+    conversation, until = open_conversation(call, key), moves_until(call, now)
+    if conversation is None or until is None:
+        return None
+    plan = conversation.snapshot.plan
+    if not form.is_signed_with(plan.twilio_auth_token):
+        return None
+    if form.fields.get("CallStatus") != Call.Status.IN_PROGRESS:
+        if not call.engine_id:  # the caller has hung up while the call moved
+            call_end(
+                call_id=call.id,
+                status=Call.Status.COMPLETED,
+                reason=EndedReason.CALLER_HANGUP,
+                ended_at=call.last_seen_at,
+            )
+        return None
+    Call.objects.filter(pk=call.pk).update(last_seen_at=now, held_until=until)
+    return Moving(call, plan, seal_moved(call, key, conversation, until), key)
 
 
 def after_stream(call_id: str) -> AfterStream:

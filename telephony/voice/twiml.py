@@ -11,12 +11,15 @@ from telephony import links
 TICKET = "ticket"
 
 
-def connect(call_id: str, ticket: str, greeting_url: str = "") -> HttpResponse:
-    """Play the greeting, then stream the call's audio to and from the media socket."""
+def connect(call_id: str, ticket: str, key: str, greeting_url: str = "") -> HttpResponse:
+    """Play the greeting, then stream the call's audio to and from the media socket.
+
+    :param key: opens the call's conversation, which may go on when the stream has ended.
+    """
     response = VoiceResponse()
     if greeting_url:
         response.play(greeting_url)
-    verb = Connect(action=links.after_stream_url(call_id))
+    verb = Connect(action=links.after_stream_url(call_id, key))
     stream = verb.stream(
         url=settings.MEDIA_STREAM_URL, status_callback=links.stream_status_url(call_id)
     )

@@ -44,6 +44,7 @@ from telephony.voice.call_start import (
     carry_out,
 )
 from telephony.voice.drain_state import drain_state
+from telephony.voice.handover import conversation_key
 from telephony.voice.transactions import ForeignAccount, PendingCall, Rejected
 from telephony.voice.twilio_form import TwilioForm
 from telephony.voice.warm_sockets import warm_sockets
@@ -201,7 +202,13 @@ async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 @_apologizing
 @_linked("after")
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
-    """``POST /voice/after/<token>``: the media stream is closed; Twilio asks what to do next."""
+    """``POST /voice/after/<token>``: the media stream is closed; Twilio asks what to do next.
+
+    If that was an engine's doing, the call gets a stream to another engine, and goes on.
+    """
+    if moving := await _visit(transactions.move, call_id, form):
+        warm_sockets.expect(moving.call, moving.plan)
+        return twiml.connect(call_id, moving.ticket, moving.key)
     match await _visit(transactions.after_stream, call_id):
         case Say(text):
             return twiml.hang_up(text)
@@ -270,7 +277,8 @@ async def _start(form: TwilioForm, pending: PendingCall) -> HttpResponse:
         case Connect():
             drain_state.issued_ticket(start.call.id, start.valid_for)
             warm_sockets.expect(start.call, start.plan)
-            return twiml.connect(start.call.id, start.ticket, start.plan.greeting_url)
+            key = conversation_key(start.ticket)
+            return twiml.connect(start.call.id, start.ticket, key, start.plan.greeting_url)
         case Transferred():
             shown = caller_id(start.call.caller_phone, start.call.called_number)
             return twiml.dial(start.to, shown)

@@ -31,6 +31,7 @@ def test_it_is_the_end_that_the_caller_made(alice: Account) -> None:
         outcome=lambda: Outcome("gpt-realtime-1.5"),
         errors=[],
         entries=Entries(),
+        engine_id="engine",
     )
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():

@@ -6,9 +6,11 @@ import asyncio
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from core.tests.waiting import until
-from sandbox.model import Say, Script
+from sandbox.model import Call as CallTool
+from sandbox.model import Script
 from telephony.db import in_database
 from telephony.models import Call, Process
 from telephony.processes import Identity, process_beat
@@ -46,15 +48,25 @@ async def ended(draining, call_sid):
     return (await in_database(Call.objects.get, call_sid=call_sid)).ended_reason
 
 
-async def test_a_call_ends_first_and_others_find_the_port_closed(world, model, another):
-    async with model(Script(turns=[Say("Still here.")])):
+async def test_a_running_tool_ends_first_and_others_find_the_port_closed(world, model, another):
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(body):
+        is_asked.set()
+        await may_answer.wait()
+        return web.json_response({"result": "table seven"})
+
+    world.backend.tool = slow
+    async with model(Script(turns=[CallTool("book_table", {})])):
         ringing = await world.greeted()
+        await ringing.person.say("Book a table")
+        await asyncio.wait_for(is_asked.wait(), 10)
         draining = await is_closing(world)
         await until(lambda: is_refused(world))
-        await ringing.person.say("Are you there")
-        await ringing.person.hears("Still here.")
         assert not draining.done()
-        await world.hang_up(ringing)
+        ringing.person.hang_up()
+        await ringing.journal.wait_for("ended", within=20)
+        may_answer.set()
         assert await ended(draining, ringing.sid) == "caller_hangup"
 
 
@@ -117,7 +129,7 @@ async def test_a_proxy_has_time_to_notice(world, model, another, monkeypatch):
         await until(lambda: not drain_state.is_accepting)
         assert (await post(world, form()))[0] == 503
         await world.hang_up(ringing)
-        assert await ended(draining, ringing.sid) == "caller_hangup"
+        await asyncio.wait_for(draining, 30)
 
 
 async def test_a_new_call_is_sent_to_another_engine(world, model, another):

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @asynccontextmanager
-async def engine(model_url):
+async def engine(model_url, **settings):
     """Run the engine as in production, gunicorn and all; yield its process and its URL."""
     port, media_port = free_ports(2)
     environment = {
@@ -43,6 +43,7 @@ async def engine(model_url):
         "PORT": str(port),
         "MEDIA_PORT": str(media_port),
         "OPENAI_REALTIME_URL": model_url,
+        **settings,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -145,25 +146,26 @@ async def test_the_other_engine_ends_it(world, lost_call, is_told):
     await _assert_ended_once(world, call)
 
 
-async def test_an_engine_whose_arbiter_was_killed_lets_its_call_end_and_leaves(world, model):
+async def test_an_engine_whose_arbiter_was_killed_hands_its_call_over_and_leaves(
+    world, model, settings
+):
     """Meanwhile another engine can take its ports."""
+    (media_port,) = free_ports(1)
+    ours, theirs = settings.MEDIA_STREAM_URL, f"ws://127.0.0.1:{media_port}/media"
     async with (
         model(Script(turns=[Say("Still here.")])) as openai,
-        engine(openai.url) as (process, url),
-        Phone(
-            voice_url=f"{url}/voice", account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, speed=10
-        ) as phone,
+        engine(openai.url, MEDIA_PORT=f"{media_port}") as (process, url),
     ):
-        ringing = phone.ring(to=NUMBER)
-        await ringing.person.hears("Hello.")
+        settings.MEDIA_STREAM_URL = theirs
+        ringing = await world.greeted()
+        settings.MEDIA_STREAM_URL = ours
         (worker,) = psutil.Process(process.pid).children()
         process.kill()
         port = int(url.rpartition(":")[2])
         await until(lambda: is_free(port))
+        await openai.wait_for(lambda server: server.sessions[1:])
         await ringing.person.say("Are you there")
         await ringing.person.hears("Still here.")
-        assert worker.is_running()
-        ringing.person.hang_up()
         await asyncio.to_thread(worker.wait, 30)
-    call = await in_database(Call.objects.get, call_sid=ringing.sid)
+        call = await world.hang_up(ringing)
     assert call.ended_reason == "caller_hangup"
