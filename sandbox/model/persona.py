@@ -88,7 +88,8 @@ def reply(prompt: Prompt) -> Turn:
     if words is not None:
         return (Say(words),)
     if prompt.results:
-        return (Say(" ".join(_report(result) for result in prompt.results)),)
+        told = " ".join(filter(None, map(_report, prompt.results)))
+        return (Say(told),) if told else ()
     if keys := _KEYS_PRESSED.search(prompt.said):
         return (Say(f"You pressed {keys[1]}."),)
     if call := _call(prompt):
@@ -131,10 +132,13 @@ def _names(said: str, tool: str) -> bool:
 
 
 def _report(result: str) -> str:
+    """Return what to say of a result; "" if it asks for words that have been said."""
     try:
         value = json.loads(result)
     except ValueError:
         value = result
+    if isinstance(value, dict) and str(value.get("next")).startswith("Unless"):
+        return ""
     if isinstance(value, dict) and value.keys() == {"error"}:
         return f"I am sorry, that did not work: {_in_words(value['error'])}"
     return f"The result is: {_in_words(value).rstrip('.')}."

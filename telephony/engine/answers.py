@@ -147,6 +147,8 @@ class Answers:
 
     def spoke(self, response: ResponseDone) -> bool:
         """Return True if the response has audio for the caller."""
+        if response.is_backstage:  # the audio meanwhile is not of this response
+            return False
         return response.spoke or self._playback.total > self._sent_before
 
     def look_at(self, response: ResponseDone, *, took: bool, is_last: bool) -> None:
@@ -155,7 +157,7 @@ class Answers:
         :param took: its tool calls lead to another response.
         :param is_last: the call ends once it is heard.
         """
-        if self.spoke(response):
+        if response.is_backstage or self.spoke(response):
             self._unspoken = self._failures = 0
         elif response.written and (is_last or not took):
             self._failures = 0

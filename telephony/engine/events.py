@@ -149,7 +149,8 @@ class ResponseDone:
 
     ``reason`` says why the response is incomplete. ``spoke`` is True if it has a message that is
     not only text; ``written`` holds the text, ``said`` the transcripts of speech. ``unread`` counts
-    the items that could not be read.
+    the items that could not be read. Of one that ``is_backstage``, a voice says some time later
+    what is ``written``; what the voice has said meanwhile is unknown.
     """
 
     response_id: str
@@ -163,6 +164,7 @@ class ResponseDone:
     error_code: str = ""
     error_message: str = ""
     said: tuple[AgentTranscribed, ...] = ()
+    is_backstage: bool = False
 
 
 @dataclass(frozen=True, slots=True)

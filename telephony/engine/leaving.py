@@ -15,6 +15,7 @@ from telephony.engine.state import CallState
 from telephony.engine.timers import Timer, ToolTimer
 
 GOODBYE_S = 15.0  # at most, for the caller to hear the goodbye
+VOICE_S = 2.5  # at most, for a voice to begin a goodbye that its backend has written
 # For the last transcripts after the end of the call. This time is not billed.
 TRANSCRIPT_S = 5.0
 
@@ -65,8 +66,14 @@ class Leaving:
         state = self._state
         if state.phase is Phase.LEAVING:
             state.phase = Phase.TALKING
-            state.timers.clear(Timer.GOODBYE)
+            for timer in (Timer.GOODBYE, Timer.VOICE):
+                state.timers.clear(timer)
             state.answers.add_item(AddText(state.context.own_item(), STAYED, role="system"))
+
+    def await_voice(self) -> None:
+        """Wait for the voice to say what has been written, if that is the goodbye."""
+        if self._state.phase is Phase.LEAVING:
+            self._state.context.start_timer(Timer.VOICE, VOICE_S)
 
     def leave_when_heard(self) -> None:
         state = self._state
@@ -74,6 +81,7 @@ class Leaving:
             state.phase is Phase.LEAVING
             and not state.playback.is_outstanding
             and not state.answers.is_busy
+            and not state.timers.is_set(Timer.VOICE)
         ):
             self.goodbye_over()
 

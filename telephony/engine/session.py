@@ -264,6 +264,8 @@ class CallSession:
                     self._leaving.end(EndedReason.INACTIVITY)
             case Timer.GOODBYE:
                 self._leaving.goodbye_over()
+            case Timer.VOICE:
+                self._leaving.leave_when_heard()
             case Timer.DIGITS:
                 self._hearing.digits_complete()
             case Timer.HEARD:

@@ -73,6 +73,8 @@ class Speaking:
         elif event.status != "cancelled":
             took = self._tools.run_calls(event) or bool(event.calls and state.tools)
             state.answers.look_at(event, took=took, is_last=state.phase is Phase.LEAVING)
+            if event.is_backstage and event.written:
+                self._leaving.await_voice()
         self._response_over()
 
     def _response_over(self) -> None:

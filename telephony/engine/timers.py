@@ -14,6 +14,7 @@ class Timer(Enum):
     LENGTH = auto()  # the call reaches its maximum duration
     IDLE = auto()  # someone speaks or does something
     GOODBYE = auto()  # the caller has heard the goodbye
+    VOICE = auto()  # the voice begins to say what its backend has written
     DIGITS = auto()  # a sequence of keys is complete
     HEARD = auto()  # the marks of the audio that was sent come back
     SPEECH = auto()  # the end of the caller's speech is reported

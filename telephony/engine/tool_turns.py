@@ -17,6 +17,11 @@ from telephony.engine.plan import is_phone_number
 from telephony.engine.state import CallState
 from telephony.engine.toolbox import BuiltIn, as_text
 
+# What the model is told to do before the call ends.
+SAY = "Tell the caller in one short sentence; then it is done."
+SAY_UNLESS_SAID = (
+    "Unless the caller has already heard it, tell them in one short sentence; then it is done."
+)
 MOST_FRUITLESS = 10  # silent responses in a row whose tool calls needed no backend
 
 
@@ -33,16 +38,25 @@ class ToolTurns:
         Return True if there was a call to run or to answer.
         """
         taken = self._state.tools.take(response.calls)
-        is_said = self._state.answers.spoke(response) or bool(response.written)
+        say = self._left_to_say(response)
         for call_id, error in taken.refused:
             self._answer(call_id, {"error": error})
         for call in taken.builtin:
-            self._run_builtin(call, is_said=is_said)
+            self._run_builtin(call, say)
         if taken.batch:
             self._fruitless = 0
         elif taken.refused or taken.builtin:
             self._ask_unless_in_circles()
         return bool(taken.batch or taken.builtin or taken.refused)
+
+    def _left_to_say(self, response: events.ResponseDone) -> str:
+        """Return what the model is told if its call ends the call; "" if it said or wrote enough.
+
+        What a voice says while its backend works may be a goodbye, or only that it takes a moment.
+        """
+        if self._state.answers.spoke(response) or response.written:
+            return ""
+        return SAY_UNLESS_SAID if response.is_backstage else SAY
 
     def _ask_unless_in_circles(self) -> None:
         """Continue after calls that needed no backend; a model may make them in a loop."""
@@ -89,36 +103,33 @@ class ToolTurns:
 
     # The built-in tools
 
-    def _run_builtin(self, call: BuiltIn, *, is_said: bool) -> None:
+    def _run_builtin(self, call: BuiltIn, say: str) -> None:
         match call.name:
             case "end_call":
-                self._leave(call.call_id, EndedReason.AGENT_HANGUP, None, is_said=is_said)
+                self._leave(call.call_id, EndedReason.AGENT_HANGUP, None, say)
             case "transfer_call":
-                self._transfer(call.call_id, call.arguments.get("to"), is_said=is_said)
+                self._transfer(call.call_id, call.arguments.get("to"), say)
             case "send_dtmf":
                 self._send_dtmf(call.call_id, call.arguments.get("digits"))
 
-    def _leave(
-        self, call_id: str, reason: EndedReason, after: Dial | None, *, is_said: bool
-    ) -> None:
+    def _leave(self, call_id: str, reason: EndedReason, after: Dial | None, say: str) -> None:
         """End the call when the caller has heard what the model says with or after this call."""
         is_leaving = self._state.phase is Phase.LEAVING
         self._leaving.prepare(reason, after)
-        if is_said or is_leaving:
+        if is_leaving or not say:
             self._answer(call_id, {"ok": True})
         else:
-            say = "Tell the caller in one short sentence; then it is done."
             self._answer(call_id, {"ok": True, "next": say})
             self._state.answers.ask()
 
-    def _transfer(self, call_id: str, to: Any, *, is_said: bool) -> None:
+    def _transfer(self, call_id: str, to: Any, say: str) -> None:
         numbers = self._state.plan.transfer_numbers
         if numbers and to not in numbers:
             error = f"This call may only be transferred to {' or '.join(numbers)}."
         elif not (isinstance(to, str) and is_phone_number(to) and self._state.may_call(to)):
             error = "Give a number that may be called, in E.164: +15551234567."
         else:
-            self._leave(call_id, EndedReason.TRANSFERRED, Dial(to), is_said=is_said)
+            self._leave(call_id, EndedReason.TRANSFERRED, Dial(to), say)
             return
         self._answer(call_id, {"error": error})
 

@@ -80,6 +80,7 @@ event = st.one_of(
         codes,
         st.just("Why."),
         st.lists(st.builds(events.AgentTranscribed, ids, st.just("Well.")), max_size=1).map(tuple),
+        st.booleans(),
     ),
     st.builds(
         errored,

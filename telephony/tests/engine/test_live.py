@@ -152,6 +152,21 @@ def test_end_call_after_the_goodbye_was_heard() -> None:
     assert call.finished().reason is EndedReason.AGENT_HANGUP
 
 
+@pytest.mark.parametrize(
+    ("turns", "goodbye"),
+    [
+        ([Call("end_call", {}), Say("It was nice to talk to you")], "It was nice to talk to you"),
+        ([(Call("end_call", {}), Say("Goodbye my dear friend"))], "Goodbye my dear friend"),
+    ],
+)
+def test_a_goodbye_that_the_backend_writes_is_heard(turns: list[Any], goodbye: str) -> None:
+    call = LiveCall(*turns)
+    said = call.say("Please hang up", 8.0)
+
+    assert said == f"One moment. {goodbye}"
+    assert call.finished().reason is EndedReason.AGENT_HANGUP
+
+
 def test_a_transfer() -> None:
     call = LiveCall()
     said = call.say("Transfer me to +19805550123", 6.0)

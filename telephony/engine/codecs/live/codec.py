@@ -66,18 +66,19 @@ class LiveCodec:
         self._turns = Turns()
         self._work = Work()
         self._calls: list[FunctionCall] = []
+        self._written: list[str] = []
         self._used_s = 0.0
 
     # To the model
 
     def encode(self, command: Command) -> list[Message]:
-        messages = self._written(command)
+        messages = self._messages(command)
         if self._is_started or isinstance(command, Configure):
             return messages
         self._held += messages
         return []
 
-    def _written(self, command: Command) -> list[Message]:
+    def _messages(self, command: Command) -> list[Message]:
         match command:
             case Configure():
                 # A refused configuration is sent again: OpenAI has kept nothing of it.
@@ -191,11 +192,13 @@ class LiveCodec:
                 self._work.began()
                 yield ResponseStarted(response.id("id"))
             case "response.output_item.done":
-                self._called(event.object("item"))
+                self._made(event.object("item"))
             case "response.completed" | "response.incomplete" | "response.failed":
                 yield self._done(response, event.text("type").removeprefix("response."))
 
-    def _called(self, item: Fields) -> None:
+    def _made(self, item: Fields) -> None:
+        if item.text("type") == "message":
+            self._written += [part.text("text") for part in item.objects("content")]
         call_id = item.id("call_id")
         is_call = item.text("type") == "function_call" and item.text("status") == "completed"
         if is_call and call_id:
@@ -204,6 +207,7 @@ class LiveCodec:
 
     def _done(self, response: Fields, status: str) -> ResponseDone:
         calls, self._calls = tuple(self._calls), []
+        written, self._written = " ".join(self._written).strip(), []
         self._work.ended(is_complete=status == "completed")
         code, message = code_and_message(response.object("error"))
         return ResponseDone(
@@ -211,11 +215,11 @@ class LiveCodec:
             status,
             calls if status == "completed" else (),
             reason=clipped(response.object("incomplete_details").text("reason"), LONGEST_NAME),
-            # The voice says what the backend has written.
-            spoke=True,
+            written=written,
             usage=_token_usage(response.object("usage")),
             error_code=code if response.has("error") else "",
             error_message=message,
+            is_backstage=True,
         )
 
     def _errored(self, fields: Fields) -> ModelErrored:
