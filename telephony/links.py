@@ -12,9 +12,9 @@ from django.core import signing
 
 from core.engine_urls import engine_voice_url
 
-# A call lasts at most an hour, its last status arrives minutes later, and an outbound call may ring
-# for two minutes first.
-VALID_FOR = timedelta(hours=3)
+# Twilio ends a call after four hours, its last status arrives minutes later, and an outbound call
+# may ring for two minutes first.
+VALID_FOR = timedelta(hours=5)
 
 # Masked in logs by this name: see core/logs.py.
 _KEY = "conversation_key"
