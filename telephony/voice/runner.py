@@ -209,7 +209,9 @@ class CallRunner:
         now = self._loop.time()
         self._move_asked_at = self._move_asked_at or now
         is_late = now > self._move_asked_at + REST_WITHIN_S and not self._session.has_running_tools
-        if not self._key or self._finished.done() or not (self._session.is_at_rest or is_late):
+        if not self._key or self._session.is_over or self._finished.done():
+            return
+        if not (self._session.is_at_rest or is_late):
             return
         if self._moving is None or self._moving.done():
             self._moving = self._spawn(self._hand_over())
