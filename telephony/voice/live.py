@@ -39,7 +39,8 @@ def auth_token_of(call_id: str) -> str:
 
 def is_held_here(call_id: str) -> bool:
     """Return True if this process holds the call, or is about to record its end."""
-    return call_id in _held
+    runner = _held.get(call_id)
+    return runner is not None and not runner.has_left
 
 
 def is_ending_here(call_id: str) -> bool:

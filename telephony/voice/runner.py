@@ -154,16 +154,20 @@ class CallRunner:
         """True once the caller's socket has closed."""
         return self._closed_at is not None
 
+    @property
+    def has_left(self) -> bool:
+        """True once another engine has the call, or may have it."""
+        return self._finished.done() and self._finished.result() is None
+
     async def run(self) -> None:
         """Run the call until it has ended and is recorded."""
         self._connecting = self._spawn(self._connect_model())
         self._set_alarm()
         finish = await self._finished
+        await self._let_go()
         if finish is None:
             await self._record_rest()
-            await self._let_go()
         else:
-            await self._let_go()
             await self._record_end(finish)
 
     def caller_audio(self, payload: bytes) -> None:
