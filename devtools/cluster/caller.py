@@ -64,6 +64,7 @@ class Caller(load.Caller):
         self.opened = self.closed = 0.0
         self.has_hung_up = False
         self.is_gone = asyncio.Event()
+        self.moved = 0
 
     @property
     def tally_of_call(self) -> load.Tally:
@@ -71,7 +72,7 @@ class Caller(load.Caller):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
-        self.opened = time.monotonic()
+        self.opened = self.opened or time.monotonic()
         transport.send(load.TEXT, frames.connected())
         transport.send(load.TEXT, frames.dumps(self._start))
 
@@ -83,6 +84,11 @@ class Caller(load.Caller):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.closed = self.closed or time.monotonic()
         self.is_gone.set()
+
+    def move(self, start: dict[str, Any]) -> None:
+        """Get ready for a stream to another engine."""
+        self._start, self.closed, self.moved = start, 0.0, self.moved + 1
+        self.is_gone.clear()
 
     def hang_up(self, call_sid: str) -> None:
         self.has_hung_up, self.closed = True, time.monotonic()
@@ -139,11 +145,19 @@ class Load:
             return
         tell("opened", sid=sid, at=caller.opened)
         turn.add(caller)
+        until = asyncio.get_running_loop().time() + random.uniform(*self.lasts)  # noqa: S311 (a load)
         try:
-            await self._last(caller, sid)
+            await self._last(caller, sid, until)
+            while (next_ := await self._after(client, caller, called, sid, told)).connects:
+                told = next_
+                caller.move(_start(call, called.account, sid, told.ticket))
+                await self._connect(caller, called.account)
+                await self._last(caller, sid, until)
+        except (OSError, WSError, TimeoutError) as error:
+            tell("unconnected", sid=sid, why=repr(error))
         finally:
             turn.discard(caller)
-        await self._report(client, caller, called, sid, told)
+        self._report(caller, sid)
 
     async def _connect(self, caller: Caller, account: TwilioAccount) -> None:
         await ws_connect(
@@ -154,20 +168,30 @@ class Load:
             extra_headers={"X-Twilio-Signature": account.sign(MEDIA_URL, {})},
         )
 
-    async def _last(self, caller: Caller, sid: str) -> None:
+    async def _last(self, caller: Caller, sid: str, until: float) -> None:
         """Return when the call is over: its time has come, all end, or the product closes it."""
-        seconds = random.uniform(*self.lasts)  # noqa: S311 (a load)
-        await _first_of(seconds, caller.is_gone, self.ending)
+        seconds = until - asyncio.get_running_loop().time()
+        await _first_of(max(0.0, seconds), caller.is_gone, self.ending)
         # Whoever rings does not hang up before a word is heard.
         await _first_of(_OPENED_WITHIN_S, caller.is_gone, caller.hears_itself)
         if not caller.is_gone.is_set():
             caller.hang_up(sid)
             await _first_of(_CLOSED_WITHIN_S, caller.is_gone)
 
-    async def _report(
+    async def _after(
         self, client: PublicClient, caller: Caller, called: Number, sid: str, told: Twiml
-    ) -> None:
-        """Tell the product what Twilio tells it, and the cluster what became of the call."""
+    ) -> Twiml:
+        """Tell the product what Twilio tells it when the stream has ended; return what is next."""
+        form = {"CallSid": sid, "AccountSid": called.account.sid}
+        event = "stream-stopped" if caller.has_hung_up else "stream-error"
+        stopped = {**form, "StreamSid": frames.stream_sid(caller.call), "StreamEvent": event}
+        await post(client, told.links["stream"], stopped, called.account)
+        status = "completed" if caller.has_hung_up else "in-progress"
+        form["CallStatus"] = status
+        return read(await post(client, told.links["after"], form, called.account))
+
+    def _report(self, caller: Caller, sid: str) -> None:
+        """Tell the cluster what became of the call."""
         tally = caller.tally_of_call
         self.round_trips.update(trip // 100 for trip in tally.round_trips)
         tell(
@@ -179,13 +203,8 @@ class Load:
             heard=caller.hears_itself.is_set(),
             gap=tally.longest_gap / 1e6,
             damaged=tally.damaged + tally.out_of_order,
+            moved=caller.moved,
         )
-        form = {"CallSid": sid, "AccountSid": called.account.sid}
-        event = "stream-stopped" if caller.has_hung_up else "stream-error"
-        stopped = {**form, "StreamSid": frames.stream_sid(caller.call), "StreamEvent": event}
-        await post(client, told.links["stream"], stopped, called.account)
-        status = "completed" if caller.has_hung_up else "in-progress"
-        await post(client, told.links["after"], {**form, "CallStatus": status}, called.account)
 
     async def speak(self) -> None:
         """Send every caller's frames. Deadlines are absolute, so delays are caught up."""
