@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import connection
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
 from core.sweeps import each_alone
 from telephony.call_log import bind_call
 from telephony.engine.codes import EndedReason
-from telephony.models import Call, CallQuerySet, Process
+from telephony.models import Call, CallQuerySet, Process, SealedPlan
 from telephony.services import call_end, call_end_lost, call_leave_alone
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,8 @@ def calls_end_stale(now: datetime, *, watched_for: timedelta = timedelta.max) ->
     if watched_for > LOST_AFTER:
         _strike_off(now)
         orphans = live.orphans().filter(last_seen_at__lt=now - LOST_AFTER)
-        count += _end_all(orphans)
+        tickets = SealedPlan.objects.filter(call=OuterRef("pk"), expires_at__gt=now)
+        count += _end_all(orphans.exclude(Exists(tickets)))  # a ticket: it is moving
     if watched_for > UNHELD_AFTER:
         count += _end_all(live.filter(last_seen_at__lt=now - UNHELD_AFTER))
     # Those that wait for a stream: their first, or one to another engine.

@@ -513,7 +513,7 @@ def move(call_id: str, form: TwilioForm) -> Moving | None:
                 ended_at=call.last_seen_at,
             )
         return None
-    Call.objects.filter(pk=call.pk).update(last_seen_at=now, held_until=until)
+    Call.objects.filter(pk=call.pk).update(held_until=until)
     return Moving(call, plan, seal_moved(call, key, conversation, until), key)
 
 

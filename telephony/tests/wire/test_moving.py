@@ -165,8 +165,12 @@ class TestBetweenTwoEngines:
     async def test_a_stream_that_cannot_be_opened_is_retried_for_a_while(self, world, call):
         tickets = [await self.ask(world, call) for _ in range(2)]
         assert len(set(tickets)) == 2
+        seen_at = call.created_at - timedelta(seconds=30)
+        await in_database(Call.objects.update, engine_id="dead", last_seen_at=seen_at)
+        assert await in_database(calls_end_stale, timezone.now()) == 0
         await in_database(SealedPlan.objects.update, expires_at=timezone.now())
         assert not await self.ask(world, call)
+        assert await in_database(calls_end_stale, timezone.now()) == 1
 
     async def test_only_twilio_gets_a_ticket(self, world, call):
         link, _, _ = self.url.partition("?")
