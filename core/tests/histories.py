@@ -6,6 +6,8 @@ from django.db import connection
 from django.db.models import Model
 from django.db.models.expressions import DatabaseDefault
 
+from core.ids import new_id
+
 
 def insert_copies(row: Model, count: int, **columns: str) -> None:
     """Insert copies of a row that is not saved itself, by one statement, and ANALYZE the table.
@@ -18,7 +20,8 @@ def insert_copies(row: Model, count: int, **columns: str) -> None:
         value = field.pre_save(row, add=True)
         if field.column != meta.pk.column and not isinstance(value, DatabaseDefault):
             values[field.column] = field.get_db_prep_save(value, connection)
-    columns = {meta.pk.column: "'c' || substr(md5(random()::text || n), 1, 24)"} | columns
+    # The beginning of a new id, so that the ids are in the order of the rows.
+    columns = {meta.pk.column: f"'{new_id()[:13]}' || lpad(n::text, 12, '0')"} | columns
     same = {column: value for column, value in values.items() if column not in columns}
     names = ", ".join(f'"{name}"' for name in (*same, *columns))
     expressions = (each.replace("%", "%%") for each in columns.values())

@@ -164,6 +164,7 @@ class TestStart:
         ticket = re.search(r'data-ticket="([^"]+)"', text)
         assert ticket
         assert ticket[1].startswith(f"{call.id}.")
+        assert re.search(r'data-account-sid="AC\w{32}"', text)
         assert f'hx-get="{PATH}/{call.id}/live"' in text
         assert TOKEN not in text
         assert KEY not in text

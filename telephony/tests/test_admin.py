@@ -82,7 +82,7 @@ def make_history(account: Account, count: int) -> None:
         call,
         count,
         call_sid="'CA' || lpad(to_hex(n), 32, '0')",
-        created_at="now() - n * interval '1 second'",
+        created_at=f"now() + (n - {count}) * interval '1 second'",
     )
 
 
