@@ -36,20 +36,20 @@ PASSWORD = "a long walk in the rain"  # noqa: S105 (everybody's, in tests)
 # They come first, so that the processes that share the modules end at about the same time.
 LONGEST = (
     "dashboard/tests/test_every_page.py",
-    "devtools/tests/test_development.py",
     "core/tests/test_poisons.py",
-    "telephony/tests/wire/test_lost_engine.py",
-    "billing/tests/test_browser.py",
+    "devtools/tests/test_development.py",
+    "telephony/tests/wire/test_forgeries.py",
+    "dashboard/tests/test_forms_in_chromium.py",
+    "core/tests/test_contract.py",
+    "telephony/tests/callbacks/test_outbox.py",
     "dashboard/tests/test_closing_minutes.py",
-    "operations/tests/test_walk.py",
-    "telephony/tests/wire/test_poisons.py",
-    "core/tests/test_outages.py",
-    "devtools/bench/tests/test_measure.py",
-    "dashboard/tests/test_passkeys_in_chromium.py",
     "dashboard/tests/test_whole_way.py",
-    "dashboard/tests/test_calls.py",
-    "devtools/attack/tests/test_run.py",
-    "devtools/chaos/tests/test_run.py",
+    "billing/tests/test_metering_month.py",
+    "telephony/tests/wire/test_lost_engine.py",
+    "core/tests/test_outages.py",
+    "operations/tests/test_metrics_port.py",
+    "devtools/bench/tests/test_measure.py",
+    "docs/tests/test_quickstart.py",
 )
 
 
