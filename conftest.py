@@ -10,6 +10,7 @@ Django is imported inside the fixtures: the call engine's tests load this file a
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -59,6 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError(f"LONGEST in conftest.py names what is not there: {gone}")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is loaded now out of each search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

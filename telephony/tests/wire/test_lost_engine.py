@@ -163,7 +163,7 @@ async def test_an_engine_whose_arbiter_was_killed_hands_its_call_over_and_leaves
         process.kill()
         port = int(url.rpartition(":")[2])
         await until(lambda: is_free(port))
-        await openai.wait_for(lambda server: server.sessions[1:])
+        await until(lambda: world.media.calls.ids)
         await ringing.person.say("Are you there")
         await ringing.person.hears("Still here.")
         await asyncio.to_thread(worker.wait, 30)

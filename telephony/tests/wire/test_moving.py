@@ -61,7 +61,7 @@ async def test_a_call_moves_from_an_engine_that_drains(world, model, other, sett
         async with model(THANKED) as openai:
             await drain(world, other, settings)
             assert not world.media.calls.ids
-            await openai.wait_for(lambda server: server.sessions)
+            await until(lambda: other.calls.ids)
             await ringing.person.say("Thank you")
             await ringing.person.hears("You are welcome.")
             ringing.person.hang_up()
@@ -200,9 +200,9 @@ async def test_a_call_goes_on_if_its_engine_is_killed(world, model, settings):
         settings.MEDIA_STREAM_URL = ours
         call = await in_database(Call.objects.get, call_sid=ringing.sid)
         await until(lambda: in_database(knows, call, "Table seven."))
-        async with model(THANKED) as openai:
+        async with model(THANKED):
             os.killpg(process.pid, signal.SIGKILL)
-            await openai.wait_for(lambda server: server.sessions)
+            await until(lambda: world.media.calls.ids)
             await ringing.person.say("Thank you")
             await ringing.person.hears("You are welcome.")
             call = await world.hang_up(ringing)
