@@ -58,8 +58,12 @@ def people(
         context.close()
 
 
-# ``operations.tests.test_pages`` looks at every page of the admin.
-OURS = [place for place in PLACES if place.is_ours]
+# ``operations.tests.test_pages`` looks at every page of the admin. Guides have one layout.
+OURS = [
+    place
+    for place in PLACES
+    if place.is_ours and (place.name in _TELLING or not (IS_SHORT and "docs-" in place.name))
+]
 
 
 @pytest.mark.parametrize("place", OURS, ids=[place.name for place in OURS])

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 import pytest
 
 from core.tests.long import only_in_all
+from core.tests.poisons import IS_SHORT
 from devtools.ports import free_ports
 from devtools.tests.development import development_environment, start
+
+PORTS = [(1, "media"), (0, "web"), (2, "sandbox")]
 
 
 @pytest.fixture
@@ -64,14 +67,14 @@ def test_it_works(dev: subprocess.Popen[str], port: int) -> None:
     assert not any(takes_connections(port + offset) for offset in range(3))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP][: 1 if IS_SHORT else None])
 def test_it_ends_during_the_start(dev: subprocess.Popen[str], number: signal.Signals) -> None:
     lines_until(dev, "migrate |")
     dev.send_signal(number)
     assert ended(dev) == (0, "")
 
 
-@pytest.mark.parametrize(("offset", "what"), [(0, "web"), (1, "media"), (2, "sandbox")])
+@pytest.mark.parametrize(("offset", "what"), PORTS[: 1 if IS_SHORT else None])
 def test_a_port_that_is_taken_is_named(
     environment: dict[str, str], port: int, offset: int, what: str
 ) -> None:

@@ -67,7 +67,7 @@ WEAK: tuple[dict[str, str], ...] = (
 async def attack(context: Context, notes: Notes) -> None:
     _listens_to_nobody_else(notes)
     gate = asyncio.Semaphore(_AT_ONCE)
-    weak = WEAK[::8] if context.is_short else WEAK
+    weak = WEAK[::24] if context.is_short else WEAK
     await asyncio.gather(
         *(_start(context, notes, gate, changes, is_weak=True) for changes in weak),
         _start(context, notes, gate, {}, is_weak=False),
