@@ -255,7 +255,8 @@ def archived(server: OwnPostgres) -> None:
 def recovered(base: Path, configuration: str, folder: Path) -> Server:
     """Start a server on the base backup; it recovers from the archive."""
     server = server_of(folder)
-    shutil.copytree(base, server.data)
+    # The tests' server listens in its data folder. Its lock would name a process that may linger.
+    shutil.copytree(base, server.data, ignore=shutil.ignore_patterns(".s.PGSQL.*"))
     (server.data / "recovery.signal").touch()
     with (server.data / "postgresql.conf").open("a") as file:
         file.write(configuration)
