@@ -212,8 +212,7 @@ def call_end(
     :param held_by: the engine that ends it, which cannot end what has moved to another one.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
-    has_moved = held_by and call.engine_id not in ("", held_by)
-    if call.ended_at is not None or has_moved:
+    if call.ended_at is not None or _is_elsewhere(call, held_by):
         return False
     with about(call):
         kept = CallProgress.objects.filter(call=call).first()
@@ -291,15 +290,17 @@ def call_end_lost(*, call_id: str, ended_at: datetime) -> bool:
 
 
 @transaction.atomic
-def call_resume(*, call_id: str) -> bool:
+def call_resume(*, call_id: str, held_by: str = "") -> bool:
     """Undo the loss of a call whose engine was only cut off, and has reported again.
 
     Callbacks about the loss that are not delivered yet are cancelled. Charges stay, and the call's
     end adds the rest. Returns False if the call was not lost.
+
+    :param held_by: the engine that reports it, which cannot resume what has moved to another one.
     """
     account_lock(Call.objects.values_list("account_id", flat=True).get(pk=call_id))
     call = Call.objects.select_for_update().get(pk=call_id)
-    if call.ended_reason != EndedReason.ENGINE_LOST:
+    if call.ended_reason != EndedReason.ENGINE_LOST or _is_elsewhere(call, held_by):
         return False
     call_count(call, figures_at_end(call), times=-1)
     call.status, call.ended_reason, call.error_code = Call.Status.IN_PROGRESS, "", ""
@@ -313,6 +314,11 @@ def call_resume(*, call_id: str) -> bool:
         log.warning("call_resumed")
     transaction.on_commit(partial(tell, CallResumed(call)))
     return True
+
+
+def _is_elsewhere(call: Call, held_by: str) -> bool:
+    """Return True if the call has moved to another engine than this one."""
+    return held_by != "" and call.engine_id not in ("", held_by)
 
 
 def _close(

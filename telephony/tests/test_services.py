@@ -282,6 +282,9 @@ class TestProgress:
         call_audio_ended(call_id=connected.id, at=timezone.now(), held_by="before")
         assert not end(connected, held_by="before")
         assert Call.objects.live().filter(audio_ended_at=None).exists()
+        assert call_end_lost(call_id=connected.id, ended_at=timezone.now())
+        assert not call_resume(call_id=connected.id, held_by="before")
+        assert call_resume(call_id=connected.id, held_by="now")
 
     def test_only_the_first_is_a_sign_of_life(self, connected):
         for seen_again in (True, False):

@@ -592,7 +592,7 @@ def end_call(end: _End) -> None:
     The watch over all calls may resume the call at this very moment. Then it must be ended again.
     """
     if not _is_ended_now(end):
-        call_resume(call_id=end.call.id)
+        call_resume(call_id=end.call.id, held_by=end.engine_id)
         _is_ended_now(end)
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from core.tests.poisons import IS_SHORT
+from core.tests.long import only_in_all
 from core.tests.waiting import until
 from devtools.ports import free_ports
 from sandbox.model import Call as CallTool
@@ -187,7 +187,7 @@ class TestBetweenTwoEngines:
             assert secret.encode() not in bytes(kept.ciphertext)
 
 
-@pytest.mark.skipif(IS_SHORT, reason="It starts an engine: bin/test --all.")
+@only_in_all("an engine of its own")
 async def test_a_call_goes_on_if_its_engine_is_killed(world, model, settings):
     (port,) = free_ports(1)
     ours, theirs = settings.MEDIA_STREAM_URL, f"ws://127.0.0.1:{port}/media"
