@@ -83,14 +83,14 @@ def conversation_key(ticket: str) -> str:
 
 def seal_plan(call: Call, plan: CallPlan, now: datetime) -> str:
     """Store the plan until the media socket asks for it; return the ticket that opens it."""
-    return _seal(call, plan_as_dict(plan), plan, now + valid_for(plan))
+    # An earlier release made URLs without a key: its calls do not have this, and cannot move.
+    kept = plan_as_dict(plan) | {"moves": not plan.is_test}
+    return _seal(call, kept, now + valid_for(plan))
 
 
 def seal_moved(call: Call, key: str, conversation: Conversation, expires_at: datetime) -> str:
     """Store the conversation for the next engine; return the ticket that opens it."""
-    plan = conversation.snapshot.plan
-    kept = plan_as_dict(plan) | {"key": key, "conversation": _as_dict(conversation)}
-    return _seal(call, kept, plan, expires_at)
+    return _seal(call, {"key": key, "conversation": _as_dict(conversation)}, expires_at)
 
 
 def moves_until(call: Call, now: datetime) -> datetime | None:
@@ -104,10 +104,9 @@ def moves_until(call: Call, now: datetime) -> datetime | None:
     return unused if unused > now else None
 
 
-def _seal(call: Call, kept: dict[str, Any], plan: CallPlan, expires_at: datetime) -> str:
+def _seal(call: Call, kept: dict[str, Any], expires_at: datetime) -> str:
     key = secrets.token_bytes(_KEY_BYTES)
-    # An earlier release made URLs without a key: its calls do not have this, and cannot move.
-    plaintext = json.dumps(kept | {"moves": not plan.is_test}).encode()
+    plaintext = json.dumps(kept).encode()
     SealedPlan.objects.update_or_create(
         call=call,
         defaults={
