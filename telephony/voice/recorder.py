@@ -122,7 +122,7 @@ def record(
     call_id: str,
     account_id: str,
     entries: Entries,
-    outcome: Callable[[], Outcome | None],
+    outcome: Callable[[], Outcome],
     held_by: str,
 ) -> None:
     call_record(call_id, account_id, entries.events, outcome(), entries.failed, held_by=held_by)

@@ -49,6 +49,7 @@ from telephony.outcomes import Outcome
 from telephony.services import (
     call_audio_ended,
     call_end,
+    call_record,
     call_resume,
     tool_call_line,
     transcript_line,
@@ -56,7 +57,7 @@ from telephony.services import (
 from telephony.trace_ids import new_span, traceparent
 from telephony.voice import model_connect, transactions
 from telephony.voice.handover import Conversation, Handed, sealed_conversation
-from telephony.voice.recorder import Entries, Recorder, record
+from telephony.voice.recorder import Entries, Recorder
 from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
@@ -499,7 +500,11 @@ class CallRunner:
         try:
             async with asyncio.timeout(NEXT_WRITTEN_S):
                 await in_database(
-                    record, self._call.id, self._call.account_id, entries, _nothing, ""
+                    call_record,
+                    self._call.id,
+                    self._call.account_id,
+                    entries.events,
+                    failed=entries.failed,
                 )
         except Exception as error:
             log.warning("call_not_recorded", error=type(error).__name__)
@@ -580,10 +585,6 @@ class _End:
     errors: list[tuple[OnErrorCode, str]]
     entries: Entries
     engine_id: str
-
-
-def _nothing() -> None:
-    """Return the outcome of a call that another engine reports."""
 
 
 def end_call(end: _End) -> None:
