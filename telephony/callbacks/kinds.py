@@ -270,7 +270,7 @@ class ListOf(Kind):
 
 @dataclass(frozen=True, slots=True)
 class OneOrMany(Kind):
-    """An item, or a list of such items in order of preference. Both are read as a tuple."""
+    """An item, or a list of such items in order of preference. Both are read as a tuple of some."""
 
     type: ClassVar[str] = "string or list"
     many: ListOf
@@ -280,7 +280,7 @@ class OneOrMany(Kind):
 
     def read(self, at: str, value: Any, problems: Problems) -> Any:
         if isinstance(value, list):
-            return self.many.read(at, value, problems)
+            return self.many.read(at, value, problems) or None
         item = self.many.items.read(at, value, problems)
         return None if item is None else (item,)
 

@@ -112,6 +112,14 @@ def test_a_field_that_a_model_does_not_have_is_refused(model):
     assert problem == f"{lacking} does not have this. Leave it out, or use another model."
 
 
+@pytest.mark.parametrize("model", ["gpt-4", 7, [], [None], [[]], ["gpt-4", {}], {}])
+def test_an_invalid_model_is_refused_whatever_else_depends_on_it(model):
+    error = wrong(
+        {**REQUIRED, "model": model, "reasoningEffort": "low", "noiseReduction": "far_field"}
+    )
+    assert any(name.partition(".")[0] == "model" for name in error.fields)
+
+
 def test_a_plan_does_not_print_its_credentials():
     secret = dict.fromkeys(("twilioAuthToken", "openaiApiKey", "systemPrompt"), "canary")
     assert "canary" not in repr(parse_plan({**REQUIRED, **secret}))
