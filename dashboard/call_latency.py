@@ -54,7 +54,7 @@ class Turn:
 
     @property
     def heard_text(self) -> str:
-        return "\N{EN DASH}" if self.heard is None else milliseconds(self.heard)
+        return milliseconds(self.heard)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,8 +139,10 @@ def length(seconds: int) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def milliseconds(count: float) -> str:
-    """Return ``84 ms`` or ``1.5 s``."""
+def milliseconds(count: float | None) -> str:
+    """Return ``84 ms`` or ``1.5 s``; a dash for None."""
+    if count is None:
+        return "\N{EN DASH}"
     return f"{count / 1000:.1f} s" if count >= 1000 else f"{count:.0f} ms"
 
 

@@ -72,7 +72,7 @@ class Day:
         ]
         return [
             *(f"{count:,}" for count in counts),
-            *map(_time, latencies),
+            *map(milliseconds, latencies),
             f"{self.minutes:,}",
         ]
 
@@ -100,12 +100,8 @@ class NumberRow:
 
     @property
     def cells(self) -> list[str]:
-        half, most = (self.turns.latencies.percentile(p) for p in (0.5, 0.95))
-        return [f"{self.turns.responses:,}", _time(half), _time(most)]
-
-
-def _time(latency: int | None) -> str:
-    return "\N{EN DASH}" if latency is None else milliseconds(latency)
+        latencies = (self.turns.latencies.percentile(p) for p in (0.5, 0.95))
+        return [f"{self.turns.responses:,}", *map(milliseconds, latencies)]
 
 
 @for_customer
