@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -94,11 +94,8 @@ def milliseconds_in(event: Event, name: str) -> int | None:
 
 
 def _times(events: Iterable[Event], kinds: Sequence[EventKind], name: str) -> list[int]:
-    return list(_known(milliseconds_in(event, name) for event in events if event.kind in kinds))
-
-
-def _known(times: Iterable[int | None]) -> Iterator[int]:
-    return (each for each in times if each is not None)
+    asked = (milliseconds_in(event, name) for event in events if event.kind in kinds)
+    return [each for each in asked if each is not None]
 
 
 def _detail(event: Event, name: str) -> Any:
