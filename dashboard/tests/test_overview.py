@@ -144,7 +144,7 @@ class TestOverview:
             _history(account, count)
         for client in (alice_web, bob_web):
             # Session, account, a call that completed, total, limit, days of calls and of minutes,
-            # numbers with responses, calls in progress.
+            # models that retire, numbers with responses, calls in progress.
             with django_assert_num_queries(10):
                 assert page_of(client.get(PATH)).charts
 

@@ -288,8 +288,8 @@ CONFIGURATION = Answer(
                     Pattern(
                         re.compile(r"gpt-(?:realtime|live)[A-Za-z0-9._-]{0,88}"),
                         "Use the name of a gpt-realtime or gpt-live model.",
-                        "Any name that begins with `gpt-realtime` or `gpt-live`, and then has at "
-                        "most 88 characters.",
+                        "Any name that begins with `gpt-realtime` or `gpt-live`, and at most 88 "
+                        "characters after that.",
                     ),
                     least=1,
                     most=MOST_MODELS,

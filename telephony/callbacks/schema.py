@@ -272,7 +272,7 @@ _SCHEMAS: dict[str, Json] = {
         },
     ),
     "CallWarning": _object(
-        "Something that went well in this call, and soon will not.",
+        "Something that worked in this call, and soon will not.",
         {
             "code": _text(
                 "`model_retires`: OpenAI turns the model off soon, or has turned it off.",
