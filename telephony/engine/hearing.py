@@ -22,8 +22,6 @@ class Hearing:
         self._leaving = leaving
         self._speech_item = ""
         self._spoke_since = state.now
-        # Turns that the caller typed or pressed before the model was configured.
-        self._early: list[AddText] = []
         self._typed_lines = 0
 
     # Speech
@@ -114,14 +112,16 @@ class Hearing:
 
     def _say_as_caller(self, text: str) -> None:
         """Add a turn of the caller that was not spoken, and request a response to it."""
-        item = AddText(self._state.write_down(text), text)
-        if self._state.phase is not Phase.STARTING:
-            self._state.ask_about(item)
-        elif len(self._early) < MOST_EARLY:
-            self._early.append(item)
+        state = self._state
+        item = AddText(state.write_down(text), text)
+        if state.phase is not Phase.STARTING:
+            state.ask_about(item)
+        elif len(state.early) < MOST_EARLY:
+            state.early.append(item)
 
     def ask_about_early(self) -> None:
         """Request responses to the turns that waited until the model was configured."""
-        early, self._early = self._early, []
+        state = self._state
+        early, state.early = state.early, []
         for item in early:
-            self._state.ask_about(item)
+            state.ask_about(item)

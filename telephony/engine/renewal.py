@@ -68,6 +68,7 @@ class Renewal:
         state = self._state
         owes, is_cut = self._owes(), state.answers.is_active
         state.forget_model()
+        state.early.clear()  # the history has them
         if is_cut:  # the next session says it from the beginning
             state.cut_audio()
         state.note(EventKind.MODEL_RENEWED, why=why)

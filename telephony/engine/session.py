@@ -113,8 +113,7 @@ class CallSession:
         return (
             state.phase is Phase.TALKING
             and not state.is_busy
-            and not state.answers.is_busy
-            and not state.answers.is_due
+            and not state.is_models_turn
             and not state.keypad.is_used
             and state.transcript.is_complete
         )

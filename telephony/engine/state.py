@@ -30,6 +30,8 @@ class CallState:
         self.playback = Playback()
         self.answers = Answers(self.context, self.playback)
         self.keypad = Keypad(self.context)
+        # Turns that the caller typed or pressed before the model was configured.
+        self.early: list[AddText] = []
         self.tools = Toolbox(self.context, plan)
         self.transcript = Transcript()
         self.reply_times = ReplyTimes(self.context)
@@ -93,8 +95,8 @@ class CallState:
 
     @property
     def is_models_turn(self) -> bool:
-        """Return True if the model has been asked for something, or has yet to answer speech."""
-        return self.answers.is_busy or self.answers.is_due
+        """Return True if the model has yet to answer: a request, speech, keys or text."""
+        return self.answers.is_busy or self.answers.is_due or bool(self.early)
 
     @property
     def is_greeted(self) -> bool:

@@ -246,6 +246,14 @@ class TestWhoseTurnItIs:
         call.move()
         assert call.asked() == []
 
+    def test_keys_that_were_pressed_while_a_session_was_replaced_are_answered(self):
+        call = talked()
+        call.receive(ModelClosed(1006))
+        call.receive(DigitPressed("#"))
+        call.move()
+        assert recalled(call)[-1] == message("user", "[The caller pressed on the keypad: #]")
+        assert len(call.asked()) == 1
+
     def test_it_stays_the_models_turn_if_the_call_moves_twice(self):
         call = talked()
         ask(call, "And yesterday?", "u2")

@@ -236,6 +236,16 @@ class TestAnyMoment:
         assert len(texts) == 1
         assert len(call.asked()) == 1
 
+    def test_keys_are_one_turn_even_if_the_next_session_breaks_too(self):
+        call = talked()
+        broken(call)
+        call.receive(DigitPressed("#"))
+        broken(call)
+        renewed(call)
+        texts = [item for item in recalled(call) if "keypad" in str(item)]
+        assert len(texts) == 1
+        assert len(call.asked()) == 1
+
     def test_late_events_of_the_old_session_begin_no_wait(self):
         call = talked()
         broken(call)
