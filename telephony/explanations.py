@@ -174,7 +174,10 @@ _CAUSES_OF_MODEL_CODES: Mapping[str, str] = {
     "model_not_found": (
         "The name has a typo, OpenAI has retired the model, or the key's project does not allow it."
     ),
-    "session_expired": "OpenAI ends each session after 60 minutes.",
+    "session_expired": (
+        "OpenAI ends each session after 60 minutes at the latest. Switchhook continues the call in "
+        "another one, unless the agent is saying goodbye or the new session expires at once too."
+    ),
     "invalid_request_error": "Often a setting that the chosen `model` does not support.",
     "invalid_value": "Often a setting that the chosen `model` does not support.",
 }

@@ -362,8 +362,8 @@ MODEL_CODES: Mapping[str, Explanation] = {
         ),
         (
             "session_expired",
-            "The call reached OpenAI's longest session.",
-            "Return a lower `maxDurationSeconds`, so that Switchhook ends the call first.",
+            "OpenAI ended the session, and the call could not go on in another one.",
+            _LOOK_AT_STATUS,
         ),
         ("invalid_request_error", "OpenAI refused a request of the call.", _CORRECT_VALUE),
         ("invalid_value", "OpenAI refused a value in a request of the call.", _CORRECT_VALUE),

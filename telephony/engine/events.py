@@ -1,6 +1,6 @@
 """Events that :class:`~telephony.engine.session.CallSession` receives.
 
-Audio frames are not among them: they bypass the session (see ``relay``).
+Audio frames are not among them: they bypass the session (see ``codecs.realtime.relay``).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The caller stopped to speak, ``ago_s`` before the model reported it."""
+    """The caller stopped speaking, ``ago_s`` before the model reported it."""
 
     item_id: str
     ago_s: float = 0.0

@@ -79,9 +79,7 @@ def _price(entry: Mapping[str, str]) -> Price:
 
 MODELS: Mapping[str, Model] = {name: _model(name, entry) for name, entry in _DATA["models"].items()}
 UNLISTED: Mapping[Protocol, str] = _DATA["unlisted"]
-_UNLISTED = {
-    protocol: _prices(_DATA["models"][name]) for protocol, name in _DATA["unlisted"].items()
-}
+_UNLISTED_PRICES = {protocol: _prices(_DATA["models"][name]) for protocol, name in UNLISTED.items()}
 SEEN: date = _DATA["seen"]
 DEFAULT_MODEL: str = _DATA["default"]
 BACKEND_MODEL: str = _DATA["backend"]["model"]
@@ -118,7 +116,7 @@ def protocol_of(name: str) -> Protocol:
 def prices_of(name: str) -> Prices:
     """Return the prices of a model or, if they are unknown, of the one that stands for it."""
     model = model_of(name)
-    return (model and model.prices) or _UNLISTED[protocol_of(name)]
+    return (model and model.prices) or _UNLISTED_PRICES[protocol_of(name)]
 
 
 # How long before its end a model is warned of.

@@ -23,6 +23,9 @@ A call goes through these phases::
                                      │     the last transcripts and the results of running tools.
                                      ▼
                                  FINISHED: the session ignores all events.
+
+A session of the model that breaks, fails or becomes too old takes the call from TALKING back to
+STARTING (``telephony.engine.renewal``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """No order or content of events hangs a call or causes a repeated action.
 
-Each test runs 1,000 examples, those of moving calls a quarter; EVERY_POISON=1 makes it 100,000,
+Each test runs 300 examples, those of moving calls a quarter; EVERY_POISON=1 makes it 100,000,
 EXAMPLES=n makes it n.
 """
 
