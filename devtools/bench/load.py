@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -147,13 +147,14 @@ class Model(WSListener):
 class ModelServer:
     """Answers every connection with a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Callable[[int], Model] = Model) -> None:
+        self._model = model
         self._server: asyncio.Server
         self._sessions = itertools.count(1)
 
     async def __aenter__(self) -> ModelServer:
         self._server = await ws_create_server(
-            lambda request: Model(next(self._sessions)), "127.0.0.1", 0, backlog=1024
+            lambda request: self._model(next(self._sessions)), "127.0.0.1", 0, backlog=1024
         )
         return self
 

@@ -7,15 +7,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from devtools.attack import certificates
+from devtools.bench import frames, load
 from devtools.chaos.report import Notes, Report
 from devtools.cluster import run
 from devtools.cluster.balancer import product_configuration, services_configuration
+from devtools.cluster.model import WORDS, Model
 from devtools.cluster.scenarios import expect_none_cut
 from devtools.cluster.session import NAMES
 from devtools.cluster.system import CallOutside, Load, percentile
+from sandbox.tests import realtime
 
 
 def a_call(**changes: Any) -> CallOutside:
@@ -53,6 +57,34 @@ def test_the_short_form_is_smaller() -> None:
     assert options.calls < run.parse([]).calls
     with pytest.raises(SystemExit):
         run.parse(["--calls", "0"])
+
+
+async def test_the_model_echoes_and_responds_when_asked() -> None:
+    append = {"type": "input_audio_buffer.append", "audio": f"{7:016}{frames.audio_of(1).decode()}"}
+    events: list[Any] = []
+    async with (
+        load.ModelServer(Model) as server,
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"ws://127.0.0.1:{server.port}") as socket,
+    ):
+        for event in (append, {"type": "response.create"}, append):
+            await socket.send_str(frames.dumps(event).decode())
+        while [event.get("delta") for event in events].count(append["audio"]) < 2:
+            events.append(await socket.receive_json(timeout=10))
+    session, echo, created, *middle, done, limits, _ = events
+    assert (session["type"], echo["delta"]) == ("session.created", append["audio"])
+    response = [created, *middle, done, limits]
+    for event in response:
+        realtime.judge(event)
+    assert (created["type"], done["type"]) == ("response.created", "response.done")
+    assert done["response"]["status"] == "completed"
+    assert realtime.heard(response) == WORDS
+    # The callers take audio of an echo's size for an echo.
+    assert all(
+        len(event["delta"]) > frames.PAYLOAD
+        for event in response
+        if event["type"] == "response.output_audio.delta"
+    )
 
 
 @pytest.mark.skipif(run.program("haproxy") is None, reason="HAProxy is not installed.")
