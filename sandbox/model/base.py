@@ -37,7 +37,7 @@ class ModelSession(ABC):
     """
 
     def __init__(self, script: Script, number: int) -> None:
-        self._script = script
+        self.script = script
         self._number = number
         self._ids = itertools.count(1)
         self._outbox: list[Event | Close | Drop] = []
@@ -134,7 +134,7 @@ class ModelSession(ABC):
         number = self._turns_taken
         turns = self._prompt_turns
         if turns is None:
-            turn = self._script.turn(number)
+            turn = self.script.turn(number)
         else:
             turn = turns[number] if number < len(turns) else None
         self._turns_taken += turn is not None
@@ -144,7 +144,7 @@ class ModelSession(ABC):
         """Apply the script's disturbance of this event; return True if it replaces the event."""
         self._seen[event] += 1
         swallowed = False
-        for when in self._script.when:
+        for when in self.script.when:
             if when.event == event and when.nth == self._seen[event]:
                 swallowed = swallowed or when.instead
                 for disturbance in when.disturbances:
@@ -157,12 +157,12 @@ class ModelSession(ABC):
         """Do something to the connection after a while."""
         self._timeline.after(ms, action)
 
-    def _emit(self, event: Event) -> None:
-        self._send({"type": event["type"], "event_id": self._new_id("event"), **event})
+    def emit(self, event: Event) -> None:
+        self.send({"type": event["type"], "event_id": self.new_id("event"), **event})
 
-    def _send(self, event: Event) -> None:
+    def send(self, event: Event) -> None:
         if not self.is_over:
-            times = 2 if event["type"] in self._script.twice else 1
+            times = 2 if event["type"] in self.script.twice else 1
             self._outbox.extend(copy.deepcopy(event) for _ in range(times))
 
     def _release(self) -> None:
@@ -174,7 +174,7 @@ class ModelSession(ABC):
             self._timeline.clear()
             self._outbox.append(how)
 
-    def _new_id(self, kind: str) -> str:
+    def new_id(self, kind: str) -> str:
         return f"{kind}_{self._number:04x}{next(self._ids):08x}"
 
 

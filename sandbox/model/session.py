@@ -33,9 +33,9 @@ class RealtimeSession(ModelSession):
 
     def __init__(self, model: str, script: Script, number: int = 1, expires_at: int = 0) -> None:
         super().__init__(script, number)
-        self.settings = default_session(self._new_id("sess"), model, expires_at)
+        self.settings = default_session(self.new_id("sess"), model, expires_at)
         self.conversation = Conversation()
-        self._conversation_id = self._new_id("conv")
+        self._conversation_id = self.new_id("conv")
         self._buffer = InputBuffer()
         self._apply_turn_detection()
         self._meter = Meter()
@@ -47,7 +47,7 @@ class RealtimeSession(ModelSession):
         self._heard = 0
 
     def _opened(self) -> None:
-        self._emit({"type": "session.created", "session": self.settings})
+        self.emit({"type": "session.created", "session": self.settings})
 
     def _handle(self, event: Event) -> None:
         _HANDLERS[check_event(event)](self, event)
@@ -61,7 +61,7 @@ class RealtimeSession(ModelSession):
         self.fail(error_body("session_expired"))
 
     def _refuse(self, body: ErrorBody, event_id: str | None) -> None:
-        self._emit(body.event(event_id))
+        self.emit(body.event(event_id))
 
     # The session
 
@@ -74,7 +74,7 @@ class RealtimeSession(ModelSession):
             self._read_script(settings["instructions"], "session.instructions")
         self.settings = settings
         self._apply_turn_detection()
-        self._emit({"type": "session.updated", "session": settings})
+        self.emit({"type": "session.updated", "session": settings})
 
     def _apply_turn_detection(self) -> None:
         detection = self._detection
@@ -92,8 +92,8 @@ class RealtimeSession(ModelSession):
                     self._speech_stopped(at_ms)
 
     def _speech_started(self, at_ms: int) -> None:
-        self._speech_item = self._new_id("item")
-        self._emit(
+        self._speech_item = self.new_id("item")
+        self.emit(
             {
                 "type": "input_audio_buffer.speech_started",
                 "audio_start_ms": at_ms,
@@ -104,7 +104,7 @@ class RealtimeSession(ModelSession):
             self._cancel("turn_detected")
 
     def _speech_stopped(self, at_ms: int) -> None:
-        self._emit(
+        self.emit(
             {
                 "type": "input_audio_buffer.speech_stopped",
                 "audio_end_ms": at_ms,
@@ -135,11 +135,11 @@ class RealtimeSession(ModelSession):
 
     def _commit(self) -> None:
         """Turn the buffer's audio into an item of the conversation."""
-        item_id, self._speech_item = self._speech_item or self._new_id("item"), ""
+        item_id, self._speech_item = self._speech_item or self.new_id("item"), ""
         content = [{"type": "input_audio", "transcript": None}]
         wire = {"id": item_id, "type": "message", "status": "completed", "role": "user"}
         item = Item({**wire, "content": content}, bytearray(self._buffer.take()))
-        self._emit(
+        self.emit(
             {
                 "type": "input_audio_buffer.committed",
                 "previous_item_id": self.conversation.last_id,
@@ -152,12 +152,12 @@ class RealtimeSession(ModelSession):
     def _clear_audio(self, _event: Event) -> None:
         self._buffer.take()
         self._speech_item = ""
-        self._emit({"type": "input_audio_buffer.cleared"})
+        self.emit({"type": "input_audio_buffer.cleared"})
 
     def _transcribe(self, item: Item) -> None:
         """Schedule the transcript for later, when the model may be responding already."""
         number, self._heard = self._heard, self._heard + 1
-        listed = self._script.transcripts_ms
+        listed = self.script.transcripts_ms
         delay_ms = listed[number] if number < len(listed) else TRANSCRIPT_MS
         if self.settings["audio"]["input"]["transcription"] and delay_ms is not None:
             self._timeline.after(delay_ms, lambda: self._transcribed(item))
@@ -165,21 +165,21 @@ class RealtimeSession(ModelSession):
     def _transcribed(self, item: Item) -> None:
         kind = "conversation.item.input_audio_transcription"
         of_item = {"item_id": item.id, "content_index": 0}
-        if self._script.transcription_fails:
+        if self.script.transcription_fails:
             error = {
                 "type": "server_error",
                 "code": "transcription_failed",
                 "message": "Input transcription failed.",
                 "param": None,
             }
-            self._emit({"type": f"{kind}.failed", **of_item, "error": error})
+            self.emit({"type": f"{kind}.failed", **of_item, "error": error})
             return
         settings = self.settings["audio"]["input"]["transcription"] or {"model": ""}
         transcript = item.text
         item.content[0]["transcript"] = transcript
         if transcript:
-            self._emit({"type": f"{kind}.delta", **of_item, "delta": transcript})
-        self._emit(
+            self.emit({"type": f"{kind}.delta", **of_item, "delta": transcript})
+        self.emit(
             {
                 "type": f"{kind}.completed",
                 **of_item,
@@ -193,13 +193,13 @@ class RealtimeSession(ModelSession):
     # Items
 
     def _create_item(self, event: Event) -> None:
-        item = item_from_client(event["item"], self._new_id("item"))
+        item = item_from_client(event["item"], self.new_id("item"))
         self._add(item, event.get("previous_item_id"))
 
     def _add(self, item: Item, after: str | None = None) -> None:
         previous_id = self.conversation.add(item, after)
         for what in ("added", "done"):
-            self._emit(
+            self.emit(
                 {
                     "type": f"conversation.item.{what}",
                     "previous_item_id": previous_id,
@@ -211,7 +211,7 @@ class RealtimeSession(ModelSession):
 
     def _truncate_item(self, event: Event) -> None:
         self.conversation.truncate(event["item_id"], event["audio_end_ms"])
-        self._emit(
+        self.emit(
             {
                 "type": "conversation.item.truncated",
                 "item_id": event["item_id"],
@@ -222,11 +222,11 @@ class RealtimeSession(ModelSession):
 
     def _delete_item(self, event: Event) -> None:
         self.conversation.delete(event["item_id"])
-        self._emit({"type": "conversation.item.deleted", "item_id": event["item_id"]})
+        self.emit({"type": "conversation.item.deleted", "item_id": event["item_id"]})
 
     def _retrieve_item(self, event: Event) -> None:
         item = self.conversation.retrieve(event["item_id"])
-        self._emit({"type": "conversation.item.retrieved", "item": item.with_audio()})
+        self.emit({"type": "conversation.item.retrieved", "item": item.with_audio()})
 
     # Responses
 
@@ -244,7 +244,7 @@ class RealtimeSession(ModelSession):
         answer = self._answer(settings, wanted)
         turn = self._next_turn(settings)
         self._response = Response(
-            turn, answer, self.conversation, self._conversation_id, self._meter, self._new_id
+            turn, answer, self.conversation, self._conversation_id, self._meter, self.new_id
         )
         self._unanswered.clear()
         self._responses += 1
@@ -270,7 +270,7 @@ class RealtimeSession(ModelSession):
     def _next_turn(self, settings: dict[str, Any]) -> Turn:
         """Return the script's turn, or the model's own."""
         instructions = settings["instructions"]
-        is_greeting = self._script.greets and persona.exact_words(instructions) is not None
+        is_greeting = self.script.greets and persona.exact_words(instructions) is not None
         if not is_greeting and (turn := self._scripted_turn()) is not None:
             return turn
         results = [i for i in self._unanswered if i.wire["type"] == "function_call_output"]
@@ -308,7 +308,7 @@ class RealtimeSession(ModelSession):
                     self._timeline.after(output.ms, lambda: self._resume(running))
                 return
             if isinstance(output, dict):
-                self._emit(output)
+                self.emit(output)
             else:
                 self.disturb(output)
                 if self.is_over:
