@@ -227,20 +227,13 @@ class TestAnyMoment:
         assert call.took(ConnectModel) == []
         assert call.took(CloseCaller) == [CloseCaller(None)]
 
-    def test_keys_that_were_pressed_meanwhile_are_a_turn(self):
+    @pytest.mark.parametrize("breaks_again", [False, True])
+    def test_keys_that_were_pressed_meanwhile_are_a_turn(self, breaks_again):
         call = talked()
         broken(call)
         call.receive(DigitPressed("#"))
-        renewed(call)
-        texts = [item for item in recalled(call) if "keypad" in str(item)]
-        assert len(texts) == 1
-        assert len(call.asked()) == 1
-
-    def test_keys_are_one_turn_even_if_the_next_session_breaks_too(self):
-        call = talked()
-        broken(call)
-        call.receive(DigitPressed("#"))
-        broken(call)
+        if breaks_again:
+            broken(call)
         renewed(call)
         texts = [item for item in recalled(call) if "keypad" in str(item)]
         assert len(texts) == 1
