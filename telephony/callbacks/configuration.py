@@ -173,7 +173,8 @@ _CREDENTIALS = (
     Field(
         "twilioAuthToken",
         Text(LONGEST_AUTH_TOKEN),
-        "The auth token of that account. It verifies Twilio's signature and is not kept.",
+        "The auth token of that account. It verifies Twilio's signature, and is not kept after the "
+        "call.",
         remedy="Add the auth token that its requests are signed with.",
         example="your_twilio_auth_token",
         is_secret=True,
@@ -187,7 +188,8 @@ CONFIGURATION = Answer(
         Field(
             "openaiApiKey",
             HeaderText(512),
-            "Your OpenAI API key. OpenAI checks it when the call begins. It is not kept.",
+            "Your OpenAI API key. OpenAI checks it when the call begins. It is not kept "
+            "after the call.",
             example="your_openai_key",
             is_secret=True,
         ),
