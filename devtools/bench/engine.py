@@ -16,6 +16,8 @@ import django
 import uvloop
 
 if TYPE_CHECKING:
+    from telephony.models import Call
+    from telephony.voice.handover import Handed
     from telephony.voice.media import MediaListener
 
 
@@ -45,7 +47,7 @@ async def serve() -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-def _redeem_anything(started: Any, *_: Any) -> Any:
+def _redeem_anything(started: Any, *_: Any) -> tuple[Call, Handed, list[str]]:
     from telephony.engine.plan import CallPlan
     from telephony.models import Call
     from telephony.voice.handover import Handed
@@ -59,7 +61,7 @@ def _redeem_anything(started: Any, *_: Any) -> Any:
     return Call(call_sid=started.call_sid, account_id="bench"), Handed(plan), []
 
 
-async def listen(redeem: Callable[..., Any]) -> MediaListener:
+async def listen(redeem: Callable[..., tuple[Call, Handed, list[str]]]) -> MediaListener:
     """Listen for media streams.
 
     :param redeem: replaces ``redeem_ticket``, which queries.

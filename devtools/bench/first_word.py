@@ -32,6 +32,8 @@ from sandbox.model.server import PATH, ModelServer
 
 if TYPE_CHECKING:
     from telephony.engine.plan import CallPlan
+    from telephony.models import Call
+    from telephony.voice.handover import Handed
     from telephony.voice.media import MediaListener
 
 HOST = "localhost"
@@ -90,7 +92,7 @@ class Calls:
     """The calls by their SID, in place of those in the database."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, Any] = {}
+        self._calls: dict[str, Call] = {}
 
     def expect(self, number: int) -> None:
         """Do what the webhook does with an accepted call."""
@@ -98,10 +100,12 @@ class Calls:
 
         warm_sockets.expect(self._call(f"CA{number:032x}"), _plan())
 
-    def redeem(self, started: Any, *_: Any) -> Any:
-        return self._call(started.call_sid), _plan(), []
+    def redeem(self, started: Any, *_: Any) -> tuple[Call, Handed, list[str]]:
+        from telephony.voice.handover import Handed
 
-    def _call(self, call_sid: str) -> Any:
+        return self._call(started.call_sid), Handed(_plan()), []
+
+    def _call(self, call_sid: str) -> Call:
         from telephony.models import Call
 
         return self._calls.setdefault(call_sid, Call(call_sid=call_sid, account_id="bench"))
