@@ -70,6 +70,8 @@ class Startup:
             to=plan.model,
         )
         state.plan = plan
+        if self.is_again and self._is_greeted:  # otherwise ``ready`` requests the greeting again
+            self.owes = self.owes or state.answers.is_busy
         state.forget_model()
         self._refusals, self.last_error = 0, ""
         self._start_timer()

@@ -218,6 +218,19 @@ class TestAnyMoment:
         assert told == ['{"balance": 12}', "booked"]
         assert len(call.asked()) == 1
 
+    @pytest.mark.parametrize("is_connected", [False, True])
+    def test_a_result_that_comes_before_another_model_takes_over(self, is_connected):
+        call = talked(fallback_models=("gpt-realtime-2",))
+        call.call_tool("book", id="c2")
+        call.receive(ModelClosed(1006))
+        if is_connected:
+            call.receive(ModelReady())
+        call.receive(ToolReturned("c2", "booked"))
+        broken(call)
+        renewed(call)
+        assert recalled(call)[-1]["output"] == "booked"
+        assert len(call.asked()) == 1
+
     def test_while_the_agent_says_goodbye_the_call_ends_as_planned(self):
         call = talked()
         call.respond()
