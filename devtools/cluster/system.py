@@ -187,8 +187,12 @@ class Cluster:
         others = {name: sum(map(cpu_seconds, pids)) for name, pids in self.others.items()}
         return product | databases | others
 
-    def placed(self, calls: Iterable[CallOutside]) -> list[Placed]:
-        """Return calls that were connected, as the invariants want them."""
+    def placed(self, calls: Iterable[CallOutside], killed: Mapping[str, float]) -> list[Placed]:
+        """Return calls that were connected, as the invariants want them.
+
+        :param killed: when the engine of a call was killed, by CallSid. It may not have said a
+            word yet.
+        """
         customers = {each.line.number: each for each in self.load.customers}
         return [
             Placed(
@@ -196,7 +200,8 @@ class Cluster:
                 call.call_sid,
                 "",
                 cast(Any, call),
-                is_let_in=call.has_heard or call.has_hung_up,
+                killed_at=killed.get(call.call_sid),
+                is_let_in=call.has_heard or call.has_hung_up or call.call_sid in killed,
             )
             for call in calls
             if call.opened
@@ -205,15 +210,8 @@ class Cluster:
     async def check(
         self, notes: Notes, calls: list[CallOutside], killed: Mapping[str, float]
     ) -> None:
-        """Account for every call, apart from how it ended.
-
-        :param killed: when the engine of a call was killed, by CallSid.
-        """
-        placed = self.placed(calls)
-        for each in placed:
-            if each.call_sid in killed:
-                each.killed_at = killed[each.call_sid]
-        await check(self.system, notes, placed)
+        """Account for every call, apart from how it ended; ``killed`` is as for ``placed``."""
+        await check(self.system, notes, self.placed(calls, killed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from devtools.cluster.balancer import product_configuration, services_configurat
 from devtools.cluster.model import WORDS, Model
 from devtools.cluster.scenarios import expect_none_cut
 from devtools.cluster.session import NAMES
-from devtools.cluster.system import CallOutside, Load, percentile
+from devtools.cluster.system import CallOutside, Cluster, Load, percentile
 from sandbox.tests import realtime
 
 
@@ -43,6 +43,16 @@ def test_every_call_is_connected_and_none_is_cut(call: CallOutside, found: list[
     expect_none_cut(cluster, Notes("steady", report))
     assert [finding.case for finding in report.findings] == found
     expect_none_cut(cluster, Notes("killed", Report()), but={call.call_sid: 1.0})
+
+
+def test_a_call_may_be_silent_if_its_engine_was_killed() -> None:
+    customer = SimpleNamespace(line=SimpleNamespace(number="+1"))
+    cluster: Any = SimpleNamespace(load=SimpleNamespace(customers=[customer]))
+    silent = a_call(has_heard=False, has_hung_up=False)
+    [placed] = Cluster.placed(cluster, [silent], {"CA1": 5.0})
+    assert (placed.is_let_in, placed.killed_at) == (True, 5.0)
+    [placed] = Cluster.placed(cluster, [silent], {})
+    assert (placed.is_let_in, placed.killed_at) == (False, None)
 
 
 def test_percentiles_are_of_all_values() -> None:
