@@ -24,26 +24,14 @@ from sandbox.model.fields import (
     check_one_of,
     client_event,
 )
+from sandbox.model.parts import FUNCTION, INPUT_TEXT, NAME, TOOL_CHOICE, voice
 
-VOICES = (
-    "alloy",
-    "ash",
-    "ballad",
-    "coral",
-    "echo",
-    "sage",
-    "shimmer",
-    "verse",
-    "marin",
-    "cedar",
-)
 MOST_TRUNCATED_MS = 24 * 3_600_000
 
 _EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
-NAME = Text(longest=64, pattern="[a-zA-Z0-9_-]+")
 _ID = Text(longest=32)
 _MODALITIES = ListOf(Choice(("text", "audio")), may_be_empty=False)
-_VOICE = ByType(text=Choice(VOICES), object=Fields({"id": Text()}, required=("id",)))
+_VOICE = voice()
 _FORMAT = Tagged(
     "type",
     {
@@ -85,17 +73,7 @@ _NOISE_REDUCTION = Fields(
         "strength": Number(0, 1, whole=False),
     }
 )
-FUNCTION: dict[str, Spec] = {
-    "type": Text(),
-    "name": NAME,
-    "description": Text(),
-    "parameters": AnyObject(),
-}
 _TOOLS = ListOf(Tagged("type", {"function": Function(FUNCTION, required=("name",))}))
-TOOL_CHOICE = ByType(
-    text=Choice(("none", "auto", "required")),
-    object=Tagged("type", {"function": Fields({"type": Text(), "name": NAME}, required=("name",))}),
-)
 _TRACING = ByType(
     text=Choice(("auto",)),
     object=Fields({"workflow_name": Text(), "group_id": Text(), "metadata": AnyObject()}),
@@ -170,7 +148,6 @@ _ITEM_FIELDS: dict[str, Spec] = {
     "object": Choice(("realtime.item",)),
     "status": Choice(("completed", "incomplete", "in_progress")),
 }
-INPUT_TEXT = Fields({"type": Text(), "text": Text()}, required=("text",))
 
 
 def _message(**content: Spec) -> Fields:

@@ -16,6 +16,7 @@ from sandbox import speech
 from sandbox.model import Script
 from sandbox.model.live.session import LiveSession
 from sandbox.model.script import Close, Drop
+from sandbox.tests.models import AnyClient, of
 
 _CLIENT_EVENT: TypeAdapter[BaseModel] = TypeAdapter(ClientEvent)
 _SERVER_EVENT: TypeAdapter[BaseModel] = TypeAdapter(ServerEvent)
@@ -49,15 +50,6 @@ def assert_known(judged: Any, given: Any) -> None:
         case list(), list():
             for one, other in zip(judged, given, strict=True):
                 assert_known(one, other)
-
-
-def function_tool(name: str, /, **properties: Any) -> dict[str, Any]:
-    parameters = {
-        "type": "object",
-        "properties": {key: {"type": kind} for key, kind in properties.items()},
-        "required": list(properties),
-    }
-    return {"type": "function", "name": name, "description": "", "parameters": parameters}
 
 
 def responses(*tools: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -109,7 +101,7 @@ def typed(text: str) -> dict[str, Any]:
 CREATE = {"type": "response.create"}
 
 
-class Client:
+class Client(AnyClient):
     """Talks to a session whose clock is the audio that is sent; every event is checked."""
 
     def __init__(self, *turns: Any, start: dict[str, Any] | None = None, **script: Any) -> None:
@@ -147,22 +139,6 @@ class Client:
         short = -len(frames) % 5  # a whole number of steps
         return self.play([*frames, *[speech.SILENCE] * short]) + self.wait(then_ms)
 
-    def error(self, *events: dict[str, Any]) -> dict[str, Any]:
-        """Send events that are all refused with one error; return it."""
-        [event] = self.send(*events)
-        assert event["type"] == "error"
-        return dict(event["error"])
-
-
-def of(events: list[Any], kind: str) -> list[dict[str, Any]]:
-    return [event for event in events if isinstance(event, dict) and event["type"] == kind]
-
-
-def only(events: list[Any], kind: str) -> dict[str, Any]:
-    """Return the one event of that type."""
-    [event] = of(events, kind)
-    return event
-
 
 def backend(events: list[Any], kind: str = "") -> list[dict[str, Any]]:
     """Return the events of the backend, without ``response.`` in front if there is a kind."""
@@ -174,15 +150,6 @@ def calls(events: list[Any]) -> list[dict[str, Any]]:
     """Return the function calls that are complete."""
     items = [event["item"] for event in backend(events, "output_item.done")]
     return [item for item in items if item["type"] == "function_call"]
-
-
-def audio_of(events: list[Any]) -> bytes:
-    return b"".join(base64.b64decode(event["delta"]) for event in of(events, DELTA))
-
-
-def heard(events: list[Any]) -> str:
-    """Return what the caller hears of these events."""
-    return speech.hear([audio_of(events)])
 
 
 def transcript(events: list[Any], side: str) -> str:

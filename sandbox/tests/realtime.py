@@ -15,6 +15,7 @@ from sandbox import speech
 from sandbox.model import Script
 from sandbox.model.script import Close, Drop
 from sandbox.model.session import RealtimeSession
+from sandbox.tests.models import AnyClient
 
 _SERVER_EVENT: TypeAdapter[BaseModel] = TypeAdapter(RealtimeServerEvent)
 
@@ -52,15 +53,6 @@ def session_update(**changes: Any) -> dict[str, Any]:
     }
 
 
-def function_tool(name: str, /, **properties: Any) -> dict[str, Any]:
-    parameters = {
-        "type": "object",
-        "properties": {key: {"type": kind} for key, kind in properties.items()},
-        "required": list(properties),
-    }
-    return {"type": "function", "name": name, "description": "", "parameters": parameters}
-
-
 def user_text(text: str, **fields: Any) -> dict[str, Any]:
     content = [{"type": "input_text", "text": text}]
     item = {"type": "message", "role": "user", "content": content, **fields}
@@ -74,7 +66,7 @@ def appends(frames: Iterable[bytes]) -> list[dict[str, Any]]:
     ]
 
 
-class Client:
+class Client(AnyClient):
     """Talks to a session that takes no time; every event in return is checked."""
 
     def __init__(self, *turns: Any, configure: bool = True, **script: Any) -> None:
@@ -113,28 +105,6 @@ class Client:
     def ask(self, **response: Any) -> list[Any]:
         return self.send({"type": "response.create", "response": response})
 
-    def error(self, *events: dict[str, Any]) -> dict[str, Any]:
-        """Send events that are all refused with one error; return it."""
-        [event] = self.send(*events)
-        assert event["type"] == "error"
-        return dict(event["error"])
-
 
 def types(events: list[Any]) -> list[str]:
     return [event["type"] for event in events]
-
-
-def only(events: list[Any], kind: str) -> dict[str, Any]:
-    """Return the one event of that type."""
-    [event] = [event for event in events if event["type"] == kind]
-    return dict(event)
-
-
-def audio_of(events: list[Any]) -> bytes:
-    deltas = [event for event in events if event["type"] == "response.output_audio.delta"]
-    return b"".join(base64.b64decode(event["delta"]) for event in deltas)
-
-
-def heard(events: list[Any]) -> str:
-    """Return what the caller hears of these events."""
-    return speech.hear([audio_of(events)])

@@ -27,20 +27,16 @@ from sandbox.tests.live import (
     DELTA,
     Client,
     append,
-    audio_of,
     backend,
     calls,
-    function_tool,
-    heard,
     note,
-    of,
-    only,
     responses,
     result,
     session_start,
     transcript,
     typed,
 )
+from sandbox.tests.models import audio_of, function_tool, heard, of, only
 
 LOOK_UP = function_tool("look_up_order", number="string")
 CLIENT = {"type": "client"}

@@ -7,7 +7,7 @@ import pytest
 from sandbox.model.arguments import arguments_for
 from sandbox.model.persona import Prompt, exact_words, reply
 from sandbox.model.script import Call, Say
-from sandbox.tests.realtime import function_tool
+from sandbox.tests.models import function_tool
 
 ORDER = function_tool("look_up_order", order_number="string")
 TABLE = function_tool("book_table", guests="integer", day="string", time="string", name="string")

@@ -22,7 +22,8 @@ from sandbox.model.live.requests import SESSION as LIVE_SESSION
 from sandbox.model.live.requests import UPDATE as LIVE_UPDATE
 from sandbox.model.requests import RESPONSE, SESSION, check_event
 from sandbox.tests import live
-from sandbox.tests.realtime import Client, function_tool, session_update, user_text
+from sandbox.tests.models import function_tool
+from sandbox.tests.realtime import Client, session_update, user_text
 
 _CLIENT_EVENT: TypeAdapter[BaseModel] = TypeAdapter(RealtimeClientEvent)
 

@@ -25,7 +25,8 @@ from sandbox.model import (
     serve_model,
 )
 from sandbox.tests import live
-from sandbox.tests.realtime import PAUSE, appends, heard, judge, session_update, types
+from sandbox.tests.models import heard
+from sandbox.tests.realtime import PAUSE, appends, judge, session_update, types
 
 CREATE = {"type": "response.create"}
 
@@ -189,7 +190,7 @@ async def test_a_live_session() -> None:
         await socket.send_json({"type": "session.close"})
         events = await read_to_the_end(socket)
 
-        assert live.heard(events) == "Hello"
+        assert heard(events) == "Hello"
         assert types(events)[-1] == "session.closed"
         assert socket.close_code == 1000
         assert model.sessions[0].path == "/openai/v1/live/sessions"

@@ -20,15 +20,12 @@ from sandbox.model import (
     Wait,
     When,
 )
+from sandbox.tests.models import audio_of, function_tool, heard, only
 from sandbox.tests.realtime import (
     PAUSE,
     TRANSCRIBED,
     Client,
     appends,
-    audio_of,
-    function_tool,
-    heard,
-    only,
     session_update,
     types,
     user_text,

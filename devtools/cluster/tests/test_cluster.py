@@ -19,7 +19,7 @@ from devtools.cluster.model import WORDS, Model
 from devtools.cluster.scenarios import expect_none_cut
 from devtools.cluster.session import NAMES
 from devtools.cluster.system import CallOutside, Cluster, Load, percentile
-from sandbox.tests import realtime
+from sandbox.tests import models, realtime
 
 
 def a_call(**changes: Any) -> CallOutside:
@@ -88,7 +88,7 @@ async def test_the_model_echoes_and_responds_when_asked() -> None:
         realtime.judge(event)
     assert (created["type"], done["type"]) == ("response.created", "response.done")
     assert done["response"]["status"] == "completed"
-    assert realtime.heard(response) == WORDS
+    assert models.heard(response) == WORDS
     # The callers take audio of an echo's size for an echo.
     assert all(
         len(event["delta"]) > frames.PAYLOAD

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from sandbox.model.fields import (
-    ByType,
     Choice,
     Fields,
     Flag,
@@ -22,11 +21,22 @@ from sandbox.model.fields import (
     check_one_of,
     client_event,
 )
-from sandbox.model.requests import FUNCTION, INPUT_TEXT, TOOL_CHOICE
-from sandbox.model.requests import VOICES as REALTIME_VOICES
+from sandbox.model.parts import FUNCTION, INPUT_TEXT, TOOL_CHOICE, voice
 
-VOICES = (
-    *REALTIME_VOICES,
+MOST_INPUT_MESSAGES = 128
+MOST_TOKENS = 1_000_000
+LONGEST_DELAY_MS = 60_000
+
+_TYPE: dict[str, Spec] = {"type": Text()}
+_FORMAT = Tagged(
+    "type",
+    {
+        "audio/pcm": Fields({**_TYPE, "rate": Number(16_000, 24_000)}, required=("rate",)),
+        "audio/pcmu": Fields({**_TYPE, "rate": Number(8_000, 8_000)}, required=("rate",)),
+        "audio/pcma": Fields({**_TYPE, "rate": Number(8_000, 8_000)}, required=("rate",)),
+    },
+)
+_VOICE = voice(
     "beacon",
     "bossa",
     "cinder",
@@ -41,20 +51,6 @@ VOICES = (
     "vesper",
     "willow",
 )
-MOST_INPUT_MESSAGES = 128
-MOST_TOKENS = 1_000_000
-LONGEST_DELAY_MS = 60_000
-
-_TYPE: dict[str, Spec] = {"type": Text()}
-_FORMAT = Tagged(
-    "type",
-    {
-        "audio/pcm": Fields({**_TYPE, "rate": Number(16_000, 24_000)}, required=("rate",)),
-        "audio/pcmu": Fields({**_TYPE, "rate": Number(8_000, 8_000)}, required=("rate",)),
-        "audio/pcma": Fields({**_TYPE, "rate": Number(8_000, 8_000)}, required=("rate",)),
-    },
-)
-_VOICE = ByType(text=Choice(VOICES), object=Fields({"id": Text()}, required=("id",)))
 _RESPONSES: dict[str, Spec] = {
     "model": Text(),
     "instructions": Text(),
