@@ -197,6 +197,6 @@ def _step(entry: Any, path: str) -> Step:
         case {"expire": True, **rest} if not rest:
             return Expire()
     raise ScriptError(
-        f"The sandbox's script has something else than a step at {path}: "
+        f"The sandbox's script has something other than a step at {path}: "
         "use say, call (with arguments), wait, stall, fail, error, close, drop, hold or expire."
     )
