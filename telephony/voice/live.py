@@ -16,6 +16,7 @@ from telephony.db import in_database
 from telephony.engine.codes import EndedReason
 from telephony.models import Call
 from telephony.services import call_resume
+from telephony.voice.departures import Departures
 
 if TYPE_CHECKING:
     from telephony.voice.runner import CallRunner
@@ -94,10 +95,17 @@ class LiveCalls:
         if not self._runners:
             self._is_empty.set()
 
-    def move(self) -> None:
-        """Move each call to another engine, if this is the moment: call this repeatedly."""
-        for runner in list(self._runners.values()):
-            runner.move()
+    def move(self, departures: Departures) -> None:
+        """Move the calls to another engine for which this is the moment: call this repeatedly."""
+        now = asyncio.get_running_loop().time()
+        departures.expect(self._runners, now)
+        ready = [
+            call_id
+            for call_id, runner in self._runners.items()
+            if runner.may_move(is_late=departures.is_late(call_id, now))
+        ]
+        for call_id in departures.next(ready):
+            self._runners[call_id].move()
 
     async def wait_until_none(self) -> None:
         await self._is_empty.wait()

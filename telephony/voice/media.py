@@ -16,6 +16,7 @@ from core import self_check
 from telephony.callbacks import client
 from telephony.voice import websocket
 from telephony.voice.caller_side import CallerSide
+from telephony.voice.departures import Departures
 from telephony.voice.drain_state import drain_state
 from telephony.voice.heartbeat import EngineHeartbeat
 from telephony.voice.live import LiveCalls
@@ -102,9 +103,10 @@ class MediaListener:
         drain_state.refuse_calls()
         warm_sockets.stop()
         self._listener.close()
+        departures = Departures(_LOOK_AGAIN_S)
         while self._listener.waiting or len(self.calls):
             if drain_state.has_others:
-                self.calls.move()
+                self.calls.move(departures)
             await asyncio.sleep(_LOOK_AGAIN_S)
         await self._heartbeat.stop()
         await client.close()

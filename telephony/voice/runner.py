@@ -66,8 +66,6 @@ log = structlog.get_logger(__name__)
 MOST_EARLY_BYTES = 64 << 10
 # The limit for storing what Twilio is to do next. The socket is open meanwhile.
 NEXT_WRITTEN_S = 5.0
-# A call that moves waits this long for a turn boundary, and then only for running tools.
-REST_WITHIN_S = 20.0
 # The end of a call is retried while the database is down: only this process knows its outcome.
 LONGEST_PAUSE_S = 5.0
 # Any other repeated failure is a bug. The sweep for calls that no engine holds ends the call.
@@ -123,7 +121,6 @@ class CallRunner:
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed_at: float | None = None  # when the caller's socket closed
-        self._move_asked_at: float | None = None
         self._moving: asyncio.Task[None] | None = None
         # None: the call goes on elsewhere.
         self._finished: asyncio.Future[actions.Finish | None] = self._loop.create_future()
@@ -209,17 +206,22 @@ class CallRunner:
             self.receive(event)
         self.receive(events.ModelClosed(code, reason))
 
+    def may_move(self, *, is_late: bool) -> bool:
+        """Return True if another engine may go on with the call now: at a turn boundary.
+
+        :param is_late: it waits for running tools only.
+        """
+        if not self._key or self._session.is_over or self._finished.done() or self._is_moving:
+            return False
+        return self._session.is_at_rest or (is_late and not self._session.has_running_tools)
+
     def move(self) -> None:
-        """Let another engine go on with the call, if this is a moment for it."""
-        now = self._loop.time()
-        self._move_asked_at = self._move_asked_at or now
-        is_late = now > self._move_asked_at + REST_WITHIN_S and not self._session.has_running_tools
-        if not self._key or self._session.is_over or self._finished.done():
-            return
-        if not (self._session.is_at_rest or is_late):
-            return
-        if self._moving is None or self._moving.done():
-            self._moving = self._spawn(self._hand_over())
+        """Let another engine go on with the call."""
+        self._moving = self._spawn(self._hand_over())
+
+    @property
+    def _is_moving(self) -> bool:
+        return self._moving is not None and not self._moving.done()
 
     async def _hand_over(self) -> None:
         """Store the conversation for another engine, and close the sockets: Twilio asks for it."""
