@@ -12,6 +12,6 @@ A call passes through these modules in this order:
 - ``webhooks`` tells Twilio what to do after the stream
 
 ``live`` and ``heartbeat`` report the calls that this engine holds, and that it is up.
-``drain_state`` knows whether it accepts new ones, and ``departures`` when calls leave an engine that
-does not. ``tasks`` ends the calls that nothing else ends.
+``drain_state`` knows whether it accepts new ones, and ``departures`` when the calls of one that
+drains leave it. ``tasks`` ends the calls that nothing else ends.
 """
