@@ -1,6 +1,6 @@
 """Events that :class:`~telephony.engine.session.CallSession` receives.
 
-Audio frames are not among them: they bypass the session (see ``codecs.realtime.relay``).
+Audio frames are not among them: they bypass the session (see ``codecs.relay``).
 """
 
 from __future__ import annotations

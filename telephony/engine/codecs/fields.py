@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from telephony.engine.bounds import LONGEST_NAME, clipped
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 # Tokens or seconds in one event. OpenAI never sends more, and its cost would not fit the column.
 _MOST = 10_000_000
 # Characters of an id; OpenAI's have about 30.
@@ -32,6 +36,11 @@ class Fields:
         value = self.text(name)
         return value if len(value) <= LONGEST_ID else ""
 
+    def base64(self, name: str) -> str:
+        """Return a text in base64; "" if it is missing or invalid."""
+        value = self.text(name)
+        return value if _BASE64.fullmatch(value) else ""
+
     def object(self, name: str) -> Fields:
         return Fields(self._fields.get(name))
 
@@ -48,3 +57,17 @@ class Fields:
 
     def tokens(self, name: str) -> int:
         return int(self.amount(name))
+
+
+def code_and_message(error: Fields) -> tuple[str, str]:
+    """Return code and message.
+
+    An OpenAI account without credit has several codes and one type, so use the type. Replace the
+    message about an invalid key, since it quotes parts of the key.
+    """
+    code = clipped(error.text("code") or error.text("type"), LONGEST_NAME) or "unknown"
+    if error.text("type") == "insufficient_quota":
+        code = "insufficient_quota"
+    if code == "invalid_api_key":
+        return code, "OpenAI does not accept the openaiApiKey."
+    return code, clipped(error.text("message"))

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from telephony.engine.codecs.realtime import reader
-from telephony.engine.codecs.realtime.relay import AgentRelay, caller_frame
+from telephony.engine.codecs.realtime.relay import DeltaRelay, caller_frame
 from telephony.engine.playback import Playback
 from telephony.engine.twilio_codec import Encoder
 
@@ -175,13 +175,13 @@ class TestFromTheAgent:
         assert agent.playback.total == 160
 
     def test_play_reports_the_first_frame_of_an_item(self):
-        relay = AgentRelay([].append, Encoder("MZ1"), Playback(), lambda: 0.0)
+        relay = DeltaRelay([].append, Encoder("MZ1"), Playback(), lambda: 0.0)
         played = [relay.play(item, FRAME.encode()) for item in ("item_1", "item_1", "item_2")]
         assert played == [True, False, True]
 
     def test_a_dropped_frame_is_not_a_first_frame(self):
         playback = Playback()
-        relay = AgentRelay([].append, Encoder("MZ1"), playback, lambda: 0.0)
+        relay = DeltaRelay([].append, Encoder("MZ1"), playback, lambda: 0.0)
         playback.close(0.0)
         assert not relay.play("item_1", FRAME.encode())
 
@@ -191,7 +191,7 @@ class Agent:
         self.now = 0.0
         self._texts = []
         self.playback = Playback()
-        self.relay = AgentRelay(self._texts.append, Encoder("MZ1"), self.playback, lambda: self.now)
+        self.relay = DeltaRelay(self._texts.append, Encoder("MZ1"), self.playback, lambda: self.now)
 
     def give(self, text):
         """Give a delta to the relay as the socket does; parse it otherwise, as the runner does.

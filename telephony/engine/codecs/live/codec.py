@@ -8,14 +8,12 @@ from dataclasses import replace
 
 from telephony.engine.audio import audio_size
 from telephony.engine.bounds import LONGEST_NAME, clipped
-from telephony.engine.codecs.fields import Fields
+from telephony.engine.codecs.fields import Fields, code_and_message
 from telephony.engine.codecs.interface import Send
 from telephony.engine.codecs.live.start import session_start
 from telephony.engine.codecs.live.turns import Turns
 from telephony.engine.codecs.live.work import Message, Work, append
-from telephony.engine.codecs.realtime import relay
-from telephony.engine.codecs.realtime.reader import BASE64, code_and_message
-from telephony.engine.codecs.realtime.writer import APPEND as REALTIME_APPEND
+from telephony.engine.codecs.relay import AgentRelay, caller_frames
 from telephony.engine.commands import (
     CONFIGURATION,
     AddText,
@@ -120,9 +118,7 @@ class LiveCodec:
     def append_audio(self, payload: bytes) -> bytes:
         return APPEND + payload + b'"}'
 
-    def caller_frame(self, text: bytes) -> bytes | None:
-        frame = relay.caller_frame(text)
-        return None if frame is None else APPEND + frame[len(REALTIME_APPEND) :]
+    caller_frame = staticmethod(caller_frames(APPEND))
 
     def due(self) -> list[Message]:
         due, self._due = self._due, []
@@ -149,7 +145,7 @@ class LiveCodec:
                 self._due += self._held
                 self._held = []
             case "session.output_audio.delta":
-                yield from self._heard(_audio(fields))
+                yield from self._heard(fields.base64("delta"))
             case "session.input_transcript.delta":
                 start_ms, end_ms = int(fields.amount("start_ms")), int(fields.amount("end_ms"))
                 yield from self._turns.caller_said(fields.text("delta"), start_ms, end_ms)
@@ -235,7 +231,7 @@ class LiveCodec:
     def audio(self, message: object) -> tuple[str, bytes] | None:
         """Return a sound. Silence is not sent: then a stall leaves no delay behind."""
         fields = Fields(message)
-        audio = _audio(fields)
+        audio = fields.base64("delta")
         if fields.text("type") != DELTA or _is_silent(audio):
             return None
         return self._turns.agent_item, audio.encode()
@@ -246,7 +242,7 @@ class LiveCodec:
         return LiveAudio(send, encoder, playback, clock)
 
 
-class LiveAudio(relay.AgentRelay):
+class LiveAudio(AgentRelay):
     """The model's audio to the caller: ten messages a second, all of which are parsed.
 
     A little silence goes before the first sound, so that one which comes a little late leaves no
@@ -254,9 +250,6 @@ class LiveAudio(relay.AgentRelay):
     """
 
     __slots__ = ()
-
-    def take(self, text: bytes) -> bytes | None:
-        return None
 
     def play(self, item_id: str, payload: bytes) -> bool:
         if not self._playback.is_outstanding and self._playback.takes(item_id):
@@ -271,12 +264,6 @@ def _token_usage(usage: Fields) -> TokenUsage:
     return TokenUsage(
         text_in=max(0, given - cached), text_cached=cached, text_out=usage.tokens("output_tokens")
     )
-
-
-def _audio(fields: Fields) -> str:
-    """Return the base64 text of a delta; "" if it is invalid."""
-    audio = fields.text("delta")
-    return audio if BASE64.fullmatch(audio) else ""
 
 
 def _is_silent(audio: str) -> bool:

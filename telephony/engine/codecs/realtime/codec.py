@@ -32,5 +32,5 @@ class RealtimeCodec:
 
     def agent_audio(
         self, send: Send, encoder: Encoder, playback: Playback, clock: Callable[[], float]
-    ) -> relay.AgentRelay:
-        return relay.AgentRelay(send, encoder, playback, clock)
+    ) -> relay.DeltaRelay:
+        return relay.DeltaRelay(send, encoder, playback, clock)

@@ -6,11 +6,10 @@ fields that are valid, and returns ``NotUnderstood`` only if a required one is n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from telephony.engine.bounds import LONGEST_NAME, clipped
-from telephony.engine.codecs.fields import Fields
+from telephony.engine.codecs.fields import Fields, code_and_message
 from telephony.engine.commands import CONFIGURATION, OWN_ITEM
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import (
@@ -39,7 +38,6 @@ _ALREADY_ACTIVE = "conversation_already_has_active_response"
 HARMLESS_CODES = frozenset({"response_cancel_not_active", "input_audio_buffer_commit_empty"})
 
 _DELTA = "response.output_audio.delta"
-BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def decode(message: object) -> Event | None:
@@ -62,8 +60,8 @@ def delta(message: object) -> tuple[str, bytes] | None:
     fields = Fields(message)
     if fields.text("type") != _DELTA:
         return None
-    item_id, audio = fields.id("item_id") or _nameless(fields), fields.text("delta")
-    return (item_id, audio.encode()) if item_id and BASE64.fullmatch(audio) else None
+    item_id, audio = fields.id("item_id") or _nameless(fields), fields.base64("delta")
+    return (item_id, audio.encode()) if item_id and audio else None
 
 
 def _nameless(fields: Fields) -> str:
@@ -173,20 +171,6 @@ def _errored(fields: Fields) -> ModelErrored | ResponseCollided:
 def _named_by(param: str) -> str:
     """Return the id of the command that a field belongs to, or the field if it is unknown."""
     return CONFIGURATION if param.startswith("session") else clipped(param, LONGEST_NAME)
-
-
-def code_and_message(error: Fields) -> tuple[str, str]:
-    """Return code and message.
-
-    An OpenAI account without credit has several codes and one type, so use the type. Replace the
-    message about an invalid key, since it quotes parts of the key.
-    """
-    code = clipped(error.text("code") or error.text("type"), LONGEST_NAME) or "unknown"
-    if error.text("type") == "insufficient_quota":
-        code = "insufficient_quota"
-    if code == "invalid_api_key":
-        return code, "OpenAI does not accept the openaiApiKey."
-    return code, clipped(error.text("message"))
 
 
 def _token_usage(usage: Fields) -> TokenUsage:
