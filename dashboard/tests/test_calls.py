@@ -434,8 +434,9 @@ class TestPages:
                 [sql] = [each["sql"] for each in queries if 'FROM "telephony_call"' in each["sql"]]
                 for node in plan_of(sql):
                     rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-                    # One more than is shown, and one of the same moment as the cursor.
-                    assert rows * node["Actual Loops"] <= calls_pages.PAGE_SIZE + 2, (node, sql)
+                    # One more than is shown, and a few of the cursor's moment: how many depends on
+                    # the plan. The history has thousands.
+                    assert rows * node["Actual Loops"] <= calls_pages.PAGE_SIZE + 5, (node, sql)
 
 
 def _query_of(url: str) -> dict[str, str]:
