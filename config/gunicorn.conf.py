@@ -36,8 +36,8 @@ if process == "web":
 elif process == "engine":
     wsgi_app = "config.asgi:application"
     worker_class = "core.serving.engine_worker.EngineWorker"
-    # A call lasts an hour at most, and the process that holds its socket waits for it.
-    graceful_timeout = 3 if settings.DEBUG else 3600
+    # A call lasts four hours at most, and stays if there is no other engine that it can move to.
+    graceful_timeout = 3 if settings.DEBUG else 4 * 3600
     # A call has two sockets, and the usual soft limit is 1,024 files.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = 65_536 if hard == resource.RLIM_INFINITY else min(65_536, hard)

@@ -134,8 +134,11 @@ def is_slow(what: str, value: float) -> bool:
 
 
 def length(seconds: int) -> str:
-    """Return a duration: ``47 s``, ``3 min 07 s``."""
+    """Return a duration: ``47 s``, ``3 min 07 s``, ``2 h 05 min 00 s``."""
     minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min {rest:02} s"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 

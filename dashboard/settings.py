@@ -39,6 +39,7 @@ from dashboard.forms import LineField, with_more
 from dashboard.passwords import NewPasswordForm
 from dashboard.rendering import dashboard_page
 from operations.closing import account_delete
+from telephony.engine.plan import LONGEST_CALL_S
 from telephony.models import Call
 from telephony.numbers import RESTS_FOR
 
@@ -115,6 +116,7 @@ def _show(
         "second_factors": second_factors(request.user).count(),
         "keys": request.user.api_keys.active().count(),
         "most_keys": MAX_ACTIVE_KEYS,
+        "longest_call": f"{LONGEST_CALL_S // 60} min",
         "countries": settings.ALLOWED_COUNTRIES,
         "sends_mail": settings.SENDS_MAIL,
         "time_zones": _offered_time_zones(),

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 # number or set a webhook.
 SETTLED_AFTER = timedelta(seconds=10)
 # Longer than any call, including ringing and the time to find calls of dead engines.
-CALLS_END_WITHIN = timedelta(hours=2)
+CALLS_END_WITHIN = timedelta(hours=5)
 # The time between two checks, by how long the account has been closed.
 _LOOKS = (
     (timedelta(minutes=1), timedelta(seconds=3)),

@@ -45,7 +45,9 @@ from usage.models import DailyUsage, TotalUsage, UsageRecord
 from usage.services import whole_minutes
 
 YEAR = timedelta(days=365)
-# The longest call, and a margin: all of the calls have ended.
+# The longest of these calls: their backend sets no limit of its own.
+_LONGEST_S = 3_300
+# That, and a margin: all of the calls have ended.
 _LATEST = timedelta(hours=1, minutes=30)
 _AT_A_TIME = 20_000
 # One call in this many has a timeline and callbacks, and so have the newest.
@@ -312,7 +314,7 @@ def _made_up(
         is_inbound = chance.random() < 0.7
         shares = inbound_shares if is_inbound else outbound_shares
         reason, error_code, status, connected, *_ = chance.choices(_ENDS, cum_weights=shares)[0]
-        seconds = min(3540, 3 + int(chance.expovariate(1 / 150))) if connected else 0
+        seconds = min(_LONGEST_S, 3 + int(chance.expovariate(1 / 150))) if connected else 0
         answered_at = created_at + timedelta(seconds=4) if connected else None
         yield MadeUp(
             id=_id_at(created_at, chance),

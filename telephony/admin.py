@@ -56,6 +56,8 @@ from telephony.timelines import timeline_of
 _MOST_ENGINES = 50
 # How far back the calls of a number are found.
 MOST_OF_A_NUMBER = 1000
+# How many events of a timeline a page shows.
+MOST_EVENTS = 2000
 # Long enough that few calls have the same.
 _SID_BEGINNING = re.compile(r"CA[0-9a-f]{6,32}")
 _ID_BEGINNING = re.compile(r"c[0-9a-z]{9,24}")
@@ -285,9 +287,13 @@ class CallAdmin(ReadOnlyAdmin):
         return f"{explanation.meaning} {explanation.remedy}" if explanation else "-"
 
     def timeline(self, call: Call) -> str:
+        newest = timeline_of(call, newest=MOST_EVENTS + 1)
         return format_html(
-            "<table><thead><tr><th>Time (UTC)</th><th>Event</th><th>Details</th></tr></thead>"
+            "{}<table><thead><tr><th>Time (UTC)</th><th>Event</th><th>Details</th></tr></thead>"
             "<tbody>{}</tbody></table>",
+            format_html("<p>The newest {} events.</p>", MOST_EVENTS)
+            if len(newest) > MOST_EVENTS
+            else "",
             format_html_join(
                 "",
                 "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
@@ -297,7 +303,7 @@ class CallAdmin(ReadOnlyAdmin):
                         event.kind,
                         json.dumps(event.detail, ensure_ascii=False),
                     )
-                    for event in timeline_of(call)
+                    for event in newest[-MOST_EVENTS:]
                 ),
             ),
         )

@@ -78,7 +78,7 @@ def figures_of(events: Iterable[Event]) -> Figures:
 
 
 def figures_at_end(call: Call) -> Figures:
-    """Return the figures of a call's timeline, of at most 5,000 events, with one query."""
+    """Return the figures of a call's timeline, with one query."""
     # An engine that was cut off adds to the timeline before the call's loss is undone. Tools may
     # end after the call.
     until_end = Q(kind__in=_TIMED, at__lte=call.ended_at) | Q(kind__in=_COUNTED)

@@ -23,7 +23,7 @@ class EngineWorker(ASGIWorker):
 
     To stop, gunicorn's worker first closes the HTTP port, then gives the application's lifespan 30
     seconds. It sends no heartbeat meanwhile, so the arbiter assumes that it hangs. But a call may
-    last an hour and needs HTTP until it ends: when the media stream closes, Twilio asks over HTTP
+    last for hours and needs HTTP until it ends: when the media stream closes, Twilio asks over HTTP
     what to do next. So this worker ends the lifespan first, within ``graceful_timeout``, and keeps
     sending heartbeats.
     """

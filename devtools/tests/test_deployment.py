@@ -24,7 +24,7 @@ SYSTEMD = DEPLOY / "systemd"
 KUBERNETES = DEPLOY / "kubernetes"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 #: The seconds for which an engine waits for its calls (config/gunicorn.conf.py).
-LONGEST_DRAIN_S = 3600
+LONGEST_DRAIN_S = 4 * 3600
 
 
 def program(name: str) -> str:

@@ -2,7 +2,7 @@
 
 ``python -m operations.metrics.exporter HOST PORT PROCESS DIRECTORY PARENT`` writes ``ready`` to
 standard output once it listens, or one line that says why it does not. It ends, and deletes the
-directory, when its parent has ended: a drain, which can take an hour, can be watched to its end. So
+directory, when its parent has ended: a drain, which can take hours, can be watched to its end. So
 it ignores the signals that a service manager sends to all processes.
 
 It runs apart from the process that it reports on and knows neither its settings nor its secrets.

@@ -36,7 +36,9 @@ from telephony.engine.builtin_tools import BUILTIN_TOOLS
 from telephony.engine.models import MODELS, lacks
 from telephony.engine.plan import (
     LONGEST_AUTH_TOKEN,
+    LONGEST_CALL_S,
     LONGEST_SPOKEN,
+    LONGEST_TEST_CALL_S,
     CallPlan,
     Refusal,
     Transfer,
@@ -337,9 +339,9 @@ CONFIGURATION = Answer(
         ),
         Field(
             "maxDurationSeconds",
-            # See its default in the engine.
-            Whole(1, 3_540),
-            "The call ends after this many seconds. OpenAI ends every session after an hour.",
+            Whole(1, LONGEST_CALL_S),
+            "The call ends after this many seconds: Twilio ends every call after four hours. A "
+            f"test call in the browser ends after {LONGEST_TEST_CALL_S} at most.",
         ),
         Field(
             "metadata",

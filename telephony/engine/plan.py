@@ -17,6 +17,10 @@ ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 LONGEST_AUTH_TOKEN = 128
 # Twilio's <Say> takes 4 KB.
 LONGEST_SPOKEN = 4_000
+# Seconds. Twilio ends a call after four hours, and a greeting may be played before this begins.
+LONGEST_CALL_S = 14_100
+# Nobody talks to a browser for longer, and an engine that exits has to wait for test calls.
+LONGEST_TEST_CALL_S = 3_300
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class CallPlan:
     vad_eagerness: str = "high"
     noise_reduction: str = "near_field"
     inactivity_timeout_ms: int = 60_000
-    # OpenAI ends a realtime session after 60 minutes, without warning: end five minutes earlier.
+    # A call that nobody ends costs this much at most: longer ones are asked for.
     max_duration_seconds: int = 3_300
     greeting_url: str = ""
     greeting: str = ""
@@ -66,6 +70,11 @@ class CallPlan:
     def models(self) -> tuple[str, ...]:
         """The models in order of preference."""
         return self.model, *self.fallback_models
+
+    def as_test(self) -> CallPlan:
+        """Return the plan of a test call."""
+        longest = min(self.max_duration_seconds, LONGEST_TEST_CALL_S)
+        return replace(self, is_test=True, max_duration_seconds=longest)
 
     def with_next_model(self) -> CallPlan | None:
         """Return the plan without its first model; None if there is no other."""

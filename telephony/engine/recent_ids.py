@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# The longest call, an hour, has fewer responses and fewer tool calls. Ids that are dropped are old.
+# Four hours with a response every two seconds have fewer. Ids that are dropped are old.
 MOST = 10_000
 
 

@@ -9,8 +9,8 @@ from telephony.engine.actions import Note
 from telephony.engine.bounds import clipped
 from telephony.engine.codes import EventKind
 
-# An hour with a turn every four seconds has about 4,900 events.
-MOST_NOTES = 5_000
+# Four hours with a turn every four seconds have about 19,600 events.
+MOST_NOTES = 20_000
 # For each kind of event that only a fault causes: a peer can cause faults without end.
 MOST_TROUBLE = 100
 TROUBLE = frozenset(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from telephony.engine.bounds import clipped
 from telephony.engine.playback import Unheard
 
-# An hour of two people who speak without a break has some 60,000 characters.
+# Four hours of two people who speak without a break have some 240,000 characters, and with a turn
+# every four seconds 3,600 lines.
 MOST_CHARACTERS = 250_000
 MOST_LINES = 4_000
 _MOST_ITEMS = 2 * MOST_LINES  # including tool calls and their outputs

@@ -101,6 +101,7 @@ def test_only_the_newest(alice: Account) -> None:
     timelines_pack(within=A_RUN)
     assert [event.kind for event in timeline_of(call, newest=2)] == kinds
     assert timeline_of(call, newest=3)[0].at == NOW
+    assert timeline_of(call, newest=4)[1].at == NOW + timedelta(milliseconds=72)
 
 
 def test_a_deleted_call_has_none(alice: Account) -> None:

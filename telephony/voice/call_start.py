@@ -6,7 +6,7 @@ TwiML, or as part of a page.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -157,7 +157,7 @@ def carry_out(call: Call, answer: Answer, form: TwilioForm | None) -> CallStart:
             return Forged(_TOLD_SENDER[doubt[0]])
         known |= {"signed_by": form.account_sid}
     if form is None and isinstance(decision, CallPlan):
-        decision = replace(decision, is_test=True)
+        decision = decision.as_test()
     return _do(call, decision, known)
 
 

@@ -216,7 +216,7 @@ def test_a_missing_required_field_is_named(field):
         ({"maxDurationSeconds": 0}, "maxDurationSeconds"),
         ({"maxDurationSeconds": True}, "maxDurationSeconds"),
         ({"maxDurationSeconds": 1.5}, "maxDurationSeconds"),
-        ({"maxDurationSeconds": 3_541}, "maxDurationSeconds"),
+        ({"maxDurationSeconds": 14_101}, "maxDurationSeconds"),
         ({"greetingUrl": "ftp://example.com/hi.mp3"}, "greetingUrl"),
         ({"greetingUrl": "https:///hi.mp3"}, "greetingUrl"),
         ({"greetingUrl": "https://[hi.mp3"}, "greetingUrl"),
@@ -341,7 +341,7 @@ class TestLimits:
             ("inactivityTimeoutMs", 1_000),
             ("inactivityTimeoutMs", 3_600_000),
             ("maxDurationSeconds", 1),
-            ("maxDurationSeconds", 3_540),
+            ("maxDurationSeconds", 14_100),
             ("greetingUrl", "https://example.com/" + "a" * 1_980),
         ],
     )

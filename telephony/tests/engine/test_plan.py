@@ -23,6 +23,12 @@ def test_a_plan_survives_being_sealed():
     assert plan_from_dict(json.loads(json.dumps(plan_as_dict(PLAN)))) == PLAN
 
 
+@pytest.mark.parametrize(("asked_s", "lasts_s"), [(60, 60), (14_100, 3_300)])
+def test_a_test_call_lasts_an_hour_at_most(asked_s, lasts_s):
+    plan = replace(LEAST, max_duration_seconds=asked_s).as_test()
+    assert (plan.is_test, plan.max_duration_seconds) == (True, lasts_s)
+
+
 def test_metadata_stays_a_list():
     plan = replace(LEAST, metadata=[1, 2])
     assert plan_from_dict(json.loads(json.dumps(plan_as_dict(plan)))) == plan

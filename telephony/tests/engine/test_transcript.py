@@ -2,6 +2,7 @@
 
 import random
 
+from telephony.engine.plan import LONGEST_CALL_S
 from telephony.engine.playback import Unheard
 from telephony.engine.transcript import Transcript
 
@@ -106,6 +107,16 @@ def test_a_transcript_has_a_limit_of_lines():
     assert transcript.is_full
     assert len(transcript.lines()) == 4_000
     assert transcript.is_complete
+
+
+def test_the_longest_call_has_room():
+    transcript = Transcript()
+    turns = LONGEST_CALL_S // 4
+    for number in range(turns):
+        transcript.write(f"i{number}", "user", "Somebody says something for four seconds.", number)
+        transcript.place(f"i{number}", f"i{number - 1}" if number else None)
+    assert len(transcript.lines()) == turns
+    assert not transcript.is_full
 
 
 def test_the_item_chain_has_a_limit():
