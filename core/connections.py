@@ -16,7 +16,12 @@ from math import inf
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
+import structlog
 from django.db import connection, connections
+
+from core.outages import cause_of, was_cut
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,3 +89,19 @@ def run_and_let_go(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) 
         return function(*args, **kwargs)
     finally:
         connections.close_all()
+
+
+def run_again_if_cut(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Do as ``run_and_let_go``, once more if the connection broke and ``patience()`` allows.
+
+    A PgBouncer or a server that restarts breaks connections in the middle of a statement. Nobody
+    knows then whether a transaction was committed, so the function's transactions must be right
+    even if they were: see ``core.outages.was_cut``. What it does on commit may not have been done.
+    """
+    try:
+        return run_and_let_go(function, *args, **kwargs)
+    except Exception as error:
+        if not was_cut(error) or patience().left <= 0:
+            raise
+        log.warning("database_connection_cut", error=cause_of(error))
+    return run_and_let_go(function, *args, **kwargs)

@@ -23,9 +23,11 @@ from django.utils.asyncio import async_unsafe
 from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool.base import AttemptWithBackoff
 
 from core.connections import database_within, patience
 from core.database.schema import DatabaseSchemaEditor
+from core.outages import NoResponse
 
 RV = TypeVar("RV")
 
@@ -42,6 +44,9 @@ _SILENT_AFTER_S = 0.5
 # The others fail at once: if all of them waited, no thread would be left to serve requests.
 _CONNECT_AGAIN_S = 1.0
 _COMMAND_RETRY_S = 0.2
+# How often the pool itself tries, until its ``reconnect_timeout`` has passed. Psycopg's own pauses,
+# of 1, 2, 4 … s, would let a request that waits for two seconds miss the end of a short outage.
+_POOL_RETRY_S = 0.15
 # For a client that stops in the middle of a transaction and holds its locks. Our own code never
 # pauses for this long there.
 _IDLE_IN_TRANSACTION_MS = 60_000
@@ -62,7 +67,7 @@ class Connection(psycopg.Connection[Any]):
         except errors._WaitTimeout:
             self._give_up()
             message = f"The database did not respond within {timeout:.1f} s."
-            raise psycopg.OperationalError(message) from None
+            raise NoResponse(message) from None
         except errors.ReadOnlySqlTransaction:
             # The server has become another one's standby, so every connection is replaced: the idle
             # ones now, this one and the others in use when they return to the pool.
@@ -84,7 +89,7 @@ class Connection(psycopg.Connection[Any]):
                 if not ready and pool:  # an interval of the wait has passed
                     if pool.has_lost(self):
                         self.pgconn.finish()
-                        raise psycopg.OperationalError("The database does not respond.")
+                        raise NoResponse("The database does not respond.")
                     pool.probe_if_silent(since=began)
                 state = gen.send(ready)
         except StopIteration as ended:
@@ -135,6 +140,13 @@ def _limit() -> float:
     """Return how many seconds the next response may take."""
     now = patience()
     return max(0.0, min(now.answer, now.left))
+
+
+class _Attempt(AttemptWithBackoff):
+    """Psycopg's plan of attempts to connect, with short pauses of the same length."""
+
+    INITIAL_DELAY = _POOL_RETRY_S
+    DELAY_BACKOFF = 1.0
 
 
 class Pool(ConnectionPool[Connection]):
@@ -259,6 +271,10 @@ class Pool(ConnectionPool[Connection]):
                 self._stale_before = monotonic()
                 self.drain()
             raise
+
+    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
+        """Try to connect, and go on trying: see ``_Attempt``."""
+        super()._add_connection(attempt or _Attempt(timeout=self.reconnect_timeout), growing)
 
     def _note_away(self) -> None:
         """Handle a failure to connect: too many connections, or an unavailable database."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,7 +20,8 @@ from django.test import Client
 from psycopg_pool import PoolTimeout
 
 from accounts.models import Account, ApiKey, digest_of, new_api_key
-from core.connections import database_within
+from core import connections
+from core.connections import Patience, database_within
 from core.database.base import Pool
 from core.tests.outages import ANSWERED_WITHIN_S, Answer, ask, backend
 from core.tests.waiting import until
@@ -258,6 +260,32 @@ def test_a_probe_that_gets_no_thread_is_retried(
     assert_a_hang_is_noticed(world, pool)
 
 
+def test_a_request_outlasts_a_short_outage(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a PgBouncer restarts, the pool tries more often than a request gives up."""
+    monkeypatch.setattr(connections, "_of_process", Patience(connection=10, answer=10))
+    (real,) = world.postgres.socket_folder.glob(".s.PGSQL.*[0-9]")
+    own = tmp_path / real.name
+    refusing = socket.socket(socket.AF_UNIX)
+    refusing.bind(str(own))
+    refusing.listen()
+    refusing.settimeout(ANSWERED_WITHIN_S)
+    options: dict[str, Any] = {"reconnect_timeout": 2, "min_size": 1, "max_size": 1}
+    conninfo = f"host={tmp_path} user=postgres dbname=postgres"
+    with (
+        refusing,
+        Pool(conninfo=conninfo, configure=lambda _: None, **options) as pool,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        request = threads.submit(pool.getconn)
+        for _ in range(5):
+            refusing.accept()[0].close()
+        own.unlink()
+        own.symlink_to(real)
+        pool.putconn(request.result(ANSWERED_WITHIN_S))
+
+
 def test_a_command_waits_for_a_restart(world: World) -> None:
     """Requests don't wait for it: they fail at once."""
     own = world.postgres
@@ -289,6 +317,56 @@ def test_connections_closed_by_the_server_cause_no_errors(world: World) -> None:
     for name, answer in world.everything().items():
         assert answer.status < 500, name
         assert SORRY not in answer.text
+
+
+def test_a_webhook_whose_connection_breaks_in_a_statement_runs_again(world: World) -> None:
+    """PgBouncer or the server has restarted."""
+    with (
+        psycopg.connect(world.postgres.url) as session,
+        psycopg.connect(world.postgres.url, autocommit=True) as other,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        session.execute("SELECT FROM accounts_account FOR UPDATE")
+        answer = threads.submit(world.voice, world.ring())
+        end_what_waits(other, "Lock")
+        session.rollback()
+        assert '<Reject reason="busy" />' in answer.result().text
+
+
+def test_a_webhook_whose_connection_breaks_in_its_commit_runs_again(world: World) -> None:
+    """The server has committed, but could not say so: it waits for a standby that there is not."""
+    ring = world.ring()
+    with (
+        psycopg.connect(world.postgres.url, autocommit=True) as session,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        set_standbys(session, "nobody")
+        try:
+            answer = threads.submit(world.voice, ring)
+            end_what_waits(session, "SyncRep")
+        finally:
+            set_standbys(session, "")
+        assert '<Reject reason="busy" />' in answer.result().text
+        received = "SELECT count(*) FROM telephony_call WHERE call_sid = %s"
+        assert session.execute(received, [ring["CallSid"]]).fetchone() == (1,)
+
+
+def set_standbys(session: psycopg.Connection[Any], names: str) -> None:
+    """Set for which standbys a COMMIT waits."""
+    session.execute("SET synchronous_commit = local")
+    session.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+    session.execute("SELECT pg_reload_conf()")
+    show = "SELECT setting FROM pg_settings WHERE name = 'synchronous_standby_names'"
+    asyncio.run(until(lambda: session.execute(show).fetchone() == (names,)))
+
+
+def end_what_waits(session: psycopg.Connection[Any], for_what: str) -> None:
+    """Break the connection of a call that waits for this type of event or this event."""
+    end = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE %s IN (wait_event_type, wait_event)
+        AND pid IN (SELECT pid FROM pg_locks WHERE relation = %s::regclass)"""
+    parameters = [for_what, "accounts_account"]
+    asyncio.run(until(lambda: session.execute(end, parameters).fetchone() == (True,)))
 
 
 def test_a_hang_during_on_call_start_is_an_outage(world: World) -> None:

@@ -22,7 +22,11 @@ class OwnPostgres:
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={self._server.socket_folder()}"
+        return f"postgresql://postgres@/postgres?host={self.socket_folder}"
+
+    @property
+    def socket_folder(self) -> Path:
+        return Path(self._server.socket_folder())
 
     def start(self) -> None:
         self._server.start()

@@ -1,5 +1,13 @@
 """The database transactions of Twilio's webhooks and of test calls. Each function is one visit.
 
+If the connection breaks, a webhook's visit runs again, and it is then unknown whether its first run
+was committed (``core.connections.run_again_if_cut``). A second run after a committed first one must
+lead to the same TwiML. It is recognized by the CallSid, the call's end, or what the first one
+stored: a ring is found again by the digest of its webhook, an accepted or moving call gets another
+ticket in place of the first, which nobody has seen, and a call ends once. Only a ring that was
+refused as busy is then refused as rejected. The timeline may say twice that a call was answered or
+accepted, and metrics may lack a call that began.
+
 ``asked`` is what the timeline says about onCallStart's response. ``signed_by`` is the AccountSid
 whose token signed the webhook, if that was verified.
 """
@@ -308,6 +316,8 @@ def reject_not_admitted(call: Call, refusal: NotAdmitted) -> Rejected:
 @transaction.atomic
 def refuse(call: Call, reason: str, *, asked: dict[str, Any], signed_by: str = "") -> None:
     """End a call that the backend rejected."""
+    if _has_ended(call):
+        return
     _note_signature(call, signed_by)
     call_note(call, EventKind.DECLINED, reason=reason, **asked)
     _reject(call, status=Call.Status.BUSY if reason == "busy" else Call.Status.REJECTED)
@@ -317,7 +327,10 @@ def refuse(call: Call, reason: str, *, asked: dict[str, Any], signed_by: str = "
 def transfer(call: Call, to: str, *, asked: dict[str, Any], signed_by: str = "") -> bool:
     """Transfer the call, which ends our part; return False if it has ended already."""
     account_lock(call.account_id)
-    if not _is_wanted(Call.objects.select_for_update().get(pk=call.pk)):
+    locked = Call.objects.select_for_update().get(pk=call.pk)
+    if locked.ended_reason == EndedReason.TRANSFERRED:  # this runs again
+        return True
+    if not _is_wanted(locked):
         return False
     _note_signature(call, signed_by)
     call_accept(call, **asked)
@@ -367,11 +380,18 @@ def fail(
 
     :param result: how onCallStart failed, if it did.
     """
+    if _has_ended(call):
+        return
     if result is not None:
         failed = Failure(FailedRequest.Kind.CALL_START, call.on_call_start_url, result)
         keep_failed(call.id, call.account_id, [failed])
     call_note(call, EventKind.NOT_ACCEPTED, code=error[0], **asked)
     _reject(call, status=Call.Status.REJECTED, errors=[error])
+
+
+def _has_ended(call: Call) -> bool:
+    """Return True if the call, which is locked, has ended or was dropped."""
+    return not Call.objects.live().select_for_update().filter(pk=call.pk).values("pk").first()
 
 
 def _reject(
@@ -415,9 +435,14 @@ def outbound_status(call_id: str, form: TwilioForm) -> None:
     elif status == "completed":
         _close_soon(call_id, status)
     elif status == "ringing":
-        queued = Call.objects.live().filter(pk=call_id, status=Call.Status.QUEUED)
-        if queued.update(status=Call.Status.RINGING):
-            call_note(Call.objects.get(pk=call_id), EventKind.RINGING)
+        _note_ringing(call_id)
+
+
+@transaction.atomic
+def _note_ringing(call_id: str) -> None:
+    queued = Call.objects.live().filter(pk=call_id, status=Call.Status.QUEUED)
+    if queued.update(status=Call.Status.RINGING):
+        call_note(Call.objects.get(pk=call_id), EventKind.RINGING)
 
 
 @transaction.atomic

@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 from structlog.contextvars import bind_contextvars
 
-from core.connections import database_within
+from core.connections import database_within, run_again_if_cut
 from core.observers import tell
 from core.outages import cause_of, is_outage
 from telephony.call_log import bind_call
@@ -136,9 +136,12 @@ async def _or_apology(running: Coroutine[Any, Any, HttpResponse]) -> tuple[HttpR
 
 
 async def _visit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run queries within ``_VISIT_WITHIN_S``; raise :class:`OperationalError` after that."""
+    """Run queries within ``_VISIT_WITHIN_S``; raise :class:`OperationalError` after that.
+
+    They run once more within that time if their connection breaks.
+    """
     with database_within(_VISIT_WITHIN_S):
-        return await in_database(function, *args, **kwargs)
+        return await in_database(partial(run_again_if_cut, function, *args, **kwargs))
 
 
 def _linked(purpose: str) -> Callable[[View], View]:
