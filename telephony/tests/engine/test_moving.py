@@ -30,6 +30,7 @@ from telephony.engine.events import (
 )
 from telephony.engine.history import MOST_CHARACTERS, heard_of
 from telephony.engine.snapshot import VERSION, Snapshot
+from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.told_calls import LONGEST, ToldCall, ToldCalls
 from telephony.engine.told_calls import MOST_CHARACTERS as MOST_TOLD
 from telephony.engine.transcript import Line
@@ -440,7 +441,7 @@ class TestAsJson:
 
     def test_unknown_kinds_of_events_still_count(self):
         call = talked()
-        snapshot = replace(self.snapshot(), notes={"of_another_release": 5_000})
+        snapshot = replace(self.snapshot(), notes={"of_another_release": MOST_NOTES})
         call.session = type(call.session).resume(snapshot, call.now)
         call.all = []
         call.receive(SpeechStarted("u9"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,8 @@ from telephony.engine.events import (
     ToolFailed,
     ToolReturned,
 )
+from telephony.engine.session import CallSession
+from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.tests.engine.conversation import Conversation, Sent, errored, types
@@ -1203,9 +1206,13 @@ class TestBounds:
         call.call_tool("book")
         call.receive(ToolFailed("c1", "a" * 1_000_000))
         assert max(len(str(note.detail)) for note in call.ever(Note)) < 5_000
-        for _ in range(11_000):
-            call.receive(DigitPressed("1"))
-        assert len(call.ever(Note)) == 5_000
+        snapshot = call.session.snapshot("engine_stopping", call.now)
+        almost = replace(snapshot, notes={"tool_called": MOST_NOTES - 10})
+        call.session = CallSession.resume(almost, call.now)
+        call.all = []
+        for _ in range(50):
+            call.receive(DigitPressed("#"))
+        assert len(call.ever(Note)) == 10
         assert call.ever(Note)[-1].detail == {"more": "not kept"}
 
     def test_a_sequence_of_keys_has_a_limit(self):
