@@ -47,7 +47,12 @@ class ModelReady:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfigured:
-    pass
+    """The model accepted its configuration.
+
+    Its session expires at ``expires_at``, in Unix seconds; None if the model does not say when.
+    """
+
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from telephony.engine.startup import Startup
 from telephony.engine.state import CallState
 from telephony.engine.timers import Timer
 
-# Of a session that is due: wait until then for a moment in which nobody speaks.
-RENEW_AT_LAST_S = 3_480.0
+# Of a session that is due: wait until then for a moment in which nobody speaks. 58 minutes of an
+# hour.
+RENEW_AT_LAST = 29 / 30
 LOOK_AGAIN_S = 1.0
 # Another break within a minute ends the call.
 MOST_BREAKS = 2
@@ -58,7 +59,8 @@ class Renewal:
         """Replace a session that is too old, when nobody speaks and no tool runs."""
         state = self._state
         is_quiet = not (state.is_busy or state.is_models_turn)
-        is_urgent = state.now - self._startup.succeeded_at >= RENEW_AT_LAST_S
+        age_s = state.now - self._startup.succeeded_at
+        is_urgent = age_s >= self._startup.lifetime_s * RENEW_AT_LAST
         if state.phase is Phase.TALKING and (is_quiet or is_urgent):
             self._begin("age")
         else:

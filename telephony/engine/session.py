@@ -64,9 +64,19 @@ class CallSession:
     """The state of a call whose media stream is open."""
 
     def __init__(
-        self, plan: CallPlan, now: float, *, may_call: Callable[[str], bool] = is_phone_number
+        self,
+        plan: CallPlan,
+        now: float,
+        *,
+        unix_now: float | None = None,
+        may_call: Callable[[str], bool] = is_phone_number,
     ) -> None:
-        """``may_call`` returns True for a number to which ``transfer_call`` may transfer."""
+        """``may_call`` returns True for a number to which ``transfer_call`` may transfer.
+
+        ``unix_now`` is the same moment as ``now`` in Unix seconds. Without it, the times at which
+        the model's sessions expire mean nothing.
+        """
+        self._unix_ahead = None if unix_now is None else unix_now - now
         state = self._state = CallState(plan, now, may_call)
         self._leaving = Leaving(state)
         self._startup = Startup(state)
@@ -86,13 +96,14 @@ class CallSession:
         now: float,
         *,
         ago: float = 0.0,
+        unix_now: float | None = None,
         may_call: Callable[[str], bool] = is_phone_number,
     ) -> CallSession:
         """Continue a call with a new session of the model, which learns what was said.
 
         :param ago: seconds since the snapshot was taken.
         """
-        session = cls(snapshot.plan, now, may_call=may_call)
+        session = cls(snapshot.plan, now, unix_now=unix_now, may_call=may_call)
         state = session._state
         take_up(state, snapshot, ago=ago)
         owes = snapshot.owes and not snapshot.leave
@@ -215,8 +226,14 @@ class CallSession:
         }
 
     def _model_configured(self, event: events.ModelConfigured) -> None:
-        if self._startup.succeeded():
+        if self._startup.succeeded(self._left_until(event.expires_at)):
             self._hearing.ask_about_early()
+
+    def _left_until(self, unix: float | None) -> float | None:
+        """Return the seconds until a Unix time; None if that is not known."""
+        if unix is None or self._unix_ahead is None:
+            return None
+        return unix - self._unix_ahead - self._state.now
 
     # After the end
 

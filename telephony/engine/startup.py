@@ -18,8 +18,13 @@ from telephony.engine.state import CallState
 from telephony.engine.timers import Timer
 from telephony.engine.transcript import Line
 
-# OpenAI ends a session after an hour: replace it before, see ``renewal``.
-RENEW_AFTER_S = 3_300.0
+# OpenAI ends a session after an hour, unless the session says when.
+LIFETIME_S = 3_600.0
+# A shorter one is not believed: this engine's clock may be wrong, and a session that expires early
+# is replaced anyway.
+SHORTEST_LIFETIME_S = 60.0
+# The part of its lifetime after which a session is replaced (``renewal``): 55 minutes of an hour.
+RENEW_AFTER = 11 / 12
 STARTUP_S = 10.0  # for the model, or the last one of several, to accept its configuration
 _ACCOUNT_ERRORS = frozenset(map(model_error_code, ACCOUNT_CODES))
 
@@ -35,6 +40,8 @@ class Startup:
         #: True if the session of the model goes on with a conversation.
         self.is_again = False
         self.succeeded_at = state.now
+        #: How long the session of the model lasts from then on.
+        self.lifetime_s = LIFETIME_S
         self._lines: Sequence[Line] = ()  # what was said before
         self._is_greeted = False
         self._sent_before = 0  # bytes of audio that other sessions had sent
@@ -110,13 +117,18 @@ class Startup:
     def configure(self) -> None:
         self._state.tell(Configure(self._state.plan))
 
-    def succeeded(self) -> bool:
-        """Begin the conversation; return False if it had begun, or the model is not connected."""
+    def succeeded(self, lifetime_s: float | None = None) -> bool:
+        """Begin the conversation; return False if it had begun, or the model is not connected.
+
+        :param lifetime_s: how long the session of the model will last, if it says so.
+        """
         state = self._state
         if state.phase is not Phase.STARTING or not state.context.is_connected:
             return False
         state.phase, self.owes, self.succeeded_at = Phase.TALKING, False, state.now
-        state.context.start_timer(Timer.RENEWAL, RENEW_AFTER_S)
+        is_told = lifetime_s is not None and lifetime_s >= SHORTEST_LIFETIME_S
+        self.lifetime_s = lifetime_s if lifetime_s is not None and is_told else LIFETIME_S
+        state.context.start_timer(Timer.RENEWAL, self.lifetime_s * RENEW_AFTER)
         if state.billed_from is None:
             state.billed_from = state.now
         state.timers.clear(Timer.STARTUP)

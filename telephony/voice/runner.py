@@ -128,10 +128,19 @@ class CallRunner:
     def _begin(self, moved: Conversation | None) -> CallSession:
         """Begin the conversation, or continue the one that another engine has begun."""
         if moved is None:
-            return CallSession(self._plan, self._started, may_call=self._may_transfer_to)
+            return CallSession(
+                self._plan,
+                self._started,
+                unix_now=self._started_at.timestamp(),
+                may_call=self._may_transfer_to,
+            )
         ago = max(0.0, (self._started_at - moved.taken_at).total_seconds())
         return CallSession.resume(
-            moved.snapshot, self._started, ago=ago, may_call=self._may_transfer_to
+            moved.snapshot,
+            self._started,
+            ago=ago,
+            unix_now=self._started_at.timestamp(),
+            may_call=self._may_transfer_to,
         )
 
     def _may_transfer_to(self, number: str) -> bool:

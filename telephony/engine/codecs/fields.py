@@ -11,6 +11,8 @@ from telephony.engine.bounds import LONGEST_NAME, clipped
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 # Tokens or seconds in one event. OpenAI never sends more, and its cost would not fit the column.
 _MOST = 10_000_000
+# The year 2286, in Unix seconds.
+_LAST_TIME = 10_000_000_000
 # Characters of an id; OpenAI's have about 30.
 LONGEST_ID = 256
 
@@ -54,6 +56,12 @@ class Fields:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return 0
         return value if 0 <= value <= _MOST else 0
+
+    def unix_time(self, name: str) -> float | None:
+        """Return a time in Unix seconds; None if it is missing or invalid."""
+        value = self._fields.get(name)
+        is_time = isinstance(value, int | float) and 0 < value <= _LAST_TIME
+        return value if is_time and not isinstance(value, bool) else None
 
     def tokens(self, name: str) -> int:
         return int(self.amount(name))

@@ -42,6 +42,8 @@ PLAN = CallPlan(
 )
 
 CODEC: Codec = RealtimeCodec()
+# Of a conversation's clock.
+UNIX_AHEAD = 1_788_552_000.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Conversation:
     def __init__(self, *, ready: bool = True, codec: Codec = CODEC, **plan: Any) -> None:
         self.now = 100.0
         self.codec = codec
-        self.session = CallSession(replace(PLAN, **plan), self.now)
+        unix_now = self.now + UNIX_AHEAD
+        self.session = CallSession(replace(PLAN, **plan), self.now, unix_now=unix_now)
         self.actions: list[Took] = []  # of the last event
         self.all: list[Took] = []
         self._items: list[str] = []
@@ -115,7 +118,9 @@ class Conversation:
         sealed = json.dumps(snapshot.to_dict())
         self.now += 1_000 + ago
         taken_up = Snapshot.from_dict(json.loads(sealed))
-        self.session = CallSession.resume(taken_up, self.now, ago=ago)
+        self.session = CallSession.resume(
+            taken_up, self.now, ago=ago, unix_now=self.now + UNIX_AHEAD
+        )
         self.all, self._items, self._acknowledged = [], [], set()
         if ready:
             self.receive(ModelReady())

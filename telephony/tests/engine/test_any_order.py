@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from telephony.engine import events
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import FunctionCall, ModelConfigured, ModelReady
-from telephony.tests.engine.conversation import errored
+from telephony.tests.engine.conversation import UNIX_AHEAD, errored
 from telephony.tests.engine.invariants import CheckedConversation
 
 USUAL = 100_000 if os.environ.get("EVERY_POISON") else 300
@@ -51,7 +51,7 @@ event = st.one_of(
     st.builds(events.CallerTyped, st.sampled_from(["", "Hello."])),
     st.builds(events.MarkPlayed, st.sampled_from(["1", "2", "3", "x"])),
     st.builds(events.ModelReady),
-    st.builds(events.ModelConfigured),
+    st.builds(events.ModelConfigured, st.sampled_from([None, UNIX_AHEAD + 220])),
     st.builds(events.SessionUsed, st.sampled_from([0.5, 15.0])),
     st.builds(events.SpeechStarted, ids),
     st.builds(events.SpeechStopped, ids),

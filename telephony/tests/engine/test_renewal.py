@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from telephony.engine.actions import ClearAudio, CloseCaller, ConnectModel, Finish, ReportError
 from telephony.engine.after_stream import APOLOGY, Say
+from telephony.engine.codecs.live.codec import LiveCodec
+from telephony.engine.codecs.realtime.codec import RealtimeCodec
 from telephony.engine.codes import EndedReason
 from telephony.engine.events import (
     CallerHungUp,
@@ -19,11 +23,12 @@ from telephony.engine.events import (
     ToolReturned,
 )
 from telephony.engine.phase import Phase
-from telephony.engine.startup import RENEW_AFTER_S
-from telephony.tests.engine.conversation import Conversation, Sent, errored
+from telephony.engine.startup import LIFETIME_S, RENEW_AFTER
+from telephony.tests.engine.conversation import UNIX_AHEAD, Conversation, Sent, errored
 from telephony.tests.engine.test_moving import ask, message, recalled, speak, talked
 
 LONG = 14_100
+RENEW_AFTER_S = LIFETIME_S * RENEW_AFTER
 
 
 def broken(call, event=None):
@@ -32,12 +37,12 @@ def broken(call, event=None):
     call.receive(event or ModelClosed(1006))
 
 
-def renewed(call):
+def renewed(call, expires_at=None):
     """Let another session accept its configuration and its history."""
     call._items = []
     call.receive(ModelReady())
     call.acknowledge()
-    call.receive(ModelConfigured())
+    call.receive(ModelConfigured(expires_at))
 
 
 class TestBreaks:
@@ -271,6 +276,53 @@ class TestAge:
         assert len(call.ever(ConnectModel)) == 1
         call.wait(2)
         assert len(call.ever(ConnectModel)) == 2
+
+    @pytest.mark.parametrize(
+        ("lifetime_s", "after_s"),
+        [
+            (1_800, 1_650),
+            (7_200, 6_600),
+            # This engine's clock is wrong.
+            (59, RENEW_AFTER_S),
+            (-7_200, RENEW_AFTER_S),
+        ],
+    )
+    def test_a_session_may_say_when_it_expires(self, lifetime_s, after_s):
+        call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
+        broken(call)
+        renewed(call, call.now + UNIX_AHEAD + lifetime_s)
+        call.all = []
+        call.wait(after_s - 1)
+        assert call.ever(ConnectModel) == []
+        call.wait(1.1)
+        assert call.notes("model_renewed") == [("model_renewed", {"why": "age"})]
+
+    def test_the_last_moment_follows_from_that_too(self):
+        call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
+        broken(call)
+        renewed(call, call.now + UNIX_AHEAD + 900)
+        call.all = []
+        call.wait(820)
+        for number in range(5):
+            call.listen(f"v{number}")
+            call.wait(10)
+        assert call.notes("model_renewed") == []
+        call.wait(2)
+        assert call.notes("model_renewed") == [("model_renewed", {"why": "age"})]
+
+    @pytest.mark.parametrize(
+        ("codec", "kind"), [(LiveCodec, "session.started"), (RealtimeCodec, "session.updated")]
+    )
+    @pytest.mark.parametrize(
+        ("sent", "read"),
+        [
+            (1_788_555_600, 1_788_555_600),
+            *((invalid, None) for invalid in (None, "soon", True, 0, -1, math.inf, math.nan)),
+        ],
+    )
+    def test_every_protocol_says_when(self, codec, kind, sent, read):
+        events = codec().decode({"type": kind, "session": {"id": "s", "expires_at": sent}})
+        assert list(events) == [ModelConfigured(read)]
 
     def test_it_waits_until_nobody_speaks(self):
         call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)

@@ -140,8 +140,9 @@ class LiveCodec:
                 yield NotUnderstood("an event without a type")
             case "session.started":
                 self._is_started = True
-                self._turns.session = fields.object("session").id("id")[:_LONGEST_SESSION] or "live"
-                yield ModelConfigured()
+                session = fields.object("session")
+                self._turns.session = session.id("id")[:_LONGEST_SESSION] or "live"
+                yield ModelConfigured(session.unix_time("expires_at"))
                 self._due += self._held
                 self._held = []
             case "session.output_audio.delta":

@@ -191,7 +191,9 @@ def _token_usage(usage: Fields) -> TokenUsage:
 
 # A reader returns None if a required field is missing or invalid.
 _READERS: dict[str, Callable[[Fields], Event | None]] = {
-    "session.updated": lambda _: ModelConfigured(),
+    "session.updated": lambda fields: ModelConfigured(
+        fields.object("session").unix_time("expires_at")
+    ),
     "input_audio_buffer.speech_started": lambda fields: SpeechStarted(fields.id("item_id")),
     "input_audio_buffer.speech_stopped": lambda fields: SpeechStopped(fields.id("item_id")),
     "input_audio_buffer.committed": lambda fields: SpeechCommitted(fields.id("item_id")),
