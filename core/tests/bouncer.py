@@ -14,8 +14,8 @@ from django.db import connection
 
 
 @contextmanager
-def pgbouncer(program: str, folder: Path) -> Iterator[int]:
-    """PgBouncer in front of the tests' server, in transaction mode: yield its port."""
+def pgbouncer(program: str, folder: Path, mode: str = "transaction") -> Iterator[int]:
+    """PgBouncer in front of the tests' server: yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     known = connection.settings_dict
@@ -24,7 +24,7 @@ def pgbouncer(program: str, folder: Path) -> Iterator[int]:
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n{known['NAME']} = host={host} user={known['USER']}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = trust\nauth_file = {folder}/users.txt\npool_mode = transaction\n"
+        f"auth_type = trust\nauth_file = {folder}/users.txt\npool_mode = {mode}\n"
     )
     is_root = os.geteuid() == 0
     if is_root:  # pytest's folders are private, and a user without privileges reads from here

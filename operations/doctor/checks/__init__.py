@@ -9,6 +9,7 @@ from operations.doctor.checks.database import (
     DATABASE,
     MIGRATIONS,
     POOLER,
+    REPLICA_CHECK,
     SEALED,
 )
 from operations.doctor.checks.environment import DJANGO, LISTENING, NAMES, SETTINGS
@@ -26,6 +27,7 @@ CHECKS = (
     MIGRATIONS,
     SEALED,
     POOLER,
+    REPLICA_CHECK,
     CONNECTIONS,
     PROCESSES,
     VERSIONS,

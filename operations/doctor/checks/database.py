@@ -6,11 +6,12 @@ import re
 import secrets
 from collections.abc import Iterable
 from contextlib import closing
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from procrastinate.contrib.django.utils import connector_params
@@ -18,7 +19,8 @@ from psycopg.sql import SQL, Identifier
 
 from accounts.models import WebhookSecret
 from billing.models import PlanPart
-from core.queue.connection import queue_database
+from core.queue.connection import DIRECT, queue_database
+from core.replica import REPLICA
 from core.sealing import opens
 from operations.doctor.checks.processes import running_now
 from operations.doctor.findings import Check, Finding, Options, failed, ok, warning
@@ -26,6 +28,8 @@ from operations.doctor.findings import Check, Finding, Options, failed, ok, warn
 _CONNECT_WITHIN_S = 5
 _OLDEST = 14
 _HEARD_WITHIN_S = 3.0
+_REPLAYED_WITHIN_S = 2.0
+_LOOK_EVERY_S = 0.05
 # Of what is left of max_connections, for psql, backups and whatever else has to get in.
 _MOST_USED = 0.8
 # Connections that a process opens beside its pool.
@@ -77,15 +81,17 @@ def _database(subject: str, options: Options) -> Iterable[Finding]:
     try:
         connection = connected()
     except psycopg.Error as error:
-        said = str(error).removeprefix("connection failed: ").strip().partition("\n")[0]
-        remedies = (todo for pattern, todo in _REMEDIES if re.search(pattern, str(error)))
-        yield failed(
-            f"No connection: {said}",
-            next(remedies, "Correct DATABASE_URL, or what PostgreSQL complains about."),
-        )
+        yield _no_connection(error, "DATABASE_URL")
         return
     with closing(connection):
         yield from _server(connection)
+
+
+def _no_connection(error: psycopg.Error, variable: str) -> Finding:
+    said = str(error).removeprefix("connection failed: ").strip().partition("\n")[0]
+    remedies = (todo for pattern, todo in _REMEDIES if re.search(pattern, str(error)))
+    todo = next(remedies, "Correct DATABASE_URL, or what PostgreSQL complains about.")
+    return failed(f"No connection: {said}", todo.replace("DATABASE_URL", variable))
 
 
 def _server(connection: psycopg.Connection[Any]) -> Iterable[Finding]:
@@ -168,23 +174,75 @@ MIGRATIONS = Check(
 
 
 def _pooler(subject: str, options: Options) -> Iterable[Finding]:
-    channel = f"doctor_{secrets.token_hex(8)}"
-    with closing(connected(queue_database())) as listening, closing(connected()) as telling:
-        listening.execute(SQL("LISTEN {}").format(Identifier(channel)))
-        has_pooler = is_pooled(listening)
-        telling.execute("SELECT pg_notify(%s, '')", [channel])
-        heard = any(True for _ in listening.notifies(timeout=_HEARD_WITHIN_S, stop_after=1))
-    if not heard:
-        yield failed(
-            "Notifications do not arrive: a pooler such as PgBouncer shares connections per "
-            "transaction. A worker does not hear of new jobs, and starts them late.",
-            "Set DATABASE_DIRECT_URL to the address of PostgreSQL itself, or of a pool with "
-            "pool_mode = session. Everything else keeps using DATABASE_URL.",
+    try:
+        listening = connected(queue_database())
+    except psycopg.Error as error:
+        yield _no_connection(error, _queue_variable())
+        return
+    with closing(listening), closing(connected()) as telling:
+        if _identity(listening) != _identity(telling):
+            yield failed(
+                "DATABASE_DIRECT_URL is not the database of DATABASE_URL: workers find no jobs.",
+                "Let both name the same database of the same server.",
+            )
+            return
+        has_pooler = is_pooled(telling)
+        if has_pooler:
+            yield from _transactions()
+        if not _hears(listening, telling):
+            yield failed(
+                f"Notifications do not arrive at {_queue_variable()}: a pooler such as PgBouncer "
+                "shares connections per transaction. Workers hear of no new jobs, and start them "
+                "late.",
+                "Set DATABASE_DIRECT_URL to the address of PostgreSQL itself, or of a pool with "
+                "pool_mode = session. Everything else keeps using DATABASE_URL.",
+            )
+        elif has_pooler:
+            yield ok("There is a pooler in front of PostgreSQL, and notifications arrive.")
+        else:
+            yield ok("PostgreSQL is connected directly, and notifications arrive.")
+
+
+def _queue_variable() -> str:
+    return "DATABASE_DIRECT_URL" if queue_database() == DIRECT else "DATABASE_URL"
+
+
+def _identity(connection: psycopg.Connection[Any]) -> Any:
+    """Return what a database has in common with its replicas, and with no other."""
+    try:
+        return connection.execute(
+            "SELECT current_database(), system_identifier FROM pg_control_system()"
+        ).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return connection.execute("SELECT current_database()").fetchone()
+
+
+def _transactions() -> Iterable[Finding]:
+    """Find what a pooler must not do, or not be asked for."""
+    with closing(connected()) as pooled:
+        try:
+            with pooled.transaction():
+                pooled.execute("SELECT")
+        except psycopg.Error:
+            yield failed(
+                "The pooler lets no transaction span several statements.",
+                "Set pool_mode = transaction for this database.",
+            )
+    if pooled.prepare_threshold is not None:
+        yield warning(
+            "DATABASE_URL sets prepare_threshold, and a pooler may forget prepared statements.",
+            "Remove it from DATABASE_URL: Switchhook prepares none by itself.",
         )
-    elif has_pooler:
-        yield ok("There is a pooler in front of PostgreSQL, and notifications arrive through it.")
-    else:
-        yield ok("PostgreSQL is connected directly, and notifications arrive.")
+
+
+def _hears(listening: psycopg.Connection[Any], telling: psycopg.Connection[Any]) -> bool:
+    channel = f"doctor_{secrets.token_hex(8)}"
+    try:
+        listening.execute(SQL("LISTEN {}").format(Identifier(channel)))
+        telling.execute("SELECT pg_notify(%s, '')", [channel])
+        return any(True for _ in listening.notifies(timeout=_HEARD_WITHIN_S, stop_after=1))
+    except psycopg.errors.ReadOnlySqlTransaction:  # a standby
+        return False
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:
@@ -196,9 +254,65 @@ def is_pooled(connection: psycopg.Connection[Any]) -> bool:
 POOLER = Check(
     "pooler",
     "Pooler",
-    "A PgBouncer in front whose pool mode keeps notifications from workers.",
+    "A PgBouncer in front: its pool mode, prepared statements, and whether a worker hears "
+    "notifications through `DATABASE_DIRECT_URL`, which is the same database.",
     _pooler,
     needs=("DATABASE_URL", "DATABASE_DIRECT_URL"),
+    needs_database=True,
+)
+
+
+def _replica(subject: str, options: Options) -> Iterable[Finding]:
+    if REPLICA not in connections.settings:
+        yield ok("DATABASE_REPLICA_URL is not set: lists are read from the primary.")
+        return
+    try:
+        copy = connected(REPLICA)
+    except psycopg.Error as error:
+        yield _no_connection(error, "DATABASE_REPLICA_URL")
+        return
+    with closing(copy), closing(connected()) as primary:
+        if _identity(copy) != _identity(primary):
+            yield failed(
+                "It is no replica of the database of DATABASE_URL, but another one.",
+                "Let DATABASE_REPLICA_URL name a streaming replica of that server.",
+            )
+        elif copy.execute("SELECT pg_is_in_recovery()").fetchone() != (True,):
+            yield failed(
+                "It replays nothing, because it is a primary: lists are read from DATABASE_URL.",
+                "Let DATABASE_REPLICA_URL name a streaming replica, or remove it.",
+            )
+        else:
+            yield _lag(primary, copy)
+
+
+def _lag(primary: psycopg.Connection[Any], copy: psycopg.Connection[Any]) -> Finding:
+    [(written,)] = primary.execute("SELECT pg_current_wal_lsn()::text").fetchall()
+    until = monotonic() + _REPLAYED_WITHIN_S
+    while (behind := _bytes_behind(copy, written)) > 0:
+        if monotonic() > until:
+            return warning(
+                f"It is {behind:,} bytes of the log behind, after {_REPLAYED_WITHIN_S:g} s: lists "
+                "are read from the primary.",
+                "See pg_stat_replication on the primary and the replica's log. Has it stopped "
+                "replaying, or is it too slow?",
+            )
+        sleep(_LOOK_EVERY_S)
+    return ok("The replica has replayed what the primary has written.")
+
+
+def _bytes_behind(copy: psycopg.Connection[Any], written: str) -> int:
+    behind = "SELECT pg_wal_lsn_diff(%s::pg_lsn, pg_last_wal_replay_lsn())::bigint"
+    [(number,)] = copy.execute(behind, [written]).fetchall()
+    return int(number)
+
+
+REPLICA_CHECK = Check(
+    "replica",
+    "Replica",
+    "Whether `DATABASE_REPLICA_URL` is a streaming replica of the same database, and keeps up.",
+    _replica,
+    needs=("DATABASE_URL", "DATABASE_REPLICA_URL"),
     needs_database=True,
 )
 

@@ -46,7 +46,7 @@ HOSTS = Check(
     "Service",
     "Whether Twilio's and OpenAI's hosts can be reached from this machine.",
     _hosts,
-    subjects=("TWILIO_API_URL", "OPENAI_REALTIME_URL"),
+    subjects=("TWILIO_API_URL", "OPENAI_REALTIME_URL", "OPENAI_LIVE_URL"),
 )
 
 

@@ -5,24 +5,29 @@ from __future__ import annotations
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import psycopg
 import pytest
 import stripe
 from django.core.wsgi import get_wsgi_application
-from django.db import connection
+from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from accounts.models import Account
 from billing.provisioning import plan_set_up
 from billing.tests.watched import WatchedStripe
+from core.queue.connection import DIRECT
+from core.replica import REPLICA
 from core.tests.bouncer import pgbouncer
+from core.tests.long import only_in_all
 from core.version import VERSION
+from devtools.tests.own_postgres import OwnPostgres, own_postgres
 from operations.doctor.checks import CHECKS
 from operations.doctor.checks.processes import PROCESSES
 from operations.doctor.findings import Finding, Options, Status
@@ -83,6 +88,7 @@ def installation(
     settings.TRUSTED_PROXIES = 1
     settings.TWILIO_API_URL = servers.twilio.url
     settings.OPENAI_REALTIME_URL = servers.openai.url.replace("https:", "wss:")
+    settings.OPENAI_LIVE_URL = settings.OPENAI_REALTIME_URL
     settings.SENDS_MAIL = True
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "localhost", servers.mail.port
@@ -104,6 +110,42 @@ def paid(monkeypatch: pytest.MonkeyPatch, installation: Installation) -> Watched
     monkeypatch.setattr(stripe, "max_network_retries", 0)
     plan_set_up(lambda _: None)
     return watched
+
+
+@pytest.fixture
+def pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """A function that puts a PgBouncer with a pool mode in front of the database."""
+    if not (program := shutil.which("pgbouncer")):
+        pytest.skip("pgbouncer is not installed")
+    with ExitStack() as stack:
+
+        def start(mode: str) -> None:
+            port = stack.enter_context(pgbouncer(program, tmp_path, mode))
+            in_front = {"HOST": "127.0.0.1", "PORT": str(port), "OPTIONS": {}}
+            for name, value in in_front.items():
+                monkeypatch.setitem(connection.settings_dict, name, value)
+
+        yield start
+
+
+class Another(Protocol):
+    def __call__(self, alias: str, **change: Any) -> None: ...
+
+
+@pytest.fixture
+def another() -> Iterator[Another]:
+    """A function that sets up another database, which differs from the default by a change."""
+    added = []
+
+    def add(alias: str, **change: Any) -> None:
+        known = connection.settings_dict
+        connections.settings[alias] = {**known, "OPTIONS": dict(known["OPTIONS"]), **change}
+        added.append(alias)
+
+    yield add
+    for alias in added:
+        del connections.settings[alias]
+        del connections[alias]
 
 
 def findings(key: str, subject: str = "", **processes: int) -> list[Finding]:
@@ -383,17 +425,65 @@ class TestDatabase:
         assert_fails(found, message, action)
         assert found.message.startswith("No connection: ")
 
-    def test_a_pooler_that_shares_connections(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_a_pooler_that_shares_connections(self, pooler: Callable[[str], None]) -> None:
+        pooler("transaction")
+        assert_fails(problem("pooler"), "share", "pool_mode = session")
+        assert "A pooler limits" in findings("connections")[0].message
+
+    def test_a_pooler_that_lets_no_transaction_pass(
+        self, pooler: Callable[[str], None], another: Another
     ) -> None:
-        if not (program := shutil.which("pgbouncer")):
-            pytest.skip("pgbouncer is not installed")
-        with pgbouncer(program, tmp_path) as port:
-            monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
-            monkeypatch.setitem(connection.settings_dict, "PORT", str(port))
-            monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
-            assert_fails(problem("pooler"), "share", "pool_mode = session")
-            assert "A pooler limits" in findings("connections")[0].message
+        another(DIRECT)
+        pooler("statement")
+        assert_fails(problem("pooler"), "no transaction", "pool_mode = transaction")
+
+    def test_statements_that_a_pooler_may_forget(
+        self, pooler: Callable[[str], None], another: Another
+    ) -> None:
+        another(DIRECT)
+        pooler("transaction")
+        connection.settings_dict["OPTIONS"]["prepare_threshold"] = 5
+        assert "prepared statements" in problem("pooler").message
+
+    def test_a_direct_connection_to_another_database(self, another: Another) -> None:
+        another(DIRECT, NAME="template1")
+        assert_fails(problem("pooler"), "is not the database", "the same database")
+
+    def test_no_direct_connection(self, another: Another) -> None:
+        another(DIRECT, HOST="127.0.0.1", PORT="1", OPTIONS={})
+        assert_fails(problem("pooler"), "refused", "host and port in DATABASE_DIRECT_URL")
+
+    def test_no_replica(self, another: Another) -> None:
+        another(REPLICA, HOST="127.0.0.1", PORT="1", OPTIONS={})
+        assert_fails(problem("replica"), "refused", "host and port in DATABASE_REPLICA_URL")
+
+    def test_a_replica_that_is_a_primary(self, another: Another) -> None:
+        another(REPLICA)
+        assert_fails(problem("replica"), "it is a primary", "streaming replica, or remove it")
+
+    def test_a_replica_of_another_database(self, another: Another) -> None:
+        another(REPLICA, NAME="template1")
+        assert_fails(problem("replica"), "but another one", "replica of that server")
+
+    @only_in_all("a PostgreSQL and its replica")
+    def test_a_replica_that_stops_replaying(
+        self, monkeypatch: pytest.MonkeyPatch, another: Another
+    ) -> None:
+        def at(server: OwnPostgres) -> dict[str, Any]:
+            return {"NAME": "postgres", "OPTIONS": {"host": str(server.socket_folder)}}
+
+        with own_postgres() as primary, primary.replica() as replica:
+            for name, value in at(primary).items():
+                monkeypatch.setitem(connection.settings_dict, name, value)
+            another(REPLICA, **at(replica))
+            assert [each.status for each in findings("replica")] == [Status.OK]
+            with (
+                psycopg.connect(primary.url, autocommit=True) as written,
+                psycopg.connect(replica.url, autocommit=True) as stopped,
+            ):
+                stopped.execute("SELECT pg_wal_replay_pause()")
+                written.execute("CREATE TABLE a ()")
+                assert "bytes of the log behind" in problem("replica").message
 
 
 class TestStripe:
