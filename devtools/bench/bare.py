@@ -7,6 +7,7 @@ standard input is closed, at the latest when its parent exits.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 
 import uvloop
@@ -33,9 +34,10 @@ class End(WSListener):
 class CallerEnd(End):
     """The end where a call arrives. It opens the other end."""
 
-    def __init__(self, model_url: str) -> None:
+    def __init__(self, model_url: str, tls: ssl.SSLContext | None = None) -> None:
         super().__init__()
         self._model_url = model_url
+        self._tls = tls
         self._connecting: asyncio.Task[None] | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -44,12 +46,13 @@ class CallerEnd(End):
     async def _connect(self, caller: WSTransport) -> None:
         end = End()
         end.other = caller
-        self.other, _ = await ws_connect(lambda: end, self._model_url)
+        self.other, _ = await ws_connect(lambda: end, self._model_url, ssl_context=self._tls)
 
 
 async def serve(model_url: str) -> None:
+    tls = ssl.create_default_context() if model_url.startswith("wss:") else None
     server = await ws_create_server(
-        lambda request: CallerEnd(model_url), "127.0.0.1", 0, backlog=1024
+        lambda request: CallerEnd(model_url, tls), "127.0.0.1", 0, backlog=1024
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)

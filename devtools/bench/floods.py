@@ -185,7 +185,7 @@ async def _measure(names: list[str], calls: int, seconds: float, core: int) -> M
     print(f"{'':28}{'longest gap':>12}{'lost':>8}{'memory':>12}{'engine':>9}{'load late':>12}")
     async with load.ModelServer() as model:
         for name in names:
-            with relays.running(relays.ENGINE, core=core, model_port=model.port) as engine:
+            with relays.running(relays.ENGINE, core=core, model_url=model.url) as engine:
                 one = found[name] = await _beside(name, engine, calls, seconds)
             print(
                 f"{name:28}{one.gap_ms:9.1f} ms{one.lost:8}{one.grown / (1 << 20):9.1f} MB"

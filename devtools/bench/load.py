@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_create_server
 
+from devtools.attack import certificates
 from devtools.bench import frames
 
 FRAME_S = 0.020
@@ -145,16 +147,26 @@ class Model(WSListener):
 
 
 class ModelServer:
-    """Answers every connection with a model."""
+    """Answers every connection with a model.
 
-    def __init__(self, model: Callable[[int], Model] = Model) -> None:
+    :param folder: the certificates for TLS; without one, there is no TLS.
+    """
+
+    def __init__(
+        self, model: Callable[[int], Model] = Model, *, folder: Path | None = None
+    ) -> None:
         self._model = model
+        self._tls = certificates.server_context(folder) if folder else None
         self._server: asyncio.Server
         self._sessions = itertools.count(1)
 
     async def __aenter__(self) -> ModelServer:
         self._server = await ws_create_server(
-            lambda request: self._model(next(self._sessions)), "127.0.0.1", 0, backlog=1024
+            lambda request: self._model(next(self._sessions)),
+            "127.0.0.1",
+            0,
+            backlog=1024,
+            ssl=self._tls,
         )
         return self
 
@@ -166,6 +178,11 @@ class ModelServer:
     def port(self) -> int:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
+
+    @property
+    def url(self) -> str:
+        way = "wss://localhost" if self._tls else "ws://127.0.0.1"
+        return f"{way}:{self.port}/v1/realtime"
 
 
 class Callers:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from devtools.bench import load, relays
 
@@ -29,6 +30,7 @@ class Setting:
     seconds: float = 4.0  # of a turn
     warm_up: float = 1.0  # before each turn, until all callers speak
     latest: float = 0.5  # after it; a later frame counts as lost
+    certificates: Path | None = None  # with which the model speaks TLS; without, it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,10 @@ class Measurement:
 async def measure(names: Sequence[str], calls: int, setting: Setting) -> list[Measurement]:
     """Measure new relays; raise OSError or TimeoutError if one cannot take the load."""
     async with AsyncExitStack() as stack:
-        model = await stack.enter_async_context(load.ModelServer())
+        model = await stack.enter_async_context(load.ModelServer(folder=setting.certificates))
         trials = []
         for name in names:
-            running = relays.running(name, core=setting.relay_core, model_port=model.port)
+            running = relays.running(name, core=setting.relay_core, model_url=model.url)
             trial = Trial(name, stack.enter_context(running), calls)
             stack.push_async_callback(trial.end)
             await trial.begin()

@@ -40,9 +40,9 @@ class Relay:
 
 
 @contextmanager
-def running(name: str, *, core: int, model_port: int) -> Iterator[Relay]:
+def running(name: str, *, core: int, model_url: str) -> Iterator[Relay]:
     """Start a relay to the model, pinned to a core; kill it on exit."""
-    command = [sys.executable, "-m", MODULES[name], f"ws://127.0.0.1:{model_port}/v1/realtime"]
+    command = [sys.executable, "-m", MODULES[name], model_url]
     pipe = subprocess.PIPE
     with (
         TemporaryDirectory() as folder,

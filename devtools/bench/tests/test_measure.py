@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from picows import WSFrame, WSTransport, ws_create_server
 
+from core.tests.long import only_in_all
+from devtools.attack import certificates
 from devtools.bench import bare, load
 from devtools.bench.measure import Setting, Trial, measure
 from devtools.bench.relays import ENGINE, LIMIT, Relay
@@ -21,6 +25,14 @@ async def test_it_works() -> None:
         assert measured.frames_sent > 70  # of about 90, on an idle machine
         assert measured.cpu_seconds_per_call_minute > 0
         assert 0 < measured.round_trip_p50_ms <= measured.round_trip_p99_ms
+
+
+@only_in_all("two more processes")
+async def test_tls_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates.make(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / certificates.AUTHORITY))
+    for measured in await measure([LIMIT, ENGINE], 3, replace(SETTING, certificates=tmp_path)):
+        assert measured.is_complete
 
 
 class Bad(bare.CallerEnd):
