@@ -6,8 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from threading import Thread
 
+import structlog
 from django.conf import settings
+
+log = structlog.get_logger(__name__)
 
 # Where prometheus_client keeps values. It reads this when it is imported.
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -16,11 +21,15 @@ _MEMORY = "/dev/shm"  # noqa: S108 # nosec B108 # only for a folder with a rando
 # The exporter needs none of our settings, and no secret.
 _PASSED_ON = ("LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "SYSTEMROOT", "TMPDIR", "TZ")
 
+# Between an exporter's end and the next one, which may fail too.
+_AGAIN_S = 1.0
+
 
 def export(process: str) -> None:
     """Serve ``/metrics`` of this process, and of those that it forks, until it ends.
 
-    Does nothing without ``METRICS_PORT``. Ends this process if the port is taken.
+    Another exporter takes the place of one that ends before. Does nothing without ``METRICS_PORT``.
+    Ends this process if the port is taken.
 
     :param process: its kind, for ``build_info``.
     """
@@ -31,27 +40,57 @@ def export(process: str) -> None:
         prefix="switchhook-metrics-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None
     )
     os.environ[_DIRECTORY] = directory
-    address = (settings.METRICS_HOST, str(settings.METRICS_PORT))
-    exporter = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "operations.metrics.exporter", *address),
-            *(process, directory, str(os.getpid())),
-        ],
-        cwd=settings.BASE_DIR,
-        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with exporter.stdout:  # type: ignore[union-attr]
-        said = exporter.stdout.readline().strip()  # type: ignore[union-attr]
-    if said != "ready":
+    exporter = _Exporter(process, directory)
+    if problem := exporter.start():
         os.rmdir(directory)
         sys.exit(
             f"METRICS_PORT {settings.METRICS_PORT} on {settings.METRICS_HOST} cannot be used: "
-            f"{said or 'the exporter did not start'}. Give each process of a machine a "
-            "METRICS_PORT of its own."
+            f"{problem}. Give each process of a machine a METRICS_PORT of its own."
         )
+    Thread(target=exporter.keep, name="metrics-exporter", daemon=True).start()
+
+
+class _Exporter:
+    """The exporter's process, a child of this one.
+
+    :param reports: the kind of the process that it reports on.
+    """
+
+    def __init__(self, reports: str, directory: str) -> None:
+        address = (settings.METRICS_HOST, str(settings.METRICS_PORT))
+        self._command = [
+            *(sys.executable, "-m", "operations.metrics.exporter", *address),
+            *(reports, directory, str(os.getpid())),
+        ]
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> str:
+        """Return once it listens; return what is wrong if it does not, and otherwise ``""``."""
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=settings.BASE_DIR,
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with self._process.stdout as stdout:  # type: ignore[union-attr]
+            said = stdout.readline().strip()
+        return "" if said == "ready" else said or "the exporter did not start"
+
+    def keep(self) -> None:
+        """Start it again whenever it ends, with the values so far. Never returns.
+
+        The system kills some process when memory runs out.
+        """
+        while True:
+            self._process.wait()  # type: ignore[union-attr]
+            time.sleep(_AGAIN_S)
+            try:
+                problem = self.start()
+            except OSError as error:  # no process or memory to spare
+                problem = str(error)
+            log.warning("metrics_exporter_ended", problem=problem or None)
 
 
 def is_exported() -> bool:

@@ -272,6 +272,11 @@ async def test_gunicorn_serves_the_sum_of_its_workers(transactional_db):
         ask()
         await exporter.until(name, 11)
 
+        kinds["exporter"].kill()
+        await until(lambda: is_there_another(arbiter, kinds["exporter"]))
+        await until(lambda: not is_free(port))
+        assert exporter.metrics()[name] == 11
+
         second = subprocess.run(  # noqa: ASYNC221 (nothing else runs)
             [sys.executable, "-m", "gunicorn", "--config=config/gunicorn.conf.py"],
             cwd=ROOT,
@@ -285,6 +290,11 @@ async def test_gunicorn_serves_the_sum_of_its_workers(transactional_db):
         web.process.send_signal(signal.SIGTERM)
         web.process.wait(30)
         await until(lambda: is_free(port), within=10)
+
+
+def is_there_another(arbiter, exporter):
+    children = [child for child in arbiter.children() if child.pid != exporter.pid]
+    return "exporter" in map(kind, children)
 
 
 def kind(process):
