@@ -109,6 +109,7 @@ class CallRunner:
             self._call.id, self._call.account_id, self._outcome, self._engine_id
         )
 
+        self._is_caller_blocked = False  # the caller's side does not keep up
         self._model: Socket | None = None
         self._listening: Socket | None = None  # the model's socket, once it accepts audio
         self._early: list[bytes] = []
@@ -266,10 +267,12 @@ class CallRunner:
 
     def caller_blocked(self) -> None:
         """Pause the model while the caller's side does not keep up."""
+        self._is_caller_blocked = True
         if self._model is not None:
             self._model.pause_reading()
 
     def caller_unblocked(self) -> None:
+        self._is_caller_blocked = False
         if self._model is not None:
             self._model.resume_reading()
 
@@ -291,11 +294,17 @@ class CallRunner:
             self.receive(event)
             if codec is not self._codec:  # another model takes the place of this one
                 return
-            if isinstance(event, events.ModelConfigured) and not codec.hears_at_once:
-                self._let_model_listen()
+            if isinstance(event, events.ModelConfigured):
+                self._model_configured()
         if (delta := codec.audio(message)) and self._agent.play(*delta):
             self.receive(events.AgentAudioStarted(delta[0]))
         self._send(codec.due())
+
+    def _model_configured(self) -> None:
+        if not self._codec.hears_at_once:
+            self._let_model_listen()
+        if self._is_caller_blocked and self._model is not None:  # since another model spoke
+            self._model.pause_reading()
 
     def _let_model_listen(self) -> None:
         """Send the model the caller's audio so far, behind its configuration; relay the rest."""

@@ -191,6 +191,24 @@ async def test_what_the_caller_says_while_a_session_opens_is_heard_each_time(
     assert heard[-2:] == ["And now", "Sure."]
 
 
+async def test_a_model_that_takes_over_waits_for_a_caller_who_does_not_keep_up(world, model):
+    async with model(Script(turns=[Say("Sure.")])) as openai:
+        ringing = await world.greeted()
+        (runner,) = world.media.calls._runners.values()
+        runner.caller_blocked()
+        openai.sessions[0].disturb(Drop())
+        await until(lambda: runner._listening is not None and len(openai.sessions) == 2)
+        await until(lambda: not is_read(runner._model))
+        runner.caller_unblocked()
+        await ringing.person.say("And now")
+        await ringing.person.hears("Sure.")
+        await world.hang_up(ringing)
+
+
+def is_read(socket):
+    return socket._transport.underlying_transport.is_reading()
+
+
 async def test_a_tool_that_runs_while_the_models_session_breaks_is_answered_once(world, model):
     is_asked, may_answer = asyncio.Event(), asyncio.Event()
 
