@@ -178,6 +178,10 @@ _CAUSES_OF_MODEL_CODES: Mapping[str, str] = {
         "OpenAI ends each session after 60 minutes at the latest. Switchhook continues the call in "
         "another one, unless the agent is saying goodbye or the new session expires at once too."
     ),
+    "response_input_buffer_full": (
+        "Only Live models have this limit. Switchhook continues the call in another session, "
+        "unless the agent is saying goodbye or the third session within a minute is full."
+    ),
     "invalid_request_error": "Often a setting that the chosen `model` does not support.",
     "invalid_value": "Often a setting that the chosen `model` does not support.",
 }

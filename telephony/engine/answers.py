@@ -8,7 +8,7 @@ from telephony.engine.bounds import clipped
 from telephony.engine.codes import EventKind, model_error_code
 from telephony.engine.commands import AddText, AddToolResult, Respond
 from telephony.engine.context import CallContext, ModelFailed
-from telephony.engine.events import ModelErrored, ResponseDone
+from telephony.engine.events import ModelErrored, ResponseDone, ResponseStarted
 from telephony.engine.model_errors import FATAL_CODES, PASSING_CODES
 from telephony.engine.plan import LONGEST_SPOKEN
 from telephony.engine.playback import Playback
@@ -17,6 +17,7 @@ from telephony.engine.timers import Timer
 
 ASKED_S = 10.0  # for a response that we requested to begin
 ANSWER_S = 5.0  # for the model's own response to the caller's speech to begin
+VOICE_S = 2.5  # for a voice to begin what its backend has written
 ACTIVE_S = 30.0  # without audio, after which a response that began is lost
 RETRY_S = 1.0  # before a retry, times the failures
 MOST_FAILURES = 2  # in a row that are retried
@@ -44,7 +45,7 @@ def _quoted(text: str) -> str:
 class Answers:
     """Raises :class:`ModelFailed` if a response fails unrecoverably or too often."""
 
-    TIMERS = (Timer.ASKED, Timer.ANSWER, Timer.ACTIVE, Timer.RESPONSE)
+    TIMERS = (Timer.ASKED, Timer.ANSWER, Timer.VOICE, Timer.ACTIVE, Timer.RESPONSE)
 
     def __init__(self, context: CallContext, playback: Playback) -> None:
         self._context = context
@@ -54,6 +55,7 @@ class Answers:
         self._failures = 0
         self._unspoken = 0  # silent responses in a row
         self._sent_before = 0  # bytes of audio, when the response began
+        self._is_backstage = False  # the response in progress, so that no audio is of it
         self._sent_when_watched = 0
 
     @property
@@ -64,12 +66,16 @@ class Answers:
     @property
     def is_active(self) -> bool:
         """Return True if a response is in progress."""
-        return bool(self._queue.active)
+        return self._queue.is_active
 
     @property
     def is_due(self) -> bool:
-        """Return True if the model has yet to answer the caller's speech by itself."""
-        return self._context.timers.is_set(Timer.ANSWER)
+        """Return True if the model has yet to speak by itself.
+
+        It has not answered the caller's speech, or a voice has not said what its backend wrote.
+        """
+        timers = self._context.timers
+        return timers.is_set(Timer.ANSWER) or timers.is_set(Timer.VOICE)
 
     # Requests
 
@@ -114,14 +120,19 @@ class Answers:
 
     # Responses
 
-    def started(self, response_id: str) -> None:
-        if not self._queue.started(response_id):
+    def started(self, response: ResponseStarted) -> None:
+        if not self._queue.started(response.response_id, is_aside=response.is_aside):
             self._context.note(EventKind.REPEATED, what="the start of a response")
             return
-        self._sent_before = self._playback.total
         self._context.timers.clear(Timer.ANSWER)
-        self._context.timers.clear(Timer.ASKED)
-        self._watch()
+        if not self.is_asked:
+            self._context.timers.clear(Timer.ASKED)
+        if not response.is_aside:
+            self._sent_before, self._is_backstage = self._playback.total, response.is_backstage
+            self._watch()
+        elif not self._queue.active:
+            self._is_backstage = False
+            self._watch()
         self.send_due()
 
     def done(self, response: ResponseDone) -> bool:
@@ -157,8 +168,10 @@ class Answers:
         :param took: its tool calls lead to another response.
         :param is_last: the call ends once it is heard.
         """
-        if response.is_backstage or self.spoke(response):
-            self._unspoken = self._failures = 0
+        if self.spoke(response) or _is_left_to_voice(response):
+            self._unspoken = 0
+            if not response.is_aside:
+                self._failures = 0
         elif response.written and (is_last or not took):
             self._failures = 0
             self._request_aloud(response.written, is_last=is_last)
@@ -172,6 +185,10 @@ class Answers:
         else:
             self._queue.failed()
             self._try_again("incomplete", "The model did not complete its response.")
+
+    def await_voice(self) -> None:
+        """Wait for the voice to say what its backend has written."""
+        self._context.start_timer(Timer.VOICE, VOICE_S)
 
     def _request_aloud(self, written: str, *, is_last: bool) -> None:
         """Request what the model wrote as speech: first aloud, then word for word."""
@@ -250,12 +267,13 @@ class Answers:
 
     def is_lost(self) -> bool:
         """Give up the active response if no audio came since the last check; return True then."""
-        if self._playback.total > self._sent_when_watched:
+        if self._playback.total > self._sent_when_watched and not self._is_backstage:
             self._watch()
             return False
         self._context.note(EventKind.RESPONSE_LOST)
+        is_owed = self._is_backstage or self._playback.total == self._sent_before
         self._queue.lost()
-        if self._playback.total == self._sent_before:
+        if is_owed:
             self._queue.failed()
             self._try_again("no_response", "The model did not continue its response.")
         return True
@@ -263,3 +281,8 @@ class Answers:
     def _watch(self) -> None:
         self._sent_when_watched = self._playback.total
         self._context.start_timer(Timer.ACTIVE, ACTIVE_S)
+
+
+def _is_left_to_voice(response: ResponseDone) -> bool:
+    """Return True if a voice says what there is to say of the response."""
+    return response.is_backstage and bool(response.written or response.status != "incomplete")

@@ -365,6 +365,12 @@ MODEL_CODES: Mapping[str, Explanation] = {
             "OpenAI ended the session, and the call could not go on in another one.",
             _LOOK_AT_STATUS,
         ),
+        (
+            "response_input_buffer_full",
+            "The model took no more results of tools, and the call could not go on in another "
+            "session.",
+            "Return short results from your tools, and only what the model needs.",
+        ),
         ("invalid_request_error", "OpenAI refused a request of the call.", _CORRECT_VALUE),
         ("invalid_value", "OpenAI refused a value in a request of the call.", _CORRECT_VALUE),
     )
@@ -445,7 +451,8 @@ class EventKind(StrEnum):
     MODEL_RENEWED = (
         "model_renewed",
         "Another session of the model went on with the call",
-        "`why`: the last one was `closed`, too old (`age`), or failed with a code of OpenAI's",
+        "`why`: the last one was `closed`, too old (`age`), had taken all that it can from tools "
+        "and keys (`full`), or failed with a code of OpenAI's",
     )
     MODEL_FALLBACK = (
         "model_fallback",

@@ -111,6 +111,18 @@ class AgentTranscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcribing:
+    """The words of a turn so far; the whole of them follows, unless the session breaks.
+
+    ``role`` is user or assistant.
+    """
+
+    item_id: str
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentAudioStarted:
     """The first frame of the item was sent to the caller."""
 
@@ -125,6 +137,11 @@ class AgentAudioEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionFull:
+    """The session takes little more of what it is given: another one should follow soon."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionUsed:
     """So many more seconds of the session are billed; only of models billed by the minute."""
 
@@ -133,7 +150,16 @@ class SessionUsed:
 
 @dataclass(frozen=True, slots=True)
 class ResponseStarted:
+    """A response began.
+
+    A voice and its backend respond at the same time. Of what the backend does, ``is_backstage`` is
+    True: no audio is of it. What the voice says without a request ``is_aside``: the requests are
+    for the backend.
+    """
+
     response_id: str
+    is_backstage: bool = False
+    is_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +181,8 @@ class ResponseDone:
     ``reason`` says why the response is incomplete. ``spoke`` is True if it has a message that is
     not only text; ``written`` holds the text, ``said`` the transcripts of speech. ``unread`` counts
     the items that could not be read. Of one that ``is_backstage``, a voice says some time later
-    what is ``written``; what the voice has said meanwhile is unknown.
+    what is ``written``; what the voice has said meanwhile is unknown. How one that ``is_aside``
+    ended says nothing about the requests, see ``ResponseStarted``.
     """
 
     response_id: str
@@ -170,6 +197,7 @@ class ResponseDone:
     error_message: str = ""
     said: tuple[AgentTranscribed, ...] = ()
     is_backstage: bool = False
+    is_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +280,10 @@ Event = (
     | ItemAdded
     | CallerTranscribed
     | AgentTranscribed
+    | Transcribing
     | AgentAudioStarted
     | AgentAudioEnded
+    | SessionFull
     | SessionUsed
     | ResponseStarted
     | ResponseDone

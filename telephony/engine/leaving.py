@@ -15,7 +15,6 @@ from telephony.engine.state import CallState
 from telephony.engine.timers import Timer, ToolTimer
 
 GOODBYE_S = 15.0  # at most, for the caller to hear the goodbye
-VOICE_S = 2.5  # at most, for a voice to begin a goodbye that its backend has written
 # For the last transcripts after the end of the call. This time is not billed.
 TRANSCRIPT_S = 5.0
 
@@ -70,18 +69,13 @@ class Leaving:
                 state.timers.clear(timer)
             state.answers.add_item(AddText(state.context.own_item(), STAYED, role="system"))
 
-    def await_voice(self) -> None:
-        """Wait for the voice to say what has been written, if that is the goodbye."""
-        if self._state.phase is Phase.LEAVING:
-            self._state.context.start_timer(Timer.VOICE, VOICE_S)
-
     def leave_when_heard(self) -> None:
         state = self._state
         if (
             state.phase is Phase.LEAVING
             and not state.playback.is_outstanding
             and not state.answers.is_busy
-            and not state.timers.is_set(Timer.VOICE)
+            and not state.timers.is_set(Timer.VOICE)  # it may be the goodbye
         ):
             self.goodbye_over()
 

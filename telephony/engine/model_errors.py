@@ -18,11 +18,18 @@ FATAL_CODES = frozenset(
         "billing_hard_limit_reached",
         "model_not_found",
         "session_expired",
+        "response_input_buffer_full",
     }
 )
 # After these, another model of the same account would be refused as well.
-ACCOUNT_CODES = FATAL_CODES - {"model_not_found", "session_expired"}
+ACCOUNT_CODES = FATAL_CODES - {
+    "model_not_found",
+    "session_expired",
+    "response_input_buffer_full",
+}
 # After these, another session of the same model may well succeed.
-REPLACED_CODES = frozenset({"session_expired", "server_error"})
+REPLACED_CODES = frozenset(
+    {"session_expired", "response_input_buffer_full", "server_error", "no_response"}
+)
 # Temporary: the same request may succeed a moment later.
 PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "slow_down"})

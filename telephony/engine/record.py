@@ -43,6 +43,10 @@ class Record:
         item_id = event.item_id or self._state.context.own_item()
         self._state.transcript.write(item_id, "assistant", event.text, self._state.now)
 
+    def transcribing(self, event: events.Transcribing) -> None:
+        transcript = self._state.transcript
+        transcript.write_so_far(event.item_id, event.role, event.text, self._state.now)
+
     def session_used(self, event: events.SessionUsed) -> None:
         self._state.usage += TokenUsage(session_seconds=event.seconds)
 

@@ -29,6 +29,7 @@ class Renewal:
         self._breaks: list[float] = []
         # Until the last session was replaced for a failure: further ones show that this helped.
         self._responses = -1
+        self._is_full = False
 
     def recovers(self, failure: ModelFailed) -> bool:
         """Go on with another session, if this one fails for good and another may not."""
@@ -55,19 +56,26 @@ class Renewal:
         self._begin(why)
         return True
 
+    def session_full(self) -> None:
+        """Replace the session at the next moment in which nobody speaks."""
+        if self._state.phase in (Phase.TALKING, Phase.LEAVING):
+            self._is_full = True
+            self._state.context.start_timer(Timer.RENEWAL, 0.0)
+
     def due(self) -> None:
-        """Replace a session that is too old, when nobody speaks and no tool runs."""
+        """Replace a session that is too old or full, when nobody speaks and no tool runs."""
         state = self._state
         is_quiet = not (state.is_busy or state.is_models_turn)
         age_s = state.now - self._startup.succeeded_at
         is_urgent = age_s >= self._startup.lifetime_s * RENEW_AT_LAST
         if state.phase is Phase.TALKING and (is_quiet or is_urgent):
-            self._begin("age")
+            self._begin("full" if self._is_full else "age")
         else:
             state.context.start_timer(Timer.RENEWAL, LOOK_AGAIN_S)
 
     def _begin(self, why: str) -> None:
         state = self._state
+        self._is_full = False
         owes, is_cut = self._owes(), state.answers.is_active
         state.forget_model()
         state.early.clear()  # the history has them

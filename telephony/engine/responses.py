@@ -45,6 +45,7 @@ class Asked:
 class ResponseQueue:
     def __init__(self) -> None:
         self.active = ""  # the id of the response in progress
+        self.aside = ""  # of what a voice says meanwhile by itself
         self.asked: Asked | None = None  # sent, and not yet started
         self.held_until: float | None = None
         self._wanted: list[Request] = []
@@ -62,7 +63,11 @@ class ResponseQueue:
     @property
     def is_busy(self) -> bool:
         """Return True if a response is in progress, requested or queued."""
-        return bool(self.active or self._wanted or self.asked is not None)
+        return bool(self.is_active or self._wanted or self.asked is not None)
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self.active or self.aside)
 
     def want(self, request: Request = PLAIN) -> None:
         """Queue a response; one plain request covers any number of them."""
@@ -76,7 +81,7 @@ class ResponseQueue:
         that; ``held_until`` is when to try again.
         """
         self.held_until = None
-        if not self._wanted or self.active or self.asked is not None or speaking:
+        if not self._wanted or self.is_active or self.asked is not None or speaking:
             return None
         if now < self._not_before:
             self.held_until = self._not_before
@@ -99,18 +104,23 @@ class ResponseQueue:
     def item_added(self, item_id: str) -> None:
         self._unseen.discard(item_id)
 
-    def started(self, response_id: str) -> bool:
+    def started(self, response_id: str, *, is_aside: bool = False) -> bool:
         """Record the beginning of a response; return False if it has already ended.
 
-        A response that the model began by itself considers all items that the model has added.
+        A response that the model began by itself considers all items that the model has added. What
+        a voice says aside considers none of them: its backend has yet to respond.
         """
         if response_id in self._done:
             return False
-        self._current = self._asked_for()
         self._begun.add(response_id)
+        self._not_before = 0.0
+        if is_aside:
+            self.aside = response_id or UNKNOWN
+            self._answered()
+            return True
+        self._current = self._asked_for()
         self.active = response_id or UNKNOWN
         self.asked = None
-        self._not_before = 0.0
         return True
 
     def _asked_for(self) -> Request | None:
@@ -120,12 +130,16 @@ class ResponseQueue:
         if self._late is not None and self._late in self._wanted:
             self._wanted.remove(self._late)
             return self._late
-        if OWED in self._wanted:
-            self._wanted.remove(OWED)
+        self._answered()
         if not self._unseen and PLAIN in self._wanted:
             self._wanted.remove(PLAIN)
             return PLAIN
         return None
+
+    def _answered(self) -> None:
+        """The model responds to the caller's speech by itself after all."""
+        if OWED in self._wanted:
+            self._wanted.remove(OWED)
 
     def overdue(self) -> None:
         """Queue the request again, since the model did not react; it may still begin late."""
@@ -154,10 +168,14 @@ class ResponseQueue:
         """Record the end of a response; return False if its end is already known."""
         if response_id and not self._done.add(response_id):
             return False
-        self.ended = self._late = None
+        self.ended = None
+        if self.aside == (response_id or UNKNOWN):
+            self.aside = ""
+            return True
+        self._late = None
         if self.active:
             if response_id in (self.active, "") or self.active == UNKNOWN:
-                self.lost()
+                self._over()
         elif self.asked is not None and response_id not in self._begun:
             # Its beginning was not reported.
             self.ended, self.asked = self.asked.request, None
@@ -168,7 +186,11 @@ class ResponseQueue:
         self._want_first(self.ended or PLAIN)
 
     def lost(self) -> None:
-        """End the active response; later events belong to another one."""
+        """End what is active; later events belong to another response."""
+        self.aside = ""
+        self._over()
+
+    def _over(self) -> None:
         self.ended, self._current = self._current, None
         self.active, self._last = "", None
 

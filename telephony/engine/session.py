@@ -214,8 +214,10 @@ class CallSession:
             events.ItemAdded: record.item_added,
             events.CallerTranscribed: record.caller_transcribed,
             events.AgentTranscribed: record.agent_transcribed,
+            events.Transcribing: record.transcribing,
             events.AgentAudioStarted: speaking.audio_started,
             events.AgentAudioEnded: speaking.audio_ended,
+            events.SessionFull: lambda _: self._renewal.session_full(),
             events.SessionUsed: record.session_used,
             events.ResponseStarted: speaking.response_started,
             events.ResponseDone: speaking.response_done,
@@ -244,11 +246,12 @@ class CallSession:
                 events.ItemAdded()
                 | events.CallerTranscribed()
                 | events.AgentTranscribed()
+                | events.Transcribing()
                 | events.SessionUsed()
             ):
                 self._handlers[type(event)](event)
             case events.ResponseStarted():  # to the last words; no one will hear it
-                self._state.answers.started(event.response_id)
+                self._state.answers.started(event)
                 self._state.tell(CancelResponse())
             case events.ResponseDone():
                 if self._record.response_done(event):

@@ -52,7 +52,7 @@ class Speaking:
     # Responses
 
     def response_started(self, event: events.ResponseStarted) -> None:
-        self._state.answers.started(event.response_id)
+        self._state.answers.started(event)
         self._state.rest()
 
     def response_overdue(self) -> None:
@@ -74,7 +74,7 @@ class Speaking:
             took = self._tools.run_calls(event) or bool(event.calls and state.tools)
             state.answers.look_at(event, took=took, is_last=state.phase is Phase.LEAVING)
             if event.is_backstage and event.written:
-                self._leaving.await_voice()
+                state.answers.await_voice()
         self._response_over()
 
     def _response_over(self) -> None:

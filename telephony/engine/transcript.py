@@ -87,8 +87,12 @@ class Transcript:
 
     def write(self, item_id: str, role: str, text: str, now: float) -> None:
         """Store the text of a turn, as much of it as fits."""
-        self.begin(item_id, role, now)
+        self.write_so_far(item_id, role, text, now)
         self._awaited.discard(item_id)
+
+    def write_so_far(self, item_id: str, role: str, text: str, now: float) -> None:
+        """Store the text of a turn that goes on."""
+        self.begin(item_id, role, now)
         if line := self._lines.get(item_id):
             self._room += len(line.text)
             line.text = clipped(text.strip(), self._room) if self._room > 0 else ""

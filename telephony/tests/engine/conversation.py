@@ -132,8 +132,11 @@ class Conversation:
     def hear(self, message: object) -> list[Took]:
         """Receive a message from the model, decoded from JSON, whatever it contains."""
         self.actions = []
-        for event in self.codec.decode(message):
+        codec = self.codec
+        for event in codec.decode(message):
             self.receive(event)
+            if codec is not self.codec:  # another session takes the place of this one
+                break
         return self.actions
 
     def disconnect(self, event: Event = _CLOSED) -> list[Took]:

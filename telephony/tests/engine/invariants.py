@@ -62,10 +62,10 @@ class CheckedConversation(Conversation):
         """Check that each wait for an event has its own deadline."""
         timers, queue = self.session._state.timers._at, self.session._state.answers._queue
         assert (Timer.ASKED in timers) == (queue.asked is not None)
-        assert (Timer.ACTIVE in timers) == bool(queue.active)
+        assert (Timer.ACTIVE in timers) == queue.is_active
         assert (Timer.SPEECH in timers) == self.session._state.is_speaking
         if self.is_connected and not (
-            queue.asked or queue.active or self.session._state.is_speaking
+            queue.asked or queue.is_active or self.session._state.is_speaking
         ):
             assert (Timer.RESPONSE in timers) == bool(queue._wanted)
         for call_id in self.running:
@@ -130,6 +130,9 @@ class CheckedConversation(Conversation):
         elif responses.active:
             response_id = "" if responses.active == "?" else responses.active
             self.receive(ResponseDone(response_id, "completed", spoke=True))
+        elif responses.aside:
+            aside_id = "" if responses.aside == "?" else responses.aside
+            self.receive(ResponseDone(aside_id, "completed", spoke=True, is_aside=True))
         else:
             self.wait(1)
 

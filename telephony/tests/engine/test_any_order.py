@@ -64,9 +64,11 @@ event = st.one_of(
     ),
     st.builds(events.CallerTranscribed, ids, st.sampled_from(["", "Yes."])),
     st.builds(events.AgentTranscribed, ids, st.sampled_from(["", "No."])),
+    st.builds(events.Transcribing, ids, st.sampled_from(["user", "assistant"]), st.just("So")),
+    st.builds(events.SessionFull),
     st.builds(events.AgentAudioStarted, ids),
     st.builds(events.AgentAudioEnded, ids),
-    st.builds(events.ResponseStarted, response_ids),
+    st.builds(events.ResponseStarted, response_ids, st.booleans(), st.booleans()),
     st.builds(
         events.ResponseDone,
         response_ids,
@@ -80,6 +82,7 @@ event = st.one_of(
         codes,
         st.just("Why."),
         st.lists(st.builds(events.AgentTranscribed, ids, st.just("Well.")), max_size=1).map(tuple),
+        st.booleans(),
         st.booleans(),
     ),
     st.builds(

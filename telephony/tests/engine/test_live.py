@@ -1,5 +1,6 @@
 """Calls with GPT-Live, with the sandbox's model; OpenAI's types judge every message to it."""
 
+import os
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -10,7 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import speech
-from sandbox.model import Call, Drop, Error, Expire, Fail, Hold, Say, Script, Wait, When
+from sandbox.model import (
+    Call,
+    Drop,
+    Error,
+    Expire,
+    Fail,
+    Hold,
+    Incomplete,
+    Say,
+    Script,
+    Stall,
+    Wait,
+    When,
+)
 from sandbox.tests.live import judge_client
 from telephony.engine import actions, events
 from telephony.engine.codecs.live.codec import CUSHION_MS, LiveCodec
@@ -18,8 +32,9 @@ from telephony.engine.codes import EndedReason, EventKind
 from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Configure, Respond
 from telephony.engine.costs import openai_cost
 from telephony.engine.playback import BYTES_PER_MS, Playback
+from telephony.engine.snapshot import Snapshot
 from telephony.engine.twilio_codec import Encoder
-from telephony.tests.engine.conversation import PLAN
+from telephony.tests.engine.conversation import PLAN, Sent, Took
 from telephony.tests.engine.invariants import CheckedConversation
 from telephony.tests.engine.live_call import LiveCall
 from telephony.tests.engine.test_any_order import (
@@ -34,6 +49,39 @@ from telephony.tests.engine.test_any_order import (
 def returned(call: LiveCall, value: Any) -> None:
     """Let the customer's backend return the value for the last tool call."""
     call.receive(events.ToolReturned(call.ever(actions.RunTool)[-1].call_id, value))
+
+
+def renewals(call: LiveCall) -> list[dict[str, Any]]:
+    return [n.detail for n in call.ever(actions.Note) if n.kind is EventKind.MODEL_RENEWED]
+
+
+def backstage(*inner: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the backend's events as the model sends them."""
+    return [{"type": "response.event", "delegation_id": None, "event": event} for event in inner]
+
+
+def begun() -> LiveCodec:
+    """Return the codec of a session whose backend has made a call."""
+    codec = LiveCodec()
+    codec.encode(Configure(PLAN))
+    for message in ({"type": "session.started"}, *backstage(*_WITH_CALL)):
+        codec.decode(message)
+    return codec
+
+
+_CALL = {"type": "function_call", "call_id": "c1", "name": "book", "arguments": "{}"}
+_CREATED = {"type": "response.created", "response": {"id": "r1"}}
+_WITH_CALL: list[dict[str, Any]] = [
+    _CREATED,
+    {"type": "response.output_item.done", "item": {**_CALL, "status": "completed"}},
+    {"type": "response.completed", "response": {"id": "r1"}},
+]
+_FAILED = {
+    "type": "response.failed",
+    "response": {"id": "r1", "error": {"code": "server_error", "message": "No."}},
+}
+_SOUND = {"type": "session.output_audio.delta", "delta": "/v7+fn5+"}
+_SILENT = {"type": "session.output_audio.delta", "delta": "/" * 1_066 + "w=="}
 
 
 def test_it_works() -> None:
@@ -123,7 +171,7 @@ def test_a_result_that_is_larger_than_the_budget() -> None:
     assert not [m for m in call.sent if len(str(m)) > 20_000]
 
 
-def test_many_results_exhaust_the_budget_and_the_agent_stays_healthy() -> None:
+def test_many_results_at_once_exhaust_the_budget_and_the_agent_stays_healthy() -> None:
     turns = [Call("look_up", {"n": n}) for n in range(8)]
     call = LiveCall(turns[0], *turns[1:], Say("That is all."))
     call.say("Hello")
@@ -132,6 +180,46 @@ def test_many_results_exhaust_the_budget_and_the_agent_stays_healthy() -> None:
         said = call.wait(4.0)
 
     assert said == "That is all."
+
+
+def test_a_session_that_is_nearly_full_is_followed_by_another_in_the_next_pause() -> None:
+    turn = [Call("look_up", {}), Say("There you are")]
+    call = LiveCall(*turn * 3)
+    call.scripts = [Script(turns=turn * 3)]
+    for number in range(5):
+        call.say("Please look up my order")
+        returned(call, f"{number} " + "x" * 6_900)
+        assert call.wait(8.0) == "There you are"
+
+    outputs = [m["item"]["output"] for m in call.sent if m["type"] == "response.item.create"]
+    assert [output[0] for output in outputs] == ["3", "4"]
+    assert renewals(call) == [{"why": "full"}]
+    history = [m["content"][0]["text"] for m in call.sent[0]["session"]["input"]]
+    assert history[-1] == "There you are"
+    assert [line for _, line in call.lines()].count("There you are") == 5
+
+
+def test_keys_fill_a_session_too() -> None:
+    call = LiveCall()
+    for _ in range(80):
+        call.receive(events.DigitPressed("#"))
+        call.wait(4.0)
+    call.wait(8.0)
+
+    assert renewals(call) == [{"why": "full"}]
+
+
+def test_a_result_that_openai_does_not_take_is_told_to_the_next_session() -> None:
+    full = When("response.item.create", (Error("response_input_buffer_full"),), instead=True)
+    call = LiveCall(script=Script(turns=[Call("look_up", {})], when=[full]))
+    call.scripts = [Script(turns=[Say("It has shipped")])]
+    call.say("Please look up my order")
+    returned(call, "shipped")
+
+    assert call.wait(4.0) == "It has shipped"
+    assert renewals(call) == [{"why": "response_input_buffer_full"}]
+    history = [m["content"][0]["text"] for m in call.sent[0]["session"]["input"]]
+    assert "The result of the tool was: shipped" in history
 
 
 def test_an_interruption() -> None:
@@ -261,8 +349,96 @@ def test_a_backend_that_fails_once() -> None:
     call.say("Hello", 5.0)
 
     assert not call.ever(actions.RunTool)
-    assert call.say("Hello?", 3.0) == "Here I am"
+    assert call.heard() == "One moment. Here I am"
+    assert call.say("Hello?", 7.0).startswith("I understood")
+    assert not call.ever(actions.ConnectModel)
+
+
+def test_a_backend_that_does_not_complete_is_asked_again() -> None:
+    call = LiveCall((Call("look_up", {}), Incomplete()), Say("Here I am"))
+    call.say("Hello", 5.0)
+
+    assert call.heard() == "One moment. Here I am"
+
+
+def test_a_backend_that_fails_again_and_again_is_followed_by_another_session() -> None:
+    call = LiveCall((Call("look_up", {}), Fail("server_error")), *[Fail("server_error")] * 2)
+    call.scripts = [Script(turns=[Say("Where were we")])]
+    call.say("Please look up my order", 10.0)
+
+    assert [m["type"] for m in call.sent] == ["session.start", "session.instructions.append"]
+    assert call.heard() == "One moment. Where were we"
+    assert renewals(call) == [{"why": "server_error"}]
+    assert call.lines()[0] == ("user", "Please look up my order")
+
+
+def test_a_backend_that_has_no_chance_ends_the_call_with_its_code() -> None:
+    call = LiveCall((Call("look_up", {}), Fail("slow_down")), *[Fail("slow_down")] * 2)
+    call.say("Hello")
+
+    assert call.finished().reason is EndedReason.MODEL_ERROR
+    assert [error.code for error in call.ever(actions.ReportError)] == ["model_slow_down"]
+
+
+def test_a_voice_that_speaks_meanwhile_hides_no_failure() -> None:
+    failing = (Say("Well then"), Call("look_up", {}), Fail("slow_down"))
+    when = [When("response.create", (Hold(0),), nth=n) for n in (1, 2)]
+    call = LiveCall(script=Script(turns=[failing] * 9, when=when))
+    for _ in range(4):
+        call.say("Hello", 6.0)
+
+    assert call.finished().reason is EndedReason.MODEL_ERROR
+
+
+def test_if_a_failed_response_cannot_be_continued_the_voice_goes_on() -> None:
+    """It has to know the results that the backend got."""
+    codec = begun()
+    codec.encode(AddToolResult("sh_1", "c1", "shipped"))
+    codec.encode(Respond("sh_response_1"))
+    for message in backstage(_CREATED, _FAILED):
+        codec.decode(message)
+    [repeated] = codec.encode(Respond("sh_response_2"))
+    about = {"code": "no_task", "message": "No.", "client_event_id": "sh_response_2"}
+    codec.decode({"type": "error", "error": about})
+    known, order = codec.encode(Respond("sh_response_3"))
+
+    assert repeated == {"type": "response.create", "event_id": "sh_response_2"}
+    assert (known["type"], known["content"]) == ("session.thinking.append", "shipped")
+    assert order["type"] == "session.instructions.append"
+
+
+def test_a_request_without_a_reaction_is_repeated() -> None:
+    codec = begun()
+    codec.encode(AddToolResult("sh_1", "c1", "shipped"))
+
+    for request_id in ("sh_response_1", "sh_response_2"):
+        [request] = codec.encode(Respond(request_id))
+        assert request == {"type": "response.create", "event_id": request_id}
+
+
+def test_a_backend_that_stalls_is_given_up_and_the_voice_goes_on() -> None:
+    call = LiveCall((Call("look_up", {}), Stall()), Say("It takes too long"))
+    call.say("Please look up my order", 40.0)
+
+    assert call.heard().endswith("It takes too long")
     assert not call.session.is_over
+
+
+def test_what_a_voice_says_by_itself_is_no_response_to_a_result() -> None:
+    """Else the backend would never be asked to continue."""
+    codec = LiveCodec()
+    conversation = CheckedConversation(codec=codec)
+    conversation.receive(events.ModelReady())
+    for message in ({"type": "session.started"}, *backstage(*_WITH_CALL)):
+        conversation.hear(message)
+    conversation.listen("u1")
+    conversation.receive(events.SpeechStopped("u1"))
+    conversation.receive(events.ToolReturned("c1", "booked"))  # while the answer is expected
+    conversation.hear(_SOUND)
+    for _ in range(9):
+        conversation.hear(_SILENT)
+
+    assert len(conversation.asked()) == 1
 
 
 def test_a_request_that_is_refused_for_a_moment_is_sent_again() -> None:
@@ -301,25 +477,13 @@ def test_a_refused_start_is_not_waited_for() -> None:
 
 
 # As OpenAI writes them. A test replaces any part of them with any JSON value.
-_CALL = {"type": "function_call", "call_id": "c1", "name": "book", "arguments": "{}"}
 MESSAGES: list[dict[str, Any]] = [
     {"type": "session.started", "session": {"id": "live_1", "expires_at": 1}},
     {"type": "session.output_audio.delta", "delta": "/v7+fn5+"},
     {"type": "session.output_audio.delta", "delta": "/////w=="},
     {"type": "session.input_transcript.delta", "delta": " Hi", "start_ms": 0, "end_ms": 200},
     {"type": "session.output_transcript.delta", "delta": " Hi", "start_ms": 0, "end_ms": 200},
-    *[
-        {"type": "response.event", "delegation_id": None, "event": event}
-        for event in (
-            {"type": "response.created", "response": {"id": "r1"}},
-            {"type": "response.output_item.done", "item": {**_CALL, "status": "completed"}},
-            {"type": "response.completed", "response": {"id": "r1"}},
-            {
-                "type": "response.failed",
-                "response": {"id": "r1", "error": {"code": "server_error", "message": "No."}},
-            },
-        )
-    ],
+    *backstage(*_WITH_CALL, _FAILED),
     {"type": "session.usage.updated", "usage": {"seconds": 15}},
     {"type": "session.closed", "reason": "expired", "usage": {"seconds": 1.5}},
     {"type": "error", "error": {"type": "x", "code": "y", "message": "z", "client_event_id": "w"}},
@@ -332,15 +496,54 @@ odd_messages = st.builds(
 )
 
 
-@settings(generated, max_examples=USUAL // 5)
-@given(st.lists(st.sampled_from(MESSAGES) | odd_messages, max_size=12))
-def test_a_call_ends_after_any_value_in_any_field(messages: list[Any]) -> None:
-    call = CheckedConversation(codec=LiveCodec())
-    call.receive(events.ModelReady())
-    for message in messages:
-        call.hear(message)
-        call.codec.audio(message)
-        call.codec.due()
+class CheckedLive(CheckedConversation):
+    """A call that checks the invariants, with a new codec for each session of the model."""
+
+    def __init__(self) -> None:
+        super().__init__(codec=LiveCodec(), greeting="Hello.")
+        self.receive(events.ModelReady())
+
+    def hear(self, message: object) -> list[Took]:
+        if not (self.is_finished or self.session.is_over):
+            super().hear(message)
+            self.codec.audio(message)
+            self.actions = [*self.actions, *map(Sent, self.codec.due())]
+            for action in self.took(Sent):
+                judge_client(action.event)
+        return self.actions
+
+    def receive(self, event: events.Event) -> list[Took]:
+        took = super().receive(event)
+        if self.took(actions.ConnectModel):
+            self._connect()
+        return took
+
+    def move(self, ago: float = 0.0, *, ready: bool = False) -> Snapshot | None:
+        if (snapshot := super().move(ago, ready=ready)) is not None:
+            self._connect()
+        return snapshot
+
+    def _connect(self) -> None:
+        self.codec = LiveCodec()
+        self.receive(events.ModelReady())
+
+
+live_step = st.one_of(
+    *[st.tuples(st.just("hear"), st.sampled_from(MESSAGES) | odd_messages)] * 6,
+    *[st.tuples(st.just("hear"), st.sampled_from([_SOUND, _SILENT]))] * 3,
+    st.tuples(st.just("receive"), st.builds(events.DigitPressed, st.just("#"))),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 1.6, 6.0, 35.0])),
+    st.tuples(st.just("return_tool"), st.integers(0, 3)),
+    st.tuples(st.just("move"), st.sampled_from([0.0, 20.0])),
+)
+
+
+@settings(generated, max_examples=int(os.environ.get("EXAMPLES", USUAL // 5)))
+@given(st.lists(live_step, max_size=20))
+def test_a_call_ends_after_any_message_and_any_move(steps: list[Any]) -> None:
+    call = CheckedLive()
+    call.hear(MESSAGES[0])
+    call.take(steps)
     call.end()
 
 

@@ -21,6 +21,7 @@ from telephony.engine.events import (
     ModelUnreachable,
     ResponseStarted,
     ToolReturned,
+    Transcribing,
 )
 from telephony.engine.phase import Phase
 from telephony.engine.startup import LIFETIME_S, RENEW_AFTER
@@ -138,6 +139,15 @@ class TestFailures:
         call.wait(60)
         self.fail(call)
         assert len(call.notes("model_renewed")) == 2
+
+    def test_a_session_that_responds_no_more_is_replaced(self):
+        call = talked()
+        call.receive(DigitPressed("#"))
+        call.wait(40)
+        assert call.notes("model_renewed") == [("model_renewed", {"why": "no_response"})]
+        call.all = []
+        renewed(call)
+        assert len(call.asked()) == 1
 
 
 class TestAnyMoment:
@@ -342,6 +352,28 @@ class TestAge:
             call.listen(f"v{number}")
             call.wait(30)
         assert call.notes("model_renewed") == [("model_renewed", {"why": "age"})]
+
+    def test_the_words_of_the_turn_that_it_cuts_are_kept(self):
+        call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
+        call.wait(RENEW_AFTER_S - 10)
+        for number in range(6):
+            call.listen(f"v{number}")
+            call.wait(29)
+        call.heard("Go on.", "v5")
+        call.respond()
+        call.say(20_000, item="a3")
+        call.receive(Transcribing("a3", "assistant", "One two three four five six"))
+        call.wait(10)
+        call.receive(MarkPlayed(str(call.session.playback._number - 10)))
+        while not call.ever(ConnectModel):
+            call.wait(1)
+        call.all = []
+        renewed(call)
+        words = recalled(call)[-1]["content"][0]["text"]
+        assert words in ("One two three", "One two three four")
+        assert call.session.lines()[-1].text == "One two three four five six"
+        assert call.session.lines()[-1].interrupted
+        assert len(call.asked()) == 1
 
     def test_two_hours_are_one_call(self):
         call = talked(max_duration_seconds=LONG)

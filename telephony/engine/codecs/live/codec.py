@@ -34,6 +34,7 @@ from telephony.engine.events import (
     NotUnderstood,
     ResponseDone,
     ResponseStarted,
+    SessionFull,
     SessionUsed,
 )
 from telephony.engine.model_errors import FATAL_CODES, PASSING_CODES
@@ -66,6 +67,7 @@ class LiveCodec:
         self._calls: list[FunctionCall] = []
         self._written: list[str] = []
         self._used_s = 0.0
+        self._is_full = False
 
     # To the model
 
@@ -85,7 +87,8 @@ class LiveCodec:
             case Respond(instructions=""):
                 return self._respond(command)
             case Respond():
-                return [append("instructions", command.id, command.instructions)]
+                self._work.forget_failure()
+                return [self._order(command.id, command.instructions)]
             case AddText(role="system"):
                 self._owed.append(self._turns.added(command.item_id))
                 return [append("instructions", command.item_id, command.text)]
@@ -103,17 +106,22 @@ class LiveCodec:
         return []
 
     def _respond(self, command: Respond) -> list[Message]:
-        if self._is_started and self._work.ask(command.id):
+        if not self._is_started:  # the call goes on in this session
+            return [self._order(command.id, _GO_ON)]
+        if self._work.ask(command.id):
             return self._work.due()
-        if self._work.is_for_voice or not self._is_started:  # the call goes on in this session
-            self._work.is_for_voice = False
-            return [append("instructions", command.id, _GO_ON)]
+        if (known := self._work.left_to_voice()) is not None:
+            return [*known, self._order(command.id, _GO_ON)]
         # The voice has answered, or has nothing to say.
         self._owed += [
             ResponseStarted(command.id),
-            ResponseDone(command.id, "completed", spoke=True),
+            ResponseDone(command.id, "completed", spoke=True, is_aside=True),
         ]
         return []
+
+    def _order(self, command_id: str, text: str) -> Message:
+        self._turns.is_voice_asked = True
+        return append("instructions", command_id, text)
 
     def append_audio(self, payload: bytes) -> bytes:
         return APPEND + payload + b'"}'
@@ -129,7 +137,14 @@ class LiveCodec:
     def decode(self, message: object) -> Sequence[Event]:
         fields = Fields(message)
         owed, self._owed = self._owed, []
-        return [*owed, *self._read(fields)]
+        return [*owed, *self._full(), *self._read(fields)]
+
+    def _full(self) -> list[Event]:
+        """Report once that the backend may be given little more."""
+        if self._is_full or not self._work.is_nearly_full:
+            return []
+        self._is_full = True
+        return [SessionFull()]
 
     def closed(self) -> Sequence[Event]:
         return tuple(self._turns.end())
@@ -187,7 +202,7 @@ class LiveCodec:
         match event.text("type"):
             case "response.created":
                 self._work.began()
-                yield ResponseStarted(response.id("id"))
+                yield ResponseStarted(response.id("id"), is_backstage=True)
             case "response.output_item.done":
                 self._made(event.object("item"))
             case "response.completed" | "response.incomplete" | "response.failed":
@@ -224,7 +239,7 @@ class LiveCodec:
         code, message = code_and_message(error)
         about = error.id("client_event_id") if self._is_started else CONFIGURATION
         if about or code in PASSING_CODES:
-            self._work.refused(about)
+            self._work.refused(about, may_pass=code in PASSING_CODES)
         return ModelErrored(code, message, about)
 
     # The model's audio

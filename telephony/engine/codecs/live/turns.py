@@ -19,6 +19,7 @@ from telephony.engine.events import (
     ResponseStarted,
     SpeechStarted,
     SpeechStopped,
+    Transcribing,
 )
 
 # Without a fragment or a sound for this long, a turn is over.
@@ -34,6 +35,7 @@ class _Turn:
     is_heard: bool = True  # the agent: its audio has not paused; the caller: still speaks
     text: str = ""
     end_ms: int = 0  # of the caller's speech
+    is_aside: bool = False  # the agent: nobody asked for it
 
 
 class Turns:
@@ -44,6 +46,8 @@ class Turns:
 
     def __init__(self) -> None:
         self.session = "live"
+        #: True if the voice was asked to speak, and has not begun.
+        self.is_voice_asked = False
         self.clock_ms = 0
         self._count = 0
         self._last_item: str | None = None
@@ -64,8 +68,9 @@ class Turns:
         """Take in sound of the agent."""
         if self._agent is None:
             yield from self._caller_is_silent()
-            self._agent = _Turn(self._new_id("agent"))
-            yield ResponseStarted(self._agent.item_id)
+            is_aside, self.is_voice_asked = not self.is_voice_asked, False
+            self._agent = _Turn(self._new_id("agent"), is_aside=is_aside)
+            yield ResponseStarted(self._agent.item_id, is_aside=is_aside)
             yield self._placed(self._agent.item_id, "assistant")
         self._agent.quiet_ms = 0
         self._agent.is_heard = True
@@ -95,6 +100,7 @@ class Turns:
         self._caller.text += text
         self._caller.end_ms = end_ms
         self._caller.quiet_ms = 0
+        yield Transcribing(self._caller.item_id, "user", self._caller.text)
 
     def agent_said(self, text: str) -> Iterator[Event]:
         """Take in a fragment of what the agent said; it may come after the turn has ended."""
@@ -105,6 +111,8 @@ class Turns:
         turn.text += text
         if turn is self._spoken:
             yield AgentTranscribed(turn.item_id, turn.text)
+        else:
+            yield Transcribing(turn.item_id, "assistant", turn.text)
 
     def end(self) -> Iterator[Event]:
         """End all turns: nothing more will be heard."""
@@ -117,7 +125,7 @@ class Turns:
             self._spoken = turn
             yield AgentAudioEnded(turn.item_id)
             yield AgentTranscribed(turn.item_id, turn.text)
-            yield ResponseDone(turn.item_id, "completed", spoke=True)
+            yield ResponseDone(turn.item_id, "completed", spoke=True, is_aside=turn.is_aside)
 
     def _caller_is_silent(self) -> Iterator[Event]:
         """Report the end of the caller's speech, whose last words may still be on their way."""

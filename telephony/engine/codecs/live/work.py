@@ -12,6 +12,9 @@ from typing import Any
 # The rest of them is for placeholders: a call without an output would silence the agent for good.
 MOST_ITEMS = 100
 MOST_BYTES = 30_000
+# What the next results may need. With less left, another session is to take this one's place.
+SPARE_ITEMS = 25
+SPARE_BYTES = 10_000
 # Of one result or message: the voice cannot say more anyway.
 LONGEST_BYTES = 8_000
 # Bytes: in English, 500 tokens have some 2,000, and in Chinese as many, of fewer characters.
@@ -28,33 +31,45 @@ class Work:
         self._is_running = False
         self._wanted: str | None = None  # the id of a request that waits
         self._asked = ""  # the id of one that was sent, and has not become a response
-        self._is_refused = False  # the one that was sent
+        self._is_bare = False  # it had nothing new for the backend
+        self._may_repeat = False  # the last response or request failed
         self._has_input = False
-        #: True if only the voice knows of a result, and has not been asked about it.
-        self.is_for_voice = False
+        self._given: list[Message] = []  # the last input, for a voice whose backend fails
+        self._known: list[Message] | None = None  # what the voice is to speak about next
         self._items = 0
         self._bytes = 0
 
     # What the backend reports
 
     def began(self) -> None:
-        self._is_running, self._is_refused, self._asked = True, False, ""
+        self._is_running, self._may_repeat, self._asked = True, False, ""
 
-    def refused(self, about: str) -> None:
+    def refused(self, about: str, *, may_pass: bool) -> None:
         """Record an error about a request, or "" for one that names nothing.
 
-        If the request has not become a response, it may be sent again without new input.
+        If the request has not become a response, it may be sent again without new input. But after
+        a failed response there may be nothing to continue: then the voice has to go on alone.
         """
-        if self._asked and about in ("", self._asked):
-            self._is_refused = True
+        if not self._asked or about not in ("", self._asked):
+            return
+        if self._is_bare and not may_pass:
+            self._known, self._given, self._asked = self._given, [], ""
+        else:
+            self._may_repeat = True
+
+    def forget_failure(self) -> None:
+        """Repeat no response that failed: something else is said instead."""
+        self._may_repeat = False
 
     def called(self, call_id: str) -> None:
         self._open.add(call_id)
 
     def ended(self, *, is_complete: bool) -> None:
         """Record the end of a response; the calls of one that failed are void."""
-        self._is_running = False
-        if not is_complete:
+        self._is_running, self._may_repeat = False, not is_complete
+        if is_complete:
+            self._given = []
+        else:
             self._open.clear()
 
     # What it is given
@@ -62,10 +77,11 @@ class Work:
     def add_result(self, item_id: str, call_id: str, result: str) -> list[Message]:
         """Return the messages that give a result; a void call's is only made known."""
         if call_id not in self._open:
-            self.is_for_voice = True
+            self._known = self._known or []
             return [thought(item_id, result)]
         self._open.discard(call_id)
         self._has_input = True
+        self._given.append(thought(item_id, result))
         item = {"type": "function_call_output", "call_id": call_id}
         return [self._item(item_id, {**item, "output": self._fitting(result, TOO_LONG)})]
 
@@ -86,13 +102,28 @@ class Work:
         if self._wanted is None or self._is_running or self._open or not self._has_more:
             return []
         self._asked, self._wanted = self._wanted, None
-        self._has_input = self._is_refused = False
+        self._is_bare = not self._has_input
+        self._has_input = self._may_repeat = False
         return [{"type": "response.create", "event_id": self._asked}]
+
+    def left_to_voice(self) -> list[Message] | None:
+        """Return what the voice has to know before it speaks in place of the backend.
+
+        None if it has nothing to speak about.
+        """
+        known, self._known = self._known, None
+        return [] if self._is_running else known  # if it is running, it has been given up
 
     @property
     def _has_more(self) -> bool:
-        """Return True if the backend has something to respond to."""
-        return self._has_input or self._is_refused
+        """Return True if the backend has something to respond to, or did not react to a request."""
+        return self._has_input or self._may_repeat or bool(self._asked)
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Return True if little is left of what a session may be given."""
+        few_items = self._items > MOST_ITEMS - SPARE_ITEMS
+        return few_items or self._bytes > MOST_BYTES - SPARE_BYTES
 
     def _fitting(self, text: str, otherwise: str) -> str:
         """Return the text if the budget has room for it, and count it."""
