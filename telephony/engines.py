@@ -129,6 +129,13 @@ def _end_all(calls: CallQuerySet) -> int:
         bind_call(call)
         if call.last_seen_at is None:
             return call_end(call_id=call_id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
+        if not call.engine_id and call.audio_ended_at:  # its stream broke, and no other came
+            return call_end(
+                call_id=call_id,
+                status=Call.Status.COMPLETED,
+                reason=EndedReason.CALLER_HANGUP,
+                ended_at=call.audio_ended_at,
+            )
         return call_end_lost(call_id=call_id, ended_at=call.audio_ended_at or call.last_seen_at)
 
     ids = list(calls.values_list("pk", flat=True)[:SWEPT_AT_ONCE])

@@ -145,12 +145,17 @@ def call_record(
         update_fields=["sealed", "updated_at"],
     )
     if outcome.conversation:
-        SealedConversation.objects.bulk_create(
-            [SealedConversation(call_id=call_id, ciphertext=outcome.conversation)],
-            update_conflicts=True,
-            unique_fields=["call"],
-            update_fields=["ciphertext"],
-        )
+        conversation_keep(call, outcome.conversation)
+
+
+def conversation_keep(call: Call, sealed: bytes) -> None:
+    """Store a call's conversation, sealed, for the engine that goes on with it."""
+    SealedConversation.objects.bulk_create(
+        [SealedConversation(call=call, ciphertext=sealed)],
+        update_conflicts=True,
+        unique_fields=["call"],
+        update_fields=["ciphertext"],
+    )
 
 
 def _is_unheard_of(call: Call) -> bool:

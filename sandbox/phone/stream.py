@@ -226,6 +226,10 @@ class MediaStream:
 
     async def _drop(self) -> None:
         await self._clock.sleep(self._faults.socket_dropped_after or 0)
+        self.drop()
+
+    def drop(self) -> None:
+        """Lose the connection without a word, as a network does."""
         self._journal.add("socket-dropped")
         self._transport.abort()
 

@@ -87,6 +87,11 @@ class CloseCaller:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveOut:
+    """Let another media stream go on with the call, in this engine or another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The last action of a session: the record of the call is complete.
 
@@ -111,5 +116,6 @@ Action = (
     | Note
     | ReportError
     | CloseCaller
+    | GiveOut
     | Finish
 )

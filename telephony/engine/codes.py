@@ -475,8 +475,9 @@ class EventKind(StrEnum):
     )
     MOVED = (
         "moved",
-        "The call went on in another engine",
-        "`why`: `engine_stopping` or `engine_lost`; `ms` since the conversation was handed over",
+        "The call went on in another media stream",
+        "`why`: `engine_stopping`, `engine_lost` or `stream_broken`; `ms` since the conversation "
+        "was handed over",
     )
     INTERRUPTED = (
         "interrupted",

@@ -37,6 +37,11 @@ class CallerHungUp:
     """The media stream ended on the caller's side, for any reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamBroke:
+    """The media stream was lost, not ended: the caller may still be there."""
+
+
 # From the model
 
 
@@ -272,6 +277,7 @@ Event = (
     | CallerTyped
     | MarkPlayed
     | CallerHungUp
+    | StreamBroke
     | ModelReady
     | ModelConfigured
     | SpeechStarted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telephony.engine.actions import CloseCaller, Finish, ReportError
+from telephony.engine.actions import CloseCaller, Finish, GiveOut, ReportError
 from telephony.engine.after_stream import APOLOGY, AfterStream, Dial, Say
 from telephony.engine.bounds import clipped, sentence
 from telephony.engine.codes import EndedReason, OnErrorCode
@@ -121,6 +121,14 @@ class Leaving:
             is_told = has_begun and state.context.is_connected
             self._awaits_close = is_told and not lacks(state.plan.model, "reports_end")
         self.finish_when_complete()
+
+    def stream_broke(self) -> None:
+        """Go on in another media stream, unless they break too often."""
+        state = self._state
+        if state.stream_breaks.add(state.now):
+            state.do(GiveOut())
+        else:
+            self.end(EndedReason.CALLER_HANGUP)
 
     def wait_no_longer(self) -> None:
         """Give up what the model has yet to report."""

@@ -29,6 +29,7 @@ def snapshot_of(
         leave=leave,
         digits=state.keypad.digits,
         notes=state.context.timeline.counts(),
+        stream_breaks=tuple(at - now for at in state.stream_breaks.at),
     )
 
 
@@ -49,5 +50,6 @@ def take_up(state: CallState, snapshot: Snapshot, *, ago: float) -> None:
     state.has_responded = snapshot.has_responded
     state.context.timeline.follow(snapshot.notes)
     state.keypad.follow(snapshot.digits)
+    state.stream_breaks.at = tuple(then + at for at in snapshot.stream_breaks)
     if snapshot.is_greeted:
         state.reply_times.follow()

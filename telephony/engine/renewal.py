@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from telephony.engine.actions import ConnectModel
+from telephony.engine.breaks import Breaks
 from telephony.engine.codes import EventKind, OnErrorCode, model_error_code
 from telephony.engine.context import ModelFailed
 from telephony.engine.model_errors import REPLACED_CODES
@@ -15,9 +16,6 @@ from telephony.engine.timers import Timer
 # hour.
 RENEW_AT_LAST = 29 / 30
 LOOK_AGAIN_S = 1.0
-# Another break within a minute ends the call.
-MOST_BREAKS = 2
-BREAKS_S = 60.0
 
 _REPLACED: dict[OnErrorCode, str] = {model_error_code(code): code for code in REPLACED_CODES}
 
@@ -26,7 +24,7 @@ class Renewal:
     def __init__(self, state: CallState, startup: Startup) -> None:
         self._state = state
         self._startup = startup
-        self._breaks: list[float] = []
+        self._breaks = Breaks()
         # Until the last session was replaced for a failure: further ones show that this helped.
         self._responses = -1
         self._is_full = False
@@ -45,14 +43,11 @@ class Renewal:
 
         A call that is starting for the first time, or ending, has no conversation to go on with.
         """
-        now = self._state.now
         is_again = self._state.phase is Phase.STARTING and self._startup.is_again
         if not (is_again or self._state.phase is Phase.TALKING):
             return False
-        self._breaks = [at for at in self._breaks if now - at < BREAKS_S]
-        if len(self._breaks) >= MOST_BREAKS:
+        if not self._breaks.add(self._state.now):
             return False
-        self._breaks.append(now)
         self._begin(why)
         return True
 

@@ -201,6 +201,7 @@ class CallSession:
             events.CallerTyped: hearing.caller_typed,
             events.MarkPlayed: speaking.mark_played,
             events.CallerHungUp: lambda _: self._leaving.end(EndedReason.CALLER_HANGUP),
+            events.StreamBroke: lambda _: self._leaving.stream_broke(),
             events.ModelReady: self._startup.ready,
             events.ModelConfigured: self._model_configured,
             events.ModelErrored: self._trouble.errored,

@@ -17,7 +17,7 @@ from telephony.engine.transcript import Line
 # Raised by a release whose snapshots the one before cannot take up.
 VERSION = 1
 
-MoveReason = Literal["engine_stopping", "engine_lost"]
+MoveReason = Literal["engine_stopping", "engine_lost", "stream_broken"]
 Leave = tuple[EndedReason, Dial | None]
 
 K = TypeVar("K", Line, ToolRun, ToldCall)
@@ -31,7 +31,8 @@ class Snapshot:
     is what is left of the call's maximum duration. ``calls`` is what the model knows of its tool
     calls; one without a result was still running. ``owes`` is True if it is the model's turn to
     speak. ``leave`` is how the call ends, if the agent has said goodbye; ``digits`` a sequence of
-    keys that is not complete; ``notes`` the number of timeline events by kind.
+    keys that is not complete; ``notes`` the number of timeline events by kind; ``stream_breaks``
+    when the media stream broke.
     """
 
     plan: CallPlan
@@ -48,6 +49,12 @@ class Snapshot:
     leave: Leave | None = None
     digits: str = field(default="", repr=False)
     notes: Mapping[str, int] = field(default_factory=dict)
+    stream_breaks: tuple[float, ...] = ()
+
+    @classmethod
+    def at_start(cls, plan: CallPlan) -> Snapshot:
+        """Return the conversation of a call that is about to begin."""
+        return cls(plan, "engine_lost", left_s=plan.max_duration_seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot as JSON types, credentials included, for sealing."""
@@ -82,6 +89,7 @@ class Snapshot:
                 "calls": _all(ToldCall, data, "calls"),
                 "usage": TokenUsage(**_known(TokenUsage, data.get("usage", {}))),
                 "leave": _leave(data.get("leave")),
+                "stream_breaks": tuple(data.get("stream_breaks", ())),
             }
         )
 

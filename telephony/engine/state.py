@@ -7,6 +7,7 @@ from typing import Any
 
 from telephony.engine.actions import Action, ClearAudio, SendMark
 from telephony.engine.answers import Answers
+from telephony.engine.breaks import Breaks
 from telephony.engine.codes import EventKind
 from telephony.engine.commands import AddText, Command
 from telephony.engine.context import CallContext
@@ -39,6 +40,7 @@ class CallState:
         self.billed_from: float | None = None
         self.has_responded = False  # other than with a failure
         self.responses = 0  # of this engine, other than failures
+        self.stream_breaks = Breaks()
 
     @property
     def now(self) -> float:

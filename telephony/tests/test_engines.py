@@ -30,6 +30,7 @@ from telephony.services import (
     call_resume,
 )
 from telephony.voice import live
+from telephony.voice.transactions import hand_over
 from usage.models import DailyUsage, TotalUsage, UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -279,6 +280,16 @@ class TestStaleCalls:
         assert calls_end_stale(call.created_at + timedelta(minutes=15, seconds=1)) == 1
         call.refresh_from_db()
         assert call.ended_reason == "failed"
+
+    def test_a_caller_whose_stream_broke_and_does_not_come_back_has_hung_up(self, connected):
+        broke_at = connected.answered_at + timedelta(seconds=30)
+        assert hand_over(connected, Outcome, ENGINE, broke_at)
+        connected.refresh_from_db()
+        assert calls_end_stale(connected.held_until) == 0
+        assert calls_end_stale(connected.held_until + timedelta(seconds=1)) == 1
+        connected.refresh_from_db()
+        ended = connected.ended_reason, connected.error_code, connected.ended_at
+        assert ended == ("caller_hangup", "", broke_at)
 
     def test_a_call_that_cannot_be_ended_keeps_no_other_from_its_end(
         self, alice, monkeypatch, log_lines

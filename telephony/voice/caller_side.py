@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 
 import orjson
@@ -39,6 +40,9 @@ ADMITTED_WITHIN_S = 10.0
 _LOOK_AGAIN_S = 0.2
 # Buffered while a ticket is looked up: 5 s of frames. Nothing is buffered before the ticket.
 _MOST_WAITING_BYTES = 64 << 10
+# Codes of a stream that was lost, to the network or to a proxy that stops. Twilio sends a message
+# before it ends one.
+_BROKEN = frozenset({1001, websocket.CONNECTION_LOST, 1011, 1012, 1013})
 _EVENT_BYTES = 256  # the size that a keypress or a mark counts as
 
 
@@ -96,9 +100,12 @@ class CallerSide(Handler):
     def on_close(self, code: int, reason: str) -> None:
         self._timer.cancel()
         self._unadmitted.remove(self._network, self._socket)
-        self._is_over = True
+        was_over, self._is_over = self._is_over, True
         if self._runner is not None:
-            self._runner.caller_closed()
+            if code in _BROKEN and not was_over:
+                self._runner.caller_lost()
+            else:
+                self._runner.caller_closed()
 
     def _stop(self) -> None:
         self._is_over = True
@@ -226,6 +233,8 @@ def redeem_ticket(
     # no signature. If there is a signature, it must be valid.
     if signature and not signatures.is_signed_upgrade(signature, plan.twilio_auth_token):
         raise InvalidTicket("wrong signature")
+    if call.answered_at is None:  # its first stream could not be opened: it begins anew
+        handed = replace(handed, moved=None)
     connect = call_move if handed.moved else call_connect
     if not connect(call, now=began_at, engine_id=engine_id):
         raise InvalidTicket("the call has ended")

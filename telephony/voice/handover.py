@@ -98,10 +98,11 @@ def moves_until(call: Call, now: datetime) -> datetime | None:
 
     A stream that cannot be opened is tried again, with another ticket, but not for ever.
     """
+    until = now + MOVES_WITHIN
     unused = SealedPlan.objects.filter(call=call).values_list("expires_at", flat=True).first()
     if unused is None:
-        return now + MOVES_WITHIN
-    return unused if unused > now else None
+        return until if call.answered_at else None
+    return min(unused, until) if unused > now else None
 
 
 def _seal(call: Call, kept: dict[str, Any], expires_at: datetime) -> str:

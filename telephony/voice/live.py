@@ -53,6 +53,12 @@ def is_ending_here(call_id: str) -> bool:
     return runner is not None and runner.is_closed
 
 
+async def give_out(call_id: str) -> None:
+    """Let another stream go on with a call whose stream is over, if this process holds it."""
+    if runner := _held.get(call_id):
+        await runner.give_out()
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The ids that a look at the calls' records found."""
@@ -79,6 +85,8 @@ class LiveCalls:
         return set(self._runners)
 
     def add(self, call_id: str, runner: CallRunner) -> None:
+        if earlier := _held.get(call_id):  # its stream broke, which it has not noticed
+            earlier.leave()
         self._runners[call_id] = _held[call_id] = runner
         self._is_empty.clear()
         if self._watching is None:
@@ -105,7 +113,8 @@ class LiveCalls:
             if runner.may_move(is_late=departures.is_late(call_id, now))
         ]
         for call_id in departures.next(ready):
-            self._runners[call_id].move()
+            runner = self._runners[call_id]
+            runner.move(is_late=departures.is_late(call_id, now))
 
     async def wait_until_none(self) -> None:
         await self._is_empty.wait()

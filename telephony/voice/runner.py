@@ -66,6 +66,11 @@ log = structlog.get_logger(__name__)
 MOST_EARLY_BYTES = 64 << 10
 # The limit for storing what Twilio is to do next. The socket is open meanwhile.
 NEXT_WRITTEN_S = 5.0
+# How often a conversation is stored that goes on meanwhile.
+HAND_OVER_TRIES = 3
+# A stream that brings nothing for so long is over, if Twilio says so; and how often to look.
+SILENT_S = 0.25
+SILENT_LOOKS = 4
 # The end of a call is retried while the database is down: only this process knows its outcome.
 LONGEST_PAUSE_S = 5.0
 # Any other repeated failure is a bug. The sweep for calls that no engine holds ends the call.
@@ -125,6 +130,7 @@ class CallRunner:
         self._moving: asyncio.Task[None] | None = None
         # None: the call goes on elsewhere.
         self._finished: asyncio.Future[actions.Finish | None] = self._loop.create_future()
+        self._received = 0  # events: what is stored is complete if no more have come since
 
     def _begin(self, moved: Conversation | None) -> CallSession:
         """Begin the conversation, or continue the one that another engine has begun."""
@@ -190,6 +196,7 @@ class CallRunner:
         """Pass the event to the session, carry out its actions, and set the alarm."""
         if self._finished.done():
             return
+        self._received += 1
         try:
             self._agent.settle()
             for action in self._session.receive(event, self._loop.time()):
@@ -223,29 +230,69 @@ class CallRunner:
         """
         if not self._key or self._session.is_over or self._finished.done() or self._is_moving:
             return False
-        return self._session.is_at_rest or (is_late and not self._session.has_running_tools)
+        return self._session.is_at_rest or self._has_to_leave(is_late)
 
-    def move(self) -> None:
+    def move(self, *, is_late: bool) -> None:
         """Let another engine go on with the call."""
-        self._moving = self._spawn(self._hand_over())
+        self._moving = self._spawn(self._hand_over("engine_stopping", is_late=is_late))
 
     @property
     def _is_moving(self) -> bool:
         return self._moving is not None and not self._moving.done()
 
-    async def _hand_over(self) -> None:
-        """Store the conversation for another engine, and close the sockets: Twilio asks for it."""
-        outcome = self._outcome("engine_stopping")
+    async def _hand_over(self, reason: MoveReason, *, is_late: bool = False) -> None:
+        """Store the conversation for the next stream, and close the sockets: Twilio asks for it.
+
+        If something happens while it is stored, it is stored again. If that keeps happening, or
+        this is no turn boundary any more, the call stays until the next look, if it can.
+        """
+        for _ in range(HAND_OVER_TRIES):
+            received = self._received
+            if not await self._is_given_out(reason):
+                self._do_without()
+                return
+            if self._session.is_over:
+                return
+            if received == self._received:
+                self.leave()
+                return
+            if not (self._session.is_at_rest or self._has_to_leave(is_late)):
+                break
+        if self._has_to_leave(is_late):
+            self.leave()
+        else:
+            await self._take_back()
+
+    def _has_to_leave(self, is_late: bool) -> bool:
+        """Return True if the call does not wait for a turn boundary."""
+        return self.is_closed or (is_late and not self._session.has_running_tools)
+
+    async def _is_given_out(self, reason: MoveReason) -> bool:
+        """Store the conversation for the next stream; return False if that failed."""
+        outcome = self._outcome(reason)
+        closed_at = None if self._closed_at is None else self._wall_time(self._closed_at)
         try:
             async with asyncio.timeout(NEXT_WRITTEN_S):
-                is_stored = await in_database(
-                    transactions.hand_over, self._call, outcome, self._engine_id
+                return await in_database(
+                    transactions.hand_over, self._call, outcome, self._engine_id, closed_at
                 )
         except Exception as error:  # the next moment may be better
             log.warning("call_not_handed_over", error=type(error).__name__)
-            return
-        if is_stored and not self._session.is_over:
-            self.leave()
+            return False
+
+    async def _take_back(self) -> None:
+        """Hold the call again: this is no moment to move it. The next look may find another."""
+        try:
+            async with asyncio.timeout(NEXT_WRITTEN_S):
+                await in_database(transactions.take_back, self._call, self._engine_id)
+        except Exception as error:  # then the call is ended as lost and resumed
+            log.warning("call_not_taken_back", error=type(error).__name__)
+
+    def _do_without(self) -> None:
+        """Go on without a next stream. If this one is gone, the call ends."""
+        if self.is_closed:
+            self._loop.call_soon(self._tell_close)
+            self.receive(events.CallerHungUp())
 
     def leave(self) -> None:
         """Close the sockets, and record no end: another engine has the call, or will."""
@@ -264,6 +311,39 @@ class CallRunner:
         """Handle the closed socket of the caller, whichever side closed it."""
         self._note_close()
         self.receive(events.CallerHungUp())
+
+    def caller_lost(self) -> None:
+        """Handle the caller's socket that broke: Twilio may ask for another stream."""
+        if not self._key or self._session.is_over:
+            self.caller_closed()
+        elif self._closed_at is None:
+            self._closed_at = self._loop.time()
+            self.receive(events.StreamBroke())
+            if self._session.is_over:  # the stream broke too often
+                self._loop.call_soon(self._tell_close)
+
+    async def give_out(self) -> None:
+        """Let another stream go on with the call, since Twilio says that this one is over.
+
+        Twilio may know before this process does. A request during which audio arrives is a
+        repetition, or not from Twilio, and changes nothing.
+        """
+        if not self._key or self._session.is_over:
+            return
+        for _ in range(SILENT_LOOKS):
+            if self.is_closed or not await self._is_alive():
+                break
+        else:
+            return
+        self.caller_lost()
+        if self._moving is not None:
+            await asyncio.wait([self._moving])
+
+    async def _is_alive(self) -> bool:
+        """Return True if the caller's socket brings something: Twilio sends 50 frames a second."""
+        before = self._caller.arrivals
+        await asyncio.sleep(SILENT_S)
+        return self._caller.arrivals != before
 
     def caller_blocked(self) -> None:
         """Pause the model while the caller's side does not keep up."""
@@ -348,6 +428,9 @@ class CallRunner:
                 self._errors.append((action.code, action.message))
             case actions.CloseCaller():
                 self._closing = self._spawn(self._close_caller(action.after))
+            case actions.GiveOut():
+                if not self._is_moving:
+                    self._moving = self._spawn(self._hand_over("stream_broken"))
             case actions.Finish():
                 self._finished.set_result(action)
 

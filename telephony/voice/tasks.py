@@ -35,8 +35,9 @@ def close_call(*, call_id: str, ended_at: str, status: str = "") -> None:
         call_end(call_id=call_id, status=Call.Status.FAILED, reason=EndedReason.FAILED)
         return
     since = datetime.fromisoformat(ended_at)
-    has_moved = call.events.filter(kind=EventKind.MOVED, at__gt=since - CLOSE_AFTER).exists()
-    if not call.audio_ended_at and not has_moved and _has_engine(call, since=since):
+    moved = call.events.filter(kind=EventKind.MOVED, at__gt=since - CLOSE_AFTER)
+    has_another_stream = call.answered_at > since or moved.exists()
+    if not (call.audio_ended_at or has_another_stream) and _has_engine(call, since=since):
         call_note(call, EventKind.STATUS_IGNORED, status=status)
 
 

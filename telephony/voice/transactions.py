@@ -15,7 +15,7 @@ whose token signed the webhook, if that was verified.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -43,6 +43,7 @@ from telephony.callbacks.attempts import Failure, Result, keep_failed
 from telephony.engine.after_stream import AfterStream, Dial, as_json, from_json
 from telephony.engine.codes import CallProblem, EndedReason, ErrorCode, EventKind
 from telephony.engine.plan import CallPlan, sid_ending
+from telephony.engine.snapshot import Snapshot
 from telephony.facts import CallStarted
 from telephony.links import conversation_key_in
 from telephony.models import Call, FailedRequest, PhoneNumber, SealedPlan
@@ -50,14 +51,23 @@ from telephony.numbering import caller_id
 from telephony.numbers import phone_number_refuse_account, phone_number_verified
 from telephony.outbound import outbound_call_taken
 from telephony.outcomes import Outcome
-from telephony.services import call_accept, call_end, call_note, call_record
+from telephony.services import (
+    call_accept,
+    call_end,
+    call_note,
+    call_record,
+    conversation_keep,
+)
 from telephony.voice import tasks
 from telephony.voice.handover import (
     MOVES_WITHIN,
+    Conversation,
+    conversation_key,
     moves_until,
     open_conversation,
     seal_moved,
     seal_plan,
+    sealed_conversation,
     valid_for,
 )
 from telephony.voice.live import is_ending_here, is_held_here
@@ -289,7 +299,11 @@ def accept(call: Call, plan: CallPlan, *, asked: dict[str, Any], signed_by: str 
     call_accept(call, metadata=plan.metadata, held_until=now + valid_for(plan), **asked)
     if plan.is_test:
         _close_unless_connected(call, at=now + valid_for(plan))
-    return seal_plan(call, plan, now)
+    ticket = seal_plan(call, plan, now)
+    if not plan.is_test:
+        first = Conversation(Snapshot.at_start(plan), now)
+        conversation_keep(call, sealed_conversation(call, conversation_key(ticket), first))
+    return ticket
 
 
 def _close_unless_connected(call: Call, *, at: datetime) -> None:
@@ -488,18 +502,31 @@ def after_stream_keep(call: Call, after: AfterStream) -> None:
 
 
 @transaction.atomic
-def hand_over(call: Call, outcome: Callable[[], Outcome], engine_id: str) -> bool:
-    """Store the conversation for another engine; return False if the call is not this engine's.
+def hand_over(
+    call: Call,
+    outcome: Callable[[], Outcome],
+    engine_id: str,
+    audio_ended_at: datetime | None = None,
+) -> bool:
+    """Store the conversation for another stream; return False if the call is not this engine's.
 
-    No engine holds the call until another one has its stream. It ends if that does not come in
-    time.
+    No engine holds the call until one has its next stream. It ends if that does not come in time.
+
+    :param audio_ended_at: when the stream broke, if it did.
     """
     held = Call.objects.live().filter(pk=call.pk, engine_id__in=["", engine_id])
     now = timezone.now()
-    if not held.update(engine_id="", last_seen_at=now, held_until=now + MOVES_WITHIN):
+    given_out = {"engine_id": "", "last_seen_at": now, "held_until": now + MOVES_WITHIN}
+    if not held.update(**given_out, audio_ended_at=audio_ended_at):
         return False
     call_record(call.id, call.account_id, [], outcome())
     return True
+
+
+def take_back(call: Call, engine_id: str) -> None:
+    """Hold the call again that was handed over, unless another engine has it."""
+    given_out = Call.objects.live().filter(pk=call.pk, engine_id="")
+    given_out.update(engine_id=engine_id, last_seen_at=timezone.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,23 +541,26 @@ class Moving:
 
 @transaction.atomic
 def move(call_id: str, form: TwilioForm) -> Moving | None:
-    """Let the call go on, if its engine stopped; return None if it has ended or may not.
+    """Let the call go on, if its stream broke or its engine stopped; return None if it has ended
+    or may not.
 
-    The URL has the key to the conversation. Twilio's signature is checked with the token in it.
+    A call whose first stream could not be opened begins anew. The URL has the key to the
+    conversation. Twilio's signature is checked with the token in it.
     """
     call = Call.objects.select_for_update().get(pk=call_id)
-    is_ending = call.after_stream is not None or is_held_here(call_id)
-    if call.ended_at is not None or call.answered_at is None or is_ending:
+    if call.ended_at is not None or call.after_stream is not None or is_held_here(call_id):
         return None
     key, now = conversation_key_in(form.path), timezone.now()
     conversation, until = open_conversation(call, key), moves_until(call, now)
     if conversation is None or until is None:
         return None
     plan = conversation.snapshot.plan
+    if call.answered_at is not None and conversation.taken_at < call.answered_at:
+        conversation = replace(conversation, taken_at=call.answered_at)
     if not form.is_signed_with(plan.twilio_auth_token):
         return None
     if form.fields.get("CallStatus") != Call.Status.IN_PROGRESS:
-        if not call.engine_id:  # the caller has hung up while the call moved
+        if call.answered_at and not call.engine_id:  # the caller hung up while the call moved
             call_end(
                 call_id=call.id,
                 status=Call.Status.COMPLETED,

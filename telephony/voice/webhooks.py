@@ -30,6 +30,7 @@ from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.plan import ACCOUNT_SID
 from telephony.facts import WebhookAnswered
 from telephony.links import InvalidLink, call_id_of
+from telephony.models import Call
 from telephony.numbering import caller_id
 from telephony.twilio_rest import CALL_SID
 from telephony.voice import live, transactions, twiml
@@ -207,8 +208,10 @@ async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/after/<token>``: the media stream is closed; Twilio asks what to do next.
 
-    If that was an engine's doing, the call gets a stream to another engine, and goes on.
+    If that was an engine's doing, or the network's, the call gets another stream, and goes on.
     """
+    if form.fields.get("CallStatus") == Call.Status.IN_PROGRESS:
+        await live.give_out(call_id)
     if moving := await _visit(transactions.move, call_id, form):
         warm_sockets.expect(moving.call, moving.plan)
         return twiml.connect(call_id, moving.ticket, moving.key)

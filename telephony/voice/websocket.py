@@ -185,6 +185,11 @@ class Socket:
         """True until either side closes."""
         return not (self._transport.is_close_frame_sent or self._transport.is_disconnected)
 
+    @property
+    def arrivals(self) -> object:
+        """A value that differs from an earlier one if a frame has arrived since."""
+        return self._side._granted_at, self._side._left
+
     def relay_to(self, other: Socket, relay: Relay) -> None:
         """Send ``other`` the result of ``relay`` for each message that arrives in a single frame.
 

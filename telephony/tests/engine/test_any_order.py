@@ -49,6 +49,7 @@ calls = st.builds(
 event = st.one_of(
     st.builds(events.DigitPressed, st.sampled_from("1#")),
     st.builds(events.CallerTyped, st.sampled_from(["", "Hello."])),
+    st.builds(events.StreamBroke),
     st.builds(events.MarkPlayed, st.sampled_from(["1", "2", "3", "x"])),
     st.builds(events.ModelReady),
     st.builds(events.ModelConfigured, st.sampled_from([None, UNIX_AHEAD + 220])),
@@ -105,6 +106,7 @@ ending = st.sampled_from(
         events.HangupRequested(),
         events.ModelClosed(1006),
         events.ModelUnreachable("No.", 503),
+        events.StreamBroke(),
     ]
 )
 # A method of CheckedConversation, and its argument.

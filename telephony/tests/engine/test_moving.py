@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telephony.engine.actions import CloseCaller, Finish, RunTool
+from telephony.engine.actions import CloseCaller, Finish, GiveOut, RunTool
 from telephony.engine.after_stream import APOLOGY, Dial, Say
 from telephony.engine.codes import EndedReason
 from telephony.engine.costs import TokenUsage
@@ -26,6 +26,7 @@ from telephony.engine.events import (
     ModelUnreachable,
     SpeechStarted,
     SpeechStopped,
+    StreamBroke,
     ToolReturned,
 )
 from telephony.engine.history import MOST_CHARACTERS, heard_of
@@ -408,10 +409,48 @@ class TestGoodbye:
         assert call.session.snapshot("engine_lost", call.now) is None
 
 
+class TestBrokenStreams:
+    def test_a_call_goes_on_in_another_stream(self):
+        call = talked()
+        assert call.receive(StreamBroke()) == [GiveOut()]
+        assert not call.session.is_over
+
+    def test_the_third_break_within_a_minute_ends_the_call_wherever_the_others_were(self):
+        call = talked(inactivity_timeout_ms=600_000)
+        for _ in range(2):
+            call.receive(StreamBroke())
+            call.move(ago=1.0)
+            call.wait(20)
+        call.receive(StreamBroke())
+        assert [finish.reason for finish in call.ever(Finish)] == [EndedReason.CALLER_HANGUP]
+        assert call.ever(GiveOut) == []
+
+    def test_earlier_breaks_are_forgotten(self):
+        call = talked(inactivity_timeout_ms=600_000)
+        for _ in range(6):
+            assert call.receive(StreamBroke()) == [GiveOut()]
+            call.move(ago=1.0)
+            call.wait(31)
+
+    def test_one_that_breaks_during_the_goodbye_is_followed_by_the_end(self):
+        call = talked()
+        call.call_tool("end_call", id="c2")
+        call.receive(StreamBroke())
+        call.move(ready=False)
+        call.wait(0)
+        assert [finish.reason for finish in call.ever(Finish)] == [EndedReason.AGENT_HANGUP]
+
+    def test_after_the_end_it_changes_nothing(self):
+        call = talked()
+        call.receive(CallerHungUp())
+        assert call.receive(StreamBroke()) == []
+
+
 class TestAsJson:
     def snapshot(self):
         call = talked()
         call.receive(DigitPressed("4"))
+        call.receive(StreamBroke())
         snapshot = call.session.snapshot("engine_lost", call.now)
         return replace(snapshot, leave=(EndedReason.TRANSFERRED, Dial("+15551234567")))
 

@@ -114,6 +114,15 @@ async def world(transactional_db: None, alice: Account, settings: Any) -> AsyncI
 
 
 @pytest.fixture
+async def other(world: World) -> AsyncIterator[MediaListener]:
+    """A second engine."""
+    media = await MediaListener.start("127.0.0.1", 0)
+    yield media
+    async with asyncio.timeout(10):
+        await media.stop()
+
+
+@pytest.fixture
 def model(settings: Any) -> Iterator[Any]:
     """Serve a model that follows a script: ``async with model(Script(…)) as server``."""
 

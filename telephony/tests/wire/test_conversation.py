@@ -332,11 +332,12 @@ async def test_caller_hang_up_while_the_agent_speaks(world, model):
     assert end["transcript"][-1]["interrupted"]
 
 
-async def test_a_socket_that_breaks_ends_the_call(world, model):
+async def test_a_socket_that_breaks_again_and_again_ends_the_call(world, model):
     async with model():
         ringing = world.ring(faults=Faults(socket_dropped_after=5))
         call = await world.over(ringing)
     assert call.ended_reason == "caller_hangup"
+    assert len(ringing.journal.of("socket-dropped")) == 3
 
 
 class TestConnectingToTheModel:

@@ -25,20 +25,10 @@ from telephony.outcomes import opened
 from telephony.tests.wire.test_lost_engine import engine
 from telephony.tests.wire.test_refusals import post, ticket_in
 from telephony.voice.handover import conversation_key
-from telephony.voice.media import MediaListener
 from usage.models import TotalUsage, UsageRecord
 
 ASKED = [CallTool("book_table", {}), Say("Table seven.")]
 THANKED = Script(turns=[Say("You are welcome.")])
-
-
-@pytest.fixture
-async def other(world):
-    """A second engine."""
-    media = await MediaListener.start("127.0.0.1", 0)
-    yield media
-    async with asyncio.timeout(10):
-        await media.stop()
 
 
 async def drain(world, other, settings):
