@@ -15,6 +15,7 @@ from telephony.engine.events import (
     FunctionCall,
     ItemAdded,
     ModelErrored,
+    NotUnderstood,
     ResponseDone,
     ResponseStarted,
     SpeechStarted,
@@ -32,6 +33,7 @@ DELTA = (
 def test_a_delta_of_audio():
     assert reader.delta(json.loads(DELTA)) == ("item_008", b"/v7+fn5+")
     assert reader.delta({"type": "response.done"}) is None
+    assert reader.decode(json.loads(DELTA)) is None
 
 
 @pytest.mark.parametrize("item_id", [None, "", 7, "x" * 1_000])
@@ -43,7 +45,9 @@ def test_a_delta_without_a_valid_item_id_is_still_audio(item_id):
 
 @pytest.mark.parametrize("change", [{"delta": "a b"}, {"delta": ""}, {"delta": 7}])
 def test_a_delta_without_valid_audio_is_not_a_delta(change):
-    assert reader.delta({**json.loads(DELTA), **change}) is None
+    delta = {**json.loads(DELTA), **change}
+    assert reader.delta(delta) is None
+    assert reader.decode(delta) == NotUnderstood("response.output_audio.delta")
 
 
 def test_audio_is_appended_to_the_models_input():

@@ -171,6 +171,7 @@ async def test_the_timeline_tells_what_happened(world, model):
     assert timeline[:4] == ["received", "accepted", "connected", "model_ready"]
     assert timeline[-1] == "ended"
     assert timeline.count("ended") == 1
+    assert "not_understood" not in timeline
 
 
 async def test_the_timeline_tells_how_long_things_took(world, model):

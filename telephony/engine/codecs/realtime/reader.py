@@ -47,7 +47,7 @@ def decode(message: object) -> Event | None:
     if not kind:
         return NotUnderstood("an event without a type")
     read = _READERS.get(kind)
-    if read is None:
+    if read is None or delta(message):
         return None
     event = read(fields)
     if isinstance(event, ModelErrored) and event.code in HARMLESS_CODES:
