@@ -5,6 +5,7 @@ from __future__ import annotations
 from telephony.engine import events
 from telephony.engine.codes import EventKind
 from telephony.engine.commands import OWN_ITEM, AddText, CancelResponse, Truncate
+from telephony.engine.history import heard_of
 from telephony.engine.leaving import Leaving
 from telephony.engine.phase import Phase
 from telephony.engine.state import CallState
@@ -14,6 +15,9 @@ SPEECH_S = 60.0  # of the caller's speech, after which we assume that its end wa
 MOST_TYPED = 2_000  # characters of a typed message
 MOST_TYPED_LINES = 500
 MOST_EARLY = 50  # turns of keys or text that wait until the model is configured
+
+# Corrects the history: a session of the model can truncate only what it has said itself.
+CUT = "The caller interrupted your last turn. This is all that they heard of it: {}"
 
 
 class Hearing:
@@ -45,10 +49,19 @@ class Hearing:
         cleared = state.cut_audio()
         for unheard in cleared:
             item_id = unheard.item_id
-            if not (item_id.startswith(OWN_ITEM) or state.transcript.is_settled(item_id)):
+            if state.transcript.is_settled(item_id):
+                self._tell_of_cut(item_id)
+            elif not item_id.startswith(OWN_ITEM):
                 state.tell(Truncate(item_id, unheard.heard_ms))
         if cleared:
             state.note(EventKind.INTERRUPTED, heardMs=cleared[0].heard_ms)
+
+    def _tell_of_cut(self, item_id: str) -> None:
+        """Tell the model of an interrupted turn that its history has in full."""
+        state = self._state
+        if line := state.transcript.turn(item_id):
+            told = CUT.format(heard_of(line) or "nothing")
+            state.tell(AddText(state.context.own_item(), told, role="system"))
 
     def speech_stopped(self, event: events.SpeechStopped | None = None) -> None:
         state = self._state

@@ -69,12 +69,15 @@ class CallState:
         return self.plan.inactivity_timeout_ms / 1000
 
     def rest(self) -> None:
-        """Restart the wait for marks, and the one for silence unless the call is busy."""
+        """Restart the wait for marks, and the one for silence unless the call is busy.
+
+        A caller who waits for the model to start is not silent.
+        """
         if self.playback.is_outstanding:
             self.timers.set(Timer.HEARD, self.playback.overdue_at)
         else:
             self.timers.clear(Timer.HEARD)
-        if self.is_busy:
+        if self.is_busy or self.phase is Phase.STARTING:
             self.timers.clear(Timer.IDLE)
         else:
             self.context.start_timer(Timer.IDLE, self.inactivity_s)

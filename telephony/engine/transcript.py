@@ -119,6 +119,11 @@ class Transcript:
         ]
         return self._earlier + tuple(line for line in spoken if line.text)
 
+    def turn(self, item_id: str) -> Line | None:
+        """Return the turn of an item; None if the item has no text."""
+        line = self._lines.get(item_id)
+        return line if line and line.text else None
+
     def settle(self) -> None:
         """Keep the turns as they are: nobody is left who would report their text or order."""
         self._awaited.clear()

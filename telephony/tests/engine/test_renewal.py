@@ -20,9 +20,11 @@ from telephony.engine.events import (
     ModelReady,
     ModelUnreachable,
     ResponseStarted,
+    SpeechStarted,
     ToolReturned,
     Transcribing,
 )
+from telephony.engine.hearing import CUT
 from telephony.engine.phase import Phase
 from telephony.engine.startup import LIFETIME_S, RENEW_AFTER
 from telephony.tests.engine.conversation import UNIX_AHEAD, Conversation, Sent, errored
@@ -95,6 +97,30 @@ class TestBreaks:
             assert call.ever(Finish) == []
         call.receive(ModelClosed(1006))
         assert call.ever(Finish)
+
+    def test_the_next_session_learns_where_the_caller_interrupted_the_last_one(self):
+        call = talked()
+        call.respond()
+        call.say(1_000, item="a3", text="Do you need anything else?", ended=True)
+        call.done(spoke=True)
+        call.wait(0.5)
+        call.receive(ModelClosed(1006))
+        renewed(call)
+        assert recalled(call)[-1] == message("assistant", "Do you need anything else?")
+        call.receive(SpeechStarted("u9"))
+        [told] = [sent.event["item"] for sent in call.took(Sent)]
+        assert told["role"] == "system"
+        assert told["content"][0]["text"] == CUT.format("Do you need")
+
+    def test_silence_while_a_session_starts_does_not_end_the_call(self):
+        call = talked(inactivity_timeout_ms=3_000)
+        call.respond()
+        call.say(1_000, item="a3", text="Anything else?", ended=True)
+        call.done(spoke=True)
+        call.receive(ModelClosed(1006))
+        call.receive(MarkPlayed("3"))
+        call.wait(5)
+        assert call.session.phase is Phase.STARTING
 
     def test_a_first_session_that_breaks_before_it_is_configured_ends_the_call(self):
         call = Conversation(ready=False)
