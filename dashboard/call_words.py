@@ -162,6 +162,8 @@ def _words(kind: str, name: str, value: Any) -> str:
     match kind, name:
         case EventKind.ENDED, "reason":
             return _reason_label(str(value))
+        case EventKind.GREETED, "cached":
+            return "from the cache of greetings"
         case EventKind.RESPONSE_DONE, "status":
             return str(value)
         case _, ("tool" | "code" | "message" | "model" | "why" | "to" | "reason"):

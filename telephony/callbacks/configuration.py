@@ -26,6 +26,7 @@ from telephony.callbacks.kinds import (
     OneOrMany,
     Pattern,
     PhoneNumber,
+    Switch,
     Text,
     Tools,
     Url,
@@ -124,7 +125,8 @@ class Field:
 
     def misfit(self, body: Mapping[str, Any], models: Sequence[str]) -> str:
         """Return the error for a field that one of the models does not have; "" for none."""
-        if not self.needs or not self.is_given(body):
+        is_off = body.get(self.name) is False
+        if not self.needs or is_off or not self.is_given(body):
             return ""
         lacking = next((each for each in models if lacks(each, self.needs)), "")
         return lacking and f"{lacking} does not have this. Leave it out, or use another model."
@@ -216,6 +218,13 @@ CONFIGURATION = Answer(
             "What the model says first.",
             without="Without it, the model waits until the caller speaks.",
             example="Good evening! How can I help you?",
+        ),
+        Field(
+            "greetingCache",
+            Switch(),
+            "`true` keeps the audio of the `greeting`, encrypted, for 24 hours. Your calls with "
+            "the same greeting, model and voice play it at once, and do not ask the model for it.",
+            needs="greeting_cache",
         ),
         Field(
             "greetingUrl",

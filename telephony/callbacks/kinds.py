@@ -212,6 +212,18 @@ class Flag(Kind):
         return {"const": True}
 
 
+class Switch(Kind):
+    """Something that is on or off."""
+
+    type: ClassVar[str] = "boolean"
+
+    def problem(self, value: Any) -> str:
+        return "" if isinstance(value, bool) else "Use true or false."
+
+    def schema(self) -> Json:
+        return {"type": "boolean"}
+
+
 @dataclass(frozen=True, slots=True)
 class Url(Kind):
     """A URL that Switchhook, or Twilio, may request."""

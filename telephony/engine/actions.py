@@ -10,6 +10,7 @@ from telephony.engine.codes import EndedReason, EventKind, OnErrorCode
 from telephony.engine.commands import Command
 from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
+from telephony.engine.spoken import SpokenGreeting
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 
@@ -45,6 +46,13 @@ class ConnectModel:
     """Leave the model, connected or not, and connect the call to the first one of this plan."""
 
     plan: CallPlan
+
+
+@dataclass(frozen=True, slots=True)
+class KeepGreeting:
+    """Put the greeting of this plan in the cache, as its model said it."""
+
+    spoken: SpokenGreeting
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,7 @@ Action = (
     | ClearAudio
     | ToModel
     | ConnectModel
+    | KeepGreeting
     | RunTool
     | CancelTool
     | Note

@@ -156,6 +156,10 @@ class Answers:
         self._queue.failed()
         self._try_again(response.error_code or "failed", response.error_message)
 
+    def has_ended(self, request: Request) -> bool:
+        """Return True if the response that ended last is the one that we requested so."""
+        return self._queue.ended == request
+
     def spoke(self, response: ResponseDone) -> bool:
         """Return True if the response has audio for the caller."""
         if response.is_backstage:  # the audio meanwhile is not of this response

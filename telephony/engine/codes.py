@@ -460,7 +460,11 @@ class EventKind(StrEnum):
         "`model` that did not start; `code` and `message`: why, as in onError; `to`: the next one",
         _TROUBLE,
     )
-    GREETED = "greeted", "The agent spoke first", "`ms` since the audio was connected"
+    GREETED = (
+        "greeted",
+        "The agent spoke first",
+        "`ms` since the audio was connected; `cached` if the greeting came from the cache",
+    )
     CALLER_SPOKE = "caller_spoke", "The caller spoke", "`ms`: for how long"
     AGENT_SPOKE = (
         "agent_spoke",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telephony.engine.costs import TokenUsage
+from telephony.engine.spoken import SpokenGreeting
 
 # From the caller
 
@@ -249,6 +250,13 @@ class ModelUnreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class GreetingRecalled:
+    """The cache has the greeting of this call; comes before the model's socket is open."""
+
+    spoken: SpokenGreeting
+
+
+@dataclass(frozen=True, slots=True)
 class ToolReturned:
     call_id: str
     result: Any
@@ -298,6 +306,7 @@ Event = (
     | NotUnderstood
     | ModelClosed
     | ModelUnreachable
+    | GreetingRecalled
     | ToolReturned
     | ToolFailed
     | HangupRequested

@@ -92,7 +92,7 @@ class Leaving:
         state = self._state
         state.do(ReportError(code, clipped(sentence(message))))
         self._is_patient = False
-        if not (state.has_responded or state.playback.total):
+        if not state.has_spoken:
             state.billed_from = None
         self.end(*(self._leave if state.phase is Phase.LEAVING else (reason, Say(APOLOGY))))
 

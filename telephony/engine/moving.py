@@ -12,8 +12,7 @@ def snapshot_of(
 ) -> Snapshot:
     """Return the conversation of a call that is not over."""
     lines = state.transcript.heard_until(state.playback.unheard(now))
-    has_spoken = state.has_responded or state.playback.total > 0
-    is_greeted = has_spoken or state.is_greeted
+    is_greeted = state.has_spoken or state.is_greeted
     return Snapshot(
         plan=state.plan,
         reason=reason,
@@ -23,7 +22,7 @@ def snapshot_of(
         calls=moved(state.tools.told, -now),
         usage=state.usage,
         billed_from=None if state.billed_from is None else state.billed_from - now,
-        has_responded=has_spoken,
+        has_responded=state.has_spoken,
         is_greeted=is_greeted,
         owes=owes or (_is_models_turn(state) if is_greeted else bool(lines)),
         leave=leave,

@@ -62,6 +62,8 @@ class CallPlan:
     max_duration_seconds: int = 3_300
     greeting_url: str = ""
     greeting: str = ""
+    # Whether the audio of the greeting is kept, for other calls of the account.
+    greeting_cache: bool = False
     metadata: Any = None
     # Never set by a backend: in a test call the customer uses a browser instead of Twilio.
     is_test: bool = False

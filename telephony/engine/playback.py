@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from telephony.engine.spoken import Tape
 
 BYTES_PER_MS = 8  # mu-law, 8 kHz, mono
 MARK_EVERY_BYTES = 1000 * BYTES_PER_MS
@@ -48,6 +52,8 @@ class Playback:
         self._number = 0
         self._dropped: set[str] = set()
         self._is_closed = False
+        #: What records the audio; None for most calls, and once the greeting is over.
+        self.tape: Tape | None = None
         #: Bytes sent during the whole call. It grows as long as the model speaks.
         self.total = 0
         self._heard_total = 0

@@ -27,14 +27,19 @@ class ReplyTimes:
         """Begin to wait: the caller finished a turn, so long ago."""
         self._waiting_since = self._context.now - ago_s
 
-    def audio_came(self, item_id: str) -> None:
-        """Note how long the first audio of an item took, if the caller waited for it."""
+    def audio_came(self, item_id: str, *, is_cached: bool = False) -> None:
+        """Note how long the first audio of an item took, if the caller waited for it.
+
+        :param is_cached: it is a greeting from the cache.
+        """
         if self._waiting_since is not None:
             took = self._context.ms_since(self._waiting_since)
             self._context.note(EventKind.AGENT_SPOKE, latencyMs=took)
             self._awaited = (item_id, self._waiting_since)
         elif self._is_silent:
-            self._context.note(EventKind.GREETED, ms=self._context.ms_since(self._started))
+            detail = {"cached": True} if is_cached else {}
+            ms = self._context.ms_since(self._started)
+            self._context.note(EventKind.GREETED, ms=ms, **detail)
         self._waiting_since, self._is_silent = None, False
 
     def audio_heard(self, item_id: str, played_ms: int) -> None:

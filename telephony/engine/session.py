@@ -41,6 +41,7 @@ from telephony.engine.commands import CancelResponse
 from telephony.engine.context import ModelFailed
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import Event
+from telephony.engine.greeting import Greeting
 from telephony.engine.hearing import Hearing
 from telephony.engine.leaving import Leaving
 from telephony.engine.model_trouble import ModelTrouble
@@ -85,7 +86,8 @@ class CallSession:
         self._hearing = Hearing(state, self._leaving)
         self._record = Record(state, self._hearing)
         self._tools = ToolTurns(state, self._leaving)
-        self._speaking = Speaking(state, self._leaving, self._record, self._tools)
+        self._greeting = Greeting(state, self._startup)
+        self._speaking = Speaking(state, self._leaving, self._record, self._tools, self._greeting)
         state.context.start_timer(Timer.LENGTH, plan.max_duration_seconds)
         self._handlers = self._all_handlers()
 
@@ -106,6 +108,7 @@ class CallSession:
         session = cls(snapshot.plan, now, unix_now=unix_now, may_call=may_call)
         state = session._state
         take_up(state, snapshot, ago=ago)
+        state.playback.tape = None  # a greeting that another engine began is not whole
         owes = snapshot.owes and not snapshot.leave
         session._startup.again(is_greeted=snapshot.is_greeted, owes=owes)
         state.note(EventKind.MOVED, why=snapshot.reason, ms=round(ago * 1000))
@@ -222,6 +225,7 @@ class CallSession:
             events.SessionUsed: record.session_used,
             events.ResponseStarted: speaking.response_started,
             events.ResponseDone: speaking.response_done,
+            events.GreetingRecalled: self._greeting.recalled,
             events.ToolReturned: tools.returned,
             events.ToolFailed: tools.failed,
             events.HangupRequested: lambda _: self._leaving.end(EndedReason.API_HANGUP),

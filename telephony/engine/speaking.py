@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from telephony.engine import events
 from telephony.engine.codes import EventKind
+from telephony.engine.greeting import Greeting
 from telephony.engine.leaving import GOODBYE_S, Leaving
 from telephony.engine.phase import Phase
 from telephony.engine.record import Record
@@ -14,12 +15,18 @@ from telephony.engine.tool_turns import ToolTurns
 
 class Speaking:
     def __init__(
-        self, state: CallState, leaving: Leaving, record: Record, tools: ToolTurns
+        self,
+        state: CallState,
+        leaving: Leaving,
+        record: Record,
+        tools: ToolTurns,
+        greeting: Greeting,
     ) -> None:
         self._state = state
         self._leaving = leaving
         self._record = record
         self._tools = tools
+        self._greeting = greeting
 
     # Audio
 
@@ -63,6 +70,7 @@ class Speaking:
         state = self._state
         if not self._record.response_done(event):
             return
+        self._greeting.response_done(event)
         state.note(EventKind.RESPONSE_DONE, status=event.status)
         if event.unread:
             state.note(EventKind.NOT_UNDERSTOOD, what=f"{event.unread} items of a response")

@@ -39,6 +39,7 @@ class CallState:
         self.usage = TokenUsage()
         self.billed_from: float | None = None
         self.has_responded = False  # other than with a failure
+        self.recalled_bytes = 0  # of a greeting that the model said in another call
         self.responses = 0  # of this engine, other than failures
         self.stream_breaks = Breaks()
 
@@ -102,6 +103,11 @@ class CallState:
     def is_models_turn(self) -> bool:
         """Return True if the model has yet to answer: a request, speech, keys or text."""
         return self.answers.is_busy or self.answers.is_due or bool(self.early)
+
+    @property
+    def has_spoken(self) -> bool:
+        """Return True if the model has responded in this call, or its audio has come."""
+        return self.has_responded or self.playback.total > self.recalled_bytes
 
     @property
     def is_greeted(self) -> bool:

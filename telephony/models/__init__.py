@@ -32,6 +32,7 @@ from telephony.models.calls import (
     SealedPlan,
     Timeline,
 )
+from telephony.models.greetings import CachedGreeting
 from telephony.models.incidents import Incident, NotificationSettings
 from telephony.models.model_uses import ModelUse
 from telephony.models.numbers import (
@@ -56,6 +57,7 @@ __all__ = [
     "SILENT_AFTER",
     "UNCOMMON_END",
     "UNCONNECTED_LASTS",
+    "CachedGreeting",
     "Call",
     "CallDay",
     "CallEvent",

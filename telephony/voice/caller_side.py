@@ -23,7 +23,7 @@ from telephony.engine.twilio_codec import MULAW, CallerAudio, StreamStarted, dec
 from telephony.facts import CallHeld, CallReleased
 from telephony.models import Call
 from telephony.services import call_connect, call_move
-from telephony.voice import signatures, websocket
+from telephony.voice import greetings, signatures, websocket
 from telephony.voice.browser import BrowserCallRunner
 from telephony.voice.handover import Handed, InvalidTicket, take_plan
 from telephony.voice.live import LiveCalls
@@ -238,4 +238,6 @@ def redeem_ticket(
     connect = call_move if handed.moved else call_connect
     if not connect(call, now=began_at, engine_id=engine_id):
         raise InvalidTicket("the call has ended")
+    if not handed.moved:
+        handed = replace(handed, greeting=greetings.recall(call.account_id, plan, now))
     return call, handed, WebhookSecret.objects.get(account_id=call.account_id).secrets(now)

@@ -29,6 +29,7 @@ from django.db import transaction
 from core.ids import is_id
 from telephony.engine.plan import CallPlan, plan_as_dict, plan_from_dict
 from telephony.engine.snapshot import Snapshot
+from telephony.engine.spoken import SpokenGreeting
 from telephony.models import Call, SealedConversation, SealedPlan
 
 VALID_FOR = timedelta(seconds=60)
@@ -61,12 +62,14 @@ class Handed:
     """What a ticket opens.
 
     ``key`` is the one to seal the conversation with, and "" for a call that cannot move. ``moved``
-    is the conversation of a call that another engine has begun.
+    is the conversation of a call that another engine has begun. ``greeting`` comes from the cache,
+    for a call that begins.
     """
 
     plan: CallPlan
     key: str = field(default="", repr=False)
     moved: Conversation | None = None
+    greeting: SpokenGreeting | None = None
 
 
 def valid_for(plan: CallPlan) -> timedelta:

@@ -39,6 +39,7 @@ from telephony.engine.costs import TokenUsage
 from telephony.engine.plan import CallPlan
 from telephony.engine.session import CallSession
 from telephony.engine.snapshot import MoveReason
+from telephony.engine.spoken import SpokenGreeting
 from telephony.engine.tool_runs import ToolRun
 from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
@@ -55,7 +56,7 @@ from telephony.services import (
     transcript_line,
 )
 from telephony.trace_ids import new_span, traceparent
-from telephony.voice import model_connect, transactions
+from telephony.voice import greetings, model_connect, transactions
 from telephony.voice.handover import Conversation, Handed, sealed_conversation
 from telephony.voice.recorder import Entries, Recorder
 from telephony.voice.websocket import ConnectFailed, Socket
@@ -99,6 +100,7 @@ class CallRunner:
         self._call = connection.call
         self._plan = connection.handed.plan
         self._key = connection.handed.key
+        self._recalled = connection.handed.greeting
         self._engine_id = connection.engine_id
         self._secrets = connection.secrets
         self._caller = connection.socket
@@ -175,6 +177,8 @@ class CallRunner:
 
     async def run(self) -> None:
         """Run the call until it has ended and is recorded."""
+        if self._recalled is not None:
+            self.receive(events.GreetingRecalled(self._recalled))
         self._connecting = self._spawn(self._connect_model())
         self._set_alarm()
         finish = await self._finished
@@ -414,6 +418,8 @@ class CallRunner:
                 self._caller.send(self._encoder.mark(action.name))
             case actions.ClearAudio():
                 self._caller.send(self._encoder.clear())
+            case actions.KeepGreeting():
+                self._spawn(self._keep_greeting(action.spoken))
             case actions.RunTool():
                 self._tools[action.call_id] = self._spawn(self._run_tool(action))
             case actions.CancelTool():
@@ -516,6 +522,14 @@ class CallRunner:
     def _note_failed(self, tool: str, result: Result) -> None:
         kind, url = FailedRequest.Kind.TOOL_CALL, self._plan.on_tool_call_url
         self._recorder.add_failed(Failure(kind, url, result, tool))
+
+    async def _keep_greeting(self, spoken: SpokenGreeting) -> None:
+        """Put the greeting in the cache; without it, the next call asks its model."""
+        account_id, now = self._call.account_id, datetime.now(UTC)
+        try:
+            await in_database(greetings.keep, account_id, self._plan, spoken, now)
+        except Exception as error:
+            log.warning("greeting_not_kept", error=type(error).__name__)
 
     async def _close_caller(self, after: AfterStream) -> None:
         """Store what Twilio is to do next, and only then end the stream so that it asks."""

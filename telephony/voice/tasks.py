@@ -13,6 +13,7 @@ from telephony.db import in_database
 from telephony.engine.codes import EndedReason, EventKind
 from telephony.models import Call, Process
 from telephony.services import call_end, call_note
+from telephony.voice import greetings
 from telephony.voice.handover import forget_expired_plans
 from telephony.voice.heartbeat import keep_sweeping
 
@@ -57,6 +58,7 @@ def close_unconnected(*, call_id: str) -> None:
 @app.periodic(cron="* * * * *")
 @app.task(queue=lanes.CALLS, queueing_lock="end_stale_calls")
 async def end_stale_calls(timestamp: int) -> None:
-    """Have this worker end the calls of dead engines, and delete expired plans."""
+    """Have this worker end the calls of dead engines, and delete expired plans and greetings."""
     keep_sweeping()
     await in_database(forget_expired_plans, timezone.now())
+    await in_database(greetings.forget_expired, timezone.now())

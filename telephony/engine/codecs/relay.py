@@ -88,6 +88,8 @@ class AgentRelay:
         if mark is None:
             return False
         self._send(self._encoder.media(payload))
+        if (tape := self._playback.tape) is not None:
+            tape.take(item_id, payload)
         if mark:
             self._send(self._encoder.mark(mark))
         is_first = item_id != self._item_id
@@ -97,8 +99,13 @@ class AgentRelay:
         return is_first
 
     def resume(self) -> None:
-        """Let frames of the playback's item pass: the item that was played last."""
-        self._given = self._room = self._playback.room
+        """Let frames of the playback's item pass: the item that was played last.
+
+        None pass before the first item of the model, nor while a tape records them.
+        """
+        tape = self._playback.tape
+        passes = self._item_id and (tape is None or tape.is_full)
+        self._given = self._room = self._playback.room if passes else 0
 
     def settle(self) -> None:
         """Report passed frames to the playback; until ``resume``, frames go through ``play``."""

@@ -93,6 +93,7 @@ def test_a_model_that_reasons_or_may_do_so_takes_an_effort(model):
         ("vadEagerness", "low"),
         ("maxOutputTokens", 100),
         ("reasoningEffort", "low"),
+        ("greetingCache", True),
     ],
 )
 def test_a_live_model_has_no_field_of_the_other_protocol(field, value):
@@ -209,6 +210,8 @@ def test_a_missing_required_field_is_named(field):
         ({"model": "gpt-4"}, "model"),
         ({"vadEagerness": "eager"}, "vadEagerness"),
         ({"noiseReduction": "none"}, "noiseReduction"),
+        ({"greetingCache": "yes"}, "greetingCache"),
+        ({"greetingCache": 1}, "greetingCache"),
         ({"inactivityTimeoutMs": "60000"}, "inactivityTimeoutMs"),
         ({"inactivityTimeoutMs": True}, "inactivityTimeoutMs"),
         ({"inactivityTimeoutMs": 999}, "inactivityTimeoutMs"),

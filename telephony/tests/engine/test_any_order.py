@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from telephony.engine import events
 from telephony.engine.costs import TokenUsage
 from telephony.engine.events import FunctionCall, ModelConfigured, ModelReady
+from telephony.engine.spoken import SpokenGreeting
 from telephony.tests.engine.conversation import UNIX_AHEAD, errored
 from telephony.tests.engine.invariants import CheckedConversation
 
@@ -95,6 +96,7 @@ event = st.one_of(
     ),
     st.builds(events.ResponseCollided),
     st.builds(events.NotUnderstood, st.just("x")),
+    st.just(events.GreetingRecalled(SpokenGreeting(bytes(12_000), "Hello."))),
     st.builds(events.ToolReturned, call_ids, st.sampled_from(["ok", {"a": [1]}])),
     st.builds(events.ToolFailed, call_ids, st.just("No.")),
     st.builds(events.TimePassed),
@@ -122,6 +124,7 @@ plans = st.fixed_dictionaries(
     {},
     optional={
         "greeting": st.just("Hello."),
+        "greeting_cache": st.just(True),
         "is_test": st.just(True),
         "fallback_models": st.just(("gpt-realtime-2", "gpt-realtime-2.1")),
         "inactivity_timeout_ms": st.just(3_000),

@@ -18,7 +18,7 @@ from telephony.callbacks.attempts import answer_of
 from telephony.db import in_database
 from telephony.engine import toolbox
 from telephony.engine.after_stream import APOLOGY
-from telephony.models import Call
+from telephony.models import CachedGreeting, Call
 from telephony.voice import runner
 
 CREATE = "conversation.item.create"
@@ -473,3 +473,28 @@ async def test_the_largest_answer_of_a_tool_reaches_the_model(world, model):
         await world.hang_up(ringing)
     (created,) = openai.sessions[0].received_of("conversation.item.create")
     assert created["item"]["output"] == largest
+
+
+async def test_a_greeting_from_the_cache_is_heard_and_interrupted(world, model):
+    world.backend.plan |= {"greetingCache": True, "greeting": LONG}
+    async with model(Script(turns=[Say("All right.")])) as openai:
+        ringing = world.ring()
+        await ringing.person.hears(LONG)
+        await until(lambda: in_database(CachedGreeting.objects.of(world.account).exists))
+        await world.hang_up(ringing)
+        ringing = world.ring()
+        await ringing.person.interrupt("Stop")
+        await ringing.person.hears("All right.")
+        call = await world.hang_up(ringing)
+    session = openai.sessions[1]
+    assert session.received_of("response.create") == []
+    told = [event["item"] for event in session.received_of(CREATE)]
+    assert [item["role"] for item in told] == ["assistant", "system"]
+    assert told[0]["content"][0]["text"] == LONG
+    assert ringing.journal.of("clear")[0]["dropped_ms"] > 0
+    await world.work()
+    transcript = world.backend.to("end")[-1].body["transcript"]
+    assert [line["text"] for line in transcript] == [LONG, "Stop", "All right."]
+    assert transcript[0]["interrupted"]
+    [greeted] = await in_database(list, call.events.filter(kind="greeted"))
+    assert greeted.detail == {"ms": call.first_audio_ms, "cached": True}
