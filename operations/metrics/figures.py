@@ -1,7 +1,7 @@
 """Figures that a worker reads from the database, and that no process could count.
 
-Each is one statement, answered from an index, that counts to :data:`MOST`. A worker runs them every
-:data:`EVERY_S`, never a scrape: a database that hangs makes them old, which
+Each is one statement, answered from an index, that reads at most :data:`MOST` rows. A worker runs
+them every :data:`EVERY_S`, never a scrape: a database that hangs makes them old, which
 ``figures_read_timestamp_seconds`` tells, and delays nothing. Every worker reads the same, so
 queries take the ``max`` of all workers.
 """
@@ -142,8 +142,9 @@ _PROBLEMS = """
     ) AS problem GROUP BY kind
 """
 _CHECKS = """
-    SELECT coalesce(extract(epoch FROM now() - min(marked_at)), 0) FROM billing_statuscheck
-    WHERE marks > settled
+    SELECT coalesce(extract(epoch FROM now() - min(marked_at)), 0) FROM (
+        SELECT marked_at FROM billing_statuscheck WHERE marks > settled ORDER BY marked_at LIMIT 1
+    ) AS oldest
 """
 _INCIDENTS = """
     SELECT kind, count(*) FROM (
