@@ -196,8 +196,8 @@ def _postgres(password: str) -> Iterator[None]:
 @contextmanager
 def _caddy(folder: Path) -> Iterator[str]:
     """Run Debian's Caddy; yield the authorities that a client of this network trusts."""
-    own = dict(COMPOSE["caddy"]["environment"])
-    del own["MEDIA_OPTIONS"]  # for newer ones
+    known = COMPOSE["caddy"]["environment"].items()
+    own = {name: text for name, text in known if "OPTIONS" not in name}  # those are for newer ones
     options = f"local_certs\nskip_install_trust\nadmin off\ndefault_bind {namespace.PRODUCT}"
     process = subprocess.Popen(
         [

@@ -123,6 +123,16 @@ class TestCompose:
         assert {name for name in mounted if "/" not in name} == COMPOSE["volumes"].keys()
         assert [path for path in mounted if "/" in path and not (ROOT / path).exists()] == []
 
+    def test_no_password_is_empty_or_a_default(self) -> None:
+        given = {
+            variable: value
+            for service in COMPOSE["services"].values()
+            for variable, value in service.get("environment", {}).items()
+            if variable.endswith("PASSWORD")
+        }
+        assert len(given) == 2
+        assert [name for name, value in given.items() if ":?" not in value] == []
+
     def test_nothing_but_caddy_is_reached_from_outside(self) -> None:
         published = {
             name: [port for port in service["ports"] if not port.startswith("127.0.0.1:")]
@@ -137,11 +147,17 @@ class TestCompose:
 class TestCaddy:
     @pytest.mark.parametrize("environment", [{}, COMPOSE["services"]["caddy"]["environment"]])
     def test_it_is_valid(self, environment: dict[str, str], tmp_path: Path) -> None:
-        # Debian's Caddy does not know the option, which is for newer ones.
-        known = {name: text for name, text in environment.items() if name != "MEDIA_OPTIONS"}
+        # Debian's Caddy does not know these options, which are for newer ones.
+        known = {name: text for name, text in environment.items() if "OPTIONS" not in name}
         known |= {"PUBLIC_URL": "https://calls.company.com", "HOME": str(tmp_path)}
         path = DEPLOY / "Caddyfile"
         succeeds(program("caddy"), "validate", "--config", path, "--adapter", "caddyfile", **known)
+
+    def test_calls_outlast_a_reload(self) -> None:
+        options = COMPOSE["services"]["caddy"]["environment"]["MEDIA_OPTIONS"]
+        name, delay = options.split()
+        assert name == "stream_close_delay"
+        assert seconds(delay) >= LONGEST_DRAIN_S
 
 
 class TestNginx:
