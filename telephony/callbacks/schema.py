@@ -151,8 +151,15 @@ _ONE_OF_THREE = {
     "anyOf": [_ref("CallConfiguration"), _ref("CallRefusal"), _ref("CallTransfer")],
 }
 
+_TRACE = "traceparent"  # which no check of a number's URLs has: that is about no call
 _HEADERS: dict[str, Json] = {
-    name: {"name": name, "in": "header", "required": True, "description": about, "schema": schema}
+    name: {
+        "name": name,
+        "in": "header",
+        "required": name != _TRACE,
+        "description": about,
+        "schema": schema,
+    }
     for name, about, schema in (
         ("webhook-id", "The same for each attempt to deliver a callback.", {"type": "string"}),
         (
@@ -170,6 +177,12 @@ _HEADERS: dict[str, Json] = {
             "X-Veevo-Signature",
             "The hexadecimal HMAC-SHA256 of the body; its key is the text of the secret.",
             {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        ),
+        (
+            _TRACE,
+            "The call's trace, which all its callbacks share, and a span of this request's own, as "
+            "in W3C Trace Context. It is not signed.",
+            {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-01$"},
         ),
     )
 }

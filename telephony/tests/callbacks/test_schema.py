@@ -20,6 +20,7 @@ from telephony.engine.plan import CallPlan, Refusal, Transfer
 from telephony.engine.tool_runs import Status, ToolRun
 from telephony.models import Call
 from telephony.services import tool_call_line, transcript_line
+from telephony.trace_ids import new_span, traceparent
 
 NOW = datetime(2026, 4, 1, 9, 30, tzinfo=UTC)
 CREDENTIALS = {"twilioAccountSid": "AC" + "0" * 32, "twilioAuthToken": "token"}
@@ -71,6 +72,7 @@ class TestSent:
     @pytest.mark.parametrize("secrets", [["whsec_" + "A" * 32], ["whsec_" + "A" * 32] * 2])
     def test_the_headers(self, secrets: list[str]) -> None:
         headers = signing.headers(b"{}", secrets=secrets, message_id="msg_1", now=NOW)
+        headers["traceparent"] = traceparent("c1", new_span())
         described = document()["components"]["parameters"]
         assert set(headers) == {parameter["name"] for parameter in described.values()}
         for name, value in headers.items():
