@@ -87,7 +87,8 @@ class ModelServer:
     ``key`` is the one API key that it accepts, None accepts any. A session ends after
     ``lifetime_s`` seconds. Statuses in ``refusals`` answer the next upgrades, one each (``DROPPED``
     drops the connection), and no upgrade is answered while ``opens`` is not set. ``retired`` names
-    models that it refuses. Only a server that records keeps ``sessions``, and events in them.
+    models that it refuses. ``clock`` tells the time in Unix seconds. Only a server that records
+    keeps ``sessions``, and events in them.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class ModelServer:
         pace: float = 1.0,
         key: str | None = SANDBOX_OPENAI_KEY,
         lifetime_s: float = LIFETIME_S,
+        clock: Callable[[], float] = time.time,
         records: bool = False,
     ) -> None:
         self.script = script or Script()
@@ -109,6 +111,7 @@ class ModelServer:
         self.retired: set[str] = set()
         self.opens = asyncio.Event()
         self.opens.set()
+        self._clock = clock
         self._key = key
         self._records = records
         self._numbers = itertools.count(1)
@@ -153,7 +156,7 @@ class ModelServer:
             self.script,
             number=next(self._numbers),
             expires_at=self._expires_at,
-            began_at=int(time.time()),
+            began_at=int(self._clock()),
             refusal=self._refused_key(request),
         )
         return await self._serve(request, session, None)
@@ -186,7 +189,7 @@ class ModelServer:
 
     @property
     def _expires_at(self) -> int:
-        return int(time.time() + self.lifetime_s)
+        return int(self._clock() + self.lifetime_s)
 
     def _refused_key(self, request: web.Request) -> ErrorBody | None:
         """Return why the session is refused. The real server says so after the upgrade."""
@@ -359,9 +362,12 @@ async def serve_model(
     pace: float = 0.0,
     key: str | None = SANDBOX_OPENAI_KEY,
     lifetime_s: float = LIFETIME_S,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[ModelServer]:
     """Serve a model for a test on a free port of 127.0.0.1; its URL is ``url``."""
-    model = ModelServer(script, pace=pace, key=key, lifetime_s=lifetime_s, records=True)
+    model = ModelServer(
+        script, pace=pace, key=key, lifetime_s=lifetime_s, clock=clock, records=True
+    )
     app = web.Application()
     model.add_routes(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)

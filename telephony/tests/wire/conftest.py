@@ -88,6 +88,12 @@ class World:
 @pytest.fixture
 async def world(transactional_db: None, alice: Account, settings: Any) -> AsyncIterator[World]:
     """Alice's number, her backend, a phone, and the engine; the model comes with each test."""
+    async with world_of(alice, settings) as world:
+        yield world
+
+
+@asynccontextmanager
+async def world_of(alice: Account, settings: Any) -> AsyncIterator[World]:
     await in_database(_forget_jobs)
     media = await MediaListener.start("127.0.0.1", 0)
     async with serve_backend(ACCOUNT_SID, AUTH_TOKEN, OPENAI_KEY) as backend, _http() as port:
