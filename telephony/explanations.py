@@ -110,8 +110,8 @@ _CAUSES: Mapping[str, str] = {
     ),
     ErrorCode.MODEL_DISCONNECTED: (
         "OpenAI restarted a server, or the network between us failed: three times within a minute, "
-        "or before the model was ready. The caller heard an apology. After fewer breaks, the call "
-        "goes on with another session of the model."
+        "or before the agent had said goodbye. The caller heard an apology, unless the agent was "
+        "ending the call. After fewer breaks, the call goes on with another session of the model."
     ),
     ErrorCode.ENGINE_LOST: (
         "The server or its process failed. Until we noticed that, the call was shown as in "

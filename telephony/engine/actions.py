@@ -43,9 +43,13 @@ class ToModel:
 
 @dataclass(frozen=True, slots=True)
 class ConnectModel:
-    """Leave the model, connected or not, and connect the call to the first one of this plan."""
+    """Leave the model, connected or not, and connect the call to the first one of this plan.
+
+    The connection begins ``after_s`` seconds later.
+    """
 
     plan: CallPlan
+    after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,18 @@ class Leaving:
     # The end
 
     def model_failed(self, failure: ModelFailed) -> None:
-        self.fail(failure.code, str(failure), EndedReason.MODEL_ERROR)
+        self.lose_model(failure.code, str(failure), EndedReason.MODEL_ERROR)
+
+    def lose_model(self, code: OnErrorCode, message: str, reason: EndedReason) -> None:
+        """End the call because the model failed, once the caller has heard a goodbye."""
+        state = self._state
+        if state.phase is not Phase.LEAVING or not state.playback.is_outstanding:
+            self.fail(code, message, reason)
+            return
+        if state.answers.is_busy:  # there was more to say
+            state.do(ReportError(code, clipped(sentence(message))))
+        state.forget_model()
+        state.timers.clear(Timer.VOICE)
 
     def fail(self, code: OnErrorCode, message: str, reason: EndedReason) -> None:
         """End the call because the model failed; a call that was already ending ends as planned."""

@@ -12,6 +12,7 @@ from telephony.engine.phase import Phase
 from telephony.engine.renewal import Renewal
 from telephony.engine.startup import Startup
 from telephony.engine.state import CallState
+from telephony.engine.timers import Timer
 
 
 class ModelTrouble:
@@ -34,11 +35,21 @@ class ModelTrouble:
         if event.code in FATAL_CODES:
             raise ModelFailed(model_error_code(event.code), event.message)
         if state.phase is Phase.STARTING and self._startup.is_refused_by(event):
-            self._startup.refused(event)
+            self._configure_again(event, self._startup.refused(event))
         elif state.answers.is_refused_by(event):
             state.answers.refused(event)
         elif state.phase is Phase.STARTING:
             self._startup.last_error = event.message
+
+    def _configure_again(self, refusal: events.ModelErrored, after_s: float) -> None:
+        """Retry, in another session if a response is pending, such as the greeting.
+
+        This one would speak it without the configuration.
+        """
+        if self._state.answers.is_busy:
+            self._renewal.start_over(refusal.code, after_s)
+        else:
+            self._state.context.start_timer(Timer.CONFIGURE, after_s)
 
     def not_understood(self, event: events.NotUnderstood) -> None:
         self._state.note(EventKind.NOT_UNDERSTOOD, what=clipped(event.what, LONGEST_NAME))
@@ -49,4 +60,4 @@ class ModelTrouble:
         code = ErrorCode.MODEL_DISCONNECTED
         falls_back = self._startup.falls_back(ModelFailed(code, message))
         if not (falls_back or self._renewal.follows_break("closed")):
-            self._leaving.fail(code, message, EndedReason.MODEL_DISCONNECTED)
+            self._leaving.lose_model(code, message, EndedReason.MODEL_DISCONNECTED)

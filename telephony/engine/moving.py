@@ -29,6 +29,7 @@ def snapshot_of(
         digits=state.keypad.digits,
         notes=state.context.timeline.counts(),
         stream_breaks=tuple(at - now for at in state.stream_breaks.at),
+        silence_left_s=state.silence_left_s,
     )
 
 
@@ -49,6 +50,8 @@ def take_up(state: CallState, snapshot: Snapshot, *, ago: float) -> None:
     state.has_responded = snapshot.has_responded
     state.context.timeline.follow(snapshot.notes)
     state.keypad.follow(snapshot.digits)
+    if snapshot.silence_left_s is not None:
+        state.follow_silence(snapshot.silence_left_s - ago)
     state.stream_breaks.at = tuple(then + at for at in snapshot.stream_breaks)
     if snapshot.is_greeted:
         state.reply_times.follow()

@@ -39,17 +39,20 @@ class Renewal:
         return True
 
     def follows_break(self, why: str) -> bool:
-        """Go on with another session; return False if the call has none, or they break too often.
+        """Go on with another session, unless the call is ending or they break too often.
 
-        A call that is starting for the first time, or ending, has no conversation to go on with.
+        Return True if it goes on.
         """
-        is_again = self._state.phase is Phase.STARTING and self._startup.is_again
-        if not (is_again or self._state.phase is Phase.TALKING):
+        if self._state.phase not in (Phase.STARTING, Phase.TALKING):
             return False
         if not self._breaks.add(self._state.now):
             return False
         self._begin(why)
         return True
+
+    def start_over(self, why: str, after_s: float) -> None:
+        """Leave a session that refused its configuration but was asked to speak, for another."""
+        self._begin(why, after_s)
 
     def session_full(self) -> None:
         """Replace the session at the next moment in which nobody speaks."""
@@ -68,7 +71,7 @@ class Renewal:
         else:
             state.context.start_timer(Timer.RENEWAL, LOOK_AGAIN_S)
 
-    def _begin(self, why: str) -> None:
+    def _begin(self, why: str, after_s: float = 0.0) -> None:
         state = self._state
         self._is_full = False
         owes, is_cut = self._owes(), state.answers.is_active
@@ -77,11 +80,11 @@ class Renewal:
         if is_cut:  # the next session says it from the beginning
             state.cut_audio()
         state.note(EventKind.MODEL_RENEWED, why=why)
-        state.phase = Phase.STARTING
-        for timer in (Timer.IDLE, Timer.RENEWAL):
-            state.timers.clear(timer)
         self._startup.again(is_greeted=state.is_greeted, owes=owes)
-        state.do(ConnectModel(state.plan))
+        state.phase = Phase.STARTING
+        state.timers.clear(Timer.RENEWAL)
+        state.pause_silence()
+        state.do(ConnectModel(state.plan, after_s))
 
     def _owes(self) -> bool:
         """Return True if it is the model's turn, and not only to greet: that is repeated anyway."""

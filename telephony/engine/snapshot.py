@@ -32,7 +32,8 @@ class Snapshot:
     calls; one without a result was still running. ``owes`` is True if it is the model's turn to
     speak. ``leave`` is how the call ends, if the agent has said goodbye; ``digits`` a sequence of
     keys that is not complete; ``notes`` the number of timeline events by kind; ``stream_breaks``
-    when the media stream broke.
+    when the media stream broke. ``silence_left_s`` is how much longer silence may last; None if
+    nobody is silent.
     """
 
     plan: CallPlan
@@ -50,6 +51,7 @@ class Snapshot:
     digits: str = field(default="", repr=False)
     notes: Mapping[str, int] = field(default_factory=dict)
     stream_breaks: tuple[float, ...] = ()
+    silence_left_s: float | None = None
 
     @classmethod
     def at_start(cls, plan: CallPlan) -> Snapshot:

@@ -88,13 +88,16 @@ class Startup:
     def again(self, *, is_greeted: bool, owes: bool) -> None:
         """Start another session, which learns what was said so far.
 
+        If the one before had not started either, this one has what is left of its time.
+
         :param owes: it is the model's turn.
         """
         state = self._state
         self.is_again, self._is_greeted, self.owes = True, is_greeted, owes
         self._lines, self._sent_before = state.transcript.lines(), state.playback.total
-        self._began_at, self._give_up_at = state.now, state.now + STARTUP_S
-        self._refusals, self.last_error = 0, ""
+        if state.phase is not Phase.STARTING:
+            self._began_at, self._give_up_at = state.now, state.now + STARTUP_S
+            self._refusals, self.last_error = 0, ""
         self._start_timer()
 
     def ready(self, event: ModelReady) -> None:
@@ -135,7 +138,7 @@ class Startup:
         state.timers.clear(Timer.CONFIGURE)
         ms = state.context.ms_since(self._began_at)
         state.note(EventKind.MODEL_READY, model=state.plan.model, ms=ms)
-        state.rest()
+        state.resume_silence()
         return True
 
     def is_refused_by(self, error: ModelErrored) -> bool:
@@ -144,18 +147,17 @@ class Startup:
             return error.about == CONFIGURATION
         return not self._state.answers.is_asked
 
-    def refused(self, error: ModelErrored) -> None:
-        """Retry if that may help and no response is pending, such as a greeting.
+    def refused(self, error: ModelErrored) -> float:
+        """Return after how many seconds to configure the model again, if that may help.
 
-        The model would speak a greeting without the configuration. OpenAI usually names what it
-        refuses, so an error that names nothing is worth another attempt.
+        OpenAI usually names what it refuses, so an error that names nothing is worth another
+        attempt.
         """
         self._refusals += 1
         may_pass = error.code in PASSING_CODES or not error.about
-        if may_pass and not self._state.answers.is_busy and self._refusals <= MOST_FAILURES:
-            self._state.context.start_timer(Timer.CONFIGURE, RETRY_S * self._refusals)
-        else:
-            raise ModelFailed(ErrorCode.MODEL_REJECTED_CONFIGURATION, error.message)
+        if may_pass and self._refusals <= MOST_FAILURES:
+            return RETRY_S * self._refusals
+        raise ModelFailed(ErrorCode.MODEL_REJECTED_CONFIGURATION, error.message)
 
     def overdue(self) -> None:
         why = f" Its last error: {sentence(self.last_error)}" if self.last_error else ""

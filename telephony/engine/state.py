@@ -21,6 +21,9 @@ from telephony.engine.timers import Timer, Timers
 from telephony.engine.toolbox import Toolbox
 from telephony.engine.transcript import Transcript
 
+# A caller who speaks as soon as there is a model again is heard within this time.
+LEAST_SILENCE_S = 3.0
+
 
 class CallState:
     def __init__(self, plan: CallPlan, now: float, may_call: Callable[[str], bool]) -> None:
@@ -42,6 +45,8 @@ class CallState:
         self.recalled_bytes = 0  # of a greeting that the model said in another call
         self.responses = 0  # of this engine, other than failures
         self.stream_breaks = Breaks()
+        # What was left of the wait for silence when the model was lost.
+        self._silence_left_s: float | None = None
 
     @property
     def now(self) -> float:
@@ -78,10 +83,35 @@ class CallState:
             self.timers.set(Timer.HEARD, self.playback.overdue_at)
         else:
             self.timers.clear(Timer.HEARD)
+        self._silence_left_s = None
         if self.is_busy or self.phase is Phase.STARTING:
             self.timers.clear(Timer.IDLE)
         else:
             self.context.start_timer(Timer.IDLE, self.inactivity_s)
+
+    def pause_silence(self) -> None:
+        """Stop the wait for silence: the call has no model, and the caller may wait for it."""
+        self._silence_left_s = self.silence_left_s
+        self.timers.clear(Timer.IDLE)
+
+    @property
+    def silence_left_s(self) -> float | None:
+        """How much longer silence may last; None if the call is busy."""
+        if self.timers.is_set(Timer.IDLE):
+            return self.timers.at(Timer.IDLE, self.now) - self.now
+        return self._silence_left_s
+
+    def follow_silence(self, left_s: float | None) -> None:
+        """Go on with the wait for silence of a call that has moved."""
+        self._silence_left_s = left_s
+
+    def resume_silence(self) -> None:
+        """Go on with the wait for silence, unless the call is busy, or was since it stopped."""
+        left_s = self._silence_left_s
+        self.rest()
+        if left_s is not None and self.timers.is_set(Timer.IDLE):
+            left_s = min(max(left_s, LEAST_SILENCE_S), self.inactivity_s)
+            self.context.start_timer(Timer.IDLE, left_s)
 
     def write_down(self, text: str) -> str:
         """Add a turn that was not spoken to the transcript; return the id of its item."""

@@ -36,7 +36,6 @@ from telephony.engine.codecs.interface import AgentAudio, Codec
 from telephony.engine.codecs.table import codec_of
 from telephony.engine.codes import EndedReason, ErrorCode, OnErrorCode
 from telephony.engine.costs import TokenUsage
-from telephony.engine.plan import CallPlan
 from telephony.engine.session import CallSession
 from telephony.engine.snapshot import MoveReason
 from telephony.engine.spoken import SpokenGreeting
@@ -411,7 +410,7 @@ class CallRunner:
             case actions.ToModel():
                 self._send(self._codec.encode(action.command))
             case actions.ConnectModel():
-                self._connect_another(action.plan)
+                self._connect_another(action)
             case actions.PlayAudio():
                 self._caller.send(self._encoder.media(action.payload))
             case actions.SendMark():
@@ -456,8 +455,10 @@ class CallRunner:
 
     # Tasks
 
-    async def _connect_model(self) -> None:
+    async def _connect_model(self, after_s: float = 0.0) -> None:
         """Open the model's socket. The session has its own deadline for the whole connect."""
+        if after_s:
+            await asyncio.sleep(after_s)
         began = time.monotonic()
         try:
             await model_connect.connect(self._plan, self)
@@ -469,7 +470,7 @@ class CallRunner:
         else:
             self._tell_connect("connected", None, began)
 
-    def _connect_another(self, plan: CallPlan) -> None:
+    def _connect_another(self, another: actions.ConnectModel) -> None:
         """Leave the model's socket, or the attempt to open it, for that of the plan's model."""
         if self._connecting is not None:
             self._connecting.cancel()
@@ -477,9 +478,9 @@ class CallRunner:
             self._caller.relay_nothing()
             self._caller.resume_reading()  # the model that is left may not have kept up
             self._model.abandon()
-        self._plan, self._model, self._listening = plan, None, None
+        self._plan, self._model, self._listening = another.plan, None, None
         self._codec, self._agent = self._way_to_model()
-        self._connecting = self._spawn(self._connect_model())
+        self._connecting = self._spawn(self._connect_model(another.after_s))
 
     def _way_to_model(self) -> tuple[Codec, AgentAudio]:
         codec = codec_of(self._plan.model)

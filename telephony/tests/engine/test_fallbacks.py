@@ -117,7 +117,7 @@ def test_no_model_follows_one_that_has_spoken():
     call.say(20)
     call.receive(AgentAudioStarted("a1"))
     call.receive(ModelClosed(1006))
-    assert not next_models(call)
+    assert next_models(call) == [FIRST]
 
 
 def test_what_the_caller_typed_meanwhile_reaches_the_next_model():

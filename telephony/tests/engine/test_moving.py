@@ -31,6 +31,7 @@ from telephony.engine.events import (
 )
 from telephony.engine.history import MOST_CHARACTERS, heard_of
 from telephony.engine.snapshot import VERSION, Snapshot
+from telephony.engine.state import LEAST_SILENCE_S
 from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.told_calls import LONGEST, ToldCall, ToldCalls
 from telephony.engine.told_calls import MOST_CHARACTERS as MOST_TOLD
@@ -357,9 +358,22 @@ class TestTime:
         call.wait(10)
         assert [finish.reason for finish in call.ever(Finish)] == [EndedReason.MODEL_ERROR]
 
-    def test_silence_during_the_move_does_not_count_as_the_callers(self):
-        call = talked(inactivity_timeout_ms=5_000)
+    def test_silence_goes_on_but_the_caller_has_the_time_to_be_heard(self):
+        call = talked(inactivity_timeout_ms=20_000)
         call.wait(4)
+        call.move(ago=3.0)
+        call.move()
+        call.wait(12.9)
+        assert call.ever(Finish) == []
+        call.move(ago=30.0)
+        call.wait(LEAST_SILENCE_S - 0.1)
+        assert call.ever(Finish) == []
+        call.wait(0.2)
+        assert [finish.reason for finish in call.ever(Finish)] == [EndedReason.INACTIVITY]
+
+    def test_who_was_not_silent_has_the_whole_time(self):
+        call = talked(inactivity_timeout_ms=5_000)
+        call.listen("u2")
         call.move(ago=3.0)
         call.wait(4.9)
         assert call.ever(Finish) == []

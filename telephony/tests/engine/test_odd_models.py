@@ -7,7 +7,9 @@ import json
 import pytest
 
 from telephony.engine.actions import (
+    ClearAudio,
     CloseCaller,
+    ConnectModel,
     Finish,
     ReportError,
     RunTool,
@@ -32,6 +34,7 @@ from telephony.engine.events import (
     SpeechStarted,
     ToolReturned,
 )
+from telephony.engine.leaving import GOODBYE_S
 from telephony.tests.engine.conversation import Conversation, Sent, errored, types
 
 
@@ -377,7 +380,26 @@ class TestErrorsWhileStarting:
     def test_a_greeting_is_not_spoken_without_the_configuration(self):
         call = self.starting(greeting="Hello!")
         event_id = call.took(Sent)[0].event["event_id"]
+        call.respond()
+        call.say(100)
         call.hear(errors("server_error", message="Sorry.", event_id=event_id))
+        assert call.took(ClearAudio)
+        [another] = call.took(ConnectModel)
+        assert another.after_s == 1.0
+        call.wait(1)
+        call.receive(ModelReady())
+        assert call.told() == ["session.update", "response.create"]
+        call.receive(ModelConfigured())
+        assert call.ever(ReportError) == []
+
+    def test_another_session_is_tried_twice_within_the_time_of_the_first(self):
+        call = self.starting(greeting="Hello!")
+        for _ in range(3):
+            event = errors("slow_down", message="Sorry.", event_id="sh_configuration")
+            call.hear(event)
+            call.wait(2)
+            call.receive(ModelReady())
+        assert [another.after_s for another in call.ever(ConnectModel)] == [1.0, 2.0]
         assert call.ever(ReportError) == [ReportError("model_rejected_configuration", "Sorry.")]
 
     def test_retries_while_starting_have_a_limit(self):
@@ -1045,9 +1067,30 @@ class TestLeaving:
     ):
         call = self.leaving(name, arguments)
         call.receive(ModelClosed(code))
+        assert call.ever(CloseCaller) == []
+        call.wait(0.4)
+        call.receive(MarkPlayed("1"))
         assert call.took(CloseCaller) == [CloseCaller(after)]
-        assert call.took(ReportError)[0].code == "model_disconnected"
         assert call.took(Finish)
+        assert call.ever(ReportError) == []
+
+    def test_a_goodbye_that_was_not_said_to_its_end_is_reported(self):
+        call = Conversation()
+        call.call_tool("end_call")
+        call.respond()
+        call.say(400, text="Good")
+        call.receive(ModelClosed(1006))
+        assert [error.code for error in call.ever(ReportError)] == ["model_disconnected"]
+        assert call.ever(CloseCaller) == []
+        call.wait(GOODBYE_S)
+        assert call.ever(CloseCaller) == [CloseCaller(None)]
+
+    def test_a_call_whose_model_says_no_goodbye_ends_at_once(self):
+        call = Conversation()
+        call.call_tool("end_call")
+        call.receive(ModelClosed(1006))
+        assert call.took(CloseCaller) == [CloseCaller(None)]
+        assert call.took(ReportError)[0].code == "model_disconnected"
 
     def test_the_call_ends_as_planned_when_the_goodbye_fails(self):
         call = Conversation()

@@ -27,7 +27,8 @@ from telephony.engine.events import (
 from telephony.engine.hearing import CUT
 from telephony.engine.phase import Phase
 from telephony.engine.startup import LIFETIME_S, RENEW_AFTER
-from telephony.tests.engine.conversation import UNIX_AHEAD, Conversation, Sent, errored
+from telephony.engine.state import LEAST_SILENCE_S
+from telephony.tests.engine.conversation import PLAN, UNIX_AHEAD, Conversation, Sent, errored
 from telephony.tests.engine.test_moving import ask, message, recalled, speak, talked
 
 LONG = 14_100
@@ -122,11 +123,42 @@ class TestBreaks:
         call.wait(5)
         assert call.session.phase is Phase.STARTING
 
-    def test_a_first_session_that_breaks_before_it_is_configured_ends_the_call(self):
-        call = Conversation(ready=False)
+    @pytest.mark.parametrize("greeting", ["", "Hello!"])
+    def test_a_first_session_that_breaks_before_it_is_configured_counts(self, greeting):
+        call = Conversation(ready=False, greeting=greeting)
+        for _ in range(2):
+            call.receive(ModelReady())
+            assert call.told()[0] == "session.update"
+            assert len(call.told()) == (2 if greeting else 1)
+            call.receive(ModelClosed(1006))
+            assert call.took(ConnectModel)
         call.receive(ModelReady())
         call.receive(ModelClosed(1006))
-        assert call.ever(Finish)
+        assert call.took(ReportError)[0].code == "model_disconnected"
+        assert call.session.billed_from is None
+
+    def test_sessions_that_do_not_start_share_the_time_of_the_first(self):
+        call = Conversation(ready=False)
+        for _ in range(2):
+            call.wait(4)
+            call.receive(ModelReady())
+            call.receive(ModelClosed(1006))
+        call.wait(1.9)
+        assert call.ever(Finish) == []
+        call.wait(0.2)
+        assert call.ever(ReportError)[0].code == "model_unreachable"
+
+    def test_a_call_whose_first_session_broke_is_like_any_other(self):
+        call = Conversation(ready=False, greeting="Hello!")
+        call.receive(DigitPressed("#"))
+        call.receive(ModelReady())
+        call.receive(ModelClosed(1006))
+        renewed(call)
+        assert [item.get("role") for item in recalled(call)] == ["user"]
+        assert [bool(asked.get("response")) for asked in call.asked()[1:]] == [True]
+        speak(call, "Hello!", "a1", ms=400)
+        assert len(call.asked()) == 3  # then the answer to the keys
+        assert [detail["model"] for _, detail in call.notes("model_ready")] == [PLAN.model]
 
     @pytest.mark.parametrize("is_late", [False, True])
     def test_a_model_that_cannot_be_reached_again_ends_the_call(self, is_late):
@@ -278,8 +310,12 @@ class TestAnyMoment:
         call.say(400, item="a3", text="Goodbye.", ended=True)
         call.answer({"type": "function_call", "call_id": "c2", "name": "end_call"})
         broken(call)
-        assert call.took(ConnectModel) == []
+        assert call.ever(ConnectModel) == []
+        assert call.ever(CloseCaller) == []
+        call.wait(0.4)
+        call.receive(MarkPlayed(str(call.session.playback._number)))
         assert call.took(CloseCaller) == [CloseCaller(None)]
+        assert [line.interrupted for line in call.took(Finish)[0].transcript] == [False] * 4
 
     @pytest.mark.parametrize("breaks_again", [False, True])
     def test_keys_that_were_pressed_meanwhile_are_a_turn(self, breaks_again):
@@ -298,6 +334,43 @@ class TestAnyMoment:
         broken(call)
         call.receive(ResponseStarted("old"))
         renewed(call)
+        assert call.ever(Finish) == []
+
+
+class TestSilence:
+    """Of a caller who says nothing: a new session of the model does not make it longer."""
+
+    def test_it_goes_on_where_it_was(self):
+        call = talked(inactivity_timeout_ms=20_000)
+        call.wait(12)
+        broken(call)
+        call.wait(5)  # while nobody could have answered
+        renewed(call)
+        call.wait(7.9)
+        assert call.ever(Finish) == []
+        call.wait(0.2)
+        assert [finish.reason for finish in call.ever(Finish)] == [EndedReason.INACTIVITY]
+
+    def test_the_caller_has_the_time_to_be_heard(self):
+        call = talked(inactivity_timeout_ms=20_000)
+        call.wait(19.9)
+        broken(call)
+        renewed(call)
+        call.wait(LEAST_SILENCE_S - 0.1)
+        call.listen("u2")
+        call.wait(30)
+        assert call.ever(Finish) == []
+
+    def test_what_happens_meanwhile_begins_it_anew(self):
+        call = talked(inactivity_timeout_ms=20_000)
+        call.wait(19)
+        broken(call)
+        call.receive(DigitPressed("1"))
+        renewed(call)
+        call.wait(1.5)  # the keys are complete
+        call.respond()
+        call.done()
+        call.wait(17)
         assert call.ever(Finish) == []
 
 

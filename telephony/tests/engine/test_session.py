@@ -655,7 +655,7 @@ class TestBilling:
     def test_a_call_that_ends_before_that_is_free(self, event):
         call = _starting()
         call.receive(ModelReady())
-        call.receive(event)
+        call.disconnect(event)
         call.receive(ModelConfigured())
         assert call.ever(Finish)
         assert call.session.billed_from is None
