@@ -36,8 +36,11 @@ OVERLAP = timedelta(minutes=15)
 SEARCHED = timedelta(days=7)
 _HOUR = timedelta(hours=1)
 
-BATCH_SIZE = 50
-LEASE = timedelta(minutes=10)
+# What a worker that was killed had claimed waits until the lease ends. A lease that ends too early
+# does no harm, since Stripe counts an identifier once: it makes one request more. So it is short,
+# and the batch so small that a slow Stripe is through with it in time.
+BATCH_SIZE = 10
+LEASE = timedelta(minutes=3)
 # The last part of a lease, longer than the requests for one event can take.
 _MARGIN = timedelta(minutes=2)
 _RUN_AT_MOST = timedelta(minutes=10)

@@ -41,7 +41,7 @@ _A_SECOND = 4.0  # new calls
 _SETTLE_S = 2.0
 _LONGEST_S = 1500.0
 
-# What a killed worker was reporting to Stripe, another one reports after ten minutes: now.
+# What a killed worker was reporting to Stripe, another one reports when its lease ends: now.
 _LEASES_END = """
     UPDATE billing_meterevent SET next_attempt_at = now() WHERE state = 'pending' RETURNING 1
 """
