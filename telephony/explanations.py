@@ -175,8 +175,9 @@ _CAUSES_OF_MODEL_CODES: Mapping[str, str] = {
         "The name has a typo, OpenAI has retired the model, or the key's project does not allow it."
     ),
     "session_expired": (
-        "OpenAI ends each session after 60 minutes at the latest. Switchhook continues the call in "
-        "another one, unless the agent is saying goodbye or the new session expires at once too."
+        "OpenAI ends each session after an hour, or when the session says so. Switchhook continues "
+        "the call in another one, unless the agent is saying goodbye or the new session expires at "
+        "once too."
     ),
     "response_input_buffer_full": (
         "Only Live models have this limit. Switchhook continues the call in another session, "
@@ -199,7 +200,7 @@ _OF_REASON: Mapping[EndedReason, tuple[str, str]] = {
     ),
     EndedReason.MAX_DURATION: (
         "The conversation was long, or two machines were talking to each other.",
-        "To allow longer calls, return a higher `maxDurationSeconds`.",
+        "To allow longer calls, return a higher `maxDurationSeconds`, up to 14100.",
     ),
     EndedReason.API_HANGUP: ("", ""),
     EndedReason.MODEL_ERROR: (
