@@ -105,12 +105,13 @@ class ResponseQueue:
         self._unseen.discard(item_id)
 
     def started(self, response_id: str, *, is_aside: bool = False) -> bool:
-        """Record the beginning of a response; return False if it has already ended.
+        """Record the beginning of a response; return False if it has ended, or begun otherwise.
 
         A response that the model began by itself considers all items that the model has added. What
         a voice says aside considers none of them: its backend has yet to respond.
         """
-        if response_id in self._done:
+        other = self.active if is_aside else self.aside
+        if response_id in self._done or (response_id and response_id == other):
             return False
         self._begun.add(response_id)
         self._not_before = 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from telephony.engine import leaving, toolbox
 from telephony.engine.actions import CancelTool, ConnectModel, Finish, Note, RunTool
+from telephony.engine.codecs.table import codec_of
 from telephony.engine.events import (
     Event,
     ModelReady,
@@ -21,7 +22,7 @@ from telephony.engine.phase import Phase
 from telephony.engine.snapshot import Snapshot
 from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.timers import Timer, ToolTimer
-from telephony.tests.engine.conversation import Conversation, Sent, Took
+from telephony.tests.engine.conversation import PLAN, Conversation, Sent, Took
 
 LIMIT_S = 300
 # After the end, the last transcripts and the results of running tools may follow.
@@ -41,7 +42,8 @@ class CheckedConversation(Conversation):
         self.answered: set[str] = set()
         self.notes_count = 0
         self.began = 100.0  # where the conversation's clock begins
-        super().__init__(ready=False, max_duration_seconds=LIMIT_S, **plan)
+        codec = plan.pop("codec", None) or codec_of(plan.get("model", PLAN.model))
+        super().__init__(ready=False, max_duration_seconds=LIMIT_S, codec=codec, **plan)
 
     def receive(self, event: Event) -> list[Took]:
         if isinstance(event, ModelReady):
@@ -79,6 +81,7 @@ class CheckedConversation(Conversation):
                 self._check_output(action.event)
             case ConnectModel():
                 self.is_connected = False
+                self.codec = codec_of(action.plan.model)
                 self.answered = set()  # by the next session, which learns all results
             case RunTool():
                 assert action.call_id not in self.asked_tools, "a tool runs twice"
@@ -142,6 +145,7 @@ class CheckedConversation(Conversation):
             return None
         usage = self.session.usage
         self.is_connected, self.running = False, []
+        self.codec = codec_of(self.session._state.plan.model)
         self.answered = set()  # by the model of this session
         self.began += 1_000
         snapshot = super().move(ago, ready=ready)

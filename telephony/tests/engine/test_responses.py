@@ -34,6 +34,15 @@ def all_asked(responses):
     return requests
 
 
+@pytest.mark.parametrize("is_aside", [False, True])
+def test_what_has_begun_does_not_begin_in_another_way(is_aside):
+    responses = queue()
+    assert responses.started("r1", is_aside=is_aside)
+    assert not responses.started("r1", is_aside=not is_aside)
+    assert responses.done("r1")
+    assert not responses.is_busy
+
+
 class TestWanted:
     def test_plain_requests_are_merged(self):
         assert all_asked(queue(PLAIN, PLAIN, PLAIN)) == [PLAIN]
