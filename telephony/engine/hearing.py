@@ -17,7 +17,8 @@ MOST_TYPED_LINES = 500
 MOST_EARLY = 50  # turns of keys or text that wait until the model is configured
 
 # Corrects the history: a session of the model can truncate only what it has said itself.
-CUT = "The caller interrupted your last turn. This is all that they heard of it: {}"
+CUT = 'The caller interrupted your last turn. This is all that they heard of it: "{}"'
+UNHEARD = "The caller interrupted your last turn before they heard any of it."
 
 
 class Hearing:
@@ -60,7 +61,8 @@ class Hearing:
         """Tell the model of an interrupted turn that its history has in full."""
         state = self._state
         if line := state.transcript.turn(item_id):
-            told = CUT.format(heard_of(line) or "nothing")
+            heard = heard_of(line)
+            told = CUT.format(heard) if heard else UNHEARD
             state.tell(AddText(state.context.own_item(), told, role="system"))
 
     def speech_stopped(self, event: events.SpeechStopped | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from telephony.engine.history import heard_of
 from telephony.engine.snapshot import Leave, MoveReason, Snapshot, moved
 from telephony.engine.state import CallState
 from telephony.engine.timers import Timer
@@ -12,7 +13,9 @@ def snapshot_of(
 ) -> Snapshot:
     """Return the conversation of a call that is not over."""
     lines = state.transcript.heard_until(state.playback.unheard(now))
-    is_greeted = state.has_spoken or state.is_greeted
+    is_told = any(line.role == "assistant" and heard_of(line) for line in lines)
+    is_greeted = state.has_spoken or is_told
+    has_asked = any(line.role == "user" for line in lines)
     return Snapshot(
         plan=state.plan,
         reason=reason,
@@ -24,7 +27,7 @@ def snapshot_of(
         billed_from=None if state.billed_from is None else state.billed_from - now,
         has_responded=state.has_spoken,
         is_greeted=is_greeted,
-        owes=owes or (_is_models_turn(state) if is_greeted else bool(lines)),
+        owes=owes or (_is_models_turn(state) if is_greeted else has_asked),
         leave=leave,
         digits=state.keypad.digits,
         notes=state.context.timeline.counts(),

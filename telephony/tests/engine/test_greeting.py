@@ -32,7 +32,7 @@ from telephony.engine.events import (
     ModelUnreachable,
     SpeechStarted,
 )
-from telephony.engine.hearing import CUT
+from telephony.engine.hearing import CUT, UNHEARD
 from telephony.engine.phase import Phase
 from telephony.engine.playback import BYTES_PER_MS
 from telephony.engine.spoken import LONGEST_BYTES, SpokenGreeting, Tape, has_same_words
@@ -176,7 +176,7 @@ class TestInterrupted:
         call = greeted()
         call.receive(SpeechStarted("u1"))
         [told] = call.took(Sent)
-        assert told.event["item"]["content"][0]["text"] == CUT.format("nothing")
+        assert told.event["item"]["content"][0]["text"] == UNHEARD
 
     def test_the_next_session_gets_only_what_was_heard(self):
         call = greeted()
@@ -197,6 +197,13 @@ class TestMoved:
         assert len(call.asked()) == 1
         assert "response" not in call.asked()[0]  # and not for the greeting again
         assert (call.ever(PlayAudio), call.notes("greeted")) == ([], [])
+
+    def test_before_anything_was_heard_the_next_model_is_asked_for_it(self):
+        call = greeted(ready=False)
+        call.move()
+        assert recalled(call) == []
+        [asked] = call.asked()
+        assert WORDS in asked["response"]["instructions"]
 
     def test_before_the_model_was_there(self):
         call = greeted(ready=False)
