@@ -16,6 +16,7 @@ from accounts.models import Account
 from accounts.services import account_close
 from billing.closing import subscriptions_end, subscriptions_end_soon
 from core.errors import ApiError
+from telephony.greetings import greetings_delete
 from telephony.hangup import calls_request_hangup
 from telephony.notices import notification_settings_delete
 from telephony.numbers import phone_numbers_remove_all
@@ -39,9 +40,9 @@ _LATER_LOOKS = timedelta(minutes=1)
 def account_delete(*, account: Account) -> int:
     """Delete an account for good; return the number of calls in progress that are being ended.
 
-    Its numbers, keys, sessions and notification webhook end now, its subscription after its calls
-    (:func:`account_end`). Records of calls, usage and invoices stay. Raises 409 ``operator`` for
-    operators, who lose their rights in the admin first.
+    Its numbers, keys, sessions, notification webhook and cached greetings end now, its subscription
+    after its calls (:func:`account_end`). Records of calls, usage and invoices stay. Raises 409
+    ``operator`` for operators, who lose their rights in the admin first.
     """
     account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     if account.is_staff:
@@ -52,6 +53,7 @@ def account_delete(*, account: Account) -> int:
         )
     account_close(account=account)
     _remove_registered(account)
+    greetings_delete(account=account)
     calls = calls_request_hangup(account=account)
     subscriptions_end_soon(account=account)
     log.info("account_deleted", account_id=account.id, live_calls=calls)

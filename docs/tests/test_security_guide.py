@@ -58,7 +58,7 @@ TESTS = {
     "read access to the database": [
         f"{HERE}.TestTheDatabase",
         "telephony.tests.wire.test_secrets",
-        "telephony.tests.voice.test_greetings",
+        "telephony.tests.test_greetings",
         "dashboard.tests.test_stored_sessions",
     ],
     "a backup": [f"{HERE}.TestABackup"],

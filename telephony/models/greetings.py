@@ -9,7 +9,7 @@ from accounts.ownership import OwnedQuerySet
 
 
 class CachedGreeting(models.Model):
-    """The audio and transcript of a greeting, sealed: see ``telephony.voice.greetings``.
+    """The audio and transcript of a greeting, sealed: see ``telephony.greetings``.
 
     The table is unlogged: neither a backup nor a replica contains it, and a crash empties it.
     """

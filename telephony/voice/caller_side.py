@@ -16,6 +16,7 @@ from accounts.models import WebhookSecret
 from core.client_address import network_of
 from core.observers import tell
 from core.outages import is_outage
+from telephony import greetings
 from telephony.call_log import bind_call, names_of
 from telephony.db import in_database
 from telephony.engine.events import CallerHungUp, Event
@@ -23,7 +24,7 @@ from telephony.engine.twilio_codec import MULAW, CallerAudio, StreamStarted, dec
 from telephony.facts import CallHeld, CallReleased
 from telephony.models import Call
 from telephony.services import call_connect, call_move
-from telephony.voice import greetings, signatures, websocket
+from telephony.voice import signatures, websocket
 from telephony.voice.browser import BrowserCallRunner
 from telephony.voice.handover import Handed, InvalidTicket, take_plan
 from telephony.voice.live import LiveCalls

@@ -21,6 +21,7 @@ import structlog
 
 from core.observers import tell
 from core.outages import is_outage
+from telephony import greetings
 from telephony.bounded_json import NotUsable, decoded_leniently
 from telephony.call_log import about
 from telephony.callbacks import client
@@ -55,7 +56,7 @@ from telephony.services import (
     transcript_line,
 )
 from telephony.trace_ids import new_span, traceparent
-from telephony.voice import greetings, model_connect, transactions
+from telephony.voice import model_connect, transactions
 from telephony.voice.handover import Conversation, Handed, sealed_conversation
 from telephony.voice.recorder import Entries, Recorder
 from telephony.voice.websocket import ConnectFailed, Socket

@@ -8,12 +8,12 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from core.queue import lanes
+from telephony import greetings
 from telephony.call_log import bind_call
 from telephony.db import in_database
 from telephony.engine.codes import EndedReason, EventKind
 from telephony.models import Call, Process
 from telephony.services import call_end, call_note
-from telephony.voice import greetings
 from telephony.voice.handover import forget_expired_plans
 from telephony.voice.heartbeat import keep_sweeping
 

@@ -11,11 +11,12 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from operations.closing import account_delete
+from telephony import greetings
 from telephony.engine.spoken import LONGEST_BYTES, SpokenGreeting
+from telephony.greetings import KEPT_FOR, forget_expired, keep, recall
 from telephony.models import CachedGreeting
 from telephony.tests.engine.conversation import PLAN
-from telephony.voice import greetings
-from telephony.voice.greetings import KEPT_FOR, forget_expired, keep, recall
 
 GREETED = replace(PLAN, greeting="Good evening!", greeting_cache=True)
 SPOKEN = SpokenGreeting(bytes(range(256)), "Good evening — ¡buenas!")
@@ -118,10 +119,12 @@ def test_an_entry_that_cannot_be_opened_is_none(alice):
     assert recall(alice.id, GREETED, NOW) is None
 
 
-def test_it_is_deleted_with_the_account(alice):
-    keep(alice.id, GREETED, SPOKEN, NOW)
-    alice.delete()
-    assert not CachedGreeting.objects.exists()
+def test_it_is_deleted_with_the_account_and_not_kept_again(alice, bob):
+    for account in (alice, bob):
+        keep(account.id, GREETED, SPOKEN, NOW)
+    account_delete(account=alice)
+    keep(alice.id, GREETED, SPOKEN, NOW)  # by a call that is still ending
+    assert [each.account for each in CachedGreeting.objects.all()] == [bob]
 
 
 @pytest.mark.parametrize(("is_on", "queries"), [(True, 1), (False, 0)])

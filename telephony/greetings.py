@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from accounts.models import Account
 from core.sealing import CannotUnseal, keyed_hashes, seal, unseal
 from telephony.admission import account_lock
 from telephony.engine.plan import CallPlan
@@ -54,12 +55,19 @@ def keep(account_id: str, plan: CallPlan, spoken: SpokenGreeting, now: datetime)
         expires_at=now + KEPT_FOR,
     )
     with transaction.atomic():
-        account_lock(account_id)  # else two calls at a time could exceed the limit
+        # Locked, since else two calls at a time could exceed the limit.
+        if account_lock(account_id).closed_at is not None:
+            return
         theirs = CachedGreeting.objects.filter(account_id=account_id)
         theirs.filter(digest=entry.digest).delete()
         newest = theirs.order_by("-expires_at").values_list("pk", flat=True)
         theirs.filter(pk__in=list(newest[MOST - 1 :])).delete()
         entry.save()
+
+
+def greetings_delete(*, account: Account) -> None:
+    """Empty the account's cache."""
+    CachedGreeting.objects.of(account).delete()
 
 
 def forget_expired(now: datetime) -> int:
