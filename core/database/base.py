@@ -56,6 +56,7 @@ class Connection(psycopg.Connection[Any]):
     """Psycopg's connection, which waits no longer than the current ``patience()`` allows."""
 
     made_at = answered_at = 0.0
+    was_given_up = False  # closed by ourselves, while the server was slow or hung
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         limit = _limit()
@@ -88,7 +89,7 @@ class Connection(psycopg.Connection[Any]):
                 ready = yield state
                 if not ready and pool:  # an interval of the wait has passed
                     if pool.has_lost(self):
-                        self.pgconn.finish()
+                        self._close_unheard()
                         raise NoResponse("The database does not respond.")
                     pool.probe_if_silent(since=began)
                 state = gen.send(ready)
@@ -101,6 +102,10 @@ class Connection(psycopg.Connection[Any]):
         is_heard = pool is None or monotonic() - pool.heard_at < _PROVEN_FOR_S
         if self.autocommit and is_heard:  # in a transaction, the server knows the limit
             self._try_cancel(timeout=_CANCELLED_WITHIN_S)
+        self._close_unheard()
+
+    def _close_unheard(self) -> None:
+        self.was_given_up = True
         self.pgconn.finish()
 
     def _start_query(self) -> PQGen[None]:
@@ -267,10 +272,23 @@ class Pool(ConnectionPool[Connection]):
             with database_within(_PROVEN_WITHIN_S):
                 self.check_connection(connection)
         except Exception:
-            if connection.made_at > self._stale_before:
-                self._stale_before = monotonic()
-                self.drain()
+            self._replace_all(connection)
             raise
+
+    def _return_connection(self, conn: Connection, from_getconn: bool) -> None:
+        """Take a connection back. If it broke in use, the others are broken too, or about to be.
+
+        They may have responded a moment ago, and would be handed out without a check.
+        """
+        if conn.closed and not conn.was_given_up:
+            self._replace_all(conn)
+        super()._return_connection(conn, from_getconn)
+
+    def _replace_all(self, broken: Connection) -> None:
+        """Replace the connections that are as old as the broken one, once for all of them."""
+        if broken.made_at > self._stale_before:
+            self._stale_before = monotonic()
+            self.drain()
 
     def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
         """Try to connect, and go on trying: see ``_Attempt``."""

@@ -304,6 +304,19 @@ def test_a_command_waits_for_a_restart(world: World) -> None:
     world.becomes_well()
 
 
+def test_if_a_connection_breaks_in_use_the_others_are_replaced(world: World, pool: Pool) -> None:
+    """If a PgBouncer is killed, they break too, perhaps not in the same moment."""
+    with psycopg.connect(world.postgres.url, autocommit=True) as session, database_within(10):
+        used, other = pool.getconn(), pool.getconn()
+        pool.putconn(other)
+        session.execute("SELECT pg_terminate_backend(%s, 5000)", [used.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            used.execute("SELECT")
+        pool.putconn(used)
+        assert other.closed
+    sleep_in(pool, 0)
+
+
 def test_a_slow_query_on_a_working_server_is_not_a_hang(pool: Pool) -> None:
     """It may take longer than a hang, although the server sends nothing meanwhile."""
     sleep_in(pool, 3)
