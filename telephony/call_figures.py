@@ -1,8 +1,9 @@
 """What a call's timeline says in figures: how fast it was, and what happened in it how often.
 
-This is the one place that reads latencies from timelines. The call, the sums by day, the log and
-pages all have them from here. A turn's latency is the time from the end of the caller's speech to
-the first audio of the response, tools included.
+The call, the sums by day, the log and pages have latencies from here. Only the chart on a call's
+page reads them from the timeline itself, turn by turn (``dashboard.call_latency``). A turn's
+latency is the time from the end of the caller's speech to the first audio of the response, tools
+included.
 """
 
 from __future__ import annotations

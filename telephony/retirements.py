@@ -43,6 +43,11 @@ class InUse:
     def others(self) -> int:
         return self.count - 1
 
+    @property
+    def days(self) -> int:
+        """In how many days, until today, the numbers have used the model."""
+        return LASTS.days
+
 
 def model_used(call: Call, name: str, *, at: datetime) -> None:
     """Record that a model spoke in a call; only of one whose end is announced."""

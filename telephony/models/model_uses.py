@@ -12,7 +12,7 @@ from telephony.models.numbers import PhoneNumber
 class ModelUse(models.Model):
     """A model with a retirement date that spoke in calls of a number: see ``retirements``.
 
-    Rows that are not renewed are deleted after a week.
+    Rows that are not renewed are deleted (``telephony.retirements.LASTS``).
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+", db_index=False)

@@ -19,7 +19,7 @@ from telephony.engine.codes import EndedReason
 from telephony.engine.models import MODELS
 from telephony.models import CallbackDelivery, ModelUse, PhoneNumber
 from telephony.outcomes import Outcome
-from telephony.retirements import in_use, retirements_tell
+from telephony.retirements import LASTS, in_use, retirements_tell
 from telephony.services import call_accept, call_end
 from telephony.tests.test_call_incidents import NUMBER, OTHER_NUMBER, call_of
 
@@ -145,7 +145,9 @@ def test_the_dashboard_warns(alice: Account, bob: Account, number: PhoneNumber) 
     at = datetime.now(UTC)
     ModelUse.objects.create(account=alice, number=number, model=MODEL.name, used_at=at)
     web = logged_in(alice)
-    assert f"Calls of {NUMBER} used it" in text_of(web, "/dashboard")
+    days = f"in the last {LASTS.days} days"
+    assert f"Calls of {NUMBER} used it {days}" in text_of(web, "/dashboard")
+    assert f"of the last {LASTS.days} days" in text_of(web, "/docs/models")
     assert "Calls of this number used it" in text_of(web, f"/dashboard/numbers/{number.id}")
     assert "used it" not in text_of(web, f"/dashboard/numbers/{other.id}")
     assert "used it" not in text_of(logged_in(bob), "/dashboard")

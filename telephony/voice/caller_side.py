@@ -28,7 +28,7 @@ from telephony.voice import signatures, websocket
 from telephony.voice.browser import BrowserCallRunner
 from telephony.voice.handover import Handed, InvalidTicket, take_plan
 from telephony.voice.live import LiveCalls
-from telephony.voice.runner import CallRunner, Connection
+from telephony.voice.runner import MOST_EARLY_BYTES, CallRunner, Connection
 from telephony.voice.twiml import TICKET
 from telephony.voice.unadmitted import UnadmittedSockets
 from telephony.voice.websocket import POLICY_VIOLATION, Handler, Socket
@@ -39,8 +39,6 @@ START_WITHIN_S = 10.0
 # After this an apology is better than more silence.
 ADMITTED_WITHIN_S = 10.0
 _LOOK_AGAIN_S = 0.2
-# Buffered while a ticket is looked up: 5 s of frames. Nothing is buffered before the ticket.
-_MOST_WAITING_BYTES = 64 << 10
 # Codes of a stream that was lost, to the network or to a proxy that stops. Twilio sends a message
 # before it ends one.
 _BROKEN = frozenset({1001, websocket.CONNECTION_LOST, 1011, 1012, 1013})
@@ -136,7 +134,7 @@ class CallerSide(Handler):
     def _keep(self, item: bytes | Event) -> None:
         size = len(item) if isinstance(item, bytes) else _EVENT_BYTES
         is_asked = self._admission is not None and not self._is_over
-        if is_asked and self._waiting_bytes + size <= _MOST_WAITING_BYTES:
+        if is_asked and self._waiting_bytes + size <= MOST_EARLY_BYTES:
             self._waiting.append(item)
             self._waiting_bytes += size
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # For all attempts together; the rest of STARTUP_S is for the model to accept its configuration.
 CONNECT_WITHIN_S = STARTUP_S - 2.0
 # What a model may send before its call is there: an event or two.
-MOST_EARLY_BYTES = 64 << 10
+MOST_SENT_BYTES = 64 << 10
 
 
 def url_of(plan: CallPlan) -> str:
@@ -81,7 +81,7 @@ class ModelSide(Handler):
 
     def _keep(self, text: bytes) -> None:
         self._early_bytes += len(text)
-        if self._early_bytes <= MOST_EARLY_BYTES:
+        if self._early_bytes <= MOST_SENT_BYTES:
             self._early.append(text)
         else:
             self.close()

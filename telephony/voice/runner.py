@@ -63,7 +63,8 @@ from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
 
-# Audio of the caller before the model is ready: 5 s of frames, or as many bytes of larger ones.
+# What comes from the caller before their ticket is redeemed, and again before the model is ready:
+# 5 s of frames, or as many bytes of larger ones.
 MOST_EARLY_BYTES = 64 << 10
 # The limit for storing what Twilio is to do next. The socket is open meanwhile.
 NEXT_WRITTEN_S = 5.0
