@@ -88,7 +88,7 @@ class ModelServer:
     ``lifetime_s`` seconds. Statuses in ``refusals`` answer the next upgrades, one each (``DROPPED``
     drops the connection), and no upgrade is answered while ``opens`` is not set. ``retired`` names
     models that it refuses. ``clock`` tells the time in Unix seconds. Only a server that records
-    keeps ``sessions``, and events in them.
+    keeps ``sessions``, and events in them. ``realtime`` is the class of Realtime's sessions.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class ModelServer:
         lifetime_s: float = LIFETIME_S,
         clock: Callable[[], float] = time.time,
         records: bool = False,
+        realtime: type[RealtimeSession] = RealtimeSession,
     ) -> None:
         self.script = script or Script()
         self.pace = pace
@@ -114,6 +115,7 @@ class ModelServer:
         self._clock = clock
         self._key = key
         self._records = records
+        self._new_realtime = realtime
         self._numbers = itertools.count(1)
         self._bell = Bell()
         self._stopping = asyncio.Event()
@@ -142,7 +144,7 @@ class ModelServer:
         self._stopping.set()
 
     async def _realtime(self, request: web.Request) -> web.StreamResponse:
-        session = RealtimeSession(
+        session = self._new_realtime(
             request.query.get("model", ""),
             self.script,
             number=next(self._numbers),

@@ -208,6 +208,8 @@ class RealtimeSession(ModelSession):
             )
         if item.wants_an_answer:
             self._unanswered.append(item)
+        elif item.is_from_model:  # of a history, in which it answered what came before
+            self._unanswered.clear()
 
     def _truncate_item(self, event: Event) -> None:
         self.conversation.truncate(event["item_id"], event["audio_end_ms"])
@@ -275,7 +277,7 @@ class RealtimeSession(ModelSession):
             return turn
         results = [i for i in self._unanswered if i.wire["type"] == "function_call_output"]
         said = [item for item in self._unanswered if item not in results]
-        return persona.reply(
+        return self.reply(
             persona.Prompt(
                 instructions=instructions,
                 said=" ".join(item.text for item in said),
@@ -285,6 +287,10 @@ class RealtimeSession(ModelSession):
                 is_first=not self._responses,
             )
         )
+
+    def reply(self, prompt: persona.Prompt) -> Turn:
+        """Return what the model does when no script controls it."""
+        return persona.reply(prompt)
 
     def _cancel_response(self, event: Event) -> None:
         wanted = event.get("response_id")

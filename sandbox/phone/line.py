@@ -72,6 +72,10 @@ class Line:
         self._speech.extend(frames(text))
         self.said = normal(f"{self.said} {text}")
 
+    def hush(self) -> None:
+        """Have the person break off what they are saying."""
+        self._speech.clear()
+
     async def run(self) -> None:
         """Tick until closed."""
         self._opened.set()

@@ -466,6 +466,16 @@ def test_a_tool_call() -> None:
     assert heard(client.ask()) == "It left."
 
 
+def test_what_a_history_has_answered_is_not_answered_again() -> None:
+    client = Client()
+    content = [{"type": "output_text", "text": "At nine."}]
+    said = {"type": "message", "role": "assistant", "content": content}
+    client.send(user_text("When do you open"))
+    client.send({"type": "conversation.item.create", "item": said})
+
+    assert heard(client.say("Thank you")).startswith("I understood: Thank you.")
+
+
 def test_an_answer_to_a_call_that_never_was() -> None:
     output = {"type": "function_call_output", "call_id": "call_1", "output": ""}
 
