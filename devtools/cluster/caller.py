@@ -64,7 +64,7 @@ class Caller(load.Caller):
         self.opened = self.closed = 0.0
         self.has_hung_up = False
         self.is_gone = asyncio.Event()
-        self.moved = 0
+        self.hears_now = asyncio.Event()  # itself, on its present stream
 
     @property
     def tally_of_call(self) -> load.Tally:
@@ -80,6 +80,8 @@ class Caller(load.Caller):
         if not self.hears_itself.is_set():
             self._heard = load.now()  # what it does not hear before its first word is no gap
         super().on_ws_frame(transport, frame)
+        if frame.payload_size == self._size:
+            self.hears_now.set()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.closed = self.closed or time.monotonic()
@@ -87,8 +89,9 @@ class Caller(load.Caller):
 
     def move(self, start: dict[str, Any]) -> None:
         """Get ready for a stream to another engine."""
-        self._start, self.closed, self.moved = start, 0.0, self.moved + 1
+        self._start, self.closed = start, 0.0
         self.is_gone.clear()
+        self.hears_now.clear()
 
     def hang_up(self, call_sid: str) -> None:
         self.has_hung_up, self.closed = True, time.monotonic()
@@ -152,6 +155,7 @@ class Load:
                 told = next_
                 caller.move(_start(call, called.account, sid, told.ticket))
                 await self._connect(caller, called.account)
+                tell("moved", sid=sid, at=time.monotonic())
                 await self._last(caller, sid, until)
         except (OSError, WSError, TimeoutError) as error:
             tell("unconnected", sid=sid, why=repr(error))
@@ -172,8 +176,9 @@ class Load:
         """Return when the call is over: its time has come, all end, or the product closes it."""
         seconds = until - asyncio.get_running_loop().time()
         await _first_of(max(0.0, seconds), caller.is_gone, self.ending)
-        # Whoever rings does not hang up before a word is heard.
-        await _first_of(_OPENED_WITHIN_S, caller.is_gone, caller.hears_itself)
+        # Nobody hangs up before they hear a word, at the beginning or after a move: the call's
+        # record would end where the last engine gave it up.
+        await _first_of(_OPENED_WITHIN_S, caller.is_gone, caller.hears_now)
         if not caller.is_gone.is_set():
             caller.hang_up(sid)
             await _first_of(_CLOSED_WITHIN_S, caller.is_gone)
@@ -203,7 +208,6 @@ class Load:
             heard=caller.hears_itself.is_set(),
             gap=tally.longest_gap / 1e6,
             damaged=tally.damaged + tally.out_of_order,
-            moved=caller.moved,
         )
 
     async def speak(self) -> None:

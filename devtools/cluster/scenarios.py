@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import psycopg
 
-from devtools.attack.product import ALL_PORTS, WORKER
+from devtools.attack.product import WORKER
 from devtools.attack.web import Answer, PublicClient
 from devtools.chaos.report import Notes
 from devtools.chaos.waiting import seconds_until, until
-from devtools.cluster.balancer import until_up
+from devtools.cluster.restarts import begin, restart
 from devtools.cluster.system import CallOutside, Cluster
 from telephony.engine.codes import EndedReason
 
@@ -25,7 +24,9 @@ _PATHS = ("/api/account", "/api/calls?limit=20", "/api/usage", "/docs/callbacks"
 # Nobody hears a pause of this length as the end of a call.
 _GAP_S = 2.0
 _LOST_WITHIN_S = 15.0
-_STOPS_WITHIN_S = 60.0
+_MOVED_WITHIN_S = 10.0
+# An engine stores a conversation a second after its first event: before that, nothing can go on.
+_UNSTORED_S = 2.5
 
 _ENGINES = """
     SELECT process.pid, call.call_sid FROM telephony_call AS call
@@ -67,23 +68,7 @@ async def rolling(cluster: Cluster, notes: Notes) -> None:
     """Restart every process, one after the other, as a deploy does."""
     async with _asking(cluster, notes):
         for name in cluster.names:
-            process = cluster.processes[name].popen
-            began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            took = await _seconds_to_exit(process, cluster.options.lasts[1] + _STOPS_WITHIN_S)
-            notes.measure(f"{name} stopped within", "never" if took is None else f"{took:.1f} s")
-            notes.expect(
-                "A process that is told to stop exits with 0.",
-                process.poll() == 0,
-                sent=name,
-                came=process.poll(),
-            )
-            await _begin(cluster, name)
-            notes.measure(f"{name} is back after", f"{time.monotonic() - began:.1f} s")
-
-
-async def _seconds_to_exit(process: subprocess.Popen[bytes], within: float) -> float | None:
-    return await seconds_until(lambda: process.poll() is not None, within=within)
+            await restart(cluster, notes, name)
 
 
 async def kill(cluster: Cluster, notes: Notes) -> dict[str, float]:
@@ -121,22 +106,40 @@ async def replica(cluster: Cluster, notes: Notes) -> None:
 
 
 async def _kill_engine(cluster: Cluster, notes: Notes) -> dict[str, float]:
+    """Kill an engine, whose calls go on in others; return when, by CallSid of those that end.
+
+    Those that go on are charged and reported like any other call.
+    """
     name = "engine-2"
     pid = cluster.processes[name].worker()
     rows = await cluster.system.query(_ENGINES)
-    known = {sid for found, sid in rows if found == pid}
+    calls = cluster.load.calls
+    known = [calls[sid] for found, sid in rows if found == pid and sid in calls]
     popen = cluster.processes[name].popen
     killed_at = time.monotonic()
     os.killpg(popen.pid, signal.SIGKILL)
     popen.wait(10)
-    await until(lambda: all(cluster.load.calls[sid].closed for sid in known), within=5)
+
+    def are_elsewhere() -> bool:
+        return all(call.has_moved_since(killed_at) or call.closed for call in known)
+
+    took = await seconds_until(are_elsewhere, within=_MOVED_WITHIN_S, since=killed_at)
+    notes.within("a killed engine's calls have moved or ended", took, _MOVED_WITHIN_S)
     # Some calls may have reached the engine after it was asked for.
     cut = {
         call.call_sid: killed_at
-        for call in cluster.load.calls.values()
+        for call in calls.values()
         if call.is_cut and killed_at - 1 < (call.closed or 0.0) < killed_at + 2
     }
-    notes.measure("calls of the killed engine", len(cut))
+    for call in known:
+        notes.expect(
+            "The calls of a killed engine go on in another one, apart from the newest.",
+            call.call_sid not in cut or killed_at - call.opened < _UNSTORED_S,
+            sent=call.call_sid,
+            came=_about(call),
+        )
+    notes.measure("calls of the killed engine", len({each.call_sid for each in known} | set(cut)))
+    notes.measure("of these, ended", len(cut))
     sids = list(cut)
 
     async def are_over() -> bool:
@@ -144,9 +147,10 @@ async def _kill_engine(cluster: Cluster, notes: Notes) -> dict[str, float]:
             sids
         )
 
-    took = await seconds_until(are_over, within=2 * _LOST_WITHIN_S, since=killed_at)
-    notes.within("a killed engine's calls end as lost", took, _LOST_WITHIN_S)
-    await _begin(cluster, name)
+    if cut:
+        took = await seconds_until(are_over, within=2 * _LOST_WITHIN_S, since=killed_at)
+        notes.within("these end as lost", took, _LOST_WITHIN_S)
+    await begin(cluster, name)
     return cut
 
 
@@ -168,14 +172,6 @@ async def _step(
     await do()
     notes.measure(f"{what} took", f"{time.monotonic() - began:.1f} s")
     await until(lambda: len(cluster.load.calls) >= known + 3, within=cluster.options.lasts[1] + 20)
-
-
-async def _begin(cluster: Cluster, name: str) -> None:
-    """Start a process that has exited, and wait until it is used."""
-    cluster.system.context.product.begin(name)
-    if name in ALL_PORTS:
-        await cluster.system.context.product.until_ready(ALL_PORTS[name])
-        await until_up([name], cluster.folder)
 
 
 def expect_none_cut(cluster: Cluster, notes: Notes, but: Mapping[str, float] | None = None) -> None:

@@ -46,10 +46,15 @@ class CallOutside:
     gap: float = 0.0
     damaged: int = 0
     why: str = ""
+    moves: list[float] = field(default_factory=list)
 
     @property
     def is_open(self) -> bool:
         return bool(self.opened) and self.closed is None
+
+    def has_moved_since(self, moment: float) -> bool:
+        """Return True if another stream was opened for it since then."""
+        return any(at > moment for at in self.moves)
 
     @property
     def seconds(self) -> float:
@@ -148,6 +153,8 @@ class Load:
             case "opened":
                 self.calls[told["sid"]].opened = told["at"]
                 self.most = max(self.most, len(self.open_calls))
+            case "moved":
+                self.calls[told["sid"]].moves.append(told["at"])
             case "closed":
                 call = self.calls[told["sid"]]
                 call.opened, call.closed = told["opened"], told["closed"]
@@ -170,6 +177,10 @@ class Cluster:
     folder: Path
     names: tuple[str, ...]
     options: Any
+
+    @property
+    def engines(self) -> list[str]:
+        return [name for name in self.names if name.startswith("engine")]
 
     @property
     def processes(self) -> dict[str, Process]:

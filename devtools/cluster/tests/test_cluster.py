@@ -55,6 +55,13 @@ def test_a_call_may_be_silent_if_its_engine_was_killed() -> None:
     assert (placed.is_let_in, placed.killed_at) == (False, None)
 
 
+def test_a_call_that_went_on_elsewhere_has_another_stream() -> None:
+    load = Load([], (1.0, 2.0), 1, calls={"CA1": a_call(closed=None, has_hung_up=False)})
+    load._note({"event": "moved", "sid": "CA1", "at": 5.5})
+    assert load.calls["CA1"].has_moved_since(5.0)
+    assert not load.calls["CA1"].has_moved_since(6.0)
+
+
 def test_percentiles_are_of_all_values() -> None:
     assert percentile({0.1: 98, 5.0: 1, 9.0: 1}, 0.5) == 0.1
     assert percentile({0.1: 98, 5.0: 1, 9.0: 1}, 0.99) == 5.0
@@ -101,7 +108,10 @@ async def test_the_model_echoes_and_responds_when_asked() -> None:
 def test_haproxy_accepts_its_configurations(tmp_path: Path) -> None:
     certificates.make(tmp_path)
     ports = {"backends": 1, "twilio": 2, "stripe": 3}
-    texts = (product_configuration(tmp_path, NAMES), services_configuration(tmp_path, ports, [4]))
+    texts = (
+        product_configuration(tmp_path, NAMES),
+        services_configuration(tmp_path, ports, [4], 5),
+    )
     for text in texts:
         path = tmp_path / "haproxy.cfg"
         path.write_text(text)
