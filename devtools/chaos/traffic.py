@@ -144,10 +144,11 @@ class Placed:
 
     @property
     def turns(self) -> list[int]:
-        """Return the turns in which the backend was asked, in order."""
-        asked = self.customer.line.desk.to("tool")
-        mine = (each for each in asked if each["callSid"] == self.call_sid)
-        return sorted({int(each["arguments"]["turn"]) for each in mine})
+        """Return the turns that asked the backend for the next one, in order."""
+        requests = self.customer.line.desk.to("tool")
+        mine = (each for each in requests if each["callSid"] == self.call_sid)
+        asked = (each["arguments"].get("turn") for each in mine)
+        return sorted({int(turn) for turn in asked if turn is not None})
 
 
 class Proxy(Client):

@@ -18,6 +18,7 @@ from pathlib import Path
 from devtools.attack.product import ALL_PORTS
 from devtools.attack.session import ADDRESSES
 from devtools.chaos.waiting import until
+from devtools.cluster.dialogue import MODEL
 from devtools.cluster.run import program
 from devtools.processes import Failed
 
@@ -72,14 +73,20 @@ frontend public
     return _GLOBAL.format(folder=folder, name="front") + frontend + "".join(backends)
 
 
-def services_configuration(folder: Path, ports: Mapping[str, int], models: Sequence[int]) -> str:
-    """Return the configuration in front of the services, by the part of the network."""
+def services_configuration(
+    folder: Path, ports: Mapping[str, int], models: Sequence[int], talking: int
+) -> str:
+    """Return the configuration in front of the services, by the part of the network.
+
+    :param models: the ports of models that echo; ``talking`` is that of the one that converses.
+    """
     binds = "".join(
         f"    bind {address}:443 ssl crt {folder}/server.pem\n"
         for part, address in ADDRESSES.items()
         if part != "product"
     )
-    uses = "".join(
+    talks = f"{{ dst {ADDRESSES['openai']} }} {{ urlp(model) {MODEL} }}"
+    uses = f"    use_backend talking if {talks}\n" + "".join(
         f"    use_backend {part} if {{ dst {ADDRESSES[part]} }}\n" for part in (*ports, "openai")
     )
     backends = "".join(
@@ -90,6 +97,7 @@ def services_configuration(folder: Path, ports: Mapping[str, int], models: Seque
         _GLOBAL.format(folder=folder, name="services")
         + f"frontend services\n{binds}{uses}{backends}"
         + f"backend openai\n    balance leastconn\n{echoes}"
+        + f"backend talking\n    server one 127.0.0.1:{talking}\n"
     )
 
 

@@ -4,6 +4,9 @@ HAProxy terminates TLS in front of them, PgBouncer pools their connections, and 
 a streaming replica. The product runs in its production configuration, in a network of its own.
 Simulated callers keep a number of calls in progress, 50 frames a second each way, while a scenario
 restarts, kills or stops something. Afterwards every call and every minute is accounted for.
+
+In the scenario ``conversations``, people and a model talk instead, and each conversation must come
+out as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from devtools.attack import namespace, product
 from devtools.attack.run import NEEDS_NETWORK, exit_with, parse_with_common, skip
 from devtools.chaos.run import run_with_postgres
 
-SCENARIOS = ("steady", "rolling", "kill", "replica")
+SCENARIOS = ("steady", "rolling", "kill", "replica", "conversations")
 CALLS, SECONDS, LASTS = 150, 60.0, (40.0, 80.0)
 CALLS_IN_SHORT, SECONDS_IN_SHORT, LASTS_IN_SHORT = 24, 15.0, (6.0, 14.0)
+TALKS, TURNS = 60, 40
+TALKS_IN_SHORT, TURNS_IN_SHORT = 12, 20
 # What runs inside the network.
 INSIDE = "devtools.cluster.session"
 # Debian's packages have the same names.
@@ -50,7 +55,10 @@ def program(name: str) -> str | None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the options: ``names``, ``calls``, ``seconds``, ``lasts``, ``short``, ``seed``."""
+    """Return the options: ``names``, ``calls``, ``seconds``, ``lasts``, ``short``, ``seed``.
+
+    ``talks`` and ``turns`` are of the scenario ``conversations``.
+    """
     parser = argparse.ArgumentParser(prog="bin/cluster", description=__doc__)
     parser.add_argument(
         "--only",
@@ -59,10 +67,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help=f"run only this scenario: {', '.join(SCENARIOS)}",
     )
-    parser.add_argument("--calls", type=int, help=f"calls in progress ({CALLS})")
+    help_calls = f"calls in progress ({CALLS}; {TALKS} conversations)"
+    parser.add_argument("--calls", type=int, help=help_calls)
     parser.add_argument("--seconds", type=float, help=f"seconds of steady load ({SECONDS:.0f})")
     parser.add_argument("--short", action="store_true", help="few and short calls")
     options = parse_with_common(parser, arguments)
+    options.talks = options.calls or (TALKS_IN_SHORT if options.short else TALKS)
+    options.turns = TURNS_IN_SHORT if options.short else TURNS
     if options.calls is None:
         options.calls = CALLS_IN_SHORT if options.short else CALLS
     if options.seconds is None:

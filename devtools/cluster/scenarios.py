@@ -51,13 +51,9 @@ _STREAMING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'
 
 async def steady(cluster: Cluster, notes: Notes) -> None:
     """Let calls come and go, and measure what each process uses."""
-    before, began = cluster.cpu_seconds(), time.monotonic()
     async with _asking(cluster, notes):
-        await asyncio.sleep(cluster.options.seconds)
-    took = time.monotonic() - began
+        await cluster.measure(notes, cluster.options.seconds)
     calls = len(cluster.load.open_calls)
-    for name, now in cluster.cpu_seconds().items():
-        notes.measure(f"{name}, of a core", f"{(now - before[name]) / took:.0%}")
     for name in ("engine", "web", WORKER, "worker-2"):
         memory = cluster.processes[name].memory() / (1 << 20)
         notes.measure(f"{name}'s memory", f"{memory:.0f} MB")

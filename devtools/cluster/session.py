@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from devtools.cluster.balancer import (
     services_configuration,
     until_up,
 )
+from devtools.cluster.conversations import TalkingModel, TalkRow, conversations
 from devtools.cluster.pooler import Pooler
 from devtools.cluster.system import CallOutside, Cluster, Load, Row, percentile
 from devtools.processes import ROOT, Failed
@@ -54,32 +57,40 @@ class ClusterReport(Report):
     """The report of chaos, with a table of the calls of each scenario."""
 
     rows: list[Row]
+    talks: list[TalkRow]
 
     def table(self) -> str:
-        lines = [Row.head(), *map(str, self.rows)] if self.rows else []
-        return "\n".join([*lines, "", super().table()])
+        lines = [Row.head(), *map(str, self.rows), ""] if self.rows else []
+        lines += [TalkRow.head(), *map(str, self.talks), ""] if self.talks else []
+        return "\n".join([*lines, super().table()])
 
 
 def main() -> None:
     options = run.parse()
     report = ClusterReport(most_shown=attack_session.most_shown(options))
-    report.rows = []
+    report.rows, report.talks = [], []
     attack_session.run_and_report("cluster", options, report, _play(options, report))
 
 
 async def _play(options: argparse.Namespace, report: ClusterReport) -> None:
     attack_session.end_in_time()
     async with AsyncExitStack() as stack:
-        cluster = await _set_up(stack, options, report)
+        cluster, talking = await _set_up(stack, options, report)
         _say(f"ready after {time.monotonic() - _BEGAN:.0f} s")
         for name in options.names:
-            await _one_scenario(cluster, report, name)
+            if name == "conversations":
+                play: Play = partial(_conversations, cluster, talking, report)
+            else:
+                play = partial(_under_load, cluster, report, name)
+            await _one_scenario(report, name, play)
         notes = Notes("at the end", report)
         await cluster.system.query(_LEASES_END)
         await check_at_the_end(cluster.system, notes)
 
 
-async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Report) -> Cluster:
+async def _set_up(
+    stack: AsyncExitStack, options: argparse.Namespace, report: Report
+) -> tuple[Cluster, TalkingModel]:
     folder = Path(os.environ["ATTACK_FOLDER"])
     namespace.bring_up_loopback()
     primary = Postgres(Path(os.environ["ATTACK_POSTGRES"]), os.environ["ATTACK_DATABASE"])
@@ -102,12 +113,14 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
         stack, options, report, ways, names=NAMES, has_proxy=False
     )
     models = [_model(stack) for _ in range(_MODELS)]
+    talking = await TalkingModel.start()
+    stack.push_async_callback(talking.stop)
     ports = {name: port for name, port in context.internet.ports.items() if name != "openai"}
     front = Balancer("front", folder, product_configuration(folder, NAMES), _log("haproxy"))
     services = Balancer(
         "services",
         folder,
-        services_configuration(folder, ports, [port for _, port in models]),
+        services_configuration(folder, ports, [port for _, port in models], talking.port),
         _log("haproxy-services"),
     )
     for balancer in (front, services):
@@ -123,11 +136,11 @@ async def _set_up(stack: AsyncExitStack, options: argparse.Namespace, report: Re
     stack.push_async_callback(load.stop)
     others = {
         "callers": load.pids,
-        "models": [process.pid for process, _ in models],
+        "models": [*(process.pid for process, _ in models), talking.pid],
         "services": [os.getpid(), *services.workers()],
     }
     system = System(context, primary, {}, traffic, context.random, options.short)
-    return Cluster(system, load, front, pooler, replica, others, folder, NAMES, options)
+    return Cluster(system, load, front, pooler, replica, others, folder, NAMES, options), talking
 
 
 def _model(stack: AsyncExitStack) -> tuple[subprocess.Popen[str], int]:
@@ -149,32 +162,46 @@ def _log(name: str) -> Path:
     return attack_session.logs() / f"{name}.log"
 
 
-async def _one_scenario(cluster: Cluster, report: ClusterReport, name: str) -> None:
-    scenario: Any = getattr(scenarios, name)
-    notes, began, load = Notes(name, report), time.monotonic(), cluster.load
+Play = Callable[[Notes], Awaitable[None]]
+
+
+async def _one_scenario(report: ClusterReport, name: str, play: Play) -> None:
+    notes, began = Notes(name, report), time.monotonic()
     _say(f"{name}…")
-    load.calls.clear()
-    load.round_trips.clear()
-    load.most = 0
     try:
         async with asyncio.timeout(_LONGEST_S):
-            await load.hold(cluster.options.calls, a_second=_A_SECOND)
-            _say(f"{name}: {len(load.open_calls)} calls are in progress")
-            try:
-                killed = await scenario(cluster, notes) or {}
-            finally:
-                await load.end()
-            await asyncio.sleep(_SETTLE_S)
-            scenarios.expect_none_cut(cluster, notes, but=killed)
-            calls = list(load.calls.values())
-            await cluster.check(notes, calls, killed)
-            report.rows.append(await _row(cluster, name, began, killed))
+            await play(notes)
     except Exception as error:
         where = "".join(traceback.format_exception(error)[-3:])
         sys.stderr.write(where)
         notes.expect("The scenario runs to its end.", False, came=where)
     report.seconds[name] = time.monotonic() - began
     _say(f"{name}: {report.seconds[name]:.0f} s")
+
+
+async def _conversations(
+    cluster: Cluster, talking: TalkingModel, report: ClusterReport, notes: Notes
+) -> None:
+    report.talks = await conversations(cluster, notes, talking)
+
+
+async def _under_load(cluster: Cluster, report: ClusterReport, name: str, notes: Notes) -> None:
+    """Play a scenario while calls come and go."""
+    scenario: Any = getattr(scenarios, name)
+    began, load = time.monotonic(), cluster.load
+    load.calls.clear()
+    load.round_trips.clear()
+    load.most = 0
+    await load.hold(cluster.options.calls, a_second=_A_SECOND)
+    _say(f"{name}: {len(load.open_calls)} calls are in progress")
+    try:
+        killed = await scenario(cluster, notes) or {}
+    finally:
+        await load.end()
+    await asyncio.sleep(_SETTLE_S)
+    scenarios.expect_none_cut(cluster, notes, but=killed)
+    await cluster.check(notes, list(load.calls.values()), killed)
+    report.rows.append(await _row(cluster, name, began, killed))
 
 
 async def _row(cluster: Cluster, name: str, began: float, killed: dict[str, float]) -> Row:

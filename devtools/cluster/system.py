@@ -198,6 +198,14 @@ class Cluster:
         others = {name: sum(map(cpu_seconds, pids)) for name, pids in self.others.items()}
         return product | databases | others
 
+    async def measure(self, notes: Notes, seconds: float) -> None:
+        """Wait, and report what each process uses meanwhile."""
+        before, began = self.cpu_seconds(), time.monotonic()
+        await asyncio.sleep(seconds)
+        took = time.monotonic() - began
+        for name, now in self.cpu_seconds().items():
+            notes.measure(f"{name}, of a core", f"{(now - before[name]) / took:.0%}")
+
     def placed(self, calls: Iterable[CallOutside], killed: Mapping[str, float]) -> list[Placed]:
         """Return calls that were connected, as the invariants want them.
 
