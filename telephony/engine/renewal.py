@@ -16,6 +16,8 @@ from telephony.engine.timers import Timer
 # hour.
 RENEW_AT_LAST = 29 / 30
 LOOK_AGAIN_S = 1.0
+# For the text of what was said last: no other session reports it.
+TRANSCRIPT_S = 5.0
 
 _REPLACED: dict[OnErrorCode, str] = {model_error_code(code): code for code in REPLACED_CODES}
 
@@ -28,6 +30,7 @@ class Renewal:
         # Until the last session was replaced for a failure: further ones show that this helped.
         self._responses = -1
         self._is_full = False
+        self._due_at: float | None = None
 
     def recovers(self, failure: ModelFailed) -> bool:
         """Go on with another session, if this one fails for good and another may not."""
@@ -63,7 +66,9 @@ class Renewal:
     def due(self) -> None:
         """Replace a session that is too old or full, when nobody speaks and no tool runs."""
         state = self._state
-        is_quiet = not (state.is_busy or state.is_models_turn)
+        self._due_at = state.now if self._due_at is None else self._due_at
+        is_told = state.transcript.is_complete or state.now - self._due_at >= TRANSCRIPT_S
+        is_quiet = is_told and not (state.is_busy or state.is_models_turn)
         age_s = state.now - self._startup.succeeded_at
         is_urgent = age_s >= self._startup.lifetime_s * RENEW_AT_LAST
         if state.phase is Phase.TALKING and (is_quiet or is_urgent):
@@ -73,7 +78,7 @@ class Renewal:
 
     def _begin(self, why: str, after_s: float = 0.0) -> None:
         state = self._state
-        self._is_full = False
+        self._is_full, self._due_at = False, None
         owes, is_cut = self._owes(), state.answers.is_active
         state.forget_model()
         state.early.clear()  # the history has them

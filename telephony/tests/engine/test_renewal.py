@@ -13,6 +13,7 @@ from telephony.engine.codecs.realtime.codec import RealtimeCodec
 from telephony.engine.codes import EndedReason
 from telephony.engine.events import (
     CallerHungUp,
+    CallerTranscribed,
     DigitPressed,
     MarkPlayed,
     ModelClosed,
@@ -21,6 +22,7 @@ from telephony.engine.events import (
     ModelUnreachable,
     ResponseStarted,
     SpeechStarted,
+    SpeechStopped,
     ToolReturned,
     Transcribing,
 )
@@ -443,6 +445,25 @@ class TestAge:
         speak(call, "Yes?", "a3", ms=400)
         call.wait(1)
         assert len(call.ever(ConnectModel)) == 1
+
+    @pytest.mark.parametrize("comes", [True, False])
+    def test_it_waits_for_what_was_said_last(self, comes):
+        call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
+        call.wait(RENEW_AFTER_S - 10)
+        call.listen("u2")
+        call.receive(SpeechStopped("u2"))
+        speak(call, "Yes?", "a3", ms=400)
+        call.wait(8)
+        assert call.ever(ConnectModel) == []
+        if comes:
+            call.receive(CallerTranscribed("u2", "Well.", 1.5))
+            call.wait(1)
+        else:
+            call.wait(5)
+        assert len(call.ever(ConnectModel)) == 1
+        call.receive(CallerHungUp())
+        [finish] = call.ever(Finish)
+        assert ("Well." in [line.text for line in finish.transcript]) == comes
 
     def test_but_not_for_ever(self):
         call = talked(max_duration_seconds=LONG, inactivity_timeout_ms=LONG * 1_000)
