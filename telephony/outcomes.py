@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import structlog
 
 from core.sealing import CannotUnseal, seal, unseal
@@ -58,7 +59,7 @@ def sealed(outcome: Outcome) -> bytes:
         "usage": {name: count for name, count in asdict(outcome.usage).items() if count},
         "tool_calls": outcome.tool_calls,
     }
-    return seal(json.dumps(kept).encode(), purpose=CallProgress.PURPOSE)
+    return seal(orjson.dumps(kept), purpose=CallProgress.PURPOSE)
 
 
 def opened(kept: CallProgress) -> Outcome:

@@ -12,13 +12,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import connections
 from django.utils import timezone
 
-from telephony.models import Call, SealedPlan
+from telephony.engine.snapshot import Snapshot
+from telephony.engine.transcript import Line
+from telephony.models import Call, SealedConversation, SealedPlan
 from telephony.tests.engine.conversation import PLAN
 from telephony.voice import handover
 from telephony.voice.handover import (
+    Conversation,
     InvalidTicket,
+    conversation_key,
     forget_expired_plans,
+    open_conversation,
     seal_plan,
+    sealed_conversation,
     take_plan,
 )
 
@@ -122,3 +128,14 @@ def test_the_table_does_not_tell_what_is_in_the_plan(call):
     seal_plan(call, replace(PLAN, twilio_auth_token="canary"), timezone.now())
     (sealed,) = SealedPlan.objects.all()
     assert b"canary" not in bytes(sealed.ciphertext)
+
+
+def test_a_conversation_keeps_what_people_say(call):
+    """Whatever the script, and as text: escapes would triple the size."""
+    line = Line("user", -1.0, "Größe 💬 हिन्दी " * 1_000)
+    said = Conversation(replace(Snapshot.at_start(PLAN), lines=(line,)), timezone.now())
+    key = conversation_key(seal_plan(call, PLAN, timezone.now()))
+    sealed = sealed_conversation(call, key, said)
+    SealedConversation.objects.create(call=call, ciphertext=sealed)
+    assert open_conversation(call, key) == said
+    assert len(sealed) < 2 * len(line.text.encode())
