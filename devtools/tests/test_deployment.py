@@ -18,6 +18,7 @@ from django.core.management import get_commands
 
 from devtools.attack import certificates
 from devtools.processes import ROOT
+from telephony.engine.plan import LONGEST_CALL_S
 
 DEPLOY = ROOT / "deploy"
 SYSTEMD = DEPLOY / "systemd"
@@ -25,6 +26,12 @@ KUBERNETES = DEPLOY / "kubernetes"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 #: The seconds for which an engine waits for its calls (config/gunicorn.conf.py).
 LONGEST_DRAIN_S = 4 * 3600
+
+
+def test_a_call_may_last_as_long_as_it_likes() -> None:
+    conf = (ROOT / "config" / "gunicorn.conf.py").read_text()
+    (hours,) = re.findall(r"graceful_timeout = .* else (\d+) \* 3600\n", conf)
+    assert LONGEST_CALL_S < int(hours) * 3600 == LONGEST_DRAIN_S
 
 
 def program(name: str) -> str:

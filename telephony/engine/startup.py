@@ -22,7 +22,7 @@ from telephony.engine.transcript import Line
 LIFETIME_S = 3_600.0
 # A shorter one is not believed: this engine's clock may be wrong, and a session that expires early
 # is replaced anyway.
-SHORTEST_LIFETIME_S = 60.0
+SHORTEST_LIFETIME_S = 120.0
 # The part of its lifetime after which a session is replaced (``renewal``): 55 minutes of an hour.
 RENEW_AFTER = 11 / 12
 STARTUP_S = 10.0  # for the model, or the last one of several, to accept its configuration

@@ -53,7 +53,7 @@ event = st.one_of(
     st.builds(events.StreamBroke),
     st.builds(events.MarkPlayed, st.sampled_from(["1", "2", "3", "x"])),
     st.builds(events.ModelReady),
-    st.builds(events.ModelConfigured, st.sampled_from([None, UNIX_AHEAD + 220])),
+    st.builds(events.ModelConfigured, st.sampled_from([None, UNIX_AHEAD + 230])),
     st.builds(events.SessionUsed, st.sampled_from([0.5, 15.0])),
     st.builds(events.SpeechStarted, ids),
     st.builds(events.SpeechStopped, ids),

@@ -394,7 +394,7 @@ class TestAge:
             (1_800, 1_650),
             (7_200, 6_600),
             # This engine's clock is wrong.
-            (59, RENEW_AFTER_S),
+            (119, RENEW_AFTER_S),
             (-7_200, RENEW_AFTER_S),
         ],
     )
