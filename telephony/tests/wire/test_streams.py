@@ -21,9 +21,10 @@ from telephony.links import conversation_key_in
 from telephony.models import Call, SealedConversation, SealedPlan
 from telephony.tests.wire.test_forgeries import start
 from telephony.tests.wire.test_moving import drain
-from telephony.tests.wire.test_refusals import form, post, ticket_in
+from telephony.tests.wire.test_refusals import form, post, stream, ticket_in
 from telephony.voice.caller_side import redeem_ticket
 from telephony.voice.handover import MOVES_WITHIN, open_conversation, seal_moved
+from telephony.voice.websocket import POLICY_VIOLATION
 from usage.models import TotalUsage
 
 FRAME = {"event": "media", "media": {"payload": "f39/"}}
@@ -244,6 +245,38 @@ class TestAStreamThatNobodySawBreak:
                     await is_closed(first)
                     await stops(world, second)
         assert not await in_database(SealedConversation.objects.exists)
+
+
+class TestWhoIsNotTwilio:
+    async def test_only_the_last_ticket_opens_a_stream_once_and_while_the_call_lasts(
+        self, world, model
+    ):
+        async with model():
+            caller = await Caller.calls(world)
+            again, last = await caller.ask(), await caller.ask()
+            for ticket in (caller.ticket, again):
+                assert await stream(world, caller.sid, ticket) == POLICY_VIOLATION
+            async with caller.stream(last) as socket:
+                await speaks(socket)
+                assert await stream(world, caller.sid, last) == POLICY_VIOLATION
+                unused = await in_database(asked_elsewhere, caller)
+                await stops(world, socket)
+            assert await stream(world, caller.sid, unused) == POLICY_VIOLATION
+            assert not await caller.ask()
+            assert not world.media.calls.ids
+
+    async def test_the_link_of_one_call_says_nothing_of_another(self, world, model):
+        async with model():
+            mine, theirs = await Caller.calls(world), await Caller.calls(world)
+            own, mine.sid = mine.sid, theirs.sid
+            assert not await mine.ask()
+            mine.sid = own
+            assert not await mine.ask(token="of-another-account")
+            for caller in (mine, theirs):
+                async with caller.stream(caller.ticket) as socket:
+                    await speaks(socket)
+                    await socket.send_json({"event": "stop"})
+            await asyncio.wait_for(world.media.calls.wait_until_none(), 10)
 
 
 def asked_elsewhere(caller):
