@@ -288,6 +288,22 @@ def test_after_a_stall_the_call_is_not_late() -> None:
     assert call.say("And now", 7.0).startswith("I understood: And now")
 
 
+def test_a_burst_after_a_stall_is_caught_up_within_five_seconds() -> None:
+    story = "a very long story about a little dog " * 3
+    call = LiveCall(Say(story))
+    call.say("Hello", 1.5)
+    call.model.disturb(Hold(3_000))
+    delays = []
+    for _ in range(85):
+        call.wait(0.1)
+        delays.append(call.delay_s)
+
+    burst = delays.index(max(delays))
+    assert delays[burst] > 2.5  # with silence as well, this would be the delay for good
+    assert max(delays[burst + 50 :]) == 0
+    assert call.heard() == story.strip()
+
+
 def test_the_last_words_of_the_caller_are_written_down() -> None:
     call = LiveCall()
     call.say("Hello there", 0.2)
@@ -335,6 +351,25 @@ def test_what_was_said_before_a_session_ends_is_kept(end: Any) -> None:
     call.say("Hello")
 
     assert call.lines()[:2] == [("user", "Hello"), ("assistant", "Well")]
+
+
+@pytest.mark.parametrize("end", [Drop(), Expire(), Error("session_expired")])
+def test_a_session_that_ends_while_the_agent_speaks_is_followed_by_one_that_goes_on(
+    end: Any,
+) -> None:
+    call = LiveCall(Say("This is a very long story about a little dog"))
+    call.scripts = [Script(turns=[Say("Where was I")])]
+    call.say("Hello", 2.0)
+    call.model.disturb(end)
+    call.wait(4.0)
+
+    assert call.heard().endswith("Where was I")
+    story = call.session.lines()[1]
+    assert story.text.startswith("This is a very long")
+    assert story.interrupted
+    told = call.sent[0]["session"]["input"][-1]["content"][0]["text"]
+    assert told.startswith("This is")
+    assert story.text.startswith(told)
 
 
 def test_an_account_without_credit_ends_the_call() -> None:

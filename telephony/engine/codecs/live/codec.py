@@ -147,7 +147,7 @@ class LiveCodec:
         return [SessionFull()]
 
     def closed(self) -> Sequence[Event]:
-        return tuple(self._turns.end())
+        return tuple(self._turns.cut())
 
     def _read(self, fields: Fields) -> Iterator[Event]:
         match fields.text("type"):
@@ -173,13 +173,15 @@ class LiveCodec:
                 yield from self._used(fields.object("usage").amount("seconds"))
             case "session.closed":
                 yield from self._used(fields.object("usage").amount("seconds"))
-                yield from self._turns.end()
                 if fields.text("reason") == "expired":
+                    yield from self._turns.cut()
                     yield ModelErrored("session_expired", "The session has expired.")
+                else:
+                    yield from self._turns.end()
             case "error":
                 error = self._errored(fields)
                 if error.code in FATAL_CODES:
-                    yield from self._turns.end()
+                    yield from self._turns.cut()
                 yield error
 
     def _heard(self, audio: str) -> Iterator[Event]:

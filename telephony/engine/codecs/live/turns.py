@@ -114,6 +114,10 @@ class Turns:
         else:
             yield Transcribing(turn.item_id, "assistant", turn.text)
 
+    def cut(self) -> Iterator[Event]:
+        """End the caller's turn: the session is over, and the agent has not said all it had to."""
+        yield from self._end_caller()
+
     def end(self) -> Iterator[Event]:
         """End all turns: nothing more will be heard."""
         yield from self._end_agent()
