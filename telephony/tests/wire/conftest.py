@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from aiohttp import web
 from django.core.asgi import get_asgi_application
 from django.db import connection
 from procrastinate.contrib.django import app as jobs
@@ -22,7 +23,8 @@ from accounts.models import Account
 from sandbox.model import ModelServer, Script, serve_model
 from sandbox.phone.call import Call as PhoneCall
 from sandbox.phone.exchange import Phone
-from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER
+from sandbox.phone.rest import add_routes
+from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, running
 from telephony.callbacks import client
 from telephony.db import in_database
 from telephony.models import Call, PhoneNumber
@@ -31,6 +33,8 @@ from telephony.voice.media import MediaListener
 
 OPENAI_KEY = "sk-of-a-test"
 SPEED = 10.0
+# Who is called by outbound calls.
+CALLEE = "+15559876543"
 
 
 class World:
@@ -86,14 +90,22 @@ class World:
 
 
 @pytest.fixture
-async def world(transactional_db: None, alice: Account, settings: Any) -> AsyncIterator[World]:
+def speed() -> float:
+    """How much faster than the clock the phone's time is."""
+    return SPEED
+
+
+@pytest.fixture
+async def world(
+    transactional_db: None, alice: Account, settings: Any, speed: float
+) -> AsyncIterator[World]:
     """Alice's number, her backend, a phone, and the engine; the model comes with each test."""
-    async with world_of(alice, settings) as world:
+    async with world_of(alice, settings, speed) as world:
         yield world
 
 
 @asynccontextmanager
-async def world_of(alice: Account, settings: Any) -> AsyncIterator[World]:
+async def world_of(alice: Account, settings: Any, speed: float = SPEED) -> AsyncIterator[World]:
     await in_database(_forget_jobs)
     media = await MediaListener.start("127.0.0.1", 0)
     async with serve_backend(ACCOUNT_SID, AUTH_TOKEN, OPENAI_KEY) as backend, _http() as port:
@@ -111,7 +123,7 @@ async def world_of(alice: Account, settings: Any) -> AsyncIterator[World]:
             voice_url=f"{settings.ENGINE_URL}/voice",
             account_sid=ACCOUNT_SID,
             auth_token=AUTH_TOKEN,
-            speed=SPEED,
+            speed=speed,
         ) as phone:
             yield World(account=alice, backend=backend, phone=phone, media=media)
         async with asyncio.timeout(10):
@@ -140,6 +152,44 @@ def model(settings: Any) -> Iterator[Any]:
             yield server
 
     return serve
+
+
+@pytest.fixture
+async def twilio(world: World, settings: Any) -> AsyncIterator[None]:
+    """Serve the REST API of the phone."""
+    app = web.Application()
+    add_routes(app, world.phone)
+    async with running(app) as url:
+        settings.TWILIO_API_URL = f"{url}/twilio"
+        yield
+
+
+@pytest.fixture
+def place(world: World, twilio: None, alice_api: Any) -> Any:
+    """Place a call over the API; return the answer and the phone's call."""
+
+    async def place(*, to: str = CALLEE, **options: Any) -> tuple[dict[str, Any], PhoneCall]:
+        body = {
+            "to": to,
+            "from": NUMBER,
+            "onCallStartUrl": f"{world.backend.url}/start",
+            "onCallEndUrl": f"{world.backend.url}/end",
+            "onErrorUrl": f"{world.backend.url}/error",
+            "twilioAccountSid": ACCOUNT_SID,
+            "twilioAuthToken": AUTH_TOKEN,
+            **options,
+        }
+        response = await in_database(alice_api.post, "/api/outbound", body)
+        assert response.status_code == 201, response.json()
+        return response.json(), await world.phone.call_to(to)
+
+    return place
+
+
+async def drain(world: World, other: MediaListener, settings: Any) -> None:
+    """Drain the first engine. Twilio's next streams go to the other one."""
+    settings.MEDIA_STREAM_URL = f"ws://127.0.0.1:{other.port}/media"
+    await asyncio.wait_for(world.media.drain(), 30)
 
 
 def _forget_jobs() -> None:

@@ -22,6 +22,7 @@ from telephony.db import in_database
 from telephony.engines import calls_end_stale
 from telephony.models import Call, CallProgress, SealedConversation, SealedPlan
 from telephony.outcomes import opened
+from telephony.tests.wire.conftest import drain
 from telephony.tests.wire.test_lost_engine import engine
 from telephony.tests.wire.test_refusals import post, ticket_in
 from telephony.voice.handover import conversation_key
@@ -29,12 +30,6 @@ from usage.models import TotalUsage, UsageRecord
 
 ASKED = [CallTool("book_table", {}), Say("Table seven.")]
 THANKED = Script(turns=[Say("You are welcome.")])
-
-
-async def drain(world, other, settings):
-    """Drain the first engine. Twilio's next streams go to the other one."""
-    settings.MEDIA_STREAM_URL = f"ws://127.0.0.1:{other.port}/media"
-    await asyncio.wait_for(world.media.drain(), 30)
 
 
 async def asked(world):

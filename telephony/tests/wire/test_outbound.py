@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from aiohttp import web
 
 from accounts.models import Account
 from sandbox.model import Say, Script
 from sandbox.phone.callees import Callee
 from sandbox.phone.faults import Faults
 from sandbox.phone.person import Step
-from sandbox.phone.rest import add_routes
-from sandbox.tests.customer import ACCOUNT_SID, AUTH_TOKEN, NUMBER, running
+from sandbox.tests.customer import NUMBER
 from telephony.db import in_database
 from telephony.models import Call
+from telephony.tests.wire.conftest import CALLEE
 from usage.models import UsageRecord
-
-TO = "+15559876543"
-
-
-@pytest.fixture
-async def twilio(world, settings):
-    app = web.Application()
-    add_routes(app, world.phone)
-    async with running(app) as url:
-        settings.TWILIO_API_URL = f"{url}/twilio"
-        yield
-
-
-@pytest.fixture
-def place(world, twilio, alice_api):
-    """Place a call over the API; return the answer and the phone's call."""
-
-    async def place(*, to=TO, **options):
-        body = {
-            "to": to,
-            "from": NUMBER,
-            "onCallStartUrl": f"{world.backend.url}/start",
-            "onCallEndUrl": f"{world.backend.url}/end",
-            "onErrorUrl": f"{world.backend.url}/error",
-            "twilioAccountSid": ACCOUNT_SID,
-            "twilioAuthToken": AUTH_TOKEN,
-            **options,
-        }
-        response = await in_database(alice_api.post, "/api/outbound", body)
-        assert response.status_code == 201, response.json()
-        return response.json(), await world.phone.call_to(to)
-
-    return place
 
 
 async def test_it_works(world, model, place):
@@ -58,7 +24,7 @@ async def test_it_works(world, model, place):
         Step("say", "No thank you"),
         Step("hang_up"),
     )
-    world.phone.directory.put(TO, Callee(script=script))
+    world.phone.directory.put(CALLEE, Callee(script=script))
     del world.backend.plan["greeting"]
     async with model(Script(turns=[Say("It is the plumber."), Say("Bye.")])):
         answer, ringing = await place(metadata={"customerId": "cust_123"})
@@ -69,7 +35,7 @@ async def test_it_works(world, model, place):
     (start,) = world.backend.to("start")
     assert start.body["direction"] == "outbound"
     assert start.body["metadata"] == {"customerId": "cust_123"}
-    assert (start.body["callerPhone"], start.body["calledNumber"]) == (NUMBER, TO)
+    assert (start.body["callerPhone"], start.body["calledNumber"]) == (NUMBER, CALLEE)
     end = await world.told("end")
     assert end["metadata"] == {"customerId": "cust_123"}
     assert [line["text"] for line in end["transcript"]][:2] == [

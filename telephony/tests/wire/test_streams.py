@@ -19,8 +19,8 @@ from telephony.db import in_database
 from telephony.engine.twilio_codec import MULAW, StreamStarted
 from telephony.links import conversation_key_in
 from telephony.models import Call, SealedConversation, SealedPlan
+from telephony.tests.wire.conftest import drain
 from telephony.tests.wire.test_forgeries import start
-from telephony.tests.wire.test_moving import drain
 from telephony.tests.wire.test_refusals import form, post, stream, ticket_in
 from telephony.voice.caller_side import redeem_ticket
 from telephony.voice.handover import MOVES_WITHIN, open_conversation, seal_moved
