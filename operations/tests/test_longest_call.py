@@ -15,7 +15,7 @@ LONGEST = timedelta(seconds=LONGEST_CALL_S)
 
 
 def test_twilio_does_not_end_it_first() -> None:
-    assert VALID_FOR_WITH_GREETING + LONGEST < timedelta(hours=4)
+    assert timedelta(hours=4) > VALID_FOR_WITH_GREETING + LONGEST
 
 
 def test_its_links_are_valid_to_its_end() -> None:
