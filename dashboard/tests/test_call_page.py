@@ -228,6 +228,14 @@ class TestTimeline:
         text = page_of(alice_web, call)
         assert text.index("onCallStart took 3.5 s (slow)") < text.index("with status 201")
 
+    def test_a_greeting_from_the_cache_is_called_one(
+        self, alice: Account, alice_web: Client
+    ) -> None:
+        call = call_of(alice)
+        call_note(call, "greeted", ms=2, cached=True)
+        text = page_of(alice_web, call)
+        assert text.index("after 2 ms") < text.index("from the cache of greetings")
+
     def test_a_slow_response_is_marked(self, alice: Account, alice_web: Client) -> None:
         call = call_of(alice)
         for ms in (640, 2_400):

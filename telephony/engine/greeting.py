@@ -11,7 +11,6 @@ from base64 import b64encode
 from telephony.engine.actions import KeepGreeting, PlayAudio
 from telephony.engine.answers import greeting
 from telephony.engine.events import GreetingRecalled, ResponseDone
-from telephony.engine.phase import Phase
 from telephony.engine.playback import MARK_EVERY_BYTES
 from telephony.engine.spoken import SpokenGreeting, Tape, has_same_words
 from telephony.engine.startup import Startup
@@ -30,9 +29,8 @@ class Greeting:
     def recalled(self, event: GreetingRecalled) -> None:
         """Play the greeting, and go on as if a session of the model had said it."""
         state, spoken = self._state, event.spoken
-        is_first = state.playback.total == 0 and not self._startup.is_again
-        has_begun = state.phase is not Phase.STARTING or state.context.is_connected
-        if has_begun or not is_first or not spoken.audio:
+        has_begun = self._startup.is_again or state.context.is_connected
+        if has_begun or not spoken.audio:
             return
         state.playback.tape = None
         item_id = state.context.own_item()

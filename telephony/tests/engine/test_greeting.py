@@ -30,6 +30,7 @@ from telephony.engine.events import (
     ModelErrored,
     ModelReady,
     ModelUnreachable,
+    ResponseCollided,
     SpeechStarted,
 )
 from telephony.engine.hearing import CUT, UNHEARD
@@ -138,6 +139,11 @@ class TestFromTheCache:
         call = Conversation(greeting=WORDS, greeting_cache=True)
         assert call.receive(AT_ONCE) == []
         assert len(call.asked()) == 1
+
+    def test_it_is_heard_even_if_no_mark_comes_back(self):
+        call = greeted(ready=False)
+        call.wait(8)
+        assert call.notes("marks_lost") == [("marks_lost", {})]
 
     def test_one_without_audio_is_requested_from_the_model(self):
         call = Conversation(ready=False, greeting=WORDS, greeting_cache=True)
@@ -367,12 +373,20 @@ class TestForTheCache:
         call.greet(audio=bytes(LONGEST_BYTES + 800))
         assert call.kept == []
 
-    def test_none_from_the_cache(self):
+    def test_none_of_a_response_that_was_not_requested_so(self):
+        call = Recorded()
+        call.receive(ResponseCollided())
+        call.greet()
+        assert call.kept == []
+
+    def test_none_from_the_cache_after_which_all_takes_the_short_way(self):
         call = Recorded()
         call.session = greeted().session
         call.relay = DeltaRelay(call.sent.append, Encoder("MZ1"), call.session.playback, float)
         hear_out(call)
-        call.greet()
+        call.respond()
+        assert call.sound(AUDIO[:8_000]) == 8
+        call.done(spoke=True, said=(AgentTranscribed("a1", WORDS),))
         assert call.kept == []
 
     def test_none_that_moved(self):
