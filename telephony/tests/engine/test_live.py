@@ -649,6 +649,15 @@ def test_the_session_is_billed_by_the_second_and_the_backend_by_tokens() -> None
     assert openai_cost("gpt-live-1.1", usage) == pytest.approx(expected, abs=Decimal("0.000001"))
 
 
+def test_the_last_part_of_a_second_is_billed_of_a_session_that_breaks() -> None:
+    call = LiveCall()
+    call.wait(2.7)
+    call.model.disturb(Drop())
+    call.wait(0.1)
+
+    assert call.session.usage.session_seconds == pytest.approx(2.7)
+
+
 def test_a_sound_that_comes_a_little_late_leaves_no_gap() -> None:
     """Silence is sent before the first sound of an utterance only."""
     call = LiveCall((Say("Good morning"), Wait(2_000), Say("Goodbye")))
@@ -690,6 +699,71 @@ def test_a_call_moves_while_the_model_owes_an_answer() -> None:
     assert call.wait(3.0) == "It has shipped"
     texts = [m["content"][0]["text"] for m in call.sent[0]["session"]["input"]]
     assert any("look_up" in text for text in texts)
+
+
+# Seconds after the question: the voice thinks, says "one moment", the backend calls the tool, has
+# its result, has written the answer, the voice says it, has said it.
+@pytest.mark.parametrize("moment", [0.2, 0.9, 1.3, 2.0, 3.3, 4.1, 4.6, 5.0, 9.0])
+def test_a_call_moves_at_any_moment_of_a_delegation(moment: float) -> None:
+    call = LiveCall()
+    call.say("Please look up my order", min(moment, 3.0))
+    if moment > 3.0:
+        returned(call, "shipped")
+        call.wait(moment - 3.0)
+    has_answered = call.heard().endswith("shipped.")
+    runs = len(call.ever(actions.RunTool))
+    call.move(Say("It has shipped"))
+    said = call.wait(5.0)
+
+    assert said == ("" if has_answered and call.heard() else "It has shipped")
+    assert len(call.ever(actions.RunTool)) == runs
+    assert "Please look up my order".startswith(call.lines()[0][1])
+    told = [m["content"][0]["text"] for m in call.sent[0]["session"]["input"]]
+    assert sum("was called with" in text for text in told) == runs
+
+
+_TURNS = st.lists(
+    st.tuples(st.sampled_from(["say", "tool", "keys", "interrupt"]), st.booleans()), max_size=3
+)
+
+
+def played(kinds: list[tuple[str, bool]], *, moves: bool) -> tuple[Any, ...]:
+    """Play a call of these turns, and move it where ``moves`` says; return what became of it."""
+    call = LiveCall(Say("Hello."))
+    call.say("Hello", 4.0)
+    for number, (kind, does_move) in enumerate(kinds):
+        answer = Say(f"Answer {number} of all that you want to know")
+        turns = [Call("look_up", {"n": number}), answer] if kind == "tool" else [answer]
+        if moves and does_move:
+            assert call.session.is_at_rest
+            call.move(*turns, Say("Fine"))
+        else:
+            call.model.script = Script(turns=[*turns, Say("Fine")])
+            call.model._turns_taken = 0
+        take_turn(call, kind, number)
+    call.receive(events.CallerHungUp())
+    call.finished()
+    return call.lines(), [run.result for run in call.session.tool_runs()], call.heard()
+
+
+def take_turn(call: LiveCall, kind: str, number: int) -> None:
+    if kind == "keys":
+        call.receive(events.DigitPressed("#"))
+        call.wait(7.0)
+        return
+    call.say(f"Question {number}", 1.5 if kind == "interrupt" else 3.0)
+    if kind == "tool":
+        returned(call, number)
+        call.wait(8.0)
+    elif kind == "interrupt":
+        call.say("Stop", 5.0)
+    call.wait(3.0)
+
+
+@settings(generated, max_examples=int(os.environ.get("EXAMPLES", USUAL // 100)))
+@given(_TURNS)
+def test_a_call_that_moves_is_the_same_call(kinds: list[tuple[str, bool]]) -> None:
+    assert played(kinds, moves=True) == played(kinds, moves=False)
 
 
 def test_the_wait_for_a_response_begins_when_the_caller_stopped() -> None:

@@ -304,7 +304,7 @@ async def test_a_call_moves_to_another_session_and_to_another_engine(world, live
     record = await in_database(UsageRecord.objects.get)
     billed_s = (float(record.openai_cost) - backend_cost(openai.sessions[0])) * 60 / A_MINUTE
     heard = sum(map(heard_s, openai.sessions))
-    # Of a session that breaks or is left, the codec's own count of full seconds is all there is.
+    # Of the session that was left, only full seconds are known, and none of what was on its way.
     assert heard - 3 < billed_s < heard + 0.1
 
 

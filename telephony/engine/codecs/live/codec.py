@@ -147,7 +147,7 @@ class LiveCodec:
         return [SessionFull()]
 
     def closed(self) -> Sequence[Event]:
-        return tuple(self._turns.cut())
+        return [*self._used(self._turns.clock_ms / 1000), *self._turns.cut()]
 
     def _read(self, fields: Fields) -> Iterator[Event]:
         match fields.text("type"):
