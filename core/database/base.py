@@ -24,6 +24,7 @@ from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg_pool import ConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
+from psycopg_pool.pool import AddConnection
 
 from core.connections import database_within, patience
 from core.database.schema import DatabaseSchemaEditor
@@ -164,6 +165,7 @@ class Pool(ConnectionPool[Connection]):
         self._configure_own = configure
         self._connections: WeakSet[Connection] = WeakSet()
         self._stale_before = 0.0
+        self._failed_at = 0.0
         self.heard_at = 0.0
         self._is_away = False
         self._hung_at = 0.0
@@ -291,8 +293,27 @@ class Pool(ConnectionPool[Connection]):
             self.drain()
 
     def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
-        """Try to connect, and go on trying: see ``_Attempt``."""
-        super()._add_connection(attempt or _Attempt(timeout=self.reconnect_timeout), growing)
+        """Try to connect, and go on trying: see ``_Attempt``.
+
+        However many connections are missing, one attempt at a time tells that there is no server:
+        one that is starting has other things to do than to refuse them.
+        """
+        attempt, now = attempt or _Attempt(timeout=self.reconnect_timeout), monotonic()
+        is_early = now < self._failed_at + _POOL_RETRY_S * (1 - _Attempt.DELAY_JITTER)
+        if is_early and not attempt.time_to_give_up(now):
+            attempt.update_delay(now)
+            self.schedule_task(AddConnection(self, attempt, growing=growing), attempt.delay)
+        else:
+            super()._add_connection(attempt, growing)
+
+    def _connect(self, timeout: float | None = None) -> Connection:
+        try:
+            connection = super()._connect(timeout)
+        except Exception:
+            self._failed_at = monotonic()
+            raise
+        self._failed_at = 0.0
+        return connection
 
     def _note_away(self) -> None:
         """Handle a failure to connect: too many connections, or an unavailable database."""

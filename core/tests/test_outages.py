@@ -271,11 +271,9 @@ def test_a_request_outlasts_a_short_outage(
     refusing.bind(str(own))
     refusing.listen()
     refusing.settimeout(ANSWERED_WITHIN_S)
-    options: dict[str, Any] = {"reconnect_timeout": 2, "min_size": 1, "max_size": 1}
-    conninfo = f"host={tmp_path} user=postgres dbname=postgres"
     with (
         refusing,
-        Pool(conninfo=conninfo, configure=lambda _: None, **options) as pool,
+        small_pool(tmp_path, size=1, reconnect_timeout=2) as pool,
         ThreadPoolExecutor(1) as threads,
     ):
         request = threads.submit(pool.getconn)
@@ -284,6 +282,23 @@ def test_a_request_outlasts_a_short_outage(
         own.unlink()
         own.symlink_to(real)
         pool.putconn(request.result(ANSWERED_WITHIN_S))
+
+
+def test_a_server_that_is_down_is_not_asked_for_each_connection(tmp_path: Path) -> None:
+    """All eight together try seven times in a second. Each tries once more before it gives up."""
+    with small_pool(tmp_path, size=8, reconnect_timeout=1) as pool:
+        asyncio.run(until(lambda: pool.get_stats()["pool_size"] == 0))
+        assert pool.get_stats()["connections_num"] < 7 + 8 + 8
+
+
+def small_pool(folder: Path, *, size: int, reconnect_timeout: float) -> Pool:
+    return Pool(
+        conninfo=f"host={folder} user=postgres dbname=postgres",
+        configure=lambda _: None,
+        min_size=size,
+        max_size=size,
+        reconnect_timeout=reconnect_timeout,
+    )
 
 
 def test_a_command_waits_for_a_restart(world: World) -> None:
