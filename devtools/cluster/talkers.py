@@ -7,7 +7,7 @@ the fields of :class:`Told` when the call has ended. It exits after the last one
 machine's monotonic clock, in seconds.
 
 A person whose stream closes while they speak breaks off, and asks again on the next stream. They
-also ask again if no answer comes, sooner if the stream has closed since.
+also ask again if it closes before the answer, and none comes on the next one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sandbox.phone.exchange import Phone
 from sandbox.phone.identity import CarrierAccount
 from sandbox.phone.line import LineClosed
 
-# How long to wait for an answer: less if the question was lost with its stream.
+# How long to wait for an answer: less if the question may have been lost with its stream.
 _PATIENCE_S, _PATIENCE_AFTER_MOVE_S = 20.0, 4.0
 _TRIES = 3
 # Nobody asks the next question while the last word of an answer fades.
@@ -45,8 +45,8 @@ class Told:
 
     :param opened: when each of its streams was opened; ``closed`` when it was closed.
     :param waits: the seconds from each question to the end of its answer.
-    :param cut: questions that were broken off; ``again``: questions asked again for want of an
-        answer; ``unanswered``: those given up.
+    :param cut: questions that were broken off by a move; ``again``: those that a move left without
+        an answer, and that were asked again; ``unanswered``: those given up.
     :param heard: everything that the caller understood.
     :param trouble: what the phone noted as errors and warnings.
     :param why: why the conversation ended early; "" if it did not.
@@ -108,11 +108,14 @@ class Talker:
         asked_at = time.monotonic()
         for _ in range(_TRIES):
             await self._person.until_connected()
+            stream = self._call.stream
             if not await self._say(dialogue.question(number)):
                 self._told.cut.append(number)
             elif await self._hears(dialogue.answer(number)):
                 self._told.waits.append(time.monotonic() - asked_at)
                 return
+            elif self._call.stream is stream:
+                break
             else:
                 self._told.again.append(number)
         self._told.unanswered.append(number)
