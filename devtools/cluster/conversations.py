@@ -161,8 +161,8 @@ class TalkRow:
         wait = ", ".join(f"{each:.1f}" for each in self.wait)
         return (
             f"{self.run:12}{self.talks:6}{self.moves:6}{self.cut:5}{self.whole:7}{self.lost:12}"
-            f"{self.again:13}{f'{self.asked}, {self.answered}':>23}{self.seconds:9}{self.cost:10.6f}"
-            f"{f'{silence} s':>25}{f'{wait} s':>18}"
+            f"{self.again:13}{f'{self.asked}, {self.answered}':>23}{self.seconds:9}"
+            f"{self.cost:10.6f}{f'{silence} s':>25}{f'{wait} s':>18}"
         )
 
 
