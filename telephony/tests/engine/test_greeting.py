@@ -412,6 +412,13 @@ class TestTheTape:
         tape.take("a2", b"////")
         assert (tape.audio_of("a1"), tape.audio_of("a2")) == (b"", b"\xff" * 3)
 
+    @pytest.mark.parametrize("more", [0, 1])
+    def test_its_limit_is_exact(self, more):
+        audio = bytes(LONGEST_BYTES + more)
+        tape = Tape()
+        tape.take("a1", base64.b64encode(audio))
+        assert tape.audio_of("a1") == (b"" if more else audio)
+
     def test_it_stops_at_its_limit(self):
         tape = Tape()
         second = base64.b64encode(bytes(1000 * BYTES_PER_MS))
