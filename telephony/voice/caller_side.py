@@ -156,7 +156,7 @@ class CallerSide(Handler):
         """Admit the call if its ticket is valid, and hold the call until it ends."""
         bind_contextvars(**self.names)
         try:
-            call, handed, secrets = await self._redeem_ticket(started)
+            runner = await self._begin(started)
         except InvalidTicket as error:
             log.warning("ticket_refused", why=str(error))
             self._forget()
@@ -167,15 +167,9 @@ class CallerSide(Handler):
             self._forget()
             self._socket.close(websocket.INTERNAL_ERROR)
             return
-        self.names = names_of(call)
-        bind_call(call)
+        call = runner.call
         self._socket.admit()
         self._unadmitted.remove(self._network, self._socket)
-        runner_class = BrowserCallRunner if handed.plan.is_test else CallRunner
-        socket, engine_id = self._socket, self._calls.engine_id
-        runner = runner_class(
-            Connection(call, handed, secrets, socket, started.stream_sid, engine_id)
-        )
         self._calls.add(call.id, runner)
         tell(CallHeld(call))
         try:
@@ -184,6 +178,21 @@ class CallerSide(Handler):
         finally:
             self._calls.remove(call.id, runner)
             tell(CallReleased(call))
+
+    async def _begin(self, started: StreamStarted) -> CallRunner:
+        """Use the ticket; return the call's runner.
+
+        Only the runner keeps what the ticket opens, and no longer than it needs each part: an
+        earlier conversation and a greeting have hundreds of kilobytes.
+        """
+        call, handed, secrets = await self._redeem_ticket(started)
+        self.names = names_of(call)
+        bind_call(call)
+        runner_class = BrowserCallRunner if handed.plan.is_test else CallRunner
+        socket, engine_id = self._socket, self._calls.engine_id
+        return runner_class(
+            Connection(call, handed, secrets, socket, started.stream_sid, engine_id)
+        )
 
     async def _redeem_ticket(self, started: StreamStarted) -> tuple[Call, Handed, list[str]]:
         """Use the ticket; retry while the database is down and the caller waits."""

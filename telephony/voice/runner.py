@@ -178,8 +178,7 @@ class CallRunner:
 
     async def run(self) -> None:
         """Run the call until it has ended and is recorded."""
-        if self._recalled is not None:
-            self.receive(events.GreetingRecalled(self._recalled))
+        self._greet()
         self._connecting = self._spawn(self._connect_model())
         self._set_alarm()
         finish = await self._finished
@@ -188,6 +187,12 @@ class CallRunner:
             await self._record_rest()
         else:
             await self._record_end(finish)
+
+    def _greet(self) -> None:
+        """Play the greeting from the cache, if it was there, and let go of it."""
+        recalled, self._recalled = self._recalled, None
+        if recalled is not None:
+            self.receive(events.GreetingRecalled(recalled))
 
     def caller_audio(self, payload: bytes) -> None:
         """Keep a frame of the caller's audio that no relay carried, until the model is ready."""

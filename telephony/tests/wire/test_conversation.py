@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from aiohttp import web
@@ -18,6 +19,7 @@ from telephony.callbacks.attempts import answer_of
 from telephony.db import in_database
 from telephony.engine import toolbox
 from telephony.engine.after_stream import APOLOGY
+from telephony.engine.spoken import SpokenGreeting
 from telephony.models import CachedGreeting, Call
 from telephony.voice import runner
 
@@ -475,6 +477,10 @@ async def test_the_largest_answer_of_a_tool_reaches_the_model(world, model):
     assert created["item"]["output"] == largest
 
 
+def held(kind):
+    return [each for each in gc.get_objects() if type(each) is kind]
+
+
 async def test_a_greeting_from_the_cache_is_heard_and_interrupted(world, model):
     world.backend.plan |= {"greetingCache": True, "greeting": LONG}
     async with model(Script(turns=[Say("All right.")])) as openai:
@@ -485,6 +491,7 @@ async def test_a_greeting_from_the_cache_is_heard_and_interrupted(world, model):
         ringing = world.ring()
         await ringing.person.interrupt("Stop")
         await ringing.person.hears("All right.")
+        assert held(SpokenGreeting) == []  # the call goes on without it
         call = await world.hang_up(ringing)
     session = openai.sessions[1]
     assert session.received_of("response.create") == []
