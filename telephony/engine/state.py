@@ -13,6 +13,7 @@ from telephony.engine.commands import AddText, Command
 from telephony.engine.context import CallContext
 from telephony.engine.costs import TokenUsage
 from telephony.engine.keypad import Keypad
+from telephony.engine.models import lacks
 from telephony.engine.phase import Phase
 from telephony.engine.plan import CallPlan
 from telephony.engine.playback import Playback, Unheard
@@ -120,10 +121,14 @@ class CallState:
         return item_id
 
     def ask_about(self, item: AddText) -> None:
-        """Add a turn that was not spoken to the conversation, and request a response to it."""
+        """Add a turn that was not spoken to the conversation, and request a response to it.
+
+        If the model waits for a tool, the response to its result is one to this turn too.
+        """
         self.reply_times.caller_waits()
         self.answers.add_item(item)
-        self.answers.ask()
+        if not self.tools or lacks(self.plan.model, "one_task"):
+            self.answers.ask()
 
     def send_mark(self, mark: str | None) -> None:
         if mark:

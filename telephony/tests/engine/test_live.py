@@ -149,6 +149,21 @@ def test_a_slow_tool_and_a_caller_who_speaks_meanwhile() -> None:
     assert not call.session.is_over
 
 
+def test_keys_during_a_slow_tool_are_read_with_its_result() -> None:
+    """Until then no response can begin, and that is no failure."""
+    call = LiveCall()
+    call.say("Please look up my order")
+    for key in "7#":
+        call.receive(events.DigitPressed(key))
+    call.wait(25.0)
+    returned(call, "shipped")
+
+    assert call.wait(6.0) == "The result is: shipped."
+    kinds = [message["type"] for message in call.sent]
+    assert kinds[1:] == ["response.item.create"] * 2 + ["response.create"]
+    assert EventKind.RESPONSE_FAILED not in [note.kind for note in call.ever(actions.Note)]
+
+
 def test_a_caller_who_asks_again_and_again_during_a_slow_tool() -> None:
     """The model does not react while a call is open, and that is no failure."""
     call = LiveCall()
