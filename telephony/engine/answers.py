@@ -84,6 +84,11 @@ class Answers:
         self._queue.want(request)
         self.send_due()
 
+    def ask_later(self, seconds: float) -> None:
+        """Request a response after so long, unless the model begins one by itself."""
+        self._queue.hold_until(self._context.now + seconds)
+        self.ask()
+
     def add_item(self, item: AddText | AddToolResult) -> None:
         """Send an item that the next response must consider."""
         if self._context.is_connected:  # else the history has it

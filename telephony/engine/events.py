@@ -276,6 +276,11 @@ class HangupRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveDue:
+    """The call is about to move, whether or not this is a turn boundary."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """Sent when ``CallSession.deadline`` is reached; harmless if it is early."""
 
@@ -310,5 +315,6 @@ Event = (
     | ToolReturned
     | ToolFailed
     | HangupRequested
+    | MoveDue
     | TimePassed
 )

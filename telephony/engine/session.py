@@ -136,8 +136,16 @@ class CallSession:
         )
 
     @property
-    def has_running_tools(self) -> bool:
-        return bool(self._state.tools)
+    def may_be_cut(self) -> bool:
+        """Return True if the call may move without a turn boundary.
+
+        Not while a tool runs, or the agent says goodbye: both end soon.
+        """
+        return not self._state.tools and self._state.phase is not Phase.LEAVING
+
+    @property
+    def is_responding(self) -> bool:
+        return self._state.answers.is_active
 
     # The interface for the runner
 
@@ -204,6 +212,7 @@ class CallSession:
             events.CallerTyped: hearing.caller_typed,
             events.MarkPlayed: speaking.mark_played,
             events.CallerHungUp: lambda _: self._leaving.end(EndedReason.CALLER_HANGUP),
+            events.MoveDue: lambda _: self._speaking.cut_short(),
             events.StreamBroke: lambda _: self._leaving.stream_broke(),
             events.ModelReady: self._startup.ready,
             events.ModelConfigured: self._model_configured,

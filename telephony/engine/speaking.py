@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from telephony.engine import events
 from telephony.engine.codes import EventKind
+from telephony.engine.commands import CancelResponse
 from telephony.engine.greeting import Greeting
 from telephony.engine.leaving import GOODBYE_S, Leaving
 from telephony.engine.phase import Phase
@@ -11,6 +12,9 @@ from telephony.engine.record import Record
 from telephony.engine.state import CallState
 from telephony.engine.timers import Timer
 from telephony.engine.tool_turns import ToolTurns
+
+# A call that is about to move has moved by then.
+MOVES_WITHIN_S = 3.0
 
 
 class Speaking:
@@ -61,6 +65,15 @@ class Speaking:
     def response_started(self, event: events.ResponseStarted) -> None:
         self._state.answers.started(event)
         self._state.rest()
+
+    def cut_short(self) -> None:
+        """End the response in progress, so that the model reports its words and what it cost.
+
+        Another one follows: in the next session or, if the call stays after all, in this one.
+        """
+        if self._state.answers.is_active:
+            self._state.tell(CancelResponse())
+            self._state.answers.ask_later(MOVES_WITHIN_S)
 
     def response_overdue(self) -> None:
         if self._state.answers.is_lost():

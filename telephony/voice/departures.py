@@ -11,7 +11,8 @@ import math
 from collections.abc import Collection
 
 # How long a call waits for a turn boundary before it leaves without one. It differs from call to
-# call, evenly from the shortest to the longest. A running tool is waited for in any case.
+# call, evenly from the shortest to the longest. Running tools and goodbyes are waited for in any
+# case.
 SHORTEST_S = 8.0
 LONGEST_S = 20.0
 # All calls that are at a turn boundary leave within this time.

@@ -70,6 +70,8 @@ MOST_EARLY_BYTES = 64 << 10
 NEXT_WRITTEN_S = 5.0
 # How often a conversation is stored that goes on meanwhile.
 HAND_OVER_TRIES = 3
+# For how long the model may report a response that a move cuts short: so many looks of so long.
+CUT_LOOKS, CUT_LOOK_S = 10, 0.05
 # A stream that brings nothing for so long is over, if Twilio says so; and how often to look.
 SILENT_S = 0.25
 SILENT_LOOKS = 4
@@ -236,7 +238,7 @@ class CallRunner:
     def may_move(self, *, is_late: bool) -> bool:
         """Return True if another engine may go on with the call now: at a turn boundary.
 
-        :param is_late: it waits for running tools only.
+        :param is_late: it waits for running tools and a goodbye only.
         """
         if not self._key or self._session.is_over or self._finished.done() or self._is_moving:
             return False
@@ -256,18 +258,22 @@ class CallRunner:
         If something happens while it is stored, it is stored again. If that keeps happening, or
         this is no turn boundary any more, the call stays until the next look, if it can.
         """
+        if self.is_closed:  # Twilio may ask at once
+            await self._is_given_out(reason)
+        if self._has_to_leave(is_late):
+            await self._end_response()
         for _ in range(HAND_OVER_TRIES):
+            if self._session.is_over:
+                return
+            if not (self._session.is_at_rest or self._has_to_leave(is_late)):
+                break
             received = self._received
             if not await self._is_given_out(reason):
                 self._do_without()
                 return
-            if self._session.is_over:
-                return
             if received == self._received:
                 self.leave()
                 return
-            if not (self._session.is_at_rest or self._has_to_leave(is_late)):
-                break
         if self._has_to_leave(is_late):
             self.leave()
         else:
@@ -275,7 +281,15 @@ class CallRunner:
 
     def _has_to_leave(self, is_late: bool) -> bool:
         """Return True if the call does not wait for a turn boundary."""
-        return self.is_closed or (is_late and not self._session.has_running_tools)
+        return self.is_closed or (is_late and self._session.may_be_cut)
+
+    async def _end_response(self) -> None:
+        """Wait a moment for the model's report of a response that the move cuts short."""
+        self.receive(events.MoveDue())
+        for _ in range(CUT_LOOKS):
+            if not self._session.is_responding:
+                return
+            await asyncio.sleep(CUT_LOOK_S)
 
     async def _is_given_out(self, reason: MoveReason) -> bool:
         """Store the conversation for the next stream; return False if that failed."""

@@ -51,6 +51,7 @@ event = st.one_of(
     st.builds(events.DigitPressed, st.sampled_from("1#")),
     st.builds(events.CallerTyped, st.sampled_from(["", "Hello."])),
     st.builds(events.StreamBroke),
+    st.builds(events.MoveDue),
     st.builds(events.MarkPlayed, st.sampled_from(["1", "2", "3", "x"])),
     st.builds(events.ModelReady),
     st.builds(events.ModelConfigured, st.sampled_from([None, UNIX_AHEAD + 230])),

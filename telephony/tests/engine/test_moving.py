@@ -24,6 +24,7 @@ from telephony.engine.events import (
     ModelClosed,
     ModelReady,
     ModelUnreachable,
+    MoveDue,
     SpeechStarted,
     SpeechStopped,
     StreamBroke,
@@ -31,12 +32,13 @@ from telephony.engine.events import (
 )
 from telephony.engine.history import MOST_CHARACTERS, heard_of
 from telephony.engine.snapshot import VERSION, Snapshot
+from telephony.engine.speaking import MOVES_WITHIN_S
 from telephony.engine.state import LEAST_SILENCE_S
 from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.told_calls import LONGEST, ToldCall, ToldCalls
 from telephony.engine.told_calls import MOST_CHARACTERS as MOST_TOLD
 from telephony.engine.transcript import Line
-from telephony.tests.engine.conversation import PLAN, Conversation, Sent
+from telephony.tests.engine.conversation import PLAN, Conversation, Sent, types
 from telephony.tests.engine.test_any_order import moving
 
 
@@ -421,6 +423,41 @@ class TestGoodbye:
         call = talked()
         call.receive(CallerHungUp())
         assert call.session.snapshot("engine_lost", call.now) is None
+
+
+class TestWithoutATurnBoundary:
+    def test_the_response_in_progress_is_ended_first(self):
+        call = talked()
+        call.respond()
+        call.receive(MoveDue())
+        assert call.told() == ["response.cancel"]
+        assert call.session.is_responding
+        call.done(status="cancelled", usage=TokenUsage(audio_out=5))
+        assert not call.session.is_responding
+        assert call.told() == []
+        assert call.move().usage.audio_out == 1_205
+        assert len(call.asked()) == 1  # the rest of what was said
+
+    def test_a_call_that_stays_after_all_gets_another_response(self):
+        call = talked()
+        call.respond()
+        call.receive(MoveDue())
+        call.done(status="cancelled")
+        assert "response.create" in types(call.wait(MOVES_WITHIN_S))
+
+    def test_without_a_response_there_is_nothing_to_end(self):
+        call = talked()
+        assert call.receive(MoveDue()) == []
+
+    def test_a_call_with_a_running_tool_or_a_goodbye_is_not_cut(self):
+        call = talked()
+        assert call.session.may_be_cut
+        call.call_tool("book", id="c2")
+        assert not call.session.may_be_cut
+        call.receive(ToolReturned("c2", "booked"))
+        assert call.session.may_be_cut
+        call.call_tool("end_call", id="c3")
+        assert not call.session.may_be_cut
 
 
 class TestBrokenStreams:

@@ -25,6 +25,7 @@ from telephony.outcomes import opened
 from telephony.tests.wire.conftest import drain
 from telephony.tests.wire.test_lost_engine import engine
 from telephony.tests.wire.test_refusals import post, ticket_in
+from telephony.voice import departures
 from telephony.voice.handover import conversation_key
 from usage.models import TotalUsage, UsageRecord
 
@@ -77,6 +78,30 @@ async def test_a_call_moves_from_an_engine_that_drains(world, model, other, sett
     assert "status_ignored" not in timeline
     assert not await in_database(SealedConversation.objects.exists)
     assert not await in_database(SealedPlan.objects.exists)
+
+
+async def test_a_call_that_cannot_wait_keeps_the_words_and_the_cost_of_its_last_response(
+    world, model, other, settings, monkeypatch
+):
+    for name in ("SHORTEST_S", "LONGEST_S"):
+        monkeypatch.setattr(departures, name, 0.0)
+    async with model(Script(turns=[Say("One moment. " * 9, stall_at_ms=2_000)])) as openai:
+        ringing = await world.greeted()
+        await ringing.person.say("Tell me all")
+        await ringing.person.hears("One moment.")
+        async with model(THANKED):
+            await drain(world, other, settings)
+            await until(lambda: other.calls.ids)
+            await ringing.person.hears("You are welcome.")
+            ringing.person.hang_up()
+            await ringing.journal.wait_for("ended", within=20)
+            await asyncio.wait_for(other.calls.wait_until_none(), 10)
+        [*_, last] = openai.sessions[0].sent_of("response.done")
+    assert last["response"]["status"] == "cancelled"
+    said = [line["text"] for line in (await world.told("end"))["transcript"]]
+    assert said[:2] == ["Hello.", "Tell me all"]
+    assert said[2].startswith("One moment.")
+    assert said[3:] == ["You are welcome."]
 
 
 async def test_twilio_may_repeat_its_request(world, model, other, settings):
