@@ -393,6 +393,7 @@ class TestAge:
         [
             (1_800, 1_650),
             (7_200, 6_600),
+            (121, 110.9),
             # This engine's clock is wrong.
             (119, RENEW_AFTER_S),
             (-7_200, RENEW_AFTER_S),
@@ -428,6 +429,9 @@ class TestAge:
         ("sent", "read"),
         [
             (1_788_555_600, 1_788_555_600),
+            (1, 1),
+            (10_000_000_000, 10_000_000_000),
+            (10_000_000_001, None),
             *((invalid, None) for invalid in (None, "soon", True, 0, -1, math.inf, math.nan)),
         ],
     )
