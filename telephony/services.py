@@ -91,9 +91,12 @@ def call_connect(call: Call, *, now: datetime, engine_id: str = "") -> bool:
 
 @transaction.atomic
 def call_move(call: Call, *, now: datetime, engine_id: str) -> bool:
-    """Connect the caller's audio to another engine; return False if the call has ended."""
+    """Connect the caller's audio to another engine; return False if the call has ended.
+
+    False also if the caller has hung up: the call no longer counts as one in progress.
+    """
     held = {"last_seen_at": now, "engine_id": engine_id, "audio_ended_at": None}
-    moving = Call.objects.live().filter(pk=call.pk, answered_at__isnull=False)
+    moving = Call.objects.live().with_a_caller().filter(pk=call.pk)
     if not moving.update(**held):
         return False
     call.refresh_from_db(fields=[*held])

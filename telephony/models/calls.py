@@ -53,6 +53,11 @@ OUTCOME = Case(
 UNCOMMON_END = ~Q(ended_reason__in=["", *_ended_as("completed")])
 
 
+# No engine holds a call whose stream broke, and it may go on in another stream. If an engine holds
+# a call whose audio has ended, the caller has hung up.
+_HAS_CALLER = Q(answered_at__isnull=False) & (Q(audio_ended_at=None) | Q(engine_id=""))
+
+
 class CallQuerySet(OwnedQuerySet["Call"]):
     def access(self, account: Account, id: str) -> Call:
         """Return the account's call. The 404 says if it may have been deleted because of its age.
@@ -80,8 +85,12 @@ class CallQuerySet(OwnedQuerySet["Call"]):
     def with_a_place(self, now: datetime) -> Self:
         """Live calls that count against the account's limit of concurrent calls."""
         is_ours = Q(direction=Call.Direction.OUTBOUND) | Q(accepted_at__isnull=False)
-        is_heard = Q(answered_at__isnull=False, audio_ended_at=None)
-        return self.filter(is_heard | Q(answered_at=None) & is_ours & Q(held_until__gt=now))
+        is_waiting = Q(answered_at=None) & is_ours & Q(held_until__gt=now)
+        return self.filter(_HAS_CALLER | is_waiting)
+
+    def with_a_caller(self) -> Self:
+        """Connected calls whose caller is there, as far as we know."""
+        return self.filter(_HAS_CALLER)
 
     def unverified_rings(self, now: datetime) -> Self:
         """Live calls whose sender only the backend's response will verify."""

@@ -87,7 +87,8 @@ class TestPlaces:
             ({"direction": "outbound", "held_until": "past"}, False),
             ({}, False),
             ({"accepted_at": "now", "answered_at": "now", "ended_at": "now"}, False),
-            ({"accepted_at": "now", "answered_at": "now", "audio_ended_at": "now"}, False),
+            ({"answered_at": "now", "audio_ended_at": "now", "engine_id": "its engine"}, False),
+            ({"answered_at": "now", "audio_ended_at": "now", "engine_id": ""}, True),  # it moves
         ],
     )
     def test_who_takes_one(

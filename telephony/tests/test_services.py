@@ -23,6 +23,7 @@ from telephony.services import (
     call_connect,
     call_end,
     call_end_lost,
+    call_move,
     call_record,
     call_resume,
     transcript_line,
@@ -285,6 +286,14 @@ class TestProgress:
         assert call_end_lost(call_id=connected.id, ended_at=timezone.now())
         assert not call_resume(call_id=connected.id, held_by="before")
         assert call_resume(call_id=connected.id, held_by="now")
+
+    def test_a_call_whose_caller_has_hung_up_does_not_move(self, connected):
+        """It no longer counts as one in progress: it would come back past the account's limit."""
+        Call.objects.update(engine_id="now")
+        call_audio_ended(call_id=connected.id, at=timezone.now(), held_by="now")
+        assert not call_move(connected, now=timezone.now(), engine_id="next")
+        Call.objects.update(engine_id="")  # its stream broke
+        assert call_move(connected, now=timezone.now(), engine_id="next")
 
     def test_only_the_first_is_a_sign_of_life(self, connected):
         for seen_again in (True, False):
