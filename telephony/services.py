@@ -304,7 +304,8 @@ def call_resume(*, call_id: str, held_by: str = "") -> bool:
     Callbacks about the loss that are not delivered yet are cancelled. Charges stay, and the call's
     end adds the rest. Returns False if the call was not lost.
 
-    :param held_by: the engine that reports it, which cannot resume what has moved to another one.
+    :param held_by: the engine that reports it, and holds it again. It cannot resume what has moved
+        to another one.
     """
     account_lock(Call.objects.values_list("account_id", flat=True).get(pk=call_id))
     call = Call.objects.select_for_update().get(pk=call_id)
@@ -314,8 +315,8 @@ def call_resume(*, call_id: str, held_by: str = "") -> bool:
     call.status, call.ended_reason, call.error_code = Call.Status.IN_PROGRESS, "", ""
     call.ended_at, call.duration_seconds = None, 0
     call.first_audio_ms = call.turn_p50_ms = call.turn_p95_ms = None
-    call.last_seen_at = timezone.now()
-    call.save(update_fields=[*_END, "last_seen_at"])
+    call.last_seen_at, call.engine_id = timezone.now(), held_by or call.engine_id
+    call.save(update_fields=[*_END, "last_seen_at", "engine_id"])
     outbox.withdraw_end(call)
     call_note(call, EventKind.RESUMED)
     with about(call):

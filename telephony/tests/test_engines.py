@@ -233,9 +233,18 @@ class TestTheReturn:
         Process.objects.all().delete()
         assert calls_end_stale(timezone.now() + MINUTE) == 2
         refuse("telephony_call", f"NEW.ended_at IS NULL AND NEW.id = '{connected.pk}'")
-        live._take_back([connected.pk, other.pk])
+        live._take_back([connected.pk, other.pk], ENGINE)
         assert not is_live(connected)
         assert is_live(other)
+
+    def test_one_that_was_handed_over_and_stayed_is_held_again(self, connected):
+        """Its engine does not know: the connection broke under the hand-over."""
+        assert hand_over(connected, Outcome, ENGINE)
+        Call.objects.update(held_until=timezone.now())
+        assert calls_end_stale(timezone.now()) == 1
+        live._take_back([connected.pk], ENGINE)
+        assert is_live(connected)
+        assert calls_end_stale(timezone.now()) == 0
 
     def test_what_was_charged_too_much_is_not_taken_back(self, connected):
         self.lose(connected, seconds=61)

@@ -142,7 +142,7 @@ class LiveCalls:
             if runner := self._runners.get(call_id):
                 runner.leave()
         if lost := [call_id for call_id in found.taken_for_lost if call_id in self._runners]:
-            await in_database(_take_back, lost)
+            await in_database(_take_back, lost, self.engine_id)
 
 
 def look_after(call_ids: list[str], to_say: list[str], engine_id: str) -> Look:
@@ -163,11 +163,11 @@ def look_after(call_ids: list[str], to_say: list[str], engine_id: str) -> Look:
     )
 
 
-def _take_back(call_ids: list[str]) -> None:
+def _take_back(call_ids: list[str], engine_id: str) -> None:
     """Resume calls that were ended as lost. The next look retries those that fail."""
     each_alone(
         call_ids,
-        lambda call_id: call_resume(call_id=call_id),
+        lambda call_id: call_resume(call_id=call_id, held_by=engine_id),
         what="return of a call",
         logged_as="call_id",
         back_off=lambda _: None,

@@ -269,7 +269,7 @@ class CallRunner:
                 break
             received = self._received
             if not await self._is_given_out(reason):
-                self._do_without()
+                await self._do_without()
                 return
             if received == self._received:
                 self.leave()
@@ -312,11 +312,13 @@ class CallRunner:
         except Exception as error:  # then the call is ended as lost and resumed
             log.warning("call_not_taken_back", error=type(error).__name__)
 
-    def _do_without(self) -> None:
+    async def _do_without(self) -> None:
         """Go on without a next stream. If this one is gone, the call ends."""
         if self.is_closed:
             self._loop.call_soon(self._tell_close)
             self.receive(events.CallerHungUp())
+        else:  # what failed may have been stored
+            await self._take_back()
 
     def leave(self) -> None:
         """Close the sockets, and record no end: another engine has the call, or will."""
