@@ -30,6 +30,7 @@ from telephony.engine.codecs.live.codec import CUSHION_MS, LiveCodec
 from telephony.engine.codes import EndedReason, EventKind
 from telephony.engine.commands import AddText, AddToolCall, AddToolResult, Configure, Respond
 from telephony.engine.costs import openai_cost
+from telephony.engine.leaving import STAYED
 from telephony.engine.playback import BYTES_PER_MS, Playback
 from telephony.engine.snapshot import Snapshot
 from telephony.engine.twilio_codec import Encoder
@@ -268,6 +269,19 @@ def test_a_goodbye_that_the_backend_writes_is_heard(turns: list[Any], goodbye: s
     assert call.finished().reason is EndedReason.AGENT_HANGUP
 
 
+def test_a_caller_who_speaks_during_the_goodbye_stays_and_the_model_learns_it() -> None:
+    call = LiveCall((Say("Goodbye my dear friend and thank you"), Call("end_call", {})))
+    call.say("That is all", 2.5)
+    call.say("Wait a moment", 6.0)
+
+    assert not call.session.is_over
+    assert STAYED in [m["content"] for m in call.sent if m["type"] == "session.instructions.append"]
+
+
+def test_openai_stores_nothing_of_a_call() -> None:
+    assert LiveCall().sent[0]["session"]["store"] is False
+
+
 def test_a_transfer() -> None:
     call = LiveCall()
     said = call.say("Transfer me to +19805550123", 6.0)
@@ -453,6 +467,16 @@ def test_if_a_failed_response_cannot_be_continued_the_voice_goes_on() -> None:
     assert repeated == {"type": "response.create", "event_id": "sh_response_2"}
     assert (known["type"], known["content"]) == ("session.thinking.append", "shipped")
     assert order["type"] == "session.instructions.append"
+
+
+def test_a_failed_response_is_not_repeated_after_an_apology() -> None:
+    codec = begun()
+    for message in backstage(_CREATED, _FAILED):
+        codec.decode(message)
+    [apology] = codec.encode(Respond("sh_response_1", "Say that you are sorry."))
+
+    assert (apology["event_id"], apology["content"]) == ("sh_response_1", "Say that you are sorry.")
+    assert codec.encode(Respond("sh_response_2")) == []
 
 
 def test_a_request_without_a_reaction_is_repeated() -> None:

@@ -146,6 +146,13 @@ class TestBegun:
         responses.done("r1")
         assert all_asked(responses) == [PLAIN]
 
+    def test_what_a_voice_says_aside_covers_only_what_is_owed(self):
+        responses = queue(OWED, PLAIN)
+        responses.started("a1", is_aside=True)
+        assert asked(responses) is None
+        responses.done("a1")
+        assert all_asked(responses) == [PLAIN]
+
     def test_a_requested_response_leaves_other_requests_queued(self):
         responses = queue(HELLO, PLAIN)
         asked(responses)
