@@ -244,6 +244,15 @@ class TestGuide:
         started = re.findall(r"up --detach --no-deps --wait (.+)", self.TEXT)
         assert {name for line in started for name in line.split()} <= COMPOSE["services"].keys()
 
+    def test_a_new_version_brings_its_units_before_it_is_the_current_one(self) -> None:
+        (step,) = re.findall(r"\n   version=(.+?)```", self.TEXT, re.DOTALL)
+        lines = [line.strip() for line in step.strip().splitlines()]
+        units = lines.index("cp --recursive deploy/systemd/switchhook[-.]* /etc/systemd/system/")
+        assert lines.index("systemctl daemon-reload") > units
+        assert lines[-1].startswith("ln ")
+        assert lines[-1].endswith(" $version /opt/switchhook/current")
+        assert not re.search(r"\d\.\d", " ".join(lines[1:])), "the version is set once"
+
 
 def resources() -> Iterator[dict[str, Any]]:
     for path in sorted(KUBERNETES.glob("*.yaml")):
