@@ -135,15 +135,12 @@ def take_plan(ticket: str, call_sid: str, now: datetime) -> tuple[Call, Handed]:
     except (binascii.Error, ValueError):
         raise InvalidTicket("malformed") from None
     with transaction.atomic():
-        sealed = (
-            SealedPlan.objects.select_for_update(of=("self",))
-            .select_related("call")
-            .filter(call_id=call_id, expires_at__gt=now)
-            .first()
-        )
-        if sealed is None or sealed.call.call_sid != call_sid:
+        # First the call, as whatever seals its plan does: else each could wait for the other.
+        calls = Call.objects.select_for_update(no_key=True)
+        call = calls.filter(pk=call_id, call_sid=call_sid).first()
+        plans = SealedPlan.objects.select_for_update().filter(call_id=call_id, expires_at__gt=now)
+        if call is None or (sealed := plans.first()) is None:
             raise InvalidTicket("unknown, used or expired")
-        call = sealed.call
         try:
             plaintext = cipher.decrypt(_NONCE, bytes(sealed.ciphertext), _bound_to(call))
         except InvalidTag:

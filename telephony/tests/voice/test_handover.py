@@ -9,12 +9,14 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
+from core.tests.waiting import until_it_waits
 from telephony.engine.snapshot import Snapshot
 from telephony.engine.transcript import Line
 from telephony.models import Call, SealedConversation, SealedPlan
+from telephony.services import call_connect
 from telephony.tests.engine.conversation import PLAN
 from telephony.voice import handover
 from telephony.voice.handover import (
@@ -74,6 +76,31 @@ def test_of_two_at_the_same_time_one_opens_it(call):
     with ThreadPoolExecutor(8) as threads:
         taken = list(threads.map(take, range(8)))
     assert [(call, handed.plan) for call, handed in filter(None, taken)] == [(call, PLAN)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_does_not_keep_the_next_ticket_from_being_made(call):
+    """A stream opens at the moment at which Twilio asks for another one: no deadlock."""
+    now = timezone.now()
+    ticket = seal_plan(call, PLAN, now)
+
+    def connect():
+        try:
+            with transaction.atomic():
+                taken, _ = take_plan(ticket, CALL_SID, now)
+                return call_connect(taken, now=now)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as thread:
+        with transaction.atomic():
+            Call.objects.select_for_update().get(pk=call.pk)
+            connecting = thread.submit(connect)
+            until_it_waits(connecting)
+            later = seal_plan(call, PLAN, now)
+        with pytest.raises(InvalidTicket):
+            connecting.result()
+    assert take_plan(later, CALL_SID, now)
 
 
 def test_it_opens_for_its_own_call_alone(call):
