@@ -651,6 +651,18 @@ def test_a_result_for_a_session_that_is_over_is_spoken_by_the_next_one() -> None
     assert codec.encode(Respond("sh_response_2")) == []
 
 
+def test_what_waited_for_the_session_is_sent_once() -> None:
+    codec = LiveCodec()
+    codec.encode(Configure(PLAN))
+    codec.encode(Respond("sh_response_1", "Say hello."))
+    sent = []
+    for _ in range(2):
+        codec.decode({"type": "session.started"})
+        sent += codec.due()
+
+    assert [message["event_id"] for message in sent] == ["sh_response_1"]
+
+
 def test_a_configuration_that_is_sent_again_has_the_history_again() -> None:
     codec = LiveCodec()
     first = codec.encode(Configure(PLAN, (AddText("sh_1", "Where is my order?"),)))
