@@ -1,6 +1,6 @@
 """The same conversations three times: untouched, with every engine restarted, with one killed.
 
-Each call is compared with the one of the same number that was left in peace: what was said, what
+Each call is compared with the one of the same number that nothing disturbed: what was said, what
 the backend was asked, how long it lasted, and what it cost. The silence of a move is the time from
 the end of the call's old stream until the model hears the caller again, in its new session.
 """
@@ -199,7 +199,7 @@ async def conversations(cluster: Cluster, notes: Notes, model: TalkingModel) -> 
 
 
 async def _measure(cluster: Cluster, notes: Notes, sids: list[str]) -> None:
-    """Leave the calls in peace, and report what each process uses."""
+    """Leave the calls alone, and report what each process uses."""
     await cluster.measure(notes, dialogue.lasts(cluster.options.turns) / 2)
 
 
