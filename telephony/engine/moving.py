@@ -9,7 +9,13 @@ from telephony.engine.timers import Timer
 
 
 def snapshot_of(
-    state: CallState, now: float, reason: MoveReason, *, owes: bool, leave: Leave | None
+    state: CallState,
+    now: float,
+    reason: MoveReason,
+    *,
+    owes: bool,
+    loses_words: bool,
+    leave: Leave | None,
 ) -> Snapshot:
     """Return the conversation of a call that is not over."""
     lines = state.transcript.heard_until(state.playback.unheard(now))
@@ -33,6 +39,7 @@ def snapshot_of(
         notes=state.context.timeline.counts(),
         stream_breaks=tuple(at - now for at in state.stream_breaks.at),
         silence_left_s=state.silence_left_s,
+        loses_words=loses_words,
     )
 
 

@@ -80,12 +80,13 @@ class Renewal:
         state = self._state
         self._is_full, self._due_at = False, None
         owes, is_cut = self._owes(), state.answers.is_active
+        loses_words = state.transcript.awaits_words
         state.forget_model()
         state.early.clear()  # the history has them
         if is_cut:  # the next session says it from the beginning
             state.cut_audio()
         state.note(EventKind.MODEL_RENEWED, why=why)
-        self._startup.again(is_greeted=state.is_greeted, owes=owes)
+        self._startup.again(is_greeted=state.is_greeted, owes=owes, loses_words=loses_words)
         state.phase = Phase.STARTING
         state.timers.clear(Timer.RENEWAL)
         state.pause_silence()

@@ -110,7 +110,9 @@ class CallSession:
         take_up(state, snapshot, ago=ago)
         state.playback.tape = None  # a greeting that another engine began is not whole
         owes = snapshot.owes and not snapshot.leave
-        session._startup.again(is_greeted=snapshot.is_greeted, owes=owes)
+        session._startup.again(
+            is_greeted=snapshot.is_greeted, owes=owes, loses_words=snapshot.loses_words
+        )
         state.note(EventKind.MOVED, why=snapshot.reason, ms=round(ago * 1000))
         if snapshot.leave:
             session._leaving.follow(snapshot.leave)
@@ -120,8 +122,11 @@ class CallSession:
         """Return the conversation so far; None once it is over, when nothing is left to move."""
         if self.is_over:
             return None
-        owes, leave = self._startup.owes, self._leaving.planned
-        return snapshot_of(self._state, now, reason, owes=owes, leave=leave)
+        state, startup, leave = self._state, self._startup, self._leaving.planned
+        loses_words = startup.loses_words or state.transcript.awaits_words
+        return snapshot_of(
+            state, now, reason, owes=startup.owes, loses_words=loses_words, leave=leave
+        )
 
     @property
     def is_at_rest(self) -> bool:

@@ -40,7 +40,7 @@ class Snapshot:
     speak. ``leave`` is how the call ends, if the agent has said goodbye; ``digits`` a sequence of
     keys that is not complete; ``notes`` the number of timeline events by kind; ``stream_breaks``
     when the media stream broke. ``silence_left_s`` is how much longer silence may last; None if
-    nobody is silent.
+    nobody is silent. ``loses_words`` is True if the caller said something that is in no line.
     """
 
     plan: CallPlan
@@ -59,6 +59,7 @@ class Snapshot:
     notes: Mapping[str, int] = field(default_factory=dict)
     stream_breaks: tuple[float, ...] = ()
     silence_left_s: float | None = None
+    loses_words: bool = False
 
     @classmethod
     def at_start(cls, plan: CallPlan) -> Snapshot:

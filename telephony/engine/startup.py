@@ -8,7 +8,7 @@ from telephony.engine.actions import ConnectModel
 from telephony.engine.answers import MOST_FAILURES, RETRY_S, greeting
 from telephony.engine.bounds import sentence
 from telephony.engine.codes import ErrorCode, EventKind, model_error_code
-from telephony.engine.commands import CONFIGURATION, Configure, HistoryItem
+from telephony.engine.commands import CONFIGURATION, AddText, Configure, HistoryItem
 from telephony.engine.context import ModelFailed
 from telephony.engine.events import ModelErrored, ModelReady, ModelUnreachable
 from telephony.engine.history import history
@@ -26,6 +26,12 @@ SHORTEST_LIFETIME_S = 120.0
 # The part of its lifetime after which a session is replaced (``renewal``): 55 minutes of an hour.
 RENEW_AFTER = 11 / 12
 STARTUP_S = 10.0  # for the model, or the last one of several, to accept its configuration
+# A caller who was speaking when the model was lost goes on by then, or waits for an answer.
+SPEAKS_WITHIN_S = 2.0
+LOST = (
+    "The connection broke while the caller spoke, so what they said last is lost. Ask them to "
+    "repeat it, unless they go on by themselves."
+)
 _ACCOUNT_ERRORS = frozenset(map(model_error_code, ACCOUNT_CODES))
 
 
@@ -47,6 +53,8 @@ class Startup:
         self._sent_before = 0  # bytes of audio that other sessions had sent
         #: True if it is the model's turn as soon as it is connected.
         self.owes = False
+        #: True if the model is told that words of the caller are lost.
+        self.loses_words = False
         self._give_up_at = state.now + STARTUP_S
         self._start_timer()
 
@@ -85,14 +93,16 @@ class Startup:
         state.do(ConnectModel(plan))
         return True
 
-    def again(self, *, is_greeted: bool, owes: bool) -> None:
+    def again(self, *, is_greeted: bool, owes: bool, loses_words: bool = False) -> None:
         """Start another session, which learns what was said so far.
 
         If the one before had not started either, this one has what is left of its time.
 
         :param owes: it is the model's turn.
+        :param loses_words: what the caller said last, or says, has not reached the transcript.
         """
         state = self._state
+        self.loses_words = self.loses_words or loses_words
         self.is_again, self._is_greeted, self.owes = True, is_greeted, owes
         self._lines, self._sent_before = state.transcript.lines(), state.playback.total
         if state.phase is not Phase.STARTING:
@@ -110,6 +120,8 @@ class Startup:
         past: tuple[HistoryItem, ...] = ()
         if self.is_again:
             past = history(self._lines, state.tools.told, state.context.own_item)
+        if self.loses_words:
+            past += (AddText(state.context.own_item(), LOST, role="system"),)
         state.tell(Configure(state.plan, past))
         if state.plan.greeting and not self._is_greeted:
             state.answers.ask(greeting(state.plan.greeting))
@@ -128,7 +140,10 @@ class Startup:
         state = self._state
         if state.phase is not Phase.STARTING or not state.context.is_connected:
             return False
-        state.phase, self.owes, self.succeeded_at = Phase.TALKING, False, state.now
+        if self.loses_words and not self.owes:  # the caller may still be speaking
+            state.answers.ask_later(SPEAKS_WITHIN_S)
+        self.owes = self.loses_words = False
+        state.phase, self.succeeded_at = Phase.TALKING, state.now
         is_told = lifetime_s is not None and lifetime_s >= SHORTEST_LIFETIME_S
         self.lifetime_s = lifetime_s if lifetime_s is not None and is_told else LIFETIME_S
         state.context.start_timer(Timer.RENEWAL, self.lifetime_s * RENEW_AFTER)

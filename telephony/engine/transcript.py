@@ -52,6 +52,14 @@ class Transcript:
         """Return True if the text of every turn that began has arrived."""
         return not self._awaited
 
+    @property
+    def awaits_words(self) -> bool:
+        """Return True if nothing is known yet of what the caller said last, or says."""
+        for item_id, line in reversed(self._lines.items()):  # by when they began
+            if line.role == "user":
+                return item_id in self._awaited and not line.text
+        return False
+
     def follow(self, lines: tuple[Line, ...]) -> None:
         """Continue a transcript that has these turns."""
         self._earlier = lines

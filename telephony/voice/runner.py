@@ -229,7 +229,7 @@ class CallRunner:
 
     def model_closed(self, code: int, reason: str) -> None:
         """Handle the closed socket of the model, whichever side closed it."""
-        if not self._session.is_over:
+        if not (self._session.is_over or self.has_left):
             tell(ModelDisconnected(self._call, code))
         for event in self._codec.closed():
             self.receive(event)

@@ -33,6 +33,7 @@ from telephony.engine.events import (
 from telephony.engine.history import MOST_CHARACTERS, heard_of
 from telephony.engine.snapshot import VERSION, Snapshot
 from telephony.engine.speaking import MOVES_WITHIN_S
+from telephony.engine.startup import LOST, SPEAKS_WITHIN_S
 from telephony.engine.state import LEAST_SILENCE_S
 from telephony.engine.timeline import MOST_NOTES
 from telephony.engine.told_calls import LONGEST, ToldCall, ToldCalls
@@ -293,6 +294,14 @@ class TestWhoseTurnItIs:
         call.respond()
         call.done(spoke=True)
         assert len(call.asked()) == 2  # the greeting, and the answer
+
+    def test_words_that_were_not_transcribed_are_asked_for_again(self):
+        call = talked()
+        call.listen("u2")
+        call.move(ready=False)
+        call.move()
+        assert recalled(call)[-1] == message("system", LOST)
+        assert "response.create" in types(call.wait(SPEAKS_WITHIN_S))
 
 
 class TestTools:

@@ -28,7 +28,7 @@ from telephony.engine.events import (
 )
 from telephony.engine.hearing import CUT
 from telephony.engine.phase import Phase
-from telephony.engine.startup import LIFETIME_S, RENEW_AFTER
+from telephony.engine.startup import LIFETIME_S, LOST, RENEW_AFTER, SPEAKS_WITHIN_S
 from telephony.engine.state import LEAST_SILENCE_S
 from telephony.tests.engine.conversation import PLAN, UNIX_AHEAD, Conversation, Sent, errored
 from telephony.tests.engine.test_moving import ask, message, recalled, speak, talked
@@ -229,11 +229,44 @@ class TestAnyMoment:
         call.listen("u2")
         broken(call)
         renewed(call)
+        assert recalled(call)[-1] == message("system", LOST)
         assert call.asked() == []
+        call.wait(SPEAKS_WITHIN_S)
+        assert len(call.asked()) == 1
+        call.respond()
+        call.done(spoke=True)
         call.wait(59)
         assert call.ever(Finish) == []
         call.wait(2)
         assert [finish.reason for finish in call.ever(Finish)] == [EndedReason.INACTIVITY]
+
+    def test_a_caller_who_goes_on_speaking_is_answered_once(self):
+        call = talked()
+        call.listen("u2")
+        broken(call)
+        broken(call)
+        renewed(call)
+        call.listen("u3")
+        call.wait(SPEAKS_WITHIN_S)
+        call.heard("and yesterday?", "u3")
+        speak(call, "Nine dollars.", "a3", ms=400)
+        assert call.asked() == []
+
+    def test_a_caller_whose_words_had_not_been_transcribed_is_asked_to_repeat_them(self):
+        call = talked()
+        call.wait(1)
+        call.listen("u2")
+        call.receive(SpeechStopped("u2"))
+        broken(call)
+        renewed(call)
+        assert recalled(call)[-1] == message("system", LOST)
+        assert len(call.asked()) == 1
+        call.respond()
+        call.done(spoke=True)
+        call.receive(ModelClosed(1006))
+        call.all = []
+        renewed(call)
+        assert message("system", LOST) not in recalled(call)
 
     def test_after_the_caller_has_spoken(self):
         call = talked()

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from core.observers import observe
+from core.tests.waiting import until
 from sandbox.model import Call as CallTool
 from sandbox.model import Drop, Say, Script
 from telephony import facts
@@ -15,6 +16,7 @@ from telephony.db import in_database
 from telephony.engine.after_stream import APOLOGY
 from telephony.engine.session import CallSession
 from telephony.tests.wire.test_conversation import LONG
+from telephony.tests.wire.test_moving import drain
 from telephony.tests.wire.test_refusals import form, post
 from telephony.voice import webhooks
 
@@ -119,6 +121,20 @@ async def test_a_lost_model_is_told(world, model, told):
         await ringing.person.say("Hello?")
         await world.over(ringing)
     assert [fact.code for fact in of(told, facts.ModelDisconnected)] == [1006] * 3
+
+
+async def test_a_model_that_a_moving_call_leaves_is_not_lost(world, model, other, settings, told):
+    async with model() as openai:
+        ringing = await world.greeted()
+        await drain(world, other, settings)
+        await openai.wait_for(lambda server: server.sessions[0].is_closed)
+        await until(lambda: other.calls.ids)
+        ringing.person.hang_up()
+        await ringing.journal.wait_for("ended", within=20)
+        await asyncio.wait_for(other.calls.wait_until_none(), 10)
+    assert not of(told, facts.ModelDisconnected)
+    assert len(of(told, facts.CallHeld)) == len(of(told, facts.CallReleased)) == 2
+    assert len(of(told, facts.CallEnded)) == 1
 
 
 async def test_an_apology_is_told_with_the_status_that_twilio_got(world, told, monkeypatch):
