@@ -2,8 +2,8 @@
 
 ``python -m operations.metrics.exporter HOST PORT PROCESS DIRECTORY PARENT`` writes ``ready`` to
 standard output once it listens, or one line that says why it does not. It ends, and deletes the
-directory, when its parent has ended: a drain, which can take hours, can be watched to its end. So
-it ignores the signals that a service manager sends to all processes.
+directory, when its parent ends, which sends SIGUSR1, or is killed: a drain, which can take hours,
+can be watched to its end. So it ignores the signals that a service manager sends to all processes.
 
 It runs apart from the process that it reports on and knows neither its settings nor its secrets.
 Whatever a client of this port does, it takes nothing from a call. Nothing here imports Django.
@@ -93,6 +93,8 @@ def _message(status: str, content_type: str, body: bytes, more: str = "") -> byt
 async def run(host: str, port: int, process: str, directory: Path, parent: int) -> None:
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(each, signal.SIG_IGN)
+    is_over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, is_over.set)
     registry = CollectorRegistry()
     for collector in (BuildInfo(process), Values(directory), Processes(directory)):
         registry.register(collector)
@@ -101,8 +103,9 @@ async def run(host: str, port: int, process: str, directory: Path, parent: int) 
     _delete_left_behind(directory)
     sys.stdout.write("ready\n")
     sys.stdout.close()
-    while os.getppid() == parent:  # noqa: ASYNC110 (nothing tells)
-        await asyncio.sleep(_LOOK_EVERY_S)
+    while os.getppid() == parent and not is_over.is_set():  # nothing tells that it was killed
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_over.wait(), _LOOK_EVERY_S)
     server.close()
     shutil.rmtree(directory, ignore_errors=True)
     os.close(lock)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from threading import Thread
 
 import structlog
@@ -23,6 +26,7 @@ _PASSED_ON = ("LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "SYSTEMROOT", "TM
 
 # Between an exporter's end and the next one, which may fail too.
 _AGAIN_S = 1.0
+_ENDS_WITHIN_S = 2.0
 
 
 def export(process: str) -> None:
@@ -48,6 +52,7 @@ def export(process: str) -> None:
             f"{problem}. Give each process of a machine a METRICS_PORT of its own."
         )
     Thread(target=exporter.keep, name="metrics-exporter", daemon=True).start()
+    atexit.register(exporter.end)
 
 
 class _Exporter:
@@ -63,6 +68,7 @@ class _Exporter:
             *(reports, directory, str(os.getpid())),
         ]
         self._process: subprocess.Popen[str] | None = None
+        self._parent = os.getpid()
 
     def start(self) -> str:
         """Return once it listens; return what is wrong if it does not, and otherwise ``""``."""
@@ -85,12 +91,20 @@ class _Exporter:
         """
         while True:
             self._process.wait()  # type: ignore[union-attr]
-            time.sleep(_AGAIN_S)
+            time.sleep(_AGAIN_S)  # this process ends meanwhile if it is what ended the exporter
             try:
                 problem = self.start()
             except OSError as error:  # no process or memory to spare
                 problem = str(error)
             log.warning("metrics_exporter_ended", problem=problem or None)
+
+    def end(self) -> None:
+        """End it with this process. A service manager would kill what is left, and say so."""
+        if os.getpid() != self._parent:  # a fork has inherited what its parent does at its end
+            return
+        self._process.send_signal(signal.SIGUSR1)  # type: ignore[union-attr]
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDS_WITHIN_S)  # type: ignore[union-attr]
 
 
 def is_exported() -> bool:
