@@ -97,6 +97,7 @@ event = st.one_of(
     ),
     st.builds(events.ResponseCollided),
     st.builds(events.NotUnderstood, st.just("x")),
+    st.just(events.ModelClosed(1006)),
     st.just(events.GreetingRecalled(SpokenGreeting(bytes(12_000), "Hello."))),
     st.builds(events.ToolReturned, call_ids, st.sampled_from(["ok", {"a": [1]}])),
     st.builds(events.ToolFailed, call_ids, st.just("No.")),
