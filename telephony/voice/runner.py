@@ -256,14 +256,15 @@ class CallRunner:
         """Store the conversation for the next stream, and close the sockets: Twilio asks for it.
 
         If something happens while it is stored, it is stored again. If that keeps happening, or
-        this is no turn boundary any more, the call stays until the next look, if it can.
+        this is no turn boundary any more, the call stays until the next look, if it can. Once
+        another stream has the call, nothing is stored: it may be one to this engine.
         """
-        if self.is_closed:  # Twilio may ask at once
+        if self.is_closed and not self._finished.done():  # Twilio may ask at once
             await self._is_given_out(reason)
         if self._has_to_leave(is_late):
             await self._end_response()
         for _ in range(HAND_OVER_TRIES):
-            if self._session.is_over:
+            if self._session.is_over or self._finished.done():
                 return
             if not (self._session.is_at_rest or self._has_to_leave(is_late)):
                 break

@@ -246,6 +246,23 @@ class TestAStreamThatNobodySawBreak:
                     await stops(world, second)
         assert not await in_database(SealedConversation.objects.exists)
 
+    async def test_the_stream_that_another_one_has_replaced_does_not_give_the_call_out(
+        self, world, model
+    ):
+        """It notices its end late: then no engine held the call, and a sweep ended it."""
+        async with model():
+            caller = await Caller.calls(world)
+            async with caller.stream(caller.ticket) as first:
+                await speaks(first)
+                [replaced] = world.media.calls._runners.values()
+                async with caller.stream(await in_database(asked_elsewhere, caller)) as second:
+                    await is_closed(first)
+                    await replaced._hand_over("stream_broken")
+                    call = await in_database(Call.objects.get)
+                    held = (call.engine_id, call.audio_ended_at)
+                    assert held == (world.media.calls.engine_id, None)
+                    await stops(world, second)
+
 
 class TestWhoIsNotTwilio:
     async def test_only_the_last_ticket_opens_a_stream_once_and_while_the_call_lasts(
