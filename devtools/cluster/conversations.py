@@ -393,7 +393,7 @@ class _Runs:
             f"{sum(len(talk.told.cut) for talk in talks)} of them broken off",
         )
 
-    def expect_short_silences(self, whose: str, talks: Iterable[Talk]) -> None:
+    def expect_short_silences(self, whose: str, talks: Collection[Talk]) -> None:
         found = [(talk, each) for talk in talks for each in talk.silences]
         for talk, silence in found:
             self._expect(
@@ -402,6 +402,13 @@ class _Runs:
                 talk,
                 f"closed {talk.told.closed}, heard {talk.reported.hears_at}",
             )
+        opened = Counter(
+            _after(at, talk.told.opened) or 0.0 for talk in talks for at in talk.told.closed[:-1]
+        )
+        self.notes.measure(
+            f"{whose} calls have another stream after",
+            f"{percentile(opened, 0.5):.2f} s, p95 {percentile(opened, 0.95):.2f} s",
+        )
         counts = Counter(silence for _, silence in found if silence is not None)
         self.notes.within(
             f"silence of {whose} calls, p95", percentile(counts, 0.95), MOST_SILENCE_S
