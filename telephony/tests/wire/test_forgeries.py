@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import aiohttp
 import pytest
+from django.db import transaction
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -61,11 +62,20 @@ async def say_over(call, purpose, content, **options):
     return await post(None, fields, url=LINKS[purpose](call.id), **options)
 
 
-async def close(call):
+def close():
     """Run the worker's job after a report that the call has ended."""
-    jobs = ProcrastinateJob.objects.filter(task_name="telephony.voice.tasks.close_call")
-    for job in await in_database(list, jobs):
-        await in_database(close_call, **job.args)
+    for job in ProcrastinateJob.objects.filter(task_name="telephony.voice.tasks.close_call"):
+        close_call(**job.args)
+
+
+@transaction.atomic
+def close_while_the_engine_is_up():
+    """Run the job, and let the engine have reported that it is up, as it does all the time.
+
+    Its next real report waits for the end of the transaction.
+    """
+    Process.objects.update(last_seen_at=timezone.now() + 2 * CLOSE_AFTER)
+    close()
 
 
 class TestTheRecordFollowsTheSocket:
@@ -79,12 +89,9 @@ class TestTheRecordFollowsTheSocket:
             ringing = await world.greeted()
             call = await call_of(ringing)
             await say_over(call, purpose, content)
-            await close(call)
+            await in_database(close)
             assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
-            # The engine reports that it is up, as it does all the time.
-            later = timezone.now() + 2 * CLOSE_AFTER
-            await in_database(Process.objects.update, last_seen_at=later)
-            await close(call)
+            await in_database(close_while_the_engine_is_up)
             assert await in_database(Call.objects.live().filter(pk=call.pk).exists)
             assert (await world.hang_up(ringing)).ended_reason == "caller_hangup"
         assert "status_ignored" in await world.timeline(call)
