@@ -113,14 +113,14 @@ class TestTheRecordFollowsTheSocket:
         timeline = await world.timeline(call)
         assert timeline.count("status_ignored") + timeline.count("stream_error") <= 1
 
-    @pytest.mark.parametrize(("purpose", "content"), OVER)
-    @pytest.mark.parametrize("headers", [{}, {"X-Twilio-Signature": "forged"}])
-    async def test_what_is_not_signed_is_403(self, world, model, purpose, content, headers):
+    async def test_what_is_not_signed_is_403(self, world, model):
         async with model():
             ringing = await world.greeted()
             call = await call_of(ringing)
-            status, text = await say_over(call, purpose, content, headers=headers)
-            assert (status, text) == (403, "X-Twilio-Signature does not match.\n")
+            for purpose, content in OVER:
+                for headers in ({}, {"X-Twilio-Signature": "forged"}):
+                    said = await say_over(call, purpose, content, headers=headers)
+                    assert said == (403, "X-Twilio-Signature does not match.\n"), (purpose, content)
             await world.hang_up(ringing)
         assert "status_ignored" not in await world.timeline(call)
 
