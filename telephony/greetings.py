@@ -44,25 +44,23 @@ def recall(account_id: str, plan: CallPlan, now: datetime) -> SpokenGreeting | N
 
 
 def keep(account_id: str, plan: CallPlan, spoken: SpokenGreeting, now: datetime) -> None:
-    """Put a greeting in the cache. Another call may have done so meanwhile: the last one counts."""
+    """Put a greeting in the cache, unless another call has done so meanwhile."""
+    digest, theirs = _digest(account_id, plan), CachedGreeting.objects.filter(account_id=account_id)
+    if theirs.filter(digest=digest, expires_at__gt=now).exists():
+        return
     sealed = seal(
         spoken.text.encode() + _END_OF_TEXT + spoken.audio, purpose=CachedGreeting.PURPOSE
-    )
-    entry = CachedGreeting(
-        account_id=account_id,
-        digest=_digest(account_id, plan),
-        sealed=sealed,
-        expires_at=now + KEPT_FOR,
     )
     with transaction.atomic():
         # Locked, since else two calls at a time could exceed the limit.
         if account_lock(account_id).closed_at is not None:
             return
-        theirs = CachedGreeting.objects.filter(account_id=account_id)
-        theirs.filter(digest=entry.digest).delete()
+        theirs.filter(digest=digest).delete()
         newest = theirs.order_by("-expires_at").values_list("pk", flat=True)
         theirs.filter(pk__in=list(newest[MOST - 1 :])).delete()
-        entry.save()
+        CachedGreeting.objects.create(
+            account_id=account_id, digest=digest, sealed=sealed, expires_at=now + KEPT_FOR
+        )
 
 
 def greetings_delete(*, account: Account) -> None:
