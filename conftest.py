@@ -40,7 +40,7 @@ LONGEST = (
     "core/tests/test_poisons.py",
     "devtools/tests/test_development.py",
     "telephony/tests/wire/test_forgeries.py",
-    "dashboard/tests/test_forms_in_chromium.py",
+    "telephony/tests/wire/test_conversation.py",
     "core/tests/test_contract.py",
     "telephony/tests/callbacks/test_outbox.py",
     "dashboard/tests/test_closing_minutes.py",

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from accounts.models import Account
+from core.tests.long import only_in_all
 from dashboard.tests.test_calls import LIVE, PATH, call_of, delivery_of
 from dashboard.tests.test_forms_in_chromium import (  # noqa: F401 (fixtures)
     Visit,
@@ -23,6 +24,7 @@ from telephony.services import call_end, call_note
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+    only_in_all("more visits with a browser"),
 ]
 
 

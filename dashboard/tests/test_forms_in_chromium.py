@@ -15,6 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 from accounts.models import Account
 from accounts.proofs import SUDO_HOLDS
 from accounts.sessions import SessionStore
+from core.tests.long import only_in_all
 from dashboard.tests.test_billing import spend
 from dashboard.tests.test_numbers import number_of
 from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE, Watch, context_of, is_too_wide
@@ -22,6 +23,7 @@ from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE, Watch, con
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+    only_in_all("more visits with a browser"),
 ]
 
 Visit = Callable[[str], Page]

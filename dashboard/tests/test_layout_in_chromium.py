@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from accounts.models import Account
+from core.tests.long import only_in_all
 from dashboard.tests.conftest import logged_in
 from dashboard.tests.test_live_calls import call_of
 from devtools.browsing.chromium import EXECUTABLE, IS_MISSING, PHONE
@@ -21,6 +22,7 @@ from telephony.models import Call
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(EXECUTABLE is None, reason=IS_MISSING),
+    only_in_all("more visits with a browser"),
 ]
 
 TALKING = {"answered_at": timezone.now(), "call_sid": "CA" + "2" * 32}
