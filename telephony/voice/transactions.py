@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -96,6 +96,8 @@ _NOT_ADMITTED = {
 # its backend, at most this many rejected calls a minute: more would fill the tables and delay its
 # callbacks. See also drop_if_many.
 MOST_REFUSED = 30
+# For an engine to record the end of a call that it has given out.
+_RECORDED_WITHIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -560,16 +562,22 @@ def move(call_id: str, form: TwilioForm) -> Moving | None:
     if not form.is_signed_with(plan.twilio_auth_token):
         return None
     if form.fields.get("CallStatus") != Call.Status.IN_PROGRESS:
-        if call.answered_at and not call.engine_id:  # the caller hung up while the call moved
-            call_end(
-                call_id=call.id,
-                status=Call.Status.COMPLETED,
-                reason=EndedReason.CALLER_HANGUP,
-                ended_at=call.last_seen_at,
-            )
+        if call.answered_at and not call.engine_id:
+            _hung_up_while_moving(call, now)
         return None
     Call.objects.filter(pk=call.pk).update(held_until=until)
     return Moving(call, plan, seal_moved(call, key, conversation, until), key)
+
+
+def _hung_up_while_moving(call: Call, now: datetime) -> None:
+    """Let a sweep end a call that no engine holds, where its conversation was given out.
+
+    The engine that gave it out may have been about to close the stream, so that the caller talked
+    on. Then it records the end, which it knows exactly, within this time.
+    """
+    call.audio_ended_at = call.audio_ended_at or call.last_seen_at
+    call.held_until = min(call.held_until or now, now + _RECORDED_WITHIN)
+    call.save(update_fields=["audio_ended_at", "held_until"])
 
 
 def after_stream(call_id: str) -> AfterStream:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.utils import timezone
@@ -22,6 +23,7 @@ from telephony.db import in_database
 from telephony.engines import calls_end_stale
 from telephony.models import Call, CallProgress, SealedConversation, SealedPlan
 from telephony.outcomes import opened
+from telephony.services import call_end
 from telephony.tests.wire.conftest import drain
 from telephony.tests.wire.test_lost_engine import engine
 from telephony.tests.wire.test_refusals import post, ticket_in
@@ -169,8 +171,21 @@ class TestBetweenTwoEngines:
 
     async def test_the_caller_may_hang_up(self, world, call):
         assert not await self.ask(world, call, status="completed")
+        soon = timezone.now() + timedelta(seconds=6)
+        assert await in_database(calls_end_stale, soon) == 1
         end = await world.told("end")
         assert end["endedReason"] == "caller_hangup"
+        ended = await in_database(Call.objects.get, pk=call.pk)
+        assert ended.ended_at == call.last_seen_at
+
+    async def test_the_engine_that_had_it_knows_better_when_the_caller_hung_up(self, world, call):
+        assert not await self.ask(world, call, status="completed")
+        assert await in_database(calls_end_stale, timezone.now()) == 0
+        hung_up_at = call.last_seen_at + timedelta(seconds=1.5)
+        end = partial(call_end, call_id=call.pk, status="completed", reason="caller_hangup")
+        assert await in_database(partial(end, ended_at=hung_up_at, held_by="the first"))
+        ended = await in_database(Call.objects.get, pk=call.pk)
+        assert ended.ended_at == hung_up_at
 
     async def test_a_stream_that_cannot_be_opened_is_retried_for_a_while(self, world, call):
         tickets = [await self.ask(world, call) for _ in range(2)]
