@@ -69,11 +69,11 @@ async def listen(redeem: Callable[..., tuple[Call, Handed, list[str]]]) -> Media
     from telephony.db import answer_without_database
     from telephony.services import call_audio_ended
     from telephony.voice.caller_side import redeem_ticket
+    from telephony.voice.ending import end_call
     from telephony.voice.heartbeat import EngineHeartbeat
     from telephony.voice.live import Look, look_after
     from telephony.voice.media import MediaListener
     from telephony.voice.recorder import record
-    from telephony.voice.runner import end_call
     from telephony.voice.transactions import after_stream_keep
 
     class Unheard(EngineHeartbeat):

@@ -9,6 +9,8 @@ A call passes through these modules in this order:
 - ``media`` listens; ``caller_side`` handles the socket and the ticket that arrives over it
 - ``runner`` runs the call between its two sockets, with ``model_side`` for the model's and
   ``recorder`` for the timeline; ``browser`` is the runner of a test call
+- ``giving_out`` lets another stream go on with it, or ``ending`` records its end, with the outcome
+  that ``outcomes`` makes
 - ``webhooks`` tells Twilio what to do after the stream
 
 ``live`` and ``heartbeat`` report the calls that this engine holds, and that it is up.

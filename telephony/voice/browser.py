@@ -36,7 +36,7 @@ class BrowserCallRunner(CallRunner):
         self._show("after", as_json(after))
 
     def _show_transcript(self, lines: Sequence[Line]) -> None:
-        transcript = self._in_format(lines)
+        transcript = self._outcomes.transcript(lines)
         if transcript != self._shown:
             self._shown = transcript
             self._show("transcript", transcript)

@@ -56,7 +56,7 @@ def is_ending_here(call_id: str) -> bool:
 async def give_out(call_id: str) -> None:
     """Let another stream go on with a call whose stream is over, if this process holds it."""
     if runner := _held.get(call_id):
-        await runner.give_out()
+        await runner.giving_out.begin_if_silent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +110,11 @@ class LiveCalls:
         ready = [
             call_id
             for call_id, runner in self._runners.items()
-            if runner.may_move(is_late=departures.is_late(call_id, now))
+            if runner.giving_out.may_begin(is_late=departures.is_late(call_id, now))
         ]
         for call_id in departures.next(ready):
-            runner = self._runners[call_id]
-            runner.move(is_late=departures.is_late(call_id, now))
+            giving_out = self._runners[call_id].giving_out
+            giving_out.begin("engine_stopping", is_late=departures.is_late(call_id, now))
 
     async def wait_until_none(self) -> None:
         await self._is_empty.wait()

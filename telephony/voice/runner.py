@@ -13,14 +13,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import orjson
 import structlog
 
 from core.observers import tell
-from core.outages import is_outage
 from telephony import greetings
 from telephony.bounded_json import NotUsable, decoded_leniently
 from telephony.call_log import about
@@ -28,7 +26,6 @@ from telephony.callbacks import client
 from telephony.callbacks.attempts import Failure, Result
 from telephony.callbacks.payloads import CallFacts
 from telephony.callbacks.tools import ToolFailed, run_tool
-from telephony.db import in_database
 from telephony.durations import ms_since
 from telephony.engine import actions, events
 from telephony.engine.actions import Action
@@ -36,29 +33,23 @@ from telephony.engine.after_stream import APOLOGY, AfterStream, Say
 from telephony.engine.codecs.interface import AgentAudio, Codec
 from telephony.engine.codecs.table import codec_of
 from telephony.engine.codes import EndedReason, ErrorCode, OnErrorCode
-from telephony.engine.costs import TokenUsage
 from telephony.engine.session import CallSession
 from telephony.engine.snapshot import MoveReason
 from telephony.engine.spoken import SpokenGreeting
-from telephony.engine.tool_runs import ToolRun
-from telephony.engine.transcript import Line
 from telephony.engine.twilio_codec import Encoder
 from telephony.facts import CALL_ENDED, ModelConnected, ModelDisconnected, Noted, ToolAsked
 from telephony.models import Call, FailedRequest
 from telephony.numbering import may_be_called
 from telephony.outcomes import Outcome
-from telephony.services import (
-    call_audio_ended,
-    call_end,
-    call_record,
-    call_resume,
-    tool_call_line,
-    transcript_line,
-)
+from telephony.services import call_audio_ended
 from telephony.trace_ids import new_span, traceparent
 from telephony.voice import model_connect, transactions
-from telephony.voice.handover import Conversation, Handed, sealed_conversation
-from telephony.voice.recorder import Entries, Recorder
+from telephony.voice.ending import End, record_end, record_rest
+from telephony.voice.giving_out import GivingOut
+from telephony.voice.handover import Conversation, Handed
+from telephony.voice.outcomes import Outcomes
+from telephony.voice.recorder import Recorder
+from telephony.voice.storing import stored
 from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
@@ -66,19 +57,6 @@ log = structlog.get_logger(__name__)
 # What comes from the caller before their ticket is redeemed, and again before the model is ready:
 # 5 s of frames, or as many bytes of larger ones.
 MOST_EARLY_BYTES = 64 << 10
-# The limit for storing what Twilio is to do next. The socket is open meanwhile.
-NEXT_WRITTEN_S = 5.0
-# How often a conversation is stored that goes on meanwhile.
-HAND_OVER_TRIES = 3
-# For how long the model may report a response that a move cuts short: so many looks of so long.
-CUT_LOOKS, CUT_LOOK_S = 10, 0.05
-# A stream that brings nothing for so long is over, if Twilio says so; and how often to look.
-SILENT_S = 0.25
-SILENT_LOOKS = 4
-# The end of a call is retried while the database is down: only this process knows its outcome.
-LONGEST_PAUSE_S = 5.0
-# Any other repeated failure is a bug. The sweep for calls that no engine holds ends the call.
-END_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +93,9 @@ class CallRunner:
         self._started_at = datetime.now(UTC)
         self._session = self._begin(connection.handed.moved)
         self._codec, self._agent = self._way_to_model()
+        self._outcomes = Outcomes(self._call, self._key, self._session, self._wall_time)
         self._recorder = Recorder(
-            self._call.id, self._call.account_id, self._outcome, self._engine_id
+            self._call.id, self._call.account_id, self.outcome, self._engine_id
         )
 
         self._is_caller_blocked = False  # the caller's side does not keep up
@@ -131,11 +110,13 @@ class CallRunner:
         self._tools: dict[str, asyncio.Task[None]] = {}
         self._connecting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._closed_at: float | None = None  # when the caller's socket closed
-        self._moving: asyncio.Task[None] | None = None
+        #: When the caller's socket closed.
+        self.closed_at: datetime | None = None
+        self.giving_out = GivingOut(self, self._session, self._caller, self._engine_id)
         # None: the call goes on elsewhere.
         self._finished: asyncio.Future[actions.Finish | None] = self._loop.create_future()
-        self._received = 0  # events: what is stored is complete if no more have come since
+        #: Events so far: what is stored is complete if no more have come since.
+        self.received = 0
 
     def _begin(self, moved: Conversation | None) -> CallSession:
         """Begin the conversation, or continue the one that another engine has begun."""
@@ -171,24 +152,26 @@ class CallRunner:
     @property
     def is_closed(self) -> bool:
         """True once the caller's socket has closed."""
-        return self._closed_at is not None
+        return self.closed_at is not None
 
     @property
     def has_left(self) -> bool:
         """True once another engine has the call, or may have it."""
         return self._finished.done() and self._finished.result() is None
 
+    @property
+    def can_move(self) -> bool:
+        """True if the call may go on in another stream."""
+        return bool(self._key) and not (self._session.is_over or self._finished.done())
+
     async def run(self) -> None:
         """Run the call until it has ended and is recorded."""
         self._greet()
-        self._connecting = self._spawn(self._connect_model())
+        self._connecting = self.spawn(self._connect_model())
         self._set_alarm()
         finish = await self._finished
         await self._let_go()
-        if finish is None:
-            await self._record_rest()
-        else:
-            await self._record_end(finish)
+        await self._record(finish)
 
     def _greet(self) -> None:
         """Play the greeting from the cache, if it was there, and let go of it."""
@@ -208,7 +191,7 @@ class CallRunner:
         """Pass the event to the session, carry out its actions, and set the alarm."""
         if self._finished.done():
             return
-        self._received += 1
+        self.received += 1
         try:
             self._agent.settle()
             for action in self._session.receive(event, self._loop.time()):
@@ -235,91 +218,12 @@ class CallRunner:
             self.receive(event)
         self.receive(events.ModelClosed(code, reason))
 
-    def may_move(self, *, is_late: bool) -> bool:
-        """Return True if another engine may go on with the call now: at a turn boundary.
+    def outcome(self, reason: MoveReason = "engine_lost") -> Callable[[], Outcome]:
+        """Return a function that makes the outcome so far.
 
-        :param is_late: it waits for running tools and a goodbye only.
+        :param reason: why another engine would go on with the call.
         """
-        if not self._key or self._session.is_over or self._finished.done() or self._is_moving:
-            return False
-        return self._session.is_at_rest or self._has_to_leave(is_late)
-
-    def move(self, *, is_late: bool) -> None:
-        """Let another engine go on with the call."""
-        self._moving = self._spawn(self._hand_over("engine_stopping", is_late=is_late))
-
-    @property
-    def _is_moving(self) -> bool:
-        return self._moving is not None and not self._moving.done()
-
-    async def _hand_over(self, reason: MoveReason, *, is_late: bool = False) -> None:
-        """Store the conversation for the next stream, and close the sockets: Twilio asks for it.
-
-        If something happens while it is stored, it is stored again. If that keeps happening, or
-        this is no turn boundary any more, the call stays until the next look, if it can. Once
-        another stream has the call, nothing is stored: it may be one to this engine.
-        """
-        if self.is_closed and not self._finished.done():  # Twilio may ask at once
-            await self._is_given_out(reason)
-        if self._has_to_leave(is_late):
-            await self._end_response()
-        for _ in range(HAND_OVER_TRIES):
-            if self._session.is_over or self._finished.done():
-                return
-            if not (self._session.is_at_rest or self._has_to_leave(is_late)):
-                break
-            received = self._received
-            if not await self._is_given_out(reason):
-                await self._do_without()
-                return
-            if received == self._received:
-                self.leave()
-                return
-        if self._has_to_leave(is_late):
-            self.leave()
-        else:
-            await self._take_back()
-
-    def _has_to_leave(self, is_late: bool) -> bool:
-        """Return True if the call does not wait for a turn boundary."""
-        return self.is_closed or (is_late and self._session.may_be_cut)
-
-    async def _end_response(self) -> None:
-        """Wait a moment for the model's report of a response that the move cuts short."""
-        self.receive(events.MoveDue())
-        for _ in range(CUT_LOOKS):
-            if not self._session.is_responding:
-                return
-            await asyncio.sleep(CUT_LOOK_S)
-
-    async def _is_given_out(self, reason: MoveReason) -> bool:
-        """Store the conversation for the next stream; return False if that failed."""
-        outcome = self._outcome(reason)
-        closed_at = None if self._closed_at is None else self._wall_time(self._closed_at)
-        try:
-            async with asyncio.timeout(NEXT_WRITTEN_S):
-                return await in_database(
-                    transactions.hand_over, self._call, outcome, self._engine_id, closed_at
-                )
-        except Exception as error:  # the next moment may be better
-            log.warning("call_not_handed_over", error=type(error).__name__)
-            return False
-
-    async def _take_back(self) -> None:
-        """Hold the call again: this is no moment to move it. The next look may find another."""
-        try:
-            async with asyncio.timeout(NEXT_WRITTEN_S):
-                await in_database(transactions.take_back, self._call, self._engine_id)
-        except Exception as error:  # then the call is ended as lost and resumed
-            log.warning("call_not_taken_back", error=type(error).__name__)
-
-    async def _do_without(self) -> None:
-        """Go on without a next stream. If this one is gone, the call ends."""
-        if self.is_closed:
-            self._loop.call_soon(self._tell_close)
-            self.receive(events.CallerHungUp())
-        else:  # what failed may have been stored
-            await self._take_back()
+        return self._outcomes.so_far(self._plan.model, reason, self._loop.time())
 
     def leave(self) -> None:
         """Close the sockets, and record no end: another engine has the call, or will."""
@@ -341,36 +245,18 @@ class CallRunner:
 
     def caller_lost(self) -> None:
         """Handle the caller's socket that broke: Twilio may ask for another stream."""
-        if not self._key or self._session.is_over:
+        if not self.can_move:
             self.caller_closed()
-        elif self._closed_at is None:
-            self._closed_at = self._loop.time()
+        elif not self.is_closed:
+            self.closed_at = self._wall_time(self._loop.time())
             self.receive(events.StreamBroke())
             if self._session.is_over:  # the stream broke too often
                 self._loop.call_soon(self._tell_close)
 
-    async def give_out(self) -> None:
-        """Let another stream go on with the call, since Twilio says that this one is over.
-
-        Twilio may know before this process does. A request during which audio arrives is a
-        repetition, or not from Twilio, and changes nothing.
-        """
-        if not self._key or self._session.is_over:
-            return
-        for _ in range(SILENT_LOOKS):
-            if self.is_closed or not await self._is_alive():
-                break
-        else:
-            return
-        self.caller_lost()
-        if self._moving is not None:
-            await asyncio.wait([self._moving])
-
-    async def _is_alive(self) -> bool:
-        """Return True if the caller's socket brings something: Twilio sends 50 frames a second."""
-        before = self._caller.arrivals
-        await asyncio.sleep(SILENT_S)
-        return self._caller.arrivals != before
+    def end_with_stream(self) -> None:
+        """End the call: its stream broke, and there can be no other one."""
+        self._loop.call_soon(self._tell_close)
+        self.receive(events.CallerHungUp())
 
     def caller_blocked(self) -> None:
         """Pause the model while the caller's side does not keep up."""
@@ -442,9 +328,9 @@ class CallRunner:
             case actions.ClearAudio():
                 self._caller.send(self._encoder.clear())
             case actions.KeepGreeting():
-                self._spawn(self._keep_greeting(action.spoken))
+                self.spawn(self._keep_greeting(action.spoken))
             case actions.RunTool():
-                self._tools[action.call_id] = self._spawn(self._run_tool(action))
+                self._tools[action.call_id] = self.spawn(self._run_tool(action))
             case actions.CancelTool():
                 if tool := self._tools.pop(action.call_id, None):
                     tool.cancel()
@@ -456,10 +342,9 @@ class CallRunner:
             case actions.ReportError():
                 self._errors.append((action.code, action.message))
             case actions.CloseCaller():
-                self._closing = self._spawn(self._close_caller(action.after))
+                self._closing = self.spawn(self._close_caller(action.after))
             case actions.GiveOut():
-                if not self._is_moving:
-                    self._moving = self._spawn(self._hand_over("stream_broken"))
+                self.giving_out.begin("stream_broken")
             case actions.Finish():
                 self._finished.set_result(action)
 
@@ -504,7 +389,7 @@ class CallRunner:
             self._model.abandon()
         self._plan, self._model, self._listening = another.plan, None, None
         self._codec, self._agent = self._way_to_model()
-        self._connecting = self._spawn(self._connect_model(another.after_s))
+        self._connecting = self.spawn(self._connect_model(another.after_s))
 
     def _way_to_model(self) -> tuple[Codec, AgentAudio]:
         codec = codec_of(self._plan.model)
@@ -551,18 +436,14 @@ class CallRunner:
     async def _keep_greeting(self, spoken: SpokenGreeting) -> None:
         """Put the greeting in the cache; without it, the next call asks its model."""
         account_id, now = self._call.account_id, datetime.now(UTC)
-        try:
-            await in_database(greetings.keep, account_id, self._plan, spoken, now)
-        except Exception as error:
-            log.warning("greeting_not_kept", error=type(error).__name__)
+        await stored("greeting_not_kept", greetings.keep, account_id, self._plan, spoken, now)
 
     async def _close_caller(self, after: AfterStream) -> None:
-        """Store what Twilio is to do next, and only then end the stream so that it asks."""
-        try:
-            async with asyncio.timeout(NEXT_WRITTEN_S):
-                await in_database(transactions.after_stream_keep, self._call, after)
-        except Exception as error:  # Twilio will be told to apologize and hang up
-            log.warning("after_stream_not_recorded", error=type(error).__name__)
+        """Store what Twilio is to do next, and only then end the stream so that it asks.
+
+        If that fails, Twilio will be told to apologize and hang up.
+        """
+        await stored("after_stream_not_recorded", transactions.after_stream_keep, self._call, after)
         await self._end_stream(after)
 
     async def _end_stream(self, after: AfterStream) -> None:
@@ -574,25 +455,26 @@ class CallRunner:
         self._caller.close()
 
     def _note_close(self) -> None:
-        if self._closed_at is None:
-            self._closed_at = self._loop.time()
+        if not self.is_closed:
+            self.closed_at = self._wall_time(self._loop.time())
             self._loop.call_soon(self._tell_close)
 
     def _tell_close(self) -> None:
         """Record that charging has stopped, unless the whole call ends now as well."""
-        if not self._finished.done():
-            self._spawn(self._record_close())
-
-    async def _record_close(self) -> None:
-        try:
-            at = self._wall_time(self._closed_at or self._loop.time())
-            await in_database(
-                call_audio_ended, call_id=self._call.id, at=at, held_by=self._engine_id
+        if self.closed_at is None or self._finished.done():
+            return
+        self.spawn(
+            stored(
+                "audio_end_not_recorded",  # the end of the call records it too
+                call_audio_ended,
+                call_id=self._call.id,
+                at=self.closed_at,
+                held_by=self._engine_id,
             )
-        except Exception as error:  # the end of the call records it too
-            log.warning("audio_end_not_recorded", error=type(error).__name__)
+        )
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task of the call, in its log context. An error in it ends the call."""
         # Sockets and timers call from contexts of their own.
         task = self._loop.create_task(coroutine, context=self._context.copy())
         task.add_done_callback(self._task_done)
@@ -612,7 +494,7 @@ class CallRunner:
         if not self._finished.done():
             now = self._loop.time()
             self._errors.append((ErrorCode.INTERNAL_ERROR, ErrorCode.INTERNAL_ERROR.meaning))
-            self._closing = self._closing or self._spawn(self._close_caller(Say(APOLOGY)))
+            self._closing = self._closing or self.spawn(self._close_caller(Say(APOLOGY)))
             self._finished.set_result(
                 actions.Finish(
                     EndedReason.INTERNAL_ERROR,
@@ -636,130 +518,23 @@ class CallRunner:
             await self._closing
         self._hang_up()
 
-    async def _record_rest(self) -> None:
-        """Write what is left of the timeline of a call that goes on elsewhere."""
+    async def _record(self, finish: actions.Finish | None) -> None:
+        """Record the call's end, or what is left to record of a call that goes on elsewhere."""
         entries = await self._recorder.close()
-        try:
-            async with asyncio.timeout(NEXT_WRITTEN_S):
-                await in_database(
-                    call_record,
-                    self._call.id,
-                    self._call.account_id,
-                    entries.events,
-                    failed=entries.failed,
-                )
-        except Exception as error:
-            log.warning("call_not_recorded", error=type(error).__name__)
-
-    async def _record_end(self, finish: actions.Finish) -> None:
-        """End the call's record; retry while the database is down."""
-        end = _End(
-            call=self._call,
-            reason=finish.reason,
-            ended_at=self._wall_time(self._closed_at or finish.ended_at),
-            outcome=partial(self._outcome_of, finish.transcript, finish.tool_runs, finish.usage),
-            errors=self._errors,
-            entries=await self._recorder.close(),
-            engine_id=self._engine_id,
-        )
-        attempt = 0
-        while attempt < END_TRIES:
-            try:
-                await in_database(end_call, end)
-                return
-            except Exception as error:
-                log.error("call_end_not_recorded", error=type(error).__name__, attempt=attempt)
-                attempt += not is_outage(error)
-                await asyncio.sleep(min(2**attempt, LONGEST_PAUSE_S))
-
-    def _outcome(self, reason: MoveReason = "engine_lost") -> Callable[[], Outcome]:
-        """Return a function that saves the conversation so far. It is work for a thread."""
-        session = self._session
-        snapshot = session.snapshot(reason, self._loop.time()) if self._key else None
-        return partial(
-            self._outcome_of,
-            session.lines(),
-            session.tool_runs(),
-            session.usage,
-            None if snapshot is None else Conversation(snapshot, datetime.now(UTC)),
-        )
-
-    def _outcome_of(
-        self,
-        lines: Sequence[Line],
-        tool_runs: Sequence[ToolRun],
-        usage: TokenUsage,
-        conversation: Conversation | None = None,
-    ) -> Outcome:
-        transcript = self._in_format(lines)
-        tool_calls = [tool_call_line(run, self._wall_time(run.at)) for run in tool_runs]
-        billed_from = self._session.billed_from
-        return Outcome(
-            self._plan.model,
-            transcript,
-            usage,
-            tool_calls=tool_calls,
-            billed_from=None if billed_from is None else self._wall_time(billed_from),
-            conversation=(
-                sealed_conversation(self._call, self._key, conversation) if conversation else b""
-            ),
-        )
-
-    def _in_format(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
-        """Return the turns in the format of onCallEnd."""
-        return [
-            transcript_line(
-                line.role, line.text, self._wall_time(line.at), interrupted=line.interrupted
+        if finish is None:
+            await record_rest(self._call, entries)
+            return
+        await record_end(
+            End(
+                call=self._call,
+                reason=finish.reason,
+                ended_at=self.closed_at or self._wall_time(finish.ended_at),
+                outcome=self._outcomes.at_end(self._plan.model, finish),
+                errors=self._errors,
+                entries=entries,
+                engine_id=self._engine_id,
             )
-            for line in lines
-        ]
+        )
 
     def _wall_time(self, at: float) -> datetime:
         return self._started_at + timedelta(seconds=at - self._started)
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    call: Call
-    reason: EndedReason
-    ended_at: datetime
-    outcome: Callable[[], Outcome]
-    errors: list[tuple[OnErrorCode, str]]
-    entries: Entries
-    engine_id: str
-
-
-def end_call(end: _End) -> None:
-    """Record the end, even of a call that was ended as lost meanwhile.
-
-    The watch over all calls may resume the call at this very moment. Then it must be ended again.
-    """
-    if not _is_ended_now(end):
-        call_resume(call_id=end.call.id, held_by=end.engine_id)
-        _is_ended_now(end)
-
-
-def _is_ended_now(end: _End) -> bool:
-    """End the record; return False if it has ended already."""
-    return call_end(
-        call_id=end.call.id,
-        status=Call.Status.COMPLETED,
-        reason=end.reason,
-        ended_at=end.ended_at,
-        outcome=_come_to(end),
-        errors=end.errors,
-        events=end.entries.events,
-        failed=end.entries.failed,
-        held_by=end.engine_id,
-    )
-
-
-def _come_to(end: _End) -> Outcome | None:
-    """Return the conversation's outcome, or None after a bug: then the last recorded outcome
-    counts.
-    """
-    try:
-        return end.outcome()
-    except Exception as error:
-        log.error("call_outcome_unknown", error=type(error).__name__)
-        return None

@@ -15,8 +15,8 @@ from telephony.admission import account_lock
 from telephony.models import Call
 from telephony.outcomes import Outcome
 from telephony.services import call_accept, call_connect, call_end_lost, call_resume
+from telephony.voice.ending import End, end_call
 from telephony.voice.recorder import Entries
-from telephony.voice.runner import _End, end_call
 
 TALKED = timedelta(seconds=20)
 
@@ -24,7 +24,7 @@ TALKED = timedelta(seconds=20)
 @pytest.mark.django_db(transaction=True)
 def test_it_is_the_end_that_the_caller_made(alice: Account) -> None:
     call = a_lost_call(alice)
-    end = _End(
+    end = End(
         call=call,
         reason="caller_hangup",
         ended_at=call.answered_at + TALKED,
@@ -60,7 +60,7 @@ def a_lost_call(account: Account) -> Call:
     return call
 
 
-def end_it(end: _End) -> None:
+def end_it(end: End) -> None:
     try:
         end_call(end)
     finally:

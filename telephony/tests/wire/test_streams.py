@@ -40,7 +40,7 @@ async def test_a_call_goes_on_in_another_stream_if_its_own_breaks(world, model):
         await ringing.person.say("Book a table")
         await ringing.person.hears("Table seven.")
         [runner] = world.media.calls._runners.values()
-        await until(lambda: runner.may_move(is_late=False))
+        await until(lambda: runner.giving_out.may_begin(is_late=False))
         async with model(Script(turns=[Say("You are welcome.")])):
             ringing.stream.drop()
             await until(lambda: len(ringing.journal.of("stream-connected")) == 2)
@@ -257,7 +257,7 @@ class TestAStreamThatNobodySawBreak:
                 [replaced] = world.media.calls._runners.values()
                 async with caller.stream(await in_database(asked_elsewhere, caller)) as second:
                     await is_closed(first)
-                    await replaced._hand_over("stream_broken")
+                    await replaced.giving_out._give_out("stream_broken", is_late=False)
                     call = await in_database(Call.objects.get)
                     held = (call.engine_id, call.audio_ended_at)
                     assert held == (world.media.calls.engine_id, None)
