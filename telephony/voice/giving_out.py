@@ -55,7 +55,7 @@ class GivingOut:
     def begin(self, reason: MoveReason, *, is_late: bool = False) -> None:
         """Begin to give out the call, unless that has begun and will notice what happens."""
         if not self._is_in_progress:
-            self._task = self._runner.spawn(self._give_out(reason, is_late))
+            self._task = self._runner.spawn(self._give_out(reason, is_late=is_late))
 
     async def begin_if_silent(self) -> None:
         """Let another stream go on with the call, since Twilio says that this one is over.
@@ -80,7 +80,7 @@ class GivingOut:
         await asyncio.sleep(SILENT_S)
         return self._caller.arrivals != before
 
-    async def _give_out(self, reason: MoveReason, is_late: bool) -> None:
+    async def _give_out(self, reason: MoveReason, *, is_late: bool = False) -> None:
         """Store the conversation for the next stream, and close the sockets: Twilio asks for it.
 
         If something happens while it is stored, it is stored again. If that keeps happening, or
@@ -88,7 +88,9 @@ class GivingOut:
         another stream has the call, nothing is stored: it may be one to this engine.
         """
         runner = self._runner
-        if runner.is_closed and runner.can_move:  # Twilio may ask at once
+        if not runner.can_move:
+            return
+        if runner.is_closed:  # Twilio may ask at once
             await self._is_stored(reason)
         if self._has_to_leave(is_late):
             await self._end_response()
@@ -153,3 +155,5 @@ class GivingOut:
         await stored(
             "call_not_taken_back", transactions.take_back, self._runner.call, self._engine_id
         )
+        if self._runner.is_closed:  # the stream broke meanwhile, so the call has to leave
+            await self._give_out("stream_broken")

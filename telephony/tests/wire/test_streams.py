@@ -63,7 +63,7 @@ async def test_what_is_said_while_a_call_is_handed_over_is_not_lost(world, model
         call = await in_database(Call.objects.get)
         async with locked(call):
             draining = asyncio.create_task(drain(world, other, settings))
-            await until(lambda: in_database(is_waited_for))
+            await until(lambda: in_database(is_waited_for, "held_until"))
             await ringing.person.say("May I ask something?")
             await ringing.person.hears("Of course.")
         await draining
@@ -96,14 +96,36 @@ async def locked(call):
         await holding
 
 
-def is_waited_for():
-    """Return True if the hand-over waits for the lock."""
+def is_waited_for(column):
+    """Return True if an update of that column waits for the lock."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND query LIKE '%\"held_until\" = %'"
+            "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s",
+            [f'%"{column}" = %'],
         )
         return cursor.fetchone() is not None
+
+
+async def test_a_stream_that_breaks_while_its_engine_takes_the_call_back_gives_it_out(world, model):
+    """A drain gave the call out, but then the agent spoke: it stays, until its stream breaks."""
+    async with model():
+        caller = await Caller.calls(world)
+        async with caller.stream(caller.ticket) as first:
+            await speaks(first)
+            [runner] = world.media.calls._runners.values()
+            call = await in_database(Call.objects.get)
+            await in_database(Call.objects.update, engine_id="")
+            async with locked(call):
+                runner.giving_out.begin("engine_stopping")
+                await until(lambda: in_database(is_waited_for, "engine_id"))
+                await first.close(code=1011)
+                await until(lambda: runner.is_closed)
+            await asyncio.wait_for(world.media.calls.wait_until_none(), 10)
+            async with caller.stream(await caller.ask()) as second:
+                await until(lambda: world.media.calls.ids)
+                call = await stops(world, second)
+    moved = await in_database(call.events.get, kind="moved")
+    assert (call.ended_reason, moved.detail["why"]) == ("caller_hangup", "stream_broken")
 
 
 async def test_a_stream_that_could_not_be_opened_is_opened_again(world, model, settings):
@@ -257,7 +279,7 @@ class TestAStreamThatNobodySawBreak:
                 [replaced] = world.media.calls._runners.values()
                 async with caller.stream(await in_database(asked_elsewhere, caller)) as second:
                     await is_closed(first)
-                    await replaced.giving_out._give_out("stream_broken", is_late=False)
+                    await replaced.giving_out._give_out("stream_broken")
                     call = await in_database(Call.objects.get)
                     held = (call.engine_id, call.audio_ended_at)
                     assert held == (world.media.calls.engine_id, None)
