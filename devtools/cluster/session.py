@@ -31,9 +31,11 @@ from devtools.cluster.balancer import (
     services_configuration,
     until_up,
 )
-from devtools.cluster.conversations import TalkingModel, TalkRow, conversations
+from devtools.cluster.conversations import conversations
+from devtools.cluster.participants import TalkingModel
 from devtools.cluster.pooler import Pooler
 from devtools.cluster.system import CallOutside, Cluster, Load, Row, percentile
+from devtools.cluster.talks import TalkRow
 from devtools.processes import ROOT, Failed
 
 WEBS, ENGINES, WORKERS = ("web", "web-2"), ("engine", "engine-2", "engine-3"), (WORKER, "worker-2")

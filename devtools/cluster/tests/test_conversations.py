@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from devtools.cluster import dialogue
-from devtools.cluster.conversations import Reported, Talk, lost_turns, repeated_turns
+from devtools.cluster.participants import Reported
 from devtools.cluster.talkers import Told
 from devtools.cluster.talking_model import TalkingSession
+from devtools.cluster.talks import Talk, lost_turns, repeated_turns
 from sandbox import speech
 from sandbox.model.script import Script
 from sandbox.tests.models import heard
