@@ -12,7 +12,7 @@ from telephony.engine.actions import KeepGreeting, PlayAudio
 from telephony.engine.answers import greeting
 from telephony.engine.events import GreetingRecalled, ResponseDone
 from telephony.engine.playback import MARK_EVERY_BYTES
-from telephony.engine.spoken import SpokenGreeting, Tape, has_same_words
+from telephony.engine.spoken import GreetingAudio, SpokenGreeting, has_same_words
 from telephony.engine.startup import Startup
 from telephony.engine.state import CallState
 
@@ -22,7 +22,7 @@ class Greeting:
         self._state = state
         self._startup = startup
         if state.plan.greeting_cache and state.plan.greeting:
-            state.playback.tape = Tape()
+            state.playback.greeting_audio = GreetingAudio()
 
     # From the cache
 
@@ -32,7 +32,7 @@ class Greeting:
         has_begun = self._startup.is_again or state.context.is_connected
         if has_begun or not spoken.audio:
             return
-        state.playback.tape = None
+        state.playback.greeting_audio = None
         item_id = state.context.own_item()
         state.transcript.write(item_id, "assistant", spoken.text, state.now)
         state.transcript.settle()  # the model has it under another id, in its history
@@ -56,15 +56,15 @@ class Greeting:
 
     def response_done(self, event: ResponseDone) -> None:
         """Keep what was recorded, if the response was the greeting, whole and word for word."""
-        state, tape = self._state, self._state.playback.tape
-        if tape is None or event.status == "failed":  # another one follows
+        state, collected = self._state, self._state.playback.greeting_audio
+        if collected is None or event.status == "failed":  # another one follows
             return
-        state.playback.tape = None
+        state.playback.greeting_audio = None
         wanted = state.plan.greeting
         if event.status != "completed" or not state.answers.has_ended(greeting(wanted)):
             return
         if len(event.said) == 1 and has_same_words(event.said[0].text, wanted):
             said = event.said[0]
             is_whole = state.playback.takes(said.item_id)  # else the caller interrupted it
-            if is_whole and (audio := tape.audio_of(said.item_id)):
+            if is_whole and (audio := collected.audio_of(said.item_id)):
                 state.do(KeepGreeting(SpokenGreeting(audio, said.text)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from telephony.engine.spoken import Tape
+    from telephony.engine.spoken import GreetingAudio
 
 BYTES_PER_MS = 8  # mu-law, 8 kHz, mono
 MARK_EVERY_BYTES = 1000 * BYTES_PER_MS
@@ -53,7 +53,7 @@ class Playback:
         self._dropped: set[str] = set()
         self._is_closed = False
         #: What records the audio; None for most calls, and once the greeting is over.
-        self.tape: Tape | None = None
+        self.greeting_audio: GreetingAudio | None = None
         #: Bytes sent during the whole call. It grows as long as the model speaks.
         self.total = 0
         self._heard_total = 0

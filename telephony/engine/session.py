@@ -108,7 +108,7 @@ class CallSession:
         session = cls(snapshot.plan, now, unix_now=unix_now, may_call=may_call)
         state = session._state
         take_up(state, snapshot, ago=ago)
-        state.playback.tape = None  # a greeting that another engine began is not whole
+        state.playback.greeting_audio = None  # a greeting that another engine began is not whole
         owes = snapshot.owes and not snapshot.leave
         session._startup.again(
             is_greeted=snapshot.is_greeted, owes=owes, loses_words=snapshot.loses_words

@@ -1,4 +1,4 @@
-"""A greeting as a model said it, and the tape that records it.
+"""A greeting as a model said it, and the audio of the model that may be one.
 
 Audio is mu-law at 8 kHz, mono: a byte is a sample.
 """
@@ -25,8 +25,8 @@ class SpokenGreeting:
     text: str = field(repr=False)
 
 
-class Tape:
-    """Records the item of the model's audio that came last."""
+class GreetingAudio:
+    """The audio of the model's item that came last: that of the greeting, if nothing follows it."""
 
     def __init__(self) -> None:
         self._item_id = ""
@@ -35,11 +35,11 @@ class Tape:
 
     @property
     def is_full(self) -> bool:
-        """Return True if the item is too long to be kept, so that no more of it is recorded."""
+        """Return True if the item is too long to be kept, so that no more of it is added."""
         return self._size > LONGEST_BYTES
 
-    def take(self, item_id: str, payload: bytes) -> None:
-        """Record a frame: base64."""
+    def add(self, item_id: str, payload: bytes) -> None:
+        """Add a frame: base64."""
         if item_id != self._item_id:
             self._item_id, self._frames, self._size = item_id, [], 0
         if not self.is_full:
@@ -47,7 +47,7 @@ class Tape:
             self._size += audio_size(payload)
 
     def audio_of(self, item_id: str) -> bytes:
-        """Return all audio of an item; b"" if the tape has another one, or not all of it."""
+        """Return all audio of an item; b"" if another one came last, or it is too long."""
         if item_id != self._item_id or self.is_full:
             return b""
         try:

@@ -88,8 +88,8 @@ class AgentRelay:
         if mark is None:
             return False
         self._send(self._encoder.media(payload))
-        if (tape := self._playback.tape) is not None:
-            tape.take(item_id, payload)
+        if (collected := self._playback.greeting_audio) is not None:
+            collected.add(item_id, payload)
         if mark:
             self._send(self._encoder.mark(mark))
         is_first = item_id != self._item_id
@@ -101,10 +101,10 @@ class AgentRelay:
     def resume(self) -> None:
         """Let frames of the playback's item pass: the item that was played last.
 
-        None pass before the first item of the model, nor while a tape records them.
+        None pass before the first item of the model, nor while the greeting's audio is collected.
         """
-        tape = self._playback.tape
-        passes = self._item_id and (tape is None or tape.is_full)
+        collected = self._playback.greeting_audio
+        passes = self._item_id and (collected is None or collected.is_full)
         self._given = self._room = self._playback.room if passes else 0
 
     def settle(self) -> None:

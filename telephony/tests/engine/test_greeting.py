@@ -36,7 +36,7 @@ from telephony.engine.events import (
 from telephony.engine.hearing import CUT, UNHEARD
 from telephony.engine.phase import Phase
 from telephony.engine.playback import BYTES_PER_MS
-from telephony.engine.spoken import LONGEST_BYTES, SpokenGreeting, Tape, has_same_words
+from telephony.engine.spoken import LONGEST_BYTES, GreetingAudio, SpokenGreeting, has_same_words
 from telephony.engine.twilio_codec import Encoder
 from telephony.tests.engine.conversation import Conversation, Sent
 from telephony.tests.engine.test_moving import finished, message, recalled
@@ -399,32 +399,32 @@ class TestForTheCache:
         assert call.kept == []
 
 
-class TestTheTape:
+class TestGreetingAudio:
     def test_audio_that_is_no_base64_is_not_kept(self):
-        tape = Tape()
-        tape.take("a1", b"AAAA")
-        tape.take("a1", b"A")
-        assert tape.audio_of("a1") == b""
+        collected = GreetingAudio()
+        collected.add("a1", b"AAAA")
+        collected.add("a1", b"A")
+        assert collected.audio_of("a1") == b""
 
     def test_it_has_only_the_item_that_came_last(self):
-        tape = Tape()
-        tape.take("a1", b"AAAA")
-        tape.take("a2", b"////")
-        assert (tape.audio_of("a1"), tape.audio_of("a2")) == (b"", b"\xff" * 3)
+        collected = GreetingAudio()
+        collected.add("a1", b"AAAA")
+        collected.add("a2", b"////")
+        assert (collected.audio_of("a1"), collected.audio_of("a2")) == (b"", b"\xff" * 3)
 
     @pytest.mark.parametrize("more", [0, 1])
     def test_its_limit_is_exact(self, more):
         audio = bytes(LONGEST_BYTES + more)
-        tape = Tape()
-        tape.take("a1", base64.b64encode(audio))
-        assert tape.audio_of("a1") == (b"" if more else audio)
+        collected = GreetingAudio()
+        collected.add("a1", base64.b64encode(audio))
+        assert collected.audio_of("a1") == (b"" if more else audio)
 
     def test_it_stops_at_its_limit(self):
-        tape = Tape()
+        collected = GreetingAudio()
         second = base64.b64encode(bytes(1000 * BYTES_PER_MS))
         for _ in range(40):
-            tape.take("a1", second)
-        assert (tape.is_full, len(tape._frames)) == (True, 31)
+            collected.add("a1", second)
+        assert (collected.is_full, len(collected._frames)) == (True, 31)
 
 
 @pytest.mark.parametrize(
