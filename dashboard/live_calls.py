@@ -59,7 +59,11 @@ def live_calls(account: Account) -> dict[str, Any]:
 
 def state_of(call: Call) -> tuple[str, str]:
     """Return what a call in progress is doing, and how its badge looks."""
-    if call.hangup_requested_at or call.audio_ended_at:
+    if call.hangup_requested_at:
+        return "Ending", ""
+    if call.answered_at and not call.engine_id:
+        return "Reconnecting", "note"
+    if call.audio_ended_at:
         return "Ending", ""
     if call.answered_at:
         return "Talking", "good"

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.django_db
 PATH, LIVE = "/dashboard", "/dashboard/live"
 HTMX = {"HX-Request": "true"}
 NOW = datetime.fromisoformat("2026-11-03T19:05:11Z")
+HELD = {"answered_at": NOW, "engine_id": "1"}
 
 
 def call_of(account: Account, **fields: Any) -> Call:
@@ -39,10 +40,13 @@ def call_of(account: Account, **fields: Any) -> Call:
         ({"direction": "outbound", "status": "ringing", "accepted_at": NOW}, "Ringing"),
         ({"direction": "inbound", "status": "ringing"}, "Waiting for your backend"),
         ({"direction": "inbound", "status": "ringing", "accepted_at": NOW}, "Connecting"),
-        ({"direction": "inbound", "answered_at": NOW}, "Talking"),
-        ({"direction": "outbound", "answered_at": NOW}, "Talking"),
-        ({"answered_at": NOW, "audio_ended_at": NOW}, "Ending"),
-        ({"answered_at": NOW, "hangup_requested_at": NOW}, "Ending"),
+        ({"direction": "inbound", **HELD}, "Talking"),
+        ({"direction": "outbound", **HELD}, "Talking"),
+        ({**HELD, "engine_id": ""}, "Reconnecting"),
+        ({**HELD, "engine_id": "", "audio_ended_at": NOW}, "Reconnecting"),
+        ({**HELD, "audio_ended_at": NOW}, "Ending"),
+        ({**HELD, "hangup_requested_at": NOW}, "Ending"),
+        ({**HELD, "engine_id": "", "hangup_requested_at": NOW}, "Ending"),
     ],
 )
 def test_its_state(fields: dict[str, Any], state: str) -> None:
@@ -53,7 +57,7 @@ def test_it_is_a_sentence(
     alice: Account, alice_web: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Account.objects.update(time_zone="America/New_York")
-    call_of(alice, answered_at=NOW, created_at=NOW - timedelta(seconds=9))
+    call_of(alice, **HELD, created_at=NOW - timedelta(seconds=9))
     monkeypatch.setattr(timezone, "now", lambda: NOW + timedelta(minutes=3, seconds=7.9))
     text = alice_web.get(LIVE, headers=HTMX).content.decode()
     assert "Inbound call from <b>+19805551234</b> to <b>+15551234567</b>" in text
