@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +62,14 @@ def test_minutes(killed_after: float | None, recorded: float, holds: bool) -> No
     report = Report()
     placed = a_call(lasted=60.0, killed_after=killed_after)
     expect_right_minutes(Notes("kills", report), placed, a_record(recorded))
+    assert (not report.findings) is holds
+
+
+@pytest.mark.parametrize(("recorded", "holds"), [(57.5, True), (56.5, False), (61.5, False)])
+def test_minutes_of_a_call_that_ends_between_two_streams(recorded: float, holds: bool) -> None:
+    report = Report()
+    record = replace(a_record(recorded), engine_id="")
+    expect_right_minutes(Notes("rolling", report), a_call(lasted=60.0), record)
     assert (not report.findings) is holds
 
 
