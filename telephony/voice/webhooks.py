@@ -55,6 +55,9 @@ from telephony.voice.warm_sockets import warm_sockets
 # whatever happens on the way.
 _VISIT_WITHIN_S = 2.0
 _ANSWERED_WITHIN_S = 14.0
+# A conversation that is to go on in another stream is worth waiting for, and no backend is asked:
+# up to three visits of this length.
+_GOES_ON_WITHIN_S = 4.5
 
 # Twilio retries a webhook when the connection failed. The second response must equal the first,
 # whose ticket is still unused. Responses are kept for twice Twilio's limit of 15 s.
@@ -137,16 +140,24 @@ async def _or_apology(running: Coroutine[Any, Any, HttpResponse]) -> tuple[HttpR
 
 
 async def _visit(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run queries within ``_VISIT_WITHIN_S``; raise :class:`OperationalError` after that.
+    """Run queries within ``_VISIT_WITHIN_S``; raise :class:`OperationalError` after that."""
+    return await _within(_VISIT_WITHIN_S, function, *args, **kwargs)
+
+
+async def _within(seconds: float, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run queries within so many seconds; raise :class:`OperationalError` after that.
 
     They run once more within that time if their connection breaks.
     """
-    with database_within(_VISIT_WITHIN_S):
+    with database_within(seconds):
         return await in_database(partial(run_again_if_cut, function, *args, **kwargs))
 
 
-def _linked(purpose: str) -> Callable[[View], View]:
-    """Pass the view the call that the URL's token names; respond with 403 to any other token."""
+def _linked(purpose: str, *, within: float = _VISIT_WITHIN_S) -> Callable[[View], View]:
+    """Pass the view the call that the URL's token names; respond with 403 to any other token.
+
+    :param within: how long the database may take to find the call, in seconds.
+    """
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -155,7 +166,7 @@ def _linked(purpose: str) -> Callable[[View], View]:
                 call_id = call_id_of(purpose, token)
             except InvalidLink:
                 return HttpResponse("This link is not valid.\n", status=403)
-            if not await _visit(transactions.is_call_of, call_id, form.call_sid):
+            if not await _within(within, transactions.is_call_of, call_id, form.call_sid):
                 return HttpResponse("This link belongs to another call.\n", status=403)
             bind_contextvars(call_id=call_id)
             if (token := live.auth_token_of(call_id)) and not form.is_signed_with(token):
@@ -204,7 +215,7 @@ async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 
 @_twilio_view
 @_apologizing
-@_linked("after")
+@_linked("after", within=_GOES_ON_WITHIN_S)
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/after/<token>``: the media stream is closed; Twilio asks what to do next.
 
@@ -212,10 +223,10 @@ async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """
     if form.fields.get("CallStatus") == Call.Status.IN_PROGRESS:
         await live.give_out(call_id)
-    if moving := await _visit(transactions.move, call_id, form):
+    if moving := await _within(_GOES_ON_WITHIN_S, transactions.move, call_id, form):
         warm_sockets.expect(moving.call, moving.plan)
         return twiml.connect(call_id, moving.ticket, moving.key)
-    match await _visit(transactions.after_stream, call_id):
+    match await _within(_GOES_ON_WITHIN_S, transactions.after_stream, call_id):
         case Say(text):
             return twiml.hang_up(text)
         case Dial(to, shown):

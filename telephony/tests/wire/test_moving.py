@@ -27,7 +27,7 @@ from telephony.services import call_end
 from telephony.tests.wire.conftest import drain
 from telephony.tests.wire.test_lost_engine import engine
 from telephony.tests.wire.test_refusals import post, ticket_in
-from telephony.voice import departures
+from telephony.voice import departures, webhooks
 from telephony.voice.handover import conversation_key
 from usage.models import TotalUsage, UsageRecord
 
@@ -196,6 +196,12 @@ class TestBetweenTwoEngines:
         await in_database(SealedPlan.objects.update, expires_at=timezone.now())
         assert not await self.ask(world, call)
         assert await in_database(calls_end_stale, timezone.now()) == 1
+
+    async def test_it_waits_longer_for_the_database_than_a_call_that_begins(
+        self, world, call, monkeypatch
+    ):
+        monkeypatch.setattr(webhooks, "_VISIT_WITHIN_S", 0.0)
+        assert await self.ask(world, call)
 
     async def test_only_twilio_gets_a_ticket(self, world, call):
         link, _, _ = self.url.partition("?")
