@@ -17,11 +17,13 @@ from core.connections import patience, run_and_let_go
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A dedicated pool with as many threads as connections: queries queue here rather than for a
-# connection, and never behind a slow DNS lookup in the event loop's own threads.
-_threads = ThreadPoolExecutor(
-    settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"], thread_name_prefix="database"
-)
+# Dedicated threads, as many as connections: queries queue here rather than for a connection, and
+# never behind a slow DNS lookup in the event loop's own threads. What callers wait for has most of
+# them to itself: when many calls end at once, one that begins does not queue behind them.
+_CONNECTIONS: int = settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
+_IN_BACKGROUND = max(1, _CONNECTIONS // 3)
+_threads = ThreadPoolExecutor(max(1, _CONNECTIONS - _IN_BACKGROUND), thread_name_prefix="database")
+_background_threads = ThreadPoolExecutor(_IN_BACKGROUND, thread_name_prefix="background")
 
 # Extra time, so that the thread itself can report why it has no result.
 _LAST_WORD_S = 0.5
@@ -46,6 +48,17 @@ async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
     for its thread longer than ``core.connections`` allows: :class:`OperationalError`. It cannot see
     uncommitted changes of another thread's transaction.
     """
+    return await _run(_threads, function, *args, **kwargs)
+
+
+async def in_background(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Do as :func:`in_database`, for what no caller waits for."""
+    return await _run(_background_threads, function, *args, **kwargs)
+
+
+async def _run(
+    threads: ThreadPoolExecutor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
     if _in_place_of is not None:
         return _in_place_of[function](*args, **kwargs)
     left = patience().left
@@ -55,7 +68,7 @@ async def in_database(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
             raise OperationalError("No thread was free in time.")
         return function(*args, **kwargs)
 
-    run = sync_to_async(run_and_let_go, thread_sensitive=False, executor=_threads)
+    run = sync_to_async(run_and_let_go, thread_sensitive=False, executor=threads)
     try:
         async with asyncio.timeout(None if isinf(left) else left + _LAST_WORD_S):
             return await run(work)

@@ -7,7 +7,7 @@ from django.db import OperationalError, connection
 
 from core.connections import database_within
 from telephony import db
-from telephony.db import in_database
+from telephony.db import in_background, in_database
 
 
 @pytest.fixture
@@ -58,6 +58,16 @@ async def test_more_at_once_than_there_are_connections(pool: Any) -> None:
 async def test_a_slow_look_up_in_the_loops_threads_holds_up_no_query(pool: Any) -> None:
     loop, release = asyncio.get_running_loop(), threading.Event()
     busy = [loop.run_in_executor(None, release.wait, 5) for _ in range(64)]
+    try:
+        assert await asyncio.wait_for(in_database(_backend_pid), 2) > 0
+    finally:
+        release.set()
+        await asyncio.gather(*busy)
+
+
+async def test_who_waits_is_not_held_up_by_what_nobody_waits_for(pool: Any) -> None:
+    release = threading.Event()
+    busy = [asyncio.create_task(in_background(release.wait, 10)) for _ in range(pool.max_size)]
     try:
         assert await asyncio.wait_for(in_database(_backend_pid), 2) > 0
     finally:

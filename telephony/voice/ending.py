@@ -10,13 +10,13 @@ from datetime import datetime
 import structlog
 
 from core.outages import is_outage
-from telephony.db import in_database
+from telephony.db import in_background
 from telephony.engine.codes import EndedReason, OnErrorCode
 from telephony.models import Call
 from telephony.outcomes import Outcome
 from telephony.services import call_end, call_record, call_resume
 from telephony.voice.recorder import Entries
-from telephony.voice.storing import stored
+from telephony.voice.storing import stored_in_background
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class End:
 
 async def record_rest(call: Call, entries: Entries) -> None:
     """Write what is left of the timeline of a call that goes on elsewhere."""
-    await stored(
+    await stored_in_background(
         "call_not_recorded",
         call_record,
         call.id,
@@ -56,7 +56,7 @@ async def record_end(end: End) -> None:
     attempt = 0
     while attempt < END_TRIES:
         try:
-            await in_database(end_call, end)
+            await in_background(end_call, end)
             return
         except Exception as error:
             log.error("call_end_not_recorded", error=type(error).__name__, attempt=attempt)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from telephony.callbacks.attempts import Failure
-from telephony.db import in_database
+from telephony.db import in_background
 from telephony.outcomes import Outcome
 from telephony.services import Timed, call_record
 
@@ -96,7 +96,7 @@ class Recorder:
                 break
             entries, self._has_changed = self._take(), False
             try:
-                await in_database(
+                await in_background(
                     record,
                     self._call_id,
                     self._account_id,

@@ -49,7 +49,7 @@ from telephony.voice.giving_out import GivingOut
 from telephony.voice.handover import Conversation, Handed
 from telephony.voice.outcomes import Outcomes
 from telephony.voice.recorder import Recorder
-from telephony.voice.storing import stored
+from telephony.voice.storing import stored, stored_in_background
 from telephony.voice.websocket import ConnectFailed, Socket
 
 log = structlog.get_logger(__name__)
@@ -436,7 +436,9 @@ class CallRunner:
     async def _keep_greeting(self, spoken: SpokenGreeting) -> None:
         """Put the greeting in the cache; without it, the next call asks its model."""
         account_id, now = self._call.account_id, datetime.now(UTC)
-        await stored("greeting_not_kept", greetings.keep, account_id, self._plan, spoken, now)
+        await stored_in_background(
+            "greeting_not_kept", greetings.keep, account_id, self._plan, spoken, now
+        )
 
     async def _close_caller(self, after: AfterStream) -> None:
         """Store what Twilio is to do next, and only then end the stream so that it asks.
@@ -464,7 +466,7 @@ class CallRunner:
         if self.closed_at is None or self._finished.done():
             return
         self.spawn(
-            stored(
+            stored_in_background(
                 "audio_end_not_recorded",  # the end of the call records it too
                 call_audio_ended,
                 call_id=self._call.id,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from telephony.db import in_database
+from telephony.db import in_background, in_database
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,9 +28,20 @@ async def stored(
 
     :param or_log: the name of that warning.
     """
+    return await _in_time(or_log, in_database(function, *args, **kwargs))
+
+
+async def stored_in_background(
+    or_log: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Do as :func:`stored`, for what no caller waits for."""
+    await _in_time(or_log, in_background(function, *args, **kwargs))
+
+
+async def _in_time(or_log: str, storing: Coroutine[Any, Any, R]) -> R | None:
     try:
         async with asyncio.timeout(STORED_WITHIN_S):
-            return await in_database(function, *args, **kwargs)
+            return await storing
     except Exception as error:
         log.warning(or_log, error=type(error).__name__)
         return None
