@@ -80,6 +80,21 @@ def test_billed_minutes(billed: float, holds: bool) -> None:
     assert (not report.findings) is holds
 
 
+@pytest.mark.parametrize(
+    ("timeline", "holds"),
+    [
+        ("connected 0.00, moved 6.12, model_ready 6.43, ended 60.00", True),
+        ("connected 0.00, model_ready 6.43, moved 7.12, ended 60.00", False),
+        ("", False),
+    ],
+)
+def test_a_call_that_began_anew_is_billed_from_then(timeline: str, holds: bool) -> None:
+    report = Report()
+    record = replace(a_record(60.0, 53.5), timeline=timeline)
+    expect_right_minutes(Notes("kills", report), a_call(), record)
+    assert (not report.findings) is holds
+
+
 def findings(placed: Placed, *, may_be_resumed: bool = False) -> list[str]:
     report = Report()
     expect_told_once(Notes("kills", report), placed, may_be_resumed=may_be_resumed)
