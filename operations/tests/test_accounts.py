@@ -230,6 +230,10 @@ class TestChange:
         alice.refresh_from_db()
         assert alice.company_name == "Alice & Daughters"
 
+    def test_it_does_not_ask_for_each_permission(self, olga, alice, django_assert_max_num_queries):
+        with django_assert_max_num_queries(20):
+            assert b"Can view account" in olga.get(page_of(alice)).content
+
     def test_the_password_stays(self, olga, alice, password):
         olga.post(page_of(alice), form_of(olga, alice))
         alice.refresh_from_db()
