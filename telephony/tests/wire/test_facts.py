@@ -145,3 +145,10 @@ async def test_an_apology_is_told_with_the_status_that_twilio_got(world, told, m
     assert APOLOGY in text
     (answered,) = of(told, facts.WebhookAnswered)
     assert (answered.apologized, answered.status) == (True, status) == (True, 200)
+
+
+async def test_all_visits_to_the_database_have_one_limit(world, told, monkeypatch):
+    monkeypatch.setattr(webhooks, "_VISITS_WITHIN_S", 0.0)
+    _, text = await post(world, form())
+    assert APOLOGY in text
+    assert not world.backend.to("start")
