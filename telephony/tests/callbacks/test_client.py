@@ -266,7 +266,7 @@ async def test_a_response_may_have_the_most_pieces(raw_backend: StartRaw) -> Non
     ids=["continue", "early hints", "nothing"],
 )
 async def test_a_padded_response_is_aborted(raw_backend: StartRaw, padding: bytes) -> None:
-    failed = await failure(await raw_backend(_padded(padding, times=100)))
+    failed = await failure(await raw_backend(_padded(padding, times=100)), seconds=20)
     assert (failed.code, failed.reason) == (
         "too_large",
         "the response has too much data around its body",

@@ -195,7 +195,8 @@ class TestBetweenTwoEngines:
         assert await in_database(calls_end_stale, timezone.now()) == 0
         await in_database(SealedPlan.objects.update, expires_at=timezone.now())
         assert not await self.ask(world, call)
-        assert await in_database(calls_end_stale, timezone.now()) == 1
+        await in_database(calls_end_stale, timezone.now())  # the engine's own sweep may be first
+        await until(lambda: in_database(Call.objects.exclude(ended_at=None).exists))
 
     async def test_it_waits_longer_for_the_database_than_a_call_that_begins(
         self, world, call, monkeypatch
