@@ -55,7 +55,7 @@ class Greeting:
     # For the cache
 
     def response_done(self, event: ResponseDone) -> None:
-        """Keep what was recorded, if the response was the greeting, whole and word for word."""
+        """Keep the audio if the response was the greeting, whole and word for word."""
         state, collected = self._state, self._state.playback.greeting_audio
         if collected is None or event.status == "failed":  # another one follows
             return

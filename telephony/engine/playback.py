@@ -52,7 +52,7 @@ class Playback:
         self._number = 0
         self._dropped: set[str] = set()
         self._is_closed = False
-        #: What records the audio; None for most calls, and once the greeting is over.
+        #: The audio that may be kept as a greeting; None for most calls, and once it is over.
         self.greeting_audio: GreetingAudio | None = None
         #: Bytes sent during the whole call. It grows as long as the model speaks.
         self.total = 0

@@ -55,7 +55,7 @@ from telephony.voice.warm_sockets import warm_sockets
 # take what is left: a conversation that is to go on is worth waiting for. The whole must end in
 # time, whatever happens on the way.
 _VISIT_WITHIN_S = 3.0
-_VISITS_WITHIN_S = 13.5  # all of a request
+_ALL_VISITS_WITHIN_S = 13.5
 _ANSWERED_WITHIN_S = 14.0
 
 # Twilio retries a webhook when the connection failed. The second response must equal the first,
@@ -129,7 +129,7 @@ def _apologizing(view: View) -> View:
 async def _or_apology(running: Coroutine[Any, Any, HttpResponse]) -> tuple[HttpResponse, bool]:
     """Return a view's response and False, or an apology and True."""
     try:
-        with database_within(_VISITS_WITHIN_S):
+        with database_within(_ALL_VISITS_WITHIN_S):
             async with asyncio.timeout(_ANSWERED_WITHIN_S):
                 return await running, False
     except Exception as error:
@@ -215,7 +215,7 @@ async def stream_changed(form: TwilioForm, call_id: str) -> HttpResponse:
 
 @_twilio_view
 @_apologizing
-@_linked("after", within=_VISITS_WITHIN_S)
+@_linked("after", within=_ALL_VISITS_WITHIN_S)
 async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """``POST /voice/after/<token>``: the media stream is closed; Twilio asks what to do next.
 
@@ -223,10 +223,10 @@ async def after_stream(form: TwilioForm, call_id: str) -> HttpResponse:
     """
     if form.fields.get("CallStatus") == Call.Status.IN_PROGRESS:
         await live.give_out(call_id)
-    if moving := await _within(_VISITS_WITHIN_S, transactions.move, call_id, form):
+    if moving := await _within(_ALL_VISITS_WITHIN_S, transactions.move, call_id, form):
         warm_sockets.expect(moving.call, moving.plan)
         return twiml.connect(call_id, moving.ticket, moving.key)
-    match await _within(_VISITS_WITHIN_S, transactions.after_stream, call_id):
+    match await _within(_ALL_VISITS_WITHIN_S, transactions.after_stream, call_id):
         case Say(text):
             return twiml.hang_up(text)
         case Dial(to, shown):
@@ -289,7 +289,7 @@ async def _start(form: TwilioForm, pending: PendingCall) -> HttpResponse:
     """Ask the customer's backend, carry out its decision, and render it as TwiML."""
     bind_call(pending.call)
     answer = await ask_backend(pending)
-    start = await _within(_VISITS_WITHIN_S, carry_out, pending.call, answer, form)
+    start = await _within(_ALL_VISITS_WITHIN_S, carry_out, pending.call, answer, form)
     match start:
         case Connect():
             drain_state.issued_ticket(start.call.id, start.valid_for)

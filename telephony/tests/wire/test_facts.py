@@ -148,7 +148,7 @@ async def test_an_apology_is_told_with_the_status_that_twilio_got(world, told, m
 
 
 async def test_all_visits_to_the_database_have_one_limit(world, told, monkeypatch):
-    monkeypatch.setattr(webhooks, "_VISITS_WITHIN_S", 0.0)
+    monkeypatch.setattr(webhooks, "_ALL_VISITS_WITHIN_S", 0.0)
     _, text = await post(world, form())
     assert APOLOGY in text
     assert not world.backend.to("start")
