@@ -8,7 +8,6 @@ That costs no round trip and affects no other client of a PgBouncer.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from math import inf, isinf
 from threading import Lock, Thread
@@ -29,6 +28,7 @@ from psycopg_pool.pool import AddConnection
 from core.connections import database_within, patience
 from core.database.schema import DatabaseSchemaEditor
 from core.outages import NoResponse
+from core.unread import has_unread
 
 RV = TypeVar("RV")
 
@@ -135,11 +135,8 @@ class Connection(psycopg.Connection[Any]):
     @property
     def is_proven(self) -> bool:
         """True if the server has just responded and has sent nothing since, such as a close."""
-        if monotonic() - self.answered_at > _PROVEN_FOR_S:
-            return False
-        said = select.poll()
-        said.register(self.pgconn.socket, select.POLLIN)
-        return not said.poll(0)
+        is_recent = monotonic() - self.answered_at <= _PROVEN_FOR_S
+        return is_recent and not has_unread(self.pgconn.socket)
 
 
 def _limit() -> float:

@@ -21,6 +21,7 @@ PLAN = {
     "onToolCallUrl": "https://example.com/tool",
 }
 ORDINARY = "ordinary"
+_HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
 def answers() -> dict[str, bytes]:
@@ -91,11 +92,11 @@ def _fields(count: int) -> bytes:
 
 
 def _response(body: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    return _HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 def _chunked(body: bytes) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     return head + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
 
 

@@ -14,6 +14,8 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from core.unread import has_unread
+
 SLICE = 1024
 # Of one response, with its headers and the framing of its chunks, before decompression.
 MOST_BYTES = 2 * 2**20
@@ -49,6 +51,16 @@ class _SlicedHandler(ResponseHandler):
         """Count a head that was parsed."""
         self._heads += 1
         super().feed_data(data, size)
+
+    def is_connected(self) -> bool:
+        """Return True if another request can be sent.
+
+        A server that closes the connection need not announce it, and a busy event loop has not read
+        that yet. A request that meets a closed connection fails: a POST is not sent twice.
+        """
+        if not super().is_connected() or self.transport is None:
+            return False
+        return not has_unread(self.transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
         self._waiting += data

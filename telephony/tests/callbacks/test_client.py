@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import math
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -85,6 +87,31 @@ async def test_connections_are_reused(backend: Backend) -> None:
     for _ in range(3):
         await post(backend.url)
     assert len(backend.connections) == 1
+
+
+async def test_a_connection_that_the_server_has_closed_is_not_reused() -> None:
+    """Even if the event loop was too busy to notice."""
+    may_close, has_closed = threading.Event(), threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as received:
+                while received.read(1) != b"}":  # the request's last byte
+                    pass
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                may_close.wait(10)
+            has_closed.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        listener.settimeout(10)
+        serving = threads.submit(serve, listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        await post(url)
+        may_close.set()
+        has_closed.wait(10)  # in the event loop's thread
+        assert (await post(url)).body == b"{}"
+        serving.result(10)
 
 
 async def test_each_event_loop_has_its_own_connections(backend: Backend) -> None:
