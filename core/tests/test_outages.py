@@ -408,6 +408,7 @@ def test_a_hang_during_on_call_start_is_an_outage(world: World) -> None:
     assert SORRY in answer.text
     # The response to Twilio's retry is not that failure.
     world.meanwhile = lambda: None
+    world.becomes_well()
     assert '<Reject reason="busy" />' in world.voice(ring).text
 
 
@@ -428,5 +429,7 @@ def test_connections_to_a_read_only_server_are_replaced(world: World) -> None:
         session.execute(END_ALL)
         assert world.api(world.engine).status == 200
         session.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
-    assert SORRY in world.voice(world.ring()).text
-    assert '<Reject reason="busy" />' in world.voice(world.ring()).text
+    # Whatever writes next notices it: this call, or the engine's heartbeat before it.
+    first, second = (world.voice(world.ring()).text for _ in range(2))
+    assert SORRY in first or '<Reject reason="busy" />' in first
+    assert '<Reject reason="busy" />' in second
