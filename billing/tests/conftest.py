@@ -5,8 +5,8 @@ import stripe
 from django.db import connection
 
 from billing.plan import METER_EVENT_NAME
-from billing.provisioning import plan_set_up
 from billing.tests.metered import METER
+from billing.tests.setting_up import set_up_stripe
 from billing.tests.watched import WatchedStripe
 from sandbox.payments import steering
 
@@ -46,6 +46,6 @@ def stripes_meter(watched: WatchedStripe) -> WatchedStripe:
 @pytest.fixture
 def at_stripe(watched: WatchedStripe, no_jobs: None) -> WatchedStripe:
     """Stripe, as ``setup_stripe`` leaves it."""
-    plan_set_up(lambda line: None)
+    set_up_stripe()
     watched.requests.clear()
     return watched

@@ -27,8 +27,8 @@ from billing.metering.events import meter_event_send_again
 from billing.metering.problems import error_report, error_report_read
 from billing.metering.tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
-from billing.provisioning import plan_set_up
 from billing.status_checks import status_check, status_mark
+from billing.tests.setting_up import set_up_stripe
 from billing.tests.watched import Killed
 from sandbox.payments import steering, testing
 from sandbox.payments.business import clock, invoicing
@@ -51,7 +51,7 @@ class Subscriber:
     """
 
     def __init__(self, account: Account) -> None:
-        plan_set_up(lambda line: None)
+        set_up_stripe()
         self.account = account
         self.customer_id = customer_of(account).customer_id
         testing.start_clock(self.customer_id, days=(_a_month_ago() - timezone.now()) / DAY)

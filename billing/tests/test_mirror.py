@@ -14,8 +14,8 @@ from djstripe import models as mirror
 
 from accounts.models import Account
 from billing.checkout import checkout_open
-from billing.provisioning import plan_set_up
 from billing.status_checks import status_check, status_mark
+from billing.tests.setting_up import set_up_stripe
 from sandbox.payments import testing
 
 BILLING = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ def test_they_are_still_there() -> None:
 @pytest.mark.django_db
 def test_they_are_still_broken(carol: Account, no_jobs: None) -> None:
     """Of a subscription that is paid for, in the shapes of today."""
-    plan_set_up(lambda line: None)
+    set_up_stripe()
     testing.pay(checkout_open(account=carol))
     status_mark(account_id=carol.id, cause="test")
     status_check(carol.id)

@@ -21,8 +21,8 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from billing.models import StatusChange, StatusCheck, StripeCustomer
 from billing.plan import METER_EVENT_NAME, price_ids
-from billing.provisioning import plan_set_up
 from billing.status_checks import page_mark, status_check
+from billing.tests.setting_up import set_up_stripe
 from core.api import iso
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
@@ -36,7 +36,7 @@ OUTBOUND = "/api/outbound"
 def shop(live_server: Any, settings: Any, no_jobs: None) -> Iterator[None]:
     """Stripe is set up, knows where to send events, and keeps them until they are delivered."""
     settings.PUBLIC_URL = live_server.url
-    plan_set_up(lambda line: None)
+    set_up_stripe()
     steering.hold()
     yield
     steering.reset()

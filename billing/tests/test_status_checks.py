@@ -15,9 +15,9 @@ from djstripe import models as mirror
 from accounts.models import Account
 from billing import status_checks
 from billing.models import StatusChange, StatusCheck, StripeCustomer
-from billing.provisioning import plan_set_up
 from billing.status_checks import page_mark, status_check, status_mark, unsettled_mark
 from billing.stripe_api import PaymentsUnavailable
+from billing.tests.setting_up import set_up_stripe
 from billing.tests.subscribing import check, down, subscribe
 from billing.tests.watched import Request, WatchedStripe
 from core.tests.rows import refuse
@@ -117,7 +117,7 @@ class TestCheck:
     ) -> None:
         subscribe(carol, at_stripe)
         settings.MONTHLY_BASE *= 2
-        plan_set_up(lambda line: None)
+        set_up_stripe()
         check(carol)
         assert carol.status == "ACTIVE"
 

@@ -23,8 +23,8 @@ from django.utils import timezone
 
 from accounts.models import Account
 from billing.models import StatusCheck
-from billing.provisioning import plan_set_up
 from billing.status_checks import status_check
+from billing.tests.setting_up import set_up_stripe
 from core.ids import is_id
 from core.tests.described import assert_described
 from core.tests.web import web_process
@@ -176,7 +176,7 @@ def running(django_db_setup: None, twilio: Twilio) -> Iterator[str]:
 @pytest.fixture
 def shop() -> None:
     """The product exists at Stripe: the payments sandbox, here and in the server."""
-    plan_set_up(lambda line: None)
+    set_up_stripe()
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import Account
 from billing.checkout import checkout_open
 from billing.models import StatusCheck
-from billing.provisioning import plan_set_up
 from billing.status_checks import status_check
+from billing.tests.setting_up import set_up_stripe
 from dashboard.tests.pages import assert_well_made
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
@@ -35,7 +35,7 @@ HTMX = {"HX-Request": "true"}
 
 @pytest.fixture(autouse=True)
 def shop(db: None) -> None:
-    plan_set_up(lambda line: None)
+    set_up_stripe()
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from rest_framework.test import APIClient
 from accounts.models import Account
 from accounts.services import api_key_create
 from billing.models import StripeCustomer
-from billing.provisioning import plan_set_up
 from billing.status_checks import status_check, status_mark
 from billing.stripe_api import PaymentsUnavailable
 from billing.tasks import check_status
+from billing.tests.setting_up import set_up_stripe
 from dashboard.tasks import end_account
 from dashboard.tests.conftest import logged_in
 from dashboard.tests.live import hang_up, live_call_of
@@ -43,7 +43,7 @@ NEW = {"email": "erin@example.org", "password": "a long walk in the rain"}
 @pytest.fixture
 def stripe_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stripe, "max_network_retries", 0)
-    plan_set_up(lambda line: None)
+    set_up_stripe()
     steering.hold()
 
 

@@ -21,10 +21,10 @@ from billing.closing import PATIENCE
 from billing.metering.comparison import page_compare
 from billing.metering.tasks import meter_usage
 from billing.models import MeterEvent, MeterProblem
-from billing.provisioning import plan_set_up
 from billing.status_checks import status_mark
 from billing.stripe_api import PaymentsUnavailable
 from billing.tasks import check_status
+from billing.tests.setting_up import set_up_stripe
 from billing.tests.test_metering_month import DyingClient, Subscriber
 from billing.tests.watched import Killed
 from core.tests.poisons import IS_SHORT
@@ -49,7 +49,7 @@ _numbers = count(1000)
 @pytest.fixture
 def subscriber(carol: Account, monkeypatch: pytest.MonkeyPatch) -> Subscriber:
     monkeypatch.setattr(stripe, "max_network_retries", 0)
-    plan_set_up(lambda line: None)
+    set_up_stripe()
     steering.hold()
     subscriber = Subscriber(carol)
     testing.turn_to_renewal(subscriber.customer_id)

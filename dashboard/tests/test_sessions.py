@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account
-from billing.provisioning import plan_set_up
+from billing.tests.setting_up import set_up_stripe
 from devtools.browsing.authenticator import code
 
 pytestmark = pytest.mark.django_db
@@ -26,7 +26,7 @@ class TestSignUp:
     PATH = "/signup"
 
     def test_it_works(self) -> None:
-        plan_set_up(lambda line: None)
+        set_up_stripe()
         client = Client()
         response = client.post(self.PATH, NEW)
         assert response.status_code == 302

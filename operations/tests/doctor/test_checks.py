@@ -20,7 +20,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from accounts.models import Account
-from billing.provisioning import plan_set_up
+from billing.tests.setting_up import set_up_stripe
 from billing.tests.watched import WatchedStripe
 from core.queue.connection import DIRECT
 from core.replica import REPLICA
@@ -108,7 +108,7 @@ def paid(monkeypatch: pytest.MonkeyPatch, installation: Installation) -> Watched
     watched = WatchedStripe()
     monkeypatch.setattr(stripe, "default_http_client", watched)
     monkeypatch.setattr(stripe, "max_network_retries", 0)
-    plan_set_up(lambda _: None)
+    set_up_stripe()
     return watched
 
 
