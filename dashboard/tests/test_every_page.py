@@ -58,6 +58,12 @@ def people(
         context.close()
 
 
+@pytest.fixture(scope="module")
+def pages(people: dict[Who, BrowserContext]) -> dict[Who, Page]:
+    """A page for each person. Chromium takes as long to open one as to show what is in it."""
+    return {who: context.new_page() for who, context in people.items()}
+
+
 # ``operations.tests.test_pages`` looks at every page of the admin. Guides have one layout.
 OURS = [
     place
@@ -68,12 +74,12 @@ OURS = [
 
 @pytest.mark.parametrize("place", OURS, ids=[place.name for place in OURS])
 def test_it_is_fit_for_everybody(
-    place: Place, people: dict[Who, BrowserContext], running: Development, ids: dict[str, str]
+    place: Place, pages: dict[Who, Page], running: Development, ids: dict[str, str]
 ) -> None:
-    page = people[place.who].new_page()
-    watch = Watch(page, allowed=place.allowed)
-    page.goto(running.url + place.path.format(**ids), wait_until="networkidle")
-    try:
+    page = pages[place.who]
+    page.emulate_media(color_scheme="light")
+    with Watch(page, allowed=place.allowed) as watch:
+        page.goto(running.url + place.path.format(**ids), wait_until="networkidle")
         for size in (DESKTOP, PHONE):
             _resize(page, size)
             assert not is_too_wide(page)
@@ -88,8 +94,6 @@ def test_it_is_fit_for_everybody(
             assert _what_axe_finds(page) == []
         page.emulate_media(color_scheme="dark")
         assert _what_axe_finds(page, rules=["color-contrast"]) == []
-    finally:
-        page.close()
 
 
 def _resize(page: Page, size: tuple[int, int]) -> None:

@@ -6,9 +6,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 EXECUTABLE = shutil.which("chromium") or shutil.which("google-chrome")
 IS_MISSING = "There is no Chromium: install it (Debian: apt-get install chromium)."
@@ -50,25 +59,39 @@ def context_of(
 
 @dataclass
 class Watch:
-    """Problems on a page: script errors, refused loads, requests to other sites."""
+    """Problems on a page, until the end of the block or of the page.
+
+    They are script errors, refused loads, and requests to other sites.
+    """
 
     page: Page
     allowed: str
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("console", lambda said: self._note_console(said.type, said.text))
-        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
-        self.page.on("request", lambda request: self._note_request(request.url))
+        self.page.on("console", self._note_console)
+        self.page.on("pageerror", self._note_error)
+        self.page.on("request", self._note_request)
 
-    def _note_console(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning") and self.allowed not in text:
-            self.problems.append(f"console: {text}")
+    def __enter__(self) -> Self:
+        return self
 
-    def _note_request(self, url: str) -> None:
-        parts, own = urlsplit(url), urlsplit(self.page.url)
+    def __exit__(self, *_: object) -> None:
+        self.page.remove_listener("console", self._note_console)
+        self.page.remove_listener("pageerror", self._note_error)
+        self.page.remove_listener("request", self._note_request)
+
+    def _note_console(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning") and self.allowed not in said.text:
+            self.problems.append(f"console: {said.text}")
+
+    def _note_error(self, error: Error) -> None:
+        self.problems.append(f"script: {error}")
+
+    def _note_request(self, request: Request) -> None:
+        parts, own = urlsplit(request.url), urlsplit(self.page.url)
         if parts.scheme in ("http", "https") and own.netloc and parts.hostname != own.hostname:
-            self.problems.append(f"loaded from elsewhere: {url}")
+            self.problems.append(f"loaded from elsewhere: {request.url}")
 
 
 def is_too_wide(page: Page) -> bool:
