@@ -24,6 +24,7 @@ from billing.plan import METER_EVENT_NAME, price_ids
 from billing.status_checks import page_mark, status_check
 from billing.tests.setting_up import set_up_stripe
 from core.api import iso
+from core.tests.poisons import IS_SHORT
 from sandbox.payments import steering, testing
 from sandbox.payments.models import Fault
 
@@ -275,7 +276,7 @@ OWN_WORDS = {"active": "ACTIVE", "past_due": "SUSPENDED", "unpaid": "SUSPENDED"}
 
 
 @hypothesis_settings(
-    max_examples=10,
+    max_examples=4 if IS_SHORT else 10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -32,7 +32,7 @@ def take_every_connection(pool: Any) -> None:
     """Fail unless all that the pool may hand out are free."""
     taken = []
     try:
-        taken += (pool.getconn(timeout=2) for _ in range(pool.max_size))
+        taken += (pool.getconn(timeout=15) for _ in range(pool.max_size))
     finally:
         for one in taken:
             pool.putconn(one)

@@ -28,11 +28,11 @@ from telephony.tests.callbacks.conftest import Backend, Certificate, Names, RawH
 StartRaw = Callable[[RawHandler], Awaitable[str]]
 
 
-async def post(url: str, *, seconds: float = 2) -> Answer:
+async def post(url: str, *, seconds: float = 15) -> Answer:
     return await client.post(url, b'{"a":1}', {"webhook-id": "msg_1"}, timeout=seconds)
 
 
-async def failure(url: str, *, seconds: float = 2) -> CallbackFailed:
+async def failure(url: str, *, seconds: float = 15) -> CallbackFailed:
     with pytest.raises(CallbackFailed) as raised:
         await post(url, seconds=seconds)
     return raised.value
@@ -244,7 +244,7 @@ async def test_a_compressed_response_is_decompressed(backend: Backend) -> None:
 async def test_the_largest_response_can_be_set(backend: Backend) -> None:
     backend.answers_bytes(b"x" * 1025)
     with pytest.raises(client.TooLarge) as raised:
-        await client.post(backend.url, b"{}", {}, timeout=2, at_most=1024)
+        await client.post(backend.url, b"{}", {}, timeout=15, at_most=1024)
     assert raised.value.reason == "the response has more than 1 KB"
 
 
