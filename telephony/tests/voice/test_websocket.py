@@ -11,7 +11,7 @@ import ssl
 import struct
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -172,8 +172,9 @@ class Raw:
         self.writer.transport.abort()
 
     async def gone(self) -> None:
-        """Wait until the other side has hung up."""
-        await soon(self.reader.read())
+        """Wait until the other side has hung up, perhaps before it has read everything."""
+        with suppress(ConnectionResetError):
+            await soon(self.reader.read())
         self.writer.close()
 
 

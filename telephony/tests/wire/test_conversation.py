@@ -12,13 +12,13 @@ from core.tests.waiting import until
 from sandbox.model import Call as CallTool
 from sandbox.model import Close, Drop, Error, Fail, Say, Script, When
 from sandbox.model.server import DROPPED
-from sandbox.phone.faults import Faults
 from sandbox.tests.customer import NUMBER
 from telephony.callbacks import tools
 from telephony.callbacks.attempts import answer_of
 from telephony.db import in_database
 from telephony.engine import toolbox
 from telephony.engine.after_stream import APOLOGY
+from telephony.engine.phase import Phase
 from telephony.engine.spoken import SpokenGreeting
 from telephony.models import CachedGreeting, Call
 from telephony.voice import runner
@@ -336,10 +336,21 @@ async def test_caller_hang_up_while_the_agent_speaks(world, model):
 
 async def test_a_socket_that_breaks_again_and_again_ends_the_call(world, model):
     async with model():
-        ringing = world.ring(faults=Faults(socket_dropped_after=5))
+        ringing = await world.greeted()
+        dropped = set()
+        for _ in range(3):
+            await until(lambda: talking(world) - dropped)
+            dropped.update(talking(world))
+            ringing.stream.drop()
         call = await world.over(ringing)
     assert call.ended_reason == "caller_hangup"
-    assert len(ringing.journal.of("socket-dropped")) == 3
+    assert len(ringing.journal.of("stream-connected")) == 3
+
+
+def talking(world):
+    """Return what runs the calls in which a conversation has begun."""
+    runners = world.media.calls._runners.values()
+    return {runner for runner in runners if runner._session.phase is Phase.TALKING}
 
 
 class TestConnectingToTheModel:
