@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections import Counter, defaultdict
@@ -27,6 +26,7 @@ _BEAT_S = 4.0
 _UNSAID_S = 4.0
 # How long the stand-in for OpenAI takes to accept a configuration, on a busy machine.
 _READY_WITHIN_S = 4.0
+_ROUNDED_S = 0.02  # the timeline has hundredths of a second
 # A call whose audio was never connected ends at most a minute after its ticket.
 _ENDED_WITHIN_S = 90.0
 # A callback whose worker was killed is sent again after half a minute.
@@ -91,11 +91,10 @@ class Record:
     timeline: str = ""
 
     @property
-    def began_anew_after(self) -> float:
-        """The seconds after which it began anew: its engine died before it stored anything."""
-        kinds = [entry.split() for entry in self.timeline.split(", ") if entry]
-        before = itertools.takewhile(lambda entry: entry[:1] != ["model_ready"], kinds)
-        return max((float(at) for kind, at in before if kind == "moved"), default=0.0)
+    def ready_after(self) -> float | None:
+        """The seconds after which the model was ready, if the engine has lived to store that."""
+        entries = (entry.split() for entry in self.timeline.split(", ") if entry)
+        return next((float(at) for kind, at in entries if kind == "model_ready"), None)
 
 
 async def check(
@@ -189,11 +188,14 @@ def expect_right_minutes(notes: Notes, placed: Placed, record: Record) -> None:
 
 
 def _expect_billed(notes: Notes, placed: Placed, record: Record, *, least: float) -> None:
-    lasted, billed = record.lasted or 0.0, record.billed or 0.0
-    ready_within = record.began_anew_after + _READY_WITHIN_S
+    lasted, billed, ready = record.lasted or 0.0, record.billed or 0.0, record.ready_after
+    if ready is None:
+        is_right = least - _READY_WITHIN_S <= billed <= lasted
+    else:
+        is_right = abs(lasted - ready - billed) <= _ROUNDED_S
     notes.expect(
-        "A call is billed from when its model was ready, a moment after its audio.",
-        least - ready_within <= billed <= lasted,
+        "A call is billed from when its model was ready.",
+        is_right,
         sent=_about(placed),
         came=f"{billed:.2f} s of {lasted:.2f} s billed: {record.timeline}",
     )

@@ -81,16 +81,21 @@ def test_billed_minutes(billed: float, holds: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeline", "holds"),
+    ("timeline", "billed", "holds"),
     [
-        ("connected 0.00, moved 6.12, model_ready 6.43, ended 60.00", True),
-        ("connected 0.00, model_ready 6.43, moved 7.12, ended 60.00", False),
-        ("", False),
+        ("connected 0.00, model_ready 6.43, ended 60.00", 53.57, True),
+        ("connected 0.00, moved 6.12, model_ready 6.43, ended 60.00", 53.57, True),
+        ("connected 0.00, model_ready 0.43, moved 7.12, model_ready 7.5, ended 60.00", 59.57, True),
+        ("connected 0.00, model_ready 0.43, moved 7.12, model_ready 7.5, ended 60.00", 52.5, False),
+        ("connected 0.00, model_ready 6.43, ended 60.00", 60.0, False),
+        ("connected 0.00, ended 60.00", 53.57, False),
     ],
 )
-def test_a_call_that_began_anew_is_billed_from_then(timeline: str, holds: bool) -> None:
+def test_a_call_is_billed_from_when_its_model_was_ready(
+    timeline: str, billed: float, holds: bool
+) -> None:
     report = Report()
-    record = replace(a_record(60.0, 53.5), timeline=timeline)
+    record = replace(a_record(60.0, billed), timeline=timeline)
     expect_right_minutes(Notes("kills", report), a_call(), record)
     assert (not report.findings) is holds
 
