@@ -290,6 +290,13 @@ class TestStaleCalls:
         call.refresh_from_db()
         assert call.ended_reason == "failed"
 
+    def test_a_call_that_was_handed_over_lives_as_long_as_twilio_waits_for_us(self, connected):
+        assert hand_over(connected, Outcome, ENGINE)
+        connected.refresh_from_db()
+        given_out_at = connected.last_seen_at
+        assert calls_end_stale(given_out_at + timedelta(seconds=14)) == 0
+        assert calls_end_stale(given_out_at + timedelta(seconds=16)) == 1
+
     def test_a_caller_whose_stream_broke_and_does_not_come_back_has_hung_up(self, connected):
         broke_at = connected.answered_at + timedelta(seconds=30)
         assert hand_over(connected, Outcome, ENGINE, broke_at)
