@@ -26,7 +26,8 @@ _BEAT_S = 4.0
 _UNSAID_S = 4.0
 # How long the stand-in for OpenAI takes to accept a configuration, on a busy machine.
 _READY_WITHIN_S = 4.0
-_ROUNDED_S = 0.02  # the timeline has hundredths of a second
+# The engine's clock becomes the time of day for the timeline and for the bill separately.
+_ROUNDED_S = 0.1
 # A call whose audio was never connected ends at most a minute after its ticket.
 _ENDED_WITHIN_S = 90.0
 # A callback whose worker was killed is sent again after half a minute.
