@@ -294,8 +294,8 @@ class TestStaleCalls:
         assert hand_over(connected, Outcome, ENGINE)
         connected.refresh_from_db()
         given_out_at = connected.last_seen_at
-        assert calls_end_stale(given_out_at + timedelta(seconds=14)) == 0
-        assert calls_end_stale(given_out_at + timedelta(seconds=16)) == 1
+        assert calls_end_stale(given_out_at + timedelta(seconds=16)) == 0
+        assert calls_end_stale(given_out_at + timedelta(seconds=21)) == 1
 
     def test_a_caller_whose_stream_broke_and_does_not_come_back_has_hung_up(self, connected):
         broke_at = connected.answered_at + timedelta(seconds=30)

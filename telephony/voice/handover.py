@@ -36,9 +36,9 @@ VALID_FOR = timedelta(seconds=60)
 # A greeting is played before the stream opens. Nothing tells us how long it is, or that the caller
 # has hung up meanwhile. Until then the call keeps counting as a call in progress.
 VALID_FOR_WITH_GREETING = timedelta(minutes=3)
-#: How long a call may take to move: until Twilio knows what to do, which waits 15 s for a response,
-#: and again until its stream opens.
-MOVES_WITHIN = timedelta(seconds=15)
+#: How long a call may take to move: until it has been decided how it goes on, and again until its
+#: stream opens. Twilio asks once the stream is closed, and waits 15 s for a response.
+MOVES_WITHIN = timedelta(seconds=20)
 
 _KEY_BYTES = 32
 # A ticket's key encrypts one message, so the nonce need not be secret, random or stored.
