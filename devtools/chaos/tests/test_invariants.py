@@ -88,6 +88,7 @@ def test_billed_minutes(billed: float, holds: bool) -> None:
         ("connected 0.00, model_ready 0.43, moved 7.12, model_ready 7.5, ended 60.00", 59.57, True),
         ("connected 0.00, model_ready 0.43, moved 7.12, model_ready 7.5, ended 60.00", 52.5, False),
         ("connected 0.00, model_ready 6.43, ended 60.00", 60.0, False),
+        ("connected 0.00, model_ready 0.43, ended 60.00", 58.5, False),
         ("connected 0.00, ended 60.00", 53.57, False),
     ],
 )
