@@ -16,7 +16,7 @@ from billing.models import PlanPart
 from billing.provisioning import plan_set_up
 from sandbox.payments.models import KeptAnswer, StripeObject
 
-# All that has rows then: whatever refers to another comes after it.
+# All in which it leaves rows: whatever refers to another comes after it.
 _MODELS: tuple[type[Model], ...] = (
     StripeObject,
     KeptAnswer,
@@ -33,7 +33,9 @@ def set_up_stripe() -> None:
     It sends some twenty requests. So the first run's rows are copied into a Stripe that has nothing
     yet, unless the test's clock is before that run.
     """
-    wanted = (settings.PUBLIC_URL, plan.base_cents(), plan.minute_cents())
+    names = ("PUBLIC_URL", "SECRET_KEY", "STRIPE_API_VERSION", "STRIPE_SANDBOX")
+    amounts = plan.base_cents(), plan.minute_cents()
+    wanted = (*amounts, *(getattr(settings, name) for name in names))
     made_at, made = _made.get(wanted, (None, []))
     is_empty = not any(model._base_manager.exists() for model in _MODELS)
     if made_at and is_empty and timezone.now() >= made_at:

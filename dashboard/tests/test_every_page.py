@@ -77,7 +77,9 @@ def test_it_is_fit_for_everybody(
     place: Place, pages: dict[Who, Page], running: Development, ids: dict[str, str]
 ) -> None:
     page = pages[place.who]
+    page.goto("about:blank")  # so that nothing of the page before is taken for this one's
     page.emulate_media(color_scheme="light")
+    _resize(page, DESKTOP)
     with Watch(page, allowed=place.allowed) as watch:
         page.goto(running.url + place.path.format(**ids), wait_until="networkidle")
         for size in (DESKTOP, PHONE):

@@ -109,7 +109,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_reused() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         await post(url)
         may_close.set()
-        has_closed.wait(10)  # in the event loop's thread
+        assert has_closed.wait(10)  # in the event loop's thread
         assert (await post(url)).body == b"{}"
         serving.result(10)
 
