@@ -19,6 +19,7 @@ from twilio.request_validator import RequestValidator
 from devtools.attack.internet import EARS, Desk
 from devtools.attack.product import MEDIA
 from devtools.attack.web import Answer, Client
+from telephony.engine.after_stream import APOLOGY
 
 ENGINE_URL = "https://engine.example.com"
 MEDIA_URL = "wss://media.example.com/media"
@@ -109,6 +110,14 @@ class Twiml:
     @property
     def connects(self) -> bool:
         return "Stream" in self.verbs
+
+
+def is_apology(answer: Answer) -> bool:
+    """Return True if the engine could not serve the call, such as on a machine without a free core.
+
+    It did nothing of what the customer's backend asked for.
+    """
+    return APOLOGY.encode() in answer.body
 
 
 def read(answer: Answer) -> Twiml:

@@ -9,7 +9,7 @@ from devtools.attack.context import Context
 from devtools.attack.internet import until
 from devtools.attack.people import make_line
 from devtools.attack.report import Notes
-from devtools.attack.voice import CALLER, TwilioAccount, plan, post, read, ring
+from devtools.attack.voice import CALLER, TwilioAccount, is_apology, plan, post, read, ring
 
 NEEDS_NETWORK = True
 
@@ -68,7 +68,7 @@ async def _take_at_once(context: Context, notes: Notes) -> None:
         came = await ring(context.engine, to=line.number, account=alice.twilio)
         notes.expect(
             "Nobody can dial or speak on another customer's Twilio account.",
-            not {"Dial", "Say", "Play", "Stream"} & set(read(came).verbs),
+            is_apology(came) or not {"Dial", "Say", "Play", "Stream"} & set(read(came).verbs),
             sent=f"answer {answer} to a call of another Twilio account",
             came=came,
         )
@@ -120,7 +120,7 @@ async def _come_from_another_account(context: Context, notes: Notes) -> None:
         came = await ring(context.engine, to=line.number, account=stranger)
         notes.expect(
             "A call from another Twilio account is refused.",
-            came.is_refusal or read(came).verbs in (["Reject"], ["Hangup"]),
+            came.is_refusal or is_apology(came) or read(came).verbs in (["Reject"], ["Hangup"]),
             sent=f"AccountSid {stranger.sid}",
             came=came,
         )
