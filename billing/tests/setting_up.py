@@ -30,8 +30,8 @@ _made: dict[Any, tuple[datetime, list[list[Model]]]] = {}  # by what the setting
 def set_up_stripe() -> None:
     """Do what ``setup_stripe`` does.
 
-    It sends some twenty requests. So the first run's rows are copied into a Stripe that has nothing
-    yet, unless the test's clock is before that run.
+    That takes some twenty requests, so an empty Stripe gets a copy of the first run's rows, unless
+    the test's clock is before that run.
     """
     names = ("PUBLIC_URL", "SECRET_KEY", "STRIPE_API_VERSION", "STRIPE_SANDBOX")
     amounts = plan.base_cents(), plan.minute_cents()

@@ -113,9 +113,9 @@ class Twiml:
 
 
 def is_apology(answer: Answer) -> bool:
-    """Return True if the engine could not serve the call, such as on a machine without a free core.
+    """Return True if the engine could not serve the call, for example because it was too busy.
 
-    It did nothing of what the customer's backend asked for.
+    Then it has done nothing that the customer's backend asked for.
     """
     return APOLOGY.encode() in answer.body
 

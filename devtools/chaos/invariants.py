@@ -94,7 +94,7 @@ class Record:
 
     @property
     def ready_after(self) -> float | None:
-        """The seconds after which the model was ready, if the engine has lived to store that."""
+        """The seconds until the model was ready; None if the engine died before it stored that."""
         entries = (entry.split() for entry in self.timeline.split(", ") if entry)
         return next((float(at) for kind, at in entries if kind == "model_ready"), None)
 
